@@ -1,0 +1,46 @@
+"""The 14 CheXpert observations, in their fixed order, and what a label value means.
+
+Source: Irvin et al., CheXpert, AAAI 2019; the order is the one of the CheXbert labeler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+LABELS: tuple[str, ...] = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    "No Finding",
+)
+FINDINGS: tuple[str, ...] = LABELS[:-1]
+NO_FINDING = "No Finding"
+NUM_LABELS = len(LABELS)
+LABEL_INDEX: Mapping[str, int] = {label: i for i, label in enumerate(LABELS)}
+
+POSITIVE = 1
+NEGATIVE = 0
+UNCERTAIN = -1
+"""Unmentioned is ``None``: masked in every loss and metric, never treated as negative by the data itself."""
+
+LabelValues: TypeAlias = Mapping[str, int | None]
+"""Label name (as in ``LABELS``) to 1, 0, -1 or ``None``; a missing name means unmentioned."""
+
+
+def label_column(label: str) -> str:
+    """Return the snake-case name under which a label stands in Parquet (``Pleural Effusion`` -> ``pleural_effusion``)."""
+    return label.lower().replace(" ", "_")
+
+
+LABEL_COLUMNS: tuple[str, ...] = tuple(label_column(label) for label in LABELS)

@@ -1,0 +1,25 @@
+"""Values of report text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Report:
+    """Sections of a radiology report; a section that does not exist is ``None``.
+
+    Attributes:
+        findings: What is seen.
+        impression: The conclusion.
+        indication: Why the film was made.
+    """
+
+    findings: str | None = None
+    impression: str | None = None
+    indication: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Findings and impression joined by a space; empty where neither exists."""
+        return " ".join(part for part in (self.findings, self.impression) if part)

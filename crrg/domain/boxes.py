@@ -31,7 +31,7 @@ def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     high = np.minimum(first[..., 2:], second[..., 2:])
     inter = np.prod(np.clip(high - low, 0, None), axis=-1)
     union = box_area(first) + box_area(second) - inter
-    return np.divide(inter, union, out=np.zeros_like(np.asarray(inter, dtype=float)), where=union > 0)
+    return np.asarray(np.divide(inter, union, out=np.zeros_like(np.asarray(inter, dtype=float)), where=union > 0))
 
 
 def box_area(boxes: FloatArray) -> FloatArray:

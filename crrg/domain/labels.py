@@ -39,7 +39,7 @@ LabelValues: TypeAlias = Mapping[str, int | None]
 
 
 def label_column(label: str) -> str:
-    """Return the snake-case name under which a label stands in Parquet (``Pleural Effusion`` -> ``pleural_effusion``)."""
+    """Return the snake-case name of a label in Parquet (``Pleural Effusion`` -> ``pleural_effusion``)."""
     return label.lower().replace(" ", "_")
 
 

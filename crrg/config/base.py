@@ -1,0 +1,127 @@
+"""The ground under every setting: frozen models, process settings, secrets.
+
+``Settings`` is the only place that reads the environment. Secrets come from the environment or a file, never from a
+flag, and print as asterisks.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from crrg.errors import ConfigError
+
+MIN_HMAC_KEY_BYTES = 32
+Device = Literal["auto", "cpu", "cuda"]
+Preset = Literal["tiny", "small", "base"]
+Stage = Literal["detector", "selector", "generator", "clip"]
+STAGES: tuple[Stage, ...] = ("detector", "selector", "generator", "clip")
+
+
+class FrozenConfig(BaseModel):
+    """A model that cannot change and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(FrozenConfig):
+    """How to reach an S3-compatible store; unused for local roots.
+
+    Attributes:
+        endpoint_url: Address of the S3 service; empty for the provider's own.
+        access_key_id: Key id.
+        secret_access_key: Secret.
+        region: Region name; any value where the store has none.
+    """
+
+    endpoint_url: str = ""
+    access_key_id: SecretStr = SecretStr("")
+    secret_access_key: SecretStr = SecretStr("")
+    region: str = "us-east-1"
+
+    def s3fs_options(self) -> dict[str, Any]:
+        """Return keyword arguments for ``s3fs.S3FileSystem``; listings are never cached."""
+        client: dict[str, str] = {"region_name": self.region}
+        if self.endpoint_url:
+            client["endpoint_url"] = self.endpoint_url
+        options: dict[str, Any] = {"client_kwargs": client, "use_listings_cache": False}
+        if self.access_key_id.get_secret_value():
+            options["key"] = self.access_key_id.get_secret_value()
+            options["secret"] = self.secret_access_key.get_secret_value()
+        return options
+
+
+class Settings(BaseSettings):
+    """Settings of this process, in rising order: a TOML file, ``CRRG_*`` variables, flags.
+
+    Attributes:
+        root: Where everything lies (``docs/operations.md``), any fsspec URL.
+        identified_root: The only place for identified documents; empty = off.
+        s3_endpoint: Address of an S3-compatible service.
+        hmac_key: Secret of the pseudonyms, at least 32 bytes.
+        hmac_key_file: File that holds the secret instead.
+        mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
+        open_data: Folder of real open data for tests marked ``real``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CRRG_", toml_file="crrg.toml", extra="ignore", populate_by_name=True)
+
+    root: str = "./crrg-data"
+    identified_root: str = ""
+    s3_endpoint: str = ""
+    hmac_key: SecretStr = SecretStr("")
+    hmac_key_file: Path | None = None
+    aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
+    mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    open_data: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: flags, environment, TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def storage(self) -> StorageSettings:
+        """Settings of the object store."""
+        return StorageSettings(
+            endpoint_url=self.s3_endpoint,
+            access_key_id=self.aws_access_key_id,
+            secret_access_key=self.aws_secret_access_key,
+            region=self.aws_region,
+        )
+
+    def pseudonym_key(self) -> bytes:
+        """Return the secret of the pseudonyms.
+
+        Raises:
+            ConfigError: There is none, or it is shorter than 32 bytes.
+        """
+        if self.hmac_key_file is not None:
+            key = self.hmac_key_file.read_bytes().strip()
+        else:
+            key = self.hmac_key.get_secret_value().encode()
+        if len(key) < MIN_HMAC_KEY_BYTES:
+            raise ConfigError(
+                f"pseudonyms need a secret of at least {MIN_HMAC_KEY_BYTES} bytes, got {len(key)}; "
+                "set CRRG_HMAC_KEY or CRRG_HMAC_KEY_FILE (for example: openssl rand -hex 32)",
+                "CRRG_HMAC_KEY",
+            )
+        return key
+
+
+def default_num_workers() -> int:
+    """Return the number of worker processes that suits this machine: its cores, at most 8."""
+    return min(8, os.cpu_count() or 1)

@@ -1,0 +1,115 @@
+"""Architectures: sizes and switches of the four networks, as plain values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig
+from crrg.domain.labels import NUM_LABELS
+from crrg.domain.regions import NUM_REGIONS
+
+
+class DetectorArchitecture(FrozenConfig):
+    """Faster R-CNN over 29 regions and background.
+
+    Attributes:
+        backbone: ``conv`` is a small stride-8 network from scratch, ``resnet50`` the paper's (stride 32).
+        input_size: Side of the square input, pixels.
+        width: Base channels of the ``conv`` backbone.
+        anchor_sizes: Anchor sides in input pixels.
+        anchor_ratios: Height over width.
+        roi_size: Bins per side of RoIAlign.
+        representation_size: Width of the box head.
+        num_proposals: Proposals kept after non-maximum suppression.
+        num_regions: Classes without background.
+    """
+
+    backbone: Literal["conv", "resnet50"] = "conv"
+    input_size: int = Field(128, ge=32, le=1024)
+    width: int = Field(32, ge=4, le=256)
+    anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
+    anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
+    roi_size: int = Field(5, ge=1, le=14)
+    representation_size: int = Field(256, ge=16, le=4096)
+    num_proposals: int = Field(200, ge=10, le=2000)
+    num_regions: int = NUM_REGIONS
+
+
+class SelectorArchitecture(FrozenConfig):
+    """Region encoder with selection, abnormality and per-region finding heads.
+
+    Attributes:
+        input_size: Side of the square input, pixels.
+        width: Base channels of the region encoder's backbone.
+        roi_size: Bins per side of RoIAlign.
+        feature_size: Length of a region feature.
+        region_embedding: Whether a head knows which region it looks at.
+        num_regions: Regions.
+        num_labels: Finding labels per region.
+    """
+
+    input_size: int = Field(128, ge=32, le=1024)
+    width: int = Field(32, ge=4, le=256)
+    roi_size: int = Field(5, ge=1, le=14)
+    feature_size: int = Field(128, ge=8, le=2048)
+    region_embedding: bool = True
+    num_regions: int = NUM_REGIONS
+    num_labels: int = NUM_LABELS
+
+
+class GeneratorArchitecture(FrozenConfig):
+    """GPT-2 with pseudo self-attention on region features.
+
+    Attributes:
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        hidden_size: Width.
+        vocab_size: Size of the byte-pair vocabulary trained on the training phrases.
+        max_length: Longest phrase, tokens, begin and end included.
+        feature_size: Length of the region feature it is conditioned on.
+        condition_on_findings: Whether region identity and finding flags are conditions beside the region feature.
+        position_table: ``wpe`` is right; ``wte`` repeats the published weights' lookup.
+        num_regions: Regions.
+        num_labels: Finding labels per region.
+    """
+
+    num_layers: int = Field(2, ge=1, le=48)
+    num_heads: int = Field(4, ge=1, le=32)
+    hidden_size: int = Field(128, ge=16, le=2048)
+    vocab_size: int = Field(1024, ge=300, le=60000)
+    max_length: int = Field(64, ge=8, le=1024)
+    feature_size: int = Field(128, ge=8, le=2048)
+    condition_on_findings: bool = True
+    position_table: Literal["wpe", "wte"] = "wpe"
+    num_regions: int = NUM_REGIONS
+    num_labels: int = NUM_LABELS
+
+
+class ClipArchitecture(FrozenConfig):
+    """Image tower, text tower, projections and label head.
+
+    Attributes:
+        image_tower: ``conv`` is a small network from scratch, ``resnet50`` the paper's.
+        input_size: Side of the square input, pixels.
+        image_width: Base channels of the ``conv`` tower.
+        text_layers: Transformer blocks of the text tower.
+        text_heads: Attention heads.
+        text_hidden_size: Width of the text tower.
+        text_vocab_size: Size of the vocabulary trained on the training reports.
+        max_text_length: Longest text, tokens.
+        projection_size: Length of the shared embedding.
+        num_labels: Outputs of the label head.
+    """
+
+    image_tower: Literal["conv", "resnet50"] = "conv"
+    input_size: int = Field(128, ge=32, le=1024)
+    image_width: int = Field(24, ge=4, le=256)
+    text_layers: int = Field(2, ge=1, le=24)
+    text_heads: int = Field(4, ge=1, le=32)
+    text_hidden_size: int = Field(128, ge=16, le=2048)
+    text_vocab_size: int = Field(1024, ge=300, le=60000)
+    max_text_length: int = Field(96, ge=8, le=512)
+    projection_size: int = Field(128, ge=8, le=2048)
+    num_labels: int = NUM_LABELS

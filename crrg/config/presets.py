@@ -1,0 +1,102 @@
+"""Named sizes: ``tiny`` for a laptop and the tests, ``small`` for an evening, ``base`` for the paper's sizes."""
+
+from __future__ import annotations
+
+from crrg.config.base import Preset
+from crrg.config.models import (
+    ClipArchitecture,
+    DetectorArchitecture,
+    GeneratorArchitecture,
+    SelectorArchitecture,
+)
+from crrg.config.training import (
+    ClipTraining,
+    DetectorTraining,
+    GeneratorTraining,
+    LoopConfig,
+    PresetTraining,
+    SelectorTraining,
+)
+
+
+def preset_training(preset: Preset) -> PresetTraining:
+    """Return the settings of all stages at a named size."""
+    return _PRESETS[preset]()
+
+
+def _tiny() -> PresetTraining:
+    return PresetTraining(
+        detector=DetectorTraining(loop=LoopConfig(num_steps=450, batch_size=16, learning_rate=2e-3)),
+        selector=SelectorTraining(loop=LoopConfig(num_steps=250, batch_size=32, learning_rate=2e-3)),
+        generator=GeneratorTraining(loop=LoopConfig(num_steps=500, batch_size=128, learning_rate=3e-3)),
+        clip=ClipTraining(loop=LoopConfig(num_steps=400, batch_size=32, learning_rate=3e-3)),
+    )
+
+
+def _small() -> PresetTraining:
+    return PresetTraining(
+        detector=DetectorTraining(
+            architecture=DetectorArchitecture(input_size=256, width=32, anchor_sizes=(24, 40, 64, 96, 144)),
+            loop=LoopConfig(num_steps=3000, batch_size=16, learning_rate=2e-3),
+        ),
+        selector=SelectorTraining(
+            architecture=SelectorArchitecture(input_size=256, feature_size=256),
+            loop=LoopConfig(num_steps=2500, batch_size=32, learning_rate=2e-3),
+        ),
+        generator=GeneratorTraining(
+            architecture=GeneratorArchitecture(num_layers=4, hidden_size=256, vocab_size=2048, feature_size=256),
+            loop=LoopConfig(num_steps=4000, batch_size=128, learning_rate=1e-3),
+        ),
+        clip=ClipTraining(
+            architecture=ClipArchitecture(input_size=256, image_width=32, text_hidden_size=192, projection_size=256),
+            loop=LoopConfig(num_steps=3000, batch_size=64, learning_rate=2e-3),
+        ),
+    )
+
+
+def _base() -> PresetTraining:
+    return PresetTraining(
+        detector=DetectorTraining(
+            architecture=DetectorArchitecture(
+                backbone="resnet50",
+                input_size=512,
+                anchor_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 300),
+                anchor_ratios=(0.2, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.3, 1.5, 2.1, 2.6, 3.0, 5.0, 8.0),
+                roi_size=8,
+                representation_size=1024,
+                num_proposals=1000,
+            ),
+            loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=1e-3),
+        ),
+        selector=SelectorTraining(
+            architecture=SelectorArchitecture(input_size=512, width=64, roi_size=8, feature_size=1024),
+            loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=5e-5),
+        ),
+        generator=GeneratorTraining(
+            architecture=GeneratorArchitecture(
+                num_layers=24,
+                num_heads=16,
+                hidden_size=1024,
+                vocab_size=50257,
+                max_length=300,
+                feature_size=1024,
+            ),
+            loop=LoopConfig(num_steps=200_000, batch_size=64, learning_rate=5e-5),
+        ),
+        clip=ClipTraining(
+            architecture=ClipArchitecture(
+                image_tower="resnet50",
+                input_size=224,
+                text_layers=12,
+                text_heads=12,
+                text_hidden_size=768,
+                text_vocab_size=28996,
+                max_text_length=256,
+                projection_size=512,
+            ),
+            loop=LoopConfig(num_steps=30_000, batch_size=128, learning_rate=5e-5),
+        ),
+    )
+
+
+_PRESETS = {"tiny": _tiny, "small": _small, "base": _base}

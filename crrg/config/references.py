@@ -1,0 +1,177 @@
+"""References: what travels between tasks instead of tables and tensors. All JSON, all small."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig
+
+
+class DatasetRef(FrozenConfig):
+    """One version of a dataset.
+
+    Attributes:
+        name: Dataset name.
+        version: Fingerprint over content and settings.
+        manifest_key: Key of its manifest under the root.
+        num_rows: Rows per split.
+    """
+
+    name: str
+    version: str
+    manifest_key: str
+    num_rows: dict[str, int]
+
+
+class StageResult(FrozenConfig):
+    """A finished training stage.
+
+    Attributes:
+        stage: detector, selector, generator, clip or joint.
+        prefix: Key prefix of the checkpoint folder under the root.
+        sha256: Digest of its ``model.safetensors``.
+        config_hash: Hash over resolved settings, dataset version and upstream digests; the folder's name.
+        metrics: Validation metrics by ``protocol/name``.
+        reused: Whether an earlier finished run was found and nothing was trained.
+        duration_s: Wall time of the training, seconds (of the earlier run where reused).
+        run_id: Tracking run, empty if none.
+        model_version: Version in the registry, empty if not registered.
+    """
+
+    stage: str
+    prefix: str
+    sha256: str
+    config_hash: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+    reused: bool = False
+    duration_s: float = 0.0
+    run_id: str = ""
+    model_version: str = ""
+
+
+class BundleRef(FrozenConfig):
+    """One bundle of the four stages.
+
+    Attributes:
+        bundle_id: Digest of all parts.
+        prefix: Key prefix of its folder under the root, or an absolute folder URL.
+        model_version: Version of ``crrg-pipeline`` in the registry, empty if unregistered.
+    """
+
+    bundle_id: str
+    prefix: str
+    model_version: str = ""
+
+
+class IngestSummary(FrozenConfig):
+    """What an ingest run did; ``accepted + quarantined`` equals ``num_inputs``.
+
+    Attributes:
+        dataset: The dataset version it committed.
+        num_inputs: Objects seen.
+        num_accepted: Rows written.
+        num_quarantined: Objects refused.
+        reasons: Count per reason code.
+        reused: Whether the same version existed already.
+    """
+
+    dataset: DatasetRef
+    num_inputs: int
+    num_accepted: int
+    num_quarantined: int
+    reasons: dict[str, int] = Field(default_factory=dict)
+    reused: bool = False
+
+
+class ShardRef(FrozenConfig):
+    """A part of a night: a few hundred inbox objects.
+
+    Attributes:
+        index: Number of the shard in its night.
+        key: Key of the object that lists its inputs.
+        num_inputs: How many inputs it lists.
+    """
+
+    index: int
+    key: str
+    num_inputs: int
+
+
+class NightPlan(FrozenConfig):
+    """What a night is going to do.
+
+    Attributes:
+        date: The night's date, ``YYYY-MM-DD``.
+        run_id: Deterministic id over date, inventory and bundle.
+        inbox: URL of the inbox.
+        bundle: The resolved bundle.
+        fencing: Number that the commit will carry.
+        shards: What is new, in shards.
+        num_new: New inputs.
+        num_done: Inputs the ledger knows already.
+        num_pending: Inputs that are too young to be read.
+        registry_available: Whether the alias came from the registry and not from the last record.
+    """
+
+    date: str
+    run_id: str
+    inbox: str
+    bundle: BundleRef
+    fencing: int
+    shards: tuple[ShardRef, ...]
+    num_new: int
+    num_done: int
+    num_pending: int = 0
+    registry_available: bool = True
+
+
+class ShardResult(FrozenConfig):
+    """What became of one shard.
+
+    Attributes:
+        index: Number of the shard.
+        key: Key of the shard's record (files, digests, outcomes).
+        num_accepted: Films drafted.
+        num_quarantined: Objects refused.
+        reused: Whether an earlier run of the same night had finished it.
+    """
+
+    index: int
+    key: str
+    num_accepted: int
+    num_quarantined: int
+    reused: bool = False
+
+
+class NightSummary(FrozenConfig):
+    """A night's outcome.
+
+    Attributes:
+        date: The night's date.
+        status: ``committed``, ``nothing_new`` or ``held`` by another holder.
+        manifest_key: Key of the commit, empty if there is none.
+        bundle_id: Bundle that drafted.
+        num_inputs: Inputs of this night.
+        num_accepted: Drafted.
+        num_quarantined: Refused.
+        num_pending: Left for later.
+        num_flagged: Drafts with at least one flag.
+        reasons: Count per reason code.
+        review_key: Key of the review page, empty if there is none.
+        digest: ``crrg digest`` of the night.
+    """
+
+    date: str
+    status: Literal["committed", "nothing_new", "held"]
+    manifest_key: str = ""
+    bundle_id: str = ""
+    num_inputs: int = 0
+    num_accepted: int = 0
+    num_quarantined: int = 0
+    num_pending: int = 0
+    num_flagged: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    review_key: str = ""
+    digest: str = ""

@@ -1,0 +1,1 @@
+"""Files in, values out: readers of films, reports and archives, and the Parquet contract. Knows no models."""

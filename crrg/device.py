@@ -1,0 +1,43 @@
+"""Where tensors live: device choice, seeds, mixed precision."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from crrg.config.base import Device
+from crrg.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_device(device: Device) -> torch.device:
+    """Return the device to use and log the choice.
+
+    Raises:
+        DeviceError: ``cuda`` was asked for and none is visible; there is no silent fall to the CPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is visible; use device=auto or cpu, or run on a GPU machine", "device")
+    chosen = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+    logger.info("device %s -> %s", device, chosen)
+    return torch.device(chosen)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Return bfloat16 mixed precision on a GPU and full precision on a CPU."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,80 @@
+"""The one rule by which report text is cut into sentences.
+
+Here because both the data room (phrases) and the evaluation room (labels) need the same cut. It knows nothing of
+sections or labels: see ``crrg.data.sections`` and ``crrg.evaluation.labeler``.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ABBREVIATIONS = frozenset(
+    [
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "vs",
+        "approx",
+        "e.g",
+        "i.e",
+        "etc",
+        "fig",
+        "no.",
+        "inc",
+        "jr",
+        "sr",
+        "dept",
+        "resp",
+        "ca",
+        "cf",
+        "viz",
+        "al",
+        "a.m",
+        "p.m",
+    ]
+)
+_BOUNDARY = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|(?<=[a-z)])\.(?=[A-Z][a-z])|\n\s*\n|\n(?=\s*(?:[-*•]|\d{1,2}[.)]\s))")
+_LIST_MARKER = re.compile(r"^\s*(?:[-*•]+\s+|\(?\d{1,2}[.)]\s+)")
+_LAST_TOKEN = re.compile(r"(\S+)$")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+
+
+def split_sentences(text: str) -> list[str]:
+    """Cut report text into sentences.
+
+    Full stops inside decimals (``1.5 cm``) and after abbreviations (``Dr.``, ``vs.``) do not end a sentence; blank
+    lines and list items do. List markers (``1.``, ``-``) are dropped, white space inside a sentence becomes single spaces.
+
+    Args:
+        text: Any report text.
+
+    Returns:
+        Sentences with their final punctuation; an empty list for text without a letter or digit.
+    """
+    sentences: list[str] = []
+    start = 0
+    for match in _BOUNDARY.finditer(text):
+        if text[match.start()] == "." and not _ends_sentence(text[start : match.start()]):
+            continue
+        _append(sentences, text[start : match.end()])
+        start = match.end()
+    _append(sentences, text[start:])
+    return sentences
+
+
+def _ends_sentence(before: str) -> bool:
+    last = _LAST_TOKEN.search(before)
+    if last is None:
+        return False
+    token = last.group(1).lower().lstrip("(")
+    is_list_marker = token.isdigit() and len(token) <= 2 and not before[: last.start()].strip()
+    return not (is_list_marker or token in _ABBREVIATIONS)
+
+
+def _append(sentences: list[str], piece: str) -> None:
+    sentence = " ".join(_LIST_MARKER.sub("", piece).split())
+    if _LETTER_OR_DIGIT.search(sentence):
+        sentences.append(sentence)

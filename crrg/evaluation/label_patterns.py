@@ -1,0 +1,163 @@
+"""Words by which the rule labeler knows a finding, and words that negate it or make it uncertain.
+
+Fragments of regular expressions over lower-case text; each starts at a word start. Order matters: where two fragments
+start at the same word, the earlier group wins. The rules that use them are in ``labeler``.
+
+Source: the scheme (mention, negation, uncertainty) is that of Irvin et al., CheXpert, AAAI 2019; the lists are our own.
+"""
+
+from __future__ import annotations
+
+NEUTRAL: tuple[str, ...] = (
+    r"no (?:significant |interval |definite |appreciable |substantial |convincing )*(?:change|increase|progression|worsening)\b",
+    r"not (?:significantly |substantially |appreciably )?(?:changed|increased|worse)\b",
+    r"heart (?:border|failure medication)\b",
+    r"mass effect\b",
+    r"(?:aort\w*|hil\w*|vascular|arterial|tracheal|vertebral|azygos) (?:enlarge|widen|promin|dilat)\w*",
+    r"(?:disc|disk|joint|interspace|spinal) (?:space )?(?:collapse|widen)\w*",
+    r"port(?:able|ions?|al|ah?)\b",
+)
+"""Wordings that look like a cue or a mention and are neither."""
+
+BREAKS: tuple[str, ...] = (
+    r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
+    r"and (?=(?:a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|possible)\b)",
+    r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
+)
+COMMA_BREAK = (
+    r",\s*(?=(?:the|there|heart|lungs?|cardiac|mediastinal|mild|mildly|moderate|minimal|stable|unchanged|persistent|"
+    r"increased|new|probabl[ey]|possibl[ey]|likely|questionable|suspected|which|this|these|it|suggesting|suggestive|"
+    r"consistent|compatible|representing|may|might|could)\b)"
+)
+
+POST_UNCERTAIN: tuple[str, ...] = (
+    r"(?:is|are|remains?) (?:also )?(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question)\b",
+    r"(?:can ?not|can't|could not|may not) be (?:entirely |completely |fully |definitively )*(?:excluded|ruled out)\b",
+    r"not (?:entirely |completely |fully |definitively )*(?:excluded|ruled out)\b",
+    r"(?:is|are) (?:difficult|hard) to exclude\b",
+    r"(?:should|might|may|could) be (?:considered|present)\b",
+    r"to be considered\b",
+)
+POST_NEGATED: tuple[str, ...] = (
+    r"(?:is|are|was|were) (?:no longer|not) (?:clearly |well |definitely |definitively )?(?:\w*seen|identified|evident|"
+    r"present|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|suspected|observed|noted)\b",
+    r"not (?:seen|identified|evident|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|observed)\b",
+    r"no longer (?:seen|identified|evident|visuali[sz]ed|present|visible|apparent)\b",
+    r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially |interval )*(?:resolved|cleared|removed)\b",
+    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|unlikely|resolved|removed)\b",
+    r"(?:appears?|seems?) (?:unlikely|absent)\b",
+)
+UNCERTAIN_CUES: tuple[str, ...] = (
+    r"(?:can ?not|can't|could not|unable to|difficult to|hard to) (?:entirely |completely |fully |definitively )*(?:be )?(?:exclude|rule out)\b",
+    r"(?:may|might|could|can)\b(?! not)(?:,? in the (?:appropriate|right|proper) clinical (?:setting|context),?)?",
+    r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
+    r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
+    r"(?:raising|raises) the (?:question|possibility|concern)\b",
+    r"(?:differential|question of|rule out|r/o)\b",
+    r"not (?:entirely |completely )?exclud\w+",
+)
+UNCERTAIN_LINKS: tuple[str, ...] = (r"(?:versus|vs)\b", r"and/or\b")
+"""Words that make the mention before them and the one after uncertain."""
+
+NEGATED_CUES: tuple[str, ...] = (
+    r"(?:no|not|without|neither|nor|never|none)\b",
+    r"(?:negative for|free of|clear of|absence of|devoid of|lack of|rather than|ruled out|rules out|exclud(?:es|ing))\b",
+    r"(?:resol\w+|clearing|removal) of\b",
+    r"(?:unlikely|doubtful)\b",
+    r"(?:isn't|aren't|wasn't|denies)\b",
+)
+
+HEART = r"(?:heart(?: size)?s?|cardiac (?:silhouette|size|contours?|shadow|outline|borders?))(?! (?:failure|valve))\b"
+CARDIOMEDIASTINUM = (
+    r"(?:cardio-?mediastin\w+|cardiac (?:and|&) mediastinal|heart and mediastin\w+)(?: (?:silhouettes?|contours?))?"
+)
+MEDIASTINUM = r"(?:superior |upper )?mediastin\w+(?: (?:silhouettes?|contours?|width|size))?"
+LUNGS = (
+    r"(?:both |right |left )?(?:lungs?|lung fields)\b(?! (?:volume|base|apex|apic|zone|nodule|lesion|mass|markings))"
+)
+ANGLES = r"(?:costo-?phrenic (?:angles?|sulc\w+|recess\w*)|cp angles?|(?:lateral|posterior) sulc\w+)"
+OTHER_SUBJECTS = (
+    r"(?:aort\w+|hil(?:a|ar|um)\b|pulmonary (?:arter|vascula|vein|trunk)\w*|vascul\w+|trachea\w*|azygos|esophag\w+|"
+    r"bowel|stomach|colon|diaphragm\w*|hemidiaphragm\w*|thyroid|goiter|spine|bon(?:es|y)|osseous)"
+)
+
+NORMAL = r"(?:normal(?!ly)|unremarkable|within (?:the )?limits|wnl\b|intact|negative\b(?! for))"
+BORDERLINE = (
+    r"(?:borderline|(?:at |in )?(?:the )?upper limits? of normal|upper limits? normal|top[- ]normal|"
+    r"upper normal(?: limits?)?|high[- ]normal)"
+)
+ENLARGED = (
+    r"(?:enlarge\w*|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|too (?:large|wide))"
+)
+CLEAR = r"(?:clear\b(?!ing)|well[- ]aerated)"
+SHARP = r"(?:sharp\w*|clear\b|preserved|crisp)"
+BLUNTED = r"blunt\w*"
+
+MENTIONS: dict[str, tuple[str, ...]] = {
+    "Edema": (
+        r"(?:o?edema|(?:congestive )?heart failure|chf|cardiac (?:failure|decompensation))\b",
+        r"(?:pulmonary |vascular |pulmonary vascular |central |venous |pulmonary venous |interstitial )+congestion\b",
+        r"congestion\b",
+        r"(?:pulmonary|venous|vascular) (?:over-?load|hypertension with cephali[sz]ation)\b",
+        r"(?:fluid|volume) overload\b|cephali[sz]ation\b|kerley b?",
+    ),
+    "Cardiomegaly": (
+        r"cardiomegal\w+",
+        r"(?:cardiac|heart) (?:enlarg\w+)",
+        r"(?:large|big|globular) (?:heart|cardiac silhouette)\b",
+        r"(?:heart|cardiac silhouette) is (?:\w+ )?(?:large|big|globular)\b",
+    ),
+    "Enlarged Cardiomediastinum": (
+        r"(?:wide|prominent|broad) (?:\w+ )?(?:cardio-?)?mediastin\w+",
+        r"mediastinal (?:widening|enlargement|prominence|fullness|broadening)\b",
+        r"(?:cardio-?)?mediastin\w+ (?:silhouette |contours? )?(?:is|are|appears?) (?:\w+ )?(?:wide|prominent|broad)\b",
+    ),
+    "Lung Lesion": (
+        r"(?:mass(?:es)?|nodul(?:es?|arity)|tumou?rs?|neoplas\w+|malignan\w+|metasta\w+|carcinoma\w*|cancer)\b",
+        r"nodular[- ](?:densit\w+|opaci\w+|focus|foci|lesions?|shadows?|infiltrates?)",
+        r"(?:lung|pulmonary|cavitary|parenchymal|spiculated|coin|mass-?like) (?:lesions?|opacit\w+|densit\w+|cavit\w+)",
+        r"cavitary\b",
+    ),
+    "Consolidation": (r"consolidat\w+",),
+    "Pneumonia": (
+        r"(?:broncho-?)?pneumoni(?:a|as|c|tis)\b",
+        r"infecti(?:on|ous)\w*",
+    ),
+    "Atelectasis": (
+        r"atelec\w+",
+        r"(?:(?:lobar|lobe|lung|segmental|sub-?segmental) collapse|collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe))\b",
+    ),
+    "Pneumothorax": (r"(?:hydro-?|hemo-?)?pneumothora\w+",),
+    "Pleural Effusion": (
+        r"(?:hydropneumothora|hydrothora|h(?:a)?emothora)\w+",
+        r"pericardial effusions?(?P<skip>)",
+        r"(?:pleural )?(?:effusions?|effusive)\b",
+        r"(?:pleural|layering|subpulmonic|loculated|fissural) (?:\w+ )?fluid\b",
+        r"fluid (?:in|within|along) the (?:\w+ )?(?:pleura\w*|fissures?|costophrenic)",
+        r"pleural abnormalit\w+",
+    ),
+    "Pleural Other": (
+        r"pleur(?:al|o)[- /]?(?:based |parenchymal |apical |and parenchymal )*(?:thick\w+|scar\w*|plaques?|calcific\w+|fibro\w+|reaction|disease)",
+        r"(?:fibrothora\w+|(?:apical|biapical) (?:pleural )?(?:cap|capping|thickening|scarring))\b",
+        r"(?:thickening|calcification) of the (?:\w+ )?(?:\w+ )?pleura\w*",
+        r"(?:calcified )?plaques?\b(?! atelec)",
+    ),
+    "Fracture": (r"(?:fractur\w+|fx)\b",),
+    "Support Devices": (
+        r"(?:pace-?makers?|pacers?|pacing|aicd|icd|defibrillators?|electrodes?)\b",
+        r"(?:(?:endo|naso|oro)?-?(?:tracheal|gastric|enteric)|tracheostomy|chest|thoracostomy|feeding|drainage|ng|et|dobh?off\w*|nasoenteric|support) (?:tubes?|cannula)\b",
+        r"(?:central|picc|subclavian|jugular|ij|venous|arterial|dialysis|support) (?:venous )?(?:lines?|access)\b",
+        r"(?:tubes?|catheters?|picc|port-?a-?cath\w*|mediport|infusaport|port|tracheostomy|dobh?off\w*|swan[- ]ganz)\b",
+        r"(?:sternotomy|sternal|cerclage|surgical) (?:wires?|sutures?|clips?|staples?)|(?:wires?|clips?|sutures?|staples?)\b|sternotomy\b",
+        r"(?:hardware|prosthe\w+|arthroplast\w+|stents?|coils?|devices?|stimulator\w*|drains?|leads?|implant\w*)\b",
+        r"(?:mitral|aortic|cardiac|heart|prosthetic) valves?\b|valve replacement|valvuloplasty|intra-?aortic balloon\w*",
+        r"(?:spinal|pedicle|vertebral) (?:rods?|screws?|fusion)|harrington rods?|cabg\b|lvad\b|ecmo\b",
+    ),
+    "Lung Opacity": (
+        r"opaci\w+",
+        r"infiltrat\w+",
+        r"(?:air-?\s?space|interstitial|alveolar|reticular|parenchymal|ground[- ]glass) (?:disease|process|lung disease|changes?|markings?|densit\w+|abnormalit\w+|pattern|prominence|thickening|infiltrat\w+|opaci\w+)",
+        r"(?:patchy|hazy|ill-defined|streaky|focal|basilar|bibasilar|retrocardiac) (?:\w+ )?(?:air-?space|densit\w+|haziness)",
+        r"ground[- ]glass\b",
+    ),
+}

@@ -1,0 +1,1 @@
+"""From films to drafts without gradients: decoding, de-duplication, labels, consistency."""

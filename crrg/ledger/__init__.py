@@ -1,0 +1,1 @@
+"""What is new, who holds the night, what was committed."""

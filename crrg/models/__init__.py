@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the four networks. Knows no files and no loops."""

@@ -1,0 +1,1 @@
+"""Drift of inputs and outputs, and nights that must not be published."""

@@ -1,0 +1,1 @@
+"""Bundles, their aliases, and the gate that decides what becomes champion."""

@@ -1,0 +1,252 @@
+"""One face for every object store: local folders and S3, through fsspec.
+
+A ``Storage`` is a root URL; keys are relative, with forward slashes. It knows no file formats and no layout.
+Local writes are atomic (temporary file, fsync, rename); S3 writes are atomic by nature. Transient failures of a whole
+object are retried here, since the client's own retries end where an object's body starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from crrg.config.base import Settings, StorageSettings
+from crrg.errors import Conflict, DigestMismatch, StorageError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_TRIES = 6
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object as a listing shows it.
+
+    Attributes:
+        key: Key relative to the root.
+        size: Bytes.
+        modified_s: Store's modification time, seconds since the epoch.
+        etag: The store's version mark; for local files made from size and modification time.
+    """
+
+    key: str
+    size: int
+    modified_s: float
+    etag: str
+
+
+class Storage:
+    """Objects under one root URL (``file://``, a plain path, or ``s3://bucket/prefix``)."""
+
+    def __init__(self, root: str, settings: StorageSettings | None = None) -> None:
+        """Open a root; nothing is touched until the first call.
+
+        Args:
+            root: Root URL or path.
+            settings: How to reach S3; read from the environment where not given.
+        """
+        self.is_local = "://" not in root or root.startswith("file://")
+        self.root = os.path.abspath(root.removeprefix("file://")) if self.is_local else root.rstrip("/")
+        self._settings = settings
+        self._fs: Any = None
+        self._fs_pid = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the connection behind: every process opens its own."""
+        return {**self.__dict__, "_fs": None, "_fs_pid": -1}
+
+    def __repr__(self) -> str:
+        """Show the root only."""
+        return f"Storage({self.root!r})"
+
+    def child(self, prefix: str) -> Storage:
+        """Return the storage rooted at a prefix of this one."""
+        return Storage(self.url(prefix), self._settings)
+
+    def url(self, key: str = "") -> str:
+        """Return the full URL or path of a key."""
+        return f"{self.root}/{key}" if key else self.root
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system of this process."""
+        if self._fs is None or self._fs_pid != os.getpid():
+            if self.is_local:
+                self._fs = fsspec.filesystem("file")
+            else:
+                settings = self._settings or Settings().storage
+                self._fs = fsspec.filesystem(self.root.split("://", 1)[0], **settings.s3fs_options())
+            self._fs_pid = os.getpid()
+        return self._fs
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            StorageError: There is no such object, or the store cannot be reached.
+        """
+        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key))))
+
+    def get_verified(self, key: str, sha256: str) -> bytes:
+        """Return an object's bytes if their digest is the recorded one.
+
+        Raises:
+            DigestMismatch: The bytes have another digest.
+        """
+        data = self.get(key)
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise DigestMismatch(f"sha256 is {found[:12]}…, recorded is {sha256[:12]}…; restore the object", key)
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, replacing what was there; readers see the old or the new bytes, never a mixture."""
+        if self.is_local:
+            self._write_local(key, data, replace=True)
+        else:
+            self._call(key, lambda fs: fs.pipe_file(self.url(key), data))
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        """Write an object only where there is none; of several writers exactly one succeeds.
+
+        Raises:
+            Conflict: The object exists with other bytes. Equal bytes count as our own earlier write whose answer
+                was lost, and as success.
+        """
+        try:
+            if self.is_local:
+                self._write_local(key, data, replace=False)
+            else:
+                self._call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create"))
+        except (FileExistsError, Conflict):
+            if self.get(key) == data:
+                return
+            raise Conflict("another writer was first", key) from None
+
+    def get_json(self, key: str) -> Any:
+        """Return an object parsed as JSON."""
+        return json.loads(self.get(key))
+
+    def put_json(self, key: str, value: Any) -> None:
+        """Write a value as canonical JSON (sorted keys)."""
+        self.put(key, canonical_json(value))
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object exists."""
+        return bool(self._call(key, lambda fs: fs.exists(self.url(key))))
+
+    def delete(self, key: str) -> None:
+        """Remove an object; removing what is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self._call(key, lambda fs: fs.rm_file(self.url(key)), missing_is_error=False)
+
+    def list_objects(self, prefix: str = "") -> list[StoredObject]:
+        """Return all objects under a prefix folder, sorted by key; links are not followed."""
+        base = self.url(prefix.rstrip("/"))
+        found = self._call(prefix, lambda fs: fs.find(base, detail=True) if fs.exists(base) else {})
+        start = len(self._stripped(self.root)) + 1
+        objects = [
+            _stored_object(str(path)[start:], info)
+            for path, info in found.items()
+            if info["type"] == "file" and not info.get("islink") and ".tmp-" not in str(path)
+        ]
+        return sorted(objects, key=lambda stored: stored.key)
+
+    def sha256(self, key: str) -> str:
+        """Return the hex sha256 of an object."""
+        return hashlib.sha256(self.get(key)).hexdigest()
+
+    def download(self, keys: Iterable[str], folder: Path) -> list[Path]:
+        """Copy objects into a local folder under their base names."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for key in keys:
+            path = folder / key.rsplit("/", 1)[-1]
+            path.write_bytes(self.get(key))
+            paths.append(path)
+        return paths
+
+    def _stripped(self, url: str) -> str:
+        return url if self.is_local else url.split("://", 1)[1]
+
+    def _write_local(self, key: str, data: bytes, *, replace: bool) -> None:
+        path = Path(self.url(key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot write: {error.strerror}; check space and permissions", key) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
+        """Run one store action, retrying transient failures of the whole object with full jitter."""
+        for attempt in range(1, MAX_TRIES + 1):
+            try:
+                return action(self.filesystem)
+            except FileNotFoundError as error:
+                if missing_is_error:
+                    raise StorageError(f"no such object in {self.root}", key) from error
+                raise
+            except FileExistsError:
+                raise
+            except PermissionError as error:
+                raise StorageError(
+                    f"access to {self.root} is denied; check the credentials and the policy of this prefix", key
+                ) from error
+            except (OSError, TimeoutError) as error:
+                if "pre-condition" in str(error).lower() or "precondition" in str(error).lower():
+                    raise Conflict("another writer was first", key) from error
+                if self.is_local or attempt == MAX_TRIES:
+                    raise StorageError(
+                        f"{self.root} cannot be reached after {attempt} tries ({type(error).__name__}); run again later",
+                        key,
+                        retryable=True,
+                    ) from error
+                wait_s = random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
+                logger.warning("store action failed (%s), try %d in %.1f s", type(error).__name__, attempt + 1, wait_s)
+                time.sleep(wait_s)
+        raise AssertionError("unreachable: the last try raises")
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return a value as JSON bytes with sorted keys, for storing and for hashing."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def hash_json(value: Any, length: int = 16) -> str:
+    """Return the first hex digits of the sha256 over a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:length]
+
+
+def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:
+    modified = info.get("mtime", info.get("LastModified", 0.0))
+    modified_s = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
+    size = int(info["size"])
+    etag = str(info.get("ETag", "")).strip('"') or f"{size:x}-{int(modified_s * 1e6):x}"
+    return StoredObject(key=key, size=size, modified_s=modified_s, etag=etag)

@@ -1,0 +1,1 @@
+"""Joins data and models: the stages, and the one training loop."""

@@ -1,0 +1,23 @@
+"""A bundle's bytes after they were read and verified, before any tensor is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BundleFiles:
+    """The four stages that belong together.
+
+    Attributes:
+        bundle_id: Digest over all parts.
+        spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, label set,
+            decoding settings, preprocessing version and golden digest, registered versions.
+        files: File name (``detector.safetensors``, ``tokenizer.json``, …) to bytes.
+    """
+
+    bundle_id: str
+    spec: Mapping[str, Any]
+    files: Mapping[str, bytes]

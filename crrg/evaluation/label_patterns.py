@@ -13,6 +13,7 @@ NEUTRAL: tuple[str, ...] = (
     r"not (?:significantly |substantially |appreciably )?(?:changed|increased|worse)\b",
     r"heart (?:border|failure medication)\b",
     r"mass effect\b",
+    r"pericardial effusions?\b",
     r"(?:aort\w*|hil\w*|vascular|arterial|tracheal|vertebral|azygos) (?:enlarge|widen|promin|dilat)\w*",
     r"(?:disc|disk|joint|interspace|spinal) (?:space )?(?:collapse|widen)\w*",
     r"port(?:able|ions?|al|ah?)\b",
@@ -130,7 +131,6 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Pneumothorax": (r"(?:hydro-?|hemo-?)?pneumothora\w+",),
     "Pleural Effusion": (
         r"(?:hydropneumothora|hydrothora|h(?:a)?emothora)\w+",
-        r"pericardial effusions?(?P<skip>)",
         r"(?:pleural )?(?:effusions?|effusive)\b",
         r"(?:pleural|layering|subpulmonic|loculated|fissural) (?:\w+ )?fluid\b",
         r"fluid (?:in|within|along) the (?:\w+ )?(?:pleura\w*|fissures?|costophrenic)",

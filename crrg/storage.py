@@ -224,7 +224,7 @@ class Storage:
                     raise Conflict("another writer was first", key) from error
                 if self.is_local or attempt == MAX_TRIES:
                     raise StorageError(
-                        f"{self.root} cannot be reached after {attempt} tries ({type(error).__name__}); run again later",
+                        f"{self.root} is out of reach after {attempt} tries ({type(error).__name__}); run again later",
                         key,
                         retryable=True,
                     ) from error

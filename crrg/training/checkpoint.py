@@ -1,0 +1,187 @@
+"""A stage's folder in the store: training states while it runs, the finished weights when it is done.
+
+``checkpoints/<stage>/<config hash>/``
+    ``state-<step>.safetensors`` + ``state-<step>.json``  model, optimiser and random state; newest two kept; the JSON
+    is written last and carries the digest, so that a half-written state is never read;
+    ``model.safetensors``, ``config.json``, other files of the stage, and last ``result.json``: the commit.
+
+Safetensors and JSON only; no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from crrg.config.references import StageResult
+from crrg.errors import ModelError, StorageError
+from crrg.storage import Storage, hash_json
+
+logger = logging.getLogger(__name__)
+
+NUM_STATES_KEPT = 2
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything needed to go on as if nothing had happened.
+
+    Attributes:
+        step: Steps done.
+        tensors: ``model.*``, ``optimizer.*`` and ``rng.*`` tensors.
+        values: Small JSON values, e.g. the learning-rate factor after a roll-back.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, float] = field(default_factory=dict)
+
+
+class StageFolder:
+    """The folder of one stage run, named by the hash of everything that decides its outcome."""
+
+    def __init__(self, storage: Storage, stage: str, config_hash: str) -> None:
+        """Name the folder; nothing is touched yet."""
+        self.stage = stage
+        self.config_hash = config_hash
+        self.prefix = f"checkpoints/{stage}/{config_hash}"
+        self._storage = storage
+
+    def result(self) -> StageResult | None:
+        """Return the finished result, marked as reused, or ``None``."""
+        key = f"{self.prefix}/result.json"
+        if not self._storage.exists(key):
+            return None
+        result = StageResult.model_validate(self._storage.get_json(key))
+        logger.info("stage %s: finished run %s found, reused", self.stage, self.config_hash)
+        return result.model_copy(update={"reused": True})
+
+    def save_state(self, state: TrainingState) -> None:
+        """Write a training state and drop all but the newest two."""
+        data = save_tensors({name: tensor.contiguous() for name, tensor in state.tensors.items()})
+        name = f"{self.prefix}/state-{state.step:08d}"
+        self._storage.put(f"{name}.safetensors", data)
+        digest = hashlib.sha256(data).hexdigest()
+        self._storage.put_json(f"{name}.json", {"step": state.step, "sha256": digest, "values": state.values})
+        for stale in self._states()[:-NUM_STATES_KEPT]:
+            self._storage.delete(stale)
+            self._storage.delete(stale.removesuffix(".json") + ".safetensors")
+
+    def latest_state(self) -> TrainingState | None:
+        """Return the newest state whose digest holds, or ``None``."""
+        for key in reversed(self._states()):
+            try:
+                record = self._storage.get_json(key)
+                data = self._storage.get_verified(key.removesuffix(".json") + ".safetensors", record["sha256"])
+            except (StorageError, ValueError) as error:
+                logger.warning("stage %s: training state skipped: %s", self.stage, error)
+                continue
+            return TrainingState(step=record["step"], tensors=load_tensors(data), values=record["values"])
+        return None
+
+    def finish(
+        self,
+        module: nn.Module,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        *,
+        files: Mapping[str, bytes] | None = None,
+        duration_s: float = 0.0,
+        run_id: str = "",
+    ) -> StageResult:
+        """Write the finished stage, its result last, and remove the training states.
+
+        Args:
+            module: Network; its state dict becomes ``model.safetensors``.
+            config: Content of ``config.json``: ``architecture`` and the stage's thresholds and calibration.
+            metrics: Validation metrics.
+            files: Further files by name, e.g. ``tokenizer.json``.
+            duration_s: Wall time of the training.
+            run_id: Tracking run.
+        """
+        data = module_bytes(module)
+        self._storage.put(f"{self.prefix}/model.safetensors", data)
+        self._storage.put_json(f"{self.prefix}/config.json", config)
+        for name, content in (files or {}).items():
+            self._storage.put(f"{self.prefix}/{name}", content)
+        result = StageResult(
+            stage=self.stage,
+            prefix=self.prefix,
+            sha256=hashlib.sha256(data).hexdigest(),
+            config_hash=self.config_hash,
+            metrics={name: float(value) for name, value in metrics.items()},
+            duration_s=duration_s,
+            run_id=run_id,
+        )
+        self._storage.put_json(f"{self.prefix}/result.json", result.model_dump(mode="json"))
+        for key in self._states():
+            self._storage.delete(key)
+            self._storage.delete(key.removesuffix(".json") + ".safetensors")
+        return result
+
+    def _states(self) -> list[str]:
+        stored = self._storage.list_objects(self.prefix)
+        return [item.key for item in stored if "/state-" in item.key and item.key.endswith(".json")]
+
+
+def config_hash(**parts: Any) -> str:
+    """Return the hash that names a stage folder, over settings, dataset version and upstream digests (JSON values)."""
+    return hash_json(parts)
+
+
+def read_stage(storage: Storage, result: StageResult) -> tuple[dict[str, Any], bytes]:
+    """Return a finished stage's ``config.json`` and its verified ``model.safetensors`` bytes.
+
+    Raises:
+        ModelError: The folder is incomplete.
+        DigestMismatch: The weights are not the recorded ones.
+    """
+    if not storage.exists(f"{result.prefix}/config.json"):
+        raise ModelError("the stage folder is incomplete; train the stage again", result.prefix)
+    config: dict[str, Any] = storage.get_json(f"{result.prefix}/config.json")
+    return config, storage.get_verified(f"{result.prefix}/model.safetensors", result.sha256)
+
+
+def module_bytes(module: nn.Module) -> bytes:
+    """Return a network's state dict as safetensors; tied tensors are stored once each under every name."""
+    return save_tensors({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()})
+
+
+def load_module(module: nn.Module, data: bytes, subject: str) -> None:
+    """Load safetensors into a network, strictly.
+
+    Raises:
+        ModelError: Names or shapes do not fit the architecture.
+    """
+    try:
+        module.load_state_dict(load_tensors(data), strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", subject) from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flatten an optimiser's state to named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entry in state.items()
+        for name, value in entry.items()
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what ``optimizer_tensors`` flattened."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, field_name = name.split(".", 2)
+            entries.setdefault(int(index), {})[field_name] = tensor
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

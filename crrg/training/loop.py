@@ -1,0 +1,251 @@
+"""The one training loop: every stage gives it a network, a batch for each step, and a loss.
+
+A batch is a pure function of its step, so a resumed run sees the same batches as an undisturbed one. The loop knows
+nothing of films, texts or metrics. Guards (``docs/operations.md``): a step with a non-finite loss or gradient is
+skipped; after three in a row the last good state comes back with half the learning rate; after two such roll-backs
+training fails, and nothing is registered. SIGTERM writes a state and exits with 143.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from crrg.config.training import LoopConfig
+from crrg.device import autocast
+from crrg.errors import NonFiniteLoss
+from crrg.tracking import Tracker
+from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
+from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
+
+logger = logging.getLogger(__name__)
+Batch = TypeVar("Batch")
+
+MAX_SKIPPED_IN_A_ROW = 3
+MAX_ROLLBACKS = 2
+EXIT_SIGTERM = 143
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What a finished loop reports.
+
+    Attributes:
+        num_steps: Steps done in all.
+        resumed_from: Step at which a stored state was taken up, 0 for a fresh start.
+        duration_s: Wall time of this call, seconds.
+        last_loss: Mean loss over the last logging window.
+    """
+
+    num_steps: int
+    resumed_from: int
+    duration_s: float
+    last_loss: float
+
+
+def fit(
+    module: nn.Module,
+    make_batch: Callable[[int], Batch],
+    loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    config: LoopConfig,
+    *,
+    device: torch.device,
+    folder: StageFolder,
+    tracker: Tracker,
+) -> FitOutcome:
+    """Train a network for ``config.num_steps`` steps, taking up a stored state if there is one.
+
+    Args:
+        module: Network, already on ``device``; trained in place, left in ``train`` mode.
+        make_batch: Step to batch, pure; called ahead of time in one background thread.
+        loss_fn: Batch to scalar loss and its named parts for the log.
+        config: Length, rates, clipping, checkpointing.
+        device: Where the network is.
+        folder: Where states go.
+        tracker: Receives ``train/loss``, the parts and the learning rate.
+
+    Raises:
+        NonFiniteLoss: Skipping steps and rolling back did not help.
+        SystemExit: SIGTERM arrived; a state was written, the code is 143.
+    """
+    started = time.monotonic()
+    run = _Run(module, config, device, folder)
+    first = run.restore()
+    log = _LossLog(tracker, folder.stage, config, first)
+    saved_at = time.monotonic()
+    module.train()
+    with _stop_flag() as stop, _prefetched(make_batch, first, config.num_steps) as batches:
+        for step, batch in batches:
+            loss, parts = run.step(step, batch, loss_fn)
+            log.add(step, loss, parts, run.learning_rate(step))
+            if stop.is_set():
+                run.save(step + 1)
+                logger.warning("stage %s: SIGTERM at step %d, state written; run again to resume", folder.stage, step)
+                raise SystemExit(EXIT_SIGTERM)
+            if time.monotonic() - saved_at > config.checkpoint_every_s:
+                run.save(step + 1)
+                saved_at = time.monotonic()
+    return FitOutcome(config.num_steps, first, time.monotonic() - started, log.last)
+
+
+class _Run:
+    """Network, optimiser and guards of one call of ``fit``."""
+
+    def __init__(self, module: nn.Module, config: LoopConfig, device: torch.device, folder: StageFolder) -> None:
+        self.module = module
+        self.config = config
+        self.device = device
+        self.folder = folder
+        self.optimizer = build_optimizer(module.parameters(), config)
+        self.rate_factor = 1.0
+        self.num_skipped = 0
+        self.num_rollbacks = 0
+
+    def restore(self) -> int:
+        """Take up the newest stored state; return the step to go on with."""
+        state = self.folder.latest_state()
+        if state is None:
+            return 0
+        self._load(state.tensors)
+        self.rate_factor = state.values.get("rate_factor", 1.0)
+        logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
+        return state.step
+
+    def save(self, step: int) -> None:
+        """Write a state after ``step`` steps; refused while steps are being skipped, since it may be bad."""
+        if self.num_skipped == 0:
+            self.folder.save_state(TrainingState(step, self._tensors(), {"rate_factor": self.rate_factor}))
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step after roll-backs."""
+        return learning_rate_at(step, self.config) * self.rate_factor
+
+    def step(
+        self, step: int, batch: Batch, loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Do one optimiser step, or skip it where loss or gradients are not finite."""
+        set_learning_rate(self.optimizer, self.learning_rate(step))
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device):
+            loss, parts = loss_fn(batch)
+        loss.backward()
+        limit = self.config.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
+            self.optimizer.step()
+            self.num_skipped = 0
+        else:
+            self._skip(step)
+        return loss.detach(), parts
+
+    def _skip(self, step: int) -> None:
+        self.num_skipped += 1
+        logger.warning("stage %s: step %d skipped, loss or gradient not finite", self.folder.stage, step)
+        if self.num_skipped <= MAX_SKIPPED_IN_A_ROW:
+            return
+        state = self.folder.latest_state()
+        self.num_rollbacks += 1
+        if self.num_rollbacks > MAX_ROLLBACKS or state is None:
+            raise NonFiniteLoss(
+                f"loss stayed non-finite at step {step} after {self.num_rollbacks - 1} roll-backs; lower the learning "
+                "rate or look at the data of this stage",
+                self.folder.stage,
+            )
+        self._load(state.tensors)
+        self.rate_factor *= 0.5
+        self.num_skipped = 0
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
+        tensors |= {name: tensor.detach().cpu() for name, tensor in optimizer_tensors(self.optimizer).items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self.module.load_state_dict(model, strict=True)
+        load_optimizer_tensors(self.optimizer, tensors)
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.type == "cuda" and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+class _LossLog:
+    """Averages losses over a window and reports them."""
+
+    def __init__(self, tracker: Tracker, stage: str, config: LoopConfig, first: int) -> None:
+        self._tracker = tracker
+        self._stage = stage
+        self._config = config
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._step_started = (first, time.monotonic())
+        self.last = math.nan
+
+    def add(self, step: int, loss: Tensor, parts: Mapping[str, Tensor], rate: float) -> None:
+        for name, value in {"loss": loss, **parts}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._count += 1
+        if (step + 1) % self._config.log_every and step + 1 != self._config.num_steps:
+            return
+        means = {f"train/{name}": total / self._count for name, total in self._sums.items()}
+        self.last = means["train/loss"]
+        self._tracker.log_metrics({**means, "train/learning_rate": rate}, step=step + 1)
+        since, then = self._step_started
+        speed = (step + 1 - since) / max(1e-9, time.monotonic() - then)
+        left_s = (self._config.num_steps - step - 1) / max(1e-9, speed)
+        logger.info(
+            "stage %s: step %d/%d, loss %.4f, about %.0f s left",
+            self._stage, step + 1, self._config.num_steps, self.last, left_s,
+        )  # fmt: skip
+        self._sums, self._count = {}, 0
+
+
+@contextmanager
+def _stop_flag() -> Iterator[threading.Event]:
+    """Yield a flag that SIGTERM sets; outside the main thread signals belong to somebody else and it stays clear."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    previous: Any = signal.signal(signal.SIGTERM, lambda _number, _frame: flag.set())
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _prefetched(
+    make_batch: Callable[[int], Batch], first: int, num_steps: int
+) -> Iterator[Iterator[tuple[int, Batch]]]:
+    """Yield an iterator over steps and batches; one batch is made ahead in a thread."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+
+    def batches() -> Iterator[tuple[int, Batch]]:
+        if first >= num_steps:
+            return
+        ahead = pool.submit(make_batch, first)
+        for step in range(first, num_steps):
+            batch = ahead.result()
+            if step + 1 < num_steps:
+                ahead = pool.submit(make_batch, step + 1)
+            yield step, batch
+
+    try:
+        yield batches()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

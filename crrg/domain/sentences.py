@@ -46,7 +46,7 @@ def split_sentences(text: str) -> list[str]:
     """Cut report text into sentences.
 
     Full stops inside decimals (``1.5 cm``) and after abbreviations (``Dr.``, ``vs.``) do not end a sentence; blank
-    lines and list items do. List markers (``1.``, ``-``) are dropped, white space inside a sentence becomes single spaces.
+    lines and list items do. List markers (``1.``, ``-``) are dropped; white space inside a sentence becomes one space.
 
     Args:
         text: Any report text.

@@ -9,11 +9,13 @@ Source: the scheme (mention, negation, uncertainty) is that of Irvin et al., Che
 from __future__ import annotations
 
 NEUTRAL: tuple[str, ...] = (
-    r"no (?:significant |interval |definite |appreciable |substantial |convincing )*(?:change|increase|progression|worsening)\b",
+    r"no (?:significant |interval |definite |appreciable |substantial |convincing )*"
+    r"(?:change|increase|progression|worsening)\b",
     r"not (?:significantly |substantially |appreciably )?(?:changed|increased|worse)\b",
     r"heart (?:border|failure medication)\b",
     r"mass effect\b",
     r"pericardial effusions?\b",
+    r"granulomatous infection\b",
     r"(?:aort\w*|hil\w*|vascular|arterial|tracheal|vertebral|azygos) (?:enlarge|widen|promin|dilat)\w*",
     r"(?:disc|disk|joint|interspace|spinal) (?:space )?(?:collapse|widen)\w*",
     r"port(?:able|ions?|al|ah?)\b",
@@ -22,7 +24,8 @@ NEUTRAL: tuple[str, ...] = (
 
 BREAKS: tuple[str, ...] = (
     r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
-    r"and (?=(?:a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|possible)\b)",
+    r"and (?=(?:a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|"
+    r"possible)\b)",
     r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
 COMMA_BREAK = (
@@ -31,41 +34,47 @@ COMMA_BREAK = (
     r"consistent|compatible|representing|may|might|could)\b)"
 )
 
+_QUITE = r"(?:entirely |completely |fully |definitively |confidently )*"
+_SEEN = (
+    r"(?:\w*seen|identified|evident|present|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|suspected|"
+    r"observed|noted)\b"
+)
+
 POST_UNCERTAIN: tuple[str, ...] = (
-    r"(?:is|are|remains?) (?:also )?(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question)\b",
-    r"(?:can ?not|can't|could not|may not) be (?:entirely |completely |fully |definitively )*(?:excluded|ruled out)\b",
-    r"not (?:entirely |completely |fully |definitively )*(?:excluded|ruled out)\b",
-    r"(?:is|are) (?:difficult|hard) to exclude\b",
+    r"(?:is|are|remains?) (?:also )?"
+    r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question)\b",
+    rf"(?:can ?not|can't|could not|may not) be {_QUITE}(?:excluded|ruled out)\b",
+    rf"not {_QUITE}(?:excluded|ruled out)\b",
+    r"(?:(?:is|are) )?(?:difficult|hard) to exclude\b",
     r"(?:should|might|may|could) be (?:considered|present)\b",
     r"to be considered\b",
 )
 POST_NEGATED: tuple[str, ...] = (
-    r"(?:is|are|was|were) (?:no longer|not) (?:clearly |well |definitely |definitively )?(?:\w*seen|identified|evident|"
-    r"present|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|suspected|observed|noted)\b",
+    rf"(?:is|are|was|were) (?:no longer|not) (?:clearly |well |definitely |definitively )?{_SEEN}",
     r"not (?:seen|identified|evident|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|observed)\b",
     r"no longer (?:seen|identified|evident|visuali[sz]ed|present|visible|apparent)\b",
-    r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially |interval )*(?:resolved|cleared|removed)\b",
+    r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially )*(?:resolved|cleared|removed)\b",
     r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|unlikely|resolved|removed)\b",
     r"(?:appears?|seems?) (?:unlikely|absent)\b",
 )
 UNCERTAIN_CUES: tuple[str, ...] = (
-    r"(?:can ?not|can't|could not|unable to|difficult to|hard to) (?:entirely |completely |fully |definitively )*(?:be )?(?:exclude|rule out)\b",
-    r"(?:may|might|could|can)\b(?! not)(?:,? in the (?:appropriate|right|proper) clinical (?:setting|context),?)?",
+    rf"(?:can ?not|can't|could not|unable to|difficult to|hard to) {_QUITE}(?:exclude|rule out)\b",
+    r"to (?:exclude|rule out|evaluate for|assess for)\b",
+    r"(?:may|might|could|can)\b(?! not)",
     r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
     r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
-    r"(?:raising|raises) the (?:question|possibility|concern)\b",
-    r"(?:differential|question of|rule out|r/o)\b",
-    r"not (?:entirely |completely )?exclud\w+",
+    r"(?:raising|raises) (?:the )?(?:question|possibility|concern)\b",
+    r"(?:differential|question|r/o)\b",
 )
 UNCERTAIN_LINKS: tuple[str, ...] = (r"(?:versus|vs)\b", r"and/or\b")
 """Words that make the mention before them and the one after uncertain."""
 
 NEGATED_CUES: tuple[str, ...] = (
     r"(?:no|not|without|neither|nor|never|none)\b",
-    r"(?:negative for|free of|clear of|absence of|devoid of|lack of|rather than|ruled out|rules out|exclud(?:es|ing))\b",
+    r"(?:negative for|free of|clear of|absence of|devoid of|lack of|rather than|ruled out|rules out)\b",
+    r"exclud(?:es|ing)\b",
     r"(?:resol\w+|clearing|removal) of\b",
-    r"(?:unlikely|doubtful)\b",
-    r"(?:isn't|aren't|wasn't|denies)\b",
+    r"(?:unlikely|doubtful|isn't|aren't|wasn't|denies)\b",
 )
 
 HEART = r"(?:heart(?: size)?s?|cardiac (?:silhouette|size|contours?|shadow|outline|borders?))(?! (?:failure|valve))\b"
@@ -82,11 +91,11 @@ OTHER_SUBJECTS = (
     r"bowel|stomach|colon|diaphragm\w*|hemidiaphragm\w*|thyroid|goiter|spine|bon(?:es|y)|osseous)"
 )
 
-NORMAL = r"(?:normal(?!ly)|unremarkable|within (?:the )?limits|wnl\b|intact|negative\b(?! for))"
-BORDERLINE = (
-    r"(?:borderline|(?:at |in )?(?:the )?upper limits? of normal|upper limits? normal|top[- ]normal|"
-    r"upper normal(?: limits?)?|high[- ]normal)"
+NORMAL = (
+    r"(?:(?:(?:at |in |on )?(?:the )?)upper (?:limits? (?:of )?)?normal(?: limits?)?|(?:top|high)[- ]normal|"
+    r"normal(?!ly)|unremarkable|within (?:the )?limits|wnl\b|intact|negative\b(?! for))"
 )
+BORDERLINE = r"borderline\b"
 ENLARGED = (
     r"(?:enlarge\w*|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|too (?:large|wide))"
 )
@@ -116,7 +125,8 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Lung Lesion": (
         r"(?:mass(?:es)?|nodul(?:es?|arity)|tumou?rs?|neoplas\w+|malignan\w+|metasta\w+|carcinoma\w*|cancer)\b",
         r"nodular[- ](?:densit\w+|opaci\w+|focus|foci|lesions?|shadows?|infiltrates?)",
-        r"(?:lung|pulmonary|cavitary|parenchymal|spiculated|coin|mass-?like) (?:lesions?|opacit\w+|densit\w+|cavit\w+)",
+        r"(?:lung|pulmonary|parenchymal) (?:lesions?|cavit\w+)",
+        r"(?:spiculated|coin|mass-?like) (?:lesions?|opacit\w+|densit\w+)",
         r"cavitary\b",
     ),
     "Consolidation": (r"consolidat\w+",),
@@ -126,38 +136,45 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Atelectasis": (
         r"atelec\w+",
-        r"(?:(?:lobar|lobe|lung|segmental|sub-?segmental) collapse|collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe))\b",
+        r"(?:lobar|lobe|lung|segmental|sub-?segmental) collapse\b",
+        r"collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe)\b",
     ),
     "Pneumothorax": (r"(?:hydro-?|hemo-?)?pneumothora\w+",),
     "Pleural Effusion": (
-        r"(?:hydropneumothora|hydrothora|h(?:a)?emothora)\w+",
+        r"(?:hydrothora|h(?:a)?emothora)\w+",
         r"(?:pleural )?(?:effusions?|effusive)\b",
         r"(?:pleural|layering|subpulmonic|loculated|fissural) (?:\w+ )?fluid\b",
         r"fluid (?:in|within|along) the (?:\w+ )?(?:pleura\w*|fissures?|costophrenic)",
         r"pleural abnormalit\w+",
     ),
     "Pleural Other": (
-        r"pleur(?:al|o)[- /]?(?:based |parenchymal |apical |and parenchymal )*(?:thick\w+|scar\w*|plaques?|calcific\w+|fibro\w+|reaction|disease)",
-        r"(?:fibrothora\w+|(?:apical|biapical) (?:pleural )?(?:cap|capping|thickening|scarring))\b",
+        r"pleur(?:al|o)[- /]?(?:based |parenchymal |apical |and parenchymal )*"
+        r"(?:thick\w+|scar\w*|plaques?|calcific\w+|fibro\w+|reaction|disease)",
+        r"(?:fibrothora\w+|(?:apical|biapical) (?:pleural |fibronodular )?(?:cap|capping|thickening))\b",
         r"(?:thickening|calcification) of the (?:\w+ )?(?:\w+ )?pleura\w*",
         r"(?:calcified )?plaques?\b(?! atelec)",
     ),
     "Fracture": (r"(?:fractur\w+|fx)\b",),
     "Support Devices": (
         r"(?:pace-?makers?|pacers?|pacing|aicd|icd|defibrillators?|electrodes?)\b",
-        r"(?:(?:endo|naso|oro)?-?(?:tracheal|gastric|enteric)|tracheostomy|chest|thoracostomy|feeding|drainage|ng|et|dobh?off\w*|nasoenteric|support) (?:tubes?|cannula)\b",
+        r"(?:(?:endo|naso|oro)?-?(?:tracheal|gastric|enteric)|tracheostomy|chest|thoracostomy|feeding|drainage|ng|et|"
+        r"dobh?off\w*|nasoenteric|support) (?:tubes?|cannula)\b",
         r"(?:central|picc|subclavian|jugular|ij|venous|arterial|dialysis|support) (?:venous )?(?:lines?|access)\b",
-        r"(?:tubes?|catheters?|picc|port-?a-?cath\w*|mediport|infusaport|port|tracheostomy|dobh?off\w*|swan[- ]ganz)\b",
-        r"(?:sternotomy|sternal|cerclage|surgical) (?:wires?|sutures?|clips?|staples?)|(?:wires?|clips?|sutures?|staples?)\b|sternotomy\b",
+        r"(?:tub(?:es?|ing)|catheters?|picc|port-?a-?cath\w*|mediport|infusaport|port|tracheostomy|dobh?off\w*)\b",
+        r"swan[- ]ganz\b|(?:wires?|clips?|sutures?|staples?|sternotomy)\b",
+        r"(?:sternotomy|sternal|cerclage|surgical) (?:wires?|sutures?|clips?|staples?)",
         r"(?:hardware|prosthe\w+|arthroplast\w+|stents?|coils?|devices?|stimulator\w*|drains?|leads?|implant\w*)\b",
-        r"(?:mitral|aortic|cardiac|heart|prosthetic) valves?\b|valve replacement|valvuloplasty|intra-?aortic balloon\w*",
-        r"(?:spinal|pedicle|vertebral) (?:rods?|screws?|fusion)|harrington rods?|cabg\b|lvad\b|ecmo\b",
+        r"(?:mitral|aortic|cardiac|heart|prosthetic) valves?\b|valve replacement|valvuloplasty",
+        r"(?:spinal|spine|pedicle|vertebral|cervical|thoracic|lumbar) (?:rods?|screws?|fusion)|harrington rods?",
+        r"intra-?aortic balloon\w*|(?:cabg|lvad|ecmo)\b",
     ),
     "Lung Opacity": (
         r"opaci\w+",
         r"infiltrat\w+",
-        r"(?:air-?\s?space|interstitial|alveolar|reticular|parenchymal|ground[- ]glass) (?:disease|process|lung disease|changes?|markings?|densit\w+|abnormalit\w+|pattern|prominence|thickening|infiltrat\w+|opaci\w+)",
-        r"(?:patchy|hazy|ill-defined|streaky|focal|basilar|bibasilar|retrocardiac) (?:\w+ )?(?:air-?space|densit\w+|haziness)",
+        r"(?:air-?\s?space|interstitial|alveolar|reticular|parenchymal|ground[- ]glass) (?:disease|process|"
+        r"lung disease|changes?|markings?|densit\w+|abnormalit\w+|pattern|prominence|thickening|infiltrat\w+|opaci\w+)",
+        r"(?:patchy|hazy|ill-defined|streaky|focal|basilar|bibasilar|retrocardiac) (?:\w+ )?"
+        r"(?:air-?space|densit\w+|haziness)",
         r"ground[- ]glass\b",
     ),
 }

@@ -3,7 +3,7 @@
 Works on one sentence at a time and forgets the one before. Knows nothing of pictures and has no weights; how it does on
 real reports is measured by ``benchmarks/labeler_openi.py``. The word lists are in ``label_patterns``.
 
-Source: Irvin et al., CheXpert, AAAI 2019 (scheme and the rule for "No Finding"); scopes as in NegEx (Chapman et al., 2001).
+Source: Irvin et al., CheXpert, AAAI 2019 (scheme, rule for "No Finding"); scopes as in NegEx (Chapman et al., 2001).
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class _SentenceReader:
         self.is_clear_ahead = False
         self.enlarged_ahead: int | None = None
         self.blunted_ahead: int | None = None
+        self.is_borderline_ahead = False
 
     def read(self, sentence: str) -> dict[str, int]:
         """Return label values of a lower-case sentence."""
@@ -119,6 +120,8 @@ class _SentenceReader:
         if self.enlarged_ahead is not None:
             self._call_enlarged(subject, self.enlarged_ahead)
             self.enlarged_ahead = None
+        if self.is_borderline_ahead and subject == "heart":
+            self._mention("Cardiomegaly", UNCERTAIN)
         if self.blunted_ahead is not None and subject == "angles":
             self._mention("Pleural Effusion", self.blunted_ahead)
             self.blunted_ahead = None
@@ -130,6 +133,7 @@ class _SentenceReader:
                 self._mention("Cardiomegaly", UNCERTAIN)
             elif self.polarity != NEGATIVE:
                 self.polarity = UNCERTAIN
+                self.is_borderline_ahead = True
         elif kind == "enlarged":
             self.is_normal_ahead = False
             if self.subjects:
@@ -178,8 +182,8 @@ def label_sentence(sentence: str) -> dict[str, int]:
         sentence: One sentence of a report; case does not matter.
 
     Returns:
-        Label to 1 (present), 0 (denied) or -1 (uncertain), only labels that are mentioned, never "No Finding". Inside one
-        sentence present wins over uncertain, and uncertain over denied.
+        Label to 1 (present), 0 (denied) or -1 (uncertain), only labels that are mentioned, never "No Finding". Inside
+        one sentence present wins over uncertain, and uncertain over denied.
     """
     return dict(_read_sentence(sentence))
 

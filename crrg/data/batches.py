@@ -1,0 +1,133 @@
+"""One split of a dataset in memory, as arrays that a training stage can index.
+
+Films are letterboxed to the model's size while reading, so that a split of 1,000 films of 128 px takes 16 MB. Knows
+no tensors and no loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.config.references import DatasetRef
+from crrg.data.images import model_input
+from crrg.data.pairs import TEXT_COLUMNS, read_pairs, read_tables
+from crrg.domain.boxes import Letterbox
+from crrg.domain.labels import LABEL_INDEX, NUM_LABELS
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
+from crrg.domain.report import Report
+from crrg.domain.study import Pair, Split
+from crrg.storage import Storage
+
+UNMENTIONED = -2
+"""Stands in ``FilmTable.labels`` where a label is unmentioned: masked, never negative."""
+UNKNOWN = -1
+"""Stands in ``FilmTable.is_abnormal`` where nothing is known of a region."""
+
+
+@dataclass(frozen=True)
+class FilmTable:
+    """The frontal films of one split, row by row.
+
+    Attributes:
+        images: uint8 ``[N, S, S]``, letterboxed, white = dense.
+        original_sizes: int32 ``[N, 2]``, width and height in original pixels.
+        input_boxes_xyxy: float32 ``[N, 29, 4]`` in input pixels; NaN where a region is un-annotated.
+        phrases: Per film, region name to phrase; only regions that have one.
+        is_abnormal: int8 ``[N, 29]``: 1, 0, or -1 where unknown.
+        labels: int8 ``[N, 14]``: 1, 0, -1 uncertain, -2 unmentioned.
+        reports: Per film, the findings section; empty where there is none.
+        texts: Per film, all sections.
+        patient_ids: Per film, the patient's pseudonym.
+        instance_ids: Per film, its own pseudonym.
+    """
+
+    images: NDArray[np.uint8]
+    original_sizes: NDArray[np.int32]
+    input_boxes_xyxy: NDArray[np.float32]
+    phrases: list[dict[str, str]]
+    is_abnormal: NDArray[np.int8]
+    labels: NDArray[np.int8]
+    reports: list[str]
+    texts: list[Report]
+    patient_ids: list[str]
+    instance_ids: list[str]
+
+    def __len__(self) -> int:
+        """Return the number of films."""
+        return len(self.instance_ids)
+
+
+def load_films(storage: Storage, dataset: DatasetRef, split: Split, size: int, limit: int = 0) -> FilmTable:
+    """Read the frontal films of a split, ready for a model of one input size.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        dataset: The version to read.
+        split: Part of it.
+        size: Side of the model's square input, pixels.
+        limit: Most films to read; 0 = all.
+
+    Returns:
+        The films in dataset order; text-only rows and lateral films are left out. Empty arrays where there is none.
+    """
+    pairs: list[Pair] = []
+    images: list[NDArray[np.uint8]] = []
+    for pair in read_pairs(storage, dataset, split):
+        if pair.film is None or not pair.film.view_position.is_frontal:
+            continue
+        images.append(model_input(pair.film.pixels, size))
+        pairs.append(_without_pixels(pair))
+        if limit and len(pairs) >= limit:
+            break
+    return _film_table(pairs, images, size)
+
+
+def load_texts(storage: Storage, dataset: DatasetRef, split: Split) -> list[Report]:
+    """Read the report of every row of a split, text-only rows too, in dataset order."""
+    return [Report(**row) for table in read_tables(storage, dataset, split, TEXT_COLUMNS) for row in table.to_pylist()]
+
+
+def _film_table(pairs: list[Pair], images: list[NDArray[np.uint8]], size: int) -> FilmTable:
+    num = len(pairs)
+    boxes = np.full((num, NUM_REGIONS, 4), np.nan, dtype=np.float32)
+    is_abnormal = np.full((num, NUM_REGIONS), UNKNOWN, dtype=np.int8)
+    labels = np.full((num, NUM_LABELS), UNMENTIONED, dtype=np.int8)
+    original_sizes = np.zeros((num, 2), dtype=np.int32)
+    phrases: list[dict[str, str]] = []
+    for row, pair in enumerate(pairs):
+        if pair.film is None:
+            raise AssertionError("unreachable: only rows with a film are kept")
+        width, height = pair.film.original_width, pair.film.original_height
+        original_sizes[row] = width, height
+        letterbox = Letterbox(width=width, height=height, size=size)
+        for annotation in pair.regions:
+            index = REGION_INDEX[annotation.region]
+            boxes[row, index] = letterbox.to_input(np.array(annotation.box_xyxy))
+            if annotation.is_abnormal is not None:
+                is_abnormal[row, index] = annotation.is_abnormal
+        for label, value in pair.labels.items():
+            if value is not None:
+                labels[row, LABEL_INDEX[label]] = value
+        phrases.append({a.region: a.phrase for a in pair.regions if a.phrase is not None})
+    return FilmTable(
+        images=np.stack(images) if images else np.zeros((0, size, size), dtype=np.uint8),
+        original_sizes=original_sizes,
+        input_boxes_xyxy=boxes,
+        phrases=phrases,
+        is_abnormal=is_abnormal,
+        labels=labels,
+        reports=[pair.report.findings or "" for pair in pairs],
+        texts=[pair.report for pair in pairs],
+        patient_ids=[pair.patient_id for pair in pairs],
+        instance_ids=[pair.instance_id for pair in pairs],
+    )
+
+
+def _without_pixels(pair: Pair) -> Pair:
+    """Drop a film's pixels, so that a row group's memory can go."""
+    if pair.film is None:
+        return pair
+    return replace(pair, film=replace(pair.film, pixels=np.zeros((1, 1), dtype=np.uint8)))

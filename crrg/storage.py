@@ -78,6 +78,10 @@ class Storage:
         """Return the storage rooted at a prefix of this one."""
         return Storage(self.url(prefix), self._settings)
 
+    def at(self, root: str) -> Storage:
+        """Return the storage of another root that is reached with the same settings."""
+        return Storage(root, self._settings)
+
     def url(self, key: str = "") -> str:
         """Return the full URL or path of a key."""
         return f"{self.root}/{key}" if key else self.root
@@ -166,6 +170,13 @@ class Storage:
             if info["type"] == "file" and not info.get("islink") and ".tmp-" not in str(path)
         ]
         return sorted(objects, key=lambda stored: stored.key)
+
+    def list_folder(self, prefix: str = "") -> list[str]:
+        """Return the sorted names directly under a prefix folder, of objects and of folders, without their parents."""
+        base = self.url(prefix.rstrip("/"))
+        found = self._call(prefix, lambda fs: fs.ls(base, detail=False) if fs.exists(base) else [])
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
+        return sorted(name for name in names if name and ".tmp-" not in name)
 
     def sha256(self, key: str) -> str:
         """Return the hex sha256 of an object."""

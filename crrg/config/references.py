@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from crrg.config.base import FrozenConfig
+from crrg.config.running import NightlyConfig
 
 
 class DatasetRef(FrozenConfig):
@@ -113,6 +114,9 @@ class NightPlan(FrozenConfig):
         num_done: Inputs the ledger knows already.
         num_pending: Inputs that are too young to be read.
         registry_available: Whether the alias came from the registry and not from the last record.
+        status: ``planned``, or why there is nothing to do: ``nothing_new``, or ``held`` by another holder. A plan
+            without work has no shards and its commit only reports that.
+        config: The form the night was started with.
     """
 
     date: str
@@ -125,6 +129,8 @@ class NightPlan(FrozenConfig):
     num_done: int
     num_pending: int = 0
     registry_available: bool = True
+    status: Literal["planned", "nothing_new", "held"] = "planned"
+    config: NightlyConfig
 
 
 class ShardResult(FrozenConfig):
@@ -136,6 +142,7 @@ class ShardResult(FrozenConfig):
         num_accepted: Films drafted.
         num_quarantined: Objects refused.
         reused: Whether an earlier run of the same night had finished it.
+        stopped: Whether an operator's stop flag was found and the shard was left for the next run.
     """
 
     index: int
@@ -143,6 +150,7 @@ class ShardResult(FrozenConfig):
     num_accepted: int
     num_quarantined: int
     reused: bool = False
+    stopped: bool = False
 
 
 class NightSummary(FrozenConfig):
@@ -150,7 +158,7 @@ class NightSummary(FrozenConfig):
 
     Attributes:
         date: The night's date.
-        status: ``committed``, ``nothing_new`` or ``held`` by another holder.
+        status: ``committed``, ``nothing_new``, ``held`` by another holder, or ``stopped`` by an operator (resumable).
         manifest_key: Key of the commit, empty if there is none.
         bundle_id: Bundle that drafted.
         num_inputs: Inputs of this night.
@@ -161,10 +169,12 @@ class NightSummary(FrozenConfig):
         reasons: Count per reason code.
         review_key: Key of the review page, empty if there is none.
         digest: ``crrg digest`` of the night.
+        failure_share: Quarantined inputs without the out-of-scope ones, over the inputs that were read, 0..1.
+        exceeds_failure_rate: Whether that share is above the form's ``max_failure_rate`` (exit code 3).
     """
 
     date: str
-    status: Literal["committed", "nothing_new", "held"]
+    status: Literal["committed", "nothing_new", "held", "stopped"]
     manifest_key: str = ""
     bundle_id: str = ""
     num_inputs: int = 0
@@ -175,3 +185,5 @@ class NightSummary(FrozenConfig):
     reasons: dict[str, int] = Field(default_factory=dict)
     review_key: str = ""
     digest: str = ""
+    failure_share: float = 0.0
+    exceeds_failure_rate: bool = False

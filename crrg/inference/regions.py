@@ -1,0 +1,152 @@
+"""Reads the regions of films: boxes, features, which regions deserve a sentence and what is abnormal in them.
+
+Detector and selector run together here, for drafting and for training the generator alike, so that the generator meets
+at night the same features it was trained on. Films are read in tiles of fixed size, padded with copies, so that a film's
+reading does not depend on its neighbours nor on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crrg.device import autocast
+from crrg.domain.labels import LABELS, NO_FINDING
+from crrg.domain.regions import NUM_REGIONS
+from crrg.errors import ModelError
+from crrg.models.detector import RegionDetector
+from crrg.models.region_heads import RegionSelector
+
+FloatArray = NDArray[np.float32]
+TILE_SIZE = 16
+
+
+@dataclass(frozen=True)
+class RegionThresholds:
+    """Probabilities at or above which a region is selected, abnormal, or shows a finding.
+
+    Attributes:
+        selection: 0..1.
+        abnormal: 0..1.
+        findings: ``[14]`` in 0..1, in the order of ``LABELS``; "No Finding" is never a flag.
+    """
+
+    selection: float
+    abnormal: float
+    findings: FloatArray
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> RegionThresholds:
+        """Read ``thresholds`` of the selector's ``config.json``.
+
+        Raises:
+            ModelError: One is missing.
+        """
+        try:
+            thresholds = config["thresholds"]
+            findings = [2.0 if label == NO_FINDING else thresholds["findings"][label] for label in LABELS]
+            return cls(thresholds["selection"], thresholds["abnormal"], np.array(findings, dtype=np.float32))
+        except KeyError as error:
+            raise ModelError(f"config.json has no threshold {error}; train the stage again", "selector") from error
+
+
+@dataclass(frozen=True)
+class RegionReadings:
+    """Everything detector and selector say of films.
+
+    Attributes:
+        input_boxes_xyxy: ``[N, 29, 4]`` in model-input pixels.
+        scores: ``[N, 29]`` in 0..1.
+        detected: bool ``[N, 29]``.
+        features: ``[N, 29, D]``.
+        selection_probabilities: ``[N, 29]``.
+        abnormal_probabilities: ``[N, 29]``.
+        finding_probabilities: ``[N, 29, 14]``.
+    """
+
+    input_boxes_xyxy: FloatArray
+    scores: FloatArray
+    detected: NDArray[np.bool_]
+    features: FloatArray
+    selection_probabilities: FloatArray
+    abnormal_probabilities: FloatArray
+    finding_probabilities: FloatArray
+
+    def flags(self, thresholds: RegionThresholds) -> FloatArray:
+        """Return the conditions of the generator, ``[N, 29, 15]``: 14 findings and abnormality, 1 or 0.
+
+        A region that shows a finding is abnormal, whatever its own abnormality says.
+        """
+        findings = (self.finding_probabilities >= thresholds.findings).astype(np.float32)
+        abnormal = (self.abnormal_probabilities >= thresholds.abnormal) | findings.any(axis=-1)
+        return np.concatenate([findings, abnormal[..., None].astype(np.float32)], axis=-1)
+
+    def selected(self, thresholds: RegionThresholds) -> NDArray[np.bool_]:
+        """Return which regions get a sentence, ``[N, 29]``: chosen by the selector, or showing a finding."""
+        shows_finding = (self.finding_probabilities >= thresholds.findings).any(axis=-1)
+        return (self.selection_probabilities >= thresholds.selection) | shows_finding
+
+
+@torch.inference_mode()
+def read_regions(
+    detector: RegionDetector, selector: RegionSelector, images: NDArray[np.uint8], selector_images: NDArray[np.uint8]
+) -> RegionReadings:
+    """Run detector and selector over films.
+
+    Args:
+        detector: In ``eval`` mode; decides the device.
+        selector: In ``eval`` mode, on the same device.
+        images: uint8 ``[N, S, S]``, letterboxed to the detector's input size.
+        selector_images: The same films at the selector's input size; may be the same array.
+
+    Returns:
+        Readings in the order of the films; empty arrays for no film.
+    """
+    device = next(detector.parameters()).device
+    scale = selector.architecture.input_size / detector.architecture.input_size
+    columns: list[list[Tensor]] = [[] for _ in range(7)]
+    for first in range(0, len(images), TILE_SIZE):
+        rows = np.minimum(np.arange(first, first + TILE_SIZE), len(images) - 1)
+        num_real = min(TILE_SIZE, len(images) - first)
+        with autocast(device):
+            found = detector.detect(_to_device(images[rows], device))
+            outputs = selector(_to_device(selector_images[rows], device), found.input_boxes_xyxy * scale)
+        values = (
+            found.input_boxes_xyxy,
+            found.scores,
+            found.detected,
+            outputs.features,
+            outputs.selection_logits.float().sigmoid(),
+            outputs.abnormal_logits.float().sigmoid(),
+            outputs.finding_logits.float().sigmoid(),
+        )
+        for column, value in zip(columns, values, strict=True):
+            column.append(value[:num_real].cpu())
+    if len(images) == 0:
+        return _no_readings(selector)
+    arrays = [torch.cat(column) for column in columns]
+    numbers = [array.float().numpy() if array.dtype != torch.bool else array.numpy() for array in arrays]
+    return RegionReadings(*numbers)
+
+
+def _to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device)[:, None]
+
+
+def _no_readings(selector: RegionSelector) -> RegionReadings:
+    per_region = np.zeros((0, NUM_REGIONS), dtype=np.float32)
+    return RegionReadings(
+        input_boxes_xyxy=np.zeros((0, NUM_REGIONS, 4), dtype=np.float32),
+        scores=per_region,
+        detected=per_region.astype(bool),
+        features=np.zeros((0, NUM_REGIONS, selector.architecture.feature_size), dtype=np.float32),
+        selection_probabilities=per_region,
+        abnormal_probabilities=per_region,
+        finding_probabilities=np.zeros((0, NUM_REGIONS, len(LABELS)), dtype=np.float32),
+    )

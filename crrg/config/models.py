@@ -21,8 +21,17 @@ class DetectorArchitecture(FrozenConfig):
         anchor_sizes: Anchor sides in input pixels.
         anchor_ratios: Height over width.
         roi_size: Bins per side of RoIAlign.
+        roi_samples: Points per bin and axis; 1 trains four times faster than the paper's 2 and costs little on a fine map.
+        roi_channels: Channels the map is reduced to before RoIAlign; 0 = not reduced.
         representation_size: Width of the box head.
         num_proposals: Proposals kept after non-maximum suppression.
+        num_training_rois: Proposals per film that train the box head.
+        positive_share: Largest share of them that belong to a region.
+        spatial_prior: Whether the network knows where on the film it looks, and always tries the mean training boxes as
+            proposals.
+        vote_iou: Overlap with a region's best box from which other boxes of the region are averaged with it; 1 = off.
+        num_refinements: Times the box head is run again on the chosen boxes.
+        score_threshold: Score from which a region counts as detected, 0..1.
         num_regions: Classes without background.
     """
 
@@ -32,8 +41,16 @@ class DetectorArchitecture(FrozenConfig):
     anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
     anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
     roi_size: int = Field(5, ge=1, le=14)
+    roi_samples: int = Field(1, ge=1, le=4)
+    roi_channels: int = Field(48, ge=0, le=2048)
     representation_size: int = Field(256, ge=16, le=4096)
-    num_proposals: int = Field(200, ge=10, le=2000)
+    num_proposals: int = Field(64, ge=10, le=2000)
+    num_training_rois: int = Field(96, ge=8, le=2000)
+    positive_share: float = Field(0.6, gt=0, lt=1)
+    spatial_prior: bool = True
+    vote_iou: float = Field(0.6, gt=0, le=1)
+    num_refinements: int = Field(1, ge=0, le=3)
+    score_threshold: float = Field(0.05, ge=0, lt=1)
     num_regions: int = NUM_REGIONS
 
 
@@ -71,6 +88,8 @@ class GeneratorArchitecture(FrozenConfig):
         feature_size: Length of the region feature it is conditioned on.
         condition_on_findings: Whether region identity and finding flags are conditions beside the region feature.
         position_table: ``wpe`` is right; ``wte`` repeats the published weights' lookup.
+        dropout: Share of activations dropped in training.
+        freeze_language_model: Whether only the image branch learns, as with pretrained language weights.
         num_regions: Regions.
         num_labels: Finding labels per region.
     """
@@ -83,6 +102,8 @@ class GeneratorArchitecture(FrozenConfig):
     feature_size: int = Field(128, ge=8, le=2048)
     condition_on_findings: bool = True
     position_table: Literal["wpe", "wte"] = "wpe"
+    dropout: float = Field(0.1, ge=0, lt=1)
+    freeze_language_model: bool = False
     num_regions: int = NUM_REGIONS
     num_labels: int = NUM_LABELS
 
@@ -100,6 +121,7 @@ class ClipArchitecture(FrozenConfig):
         text_vocab_size: Size of the vocabulary trained on the training reports.
         max_text_length: Longest text, tokens.
         projection_size: Length of the shared embedding.
+        head_dropout: Share of raw features dropped before the label head in training.
         num_labels: Outputs of the label head.
     """
 
@@ -112,4 +134,5 @@ class ClipArchitecture(FrozenConfig):
     text_vocab_size: int = Field(1024, ge=300, le=60000)
     max_text_length: int = Field(96, ge=8, le=512)
     projection_size: int = Field(128, ge=8, le=2048)
+    head_dropout: float = Field(0.2, ge=0, lt=1)
     num_labels: int = NUM_LABELS

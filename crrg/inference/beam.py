@@ -1,0 +1,178 @@
+"""Beam search over slots, as tensors: which hypotheses live, which are finished, which beam continues which.
+
+Knows log-probabilities only: neither the model that makes them nor the words behind the tokens (see ``decoding``). A
+slot holds one phrase; slots are independent of each other and may be at different lengths, so that a finished phrase
+can be replaced while the others go on. One beam is greedy search.
+
+Letters: ``N`` slots, ``K`` beams, ``L`` longest phrase, ``V`` vocabulary.
+
+Source: scoring and stopping as in transformers' ``BeamSearchScorer`` 4.19 with early stopping, which RGRG uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IMPOSSIBLE = -1e9
+"""Score of a beam that does not exist yet (the first step has one beam only)."""
+NO_TOKEN = -1
+
+
+@dataclass(frozen=True)
+class FoundPhrase:
+    """The best hypothesis of a slot.
+
+    Attributes:
+        token_ids: Words, without begin and end.
+        logprob: Sum of log-probabilities over the length (begin counted, end not) to the length penalty.
+        is_finished: Whether it was ended by an end token, not by the length limit.
+    """
+
+    token_ids: tuple[int, ...]
+    logprob: float
+    is_finished: bool
+
+
+class BeamSearch:
+    """State of a grid of slots.
+
+    Attributes:
+        tokens: Living hypotheses, begin token first, int64 ``[N, K, L]``, -1 beyond their length.
+        lengths: Tokens of the living hypotheses, int64 ``[N]``.
+        scores: Their summed log-probabilities ``[N, K]``.
+        is_done: Whether a slot's search is over, bool ``[N]``; true for empty slots.
+    """
+
+    def __init__(
+        self,
+        num_slots: int,
+        num_beams: int,
+        max_length: int,
+        end_id: int,
+        *,
+        length_penalty: float = 1.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Build empty slots.
+
+        Args:
+            num_slots: Phrases searched at once.
+            num_beams: Hypotheses per phrase.
+            max_length: Longest hypothesis, begin token included.
+            end_id: Token that begins and ends a phrase.
+            length_penalty: Power of the length that divides a finished hypothesis' score.
+            device: Where the log-probabilities are going to be.
+        """
+        shape = (num_slots, num_beams, max_length)
+        self.num_beams, self.max_length = num_beams, max_length
+        self.end_id, self.length_penalty = end_id, length_penalty
+        self.tokens = torch.full(shape, NO_TOKEN, dtype=torch.long, device=device)
+        self.lengths = torch.ones(num_slots, dtype=torch.long, device=device)
+        self.scores = torch.zeros(shape[:2], device=device)
+        self.is_done = torch.ones(num_slots, dtype=torch.bool, device=device)
+        self._found_tokens = self.tokens.clone()
+        self._found_lengths = torch.zeros(shape[:2], dtype=torch.long, device=device)
+        self._found_scores = torch.full(shape[:2], -torch.inf, device=device)
+        self._found_ended = torch.zeros(shape[:2], dtype=torch.bool, device=device)
+
+    def start(self, slots: Tensor) -> None:
+        """Begin new phrases in ``slots`` (int64 ``[n]``)."""
+        self.tokens[slots] = NO_TOKEN
+        self.tokens[slots, :, 0] = self.end_id
+        self.lengths[slots] = 1
+        self.scores[slots] = IMPOSSIBLE
+        self.scores[slots, 0] = 0.0
+        self.is_done[slots] = False
+        self._found_lengths[slots] = 0
+        self._found_scores[slots] = -torch.inf
+        self._found_ended[slots] = False
+
+    def advance(self, log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose the next token of every beam of every slot that is not done.
+
+        Args:
+            log_probabilities: Of the next token, ``[N, K, V]``; banned tokens at -inf.
+
+        Returns:
+            For each new beam the beam it continues, int64 ``[N, K]``, and its new token, int64 ``[N, K]``. Slots that
+            are done keep their beams and get end tokens.
+        """
+        _, num_beams, vocab_size = log_probabilities.shape
+        totals = (self.scores[:, :, None] + log_probabilities).flatten(1)
+        candidate_scores, candidates = totals.topk(min(2 * num_beams, totals.shape[1]), dim=1)
+        parents, next_tokens = candidates // vocab_size, candidates % vocab_size
+        is_end = next_tokens == self.end_id
+        for rank in range(num_beams):
+            is_new = is_end[:, rank] & ~self.is_done & (candidate_scores[:, rank] > IMPOSSIBLE / 2)
+            self._keep(is_new, parents[:, rank], candidate_scores[:, rank], is_ended=True)
+        # the best K candidates that go on, in order of score
+        order = is_end.to(torch.int8).argsort(dim=1, stable=True)[:, :num_beams]
+        living = ~self.is_done[:, None]
+        parents = torch.where(living, parents.gather(1, order), torch.arange(num_beams, device=order.device))
+        next_tokens = next_tokens.gather(1, order).masked_fill(~living, self.end_id)
+        self._extend(parents, next_tokens, torch.where(living, candidate_scores.gather(1, order), self.scores))
+        is_full = torch.isfinite(self._found_scores).all(dim=1)
+        is_at_limit = ~self.is_done & ~is_full & (self.lengths >= self.max_length)
+        for beam in range(num_beams):
+            index = torch.full_like(self.lengths, beam)
+            self._keep(
+                is_at_limit & (self.scores[:, beam] > IMPOSSIBLE / 2), index, self.scores[:, beam], is_ended=False
+            )
+        self.is_done |= is_full | is_at_limit
+        return parents, next_tokens
+
+    def best(self, slot: int) -> FoundPhrase:
+        """Return the best hypothesis of a slot that is done."""
+        rank = int(self._found_scores[slot].argmax())
+        length = int(self._found_lengths[slot, rank])
+        token_ids = self._found_tokens[slot, rank, 1:length].tolist()
+        return FoundPhrase(tuple(token_ids), float(self._found_scores[slot, rank]), bool(self._found_ended[slot, rank]))
+
+    def _keep(self, is_new: Tensor, beams: Tensor, sums: Tensor, *, is_ended: bool) -> None:
+        """Let a hypothesis take the place of the slot's worst kept one where it is better."""
+        scores = sums / self.lengths.to(sums.dtype) ** self.length_penalty
+        worst_scores, worst = self._found_scores.min(dim=1)
+        (slots,) = torch.nonzero(is_new & (scores > worst_scores), as_tuple=True)
+        places = worst[slots]
+        self._found_tokens[slots, places] = self.tokens[slots, beams[slots]]
+        self._found_lengths[slots, places] = self.lengths[slots]
+        self._found_scores[slots, places] = scores[slots]
+        self._found_ended[slots, places] = is_ended
+
+    def _extend(self, parents: Tensor, next_tokens: Tensor, scores: Tensor) -> None:
+        (living,) = torch.nonzero(~self.is_done, as_tuple=True)
+        slots = torch.arange(len(parents), device=parents.device)[:, None]
+        self.tokens = self.tokens[slots, parents]
+        self.tokens[living, :, self.lengths[living]] = next_tokens[living]
+        self.lengths[living] += 1
+        self.scores = scores
+
+
+def repeated_ngram_mask(tokens: Tensor, lengths: Tensor, size: int, vocab_size: int) -> Tensor:
+    """Return which next tokens would make a run of ``size`` tokens come twice.
+
+    Args:
+        tokens: Hypotheses ``[N, K, L]``, -1 beyond their length.
+        lengths: Tokens per slot ``[N]``.
+        size: Length of the run, at least 2.
+        vocab_size: Tokens of the vocabulary.
+
+    Returns:
+        bool ``[N, K, V]``.
+    """
+    num_slots, num_beams, max_length = tokens.shape
+    mask = torch.zeros(num_slots, num_beams, vocab_size, dtype=torch.bool, device=tokens.device)
+    if max_length < size:
+        return mask
+    windows = tokens.unfold(2, size, 1)
+    ends = (lengths[:, None] - size + 1 + torch.arange(size - 1, device=tokens.device)).clamp_min(0)
+    suffix = tokens.gather(2, ends[:, None].expand(-1, num_beams, -1))
+    # a hypothesis shorter than size - 1 has no suffix of that length yet
+    is_long_enough = (lengths >= size)[:, None, None]
+    matches = (windows[..., :-1] == suffix[:, :, None]).all(dim=-1) & (windows[..., -1] != NO_TOKEN) & is_long_enough
+    slots, beams, places = torch.nonzero(matches, as_tuple=True)
+    mask[slots, beams, windows[slots, beams, places, -1]] = True
+    return mask

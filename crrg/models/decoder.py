@@ -1,0 +1,221 @@
+"""GPT-2 that looks at condition tokens through pseudo self-attention.
+
+In every block the keys and values of the words are preceded by keys and values projected from the condition tokens by
+the block's own ``uk`` and ``uv``; queries come from words only. Knows tensors, not what a condition means (see
+``report_generator``) nor how words are chosen (see ``crrg.inference.decoding``).
+
+Letters: ``N`` phrases, ``K`` beams of a phrase, ``C`` condition tokens, ``L`` word tokens, ``T`` cached nodes, ``D``
+width, ``V`` vocabulary.
+
+Source: Ziegler et al., Encoder-Agnostic Adaptation for Conditional Language Generation, 2019; Tanida et al., CVPR 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
+
+from crrg.config.models import GeneratorArchitecture
+
+NODE_MULTIPLE = 32
+"""Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
+
+
+class PseudoSelfAttention(GPT2Attention):
+    """GPT-2's attention with two more projections, for the condition tokens."""
+
+    def __init__(self, config: GPT2Config, layer_idx: int) -> None:
+        """Build GPT-2's parts (``c_attn``, ``c_proj``) and the condition's (``uk``, ``uv``)."""
+        super().__init__(config, layer_idx=layer_idx)
+        self.uk = nn.Linear(config.n_embd, config.n_embd)
+        self.uv = nn.Linear(config.n_embd, config.n_embd)
+
+    def project_condition(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``[N, heads, C, D / heads]`` of condition tokens ``[N, C, D]``."""
+        return self._heads(self.uk(condition)), self._heads(self.uv(condition))
+
+    def project_words(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values ``[N, heads, L, D / heads]`` of words ``[N, L, D]``."""
+        query, keys, values = self.c_attn(hidden).split(self.split_size, dim=2)
+        return self._heads(query), self._heads(keys), self._heads(values)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+        """Return what the words ``[N, L, D]`` take from the keys that are visible to them."""
+        dropout = self.attn_dropout.p if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=visible, dropout_p=dropout)
+        return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return projected.view(*projected.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
+
+
+@dataclass
+class NodeCache:
+    """Keys and values of a fixed number of slots; a slot holds one phrase with all its beams as a tree of nodes.
+
+    Nodes of a slot lie in order: condition tokens, begin token, then ``K`` nodes per step. A beam sees its ancestors
+    only, so nothing is copied or reordered when beams change places.
+
+    Attributes:
+        keys: Per block ``[N, heads, T, D / heads]``.
+        values: Per block, as ``keys``.
+        visible: Which nodes a beam sees, bool ``[N, K, T]``.
+        num_nodes: Nodes in use per slot, int64 ``[N]``.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    visible: Tensor
+    num_nodes: Tensor
+
+    def place(self, slots: Tensor, source: NodeCache, rows: Tensor) -> None:
+        """Put prefilled phrases (``rows`` of ``source``) into ``slots``, replacing what was there."""
+        width = source.visible.shape[2]
+        for own, other in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
+            own[slots, :, :width] = other[rows]
+        self.visible[slots] = False
+        self.visible[slots, :, :width] = source.visible[rows].expand(-1, self.visible.shape[1], -1)
+        self.num_nodes[slots] = source.num_nodes[rows]
+
+    def follow(self, parents: Tensor) -> None:
+        """Let each beam see what its parent beam saw.
+
+        Args:
+            parents: Beam that each beam continues, int64 ``[N, K]``.
+        """
+        self.visible = self.visible.gather(1, parents[:, :, None].expand_as(self.visible))
+
+
+class PseudoSelfAttentionDecoder(nn.Module):
+    """Language model whose next-word probabilities depend on condition tokens.
+
+    Parameters lie as in GPT-2 (``transformer.wte``, ``transformer.h.0.attn.c_attn``, …) plus ``uk`` and ``uv`` in each
+    block's ``attn``; the output projection is the word table.
+    """
+
+    def __init__(self, architecture: GeneratorArchitecture) -> None:
+        """Build from configuration, with GPT-2's initialisation."""
+        super().__init__()
+        self.position_table = architecture.position_table
+        self.max_length = architecture.max_length
+        config = GPT2Config(
+            vocab_size=architecture.vocab_size,
+            n_positions=architecture.max_length,
+            n_embd=architecture.hidden_size,
+            n_layer=architecture.num_layers,
+            n_head=architecture.num_heads,
+            resid_pdrop=architecture.dropout,
+            embd_pdrop=architecture.dropout,
+            attn_pdrop=architecture.dropout,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        self.transformer = GPT2Model(config)
+        for index, block in enumerate(self.transformer.h):
+            attention = PseudoSelfAttention(config, index)
+            attention.c_attn, attention.c_proj = block.attn.c_attn, block.attn.c_proj
+            block.attn = attention
+        if architecture.freeze_language_model:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(".uk." in name or ".uv." in name)
+
+    def forward(self, token_ids: Tensor, condition: Tensor) -> Tensor:
+        """Return the logits of every next token; right padding needs no mask, as no word sees a later one.
+
+        Args:
+            token_ids: int64 ``[N, L]``, begin token first.
+            condition: ``[N, C, D]``.
+
+        Returns:
+            Logits ``[N, L, V]``.
+        """
+        length, num_conditions = token_ids.shape[1], condition.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=token_ids.device).tril()
+        visible = torch.cat([causal.new_ones(length, num_conditions), causal], dim=1)
+        hidden = self._embed(token_ids, torch.arange(length, device=token_ids.device))
+        for block in self.transformer.h:
+            query, keys, values = block.attn.project_words(block.ln_1(hidden))
+            condition_keys, condition_values = block.attn.project_condition(condition)
+            keys, values = torch.cat([condition_keys, keys], dim=2), torch.cat([condition_values, values], dim=2)
+            hidden = hidden + block.attn.attend(query, keys, values, visible)
+            hidden = hidden + block.mlp(block.ln_2(hidden))
+        return self._logits(hidden)
+
+    def new_cache(self, num_slots: int, num_beams: int, num_conditions: int, max_length: int) -> NodeCache:
+        """Return an empty cache for ``num_slots`` phrases of up to ``max_length`` tokens (begin token included)."""
+        config, weight = self.transformer.config, self.transformer.wte.weight
+        num_nodes = num_conditions + 1 + num_beams * (max_length - 1)
+        num_nodes = -(-num_nodes // NODE_MULTIPLE) * NODE_MULTIPLE
+        shape = (num_slots, config.n_head, num_nodes, config.n_embd // config.n_head)
+        return NodeCache(
+            keys=[weight.new_zeros(shape) for _ in range(config.n_layer)],
+            values=[weight.new_zeros(shape) for _ in range(config.n_layer)],
+            visible=torch.zeros(num_slots, num_beams, num_nodes, dtype=torch.bool, device=weight.device),
+            num_nodes=torch.zeros(num_slots, dtype=torch.long, device=weight.device),
+        )
+
+    def prefill(self, condition: Tensor, bos_id: int) -> tuple[Tensor, NodeCache]:
+        """Read condition and begin token of new phrases, once per phrase and not once per beam.
+
+        Args:
+            condition: ``[N, C, D]``.
+            bos_id: Begin token.
+
+        Returns:
+            Logits of the first word ``[N, V]`` and a one-beam cache of width ``C + 1`` to place into slots.
+        """
+        num_phrases, num_conditions = condition.shape[:2]
+        token_ids = torch.full((num_phrases, 1), bos_id, device=condition.device)
+        hidden = self._embed(token_ids, torch.zeros_like(token_ids))
+        all_keys, all_values = [], []
+        visible = torch.ones(num_phrases, 1, num_conditions + 1, dtype=torch.bool, device=condition.device)
+        for block in self.transformer.h:
+            query, keys, values = block.attn.project_words(block.ln_1(hidden))
+            condition_keys, condition_values = block.attn.project_condition(condition)
+            keys, values = torch.cat([condition_keys, keys], dim=2), torch.cat([condition_values, values], dim=2)
+            hidden = hidden + block.attn.attend(query, keys, values, visible[:, None])
+            hidden = hidden + block.mlp(block.ln_2(hidden))
+            all_keys.append(keys)
+            all_values.append(values)
+        num_nodes = torch.full((num_phrases,), num_conditions + 1, device=condition.device)
+        return self._logits(hidden)[:, 0], NodeCache(all_keys, all_values, visible, num_nodes)
+
+    def step(self, token_ids: Tensor, positions: Tensor, cache: NodeCache) -> Tensor:
+        """Read one more token per beam and return the logits of the next.
+
+        Args:
+            token_ids: The beams' last tokens, int64 ``[N, K]``.
+            positions: Position of those tokens in their phrase, int64 ``[N]``; the begin token has 0.
+            cache: What was read before; it grows by ``K`` nodes per slot.
+
+        Returns:
+            Logits ``[N, K, V]``.
+        """
+        num_slots, num_beams = token_ids.shape
+        beams = torch.arange(num_beams, device=token_ids.device)
+        slots = torch.arange(num_slots, device=token_ids.device)[:, None]
+        nodes = cache.num_nodes[:, None] + beams
+        cache.visible[slots, beams, nodes] = True
+        cache.num_nodes = cache.num_nodes + num_beams
+        width = min(-(-int(cache.num_nodes.max()) // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])
+        visible = cache.visible[:, None, :, :width]
+        hidden = self._embed(token_ids, positions[:, None])
+        for block, keys, values in zip(self.transformer.h, cache.keys, cache.values, strict=True):
+            query, new_keys, new_values = block.attn.project_words(block.ln_1(hidden))
+            keys[slots, :, nodes] = new_keys.transpose(1, 2)
+            values[slots, :, nodes] = new_values.transpose(1, 2)
+            hidden = hidden + block.attn.attend(query, keys[:, :, :width], values[:, :, :width], visible)
+            hidden = hidden + block.mlp(block.ln_2(hidden))
+        return self._logits(hidden)
+
+    def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+        table = self.transformer.wpe if self.position_table == "wpe" else self.transformer.wte
+        return self.transformer.drop(self.transformer.wte(token_ids) + table(positions))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return linear(self.transformer.ln_f(hidden), self.transformer.wte.weight)

@@ -1,0 +1,95 @@
+# The verbs of the project; `.ci/run` runs the same ones. Each target first makes `.venv` from requirements.lock
+# (exact versions, checked by hash) where it is missing or stale, and says so.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
+BIN := .venv/bin
+PY := $(BIN)/python
+UV := $(BIN)/uv
+STAMP := .make/env-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+ROOT ?= ./crrg-data
+
+ifneq ($(wildcard ../shared/data),)
+export CRRG_OPEN_DATA ?= $(abspath ../shared/data)
+endif
+export DO_NOT_TRACK := 1
+
+TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
+CHECKED := crrg tasks flows deployments tests benchmarks
+
+.PHONY: help env lock demo quality test check e2e e2e-full real up bench system-deps
+
+help:  ## Say what each target does
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
+
+env: $(STAMP)  ## Make .venv from requirements.lock, where it is missing or stale
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH" >&2; exit 2; }
+	@echo "== environment: .venv from requirements.lock with $(PYTHON) (some minutes the first time)"
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip sync --quiet --require-hashes requirements.lock
+	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip install --quiet --no-deps -e .
+	@mkdir -p .make && rm -f .make/env-* && touch $@
+	@echo "== environment: ready"
+
+lock: env  ## Resolve requirements.lock again from pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--extra dev pyproject.toml -o requirements.lock
+
+demo: env  ## Draw a cohort, train every stage, promote the bundle, run a night, print the scorecard
+	@echo "== demo: everything lands under $(ROOT)"
+	$(BIN)/crrg demo --root $(ROOT)
+
+quality: env  ## The demo at the preset `small` (an evening on two cores)
+	$(BIN)/crrg demo --root $(ROOT)-small --preset small
+
+test: env  ## Unit, property, contract and golden tests
+	@echo "== test: $(TEST_FOLDERS)"
+	$(PY) -m pytest $(TEST_FOLDERS) -m "not e2e" -q
+
+check: env  ## Style, types, import layers, ceilings and other promises
+	@echo "== check: ruff"
+	$(BIN)/ruff check $(wildcard $(CHECKED))
+	$(BIN)/ruff format --check $(wildcard $(CHECKED))
+	@echo "== check: mypy --strict on crrg"
+	$(BIN)/mypy
+	@echo "== check: import layers"
+	$(BIN)/lint-imports
+	@echo "== check: ceilings, forms, deployments"
+	$(PY) -m pytest tests/contract -q
+
+e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and ended by the tests
+	@echo "== e2e: servers on free ports, some minutes"
+	$(PY) -m pytest tests/e2e -m "e2e and not full" -q
+
+e2e-full: env  ## The rest of the promises, by hand
+	$(PY) -m pytest tests/e2e -m e2e -q
+
+real: env  ## What needs the open data that CRRG_OPEN_DATA points to
+	@echo "== real: open data $${CRRG_OPEN_DATA:-is not set, the tests say so and skip}"
+	$(PY) -m pytest tests -m real -q -s
+
+up: env  ## Prefect server and worker, MLflow and a local S3 with every deployment; Ctrl-C ends all of it
+	@exec $(PY) -m deployments.up
+
+bench: env  ## Measurements that performance claims rest on
+	@for script in benchmarks/*.py; do echo "== bench: $$script"; $(PY) $$script; done
+
+system-deps:  ## Debian packages that some end-to-end tests use; says so where it cannot install them
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "== system-deps: chromium dicom3tools dcmtk orthanc"; \
+		for package in chromium dicom3tools dcmtk orthanc; do \
+			dpkg -s $$package >/dev/null 2>&1 && continue; \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null 2>&1 \
+				|| { apt-get update -qq >/dev/null 2>&1; \
+				     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null 2>&1; } \
+				|| echo "== system-deps: $$package could not be installed; the tests that use it will say so"; \
+		done; \
+	else echo "== system-deps: skipped (needs root and apt-get); tests that use these tools will say so"; fi

@@ -3,9 +3,9 @@
 A phrase that ends leaves its slot to the next one waiting, so no phrase waits for the slowest. Condition and begin
 token are read once per phrase, not once per beam, and only the last position's logits are computed.
 
-**Why a phrase does not depend on its neighbours.** Every step has the same shape (``num_slots`` x ``num_beams`` rows over
-a multiple of 32 cached nodes), whatever is waiting; unused slots are padding. On one type of device and one number of
-threads a row of a matrix product does not depend on its place nor on the other rows of a product of that shape, so
+**Why a phrase does not depend on its neighbours.** Every step has the same shape (``num_slots`` x ``num_beams`` rows
+over a multiple of 32 cached nodes), whatever is waiting; unused slots are padding. On one type of device and one number
+of threads a row of a matrix product depends neither on its place nor on the other rows of a product of that shape, so
 tokens and log-probabilities are the same alone or among a thousand (``tests/property/test_decoding_batch.py``).
 
 Knows no films and no regions' names: see ``assembly`` for what becomes of the phrases.

@@ -1,7 +1,7 @@
 """Condition encoders and decoder together: a region's feature, name and findings in, phrase logits out.
 
-Knows tensors only: which token ids spell which words is the tokenizer's (``crrg.data.tokenizer``), how the best phrase is
-searched is ``crrg.inference.decoding``'s.
+Knows tensors only: which token ids spell which words is the tokenizer's (``crrg.data.tokenizer``), how the best phrase
+is searched is ``crrg.inference.decoding``'s.
 
 Letters: ``N`` phrases, ``F`` region feature, ``C`` condition tokens, ``L`` word tokens, ``D`` width, ``V`` vocabulary.
 """
@@ -26,8 +26,8 @@ from crrg.models.decoder import PseudoSelfAttentionDecoder
 class ReportGenerator(nn.Module):
     """Words a region: its feature, which region it is, and which findings it should speak of.
 
-    The paper conditions on the feature alone (``C`` = 1). With ``condition_on_findings`` there are three condition tokens:
-    feature, region, and flags (14 findings and abnormality); whatever is unknown is replaced by a learned vector.
+    The paper conditions on the feature alone (``C`` = 1). With ``condition_on_findings`` there are three condition
+    tokens: feature, region, and flags (14 findings and abnormality); what is unknown is replaced by a learned vector.
     """
 
     feature_mean: Tensor
@@ -54,7 +54,7 @@ class ReportGenerator(nn.Module):
         self.decoder = PseudoSelfAttentionDecoder(architecture)
 
     def fit_feature_scale(self, features: Tensor) -> None:
-        """Store mean and spread of the training features ``[N, F]``, by which features are standardised from then on."""
+        """Store mean and spread of the training features ``[N, F]``, by which all features are standardised."""
         self.feature_mean.copy_(features.mean(dim=0))
         self.feature_scale.copy_(features.std(dim=0, correction=0).clamp_min(1e-6))
 
@@ -74,7 +74,7 @@ class ReportGenerator(nn.Module):
             region_index: Which region, int64 ``[N]``, 0..28.
             finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1; 1/2 = uncertain.
             is_flagged: Whether a row's flags are known, bool ``[N]``; all where not given.
-            is_seen: Whether there is a film behind a row, bool ``[N]``; without one only text is learnt. All where not given.
+            is_seen: Whether there is a film behind a row, bool ``[N]``; all where not given.
 
         Returns:
             ``[N, C, D]``.
@@ -121,7 +121,7 @@ def load_generator(
         model.load_state_dict(load(tensors))
     except (ValidationError, SafetensorError, RuntimeError) as error:
         raise ModelError(
-            f"weights and config.json do not fit ({type(error).__name__}); restore the stage's folder or train it again",
+            f"weights and config.json do not fit ({type(error).__name__}); restore the stage's folder or train again",
             "generator",
         ) from error
     return model.to(device).eval()

@@ -1,12 +1,15 @@
-"""What may be set about running trained models: how drafts are decoded, and the night."""
+"""What may be set about running: decoding, the night, and the forms of retraining, evaluation, promotion and demo."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from crrg.config.base import Device, FrozenConfig
+from crrg.config.base import Device, FrozenConfig, Preset
+from crrg.config.training import TrainStageConfig
+
+CHAMPION = "models:/crrg-pipeline@champion"
 
 
 class DecodingSettings(FrozenConfig):
@@ -57,3 +60,115 @@ class NightlyConfig(FrozenConfig):
     num_workers: int = Field(0, ge=0)
     device: Device = "auto"
     resend_policy: Literal["conflict", "supersede"] = "conflict"
+
+
+class Gate(FrozenConfig):
+    """What a bundle must reach to become champion; all figures 0..1, on held-out patients.
+
+    Attributes:
+        min_region_iou: Lowest mean overlap of found and true region boxes.
+        min_label_auc: Lowest mean area under the ROC curve over the findings.
+        min_clinical_f1: Lowest micro-F1 of the findings that the drafts state.
+        max_drop: Largest fall of any of the three below the champion on the same films.
+    """
+
+    min_region_iou: float = Field(0.5, ge=0, le=1, title="Lowest region IoU", json_schema_extra={"position": 0})
+    min_label_auc: float = Field(0.6, ge=0, le=1, title="Lowest label AUC", json_schema_extra={"position": 1})
+    min_clinical_f1: float = Field(0.2, ge=0, le=1, title="Lowest clinical F1", json_schema_extra={"position": 2})
+    max_drop: float = Field(0.02, ge=0, le=1, title="Largest fall below champion", json_schema_extra={"position": 3})
+
+
+class RetrainConfig(FrozenConfig):
+    """Form of a retraining: all stages, evaluation, registration, gate, promotion.
+
+    Attributes:
+        dataset: Dataset to train on.
+        dataset_version: Its version; empty takes the newest.
+        preset: Size of the networks and length of the training.
+        num_steps: Optimiser steps of every stage; 0 takes the preset's.
+        learning_rate: Highest learning rate of every stage; 0 takes the preset's.
+        seed: Seed of weights, order and augmentation.
+        device: Where to train; ``auto`` takes a GPU if there is one.
+        stages_on: ``here`` trains in this process, ``deployment`` runs each stage as its own deployment
+            ``train-<stage>/local``, for example on another machine.
+        evaluation_limit: Most films to evaluate on; 0 takes all of the test split.
+        promote: ``if_gate_passes`` moves the champion alias, ``never`` only registers a candidate.
+        gate: What the bundle must reach.
+    """
+
+    dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
+    dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 1})
+    preset: Preset = Field("tiny", title="Preset", json_schema_extra={"position": 2})
+    num_steps: int = Field(0, ge=0, le=10_000_000, title="Steps (0 = preset)", json_schema_extra={"position": 3})
+    learning_rate: float = Field(0.0, ge=0, le=1, title="Learning rate (0 = preset)", json_schema_extra={"position": 4})
+    seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 5})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 6})
+    stages_on: Literal["here", "deployment"] = Field("here", title="Train stages", json_schema_extra={"position": 7})
+    evaluation_limit: int = Field(0, ge=0, title="Evaluation films (0 = all)", json_schema_extra={"position": 8})
+    promote: Literal["if_gate_passes", "never"] = Field(
+        "if_gate_passes", title="Promote", json_schema_extra={"position": 9}
+    )
+    gate: Gate = Field(Gate(), title="Gate", json_schema_extra={"position": 10})
+
+    def stage_config(self) -> TrainStageConfig:
+        """Return the form of one stage with this form's settings."""
+        shared = self.model_dump(include=set(TrainStageConfig.model_fields))
+        return TrainStageConfig.model_validate(shared)
+
+
+class EvaluateConfig(FrozenConfig):
+    """Form of an evaluation.
+
+    Attributes:
+        dataset: Dataset to score on.
+        dataset_version: Its version; empty takes the newest.
+        split: Part of the dataset.
+        model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
+        limit: Most films; 0 takes all.
+        device: Where the models run.
+    """
+
+    dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
+    dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 1})
+    split: Literal["train", "validation", "test"] = Field("test", title="Split", json_schema_extra={"position": 2})
+    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
+    limit: int = Field(0, ge=0, title="Films (0 = all)", json_schema_extra={"position": 4})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
+
+
+class PromoteConfig(FrozenConfig):
+    """Form of a promotion.
+
+    Attributes:
+        version: Registered version of ``crrg-pipeline`` to make champion; 0 with ``rollback``.
+        rollback: Whether to go back to the previous champion instead.
+    """
+
+    version: int = Field(0, ge=0, title="Version", json_schema_extra={"position": 0})
+    rollback: bool = Field(False, title="Roll back to the previous champion", json_schema_extra={"position": 1})
+
+    @model_validator(mode="after")
+    def _names_one_target(self) -> PromoteConfig:
+        if bool(self.version) == self.rollback:
+            raise ValueError("give a version to promote, or rollback, and not both")
+        return self
+
+
+class DemoConfig(FrozenConfig):
+    """Form of the demo.
+
+    Attributes:
+        num_studies: Drawn studies to train on.
+        num_fresh_studies: Drawn studies of other patients, for the night and its scorecard.
+        seed: Seed of the drawings and of the training.
+        preset: Size of the networks.
+        num_steps: Optimiser steps of every stage; 0 takes the preset's.
+        device: Where to train and draft.
+    """
+
+    num_studies: int = Field(1200, ge=12, le=100_000, title="Studies", json_schema_extra={"position": 0})
+    num_fresh_studies: int = Field(200, ge=4, le=10_000, title="Fresh studies", json_schema_extra={"position": 1})
+    seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 2})
+    preset: Preset = Field("tiny", title="Preset", json_schema_extra={"position": 3})
+    num_steps: int = Field(0, ge=0, le=10_000_000, title="Steps (0 = preset)", json_schema_extra={"position": 4})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})

@@ -41,20 +41,53 @@ class LoopConfig(FrozenConfig):
     checkpoint_every_s: float = Field(60.0, gt=0)
 
 
+class Augmentation(FrozenConfig):
+    """Random changes of training films; never a mirror image and never a turn.
+
+    Attributes:
+        scale: Largest relative change of size.
+        stretch: Largest relative change of each side on its own.
+        shift: Largest shift, share of the film's side.
+        gamma: Largest change of exposure, natural logarithm of gamma.
+        contrast: Largest relative change of contrast.
+        noise: Largest standard deviation of added noise, grey values of 255.
+    """
+
+    scale: float = Field(0.1, ge=0, le=0.5)
+    stretch: float = Field(0.03, ge=0, le=0.3)
+    shift: float = Field(0.05, ge=0, le=0.5)
+    gamma: float = Field(0.25, ge=0, le=1)
+    contrast: float = Field(0.15, ge=0, le=0.9)
+    noise: float = Field(5.0, ge=0, le=50)
+
+
 class DetectorTraining(FrozenConfig):
-    """Detector stage: network and loop."""
+    """Detector stage: network, loop and augmentation."""
 
     architecture: DetectorArchitecture = DetectorArchitecture()
     loop: LoopConfig = LoopConfig()
+    augmentation: Augmentation = Augmentation()
 
 
 class SelectorTraining(FrozenConfig):
-    """Selector stage: network, loop and the weights of the positive class (paper: 2.2 and 6.0)."""
+    """Selector stage: network, loop, augmentation and the weights of the losses.
+
+    Attributes:
+        selection_pos_weight: Weight of a region that has a phrase (paper: 2.2).
+        abnormal_pos_weight: Weight of an abnormal region (paper: 6.0).
+        finding_pos_weight: Weight of a finding that a region's phrase states.
+        study_loss_weight: Weight of the loss that compares the strongest region with the film's labels.
+        box_jitter: Standard deviation of the random change of each box side in training, share of the box's sides.
+    """
 
     architecture: SelectorArchitecture = SelectorArchitecture()
     loop: LoopConfig = LoopConfig()
+    augmentation: Augmentation = Augmentation()
     selection_pos_weight: float = Field(2.2, gt=0)
     abnormal_pos_weight: float = Field(6.0, gt=0)
+    finding_pos_weight: float = Field(3.0, gt=0)
+    study_loss_weight: float = Field(1.0, ge=0)
+    box_jitter: float = Field(0.04, ge=0, le=0.5)
 
 
 class GeneratorTraining(FrozenConfig):
@@ -65,12 +98,28 @@ class GeneratorTraining(FrozenConfig):
 
 
 class ClipTraining(FrozenConfig):
-    """CLIP stage: towers, loop and the share of the label loss beside the contrastive loss."""
+    """CLIP stage: towers, loop, augmentation, losses, and what a film's text is made of at each step.
+
+    Attributes:
+        architecture: Network.
+        loop: Loop.
+        label_loss_weight: Weight of the label head's loss.
+        contrastive_loss_weight: Weight of the contrastive loss.
+        uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
+        prompt_share: Share of texts that are prompts made from the film's labels.
+        excerpt_share: Share of texts that are a few sentences of the report; the rest are whole reports.
+        draft_share: Share of films whose report is replaced by a draft, where drafts are given (joint stage).
+    """
 
     architecture: ClipArchitecture = ClipArchitecture()
     loop: LoopConfig = LoopConfig()
+    augmentation: Augmentation = Augmentation()
     label_loss_weight: float = Field(1.0, ge=0)
     contrastive_loss_weight: float = Field(0.5, ge=0)
+    uncertain: Literal["mask", "soft"] = "mask"
+    prompt_share: float = Field(0.3, ge=0, le=1)
+    excerpt_share: float = Field(0.3, ge=0, le=1)
+    draft_share: float = Field(0.5, ge=0, le=1)
 
 
 class PresetTraining(FrozenConfig):
@@ -87,6 +136,7 @@ class TrainStageConfig(FrozenConfig):
 
     Attributes:
         dataset: Dataset to train on.
+        dataset_version: Its version; empty takes the newest.
         preset: Size of the networks and length of the training.
         num_steps: Optimiser steps; 0 takes the preset's.
         learning_rate: Highest learning rate; 0 takes the preset's.
@@ -100,6 +150,7 @@ class TrainStageConfig(FrozenConfig):
     learning_rate: float = Field(0.0, ge=0, le=1, title="Learning rate (0 = preset)", json_schema_extra={"position": 3})
     seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 4})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
+    dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 6})
 
     def loop(self, preset_loop: LoopConfig) -> LoopConfig:
         """Return the preset's loop with this form's changes."""

@@ -1,0 +1,249 @@
+"""Start and end the services of the local platform as child processes, all on loopback.
+
+``make up`` and the end-to-end tests use the same functions, so what the tests prove is what a user starts. This module
+knows processes, ports and environment variables; it does not know flows or the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
+HIGHEST_PORT = 50_000  # SeaweedFS opens gRPC 10,000 above each port
+
+QUIET_ENV: dict[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Nothing on this platform reports to anybody."""
+
+PREFECT_ENV: dict[str, str] = {
+    **QUIET_ENV,
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "crrg",
+}
+"""Server and client settings that every Prefect process of ours gets.
+
+Leases lie on disk: in memory, a restart of the server would crash every long training that holds a slot.
+"""
+
+
+@dataclass
+class Service:
+    """A child process and where it answers.
+
+    Attributes:
+        name: For messages.
+        url: Address; empty where it answers nowhere.
+        process: The child, leader of its own process group.
+        log_path: Where its output goes.
+        env: Variables that clients of this service need.
+    """
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def stop(self, grace_s: float = 8.0) -> None:
+        """End the process group: SIGTERM, then SIGKILL after ``grace_s`` seconds; 0 kills at once."""
+        for number in (signal.SIGTERM, signal.SIGKILL) if grace_s else (signal.SIGKILL,):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=grace_s or 10.0)
+        self.process.wait(timeout=10.0)
+
+    def log_tail(self, num_lines: int = 30) -> str:
+        """Return the last lines of the log."""
+        if not self.log_path.exists():
+            return ""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-num_lines:])
+
+
+def free_port(preferred: int = 0) -> int:
+    """Return ``preferred`` if nothing listens there, else a free loopback port below 50,000."""
+    for candidate in (preferred, *_random_ports()):
+        if not candidate:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return candidate
+    raise RuntimeError("no free port on loopback")
+
+
+def start_object_store(folder: Path, *, access_key: str, secret_key: str, bucket: str, s3_port: int = 0) -> Service:
+    """Start SeaweedFS with one bucket and one administrator.
+
+    Args:
+        folder: Data and log folder.
+        access_key: Key id of the administrator.
+        secret_key: Secret of the administrator.
+        bucket: Bucket to create.
+        s3_port: Port of the S3 face; any free one if 0.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(exist_ok=True)
+    s3_port = free_port(s3_port)
+    flags = {
+        "dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.telemetry": "false",
+        "master.port": free_port(), "volume.port": free_port(), "filer.port": free_port(), "s3.port": s3_port,
+        "s3.port.iceberg": 0, "s3.port.lance": 0, "webdav": "false", "admin.ui": "false",
+    }  # fmt: skip
+    command = [_binary("weed"), "mini", *(f"-{name}={value}" for name, value in flags.items())]
+    credentials = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+    url = f"http://127.0.0.1:{s3_port}"
+    client_env = {**credentials, "CRRG_S3_ENDPOINT": url, "AWS_REGION": "us-east-1"}
+    service = _start("object-store", url, command, folder, {**credentials, "S3_BUCKET": bucket}, client_env)
+    _wait_until_up(service, url, timeout_s=60, any_status=True)
+    return service
+
+
+def start_mlflow(folder: Path, *, port: int = 0, artifacts: str = "", env: Mapping[str, str] | None = None) -> Service:
+    """Start an MLflow server on SQLite that passes artifacts through.
+
+    Args:
+        folder: Database and log folder.
+        port: Port; any free one if 0.
+        artifacts: Where artifacts go, a path or ``s3://`` URL; a folder beside the database if empty.
+        env: Credentials for the artifact store.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port(port)
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder.absolute()}/mlflow.db",
+        "--artifacts-destination", artifacts or str(folder.absolute() / "artifacts"), "--serve-artifacts",
+    ]  # fmt: skip
+    service = _start("mlflow", url, command, folder, {**QUIET_ENV, **(env or {})}, {"MLFLOW_TRACKING_URI": url})
+    _wait_until_up(service, f"{url}/health", timeout_s=240)
+    return service
+
+
+def start_prefect_server(folder: Path, *, port: int = 0) -> Service:
+    """Start a Prefect server on SQLite with leases on disk.
+
+    Args:
+        folder: Prefect home and log folder.
+        port: Port; any free one if 0.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port(port)
+    url = f"http://127.0.0.1:{port}"
+    env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    client_env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_API_URL": f"{url}/api"}
+    service = _start("prefect-server", url, command, folder, env, client_env)
+    _wait_until_up(service, f"{url}/api/health", timeout_s=240)
+    return service
+
+
+def start_worker(folder: Path, *, pool: str, env: Mapping[str, str], limit: int = 2) -> Service:
+    """Start a Prefect worker that runs flows from this checkout.
+
+    Args:
+        folder: Log folder.
+        pool: Work pool to poll; it must exist.
+        env: Address of the server, root, credentials: everything that a flow run needs.
+        limit: Flow runs at a time.
+    """
+    command = [
+        sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", f"{pool}-worker",
+        "--limit", str(limit),
+    ]  # fmt: skip
+    extra = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PYTHONPATH": str(CHECKOUT)}
+    return _start("worker", "", command, folder, {**PREFECT_ENV, **extra, **env}, {})
+
+
+def deploy_all(env: Mapping[str, str]) -> None:
+    """Register every deployment of ``prefect.yaml`` with the server that ``env`` names.
+
+    Raises:
+        RuntimeError: The deployment failed; the message carries the tool's output.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env={**os.environ, **PREFECT_ENV, **env}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect deploy failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+
+
+def _start(
+    name: str, url: str, command: list[str], folder: Path, env: Mapping[str, str], client_env: dict[str, str]
+) -> Service:
+    log_path = folder / f"{name}.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Service(name, url, process, log_path, client_env)
+
+
+def _wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: bool = False) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if service.process.poll() is not None:
+            raise RuntimeError(f"{service.name} ended with code {service.process.returncode}:\n{service.log_tail()}")
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except urllib.error.HTTPError:
+            if any_status:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    service.stop(0)
+    raise RuntimeError(f"{service.name} did not answer at {url} within {timeout_s:.0f} s:\n{service.log_tail()}")
+
+
+def _random_ports() -> list[int]:
+    ports = []
+    for _ in range(50):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        ports.append(port if port < HIGHEST_PORT else port - 20_000)
+    return ports
+
+
+def _binary(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise RuntimeError(f"{name} is not installed; install the development extra (make env)")
+    return found

@@ -1,0 +1,182 @@
+"""From label logits to probabilities that mean what they say, and from probabilities to labels.
+
+Numpy only, no tensors. Fitted on validation films by ``crrg.training.clip``, stored in the stage's ``config.json``.
+
+Source: Platt (1999) with a prior that few positives cannot overrule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.domain.labels import LABELS
+from crrg.errors import ModelError
+
+FloatArray = NDArray[np.float64]
+
+SLOPE_PRIOR = 4.0
+"""How strongly the slope is drawn to 1, in units of the log-likelihood."""
+BIAS_PRIOR = 0.05
+"""How strongly the bias is drawn to 0."""
+SHRINK_POSITIVES = 15.0
+"""A label's own threshold counts as much as the common one when it rests on this many positives."""
+LOWEST_SLOPE = 0.05
+NUM_NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Per label: slope and bias of the logit, and the threshold of the probability.
+
+    Attributes:
+        slopes: ``[14]``, positive.
+        biases: ``[14]``.
+        thresholds: ``[14]`` in 0..1; a label is given at or above its threshold.
+    """
+
+    slopes: FloatArray
+    biases: FloatArray
+    thresholds: FloatArray
+
+    def probabilities(self, logits: NDArray[np.floating[Any]]) -> FloatArray:
+        """Return calibrated probabilities ``[B, 14]`` of logits ``[B, 14]``."""
+        return sigmoid(np.asarray(logits, dtype=np.float64) * self.slopes + self.biases)
+
+    def labels(self, probabilities: FloatArray) -> NDArray[np.int8]:
+        """Return 1 at or above the threshold and 0 below it, ``[B, 14]``."""
+        return (probabilities >= self.thresholds).astype(np.int8)
+
+    def as_config(self) -> dict[str, dict[str, Any]]:
+        """Return ``calibration`` and ``thresholds`` by label name, as they stand in ``config.json``."""
+        return {
+            "calibration": {
+                label: {"slope": float(self.slopes[i]), "bias": float(self.biases[i])} for i, label in enumerate(LABELS)
+            },
+            "thresholds": {label: float(self.thresholds[i]) for i, label in enumerate(LABELS)},
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Calibration:
+        """Read what ``as_config`` wrote.
+
+        Raises:
+            ModelError: A label is missing.
+        """
+        try:
+            curves = [config["calibration"][label] for label in LABELS]
+            return cls(
+                slopes=np.array([curve["slope"] for curve in curves], dtype=np.float64),
+                biases=np.array([curve["bias"] for curve in curves], dtype=np.float64),
+                thresholds=np.array([config["thresholds"][label] for label in LABELS], dtype=np.float64),
+            )
+        except KeyError as error:
+            raise ModelError(f"config.json has no calibration for {error}; train the stage again", "clip") from error
+
+
+def sigmoid(values: FloatArray) -> FloatArray:
+    """Return the logistic function, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
+
+
+def fit_calibration(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Calibration:
+    """Fit slope, bias and threshold of every label on validation films.
+
+    Args:
+        logits: ``[N, 14]``.
+        labels: ``[N, 14]``: 1 present, 0 absent, below 0 unknown and left out.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    curves = [_known(scores[:, i], labels[:, i]) for i in range(len(LABELS))]
+    fits = [fit_platt(column, truth) for column, truth in curves]
+    slopes, biases = np.array([fit[0] for fit in fits]), np.array([fit[1] for fit in fits])
+    calibrated = [
+        (sigmoid(slope * column + bias), truth)
+        for (column, truth), slope, bias in zip(curves, slopes, biases, strict=True)
+    ]
+    return Calibration(slopes=slopes, biases=biases, thresholds=fit_thresholds(calibrated))
+
+
+def fit_platt(logits: FloatArray, labels: FloatArray) -> tuple[float, float]:
+    """Fit ``sigmoid(slope * logit + bias)`` by Newton's method under a weak prior (slope 1, bias 0).
+
+    Args:
+        logits: ``[N]``.
+        labels: ``[N]`` of 0 and 1.
+
+    Returns:
+        Slope (at least 0.05, so that the order of films stays) and bias; (1, 0) for no film.
+    """
+    slope, bias = 1.0, 0.0
+    for _ in range(NUM_NEWTON_STEPS):
+        chance = sigmoid(slope * logits + bias)
+        error, weight = chance - labels, chance * (1 - chance)
+        gradient = np.array(
+            [(error * logits).sum() + SLOPE_PRIOR * (slope - 1), error.sum() + BIAS_PRIOR * bias], dtype=np.float64
+        )
+        cross = (weight * logits).sum()
+        hessian = np.array(
+            [[(weight * logits**2).sum() + SLOPE_PRIOR, cross], [cross, weight.sum() + BIAS_PRIOR]], dtype=np.float64
+        )
+        step = np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
+        slope, bias = slope - float(step[0]), bias - float(step[1])
+        if np.abs(step).max() < 1e-9:
+            break
+    return max(LOWEST_SLOPE, slope), bias
+
+
+def fit_thresholds(columns: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """Choose a threshold per label for the best F1, drawn to the common threshold where positives are few.
+
+    Args:
+        columns: Per label calibrated probabilities ``[N]`` and labels ``[N]`` of 0 and 1.
+
+    Returns:
+        Thresholds ``[C]``. The mixture is made in log-odds; its weight is ``P / (P + SHRINK_POSITIVES)``.
+    """
+    pooled = best_f1_threshold(
+        np.concatenate([chances for chances, _ in columns]), np.concatenate([truth for _, truth in columns])
+    )
+    thresholds = []
+    for chances, truth in columns:
+        num_present = float(truth.sum())
+        share = num_present / (num_present + SHRINK_POSITIVES)
+        own = best_f1_threshold(chances, truth)
+        thresholds.append(sigmoid(np.asarray(share * _log_odds(own) + (1 - share) * _log_odds(pooled))))
+    return np.array(thresholds, dtype=np.float64)
+
+
+def best_f1_threshold(probabilities: FloatArray, labels: FloatArray) -> float:
+    """Return the threshold with the best F1: half-way between the last film above it and the first below.
+
+    Args:
+        probabilities: ``[N]``.
+        labels: ``[N]`` of 0 and 1.
+
+    Returns:
+        A value in 0.01..0.99; 0.5 where no film is positive.
+    """
+    num_present = labels.sum()
+    if num_present == 0:
+        return 0.5
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
+    hits = np.cumsum(labels[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + num_present)
+    is_last_of_tie = np.append(ranked[1:] < ranked[:-1], True)
+    best = int(np.argmax(np.where(is_last_of_tie, f1, -1.0)))
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float(np.clip((ranked[best] + below) / 2, 0.01, 0.99))
+
+
+def _known(scores: FloatArray, labels: NDArray[np.integer[Any]]) -> tuple[FloatArray, FloatArray]:
+    is_known = labels >= 0
+    return scores[is_known], labels[is_known].astype(np.float64)
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))

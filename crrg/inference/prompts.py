@@ -1,0 +1,136 @@
+"""Sentences that ask CLIP about a label: several that affirm it and several that deny it.
+
+To add a prompt, add it to the tuples below and raise ``PROMPTS_VERSION``; nothing else changes. A label without an own
+entry gets the general templates, so any wording a user gives works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crrg.domain.labels import NO_FINDING
+
+PROMPTS_VERSION = "1"
+
+_AFFIRM = (
+    "There is {}.",
+    "{} is present.",
+    "Findings are consistent with {}.",
+)
+_DENY = (
+    "There is no {}.",
+    "No {} is seen.",
+    "No evidence of {}.",
+)
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """Two sets of sentences that contradict each other.
+
+    Attributes:
+        positive: Sentences that are true where the label is present.
+        negative: Sentences that are true where it is absent.
+    """
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+def prompt_pair(label: str) -> PromptPair:
+    """Return the sentences that ask about a label.
+
+    Args:
+        label: One of ``LABELS``, or any finding in words, e.g. ``hiatal hernia``.
+    """
+    if label in _OWN:
+        return _OWN[label]
+    return _from_nouns((label.lower(),))
+
+
+def _from_nouns(nouns: tuple[str, ...], positive: tuple[str, ...] = (), negative: tuple[str, ...] = ()) -> PromptPair:
+    """Fill the general templates with each noun and add a label's own sentences."""
+    affirmed = tuple(_sentence(template, noun) for noun in nouns for template in _AFFIRM)
+    denied = tuple(_sentence(template, noun) for noun in nouns for template in _DENY)
+    return PromptPair(positive=affirmed + positive, negative=denied + negative)
+
+
+def _sentence(template: str, noun: str) -> str:
+    text = template.format(noun)
+    return text[0].upper() + text[1:]
+
+
+_OWN: Mapping[str, PromptPair] = {
+    "Enlarged Cardiomediastinum": _from_nouns(
+        ("widening of the mediastinum",),
+        ("The mediastinum is widened.", "The cardiomediastinal silhouette is enlarged."),
+        ("The mediastinum is not widened.", "The mediastinal contours are normal."),
+    ),
+    "Cardiomegaly": _from_nouns(
+        ("cardiomegaly",),
+        ("The heart is enlarged.", "The cardiac silhouette is enlarged."),
+        ("The heart is normal in size.", "The heart is not enlarged.", "Heart size is normal."),
+    ),
+    "Lung Opacity": _from_nouns(
+        ("opacity in the lung", "airspace opacity"),
+        ("There is a patchy opacity.",),
+        ("The lungs are clear.", "No focal opacity."),
+    ),
+    "Lung Lesion": _from_nouns(
+        ("pulmonary nodule", "lung mass"),
+        ("There is a nodule in the lung.",),
+        ("No suspicious nodule or mass.",),
+    ),
+    "Edema": _from_nouns(
+        ("pulmonary edema",),
+        ("Interstitial edema.", "There is vascular congestion with edema."),
+        ("Pulmonary vascularity is normal.",),
+    ),
+    "Consolidation": _from_nouns(("consolidation", "focal consolidation"), (), ("No consolidation.",)),
+    "Pneumonia": _from_nouns(("pneumonia",), ("The appearance suggests pneumonia.",), ("Nothing suggests pneumonia.",)),
+    "Atelectasis": _from_nouns(
+        ("atelectasis",), ("Bibasilar atelectasis.", "Linear atelectasis."), ("No atelectasis.",)
+    ),
+    "Pneumothorax": _from_nouns(("pneumothorax",), ("There is an apical pneumothorax.",), ("No pneumothorax.",)),
+    "Pleural Effusion": _from_nouns(
+        ("pleural effusion",),
+        ("There is blunting of the costophrenic angle by an effusion.",),
+        ("No pleural effusion.", "The costophrenic angles are sharp."),
+    ),
+    "Pleural Other": _from_nouns(
+        ("pleural thickening", "pleural plaque"), (), ("No pleural thickening.", "The pleura is normal.")
+    ),
+    "Fracture": _from_nouns(
+        ("fracture", "rib fracture"),
+        ("There is a fractured rib.",),
+        ("The bones are intact.", "No acute bony abnormality.", "No fracture."),
+    ),
+    "Support Devices": PromptPair(
+        positive=(
+            "A central venous catheter is in place.",
+            "An endotracheal tube is in place.",
+            "A pacemaker is in place.",
+            "A chest tube is in place.",
+            "There are sternal wires.",
+            "An enteric tube is in place.",
+            "Support devices are present.",
+        ),
+        negative=(
+            "No support devices.",
+            "There are no lines or tubes.",
+            "No catheter, tube or pacemaker is seen.",
+        ),
+    ),
+    NO_FINDING: PromptPair(
+        positive=(
+            "No acute cardiopulmonary abnormality.",
+            "Normal chest radiograph.",
+            "The lungs are clear and the heart is normal in size.",
+        ),
+        negative=(
+            "The chest radiograph is abnormal.",
+            "There is an acute cardiopulmonary abnormality.",
+        ),
+    ),
+}

@@ -1,0 +1,107 @@
+"""Label probabilities without a label head: a film is compared with sentences that affirm and that deny a label.
+
+Any label in words will do. A thousand films against a thousand prompts are one matrix product. Probabilities from
+here are not calibrated; ``crrg.inference.calibration`` belongs to the label head.
+
+Source: the prompt pairs of CheXzero (Tiu et al., 2022), with the trained temperature and ensembles of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.domain.labels import FINDINGS, NO_FINDING
+from crrg.inference.prompts import PromptPair, prompt_pair
+from crrg.models.clip import ClipModel
+
+
+def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+    """Turn texts into token ids and their mask, padded to the longest text of the batch.
+
+    Args:
+        tokenizer: The model's.
+        texts: One or more texts; case does not matter.
+        max_length: Tokens kept per text; the end mark is always the last of them.
+
+    Returns:
+        ``token_ids [B, L]`` and ``attention_mask [B, L]`` (1 token, 0 padding), int64.
+    """
+    end = tokenizer.end_id
+    rows = [[*tokenizer.encode(text.lower())[: max_length - 1], end] for text in texts]
+    longest = max(len(ids) for ids in rows)
+    token_ids = torch.tensor([ids + [end] * (longest - len(ids)) for ids in rows])
+    lengths = torch.tensor([len(ids) for ids in rows])
+    return token_ids, (torch.arange(longest)[None, :] < lengths[:, None]).long()
+
+
+@torch.inference_mode()
+def encode_texts(model: ClipModel, tokenizer: PhraseTokenizer, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Return features ``[N, D]`` of length 1 of texts, on the CPU; ``[0, D]`` for no text."""
+    device = model.logit_scale.device
+    length = model.architecture.max_text_length
+    parts = [torch.zeros(0, model.architecture.projection_size)]
+    for first in range(0, len(texts), batch_size):
+        token_ids, mask = tokenize(tokenizer, texts[first : first + batch_size], length)
+        parts.append(model.encode_text(token_ids.to(device), mask.to(device)).cpu())
+    return torch.cat(parts)
+
+
+def embed_prompts(model: ClipModel, tokenizer: PhraseTokenizer, pairs: Sequence[PromptPair]) -> Tensor:
+    """Return ``[C, 2, D]``: for each label the mean direction of its denying (0) and affirming (1) sentences."""
+    texts = [text for pair in pairs for text in (*pair.negative, *pair.positive)]
+    features = encode_texts(model, tokenizer, texts)
+    rows, start = [], 0
+    for pair in pairs:
+        middle, end = start + len(pair.negative), start + len(pair.negative) + len(pair.positive)
+        rows.append(torch.stack([features[start:middle].mean(dim=0), features[middle:end].mean(dim=0)]))
+        start = end
+    return functional.normalize(torch.stack(rows), dim=-1)
+
+
+def zero_shot_probabilities(image_features: Tensor, prompt_features: Tensor, scale: float) -> Tensor:
+    """Return the probability of each label for each film.
+
+    Args:
+        image_features: ``[B, D]`` of length 1.
+        prompt_features: ``[C, 2, D]`` from ``embed_prompts``.
+        scale: The model's inverse temperature.
+
+    Returns:
+        ``[B, C]`` in 0..1: the softmax over a label's two similarities.
+    """
+    num_labels, _, size = prompt_features.shape
+    similarities = image_features @ prompt_features.reshape(num_labels * 2, size).T
+    return (scale * similarities).reshape(-1, num_labels, 2).softmax(dim=2)[:, :, 1]
+
+
+def zero_shot_labels(
+    model: ClipModel, tokenizer: PhraseTokenizer, image_features: Tensor, labels: Sequence[str]
+) -> dict[str, Tensor]:
+    """Ask about labels in words.
+
+    "No Finding" has no picture of its own: its probability is one minus the highest probability of an abnormality
+    (support devices are none) among the 12 that count.
+
+    Args:
+        model: In ``eval`` mode.
+        tokenizer: The model's.
+        image_features: ``[B, D]`` of the films.
+        labels: Label names or any finding in words.
+
+    Returns:
+        Label to probabilities ``[B]``.
+    """
+    abnormal = [label for label in FINDINGS if label != "Support Devices"]
+    asked = list(dict.fromkeys([label for label in labels if label != NO_FINDING]))
+    needed = list(dict.fromkeys([*asked, *(abnormal if NO_FINDING in labels else [])]))
+    prompts = embed_prompts(model, tokenizer, [prompt_pair(label) for label in needed])
+    table = zero_shot_probabilities(image_features.cpu(), prompts, float(model.scale.detach()))
+    found = {label: table[:, column] for column, label in enumerate(needed)}
+    if NO_FINDING in labels:
+        found[NO_FINDING] = 1 - torch.stack([found[label] for label in abnormal]).amax(dim=0)
+    return {label: found[label] for label in labels}

@@ -1,0 +1,112 @@
+"""CLIP for radiographs: two towers, a shared space, a temperature and a label head.
+
+Knows tensors only. Prompts are in ``crrg.inference.prompts``, losses in ``crrg.training.losses``, the mapping from
+logits to probabilities in ``crrg.inference.calibration``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crrg.config.models import ClipArchitecture
+from crrg.errors import ModelError
+from crrg.models.backbone import normalise_films
+from crrg.models.towers import TextTower, build_image_tower
+
+FIRST_LOGIT_SCALE = math.log(1 / 0.07)
+MAX_LOGIT_SCALE = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class FilmReading:
+    """What one pass of the image tower gives.
+
+    Attributes:
+        image_features: ``[B, D]``, length 1.
+        label_logits: ``[B, 14]`` in the order of ``LABELS``, not calibrated.
+    """
+
+    image_features: Tensor
+    label_logits: Tensor
+
+
+class ClipModel(nn.Module):
+    """Films and texts in one space, and 14 label logits per film.
+
+    Attributes:
+        architecture: Sizes and switches.
+        logit_scale: Natural logarithm of the inverse temperature; see ``scale``.
+
+    Source: CXR-CLIP (You et al., MICCAI 2023); the clamp of the temperature: CLIP (Radford et al., 2021).
+    """
+
+    def __init__(self, architecture: ClipArchitecture) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.architecture = architecture
+        self.image_tower = build_image_tower(architecture)
+        self.text_tower = TextTower(architecture)
+        self.image_projection = nn.Linear(self.image_tower.feature_size, architecture.projection_size)
+        self.text_projection = nn.Linear(self.text_tower.feature_size, architecture.projection_size)
+        self.label_head = nn.Sequential(
+            nn.Dropout(architecture.head_dropout), nn.Linear(self.image_tower.feature_size, architecture.num_labels)
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(FIRST_LOGIT_SCALE))
+
+    @property
+    def scale(self) -> Tensor:
+        """Inverse temperature, at most 100."""
+        return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+
+    def read_films(self, images: Tensor) -> FilmReading:
+        """Embed and label films in one pass.
+
+        Args:
+            images: Grey values 0..255, ``[B, 1, S, S]``, any dtype.
+        """
+        raw = self.image_tower(normalise_films(images))
+        features = functional.normalize(self.image_projection(raw).float(), dim=-1)
+        return FilmReading(image_features=features, label_logits=self.label_head(raw).float())
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Return features ``[B, D]`` of length 1 of films ``[B, 1, S, S]`` with grey values 0..255."""
+        return self.read_films(images).image_features
+
+    def label_logits(self, images: Tensor) -> Tensor:
+        """Return uncalibrated label logits ``[B, 14]`` of films ``[B, 1, S, S]`` with grey values 0..255."""
+        return self.read_films(images).label_logits
+
+    def encode_text(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return features ``[B, D]`` of length 1 of token ids ``[B, L]`` with their mask (1 token, 0 padding)."""
+        raw = self.text_tower(token_ids, attention_mask)
+        return functional.normalize(self.text_projection(raw).float(), dim=-1)
+
+
+def load_clip(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> ClipModel:
+    """Build a CLIP model from its ``config.json`` and ``model.safetensors``, ready for inference.
+
+    Args:
+        config: Has ``architecture``, as ``ClipArchitecture`` dumps it.
+        tensors: safetensors bytes.
+        device: Where to put it.
+
+    Raises:
+        ModelError: The architecture is not valid, or the tensors do not fit it.
+    """
+    try:
+        model = ClipModel(ClipArchitecture.model_validate(config["architecture"]))
+        model.load_state_dict(load_tensors(tensors), strict=True)
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"config.json has no valid architecture: {error}", "clip") from error
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "clip") from error
+    return model.to(device).eval()

@@ -1,0 +1,180 @@
+"""Batches of the CLIP stage: films as they might have been taken, and one of the many texts that are true of each.
+
+At each step a film meets its whole report in a new order of sentences, a few of its sentences, or prompts made from
+its labels, so that the text tower learns reports and the short sentences of zero-shot questions alike. A batch is a
+pure function of seed and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crrg.config.training import ClipTraining
+from crrg.data.batches import FilmTable
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.domain.labels import FINDINGS
+from crrg.domain.sentences import split_sentences
+from crrg.inference.prompts import prompt_pair
+from crrg.inference.zero_shot import tokenize
+from crrg.training.augment import augment_films
+
+MAX_EXCERPT_SENTENCES = 4
+MAX_PROMPTS = 3
+_PROMPTS = tuple(prompt_pair(label) for label in FINDINGS)
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """One step's films and texts.
+
+    Attributes:
+        images: uint8 ``[B, 1, S, S]``, grey values 0..255.
+        labels: int64 ``[B, 14]``: 1, 0, -1 uncertain, -2 unmentioned.
+        token_ids: int64 ``[B, L]``.
+        attention_mask: int64 ``[B, L]``.
+        matches: float32 ``[B, B]``: 1 where text j (column) is true of film i (row), as far as is known.
+    """
+
+    images: Tensor
+    labels: Tensor
+    token_ids: Tensor
+    attention_mask: Tensor
+    matches: Tensor
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """Return the batch on a device."""
+        return ClipBatch(
+            images=self.images.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            token_ids=self.token_ids.to(device, non_blocking=True),
+            attention_mask=self.attention_mask.to(device, non_blocking=True),
+            matches=self.matches.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class FilmText:
+    """A text for one film at one step.
+
+    Attributes:
+        text: Its sentences.
+        claims: Finding index to 1 or 0 where the text is made of prompts; empty for report text, which says more than
+            labels (side, place, size) and is true of its own film only.
+    """
+
+    text: str
+    claims: Mapping[int, int]
+
+
+class ClipBatches:
+    """Makes the batch of any step from a table of films."""
+
+    def __init__(
+        self,
+        films: FilmTable,
+        tokenizer: PhraseTokenizer,
+        training: ClipTraining,
+        seed: int,
+        drafts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare the films.
+
+        Args:
+            films: Training films.
+            tokenizer: The model's.
+            training: Shares of the kinds of text, batch size, text length.
+            seed: Decides order, texts and augmentation.
+            drafts: Instance id to generated report, where the joint stage mixes them in.
+        """
+        self._films = films
+        self._labels = torch.from_numpy(films.labels.astype(np.int64))
+        self._tokenizer = tokenizer
+        self._training = training
+        self._seed = seed
+        self._sentences = [split_sentences(report.text) for report in films.texts]
+        known = drafts or {}
+        self._drafts = [split_sentences(known.get(instance_id, "")) for instance_id in films.instance_ids]
+
+    def make(self, step: int) -> ClipBatch:
+        """Return the batch of a step."""
+        rng = np.random.default_rng([self._seed, 1, step])
+        rows = self._rows(step)
+        texts = [self._text(int(row), rng) for row in rows]
+        token_ids, mask = tokenize(
+            self._tokenizer, [item.text for item in texts], self._training.architecture.max_text_length
+        )
+        labels = self._labels[rows]
+        images, _ = augment_films(
+            self._films.images[rows], self._films.input_boxes_xyxy[rows], self._training.augmentation, rng
+        )
+        return ClipBatch(
+            images=torch.from_numpy(images)[:, None],
+            labels=labels,
+            token_ids=token_ids,
+            attention_mask=mask,
+            matches=match_texts(texts, labels.numpy(), [int(row) for row in rows]),
+        )
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        """Films of a step: each once per epoch, in an order of its own."""
+        size, num = self._training.loop.batch_size, len(self._films)
+        wanted = np.arange(step * size, (step + 1) * size)
+        orders = {
+            int(epoch): np.random.default_rng([self._seed, 0, int(epoch)]).permutation(num)
+            for epoch in np.unique(wanted // num)
+        }
+        return np.array([orders[int(position // num)][position % num] for position in wanted], dtype=np.int64)
+
+    def _text(self, row: int, rng: np.random.Generator) -> FilmText:
+        sentences = self._sentences[row]
+        if self._drafts[row] and rng.random() < self._training.draft_share:
+            sentences = self._drafts[row]
+        kind = rng.random()
+        known = np.flatnonzero(self._films.labels[row, : len(FINDINGS)] >= 0)
+        if len(known) and (kind < self._training.prompt_share or not sentences):
+            return _prompt_text(self._films.labels[row], known, rng)
+        order = rng.permutation(len(sentences))
+        if kind < self._training.prompt_share + self._training.excerpt_share:
+            order = order[: rng.integers(1, MAX_EXCERPT_SENTENCES + 1)]
+        return FilmText(text=" ".join(sentences[i] for i in order), claims={})
+
+
+def _prompt_text(labels: NDArray[np.int8], known: NDArray[np.int64], rng: np.random.Generator) -> FilmText:
+    """Return one to three prompts that are true of a film, present findings first."""
+    count = min(len(known), int(rng.integers(1, MAX_PROMPTS + 1)))
+    present = rng.permutation(known[labels[known] == 1])
+    absent = rng.permutation(known[labels[known] == 0])
+    num_present = min(len(present), int(rng.integers(1, count + 1)))
+    chosen = [*present[:num_present], *absent[: count - num_present]]
+    prompts = []
+    for label in rng.permutation(np.array(chosen, dtype=np.int64)):
+        wordings = _PROMPTS[label].positive if labels[label] == 1 else _PROMPTS[label].negative
+        prompts.append(wordings[rng.integers(len(wordings))])
+    return FilmText(text=" ".join(prompts), claims={int(label): int(labels[label]) for label in chosen})
+
+
+def match_texts(texts: Sequence[FilmText], labels: NDArray[np.integer], rows: Sequence[int]) -> Tensor:
+    """Return ``[B, B]``: 1 where text j is known to be true of film i.
+
+    A text is true of its own film, of every film whose text is the same word for word, and, where it is made of
+    prompts, of every film whose labels bear out all its claims.
+
+    Args:
+        texts: One per film.
+        labels: ``[B, 14]``.
+        rows: Which film each one is; a film drawn twice matches both its texts.
+    """
+    _, words = np.unique([item.text for item in texts], return_inverse=True)
+    owners = np.array(rows)
+    matches = (words[:, None] == words[None, :]) | (owners[:, None] == owners[None, :])
+    for column, item in enumerate(texts):
+        if item.claims:
+            wanted = np.array(list(item.claims.values()))
+            matches[:, column] |= (labels[:, list(item.claims)] == wanted).all(axis=1)
+    return torch.from_numpy(matches.astype(np.float32))

@@ -1,0 +1,168 @@
+"""What the CLIP stage learns about itself on validation films: calibration, thresholds, similarity curve, metrics.
+
+Metrics are computed here on arrays of one split; the scorecard of a whole bundle is the evaluation room's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crrg.data.batches import FilmTable
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.domain.labels import FINDINGS, LABELS
+from crrg.inference.calibration import Calibration, fit_calibration, fit_platt
+from crrg.inference.consistency import SimilarityCurve
+from crrg.inference.zero_shot import encode_texts, zero_shot_labels
+from crrg.models.clip import ClipModel
+
+FloatArray = NDArray[np.float64]
+NUM_BINS = 10
+NUM_STRANGERS = 4
+"""Other films' texts per film when the similarity curve is fitted."""
+
+
+@dataclass(frozen=True)
+class ClipValidation:
+    """Everything that is fitted or measured on validation films.
+
+    Attributes:
+        calibration: Curves and thresholds of the label head.
+        similarity: Curve of the film-text cosine.
+        metrics: By ``classification/name``; a label without both kinds of films has none.
+        labels: ``[N, 14]`` truth (1, 0, below 0 unknown).
+        probabilities: ``[N, 14]``, each film calibrated without its own label (out of fold).
+    """
+
+    calibration: Calibration
+    similarity: SimilarityCurve
+    metrics: dict[str, float]
+    labels: NDArray[np.int8]
+    probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class FilmOutputs:
+    """A model's outputs on a table of films.
+
+    Attributes:
+        logits: ``[N, 14]``.
+        image_features: ``[N, D]`` of length 1.
+    """
+
+    logits: FloatArray
+    image_features: torch.Tensor
+
+
+@torch.inference_mode()
+def read_table(model: ClipModel, films: FilmTable, batch_size: int = 64) -> FilmOutputs:
+    """Run the image tower over a table of films, in ``eval`` mode; the model's mode is left as ``eval``."""
+    model.eval()
+    device = model.logit_scale.device
+    logits = [torch.zeros(0, model.architecture.num_labels)]
+    features = [torch.zeros(0, model.architecture.projection_size)]
+    for first in range(0, len(films), batch_size):
+        images = torch.from_numpy(films.images[first : first + batch_size])[:, None]
+        reading = model.read_films(images.to(device))
+        logits.append(reading.label_logits.cpu())
+        features.append(reading.image_features.cpu())
+    return FilmOutputs(torch.cat(logits).numpy().astype(np.float64), torch.cat(features))
+
+
+def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable) -> ClipValidation:
+    """Fit calibration, thresholds and similarity curve on validation films and measure the model there.
+
+    Args:
+        model: Trained; left in ``eval`` mode.
+        tokenizer: The model's.
+        films: Validation films; with none of them the calibration is the identity and there are no metrics.
+    """
+    outputs = read_table(model, films)
+    labels = films.labels
+    probabilities = _out_of_fold(outputs.logits, labels, films.patient_ids)
+    table = zero_shot_labels(model, tokenizer, outputs.image_features, LABELS)
+    zero_shot = torch.stack([table[label] for label in LABELS], dim=1).numpy().astype(np.float64)
+    metrics = _auc_metrics("classification/{}auc", outputs.logits, labels)
+    metrics |= _auc_metrics("classification/zero_shot_{}auc", zero_shot, labels)
+    is_known = labels >= 0
+    if is_known.any():
+        metrics["classification/ece"] = expected_calibration_error(probabilities[is_known], labels[is_known])
+    similarity = fit_similarity(outputs.image_features, encode_texts(model, tokenizer, [t.text for t in films.texts]))
+    return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
+
+
+def area_under_curve(scores: FloatArray, labels: NDArray[np.integer[Any]]) -> float | None:
+    """Return the area under the ROC curve, ties counted half; ``None`` unless both 0 and 1 occur."""
+    is_known = labels >= 0
+    scores, truth = scores[is_known], labels[is_known] == 1
+    num_present, num_absent = int(truth.sum()), int((~truth).sum())
+    if not num_present or not num_absent:
+        return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[truth].sum() - num_present * (num_present + 1) / 2) / (num_present * num_absent))
+
+
+def expected_calibration_error(probabilities: FloatArray, labels: NDArray[np.integer[Any]]) -> float:
+    """Return the mean gap between said and true frequency over ten bins of probability, weighted by their films."""
+    bins = np.minimum((probabilities * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = [
+        (bins == number).mean() * abs(probabilities[bins == number].mean() - labels[bins == number].mean())
+        for number in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+def fit_similarity(image_features: torch.Tensor, text_features: torch.Tensor) -> SimilarityCurve:
+    """Fit how a cosine tells a film's own text from other films' texts.
+
+    Args:
+        image_features: ``[N, D]``.
+        text_features: ``[N, D]``, row i is the text of film i.
+
+    Returns:
+        The curve, balanced between own and strange texts; the identity for fewer than two films.
+    """
+    num = len(image_features)
+    if num < 2:
+        return SimilarityCurve(slope=1.0, bias=0.0)
+    cosines = (image_features @ text_features.T).numpy().astype(np.float64)
+    own = np.diag(cosines)
+    strange = np.concatenate([np.diag(np.roll(cosines, -step, axis=1)) for step in _steps(num)])
+    repeats = len(strange) // len(own)
+    values = np.concatenate([np.repeat(own, repeats), strange])
+    truth = np.concatenate([np.ones(len(own) * repeats), np.zeros(len(strange))])
+    middle, width = values.mean(), max(values.std(), 1e-6)
+    slope, bias = fit_platt((values - middle) / width, truth)
+    return SimilarityCurve(slope=slope / width, bias=bias - slope * middle / width)
+
+
+def _steps(num: int) -> list[int]:
+    return sorted({max(1, (k * num) // (NUM_STRANGERS + 1)) for k in range(1, NUM_STRANGERS + 1)})
+
+
+def _auc_metrics(name: str, scores: FloatArray, labels: NDArray[np.integer[Any]]) -> dict[str, float]:
+    """Return one area per label, their mean over the 13 findings, and "No Finding" on its own."""
+    areas = {label: area_under_curve(scores[:, i], labels[:, i]) for i, label in enumerate(LABELS)}
+    metrics = {
+        name.format(label.lower().replace(" ", "_") + "_"): area for label, area in areas.items() if area is not None
+    }
+    findings = [area for label in FINDINGS if (area := areas[label]) is not None]
+    if findings:
+        metrics[name.format("mean_")] = float(np.mean(findings))
+    return metrics
+
+
+def _out_of_fold(logits: FloatArray, labels: NDArray[np.int8], patient_ids: list[str]) -> FloatArray:
+    """Return probabilities by curves fitted on the other half of the patients, so that the error shown is honest."""
+    order = {patient: number for number, patient in enumerate(sorted(set(patient_ids)))}
+    fold = np.array([order[patient] % 2 for patient in patient_ids], dtype=np.int64)
+    probabilities = np.zeros_like(logits)
+    for number in (0, 1):
+        here = fold == number
+        probabilities[here] = fit_calibration(logits[~here], labels[~here]).probabilities(logits[here])
+    return probabilities

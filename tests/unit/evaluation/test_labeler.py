@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from crrg.domain.labels import LABELS
+from crrg.evaluation import labeler
+from crrg.evaluation.labeler import label_report, label_sentence, positive_labels
+
+CASES: tuple[tuple[str, dict[str, int]], ...] = (
+    ("No pleural effusion or pneumothorax.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
+    ("The heart is normal in size.", {"Cardiomegaly": 0}),
+    ("Heart size and mediastinal contours are normal.", {"Cardiomegaly": 0, "Enlarged Cardiomediastinum": 0}),
+    ("The heart is mildly enlarged.", {"Cardiomegaly": 1}),
+    ("The heart is not enlarged.", {"Cardiomegaly": 0}),
+    ("Borderline cardiomegaly.", {"Cardiomegaly": -1}),
+    ("Borderline heart size.", {"Cardiomegaly": -1}),
+    ("Heart size is at the upper limits of normal.", {"Cardiomegaly": 0}),
+    ("Enlarged cardiac silhouette.", {"Cardiomegaly": 1}),
+    ("The mediastinum is widened.", {"Enlarged Cardiomediastinum": 1}),
+    ("The aorta is enlarged and tortuous.", {}),
+    ("Left basilar opacity may represent atelectasis.", {"Lung Opacity": 1, "Atelectasis": -1}),
+    ("Cannot exclude pneumonia.", {"Pneumonia": -1}),
+    ("A small pneumothorax cannot be excluded.", {"Pneumothorax": -1}),
+    ("The pneumothorax has resolved.", {"Pneumothorax": 0}),
+    ("Pneumothorax is not seen.", {"Pneumothorax": 0}),
+    ("No pneumothorax, but there is a small left effusion.", {"Pneumothorax": 0, "Pleural Effusion": 1}),
+    ("There is no focal air space opacity to suggest a pneumonia.", {"Lung Opacity": 0, "Pneumonia": 0}),
+    ("No significant change in the right effusion.", {"Pleural Effusion": 1}),
+    ("Lungs are clear.", {"Lung Opacity": 0}),
+    ("Clear lungs without effusion.", {"Lung Opacity": 0, "Pleural Effusion": 0}),
+    ("Blunting of the left costophrenic angle.", {"Pleural Effusion": -1}),
+    ("The costophrenic angles are sharp.", {"Pleural Effusion": 0}),
+    ("Pericardial effusion.", {}),
+    ("A 5 mm nodule in the left upper lobe.", {"Lung Lesion": 1}),
+    ("Mild interstitial edema with vascular congestion.", {"Edema": 1}),
+    ("Biapical pleural thickening and a rib fracture.", {"Pleural Other": 1, "Fracture": 1}),
+    ("Endotracheal tube tip 4 cm above the carina.", {"Support Devices": 1}),
+    ("Interval removal of the chest tube.", {"Support Devices": 0}),
+    ("Atelectasis versus infiltrate in the left base.", {"Atelectasis": -1, "Lung Opacity": -1}),
+    ("Focal consolidation is present.", {"Consolidation": 1}),
+    ("Portable chest.", {}),
+)
+
+
+@pytest.mark.parametrize(("sentence", "expected"), CASES)
+def test_sentence(sentence: str, expected: dict[str, int]) -> None:
+    assert label_sentence(sentence) == expected
+    assert label_sentence(sentence.upper()) == expected
+
+
+def test_a_present_finding_wins_over_an_uncertain_one_and_that_over_a_denied_one() -> None:
+    text = "No effusion. Possible effusion. Left effusion. No pneumonia. Possible pneumonia. No edema."
+    values = label_report(text)
+    assert values["Pleural Effusion"] == 1
+    assert values["Pneumonia"] == -1
+    assert values["Edema"] == 0
+    assert values["Fracture"] is None
+    assert values["No Finding"] == 0
+    assert list(values) == list(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The lungs are clear.", 1),
+        ("Right chest tube. Lungs clear.", 1),
+        ("Possible pneumonia.", 0),
+        ("Cardiomegaly.", 0),
+    ],
+)
+def test_no_finding(text: str, expected: int) -> None:
+    assert label_report(text)["No Finding"] == expected
+
+
+@pytest.mark.parametrize("text", ["", None, " . "])
+def test_no_text_has_no_label(text: str | None) -> None:
+    assert set(label_report(text).values()) == {None}
+
+
+def test_positive_labels() -> None:
+    text = "Possible pneumonia. Small effusion."
+    assert positive_labels(text) == ("Pleural Effusion",)
+    assert positive_labels(text, include_uncertain=True) == ("Pneumonia", "Pleural Effusion")
+
+
+def test_a_result_may_be_changed_without_harm() -> None:
+    label_sentence("Cardiomegaly.")["Cardiomegaly"] = 7
+    assert label_sentence("Cardiomegaly.") == {"Cardiomegaly": 1}
+
+
+def test_it_is_fast_enough_for_a_night() -> None:
+    sentences = [f"There is a small {i} mm left pleural effusion without pneumothorax." for i in range(5000)]
+    labeler._read_sentence.cache_clear()
+    started = time.process_time()
+    for sentence in sentences:
+        label_sentence(sentence)
+    assert len(sentences) / (time.process_time() - started) > 10_000

@@ -1,12 +1,38 @@
-"""Where runs are logged; the only file that imports mlflow, and only inside functions.
+"""Where runs are logged and models are registered; the library's only door to mlflow, opened inside functions.
 
-Training knows the ``Tracker`` protocol alone, so that it runs where mlflow is not installed.
+Training knows the ``Tracker`` protocol alone, so that it runs where mlflow is not installed. Runs and versions go to
+SQLite under a local root, or to the server that ``MLFLOW_TRACKING_URI`` names. A registered version carries tags that
+point to bytes under the root (``bundle_prefix``, ``prefix``, ``sha256``); what an alias means is decided in
+``crrg/registry/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from crrg.config.base import Settings
+from crrg.config.references import BundleRef, StageResult
+from crrg.errors import ConfigError, ModelError, StorageError
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_PARAMS_PER_CALL = 100
+MAX_PARAM_LENGTH = 500
+PIPELINE_MODEL = "crrg-pipeline"
+MISSING_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+PYFUNC_PACKAGES = ("numpy", "pillow", "pydantic", "safetensors", "tokenizers", "torch", "torchvision", "transformers")
 
 
 class Tracker(Protocol):
@@ -45,3 +71,295 @@ class NullTracker:
 
     def log_text(self, name: str, text: str) -> None:
         """Forget a document."""
+
+
+class MlflowTracker:
+    """Logs to one MLflow run, which begins with the first thing logged: a reused stage leaves no empty run."""
+
+    def __init__(
+        self, client: Any, experiment: str, artifact_location: str, run_name: str, tags: Mapping[str, str]
+    ) -> None:
+        """Remember where to log; nothing is sent yet."""
+        self._client = client
+        self._experiment = experiment
+        self._artifact_location = artifact_location
+        self._run_name = run_name
+        self._tags = dict(tags)
+        self._run_id = ""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run, which begins here at the latest."""
+        if not self._run_id:
+            experiment_id = self._experiment_id()
+            run = _reach(lambda: self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags))
+            self._run_id = str(run.info.run_id)
+            logger.info("tracking run %s in experiment %s", self._run_id, self._experiment)
+        return self._run_id
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record settings; nested mappings are flattened with dots, long values are cut."""
+        from mlflow.entities import Param
+
+        flat = [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in flatten(params).items()]
+        for start in range(0, len(flat), MAX_PARAMS_PER_CALL):
+            part = flat[start : start + MAX_PARAMS_PER_CALL]
+            _reach(partial(self._client.log_batch, self.run_id, params=part))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers by ``protocol/name``."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        batch = [Metric(name, float(value), now_ms, step or 0) for name, value in metrics.items()]
+        _reach(lambda: self._client.log_batch(self.run_id, metrics=batch))
+
+    def log_picture(self, name: str, png: bytes) -> None:
+        """Record a PNG under ``name`` (with suffix)."""
+        self._log_bytes(name, png)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Record a text or JSON document under ``name`` (with suffix)."""
+        self._log_bytes(name, text.encode())
+
+    def finish(self, status: str) -> None:
+        """End the run, if it ever began, as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        if self._run_id:
+            _reach(lambda: self._client.set_terminated(self._run_id, status))
+
+    def _log_bytes(self, name: str, data: bytes) -> None:
+        folder, _, base = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary, base)
+            path.write_bytes(data)
+            _reach(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = _reach(lambda: self._client.get_experiment_by_name(self._experiment))
+        if found is not None:
+            return str(found.experiment_id)
+        location = f"{self._artifact_location}/{self._experiment}" if self._artifact_location else None
+        try:
+            return str(self._client.create_experiment(self._experiment, artifact_location=location))
+        except MlflowException:  # another process was first
+            return str(_reach(lambda: self._client.get_experiment_by_name(self._experiment)).experiment_id)
+
+
+@contextlib.contextmanager
+def open_tracker(
+    settings: Settings,
+    storage: Storage,
+    experiment: str,
+    run_name: str,
+    tags: Mapping[str, str] | None = None,
+    parent: str = "",
+) -> Iterator[MlflowTracker]:
+    """Yield a tracker whose run ends with the block: finished, failed, or killed by a signal.
+
+    Args:
+        settings: Name the tracking server, if there is one.
+        storage: The root; a local one holds the database where there is no server.
+        experiment: Name of the flow, e.g. ``train-detector``.
+        run_name: What to call the run; never an identifier of a source.
+        tags: Ids that tie the run to other systems.
+        parent: Run that this one belongs to.
+
+    Raises:
+        ConfigError: The root is in an object store and no server is named.
+        StorageError: The tracking server is out of reach.
+    """
+    all_tags = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
+    tracker = MlflowTracker(
+        mlflow_client(settings, storage), experiment, _artifact_location(settings, storage), run_name, all_tags
+    )
+    try:
+        yield tracker
+    except Exception:
+        tracker.finish("FAILED")
+        raise
+    except BaseException:
+        tracker.finish("KILLED")
+        raise
+    tracker.finish("FINISHED")
+
+
+class ModelRegistry:
+    """Registered models, their versions, tags and aliases."""
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        """Name the registry; nothing is sent yet.
+
+        Raises:
+            ConfigError: The root is in an object store and no server is named.
+        """
+        self._settings = settings
+        self._storage = storage
+        self.uri = tracking_uri(settings, storage)
+
+    def exists(self) -> bool:
+        """Return whether there is a registry to ask: a server, or a database that an earlier run made."""
+        return not self.uri.startswith("sqlite:") or Path(self.uri.removeprefix("sqlite:///")).exists()
+
+    def register_stage(self, result: StageResult) -> str:
+        """Register a finished stage as ``crrg-<stage>`` and return its version; equal weights keep their version."""
+        name = f"crrg-{result.stage}"
+        tags = {"sha256": result.sha256, "prefix": result.prefix, "config_hash": result.config_hash}
+        known = self.find_version(name, {"sha256": result.sha256, "prefix": result.prefix})
+        if known or not result.run_id:
+            return known
+        run = _reach(lambda: self._client.get_run(result.run_id))
+        self._client.log_text(
+            result.run_id, json.dumps(result.model_dump(mode="json"), indent=1), "checkpoint/result.json"
+        )
+        source = f"{run.info.artifact_uri}/checkpoint"
+        version = _reach(lambda: self._client.create_model_version(name, source, result.run_id, tags=tags))
+        return str(version.version)
+
+    def register_bundle(
+        self, ref: BundleRef, folder: Path, model_file: Path, run_id: str, tags: Mapping[str, str]
+    ) -> str:
+        """Register a bundle as ``crrg-pipeline`` and return its version; an equal bundle keeps its version.
+
+        Args:
+            ref: The bundle.
+            folder: Local copy of its files, which become the model's artifacts.
+            model_file: Models-from-code file.
+            run_id: Run that the version belongs to.
+            tags: Further tags of the version.
+        """
+        known = self.find_version(PIPELINE_MODEL, {"bundle_id": ref.bundle_id})
+        if known:
+            return known
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        packages = [f"{name}=={importlib.metadata.version(name)}" for name in ("crrg", *PYFUNC_PACKAGES)]
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name=PIPELINE_MODEL,
+                python_model=str(model_file),
+                artifacts={"bundle": str(folder)},
+                pip_requirements=packages,
+            )
+        self._ensure_model(PIPELINE_MODEL)
+        all_tags = {**tags, "bundle_id": ref.bundle_id, "bundle_prefix": ref.prefix}
+        version = _reach(
+            lambda: self._client.create_model_version(
+                PIPELINE_MODEL, info.model_uri, run_id, tags=all_tags, model_id=info.model_id
+            )
+        )
+        return str(version.version)
+
+    def find_version(self, name: str, tags: Mapping[str, str]) -> str:
+        """Return the newest version that carries all the tags, or an empty string."""
+        self._ensure_model(name)
+        versions = _reach(lambda: self._client.search_model_versions(f"name='{name}'"))
+        matching = [int(v.version) for v in versions if all(v.tags.get(key) == value for key, value in tags.items())]
+        return str(max(matching)) if matching else ""
+
+    def version_tags(self, version: str, name: str = PIPELINE_MODEL) -> dict[str, str]:
+        """Return a version's tags.
+
+        Raises:
+            ModelError: There is no such version.
+        """
+        found = _reach(lambda: self._client.get_model_version(name, version), f"{name} version {version}")
+        return {**found.tags, "run_id": str(found.run_id or "")}
+
+    def set_tags(self, version: str, tags: Mapping[str, str], name: str = PIPELINE_MODEL) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            _reach(partial(self._client.set_model_version_tag, name, version, key, value))
+
+    def aliases(self, name: str = PIPELINE_MODEL) -> dict[str, str]:
+        """Return alias to version; empty where the model is not registered."""
+        try:
+            model = _reach(lambda: self._client.get_registered_model(name), name)
+        except ModelError:
+            return {}
+        return {alias: str(version) for alias, version in model.aliases.items()}
+
+    def set_alias(self, alias: str, version: str, name: str = PIPELINE_MODEL) -> None:
+        """Point an alias to a version."""
+        _reach(lambda: self._client.set_registered_model_alias(name, alias, version), f"{name} version {version}")
+
+    @property
+    def _client(self) -> Any:
+        return mlflow_client(self._settings, self._storage)
+
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                _reach(lambda: self._client.get_registered_model(name), name)
+
+
+def tracking_uri(settings: Settings, storage: Storage) -> str:
+    """Return the address of the tracking server, or of the database under a local root.
+
+    Raises:
+        ConfigError: The root is in an object store, where no database can lie, and no server is named.
+    """
+    if settings.mlflow_tracking_uri:
+        return settings.mlflow_tracking_uri
+    if not storage.is_local:
+        raise ConfigError(
+            "a root in an object store needs a tracking server; set MLFLOW_TRACKING_URI (make up starts one)",
+            "MLFLOW_TRACKING_URI",
+        )
+    return f"sqlite:///{storage.url('mlflow.db')}"
+
+
+def mlflow_client(settings: Settings, storage: Storage) -> Any:
+    """Return a client of the tracking server or database; it reports nothing to anybody and gives up early."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    uri = tracking_uri(settings, storage)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as one level of dotted names and text values."""
+    flat: dict[str, str] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat
+
+
+def _artifact_location(settings: Settings, storage: Storage) -> str:
+    return "" if settings.mlflow_tracking_uri else storage.url("mlflow-artifacts")
+
+
+def _reach(action: Callable[[], T], subject: str = "") -> T:
+    """Run one call; say whether the thing does not exist or the server is out of reach."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return action()
+    except MlflowException as error:
+        if error.error_code in MISSING_CODES:
+            raise ModelError(f"the registry does not know it: {str(error)[:200]}", subject) from error
+        raise StorageError(
+            f"the tracking server does not answer as expected ({error.error_code}); run again later",
+            "MLFLOW_TRACKING_URI",
+            retryable=True,
+        ) from error

@@ -1,0 +1,83 @@
+"""One number over what was committed, to compare two runs of the same night.
+
+It covers ids, outcomes, reasons, sentences, labels, the bundle, and floats rounded to 3 decimals. It leaves out paths,
+run ids and times, so that a night gives the same digest on another machine, in another store, or after a crash. Inputs
+are told apart by the digest of their bytes; ids are pseudonyms, hence two HMAC keys give two digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from crrg.ledger.ledger import LEDGER_SCHEMA, LedgerRow
+from crrg.ledger.manifest import read_manifests
+from crrg.ledger.tables import TableFile, read_tables
+from crrg.storage import Storage, canonical_json
+
+DECIMALS = 3
+
+
+def results_digest(storage: Storage, reports: pa.Schema, regions: pa.Schema, date: str = "") -> str:
+    """Return the digest over the committed results of a night, or of all nights.
+
+    Args:
+        storage: The root.
+        reports: Schema of the report rows.
+        regions: Schema of the region rows.
+        date: The night; empty takes all.
+    """
+    files = [file for manifest in read_manifests(storage, date) for file in manifest.files]
+    ledger = read_tables(storage, files, "ledger", LEDGER_SCHEMA).to_pylist()
+    return _tables_digest(storage, files, ledger, reports, regions)
+
+
+def files_digest(
+    storage: Storage,
+    files: Sequence[TableFile],
+    ledger: Iterable[LedgerRow],
+    reports: pa.Schema,
+    regions: pa.Schema,
+) -> str:
+    """Return the digest that a run will have once these files are committed."""
+    rows = [{name: getattr(row, name) for name in LEDGER_SCHEMA.names} for row in ledger]
+    return _tables_digest(storage, files, rows, reports, regions)
+
+
+def digest_of(reports: pa.Table, regions: pa.Table, ledger: Iterable[Mapping[str, Any]]) -> str:
+    """Return the hex sha256 over rows in an order of their own; no rows at all give the digest of three empty lists."""
+    outcomes = sorted(
+        [row["source_digest"].hex(), row["instance_id"], str(row["outcome"]), row["reason"]] for row in ledger
+    )
+    content = [_sorted_rows(reports), _sorted_rows(regions), outcomes]
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def _tables_digest(
+    storage: Storage,
+    files: Sequence[TableFile],
+    ledger: Iterable[Mapping[str, Any]],
+    reports: pa.Schema,
+    regions: pa.Schema,
+) -> str:
+    report_rows = read_tables(storage, files, "reports", reports)
+    return digest_of(report_rows, read_tables(storage, files, "regions", regions), ledger)
+
+
+def _sorted_rows(table: pa.Table) -> list[str]:
+    names = sorted(table.schema.names)
+    return sorted(canonical_json([_plain(row[name]) for name in names]).decode() for row in table.to_pylist())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it, floats rounded."""
+    if isinstance(value, float):
+        return round(value, DECIMALS) + 0.0
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

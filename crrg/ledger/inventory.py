@@ -1,0 +1,115 @@
+"""What lies in an inbox, and what of it is new.
+
+New is what the ledger does not know in this version (key and etag); time decides nothing but whether an object has
+settled. Hidden objects (a name in the path begins with a dot) are nobody's input. Contents are not read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from crrg.ledger.ledger import Ledger
+from crrg.storage import Storage, canonical_json
+
+
+@dataclass(frozen=True)
+class InboxObject:
+    """One object of an inbox.
+
+    Attributes:
+        key: Key in the inbox: the source's own name, which is never stored, logged or shown.
+        key_hmac: Its pseudonym.
+        etag: The store's version mark.
+        size: Bytes.
+        modified_s: Store's modification time, seconds since the epoch.
+    """
+
+    key: str
+    key_hmac: str
+    etag: str
+    size: int
+    modified_s: float
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """An inbox against a ledger; every object is in exactly one part.
+
+    Attributes:
+        new: Unknown and settled, in key order.
+        pending: Unknown, but too young to be read or beyond the night's limit.
+        num_known: How many objects the ledger knows in this version.
+    """
+
+    new: tuple[InboxObject, ...]
+    pending: tuple[InboxObject, ...]
+    num_known: int
+
+    @property
+    def digest(self) -> str:
+        """Digest over the new objects and their versions."""
+        return inputs_digest(self.new)
+
+
+def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObject]:
+    """Return the objects of an inbox in key order, hidden ones left out.
+
+    Args:
+        inbox: The inbox; its keys are the source's names.
+        hmac_of: Turns a key into its pseudonym.
+    """
+    return [
+        InboxObject(stored.key, hmac_of(stored.key), stored.etag, stored.size, stored.modified_s)
+        for stored in inbox.list_objects()
+        if not any(part.startswith(".") for part in stored.key.split("/"))
+    ]
+
+
+def take_inventory(
+    objects: Sequence[InboxObject], ledger: Ledger, *, now_s: float, settle_s: float, limit: int = 0
+) -> Inventory:
+    """Sort an inbox's objects into new, pending and known.
+
+    Args:
+        objects: What lies in the inbox.
+        ledger: What earlier nights did.
+        now_s: Present time, seconds since the epoch.
+        settle_s: Age from which an object counts as completely written, seconds.
+        limit: Most new objects; what exceeds it is pending; 0 takes all.
+    """
+    unknown = [found for found in objects if ledger.find(found.key_hmac, found.etag) is None]
+    num_known = len(objects) - len(unknown)
+    new = [found for found in unknown if now_s - found.modified_s >= settle_s]
+    new = new[:limit] if limit else new
+    taken = {found.key_hmac for found in new}
+    return Inventory(tuple(new), tuple(found for found in unknown if found.key_hmac not in taken), num_known)
+
+
+def inputs_digest(objects: Iterable[InboxObject]) -> str:
+    """Return a digest over objects and their versions, independent of their order."""
+    versions = sorted([found.key_hmac, found.etag] for found in objects)
+    return hashlib.sha256(canonical_json(versions)).hexdigest()
+
+
+def cut_shards(objects: Iterable[InboxObject], shard_size: int) -> list[list[InboxObject]]:
+    """Cut objects into shards in key order, keeping a folder together as long as it fits into one shard.
+
+    A folder is usually a study, and a study that lies in one shard needs no second look at the commit.
+    """
+    folders: dict[str, list[InboxObject]] = {}
+    for found in sorted(objects, key=lambda each: each.key):
+        folders.setdefault(found.key.rpartition("/")[0], []).append(found)
+    shards: list[list[InboxObject]] = []
+    for members in folders.values():
+        fits = bool(shards) and len(shards[-1]) + len(members) <= shard_size
+        if fits:
+            shards[-1].extend(members)
+            continue
+        room = shard_size - len(shards[-1]) if shards and len(members) > shard_size else 0
+        if room:
+            shards[-1].extend(members[:room])
+        rest = members[room:]
+        shards.extend(rest[start : start + shard_size] for start in range(0, len(rest), shard_size))
+    return shards

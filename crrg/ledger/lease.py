@@ -1,0 +1,243 @@
+"""One holder per night, by objects in the store alone.
+
+A holder owns ``leases/date=D/<n>.json``, written only where there is none; ``n`` is its fencing number, which its
+commit will carry (``manifest.py``). The highest number is the holder. While it lives, a thread renews the object; who
+finds it expired by the store's own clock, or finds that its process on this host is dead, takes the next number and
+seals the old one, so that the old holder cannot commit even if it wakes up. Nights of different dates read the same
+inbox, hence only one date is held at a time. What is done under a lease is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+import psutil
+
+from crrg.config.base import FrozenConfig
+from crrg.errors import Conflict, StorageError
+from crrg.ledger.manifest import fencing_numbers, seal_number
+from crrg.storage import Storage, canonical_json
+
+logger = logging.getLogger(__name__)
+
+LIFETIME_S = 120.0
+RENEW_EVERY_S = 20.0
+_LEASE = re.compile(r"(\d+)\.json")
+
+
+class Owner(FrozenConfig):
+    """Who holds a lease.
+
+    Attributes:
+        host: Host name.
+        pid: Process id on that host.
+        process_start_s: When the process started, which tells it from a later one with the same id.
+        token: Drawn once per lease, which tells two holders in one process apart.
+    """
+
+    host: str
+    pid: int
+    process_start_s: float
+    token: str
+
+    def is_dead(self) -> bool:
+        """Whether the holder is a process of this host that has ended; of other hosts nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.process_start_s) < 1.0
+            return not is_same or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+class LeaseRecord(FrozenConfig):
+    """The content of a lease object.
+
+    Attributes:
+        owner: Its holder.
+        lifetime_s: How long after its last renewal it is valid, seconds by the store's clock.
+        renewed_s: When it was renewed, by the holder's clock; only to be read by people.
+    """
+
+    owner: Owner
+    lifetime_s: float
+    renewed_s: float
+
+
+@dataclass(frozen=True)
+class LeaseState:
+    """A lease object that was found.
+
+    Attributes:
+        date: The night.
+        fencing: Its number.
+        record: Its content.
+        modified_s: When it was last renewed, by the store's clock.
+    """
+
+    date: str
+    fencing: int
+    record: LeaseRecord
+    modified_s: float
+
+    @property
+    def key(self) -> str:
+        """Key of the object."""
+        return lease_key(self.date, self.fencing)
+
+
+class Lease:
+    """A night that this process holds; renewed in the background until released."""
+
+    def __init__(self, storage: Storage, date: str, fencing: int, owner: Owner, lifetime_s: float) -> None:
+        """Remember what is held; ``acquire_lease`` makes leases."""
+        self.date = date
+        self.fencing = fencing
+        self._storage = storage
+        self._owner = owner
+        self._lifetime_s = lifetime_s
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_renewing, name=f"lease-{date}", daemon=True)
+
+    @property
+    def key(self) -> str:
+        """Key of the lease object."""
+        return lease_key(self.date, self.fencing)
+
+    def payload(self) -> bytes:
+        """Return the lease object's bytes as of now."""
+        record = LeaseRecord(owner=self._owner, lifetime_s=self._lifetime_s, renewed_s=time.time())
+        return canonical_json(record.model_dump(mode="json"))
+
+    def start_renewing(self, every_s: float) -> None:
+        """Begin to renew in the background."""
+        self._every_s = every_s
+        self._thread.start()
+
+    def is_lost(self) -> bool:
+        """Whether another holder took the night over."""
+        higher = [state for state in _find_leases(self._storage, self.date) if state.fencing > self.fencing]
+        return bool(higher) or self.fencing in fencing_numbers(self._storage, self.date)
+
+    def release(self) -> None:
+        """Stop renewing and remove the lease object; a second call does nothing."""
+        if self._is_over.is_set():
+            return
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._storage.delete(self.key)
+
+    def _keep_renewing(self) -> None:
+        while not self._is_over.wait(self._every_s):
+            try:
+                if self.is_lost():
+                    logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)
+                    return
+                self._storage.put(self.key, self.payload())
+            except StorageError as error:
+                logger.warning("lease of %s not renewed: %s", self.date, error.reason)
+
+
+def lease_key(date: str, fencing: int) -> str:
+    """Return the key of a lease object."""
+    return f"leases/date={date}/{fencing}.json"
+
+
+def acquire_lease(
+    storage: Storage, date: str, *, lifetime_s: float = LIFETIME_S, renew_every_s: float = RENEW_EVERY_S
+) -> Lease | None:
+    """Take a night, or return ``None`` if someone else holds it or another night.
+
+    Args:
+        storage: The root.
+        date: The night, ``YYYY-MM-DD``.
+        lifetime_s: How long the lease outlives its last renewal, seconds.
+        renew_every_s: Time between renewals, seconds; well below ``lifetime_s``.
+    """
+    # Leases are listed before manifests: a holder commits first and then removes its lease, so its number is seen in
+    # at least one of the two lists.
+    leases = _all_leases(storage)
+    if _live_leases(storage, leases):
+        return None
+    used = fencing_numbers(storage, date)
+    dead = [state for state in leases if state.date == date]
+    fencing = max([0, *used, *(state.fencing for state in dead)]) + 1
+    process = psutil.Process()
+    owner = Owner(
+        host=socket.gethostname(), pid=os.getpid(), process_start_s=process.create_time(), token=uuid.uuid4().hex
+    )
+    lease = Lease(storage, date, fencing, owner, lifetime_s)
+    try:
+        storage.put_if_absent(lease.key, lease.payload())
+    except Conflict:
+        return None
+    others = [state for state in _all_leases(storage) if state.key != lease.key]
+    if _live_leases(storage, others) or lease.is_lost():
+        # Two nights of different dates came at once: both step back, since neither can know who was first.
+        storage.delete(lease.key)
+        return None
+    for state in dead:
+        logger.warning("taking the night %s over from a holder that is gone", date)
+        seal_number(storage, date, state.fencing)
+        storage.delete(state.key)
+    lease.start_renewing(renew_every_s)
+    return lease
+
+
+def find_holder(storage: Storage) -> LeaseState | None:
+    """Return the live lease of any night, or ``None``."""
+    live = _live_leases(storage, _all_leases(storage))
+    return live[0] if live else None
+
+
+def _live_leases(storage: Storage, leases: list[LeaseState]) -> list[LeaseState]:
+    """Return those leases whose holder may still be at work."""
+    candidates = [
+        state
+        for state in leases
+        if not state.record.owner.is_dead() and state.fencing not in fencing_numbers(storage, state.date)
+    ]
+    if not candidates:
+        return []
+    now_s = _store_time(storage)
+    return [state for state in candidates if now_s <= state.modified_s + state.record.lifetime_s]
+
+
+def _all_leases(storage: Storage) -> list[LeaseState]:
+    dates = [name.removeprefix("date=") for name in storage.list_folder("leases") if name.startswith("date=")]
+    return [state for date in dates for state in _find_leases(storage, date)]
+
+
+def _find_leases(storage: Storage, date: str) -> list[LeaseState]:
+    states = []
+    for stored in storage.list_objects(f"leases/date={date}"):
+        match = _LEASE.fullmatch(stored.key.rsplit("/", 1)[-1])
+        if match is None:
+            continue
+        # It may be released between listing and reading: then it is no lease any more.
+        with contextlib.suppress(StorageError):
+            record = LeaseRecord.model_validate(storage.get_json(stored.key))
+            states.append(LeaseState(date, int(match[1]), record, stored.modified_s))
+    return states
+
+
+def _store_time(storage: Storage) -> float:
+    """Return the store's present time, so that clocks of two hosts need not agree."""
+    key = f"leases/clock/{uuid.uuid4().hex}"
+    storage.put(key, b"")
+    stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
+    storage.delete(key)
+    return stamps[0] if stamps else time.time()

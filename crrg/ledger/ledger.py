@@ -1,0 +1,133 @@
+"""What became of every inbox object so far: one row per input, written with the night that read it.
+
+The ledger decides what is new. It is the union of the ledger tables that committed manifests name, so a night that did
+not commit left no trace here. Objects appear as HMACs of their keys, never by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.tables import TableFile, read_table, write_table
+from crrg.storage import Storage
+
+
+class Outcome(StrEnum):
+    """How an input ended."""
+
+    ACCEPTED = "accepted"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One input of one night.
+
+    Attributes:
+        key_hmac: HMAC of the object's key in the inbox.
+        etag: The store's version mark of the object that was read.
+        source_digest: sha256 of its bytes; empty where it could not be read.
+        pixel_digest: sha256 of the decoded pixels; empty where it was not decoded.
+        patient_id: Pseudonym, empty where unknown.
+        study_id: Pseudonym, empty where unknown.
+        instance_id: Pseudonym, empty where unknown.
+        outcome: Accepted or quarantined.
+        reason: Reason code, empty where accepted.
+        is_carried: Whether the content was known from this same object before and its outcome was only repeated.
+        bundle_id: Bundle of the night.
+        run_id: Run that wrote the row.
+        date: Night of the row; stands in the table's key, not in the table.
+    """
+
+    key_hmac: str
+    etag: str
+    source_digest: bytes
+    pixel_digest: bytes
+    patient_id: str
+    study_id: str
+    instance_id: str
+    outcome: Outcome
+    reason: str
+    is_carried: bool
+    bundle_id: str
+    run_id: str
+    date: str
+
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("key_hmac", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("source_digest", pa.binary(), nullable=False),
+        pa.field("pixel_digest", pa.binary(), nullable=False),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("study_id", pa.string(), nullable=False),
+        pa.field("instance_id", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("is_carried", pa.bool_(), nullable=False),
+        pa.field("bundle_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+    ],
+    metadata={"schema": "crrg.ledger", "schema_version": "1"},
+)
+
+
+class Ledger:
+    """All rows so far, with the questions a night asks of them."""
+
+    def __init__(self, rows: Iterable[LedgerRow]) -> None:
+        """Index rows in the order in which they were committed; of one key the last row counts."""
+        self._by_key: dict[str, LedgerRow] = {}
+        self._by_instance: dict[str, LedgerRow] = {}
+        for row in rows:
+            self._by_key[row.key_hmac] = row
+            if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
+                self._by_instance[row.instance_id] = row
+
+    def __len__(self) -> int:
+        """Return the number of different keys."""
+        return len(self._by_key)
+
+    def find(self, key_hmac: str, etag: str) -> LedgerRow | None:
+        """Return the row of an object in exactly this version, or ``None`` if it is new or was replaced."""
+        row = self._by_key.get(key_hmac)
+        return row if row is not None and row.etag == etag else None
+
+    def find_key(self, key_hmac: str) -> LedgerRow | None:
+        """Return the last row of an object in whatever version, or ``None``."""
+        return self._by_key.get(key_hmac)
+
+    def find_draft(self, instance_id: str) -> LedgerRow | None:
+        """Return the last row that drafted this image, or ``None``."""
+        return self._by_instance.get(instance_id)
+
+
+def read_ledger(storage: Storage) -> Ledger:
+    """Read the ledger as of now; without any night it is empty."""
+    return Ledger(row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest))
+
+
+def ledger_rows(storage: Storage, manifest: Manifest) -> list[LedgerRow]:
+    """Return the rows of one committed run."""
+    return [
+        LedgerRow(**{**row, "outcome": Outcome(row["outcome"])}, date=manifest.date)
+        for file in manifest.files
+        if file.kind == "ledger"
+        for row in read_table(storage, file).to_pylist()
+    ]
+
+
+def write_ledger(storage: Storage, date: str, run_id: str, rows: Iterable[LedgerRow]) -> TableFile:
+    """Write a run's rows, sorted by key; they count once a manifest names the file."""
+    names = [field.name for field in fields(LedgerRow) if field.name != "date"]
+    ordered = sorted(rows, key=lambda row: row.key_hmac)
+    columns: list[dict[str, Any]] = [{name: getattr(row, name) for name in names} for row in ordered]
+    table = pa.Table.from_pylist(columns, schema=LEDGER_SCHEMA)
+    return write_table(storage, f"ledger/date={date}/{run_id}.parquet", table, "ledger")

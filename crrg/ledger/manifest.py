@@ -1,0 +1,156 @@
+"""The commit of a night: one manifest, written last and only where there is none.
+
+A manifest ``results/date=D/_manifest-<n>.json`` names every file of a run with rows and digest; readers believe nothing
+else. ``n`` is the fencing number of the lease (``lease.py``) under which the run worked. Who takes a night over from a
+dead holder first *seals* the numbers before its own with an empty manifest: a holder that wakes up later finds its
+place taken and cannot commit. What a number means to the holder is the lease's business, not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig
+from crrg.config.references import BundleRef
+from crrg.errors import Conflict
+from crrg.ledger.tables import TableFile
+from crrg.storage import Storage, canonical_json
+
+SCHEMA_VERSION = 1
+_DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+_MANIFEST = re.compile(r"_manifest-(\d+)\.json")
+
+
+class Superseded(FrozenConfig):
+    """An older draft that a newer one replaces; the older row stays where it is.
+
+    Attributes:
+        instance_id: Image both drafts are about.
+        date: Night of the older draft.
+        run_id: Run of the older draft.
+    """
+
+    instance_id: str
+    date: str
+    run_id: str
+
+
+class Manifest(FrozenConfig):
+    """What one run of a night committed.
+
+    Attributes:
+        schema_version: Version of the table schemas (``docs/operations.md``).
+        status: ``committed``, or ``sealed`` where a dead holder's number was taken out of use; then all else is empty.
+        date: The night.
+        run_id: Deterministic id of the run.
+        fencing: Number in the manifest's own name.
+        bundle: Bundle that drafted.
+        registry_available: Whether the bundle's alias came from the registry, not from the last record.
+        files: Tables of the run.
+        index_key: JSON object of every document, picture and page of the run with its sha256.
+        index_sha256: Digest of that object.
+        review_key: Entry of the review page.
+        num_inputs: New inbox objects: accepted, quarantined and pending together.
+        num_accepted: Drafted, or equal in content to what was drafted before.
+        num_quarantined: Refused.
+        num_pending: Left for later.
+        num_flagged: Drafts with at least one flag.
+        reasons: Count per reason code.
+        thresholds: Probability from which a label counts as positive.
+        superseded: Older drafts replaced by this run.
+        digest: ``crrg digest`` of this run.
+        committed_utc: When, ISO 8601.
+        versions: Library versions that worked.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["committed", "sealed"] = "committed"
+    date: str
+    run_id: str = ""
+    fencing: int
+    bundle: BundleRef | None = None
+    registry_available: bool = True
+    files: tuple[TableFile, ...] = ()
+    index_key: str = ""
+    index_sha256: str = ""
+    review_key: str = ""
+    num_inputs: int = 0
+    num_accepted: int = 0
+    num_quarantined: int = 0
+    num_pending: int = 0
+    num_flagged: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    superseded: tuple[Superseded, ...] = ()
+    digest: str = ""
+    committed_utc: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def night_prefix(date: str) -> str:
+    """Return the key prefix of a night's results."""
+    return f"results/date={date}"
+
+
+def run_prefix(date: str, run_id: str) -> str:
+    """Return the key prefix of one run of a night."""
+    return f"{night_prefix(date)}/run={run_id}"
+
+
+def manifest_key(date: str, fencing: int) -> str:
+    """Return the key of a commit."""
+    return f"{night_prefix(date)}/_manifest-{fencing}.json"
+
+
+def fencing_numbers(storage: Storage, date: str) -> list[int]:
+    """Return the numbers of a night that are used up, committed or sealed, ascending."""
+    found = (_MANIFEST.fullmatch(name) for name in storage.list_folder(night_prefix(date)))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def night_dates(storage: Storage) -> list[str]:
+    """Return the dates that have a results folder, ascending."""
+    found = (_DATE_FOLDER.fullmatch(name) for name in storage.list_folder("results"))
+    return sorted(match[1] for match in found if match)
+
+
+def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
+    """Return the committed manifests of a night, or of all nights, in order of date and fencing number."""
+    dates = [date] if date else night_dates(storage)
+    manifests = [
+        Manifest.model_validate(storage.get_json(manifest_key(each, fencing)))
+        for each in dates
+        for fencing in fencing_numbers(storage, each)
+    ]
+    return [manifest for manifest in manifests if manifest.status == "committed"]
+
+
+def commit_manifest(storage: Storage, manifest: Manifest) -> str:
+    """Publish a run and return the manifest's key.
+
+    Raises:
+        Conflict: The fencing number is used up: another holder took the night over. Nothing was published.
+    """
+    key = manifest_key(manifest.date, manifest.fencing)
+    try:
+        storage.put_if_absent(key, canonical_json(manifest.model_dump(mode="json")))
+    except Conflict as error:
+        raise Conflict(
+            f"fencing number {manifest.fencing} is used up, since another holder took the night over; "
+            "nothing was published, run the night again",
+            key,
+        ) from error
+    return key
+
+
+def seal_number(storage: Storage, date: str, fencing: int) -> bool:
+    """Take a dead holder's number out of use; return whether it had not been used, so that it can never commit now."""
+    sealed = Manifest(status="sealed", date=date, fencing=fencing)
+    try:
+        storage.put_if_absent(manifest_key(date, fencing), canonical_json(sealed.model_dump(mode="json")))
+    except Conflict:
+        return False
+    return True

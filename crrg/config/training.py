@@ -13,6 +13,7 @@ from crrg.config.models import (
     GeneratorArchitecture,
     SelectorArchitecture,
 )
+from crrg.config.running import DecodingSettings
 
 
 class LoopConfig(FrozenConfig):
@@ -91,10 +92,28 @@ class SelectorTraining(FrozenConfig):
 
 
 class GeneratorTraining(FrozenConfig):
-    """Generator stage: network and loop."""
+    """Generator stage: network, loop, what a batch is made of, and how drafts are decoded.
+
+    Attributes:
+        abnormal_share: Share of abnormal phrases in what is trained on, so that drafts do not collapse to normal ones.
+        flag_dropout: Share of phrases whose finding flags are hidden, so that the region feature is used as well.
+        predicted_flag_share: Share of phrases that see the selector's flags instead of those of their own words.
+        text_only_share: Share of sentences of reports without a film, learnt without any condition; only where there
+            are such reports.
+        num_length_buckets: Groups of similar length that batches are drawn from.
+        num_validation_films: Most validation films that are drafted and scored.
+        decoding: How drafts are decoded.
+    """
 
     architecture: GeneratorArchitecture = GeneratorArchitecture()
     loop: LoopConfig = LoopConfig()
+    abnormal_share: float = Field(0.5, gt=0, lt=1)
+    flag_dropout: float = Field(0.1, ge=0, le=1)
+    predicted_flag_share: float = Field(0.15, ge=0, le=1)
+    text_only_share: float = Field(0.1, ge=0, lt=1)
+    num_length_buckets: int = Field(4, ge=1, le=64)
+    num_validation_films: int = Field(100, ge=1)
+    decoding: DecodingSettings = DecodingSettings()
 
 
 class ClipTraining(FrozenConfig):

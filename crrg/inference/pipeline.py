@@ -1,0 +1,259 @@
+"""From films to drafts: the four stages of one bundle, run together.
+
+A draft depends on its film and its bundle alone: every network sees tiles of fixed shape, so neither the other films of
+a night nor the size of a shard change it. Knows no files and no store; see ``crrg.operations.nightly`` for those.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crrg.config.running import DecodingSettings
+from crrg.data.images import PREPROCESSING_VERSION, golden_digest, model_input
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.device import autocast
+from crrg.domain.boxes import Letterbox
+from crrg.domain.bundle import BundleFiles
+from crrg.domain.labels import LABELS
+from crrg.domain.regions import REGIONS
+from crrg.domain.study import DraftReport, Film, RegionPrediction
+from crrg.errors import ModelError
+from crrg.evaluation.labeler import label_report
+from crrg.inference.assembly import RegionPhrase, assemble
+from crrg.inference.calibration import Calibration
+from crrg.inference.consistency import SimilarityCurve, consistency
+from crrg.inference.decoding import DecodedPhrase, decode_phrases
+from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
+from crrg.inference.zero_shot import encode_texts, zero_shot_labels
+from crrg.models.clip import ClipModel, load_clip
+from crrg.models.detector import RegionDetector, load_detector
+from crrg.models.region_heads import RegionSelector, load_selector
+from crrg.models.report_generator import ReportGenerator, load_generator
+
+logger = logging.getLogger(__name__)
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class LabelReading:
+    """What the CLIP stage says of films.
+
+    Attributes:
+        image_features: ``[N, D]``, length 1.
+        probabilities: Calibrated, ``[N, 14]``.
+    """
+
+    image_features: torch.Tensor
+    probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class ReportPipeline:
+    """The four stages of one bundle, ready to draft.
+
+    Attributes:
+        bundle_id: Bundle they come from.
+        detector: Finds regions.
+        selector: Reads regions.
+        generator: Words regions.
+        tokenizer: The generator's.
+        clip: Labels films and compares them with texts.
+        clip_tokenizer: The text tower's.
+        thresholds: Of the selector.
+        calibration: Of the label head.
+        similarity: Cosine to agreement.
+        decoding: How phrases are searched.
+    """
+
+    bundle_id: str
+    detector: RegionDetector
+    selector: RegionSelector
+    generator: ReportGenerator
+    tokenizer: PhraseTokenizer
+    clip: ClipModel
+    clip_tokenizer: PhraseTokenizer
+    thresholds: RegionThresholds
+    calibration: Calibration
+    similarity: SimilarityCurve
+    decoding: DecodingSettings
+
+    @classmethod
+    def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
+        """Build the stages from a bundle's verified bytes.
+
+        Raises:
+            ModelError: A part is missing or does not fit, or films would be prepared otherwise than in training.
+        """
+        _check_preprocessing(bundle)
+        try:
+            stages, files = bundle.spec["stages"], bundle.files
+            return cls(
+                bundle_id=bundle.bundle_id,
+                detector=load_detector(stages["detector"], files["detector.safetensors"], device),
+                selector=load_selector(stages["selector"], files["selector.safetensors"], device),
+                generator=load_generator(
+                    stages["generator"], files["generator.safetensors"], files["tokenizer.json"], device
+                ),
+                tokenizer=PhraseTokenizer(files["tokenizer.json"]),
+                clip=load_clip(stages["clip"], files["clip.safetensors"], device),
+                clip_tokenizer=PhraseTokenizer(files["clip_tokenizer.json"]),
+                thresholds=RegionThresholds.from_config(stages["selector"]),
+                calibration=Calibration.from_config(stages["clip"]),
+                similarity=SimilarityCurve(**stages["clip"]["similarity"]),
+                decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),
+            )
+        except KeyError as error:
+            raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error
+
+    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        """Draft reports and labels.
+
+        Args:
+            films: Frontal films.
+
+        Returns:
+            One draft per film, in order; an empty list for no film.
+        """
+        if not films:
+            return []
+        readings = self.read_regions(films)
+        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
+        phrases = self._word(readings, flags, selected)
+        reports = [_assemble(phrases[i], flags[i]) for i in range(len(films))]
+        labels = self.read_labels(films)
+        agreements = self._agreements(labels.image_features, [findings for findings, _ in reports])
+        return [
+            self._draft_one(film, readings, i, phrases[i], reports[i], labels.probabilities[i], agreements[i])
+            for i, film in enumerate(films)
+        ]
+
+    def read_regions(self, films: Sequence[Film]) -> RegionReadings:
+        """Run detector and selector over films."""
+        images = _inputs(films, self.detector.architecture.input_size)
+        if self.selector.architecture.input_size == self.detector.architecture.input_size:
+            return read_regions(self.detector, self.selector, images, images)
+        selector_images = _inputs(films, self.selector.architecture.input_size)
+        return read_regions(self.detector, self.selector, images, selector_images)
+
+    @torch.inference_mode()
+    def read_labels(self, films: Sequence[Film]) -> LabelReading:
+        """Run the image tower over films and calibrate its labels."""
+        device = next(self.clip.parameters()).device
+        images = _inputs(films, self.clip.architecture.input_size)
+        features, logits = [], []
+        for first in range(0, len(images), TILE_SIZE):
+            rows = np.minimum(np.arange(first, first + TILE_SIZE), len(images) - 1)
+            num_real = min(TILE_SIZE, len(images) - first)
+            with autocast(device):
+                reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
+            features.append(reading.image_features[:num_real].float().cpu())
+            logits.append(reading.label_logits[:num_real].float().cpu())
+        probabilities = self.calibration.probabilities(torch.cat(logits).numpy())
+        return LabelReading(torch.cat(features), probabilities)
+
+    def zero_shot(self, films: Sequence[Film]) -> FloatArray:
+        """Return zero-shot probabilities ``[N, 14]`` by prompt pairs, without the label head and uncalibrated."""
+        features = self.read_labels(films).image_features
+        found = zero_shot_labels(self.clip, self.clip_tokenizer, features, LABELS)
+        return np.stack([found[label].numpy() for label in LABELS], axis=1)
+
+    def _word(
+        self, readings: RegionReadings, flags: FloatArray, selected: NDArray[np.bool_]
+    ) -> list[dict[int, DecodedPhrase]]:
+        """Word the selected regions of all films in one go; per film, region index to phrase."""
+        films, regions = np.nonzero(selected)
+        decoded = decode_phrases(
+            self.generator,
+            self.tokenizer,
+            readings.features[films, regions],
+            regions,
+            flags[films, regions],
+            self.decoding,
+        )
+        phrases: list[dict[int, DecodedPhrase]] = [{} for _ in range(len(selected))]
+        for film, region, phrase in zip(films.tolist(), regions.tolist(), decoded, strict=True):
+            if phrase.text:
+                phrases[film][region] = phrase
+        return phrases
+
+    @torch.inference_mode()
+    def _agreements(self, image_features: torch.Tensor, texts: Sequence[str]) -> list[float]:
+        text_features = encode_texts(self.clip, self.clip_tokenizer, texts)
+        cosines = (image_features * text_features).sum(dim=1).tolist()
+        return [self.similarity.agreement(cosine) for cosine in cosines]
+
+    def _draft_one(
+        self,
+        film: Film,
+        readings: RegionReadings,
+        row: int,
+        phrases: dict[int, DecodedPhrase],
+        report: tuple[str, str],
+        probabilities: FloatArray,
+        agreement: float,
+    ) -> DraftReport:
+        by_label = dict(zip(LABELS, probabilities.tolist(), strict=True))
+        labels = dict(zip(LABELS, self.calibration.labels(probabilities[None])[0].tolist(), strict=True))
+        thresholds = dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))
+        findings, impression = report
+        said = label_report(f"{findings} {impression}")
+        score, flags = consistency(by_label, said, agreement, thresholds)
+        letterbox = Letterbox(film.original_width, film.original_height, self.detector.architecture.input_size)
+        boxes = letterbox.to_original(readings.input_boxes_xyxy[row].astype(float))
+        regions = tuple(_region(readings, row, index, boxes[index], phrases) for index in range(len(REGIONS)))
+        return DraftReport(
+            findings=findings,
+            impression=impression,
+            regions=regions,
+            probabilities=by_label,
+            labels=labels,
+            consistency=score,
+            flags=(*film.flags, *flags),
+        )
+
+
+def _region(
+    readings: RegionReadings, row: int, index: int, box: FloatArray, phrases: dict[int, DecodedPhrase]
+) -> RegionPrediction:
+    phrase = phrases.get(index)
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return RegionPrediction(
+        region=REGIONS[index],
+        box_xyxy=(x1, y1, x2, y2),
+        detected=bool(readings.detected[row, index]),
+        score=float(readings.scores[row, index]),
+        selected=phrase is not None,
+        abnormal_probability=float(readings.abnormal_probabilities[row, index]),
+        phrase=phrase.text if phrase else None,
+        phrase_logprob=phrase.logprob if phrase else None,
+    )
+
+
+def _assemble(phrases: dict[int, DecodedPhrase], flags: FloatArray) -> tuple[str, str]:
+    report = assemble(
+        [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
+    )
+    return report.findings, report.impression
+
+
+def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:
+    return np.stack([model_input(film.pixels, size) for film in films])
+
+
+def _check_preprocessing(bundle: BundleFiles) -> None:
+    """Refuse a bundle whose films were prepared by another version of the code."""
+    recorded = bundle.spec.get("preprocessing", {})
+    expected = {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()}
+    if recorded != expected:
+        raise ModelError(
+            f"the bundle was trained with preprocessing {recorded.get('version')}, this code has "
+            f"{PREPROCESSING_VERSION} and their golden digests are compared too; retrain, or run the matching release",
+            bundle.bundle_id,
+        )

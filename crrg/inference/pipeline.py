@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.running import DecodingSettings
-from crrg.data.images import PREPROCESSING_VERSION, golden_digest, model_input
+from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import autocast
 from crrg.domain.boxes import Letterbox
@@ -89,9 +89,8 @@ class ReportPipeline:
         """Build the stages from a bundle's verified bytes.
 
         Raises:
-            ModelError: A part is missing or does not fit, or films would be prepared otherwise than in training.
+            ModelError: A part is missing or does not fit.
         """
-        _check_preprocessing(bundle)
         try:
             stages, files = bundle.spec["stages"], bundle.files
             return cls(
@@ -245,15 +244,3 @@ def _assemble(phrases: dict[int, DecodedPhrase], flags: FloatArray) -> tuple[str
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:
     return np.stack([model_input(film.pixels, size) for film in films])
-
-
-def _check_preprocessing(bundle: BundleFiles) -> None:
-    """Refuse a bundle whose films were prepared by another version of the code."""
-    recorded = bundle.spec.get("preprocessing", {})
-    expected = {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()}
-    if recorded != expected:
-        raise ModelError(
-            f"the bundle was trained with preprocessing {recorded.get('version')}, this code has "
-            f"{PREPROCESSING_VERSION} and their golden digests are compared too; retrain, or run the matching release",
-            bundle.bundle_id,
-        )

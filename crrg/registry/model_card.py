@@ -1,0 +1,43 @@
+"""The model card of a bundle: what it is for, what it was trained on, how good it was; Markdown, without dates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_HEAD = """# CRRG-CLIP bundle
+
+**Drafts, not reports.** Everything this bundle writes is machine-made, unverified, and not for diagnosis without a
+radiologist who looks at the film.
+
+## Intended use
+
+Drafts of the findings and impression of frontal chest radiographs, and calibrated probabilities of the 14 CheXpert
+observations, for review by a radiologist. Not for children, not for other body parts or modalities, not for triage
+without review.
+
+## Training
+
+"""
+
+
+def model_card(spec: Mapping[str, Any]) -> str:
+    """Return the card of a bundle.
+
+    Args:
+        spec: ``bundle.json`` as far as it is known: ``stages``, ``checkpoints``, ``metrics``, ``dataset_version``,
+            ``thresholds``, ``preprocessing``.
+    """
+    lines = [
+        f"Dataset version `{spec['dataset_version']}`; preprocessing version {spec['preprocessing']['version']}.",
+        "",
+        "| stage | checkpoint | validation figure | value |",
+        "|---|---|---|---|",
+    ]
+    for stage, checkpoint in spec["checkpoints"].items():
+        metrics = spec["metrics"].get(stage) or {"none recorded": float("nan")}
+        for name, value in sorted(metrics.items()):
+            lines.append(f"| {stage} | `{checkpoint}` | {name} | {value:.4g} |")
+    lines += ["", "## Operating points", "", "| observation | threshold |", "|---|---|"]
+    lines += [f"| {label} | {threshold:.3f} |" for label, threshold in spec["thresholds"].items()]
+    return _HEAD + "\n".join(lines) + "\n"

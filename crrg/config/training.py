@@ -9,11 +9,11 @@ from pydantic import Field
 from crrg.config.base import Device, FrozenConfig, Preset
 from crrg.config.models import (
     ClipArchitecture,
+    DecodingSettings,
     DetectorArchitecture,
     GeneratorArchitecture,
     SelectorArchitecture,
 )
-from crrg.config.running import DecodingSettings
 
 
 class LoopConfig(FrozenConfig):

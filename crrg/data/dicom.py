@@ -1,0 +1,95 @@
+"""A DICOM file as a film, or a named reason why not.
+
+Puts the parts in their order: outer form (``dicom_structure``), rules and attributes (``dicom_header``), pixel values
+(``dicom_pixels``), grey picture (``dicom_display``). Nothing of a refused file is decoded further than the rule that
+refused it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from crrg.data.dicom_display import display
+from crrg.data.dicom_header import (
+    DicomHeader,
+    check_scope,
+    read_attributes,
+    read_identity,
+    read_layout,
+    read_spacing,
+    read_view,
+)
+from crrg.data.dicom_pixels import read_stored_values
+from crrg.data.dicom_structure import open_dicom
+from crrg.data.images import pixel_digest
+from crrg.domain.study import Film
+from crrg.errors import DataError, DicomError
+
+__all__ = ["DicomFilm", "DicomHeader", "read_dicom", "read_dicom_film"]
+
+
+@dataclass(frozen=True)
+class DicomFilm:
+    """A decoded film and who it belongs to.
+
+    Attributes:
+        film: The radiograph.
+        header: Identifiers of the source, not yet checked (``dicom_header.check_identity``).
+    """
+
+    film: Film
+    header: DicomHeader
+
+
+def read_dicom(data: bytes, image_size: int) -> Film:
+    """Decode a chest radiograph.
+
+    Args:
+        data: The whole file, with or without preamble.
+        image_size: Longest side of the result, pixels; smaller films are not enlarged.
+
+    Returns:
+        The film; laterals too, told by ``view_position``.
+
+    Raises:
+        DicomError: With the reason code of the first rule that refuses the file.
+    """
+    return read_dicom_film(data, image_size).film
+
+
+def read_dicom_film(data: bytes, image_size: int) -> DicomFilm:
+    """Decode a chest radiograph and keep its identifiers beside it; see ``read_dicom``."""
+    try:
+        with warnings.catch_warnings():
+            # pydicom's warnings quote values
+            warnings.simplefilter("ignore")
+            return _read(data, image_size)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DicomError("decoding needs more memory than is allowed", code="LIMIT.MEMORY") from error
+    except Exception as error:
+        raise DicomError(f"decoding failed ({type(error).__name__})", code="DECODE.UNEXPECTED") from error
+
+
+def _read(data: bytes, image_size: int) -> DicomFilm:
+    body = open_dicom(data)
+    attributes = read_attributes(body)
+    flags = check_scope(attributes)
+    layout = read_layout(attributes, body)
+    spacing, aspect = read_spacing(attributes)
+    stored, layout = read_stored_values(body, layout)
+    shown = display(stored, layout, attributes, aspect, image_size)
+    film = Film(
+        pixels=shown.pixels,
+        original_width=shown.original_width,
+        original_height=shown.original_height,
+        view_position=read_view(attributes),
+        # the coarser axis was enlarged to make pixels square
+        pixel_spacing_mm=None if spacing is None else (min(spacing), min(spacing)),
+        polarity_inverted=shown.polarity_inverted,
+        pixel_digest=pixel_digest(shown.pixels),
+        flags=flags + shown.flags,
+    )
+    return DicomFilm(film=film, header=read_identity(attributes))

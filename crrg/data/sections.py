@@ -35,7 +35,7 @@ _NAMES: tuple[tuple[Section, tuple[str, ...]], ...] = (
     ("impression", ("impression", "conclusion", "opinion", "summary", "interpretation", "assessment")),
     ("findings", ("findings", "finding", "observations", "description", "report", "body of report")),
     ("indication", ("indication", "indications", "history", "clinical history", "clinical information",
-                    "reason for exam", "reason for examination", "reason for study", "clinical indication", "symptoms")),
+                    "reason for exam", "reason for examination", "reason for study", "clinical indication")),
     ("other", ("comparison", "comparisons", "technique", "procedure", "examination", "exam", "study", "views",
                "recommendation", "recommendations", "notification", "signed", "dictated", "final report", "wet read",
                "electronically signed by", "preliminary report", "attending")),
@@ -80,9 +80,9 @@ def clean_text(text: str) -> str:
 def parse_sections(text: str) -> Report:
     """Cut a report into findings, impression and indication.
 
-    Of several findings (or impressions) the last with text counts; addenda are added to the impression. A header of both
-    ("FINDINGS/IMPRESSION") is an impression; a header in capitals that only names the views ("CHEST, TWO VIEWS") begins
-    findings. White space inside a section becomes single spaces.
+    Of several findings (or impressions) the last with text counts; addenda are added to the impression. A header of
+    both ("FINDINGS/IMPRESSION") is an impression; a header in capitals that only names the views ("CHEST, TWO VIEWS")
+    begins findings. White space inside a section becomes single spaces.
 
     Args:
         text: The whole report.

@@ -1,0 +1,103 @@
+"""Intervals by resampling patients, since films of one patient are not independent.
+
+Knows no figure itself: it is given a statistic over rows, or per-row sums and how to combine them.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval, cluster resampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.int64]], float],
+    patient_ids: Sequence[str],
+    *,
+    num_samples: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of any statistic.
+
+    Args:
+        statistic: Value of a sample, given the row numbers ``[B']`` in it (with repeats).
+        patient_ids: Patient of each row; patients are drawn with replacement, each with all its rows.
+        num_samples: Number of samples.
+        level: Share of samples inside the interval.
+        seed: Same seed, same interval.
+
+    Returns:
+        Low and high end; NaN for no rows or where no sample has a value.
+    """
+    rows = _rows_by_patient(patient_ids)
+    if not rows:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    values = np.empty(num_samples)
+    for i in range(num_samples):
+        drawn = rng.integers(len(rows), size=len(rows))
+        values[i] = statistic(np.concatenate([rows[j] for j in drawn]))
+    return _percentiles(values, level)
+
+
+def bootstrap_sums(
+    counts: NDArray[np.float64],
+    combine: Callable[[NDArray[np.float64]], float],
+    patient_ids: Sequence[str],
+    *,
+    num_samples: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of a figure made of sums, much faster than ``bootstrap_interval``.
+
+    Args:
+        counts: What each row adds ``[B, K]``, e.g. ``text.bleu_counts`` or ``clinical.micro_f1_counts``.
+        combine: The figure from summed counts ``[K]``.
+        patient_ids: Patient of each row.
+        num_samples: Number of samples.
+        level: Share of samples inside the interval.
+        seed: Same seed, same interval.
+
+    Returns:
+        Low and high end; NaN for no rows.
+    """
+    rows = _rows_by_patient(patient_ids)
+    if not rows:
+        return float("nan"), float("nan")
+    per_patient = np.stack([counts[numbers].sum(axis=0) for numbers in rows])
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=num_samples)
+    return _percentiles(np.array([combine(total) for total in times @ per_patient]), level)
+
+
+def bootstrap_mean(
+    values: NDArray[np.float64], patient_ids: Sequence[str], *, num_samples: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of row values ``[B]``; NaN values are left out."""
+    known = ~np.isnan(values)
+    counts = np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1)
+    return bootstrap_sums(counts, _ratio, patient_ids, num_samples=num_samples, seed=seed)
+
+
+def _ratio(counts: NDArray[np.float64]) -> float:
+    return float(counts[0] / counts[1]) if counts[1] else float("nan")
+
+
+def _rows_by_patient(patient_ids: Sequence[str]) -> list[NDArray[np.int64]]:
+    rows: dict[str, list[int]] = {}
+    for i, patient_id in enumerate(patient_ids):
+        rows.setdefault(patient_id, []).append(i)
+    return [np.array(numbers, dtype=np.int64) for numbers in rows.values()]
+
+
+def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,137 @@
+"""Scores finding probabilities against known labels: ranking, decisions, calibration.
+
+Unmentioned labels are masked and count nowhere. Knows nothing of models or thresholds' origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.domain.labels import LABELS, NEGATIVE, POSITIVE, UNCERTAIN, LabelValues, label_column
+
+_NUM_BINS = 10
+
+
+def label_matrix(values: Sequence[LabelValues], *, uncertain_as: float | None = 1.0) -> NDArray[np.float64]:
+    """Return label values as ``[B, 14]``: 1, 0, or NaN where unmentioned.
+
+    Args:
+        values: Label values.
+        uncertain_as: What an uncertain label becomes; ``None`` masks it.
+    """
+    uncertain = np.nan if uncertain_as is None else uncertain_as
+    known = {POSITIVE: 1.0, NEGATIVE: 0.0, UNCERTAIN: uncertain, None: np.nan}
+    matrix = [[known[value.get(label)] for label in LABELS] for value in values]
+    return np.array(matrix, dtype=float).reshape(len(values), len(LABELS))
+
+
+def score_probabilities(
+    probabilities: NDArray[np.float64],
+    references: NDArray[np.float64],
+    thresholds: NDArray[np.float64] | float = 0.5,
+) -> dict[str, float]:
+    """Score probabilities against labels.
+
+    Args:
+        probabilities: ``[B, 14]`` in 0..1.
+        references: ``[B, 14]``: 1, 0, NaN where unknown (``label_matrix``).
+        thresholds: One for all, or ``[14]``; at or above is positive.
+
+    Returns:
+        ``classification/<label>_auc|auprc|f1|accuracy|ece`` for labels that can be scored, and the means over them:
+        ``classification/mean_auc``, ``mean_auprc``, ``mean_f1``, ``mean_accuracy``, ``mean_ece``. A label without both
+        values has no AUC or AUPRC.
+    """
+    columns: dict[str, list[float]] = {}
+    figures: dict[str, float] = {}
+    limits = np.broadcast_to(np.asarray(thresholds, dtype=float), (probabilities.shape[1],))
+    for i, label in enumerate(LABELS):
+        for name, value in _score_label(probabilities[:, i], references[:, i], float(limits[i])).items():
+            figures[f"classification/{label_column(label)}_{name}"] = value
+            columns.setdefault(name, []).append(value)
+    figures.update({f"classification/mean_{name}": float(np.mean(values)) for name, values in columns.items()})
+    return figures
+
+
+def mean_auc(probabilities: NDArray[np.float64], references: NDArray[np.float64]) -> float:
+    """Return the mean ROC AUC over labels (columns) with both values; NaN where there is none.
+
+    Args:
+        probabilities: ``[B, K]``, any scores.
+        references: ``[B, K]``: 1, 0, NaN where unknown.
+    """
+    values = [roc_auc(probabilities[:, i], references[:, i]) for i in range(references.shape[1])]
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def roc_auc(scores: NDArray[np.float64], references: NDArray[np.float64]) -> float:
+    """Return the ROC AUC of one label ``[B]`` by mid-ranks; NaN values are left out, NaN without both values."""
+    known = ~np.isnan(references)
+    scores, positive = scores[known], references[known] == 1
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    if not num_positive or not num_negative:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    rank_sum = ranks[inverse][positive].sum()
+    return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def average_precision(scores: NDArray[np.float64], references: NDArray[np.float64]) -> float:
+    """Return the average precision of one label ``[B]``, ties taken together; NaN without both values."""
+    known = ~np.isnan(references)
+    scores, positive = scores[known], references[known] == 1
+    if not positive.any() or positive.all():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    hits, places = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    steps = np.diff(hits, prepend=0) / hits[-1]
+    return float((steps * hits / places).sum())
+
+
+def expected_calibration_error(probabilities: NDArray[np.float64], references: NDArray[np.float64]) -> float:
+    """Return the mean gap between probability and frequency over 10 equal bins, weighted by size; 0 without labels."""
+    known = ~np.isnan(references)
+    probabilities, references = probabilities[known], references[known]
+    if not len(references):
+        return 0.0
+    bins = np.minimum((probabilities * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    gap = np.bincount(bins, weights=probabilities - references, minlength=_NUM_BINS)
+    return float(np.abs(gap).sum() / len(references))
+
+
+def majority_accuracy(train_references: NDArray[np.float64], references: NDArray[np.float64]) -> float:
+    """Return the mean accuracy over labels of always giving the value that is commoner in training ``[B, 14]``."""
+    values = []
+    for train, wanted in zip(train_references.T, references.T, strict=True):
+        train, wanted = train[~np.isnan(train)], wanted[~np.isnan(wanted)]
+        if len(wanted):
+            constant = float(len(train) > 0 and train.mean() >= 0.5)
+            values.append(float((wanted == constant).mean()))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _score_label(
+    probabilities: NDArray[np.float64], references: NDArray[np.float64], threshold: float
+) -> dict[str, float]:
+    known = ~np.isnan(references)
+    if not known.any():
+        return {}
+    found, wanted = probabilities[known] >= threshold, references[known] == 1
+    size = float(found.sum() + wanted.sum())
+    figures = {
+        "f1": 2 * float((found & wanted).sum()) / size if size else 0.0,
+        "accuracy": float((found == wanted).mean()),
+        "ece": expected_calibration_error(probabilities, references),
+    }
+    if wanted.any() and not wanted.all():
+        figures["auc"] = roc_auc(probabilities, references)
+        figures["auprc"] = average_precision(probabilities, references)
+    return figures

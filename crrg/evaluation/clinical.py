@@ -1,0 +1,109 @@
+"""Clinical efficacy: are the findings that a draft states those of the reference?
+
+Knows label values only; texts are read by ``labeler``. Two families of figures use different label maps and must not be
+compared: *micro* counts an uncertain label as positive, *example* counts only label 1.
+
+Source: Smit et al., CheXbert, EMNLP 2020 (micro-5, micro-14); Nicolson et al. 2023 (example-based), as in RGRG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.domain.labels import FINDINGS, LABELS, POSITIVE, UNCERTAIN, LabelValues, label_column
+from crrg.evaluation.labeler import label_report
+
+FIVE_LABELS: tuple[str, ...] = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
+
+
+def read_labels(texts: Sequence[str]) -> list[dict[str, int | None]]:
+    """Return the rule labeler's values of each text."""
+    return [label_report(text) for text in texts]
+
+
+def positive_matrix(
+    values: Sequence[LabelValues], labels: Sequence[str] = LABELS, *, uncertain_is_positive: bool = True
+) -> NDArray[np.bool_]:
+    """Return which labels count as positive ``[B, K]``; unmentioned and missing count as negative."""
+    positive = {POSITIVE, UNCERTAIN} if uncertain_is_positive else {POSITIVE}
+    matrix = [[value.get(label) in positive for label in labels] for value in values]
+    return np.array(matrix, dtype=bool).reshape(len(values), len(labels))
+
+
+def score_labels(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> dict[str, float]:
+    """Score the labels of drafts against reference labels.
+
+    Args:
+        candidates: Labels of each draft, e.g. from ``read_labels``.
+        references: Drawn truth, or the labeler's values of the reference reports, in the same order.
+
+    Returns:
+        Figures in 0..1: ``clinical/micro_f1`` (with ``_precision``, ``_recall``) over the 13 findings, the main figure;
+        ``micro14_*`` with "No Finding"; ``micro5_*``; ``example14_*``; ``macro_f1`` over the 13 findings;
+        ``clinical/<label>_f1`` (with ``_precision``, ``_recall``) per label. A ratio without a denominator is 0.
+    """
+    if len(candidates) != len(references):
+        raise ValueError(f"{len(candidates)} candidates but {len(references)} references: give one reference each")
+    found, wanted = positive_matrix(candidates), positive_matrix(references)
+    figures: dict[str, float] = {}
+    for name, labels in (("micro", FINDINGS), ("micro14", LABELS), ("micro5", FIVE_LABELS)):
+        columns = [LABELS.index(label) for label in labels]
+        _add(figures, name, *precision_recall_f1(found[:, columns], wanted[:, columns]))
+    _add(figures, "example14", *_example_based(candidates, references))
+    per_label = []
+    for i, label in enumerate(LABELS):
+        scores = precision_recall_f1(found[:, i], wanted[:, i])
+        _add(figures, label_column(label), *scores)
+        per_label.append(scores[2])
+    figures["clinical/macro_f1"] = float(np.mean(per_label[: len(FINDINGS)]))
+    return figures
+
+
+def score_clinical(texts: Sequence[str], references: Sequence[LabelValues]) -> dict[str, float]:
+    """Read the labels of drafts and score them against reference labels; see ``score_labels``."""
+    return score_labels(read_labels(texts), references)
+
+
+def precision_recall_f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return precision, recall and F1 over all entries of two equally shaped arrays; 0 without a denominator."""
+    hits = float((found & wanted).sum())
+    num_found, num_wanted = float(found.sum()), float(wanted.sum())
+    precision = hits / num_found if num_found else 0.0
+    recall = hits / num_wanted if num_wanted else 0.0
+    f1 = 2 * hits / (num_found + num_wanted) if num_found + num_wanted else 0.0
+    return precision, recall, f1
+
+
+def micro_f1_counts(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+    """Return per report the sums that ``clinical/micro_f1`` is made of, for a bootstrap.
+
+    Returns:
+        ``[B, 3]``: matches, found and wanted findings; F1 of summed rows is ``2 m / (f + w)``.
+    """
+    found, wanted = positive_matrix(candidates, FINDINGS), positive_matrix(references, FINDINGS)
+    return np.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)], axis=1).astype(float)
+
+
+def f1_from_counts(counts: NDArray[np.float64]) -> float:
+    """Return F1 of summed counts ``[3]``: matches, found, wanted; 0 where nothing is found or wanted."""
+    total = float(counts[1] + counts[2])
+    return 2 * float(counts[0]) / total if total else 0.0
+
+
+def _example_based(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> tuple[float, float, float]:
+    found = positive_matrix(candidates, uncertain_is_positive=False)
+    wanted = positive_matrix(references, uncertain_is_positive=False)
+    if not len(found):
+        return 0.0, 0.0, 0.0
+    scores = [precision_recall_f1(f, w) for f, w in zip(found, wanted, strict=True)]
+    precision, recall, f1 = np.mean(scores, axis=0)
+    return float(precision), float(recall), float(f1)
+
+
+def _add(figures: dict[str, float], name: str, precision: float, recall: float, f1: float) -> None:
+    figures[f"clinical/{name}_precision"] = precision
+    figures[f"clinical/{name}_recall"] = recall
+    figures[f"clinical/{name}_f1"] = f1

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crrg.evaluation.scorecard import Figure, Scorecard
+
+CARD = Scorecard(
+    figures=(
+        Figure("rgrg/bleu_4", 0.25, 0.2, 0.3, "best constant", 0.2),
+        Figure("clinical/micro_f1", 0.5, 0.4, 0.6, "nearest neighbour", 0.2),
+        Figure("clinical/micro_f1", 0.5, 0.4, 0.6, "all positive", 0.375),
+        Figure("classification/edema_auc", float("nan")),
+    ),
+    num_studies=90,
+    subject={"bundle_id": "b1"},
+)
+
+
+def test_json_round_trip() -> None:
+    values = json.loads(json.dumps(CARD.to_dict(), allow_nan=False))
+    back = Scorecard.from_dict(values)
+    assert back.figures[:3] == CARD.figures[:3]
+    assert back.figures[3].value != back.figures[3].value
+    assert (back.num_studies, back.subject) == (90, {"bundle_id": "b1"})
+
+
+def test_metrics_and_smallest_margins() -> None:
+    assert CARD.metrics == {"rgrg/bleu_4": 0.25, "clinical/micro_f1": 0.5}
+    assert CARD.margins == pytest.approx({"rgrg/bleu_4": 0.05, "clinical/micro_f1": 0.125})
+    assert CARD["clinical/micro_f1"] == 0.5
+    with pytest.raises(KeyError):
+        CARD["nothing"]
+
+
+def test_table() -> None:
+    lines = CARD.to_markdown().split("\n")
+    assert lines[0] == "| figure | value | interval | baseline | baseline value | margin |"
+    assert lines[2] == "| rgrg/bleu_4 | 0.250 | 0.200 to 0.300 | best constant | 0.200 | +0.050 |"
+    assert lines[5] == "| classification/edema_auc | nan |  |  |  |  |"
+    assert len(lines) == 6

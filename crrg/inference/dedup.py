@@ -1,0 +1,81 @@
+"""Drops sentences that say the same thing twice, in the order in which the regions speak.
+
+Exact repeats go first, then pairs whose similarity is above a threshold: the longer one stays. The rule is not
+transitive and depends on the order; it is kept as published, so that with the published similarity (BERTScore) the
+decisions are the published ones. The default similarity needs no weights and never equates sentences that differ in
+side, place, degree, number or negation.
+
+Source: RGRG (Tanida et al., CVPR 2023), report post-processing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIMILARITY_THRESHOLD = 0.9
+Similarity = Callable[[Sequence[str]], NDArray[np.floating]]
+"""Sentences to their pairwise similarity ``[n, n]``, 0..1."""
+
+_WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
+_DECISIVE_WORD = re.compile(
+    r"\d.*|right|left|bilateral(?:ly)?|both|upper|mid|middle|lower|apical|apex|basal|base|basilar|no|not|without|never"
+    r"|resolved|increased|decreased|improved|worsened|mild(?:ly)?|moderate(?:ly)?|severe(?:ly)?|small|large|possibl[ey]"
+    r"|probabl[ey]|may|might"
+)
+
+
+def deduplicate(
+    sentences: Sequence[str],
+    *,
+    similarity: Similarity | None = None,
+    threshold: float = SIMILARITY_THRESHOLD,
+) -> list[str]:
+    """Return the sentences without exact and near repeats, in their order.
+
+    Of two sentences whose similarity is above the threshold the longer stays; of two equally long ones the later.
+
+    Args:
+        sentences: In region order.
+        similarity: Pairwise measure; shared words where not given.
+        threshold: Similarity above which two sentences count as one.
+
+    Returns:
+        A subset of ``sentences``; empty for none.
+    """
+    unique = list(dict.fromkeys(sentences))
+    scores = (similarity or lexical_similarity)(unique)
+    dropped: set[int] = set()
+    for first in range(len(unique)):
+        for second in range(first + 1, len(unique)):
+            if first in dropped:
+                break
+            if second in dropped or scores[first, second] <= threshold:
+                continue
+            dropped.add(second if len(unique[first]) > len(unique[second]) else first)
+    return [sentence for index, sentence in enumerate(unique) if index not in dropped]
+
+
+def lexical_similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
+    """Return the F1 of shared words for each pair, 0 where a decisive word or number is in one sentence only.
+
+    Args:
+        sentences: Any text; case and punctuation do not matter.
+
+    Returns:
+        Symmetric ``[n, n]`` in 0..1 with 1 on the diagonal.
+    """
+    bags = [Counter(_WORD.findall(sentence.lower())) for sentence in sentences]
+    decisive = [frozenset(word for word in bag if _DECISIVE_WORD.fullmatch(word)) for bag in bags]
+    scores = np.eye(len(bags))
+    for first, bag in enumerate(bags):
+        for second in range(first):
+            if decisive[first] == decisive[second]:
+                num_shared = (bag & bags[second]).total()
+                num_words = bag.total() + bags[second].total()
+                scores[first, second] = scores[second, first] = 2 * num_shared / num_words if num_words else 1.0
+    return scores

@@ -1,0 +1,148 @@
+"""What one drafted sentence says: which findings, present or denied, on which side and where.
+
+Labels come from a labeler that is handed in; sides, levels, organs and kinds of devices are read from words. Used by
+``assembly`` to find contradictions and repetitions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from crrg.domain.labels import FINDINGS, NEGATIVE
+
+Labeler = Callable[[str], Mapping[str, int | None]]
+"""Text to label values, as ``crrg.evaluation.labeler.label_report``."""
+SidedLabel = tuple[str, str]
+"""Label and ``right`` or ``left``."""
+Topic = tuple[frozenset[str], frozenset[str], frozenset[str]]
+"""What is stated, on which sides, where."""
+
+SUPPORT_DEVICES = "Support Devices"
+LUNG_LABELS = frozenset({"Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"})
+MIDLINE_LABELS = frozenset({"Enlarged Cardiomediastinum", "Cardiomegaly", "Edema"})
+"""Findings of which a film has one, whatever side a sentence names."""
+SIDE_LABELS = frozenset({"Pneumothorax", "Pleural Effusion"})
+"""Findings of which a side has one, whatever level a sentence names."""
+
+_SIDES = ("right", "left")
+_LEVELS = (
+    ("upper", r"upper|apical|apex|apices"),
+    ("mid", r"mid|middle|midlung|perihilar|hilar|hilum|lingula\w*"),
+    ("lower", r"lower|basal|base|bases|basilar|bibasilar|costophrenic|retrocardiac|infrahilar"),
+)
+_DEVICES = (
+    ("airway", r"endotracheal|tracheostomy|et tube"),
+    ("pacemaker", r"pacemaker|pacer|pacing|icd|aicd|defibrillator"),
+    ("gastric", r"nasogastric|orogastric|enteric|feeding|ng tube|dobb?hoff"),
+    ("pleural", r"chest tube|thoracostomy|pleural drain|pigtail"),
+    ("venous", r"central|picc|jugular|subclavian|port|venous|catheter"),
+    ("sternal", r"sternotomy|wires|clips"),
+)
+_ORGANS = (
+    ("free air", r"free air|pneumoperitoneum"),
+    ("hila", r"hila|hilar|hilum"),
+    ("diaphragm", r"(?:hemi)?diaphragm"),
+    ("aorta", r"aorta|aortic"),
+    ("trachea", r"trachea"),
+    ("abdomen", r"abdomen|bowel"),
+    ("spine", r"spine|vertebra\w*"),
+)
+_BONES = re.compile(r"\b(?:osseous|bony|bones?|skeletal|ribs?)\b")
+_WHOLE_CHEST = re.compile(r"\b(?:no acute (?:cardio\w*|disease|process|findings?|abnormalit\w+)|normal chest)\b")
+_NORMAL_WORD = re.compile(r"\b(?:no|normal|unremarkable|intact|without)\b")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence and its meaning.
+
+    Attributes:
+        text: The sentence.
+        sides: ``right``, ``left`` or both; both where none is named.
+        present: Findings it states as present or possible.
+        certain: Those of them it states without doubt.
+        denied: Findings it denies, by side.
+        places: Levels of the lung or kinds of device it names; of a sentence that denies nothing, its organs.
+    """
+
+    text: str
+    sides: frozenset[str]
+    present: frozenset[str]
+    certain: frozenset[str]
+    denied: frozenset[SidedLabel]
+    places: frozenset[str]
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether it states no finding at all."""
+        return not self.present
+
+    @property
+    def is_pathological(self) -> bool:
+        """Whether it states anything but devices."""
+        return bool(self.present - {SUPPORT_DEVICES})
+
+    @property
+    def topic(self) -> Topic:
+        """What it is about: two statements of one topic describe the same thing twice."""
+        if self.is_normal:
+            return (
+                (frozenset(), self.sides, self.places)
+                if self.places
+                else (frozenset({self.text}), self.sides, frozenset())
+            )
+        if self.present <= MIDLINE_LABELS:
+            return self.present, frozenset(), frozenset()
+        return self.present, self.sides, frozenset() if self.present <= SIDE_LABELS else self.places
+
+    def contradicts(self, stated: frozenset[SidedLabel]) -> bool:
+        """Return whether it denies what other sentences state (findings by side)."""
+        return bool(self.denied & implied_denials(stated))
+
+
+def implied_denials(stated: frozenset[SidedLabel]) -> frozenset[SidedLabel]:
+    """Return every denial that is wrong once ``stated`` holds: a lung with any lung finding is not clear."""
+    return stated | {("Lung Opacity", side) for label, side in stated if label in LUNG_LABELS}
+
+
+def read_statement(sentence: str, labeler: Labeler) -> Statement:
+    """Return the meaning of one sentence."""
+    lowered = sentence.lower()
+    values = labeler(sentence)
+    named = frozenset(side for side in _SIDES if re.search(rf"\b{side}\b", lowered))
+    sides = named or frozenset(_SIDES)
+    present = frozenset(label for label in FINDINGS if values.get(label) not in (None, NEGATIVE))
+    denied = {label for label in FINDINGS if values.get(label) == NEGATIVE}
+    if not present and _BONES.search(lowered) and _NORMAL_WORD.search(lowered):
+        denied.add("Fracture")
+    if not present and _WHOLE_CHEST.search(lowered):
+        denied.update(set(FINDINGS) - {SUPPORT_DEVICES})
+    if SUPPORT_DEVICES in present:
+        places = _named(_DEVICES, lowered) or {lowered}
+    elif present:
+        places = _named(_LEVELS, lowered)
+    else:
+        places = set() if denied else _named(_ORGANS, lowered)
+    return Statement(
+        text=sentence,
+        sides=sides,
+        present=present,
+        certain=frozenset(label for label in present if values.get(label) == 1),
+        denied=frozenset((label, side) for label in denied for side in sides),
+        places=frozenset(places),
+    )
+
+
+def _named(words: tuple[tuple[str, str], ...], lowered: str) -> set[str]:
+    return {name for name, pattern in words if re.search(rf"\b(?:{pattern})s?\b", lowered)}
+
+
+def sided(statement: Statement) -> frozenset[SidedLabel]:
+    """Return the findings a statement states, by side."""
+    return frozenset(
+        (label, side)
+        for label in statement.present
+        for side in (_SIDES if label in MIDLINE_LABELS else statement.sides)
+    )

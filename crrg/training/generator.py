@@ -1,0 +1,290 @@
+"""Trains the generator: region phrases under the frozen detector's and selector's reading of each film.
+
+Detector and selector run once over all films before the first step. Which phrases make up a batch is
+``phrase_batches``' business, how phrases become a report is ``crrg.inference.assembly``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from crrg.config.models import GeneratorArchitecture
+from crrg.config.presets import preset_training
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import GeneratorTraining, TrainStageConfig
+from crrg.data.batches import FilmTable, load_films, load_texts
+from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
+from crrg.device import resolve_device, seed_everything
+from crrg.domain.labels import FINDINGS, LABEL_INDEX, POSITIVE
+from crrg.domain.regions import REGIONS
+from crrg.domain.study import Split
+from crrg.errors import TrainingError
+from crrg.evaluation.labeler import label_report
+from crrg.inference.assembly import RegionPhrase, assemble
+from crrg.inference.decoding import decode_phrases
+from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
+from crrg.models.detector import load_detector
+from crrg.models.region_heads import load_selector
+from crrg.models.report_generator import ReportGenerator
+from crrg.storage import Storage
+from crrg.tracking import Tracker
+from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.loop import fit
+from crrg.training.phrase_batches import (
+    IGNORED,
+    PhraseBatch,
+    PhraseSampler,
+    PhraseTable,
+    add_text_only,
+    collect_phrases,
+)
+
+logger = logging.getLogger(__name__)
+STAGE = "generator"
+
+
+@dataclass(frozen=True)
+class ReadFilms:
+    """Films with what detector and selector say of them.
+
+    Attributes:
+        films: ``M`` films.
+        readings: Their readings.
+        thresholds: The selector's thresholds.
+    """
+
+    films: FilmTable
+    readings: RegionReadings
+    thresholds: RegionThresholds
+
+    def phrases(self) -> PhraseTable:
+        """Return the reference phrases with their conditions."""
+        return collect_phrases(self.films, self.readings.features, self.readings.flags(self.thresholds))
+
+
+def train_generator(
+    config: TrainStageConfig,
+    dataset: DatasetRef,
+    detector: StageResult,
+    selector: StageResult,
+    storage: Storage,
+    tracker: Tracker,
+) -> StageResult:
+    """Train the generator on a dataset's region phrases, or return the finished result of the same settings.
+
+    Args:
+        config: Form of the stage.
+        dataset: Dataset version.
+        detector: Finished detector; frozen.
+        selector: Finished selector; frozen.
+        storage: Where ``datasets/`` and ``checkpoints/`` lie.
+        tracker: Receives curves and metrics.
+
+    Raises:
+        TrainingError: No training film has a region phrase.
+        NonFiniteLoss: Training diverged.
+    """
+    preset = preset_training(config.preset).generator
+    settings = preset.model_copy(update={"loop": config.loop(preset.loop)})
+    folder = StageFolder(
+        storage,
+        STAGE,
+        config_hash(
+            settings=settings.model_dump(mode="json"),
+            seed=config.seed,
+            dataset=dataset.version,
+            detector=detector.sha256,
+            selector=selector.sha256,
+        ),
+    )
+    finished = folder.result()
+    if finished is not None:
+        return finished
+    tracker.log_params({"stage": STAGE, "dataset": dataset.version, **settings.model_dump(mode="json")})
+    device = resolve_device(config.device)
+    train = read_films(dataset, Split.TRAIN, detector, selector, storage, device)
+    table = add_text_only(train.phrases(), load_texts(storage, dataset, Split.TRAIN), train.films)
+    if not table.is_seen.any():
+        raise TrainingError("no training film has a region phrase; ingest films with grounded reports", dataset.name)
+    tokenizer = train_tokenizer(table.texts, settings.architecture.vocab_size)
+    model, duration_s = fit_generator(table, tokenizer, settings, folder, tracker, device=device, seed=config.seed)
+    validation = read_films(
+        dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
+    )
+    metrics = score_generator(model, tokenizer, validation, settings)
+    tracker.log_metrics(metrics, step=settings.loop.num_steps)
+    return folder.finish(
+        model,
+        stage_config(model.architecture, tokenizer, settings),
+        metrics,
+        files={"tokenizer.json": tokenizer.to_bytes()},
+        duration_s=duration_s,
+        run_id=tracker.run_id,
+    )
+
+
+def read_films(
+    dataset: DatasetRef,
+    split: Split,
+    detector: StageResult,
+    selector: StageResult,
+    storage: Storage,
+    device: torch.device,
+    *,
+    limit: int = 0,
+) -> ReadFilms:
+    """Read the films of a split with finished detector and selector.
+
+    Args:
+        dataset: Dataset version.
+        split: Part of it.
+        detector: Finished detector.
+        selector: Finished selector.
+        storage: Where both lie.
+        device: Where to compute.
+        limit: Most films; 0 = all.
+    """
+    detector_model = load_detector(*read_stage(storage, detector), device)
+    selector_config, selector_tensors = read_stage(storage, selector)
+    selector_model = load_selector(selector_config, selector_tensors, device)
+    size = detector_model.architecture.input_size
+    films = load_films(storage, dataset, split, size, limit)
+    selector_images = films.images
+    if selector_model.architecture.input_size != size:
+        selector_images = load_films(storage, dataset, split, selector_model.architecture.input_size, limit).images
+    readings = read_regions(detector_model, selector_model, films.images, selector_images)
+    return ReadFilms(films, readings, RegionThresholds.from_config(selector_config))
+
+
+def stage_config(
+    architecture: GeneratorArchitecture, tokenizer: PhraseTokenizer, settings: GeneratorTraining
+) -> dict[str, object]:
+    """Return the content of the stage's ``config.json``."""
+    return {
+        "architecture": architecture.model_dump(mode="json"),
+        "tokenizer_sha256": tokenizer.sha256,
+        "decoding": settings.decoding.model_dump(mode="json"),
+    }
+
+
+def fit_generator(
+    table: PhraseTable,
+    tokenizer: PhraseTokenizer,
+    settings: GeneratorTraining,
+    folder: StageFolder,
+    tracker: Tracker,
+    *,
+    device: torch.device,
+    seed: int = 0,
+) -> tuple[ReportGenerator, float]:
+    """Train a generator from scratch on phrases.
+
+    Args:
+        table: Phrases and conditions.
+        tokenizer: Spells them; decides the size of the word table.
+        settings: Architecture, loop, shares.
+        folder: Where training states go.
+        tracker: Receives the curves.
+        device: Where to train.
+        seed: Seed of weights, order and what is hidden.
+
+    Returns:
+        The trained generator in ``eval`` mode, and the wall time in seconds.
+    """
+    seed_everything(seed)
+    changes = {"vocab_size": tokenizer.vocab_size, "feature_size": table.features.shape[1]}
+    model = ReportGenerator(settings.architecture.model_copy(update=changes)).to(device)
+    model.fit_feature_scale(torch.from_numpy(table.features[table.is_seen]).to(device))
+    sampler = PhraseSampler(table, tokenizer, settings, seed)
+
+    def loss_fn(batch: PhraseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return phrase_loss(model, batch.to(device)), {}
+
+    outcome = fit(model, sampler.batch, loss_fn, settings.loop, device=device, folder=folder, tracker=tracker)
+    return model.eval(), outcome.duration_s
+
+
+def phrase_loss(model: ReportGenerator, batch: PhraseBatch, *, reduction: str = "mean") -> Tensor:
+    """Return the cross-entropy of the next token, over all tokens that are not padding."""
+    condition = model.encode_condition(
+        batch.features,
+        batch.region_index,
+        batch.finding_flags,
+        is_flagged=batch.is_flagged,
+        is_seen=batch.is_seen,
+    )
+    logits = model(batch.token_ids, condition)
+    return cross_entropy(
+        logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED, reduction=reduction
+    )
+
+
+def score_generator(
+    model: ReportGenerator, tokenizer: PhraseTokenizer, validation: ReadFilms, settings: GeneratorTraining
+) -> dict[str, float]:
+    """Return the validation metrics.
+
+    ``generation/val_loss`` and ``generation/perplexity`` per token under the phrases' own flags;
+    ``generation/label_fidelity``: micro-F1 between those flags and the labels read from the phrases drafted under them;
+    ``generation/clinical_micro_f1``: the same between the films' labels and drafts of what the selector chose. Empty
+    where no validation film has a phrase.
+    """
+    table = validation.phrases()
+    if not len(table):
+        return {}
+    loss = _validation_loss(model, PhraseSampler(table, tokenizer, settings))
+    flags = np.where(table.reference_flags == 1.0, 1.0, 0.0)
+    drafted = decode_phrases(model, tokenizer, table.features, table.region_index, flags, settings.decoding)
+    stated = [_positives(phrase.text) for phrase in drafted]
+    wanted = [{label for label in FINDINGS if row[LABEL_INDEX[label]]} for row in flags]
+    reports = draft_films(model, tokenizer, validation, settings)
+    truth = [{label for label in FINDINGS if row[LABEL_INDEX[label]] == POSITIVE} for row in validation.films.labels]
+    return {
+        "generation/val_loss": loss,
+        "generation/perplexity": math.exp(min(loss, 50.0)),
+        "generation/label_fidelity": _micro_f1(wanted, stated),
+        "generation/clinical_micro_f1": _micro_f1(truth, [_positives(report) for report in reports]),
+    }
+
+
+def draft_films(
+    model: ReportGenerator, tokenizer: PhraseTokenizer, read: ReadFilms, settings: GeneratorTraining
+) -> list[str]:
+    """Return the drafted findings and impression of each film, as it would be drafted at night."""
+    films, regions = np.nonzero(read.readings.selected(read.thresholds))
+    flags = read.readings.flags(read.thresholds)[films, regions]
+    features = read.readings.features[films, regions]
+    drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding)
+    per_film: list[list[RegionPhrase]] = [[] for _ in range(len(read.films))]
+    for film, region, row, phrase in zip(films, regions, flags, drafted, strict=True):
+        per_film[film].append(RegionPhrase(REGIONS[region], phrase.text, bool(row[-1])))
+    reports = [assemble(phrases, label_report) for phrases in per_film]
+    return [f"{report.findings} {report.impression}" for report in reports]
+
+
+@torch.inference_mode()
+def _validation_loss(model: ReportGenerator, sampler: PhraseSampler) -> float:
+    total, num_tokens = 0.0, 0
+    for batch in sampler.reference_batches():
+        total += float(phrase_loss(model, batch.to(model.feature_mean.device), reduction="sum"))
+        num_tokens += int((batch.targets != IGNORED).sum())
+    return total / num_tokens
+
+
+def _positives(text: str) -> set[str]:
+    values = label_report(text)
+    return {label for label in FINDINGS if values[label] == POSITIVE}
+
+
+def _micro_f1(wanted: list[set[str]], stated: list[set[str]]) -> float:
+    num_right = sum(len(a & b) for a, b in zip(wanted, stated, strict=True))
+    num_all = sum(len(a) + len(b) for a, b in zip(wanted, stated, strict=True))
+    return 2 * num_right / num_all if num_all else 1.0

@@ -187,3 +187,55 @@ class NightSummary(FrozenConfig):
     digest: str = ""
     failure_share: float = 0.0
     exceeds_failure_rate: bool = False
+
+
+class EvaluationResult(FrozenConfig):
+    """How good a bundle is on one part of one dataset version.
+
+    Attributes:
+        bundle: What was evaluated.
+        dataset: On which version.
+        split: On which part.
+        metrics: Figures by ``protocol/name``.
+        scorecard_key: Key of the whole scorecard (JSON; Markdown beside it) under the root.
+        reused: Whether an earlier evaluation was found.
+    """
+
+    bundle: BundleRef
+    dataset: DatasetRef
+    split: str
+    metrics: dict[str, float]
+    scorecard_key: str
+    reused: bool = False
+
+
+class PromotionResult(FrozenConfig):
+    """Whether the champion alias moved.
+
+    Attributes:
+        promoted: Whether it did.
+        version: Version it was about.
+        previous_version: Version that was champion before, empty if there was none.
+        bundle_id: Bundle of the version.
+        reasons: Conditions of the gate that were not met, or why nothing moved.
+    """
+
+    promoted: bool
+    version: str
+    previous_version: str = ""
+    bundle_id: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+class RetrainResult(FrozenConfig):
+    """Everything a retraining made.
+
+    Attributes:
+        stages: The four finished stages.
+        evaluation: Scorecard of their bundle.
+        promotion: What the gate decided.
+    """
+
+    stages: tuple[StageResult, ...]
+    evaluation: EvaluationResult
+    promotion: PromotionResult

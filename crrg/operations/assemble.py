@@ -1,0 +1,68 @@
+"""Make a bundle of four finished stages, and register it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crrg.config.base import Settings
+from crrg.config.references import BundleRef, EvaluationResult, StageResult
+from crrg.registry.aliases import CANDIDATE
+from crrg.registry.bundle import BUNDLE_FILE, CARD_FILE, write_bundle
+from crrg.storage import Storage
+from crrg.tracking import ModelRegistry, open_tracker
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = Path(__file__).with_name("bundle_model.py")
+"""What MLflow stores of the bundle's code; not imported here, since it imports mlflow."""
+
+
+def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storage: Storage) -> BundleRef:
+    """Put four finished stages into one bundle folder.
+
+    Args:
+        results: detector, selector, generator and clip.
+        dataset_version: What they were trained on.
+        storage: Root with their checkpoints.
+
+    Raises:
+        ModelError: A stage is missing or incomplete.
+    """
+    return write_bundle(storage, {result.stage: result for result in results}, dataset_version=dataset_version)
+
+
+def register_bundle(
+    evaluation: EvaluationResult, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
+) -> BundleRef:
+    """Register an evaluated bundle as a version of ``crrg-pipeline`` and point the candidate alias to it.
+
+    Args:
+        evaluation: The bundle and its figures.
+        storage: Root with the bundle.
+        settings: Name the registry, if it is a server.
+        tags: Ids for the tracked run and the version.
+
+    Returns:
+        The bundle with its version; an equal bundle keeps the version it has.
+    """
+    bundle, registry = evaluation.bundle, ModelRegistry(settings, storage)
+    about = {"dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
+    folder = storage.child(bundle.prefix)
+    with open_tracker(
+        settings, storage, "retrain", f"bundle-{bundle.bundle_id[:12]}", {**(tags or {}), **about}
+    ) as tracker:
+        tracker.log_params({"bundle_id": bundle.bundle_id, **about})
+        tracker.log_metrics(evaluation.metrics)
+        tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
+        with tempfile.TemporaryDirectory() as temporary:
+            names = [BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]]
+            folder.download(names, Path(temporary))
+            version = registry.register_bundle(
+                bundle, Path(temporary), MODEL_FILE, tracker.run_id, {**(tags or {}), **about}
+            )
+    registry.set_alias(CANDIDATE, version)
+    logger.info("bundle %s is version %s of crrg-pipeline", bundle.bundle_id, version)
+    return bundle.model_copy(update={"model_version": version})

@@ -1,0 +1,57 @@
+"""The bundle as an MLflow model, for other people's programs.
+
+They call ``mlflow.pyfunc.load_model("models:/crrg-pipeline@champion")``. MLflow stores this file as text beside the
+bundle's files (models from code): nothing is pickled. The nightly does not use it; it reads the bundle from the store
+and verifies it there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class BundleModel(PythonModel):  # type: ignore[misc]
+    """Drafts reports for pictures of frontal chest films."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read and verify the bundle that lies beside the model."""
+        from crrg.config.references import BundleRef
+        from crrg.device import resolve_device
+        from crrg.inference.pipeline import ReportPipeline
+        from crrg.registry.bundle import read_bundle
+        from crrg.storage import Storage
+
+        folder = context.artifacts["bundle"]
+        files = read_bundle(Storage(folder), BundleRef(bundle_id="", prefix=folder))
+        self._pipeline = ReportPipeline.from_bundle(files, resolve_device("auto"))
+
+    def predict(self, context: Any, model_input: list[dict[str, str]]) -> list[dict[str, str]]:  # noqa: ARG002
+        """Draft one report per film.
+
+        Args:
+            context: MLflow's; unused.
+            model_input: Each with ``image``: a PNG or JPEG, base64.
+
+        Returns:
+            Each with ``status`` (always ``DRAFT``), ``findings``, ``impression``, and ``probabilities`` as JSON.
+        """
+        from crrg.data.pictures import decode_picture
+
+        films = [decode_picture(base64.b64decode(row["image"])) for row in model_input]
+        return [
+            {
+                "status": "DRAFT",
+                "findings": draft.findings,
+                "impression": draft.impression,
+                "probabilities": json.dumps(draft.probabilities),
+            }
+            for draft in self._pipeline.draft(films)
+        ]
+
+
+set_model(BundleModel())

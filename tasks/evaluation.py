@@ -1,0 +1,26 @@
+"""Score models."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from crrg.config.references import BundleRef, EvaluationResult
+from crrg.config.running import EvaluateConfig
+from crrg.operations.evaluate import evaluate, evaluate_bundle
+from tasks.policy import TASK, gpu_slot, root, run_tags
+
+
+@task(task_run_name="score-model[{config.dataset}]", **TASK)
+def score_model(config: EvaluateConfig) -> EvaluationResult:
+    """Score a registered model on a part of a dataset."""
+    storage, settings = root()
+    with gpu_slot(config.device):
+        return evaluate(config, storage, settings, tags=run_tags())
+
+
+@task(task_run_name="score-bundle[{bundle.bundle_id}]", **TASK)
+def score_bundle(bundle: BundleRef, config: EvaluateConfig) -> EvaluationResult:
+    """Score a bundle that is not registered yet."""
+    storage, _ = root()
+    with gpu_slot(config.device):
+        return evaluate_bundle(bundle, config, storage)

@@ -1,0 +1,75 @@
+"""How tasks behave: what is tried again, who holds the GPU, which ids go along, where the root is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import runtime
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+
+from crrg.config.base import Device, Settings
+from crrg.storage import Storage
+
+GPU_LIMIT = "gpu"
+RETRY_WAITS_S = [10, 60]
+
+
+def is_worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether the error that ended a task says of itself that the same call may succeed later."""
+    error = state.result(raise_on_failure=False)
+    return bool(getattr(error, "retryable", False))
+
+
+TASK: dict[str, Any] = {
+    "retries": len(RETRY_WAITS_S),
+    "retry_delay_seconds": RETRY_WAITS_S,
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_worth_retrying,
+    "cache_policy": NO_CACHE,
+    "result_serializer": "json",
+}
+"""Options of every task. Nothing is cached here: the library knows by content what it has finished."""
+
+FLOW: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+"""Options of every flow: its result is JSON, so that another process can read it."""
+
+
+@contextmanager
+def gpu_slot(device: Device) -> Iterator[None]:
+    """Hold the GPU of this platform while the block runs; on a machine without a GPU there is nothing to hold.
+
+    A lost lease only warns: a training of hours is not ended because the orchestrator was away for minutes.
+    """
+    if not _uses_gpu(device):
+        yield
+        return
+    with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
+        yield
+
+
+def root() -> tuple[Storage, Settings]:
+    """Return the root and the settings of this process."""
+    settings = Settings()
+    return Storage(settings.root, settings.storage), settings
+
+
+def run_tags() -> dict[str, str]:
+    """Return the orchestrator's ids, by which a tracked run finds its flow and task run."""
+    ids = {
+        "prefect.flow_run_id": runtime.flow_run.id,
+        "prefect.root_flow_run_id": runtime.flow_run.root_flow_run_id,
+        "prefect.task_run_id": runtime.task_run.id,
+    }
+    return {name: str(value) for name, value in ids.items() if value}
+
+
+def _uses_gpu(device: Device) -> bool:
+    if device != "auto":
+        return device == "cuda"
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -50,7 +50,8 @@ def files_digest(
 def digest_of(reports: pa.Table, regions: pa.Table, ledger: Iterable[Mapping[str, Any]]) -> str:
     """Return the hex sha256 over rows in an order of their own; no rows at all give the digest of three empty lists."""
     outcomes = sorted(
-        [row["source_digest"].hex(), row["instance_id"], str(row["outcome"]), row["reason"]] for row in ledger
+        [row["source_digest"].hex(), row["instance_id"], str(row["outcome"]), row["reason"], row["bundle_id"]]
+        for row in ledger
     )
     content = [_sorted_rows(reports), _sorted_rows(regions), outcomes]
     return hashlib.sha256(canonical_json(content)).hexdigest()

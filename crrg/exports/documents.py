@@ -1,0 +1,141 @@
+"""One examination as a text and a JSON document.
+
+A study speaks with its primary film's draft; each probability is the maximum over its films. Documents are made from
+table rows alone, so that a commit can make them again without models or pixels. Every document says first that it is a
+machine's draft which no radiologist has read.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crrg.domain.labels import LABEL_COLUMNS, LABELS
+from crrg.storage import canonical_json
+
+SCHEMA_VERSION = 1
+DISCLAIMER = (
+    "DRAFT - NOT REVIEWED. Written by a machine (CRRG-CLIP); no radiologist has read or signed it. "
+    "Research software, not a medical device."
+)
+TEXT_WIDTH = 100
+DECIMALS = 4
+
+
+def study_documents(
+    reports: Sequence[Mapping[str, Any]],
+    regions: Mapping[str, Sequence[Mapping[str, Any]]],
+    sizes: Mapping[str, tuple[int, int]],
+    thresholds: Mapping[str, float],
+    model_version: str,
+) -> list[dict[str, Any]]:
+    """Return one document per study, sorted by id.
+
+    Args:
+        reports: Report rows; exactly one of each study is primary.
+        regions: Region rows per ``instance_id``.
+        sizes: Width and height in original pixels per ``instance_id``.
+        thresholds: Probability from which a label counts as positive; empty where unknown.
+        model_version: Version of the bundle in the registry; empty if unregistered.
+    """
+    studies: dict[str, list[Mapping[str, Any]]] = {}
+    for row in reports:
+        studies.setdefault(row["study_id"], []).append(row)
+    return [
+        _study_document(
+            sorted(rows, key=lambda row: (not row["is_primary"], row["instance_id"])),
+            regions,
+            sizes,
+            thresholds,
+            model_version,
+        )
+        for _, rows in sorted(studies.items())
+    ]
+
+
+def report_text(document: Mapping[str, Any]) -> str:
+    """Return a study document as plain text; its first line says that it is a draft."""
+    lines = [DISCLAIMER, "", f"Study {document['study_id']}", ""]
+    for title, key in (("FINDINGS", "findings"), ("IMPRESSION", "impression")):
+        lines += [title, *(textwrap.wrap(document[key], TEXT_WIDTH) or ["(none)"]), ""]
+    lines.append("LABELS (calibrated probability; * = at or above its threshold)")
+    for label in LABELS:
+        mark = "*" if document["labels"][label] else " "
+        lines.append(f"{mark} {document['probabilities'][label]:.3f}  {label}")
+    lines += ["", "FLAGS", *(document["flags"] or ["(none)"]), "", "FILMS"]
+    for film in document["films"]:
+        role = "primary" if film["is_primary"] else "also seen"
+        lines.append(f"{film['instance_id']}  {film['view_position']}  {role}")
+    lines += ["", f"Models: bundle {document['bundle_id']}, version {document['model_version'] or 'unregistered'}"]
+    return "\n".join(lines) + "\n"
+
+
+def document_files(prefix: str, documents: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return key to bytes of ``report.txt`` and ``report.json`` of every study under a key prefix."""
+    files: dict[str, bytes] = {}
+    for document in documents:
+        folder = f"{prefix}/documents/{document['study_id']}"
+        files[f"{folder}/report.txt"] = report_text(document).encode()
+        files[f"{folder}/report.json"] = canonical_json(document)
+    return files
+
+
+def region_value(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a region row as JSON shows it."""
+    logprob = row["phrase_logprob"]
+    return {
+        "region": row["region"],
+        "box_xyxy": [round(float(value), 1) for value in row["box_xyxy"]],
+        "detected": row["detected"],
+        "score": round(float(row["score"]), DECIMALS),
+        "selected": row["selected"],
+        "abnormal_probability": round(float(row["abnormal_probability"]), DECIMALS),
+        "phrase": row["phrase"],
+        "phrase_logprob": None if logprob is None else round(float(logprob), DECIMALS),
+    }
+
+
+def _study_document(
+    rows: Sequence[Mapping[str, Any]],
+    regions: Mapping[str, Sequence[Mapping[str, Any]]],
+    sizes: Mapping[str, tuple[int, int]],
+    thresholds: Mapping[str, float],
+    model_version: str,
+) -> dict[str, Any]:
+    primary = rows[0]
+    columns = list(zip(LABELS, LABEL_COLUMNS, strict=True))
+    films = [
+        {
+            "instance_id": row["instance_id"],
+            "is_primary": row["is_primary"],
+            "view_position": row["view_position"],
+            "width": sizes[row["instance_id"]][0],
+            "height": sizes[row["instance_id"]][1],
+            "findings": row["findings"],
+            "impression": row["impression"],
+            "consistency": round(float(row["consistency"]), DECIMALS),
+            "flags": list(row["flags"]),
+            "regions": [region_value(region) for region in regions.get(row["instance_id"], ())],
+        }
+        for row in rows
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "draft",
+        "disclaimer": DISCLAIMER,
+        "study_id": primary["study_id"],
+        "findings": primary["findings"],
+        "impression": primary["impression"],
+        "probabilities": {
+            label: round(max(float(row[f"probability_{column}"]) for row in rows), DECIMALS)
+            for label, column in columns
+        },
+        "labels": {label: max(int(row[f"label_{column}"]) for row in rows) for label, column in columns},
+        "thresholds": {label: thresholds[label] for label in LABELS if label in thresholds},
+        "consistency": round(float(primary["consistency"]), DECIMALS),
+        "flags": list(dict.fromkeys(flag for row in rows for flag in row["flags"])),
+        "films": films,
+        "bundle_id": primary["bundle_id"],
+        "model_version": model_version,
+    }

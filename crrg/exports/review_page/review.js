@@ -1,0 +1,302 @@
+"use strict";
+// One study at a time: film with boxes, sentences that light their boxes, label bars. All text goes in as text nodes.
+
+const night = window.CRRG_NIGHT;
+const SVG = "http://www.w3.org/2000/svg";
+const BOX_MODES = ["reported", "all", "none"];
+const state = { item: null, film: 0, boxes: "reported", isInverted: false, pinned: null };
+
+function svgElement(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+  node.append(...children);
+  return node;
+}
+
+// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase].
+function regionsOf(film) {
+  return film.regions.map((row, i) => ({
+    name: night.regions[i], box: row.slice(0, 4), score: row[4], abnormal: row[5], isDetected: Boolean(row[6]),
+    isSelected: Boolean(row[7]), phrase: row[8], isAbnormal: row[5] >= 0.5,
+  }));
+}
+
+function percent(value) {
+  return value.toFixed(2);
+}
+
+function light(names) {
+  const lit = new Set(names || state.pinned || []);
+  document.getElementById("film-stage").classList.toggle("has-lit", lit.size > 0);
+  for (const node of document.querySelectorAll("[data-regions]")) {
+    node.classList.toggle("is-lit", node.dataset.regions.split("|").some((name) => lit.has(name)));
+  }
+  const name = document.getElementById("box-name");
+  if (!name) return;
+  const regions = regionsOf(state.item.study.films[state.film]).filter((region) => lit.has(region.name));
+  name.textContent = regions.length === 1 ? regions[0].name : "";
+  if (regions.length === 1) {
+    const size = Number(name.dataset.size);
+    name.setAttribute("x", regions[0].box[0]);
+    name.setAttribute("y", regions[0].box[1] > size * 1.6 ? regions[0].box[1] - size * 0.4 : regions[0].box[3] + size);
+  }
+  const caption = document.getElementById("film-caption");
+  if (regions.length === 0) caption.textContent = captionOf(state.item.study.films[state.film]);
+  else {
+    caption.replaceChildren(element("strong", {}, regions.map((region) => region.name).join(", ")), ...regions.length === 1
+      ? [` · abnormal ${percent(regions[0].abnormal)} · box score ${percent(regions[0].score)}${regions[0].isDetected ? "" : " · not found, average position"}`]
+      : []);
+  }
+}
+
+function lights(node, names) {
+  node.dataset.regions = names.join("|");
+  node.addEventListener("mouseenter", () => light(names));
+  node.addEventListener("mouseleave", () => light(null));
+  node.addEventListener("focus", () => light(names));
+  node.addEventListener("blur", () => light(null));
+  node.addEventListener("click", () => {
+    const isSame = state.pinned && state.pinned.join("|") === names.join("|");
+    state.pinned = isSame ? null : names;
+    light(names);
+  });
+  return node;
+}
+
+function captionOf(film) {
+  return `${film.view} · ${film.width} × ${film.height} pixels · agreement of text and film ${percent(film.consistency)}`;
+}
+
+function drawFilm() {
+  const film = state.item.study.films[state.film];
+  const svg = svgElement("svg", {
+    viewBox: `0 0 ${film.width} ${film.height}`, role: "img", class: state.isInverted ? "is-inverted" : "",
+    "aria-label": `Chest film, ${film.view}, with boxes of the regions the draft speaks of`,
+  });
+  const picture = svgElement("image", {
+    href: film.picture, x: 0, y: 0, width: film.width, height: film.height, preserveAspectRatio: "none",
+  });
+  picture.addEventListener("error", () => svg.append(svgElement("text", {
+    class: "missing", x: film.width / 2, y: film.height / 2, "font-size": film.width / 30,
+  }, "the picture is not beside this page")));
+  svg.append(picture);
+  // Large boxes first, so that small ones stay reachable by the pointer.
+  const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
+  for (const region of regionsOf(film).sort((a, b) => area(b) - area(a))) {
+    const isReported = Boolean(region.phrase);
+    if (state.boxes === "none" || (state.boxes === "reported" && !isReported)) continue;
+    const [x1, y1, x2, y2] = region.box;
+    const kind = isReported ? (region.isAbnormal ? " is-abnormal" : "") : " is-unreported";
+    svg.append(lights(svgElement("rect", {
+      class: `box${kind}`, x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1),
+    }, svgElement("title", {}, region.name)), [region.name]));
+  }
+  const name = svgElement("text", { class: "box-name", id: "box-name" });
+  const size = Math.max(film.width, film.height) / 45;
+  name.dataset.size = String(size);
+  name.style.fontSize = `${size}px`;
+  name.style.strokeWidth = `${size / 4}px`;
+  svg.append(name);
+  document.getElementById("film-stage").replaceChildren(svg);
+  drawFilmTools();
+  light(null);
+}
+
+function toggle(title, isPressed, action) {
+  const button = element("button", { type: "button", "aria-pressed": String(isPressed) }, title);
+  button.addEventListener("click", action);
+  return button;
+}
+
+function drawFilmTools() {
+  const { films } = state.item.study;
+  const tools = BOX_MODES.map((mode) => toggle(`${mode} boxes`.replace("none boxes", "no boxes"), mode === state.boxes, () => {
+    state.boxes = mode;
+    drawFilm();
+  }));
+  tools.push(element("span", { class: "gap" }), toggle("invert", state.isInverted, () => {
+    state.isInverted = !state.isInverted;
+    drawFilm();
+  }));
+  if (films.length > 1) {
+    tools.push(element("span", { class: "gap" }));
+    films.forEach((film, i) => tools.push(toggle(`film ${i + 1} · ${film.view}${film.isPrimary ? " · primary" : ""}`, i === state.film, () => showFilm(i))));
+  }
+  document.getElementById("film-tools").replaceChildren(...tools);
+}
+
+function showFilm(place) {
+  state.film = place;
+  state.pinned = null;
+  drawFilm();
+  drawDraft();
+}
+
+// Splits the findings into pieces, each either a drafted sentence with its regions or text between them.
+function sentences(film) {
+  const byPhrase = new Map();
+  for (const region of regionsOf(film)) {
+    if (region.phrase) byPhrase.set(region.phrase, [...(byPhrase.get(region.phrase) || []), region]);
+  }
+  const found = [...byPhrase].map(([phrase, regions]) => [film.findings.indexOf(phrase), phrase, regions])
+    .filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1].length - a[1].length);
+  const pieces = [];
+  let end = 0;
+  for (const [at, phrase, regions] of found) {
+    if (at < end) continue;
+    if (at > end) pieces.push([film.findings.slice(end, at), []]);
+    pieces.push([phrase, regions]);
+    end = at + phrase.length;
+  }
+  if (end < film.findings.length) pieces.push([film.findings.slice(end), []]);
+  return pieces;
+}
+
+function findingsNode(film) {
+  const node = element("p", { class: "findings" });
+  for (const [text, regions] of sentences(film)) {
+    if (!regions.length) {
+      node.append(text);
+      continue;
+    }
+    const kind = regions.some((region) => region.isAbnormal) ? " is-abnormal" : "";
+    const names = regions.map((region) => region.name);
+    node.append(lights(element("span", {
+      class: `sentence${kind}`, tabIndex: 0, role: "button", "aria-label": `${text} Region: ${names.join(", ")}`,
+    }, text), names));
+  }
+  if (!film.findings) node.append(element("span", { class: "quiet" }, "The models had nothing to say about any region."));
+  return node;
+}
+
+function barsNode(study) {
+  const body = element("tbody");
+  night.labels.forEach((label, i) => {
+    const value = study.probabilities[i];
+    const threshold = night.thresholds[i];
+    const bar = svgElement("svg", { viewBox: "0 0 100 14", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svgElement("rect", { class: "track", x: 0, y: 3, width: 100, height: 8 }),
+      svgElement("rect", { class: "fill", x: 0, y: 3, width: value * 100, height: 8 }));
+    if (threshold !== null) {
+      bar.append(svgElement("line", { class: "tick", x1: threshold * 100, x2: threshold * 100, y1: 0, y2: 14, "vector-effect": "non-scaling-stroke" }));
+    }
+    const words = threshold === null ? "" : `threshold ${percent(threshold)}`;
+    const kind = (study.labels[i] ? "is-positive" : "") + (i === night.labels.length - 1 ? " is-none" : "");
+    body.append(element("tr", { class: kind, title: words },
+      element("th", { scope: "row" }, label, study.labels[i] ? " ●" : ""), element("td", {}, bar),
+      element("td", { class: "value" }, percent(value))));
+  });
+  return element("table", { class: "bars", "aria-label": "Calibrated probabilities; a dot marks labels at or above their threshold" }, body);
+}
+
+function regionsNode(film) {
+  const body = element("tbody");
+  for (const region of regionsOf(film)) {
+    body.append(lights(element("tr", {},
+      element("td", {}, region.name), element("td", { class: "value" }, percent(region.abnormal)),
+      element("td", {}, region.phrase || element("span", { class: "quiet" }, region.isDetected ? "—" : "not found on the film"))), [region.name]));
+  }
+  return element("details", {}, element("summary", {}, `All ${film.regions.length} regions`),
+    element("table", { class: "regions" }, element("thead", {}, element("tr", {},
+      element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
+}
+
+function drawDraft() {
+  const { study } = state.item;
+  const film = study.films[state.film];
+  const flags = film.flags.length
+    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", {}, flag.replace(/_/g, " "))))
+    : element("p", { class: "quiet" }, "none");
+  const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
+  document.getElementById("draft-pane").replaceChildren(
+    element("h2", {}, element("span", { class: "tag" }, "DRAFT"), element("code", {}, study.id.slice(0, 24))),
+    element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
+    element("h3", {}, "Findings"), findingsNode(film),
+    element("h3", {}, "Flags"), flags,
+    element("h3", {}, `Labels${many}`), barsNode(study),
+    element("h3", {}, "Regions"), regionsNode(film),
+    element("h3", {}, "Where this comes from"),
+    element("p", { class: "quiet" }, `Image ${film.id} · model ${night.modelVersion || "unregistered"} · bundle ${night.bundleId}`));
+  document.getElementById("draft-pane").scrollTop = 0;
+}
+
+function drawRefused(entry) {
+  const family = entry.reason.split(".")[0];
+  const pane = document.getElementById("draft-pane");
+  const facts = [["Reason", entry.reason], ["What that means", night.families[family] || "see the list of reason codes"],
+    ["In detail", entry.detail || "—"], ["Object", entry.id], ["Image", entry.instanceId || "not known"]];
+  pane.replaceChildren(
+    element("h2", {}, element("span", { class: "tag" }, "QUARANTINED"), element("code", {}, entry.id.slice(0, 24))),
+    element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+    element("p", { class: "quiet" }, "Nothing was drafted from this object. Names are pseudonyms; the object itself stays in the inbox."));
+}
+
+function drawStudy(item) {
+  Object.assign(state, { item, film: 0, pinned: null });
+  const study = document.getElementById("study");
+  study.classList.toggle("is-quarantined", !item || item.isQuarantined);
+  if (!item) {
+    document.getElementById("draft-pane").replaceChildren(element("p", { class: "empty" }, "No entry under this filter."));
+    return;
+  }
+  history.replaceState(null, "", `#${encodeURIComponent(item.id)}`);
+  if (item.isQuarantined) drawRefused(item.refused);
+  else {
+    drawFilm();
+    drawDraft();
+    const next = worklist.shown[worklist.shown.indexOf(item) + 1];
+    if (next && next.study) new Image().src = next.study.films[0].picture;
+  }
+}
+
+function stepSentence(by) {
+  const all = [...document.querySelectorAll(".sentence")];
+  if (!all.length) return;
+  const place = all.indexOf(document.activeElement);
+  all[(place + by + all.length + (place < 0 && by < 0 ? 1 : 0)) % all.length].focus();
+}
+
+function pressed(key) {
+  const hasFilm = Boolean(state.item && state.item.study);
+  const actions = {
+    j: () => worklist.step(1), ArrowDown: () => worklist.step(1), k: () => worklist.step(-1), ArrowUp: () => worklist.step(-1),
+    Home: () => worklist.step(-Infinity), End: () => worklist.step(Infinity),
+    PageDown: () => worklist.step(10), PageUp: () => worklist.step(-10),
+    "/": () => document.getElementById("find").focus(), "?": () => document.getElementById("help").showModal(),
+    n: () => stepSentence(1), p: () => stepSentence(-1),
+  };
+  FILTERS.forEach(([name], i) => { actions[String(i + 1)] = () => worklist.show(name); });
+  if (hasFilm) {
+    actions.f = () => showFilm((state.film + 1) % state.item.study.films.length);
+    actions.b = () => { state.boxes = BOX_MODES[(BOX_MODES.indexOf(state.boxes) + 1) % BOX_MODES.length]; drawFilm(); };
+    actions.i = () => { state.isInverted = !state.isInverted; drawFilm(); };
+    actions.Escape = () => { state.pinned = null; light(null); };
+  }
+  return actions[key];
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.getElementById("help").open) return;
+  const { target } = event;
+  if (target.matches("input, select")) {
+    if (event.key === "Escape" || (event.key === "Enter" && target.matches("input"))) document.getElementById("list").focus();
+    return;
+  }
+  if ((event.key === "Enter" || event.key === " ") && target.matches(".sentence")) {
+    target.click();
+    event.preventDefault();
+    return;
+  }
+  const action = pressed(event.key);
+  if (action) {
+    action();
+    event.preventDefault();
+  }
+});
+document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
+
+const asked = decodeURIComponent(location.hash.slice(1));
+const worklist = new WorkList(night, drawStudy);
+worklist.refresh();
+if (asked) worklist.chooseId(asked);
+window.addEventListener("hashchange", () => worklist.chooseId(decodeURIComponent(location.hash.slice(1))));

@@ -1,0 +1,154 @@
+"use strict";
+// The work list: which studies are shown, in which order, and which one is chosen. Only visible rows exist in the page.
+
+const ROW_HEIGHT = 58;
+const FILTERS = [
+  ["all", "All", () => true],
+  ["flagged", "Flagged", (item) => item.flags.length > 0],
+  ["abnormal", "Abnormal", (item) => item.isAbnormal],
+  ["quarantined", "Quarantined", (item) => item.isQuarantined],
+];
+const ORDERS = {
+  id: (a, b) => a.place - b.place,
+  abnormal: (a, b) => b.worst - a.worst || a.place - b.place,
+  doubtful: (a, b) => a.consistency - b.consistency || a.place - b.place,
+};
+
+function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class") node.className = value;
+    else if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function listItems(night) {
+  const finding = night.labels.length - 1; // "No Finding" is last
+  const studies = night.studies.map((study) => {
+    const positive = study.labels.map((value, i) => [value, study.probabilities[i], i])
+      .filter(([value, , i]) => value && i < finding)
+      .sort((a, b) => b[1] - a[1]);
+    return {
+      id: study.id, study, flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
+      worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
+      view: study.films.map((film) => film.view).join(", "),
+      line: positive.length ? positive.map(([, , i]) => night.labels[i]).join(", ") : "no finding above its threshold",
+    };
+  });
+  const refused = night.quarantined.map((entry) => ({
+    id: entry.id, refused: entry, flags: [], isQuarantined: true, isAbnormal: false, worst: -1, consistency: 2,
+    view: "", line: entry.reason,
+  }));
+  const items = [...studies, ...refused];
+  items.forEach((item, place) => {
+    item.place = place;
+    item.text = [item.id, item.line, ...item.flags].join(" ").toLowerCase();
+  });
+  return items;
+}
+
+class WorkList {
+  constructor(night, onChoose) {
+    this.items = listItems(night);
+    this.shown = [];
+    this.chosen = null;
+    this.filter = "all";
+    this.onChoose = onChoose;
+    this.list = document.getElementById("list");
+    this.space = document.getElementById("list-space");
+    this.buttons = FILTERS.map(([name, title, keeps], i) => {
+      const num = this.items.filter(keeps).length;
+      const button = element("button", { type: "button", "aria-pressed": "false", title: `key ${i + 1}` },
+        title, element("span", { class: "num" }, String(num)));
+      button.dataset.filter = name;
+      button.addEventListener("click", () => this.show(name));
+      return button;
+    });
+    document.getElementById("filters").append(...this.buttons);
+    document.getElementById("order").addEventListener("change", () => this.refresh());
+    document.getElementById("find").addEventListener("input", () => this.refresh());
+    this.list.addEventListener("scroll", () => this.draw(), { passive: true });
+    this.list.addEventListener("click", (event) => {
+      const row = event.target.closest(".row");
+      if (row) this.choose(this.shown[Number(row.dataset.place)]);
+    });
+    new ResizeObserver(() => this.draw()).observe(this.list);
+  }
+
+  show(filter) {
+    this.filter = filter;
+    this.refresh();
+  }
+
+  refresh() {
+    const keeps = FILTERS.find(([name]) => name === this.filter)[2];
+    const words = document.getElementById("find").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    this.shown = this.items
+      .filter((item) => keeps(item) && words.every((word) => item.text.includes(word)))
+      .sort(ORDERS[document.getElementById("order").value]);
+    for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.filter === this.filter));
+    document.getElementById("list-count").textContent =
+      this.shown.length === 1 ? "1 entry" : `${this.shown.length} entries`;
+    this.space.style.height = `${this.shown.length * ROW_HEIGHT}px`;
+    if (!this.shown.includes(this.chosen)) this.choose(this.shown[0] || null);
+    else this.reveal();
+  }
+
+  choose(item) {
+    this.chosen = item;
+    this.reveal();
+    this.onChoose(item);
+  }
+
+  chooseId(id) {
+    const item = this.items.find((each) => each.id === id);
+    if (item) this.choose(item);
+    return Boolean(item);
+  }
+
+  step(by) {
+    if (!this.shown.length) return;
+    const place = Math.min(this.shown.length - 1, Math.max(0, this.shown.indexOf(this.chosen) + by));
+    if (this.shown[place] !== this.chosen) this.choose(this.shown[place]);
+  }
+
+  reveal() {
+    const top = this.shown.indexOf(this.chosen) * ROW_HEIGHT;
+    const { scrollTop, clientHeight } = this.list;
+    if (top >= 0 && top < scrollTop) this.list.scrollTop = top;
+    else if (top + ROW_HEIGHT > scrollTop + clientHeight) this.list.scrollTop = top + ROW_HEIGHT - clientHeight;
+    this.draw();
+  }
+
+  draw() {
+    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW_HEIGHT) - 4);
+    const last = Math.min(this.shown.length, first + Math.ceil(this.list.clientHeight / ROW_HEIGHT) + 9);
+    const rows = [];
+    for (let place = first; place < last; place += 1) rows.push(this.row(this.shown[place], place));
+    this.space.replaceChildren(...rows);
+    if (this.chosen) this.list.setAttribute("aria-activedescendant", `row-${this.chosen.place}`);
+    else this.list.removeAttribute("aria-activedescendant");
+  }
+
+  row(item, place) {
+    const marks = [];
+    if (item.flags.length) marks.push(`⚑ ${item.flags.length}`);
+    if (item.study && item.study.films.length > 1) marks.push(`${item.study.films.length} films`);
+    const kind = item.isQuarantined ? "is-quarantined" : item.isAbnormal ? "is-abnormal" : "";
+    const row = element("div", {
+      class: "row", role: "option", id: `row-${item.place}`, "aria-selected": String(item === this.chosen),
+      "aria-setsize": String(this.shown.length), "aria-posinset": String(place + 1),
+    },
+    element("div", { class: "row-head" },
+      element("span", { class: "row-id" }, item.id.slice(0, 14)),
+      element("span", { class: "row-view" }, item.isQuarantined ? "quarantined" : item.view),
+      element("span", { class: "row-marks" }, marks.join(" · "))),
+    element("div", { class: `row-line ${kind}` }, item.line));
+    row.style.top = `${place * ROW_HEIGHT}px`;
+    row.dataset.place = String(place);
+    return row;
+  }
+}

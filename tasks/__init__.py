@@ -1,1 +1,1 @@
-"""One task per library call: retry, name, GPU slot and ids; no logic (``flows/`` order them, ``crrg`` does the work)."""
+"""One task per library call: retry, name, GPU slot and ids; no logic (``flows/`` order them, ``crrg`` does it)."""

@@ -1,0 +1,95 @@
+"""What a person reads when something ended: short Markdown of results, the same on a terminal and in the web pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from crrg.config.references import (
+    EvaluationResult,
+    IngestSummary,
+    NightSummary,
+    PromotionResult,
+    RetrainResult,
+    StageResult,
+)
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
+
+MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def stages_markdown(stages: Sequence[StageResult]) -> str:
+    """Return a table of finished stages."""
+    rows = [
+        (
+            stage.stage,
+            stage.model_version or "-",
+            "reused" if stage.reused else f"{stage.duration_s:.0f} s",
+            stage.run_id or "-",
+            f"`{stage.prefix}`",
+        )
+        for stage in stages
+    ]
+    return table(("stage", "version", "trained in", "MLflow run", "checkpoint"), rows)
+
+
+def evaluation_markdown(evaluation: EvaluationResult) -> str:
+    """Return what was evaluated on what, and the main figures."""
+    bundle, dataset = evaluation.bundle, evaluation.dataset
+    shown = {name: evaluation.metrics[name] for name in MAIN_FIGURES if name in evaluation.metrics}
+    head = f"Bundle `{bundle.bundle_id}` on `{dataset.name}` version `{dataset.version}`, {evaluation.split}."
+    rows = [(name, f"{value:.3f}") for name, value in shown.items()]
+    return f"{head}\n\n{table(('figure', 'value'), rows)}\n\nWhole scorecard: `{evaluation.scorecard_key}`"
+
+
+def promotion_markdown(promotion: PromotionResult) -> str:
+    """Return whether the champion moved, and why not."""
+    if promotion.promoted:
+        before = promotion.previous_version or "none"
+        return f"**Version {promotion.version} is champion** (before: {before}), bundle `{promotion.bundle_id}`."
+    reasons = "\n".join(f"- {reason}" for reason in promotion.reasons)
+    return f"**Version {promotion.version} was not promoted.**\n\n{reasons}"
+
+
+def retrain_markdown(result: RetrainResult) -> str:
+    """Return the stages, the scorecard and the decision of a retraining."""
+    parts = (
+        stages_markdown(result.stages),
+        evaluation_markdown(result.evaluation),
+        promotion_markdown(result.promotion),
+    )
+    return "# Retraining\n\n" + "\n\n".join(parts)
+
+
+def ingest_markdown(summary: IngestSummary) -> str:
+    """Return the counts of an ingest."""
+    rows = [("seen", summary.num_inputs), ("accepted", summary.num_accepted), ("quarantined", summary.num_quarantined)]
+    head = f"# Ingest of `{summary.dataset.name}`\n\nVersion `{summary.dataset.version}`."
+    return f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{_reasons(summary.reasons)}"
+
+
+def night_markdown(summary: NightSummary) -> str:
+    """Return the counts of a night."""
+    rows = [
+        ("inputs", summary.num_inputs),
+        ("drafted", summary.num_accepted),
+        ("quarantined", summary.num_quarantined),
+        ("pending", summary.num_pending),
+        ("drafts with a flag", summary.num_flagged),
+    ]
+    head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
+    where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
+    return f"{head}\n\n{table(('night', 'number'), rows)}\n\n{_reasons(summary.reasons)}\n\n{where}"
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    if not reasons:
+        return "Nothing was quarantined."
+    most_first: list[tuple[str, int]] = sorted(reasons.items(), key=lambda item: item[1], reverse=True)
+    return table(("reason", "number"), most_first)

@@ -1,0 +1,24 @@
+"""Train the clip stage."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from crrg.config.references import StageResult
+from crrg.config.training import TrainStageConfig
+from crrg.operations.summaries import stages_markdown
+from tasks.policy import FLOW
+from tasks.training import fit_clip
+
+
+@flow(flow_run_name="train-clip-{config.dataset}-{config.preset}", **FLOW)
+def train_clip(config: TrainStageConfig = TrainStageConfig()) -> StageResult:
+    """Train the CLIP stage, which labels films and compares them with texts.
+
+    Args:
+        config: Dataset, size, length, seed and device.
+    """
+    result = fit_clip(config)
+    create_markdown_artifact(stages_markdown([result]), key="train-clip")
+    return result

@@ -1,0 +1,24 @@
+"""Train the detector stage."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from crrg.config.references import StageResult
+from crrg.config.training import TrainStageConfig
+from crrg.operations.summaries import stages_markdown
+from tasks.policy import FLOW
+from tasks.training import fit_detector
+
+
+@flow(flow_run_name="train-detector-{config.dataset}-{config.preset}", **FLOW)
+def train_detector(config: TrainStageConfig = TrainStageConfig()) -> StageResult:
+    """Train the detector, which finds the 29 regions.
+
+    Args:
+        config: Dataset, size, length, seed and device.
+    """
+    result = fit_detector(config)
+    create_markdown_artifact(stages_markdown([result]), key="train-detector")
+    return result

@@ -1,0 +1,24 @@
+"""Train the selector stage."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from crrg.config.references import StageResult
+from crrg.config.training import TrainStageConfig
+from crrg.operations.summaries import stages_markdown
+from tasks.policy import FLOW
+from tasks.training import fit_selector
+
+
+@flow(flow_run_name="train-selector-{config.dataset}-{config.preset}", **FLOW)
+def train_selector(config: TrainStageConfig = TrainStageConfig()) -> StageResult:
+    """Train the selector, which reads the regions; a detector with the same settings is reused or trained first.
+
+    Args:
+        config: Dataset, size, length, seed and device.
+    """
+    result = fit_selector(config)
+    create_markdown_artifact(stages_markdown([result]), key="train-selector")
+    return result

@@ -30,7 +30,7 @@ from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou,
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.storage import Storage
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.float64]
 THUMBNAIL_SIZE = 32
 CHUNK_SIZE = 64
 PROTOCOL: text.Protocol = "rgrg"
@@ -86,7 +86,7 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     boxes = np.stack([_original_boxes(train, row) for row in range(len(train))])
     labels = np.where(train.labels < 0, np.where(train.labels == -1, 1.0, np.nan), train.labels.astype(float))
     return Baselines(
-        mean_boxes=mean_box(boxes, train.original_sizes.astype(float)),
+        mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),
         thumbnails=train.images.astype(float),
         labels=labels,
         findings=train.reports,
@@ -178,7 +178,7 @@ def _region_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[
     selected = np.array([[region.selected for region in case.draft.regions] for case in cases])
     sizes = np.array([[_film(case).original_width, _film(case).original_height] for case in cases], dtype=float)
     iou = np.where(detected, region_iou(candidates, references), np.where(np.isnan(references[..., 0]), np.nan, 0.0))
-    constant = region_iou(mean_box_candidates(known.mean_boxes, sizes), references)
+    constant = np.asarray(region_iou(mean_box_candidates(known.mean_boxes, sizes), references), dtype=np.float64)
     figures = []
     if np.isfinite(iou).any():
         rival = ("mean box", _mean_of_regions(constant))
@@ -301,7 +301,8 @@ def _selection_f1(selected: NDArray[np.bool_], has_phrase: NDArray[np.bool_]) ->
 
 def _original_boxes(films: FilmTable, row: int) -> FloatArray:
     width, height = (int(side) for side in films.original_sizes[row])
-    return Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
+    boxes = Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
+    return np.asarray(boxes, dtype=np.float64)
 
 
 def _film(case: Case) -> Film:

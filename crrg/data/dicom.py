@@ -8,11 +8,9 @@ refused it.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 from crrg.data.dicom_display import display
 from crrg.data.dicom_header import (
-    DicomHeader,
     check_scope,
     read_attributes,
     read_identity,
@@ -22,24 +20,10 @@ from crrg.data.dicom_header import (
 )
 from crrg.data.dicom_pixels import read_stored_values
 from crrg.data.dicom_structure import open_dicom
+from crrg.data.identity import DicomHeader
 from crrg.data.images import pixel_digest
 from crrg.domain.study import Film
 from crrg.errors import DataError, DicomError
-
-__all__ = ["DicomFilm", "DicomHeader", "read_dicom", "read_dicom_film"]
-
-
-@dataclass(frozen=True)
-class DicomFilm:
-    """A decoded film and who it belongs to.
-
-    Attributes:
-        film: The radiograph.
-        header: Identifiers of the source, not yet checked (``dicom_header.check_identity``).
-    """
-
-    film: Film
-    header: DicomHeader
 
 
 def read_dicom(data: bytes, image_size: int) -> Film:
@@ -55,11 +39,11 @@ def read_dicom(data: bytes, image_size: int) -> Film:
     Raises:
         DicomError: With the reason code of the first rule that refuses the file.
     """
-    return read_dicom_film(data, image_size).film
+    return read_dicom_film(data, image_size)[0]
 
 
-def read_dicom_film(data: bytes, image_size: int) -> DicomFilm:
-    """Decode a chest radiograph and keep its identifiers beside it; see ``read_dicom``."""
+def read_dicom_film(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
+    """Decode a chest radiograph and keep its identifiers, not yet checked, beside it; see ``read_dicom``."""
     try:
         with warnings.catch_warnings():
             # pydicom's warnings quote values
@@ -73,7 +57,7 @@ def read_dicom_film(data: bytes, image_size: int) -> DicomFilm:
         raise DicomError(f"decoding failed ({type(error).__name__})", code="DECODE.UNEXPECTED") from error
 
 
-def _read(data: bytes, image_size: int) -> DicomFilm:
+def _read(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
     body = open_dicom(data)
     attributes = read_attributes(body)
     flags = check_scope(attributes)
@@ -92,4 +76,4 @@ def _read(data: bytes, image_size: int) -> DicomFilm:
         pixel_digest=pixel_digest(shown.pixels),
         flags=flags + shown.flags,
     )
-    return DicomFilm(film=film, header=read_identity(attributes))
+    return film, read_identity(attributes)

@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from crrg.data.dicom_header import PixelLayout, float_values, text_value
+from crrg.data.greyscale import check_not_blank, luminance, stretch_unit
 from crrg.data.images import fitted_size, resize
 from crrg.errors import DicomError
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Weights of red, green, blue in the brightness of a pixel (ITU-R BT.601)."""
 MAX_CLIPPED_SHARE = 0.5
 """A window that turns more than this share of the film into pure black or white is not meant for it."""
-TAIL_PERCENTILES = (0.5, 99.5)
-_MIN_CONTRAST_STEPS = 1024
 _FloatPixels = NDArray[np.float32]
 
 
@@ -60,7 +57,7 @@ def display(
         image_size: Longest side of the result, pixels.
 
     Raises:
-        DicomError: PHOTOMETRIC where a palette cannot be used, QUALITY.BLANK where nothing is to be seen.
+        DataError: PHOTOMETRIC where a palette cannot be used, QUALITY.BLANK where nothing is to be seen.
     """
     grey, bits = _to_grey(stored, layout, attributes)
     inverts = layout.photometric == "MONOCHROME1"
@@ -80,26 +77,6 @@ def display(
         polarity_inverted=inverts,
         flags=tuple(flags),
     )
-
-
-def luminance(rgb: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the brightness of colour pixels ``[H, W, 3]`` as uint8 ``[H, W]``."""
-    return np.asarray(np.rint(rgb.astype(np.float32) @ LUMA).clip(0, 255), dtype=np.uint8)
-
-
-def check_not_blank(pixels: NDArray[Any], num_levels: int) -> None:
-    """Refuse a picture whose values hardly differ.
-
-    Args:
-        pixels: ``[H, W]``.
-        num_levels: How many values a pixel could have.
-
-    Raises:
-        DicomError: QUALITY.BLANK.
-    """
-    low, high = np.percentile(pixels[::4, ::4], (1, 99))
-    if float(high) - float(low) < max(2, num_levels // _MIN_CONTRAST_STEPS):
-        raise DicomError("the picture is blank", code="QUALITY.BLANK")
 
 
 def _to_grey(stored: NDArray[Any], layout: PixelLayout, attributes: Dataset) -> tuple[NDArray[Any], int]:
@@ -157,10 +134,7 @@ def _window(values: _FloatPixels, layout: PixelLayout, attributes: Dataset) -> t
         if clipped <= MAX_CLIPPED_SHARE:
             return shown, flags
         flags.append("window_dropped")
-    low, high = (float(value) for value in np.percentile(values, TAIL_PERCENTILES))
-    if high <= low:
-        low, high = float(values.min()), float(values.max()) + 1e-6
-    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32), flags
+    return stretch_unit(values), flags
 
 
 def _modality(values: _FloatPixels, attributes: Dataset) -> tuple[_FloatPixels, list[str]]:

@@ -12,7 +12,7 @@ import io
 import logging
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pydicom
@@ -21,8 +21,9 @@ from pydicom.filereader import read_dataset
 
 from crrg.data.codestream import check_pixel_limit
 from crrg.data.dicom_structure import PIXEL_GROUP, DicomBody
+from crrg.data.identity import DicomHeader
 from crrg.domain.study import ViewPosition
-from crrg.errors import DicomError, IdentityError
+from crrg.errors import DicomError
 
 # pydicom quotes values in its remarks: they must reach neither a log nor a terminal
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -48,7 +49,6 @@ PHOTOMETRICS = frozenset(
 PAEDIATRIC_YEARS = 16
 MAX_FRAMES = 10_000
 MAX_ASPECT = 10.0
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _NAME_TAGS = (
@@ -101,23 +101,6 @@ _PICTURE_TAGS = (
     "BluePaletteColorLookupTableData",
 )
 _ALLOWED_TAGS: list[Any] = [*_PICTURE_TAGS, *_IDENTITY_TAGS, *_NAME_TAGS]
-
-
-@dataclass(frozen=True)
-class DicomHeader:
-    """Who a film belongs to, as the source says; lives from decoding up to pseudonymisation and no further.
-
-    Attributes:
-        patient_id: PatientID; empty if absent.
-        study_instance_uid: StudyInstanceUID; empty if absent.
-        sop_instance_uid: SOPInstanceUID; empty if absent.
-        names: Names of people in the tags, to be masked in the report of the same study.
-    """
-
-    patient_id: str = field(repr=False)
-    study_instance_uid: str = field(repr=False)
-    sop_instance_uid: str = field(repr=False)
-    names: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -183,23 +166,6 @@ def read_identity(attributes: Dataset) -> DicomHeader:
         sop_instance_uid=text_value(attributes, "SOPInstanceUID"),
         names=tuple(dict.fromkeys(name for name in names if name.strip("^= "))),
     )
-
-
-def check_identity(header: DicomHeader) -> None:
-    """Refuse a film whose patient, study or instance cannot be told.
-
-    Raises:
-        IdentityError: IDENTITY.MISSING or IDENTITY.INVALID.
-    """
-    if not header.patient_id:
-        raise IdentityError("PatientID is missing; give it in the report table", code="IDENTITY.MISSING")
-    if len(header.patient_id) > 64 or not header.patient_id.isprintable():
-        raise IdentityError("PatientID is longer than 64 or holds control characters", code="IDENTITY.INVALID")
-    for name, uid in (("StudyInstanceUID", header.study_instance_uid), ("SOPInstanceUID", header.sop_instance_uid)):
-        if not uid:
-            raise IdentityError(f"{name} is missing", code="IDENTITY.MISSING")
-        if len(uid) > 64 or not _UID.fullmatch(uid):
-            raise IdentityError(f"{name} is no legal UID", code="IDENTITY.INVALID")
 
 
 def check_scope(attributes: Dataset) -> tuple[str, ...]:

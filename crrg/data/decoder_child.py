@@ -1,0 +1,105 @@
+"""The process in which foreign files are decoded: limited, nameless, replaceable.
+
+Reads jobs from standard input and answers on standard output, both as length-prefixed bytes (``decoder_pool`` is the
+other end). Memory, processor time and open files are limited by the kernel, so that a hostile file ends this process
+and nothing else. Holds no credentials and opens no network connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import sys
+from typing import BinaryIO
+
+from crrg.data.film import DecodedFilm, read_film
+from crrg.errors import DataError
+
+LENGTH = struct.Struct(">Q")
+JOB = struct.Struct(">QI")
+"""Header of a job: bytes of the file, image size."""
+
+
+def main() -> None:
+    """Serve jobs until standard input ends. Arguments: memory in bytes, processor seconds per file."""
+    max_memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2])
+    jobs, answers = _take_over_streams()
+    _load_codecs()
+    _limit_process(max_memory_bytes)
+    while len(head := jobs.read(JOB.size)) == JOB.size:
+        num_bytes, image_size = JOB.unpack(head)
+        data = jobs.read(num_bytes)
+        if len(data) < num_bytes:
+            return
+        _limit_cpu(cpu_limit_s)
+        for block in _answer(data, image_size):
+            answers.write(LENGTH.pack(len(block)))
+            answers.write(block)
+        answers.flush()
+
+
+def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for ourselves, so that a codec's chatter cannot reach the parent."""
+    answers = os.fdopen(os.dup(1), "wb")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    return sys.stdin.buffer, answers
+
+
+def _load_codecs() -> None:
+    """Import what decoding needs while files may still be opened."""
+    import imagecodecs
+
+    import crrg.data.dicom
+    import crrg.data.pictures  # noqa: F401 - loaded for its effect
+
+    for codec in ("jpeg_decode", "jpegls_decode", "jpeg2k_decode", "dicomrle_decode"):
+        getattr(imagecodecs, codec)
+
+
+def _limit_process(max_memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def _limit_cpu(cpu_limit_s: int) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = int(usage.ru_utime + usage.ru_stime) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_limit_s, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _answer(data: bytes, image_size: int) -> tuple[bytes, bytes]:
+    """Return a description as JSON and the pixels, which are empty where the file was refused."""
+    try:
+        decoded = read_film(data, image_size)
+    except DataError as error:
+        return _json({"error": type(error).__name__, "reason": error.reason, "code": error.code}), b""
+    except MemoryError:
+        return _json({"error": "DicomError", "reason": "decoding needs too much memory", "code": "LIMIT.MEMORY"}), b""
+    return _json(_describe(decoded)), decoded.film.pixels.tobytes()
+
+
+def _describe(decoded: DecodedFilm) -> dict[str, object]:
+    film, header = decoded.film, decoded.header
+    return {
+        "shape": film.pixels.shape,
+        "original_size": (film.original_width, film.original_height),
+        "view_position": film.view_position.value,
+        "pixel_spacing_mm": film.pixel_spacing_mm,
+        "polarity_inverted": film.polarity_inverted,
+        "flags": film.flags,
+        "header": header and (header.patient_id, header.study_instance_uid, header.sop_instance_uid, header.names),
+    }
+
+
+def _json(value: dict[str, object]) -> bytes:
+    return json.dumps(value).encode()
+
+
+if __name__ == "__main__":
+    main()

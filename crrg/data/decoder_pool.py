@@ -1,0 +1,294 @@
+"""Decoding many files in child processes, in order, where one bad file costs one file.
+
+A child that crashes, hangs or runs out of memory is replaced; the file it held is tried once more in a fresh child and
+then refused. Children get bytes and give pixels: no credentials, no paths, no pickles. Knows no source and no store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+
+import crrg
+from crrg.data.decoder_child import JOB, LENGTH
+from crrg.data.film import DecodedFilm, read_film
+from crrg.data.identity import DicomHeader
+from crrg.data.images import pixel_digest
+from crrg.domain.study import Film, ViewPosition
+from crrg.errors import AnnotationError, DataError, DicomError, IdentityError, ImageError, ReportError
+
+DecodeItem: TypeAlias = "bytes | DataError"
+"""Bytes of a file, or the reason why there are none; a reason is passed through."""
+DecodeOutcome: TypeAlias = "DecodedFilm | DataError"
+
+AHEAD_PER_WORKER = 8
+"""Files read ahead of the slowest one, per child: what bounds memory."""
+MAX_TRIES = 2
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
+_ERRORS = {
+    error.__name__: error for error in (DataError, DicomError, ImageError, ReportError, AnnotationError, IdentityError)
+}
+
+
+@dataclass(frozen=True)
+class DecoderLimits:
+    """What one child may use.
+
+    Attributes:
+        max_memory_bytes: Address space of a child.
+        cpu_limit_s: Processor seconds per file.
+        timeout_s: Wall seconds per file, start of the child included.
+        files_per_child: Files after which a child is replaced.
+    """
+
+    max_memory_bytes: int = 3 * 2**30
+    cpu_limit_s: int = 20
+    timeout_s: float = 60.0
+    files_per_child: int = 500
+
+
+def decode_many(
+    items: Iterable[DecodeItem], image_size: int, num_workers: int, limits: DecoderLimits | None = None
+) -> Iterator[DecodeOutcome]:
+    """Decode files, in their order, each to a film or to the reason why not.
+
+    Args:
+        items: Bytes of each file; read lazily, a bounded number ahead.
+        image_size: Longest side of a film, pixels.
+        num_workers: Child processes; 0 decodes in this process, without limits, for a handful of trusted files.
+        limits: What a child may use.
+
+    Yields:
+        One outcome per item.
+    """
+    if num_workers == 0:
+        for item in items:
+            yield _decode_here(item, image_size)
+        return
+    pool = _Pool(image_size, num_workers, limits or DecoderLimits())
+    try:
+        yield from pool.run(iter(items))
+    finally:
+        pool.close()
+
+
+def _decode_here(item: DecodeItem, image_size: int) -> DecodeOutcome:
+    if isinstance(item, DataError):
+        return item
+    try:
+        return read_film(item, image_size)
+    except DataError as error:
+        return error
+
+
+@dataclass
+class _Job:
+    index: int
+    data: bytes
+    tries: int = 0
+
+
+class _Child:
+    """One decoding process and the job it holds."""
+
+    def __init__(self, limits: DecoderLimits) -> None:
+        self.limits = limits
+        self.job: _Job | None = None
+        self.deadline_s = 0.0
+        self.num_files = 0
+        package = str(Path(crrg.__file__).parent.parent)
+        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "crrg.data.decoder_child", str(limits.max_memory_bytes), str(limits.cpu_limit_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**kept, **threads, "PYTHONPATH": package},
+            bufsize=0,
+        )
+
+    @property
+    def answers(self) -> IO[bytes]:
+        if self.process.stdout is None:
+            raise AssertionError("unreachable: the child has a pipe")
+        return self.process.stdout
+
+    def give(self, job: _Job, image_size: int) -> None:
+        """Hand over a job; a child that is gone shows when its answer is read."""
+        job.tries += 1
+        self.job = job
+        self.num_files += 1
+        self.deadline_s = time.monotonic() + self.limits.timeout_s
+        if self.process.stdin is None:
+            raise AssertionError("unreachable: the child has a pipe")
+        with suppress(BrokenPipeError):
+            _write_all(self.process.stdin.fileno(), JOB.pack(len(job.data), image_size) + job.data)
+
+    def read(self) -> tuple[dict[str, Any], bytes] | None:
+        """Return description and pixels, or ``None`` where the child died."""
+        description, pixels = self._block(), self._block()
+        if description is None or pixels is None:
+            return None
+        return json.loads(description), pixels
+
+    def end(self) -> int:
+        """Kill the process and return its exit status."""
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        return self.process.wait()
+
+    def _block(self) -> bytes | None:
+        head = self._exactly(LENGTH.size)
+        return None if head is None else self._exactly(LENGTH.unpack(head)[0])
+
+    def _exactly(self, size: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < size:
+            part = os.read(self.answers.fileno(), min(size - len(parts), 2**20))
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
+
+
+class _Pool:
+    """Children, their jobs, and outcomes waiting for their turn."""
+
+    def __init__(self, image_size: int, num_workers: int, limits: DecoderLimits) -> None:
+        self.image_size = image_size
+        self.limits = limits
+        self.num_workers = num_workers
+        self.selector = selectors.DefaultSelector()
+        self.children: list[_Child] = []
+        self.again: deque[_Job] = deque()
+        self.outcomes: dict[int, DecodeOutcome] = {}
+
+    def run(self, items: Iterator[DecodeItem]) -> Iterator[DecodeOutcome]:
+        next_index = num_taken = 0
+        is_exhausted = False
+        while True:
+            while not is_exhausted and num_taken - next_index < AHEAD_PER_WORKER * self.num_workers:
+                child = self._idle_child() if not self.again else None
+                if child is None:
+                    break
+                item = next(items, None)
+                if item is None:
+                    is_exhausted = True
+                elif isinstance(item, DataError):
+                    self.outcomes[num_taken] = item
+                    num_taken += 1
+                else:
+                    child.give(_Job(num_taken, item), self.image_size)
+                    num_taken += 1
+            while self.again and (child := self._idle_child()) is not None:
+                child.give(self.again.popleft(), self.image_size)
+            while next_index in self.outcomes:
+                yield self.outcomes.pop(next_index)
+                next_index += 1
+            if any(child.job for child in self.children):
+                self._collect()
+            elif is_exhausted and not self.again and next_index == num_taken:
+                return
+
+    def close(self) -> None:
+        for child in self.children:
+            child.end()
+        self.children = []
+        self.selector.close()
+
+    def _idle_child(self) -> _Child | None:
+        for child in self.children:
+            if child.job is None and child.num_files < self.limits.files_per_child:
+                return child
+            if child.job is None:
+                self._drop(child)
+                break
+        if len(self.children) >= self.num_workers:
+            return None
+        child = _Child(self.limits)
+        self.children.append(child)
+        self.selector.register(child.answers, selectors.EVENT_READ, child)
+        return child
+
+    def _collect(self) -> None:
+        """Wait for an answer, a death or a deadline."""
+        deadline_s = min(child.deadline_s for child in self.children if child.job)
+        for key, _ in self.selector.select(max(0.0, deadline_s - time.monotonic())):
+            child: _Child = key.data
+            if child.job is None:
+                self._drop(child)
+                continue
+            answer = child.read()
+            if answer is None:
+                self._bury(child)
+            else:
+                self.outcomes[child.job.index] = _outcome(*answer)
+                child.job = None
+        for child in [child for child in self.children if child.job and child.deadline_s <= time.monotonic()]:
+            self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")
+
+    def _bury(self, child: _Child) -> None:
+        """Deal with a child that died over its job: once more in a fresh one, then refuse."""
+        job = child.job
+        status = child.process.wait()
+        if status == -signal.SIGXCPU:
+            self._refuse(child, f"decoding took more than {self.limits.cpu_limit_s} processor s", "DECODE.TIMEOUT")
+        elif job is not None and job.tries < MAX_TRIES:
+            self.again.append(job)
+            self._drop(child)
+        else:
+            self._refuse(child, "the decoding process crashed on this file", "DECODE.CRASH")
+
+    def _refuse(self, child: _Child, reason: str, code: str) -> None:
+        if child.job is not None:
+            self.outcomes[child.job.index] = DicomError(reason, code=code)
+        self._drop(child)
+
+    def _drop(self, child: _Child) -> None:
+        self.selector.unregister(child.answers)
+        self.children.remove(child)
+        child.end()
+
+
+def _outcome(description: dict[str, Any], pixels: bytes) -> DecodeOutcome:
+    if "error" in description:
+        return _ERRORS[description["error"]](description["reason"], code=description["code"])
+    values = np.frombuffer(pixels, np.uint8).reshape(description["shape"])
+    spacing, header = description["pixel_spacing_mm"], description["header"]
+    film = Film(
+        pixels=values,
+        original_width=description["original_size"][0],
+        original_height=description["original_size"][1],
+        view_position=ViewPosition(description["view_position"]),
+        pixel_spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
+        polarity_inverted=description["polarity_inverted"],
+        pixel_digest=pixel_digest(values),
+        flags=tuple(description["flags"]),
+    )
+    if header is None:
+        return DecodedFilm(film=film, header=None)
+    patient_id, study_instance_uid, sop_instance_uid, names = header
+    return DecodedFilm(film, DicomHeader(patient_id, study_instance_uid, sop_instance_uid, names=tuple(names)))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

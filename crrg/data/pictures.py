@@ -1,0 +1,121 @@
+"""PNG and JPEG files as films.
+
+Magic bytes, size and completeness are checked on plain bytes before a codec sees the file. Eight bits are taken as
+they are, since such files were windowed when they were made; sixteen bits are stretched between percentiles.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from crrg.data.codestream import check_jpeg_complete, check_pixel_limit, read_jpeg_header
+from crrg.data.greyscale import check_not_blank, luminance, stretch
+from crrg.data.images import fitted_size, pixel_digest, resize
+from crrg.domain.study import Film, ViewPosition
+from crrg.errors import DataError, ImageError
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+JPEG_MAGIC = b"\xff\xd8\xff"
+_MAX_CHUNKS = 20_000
+_DEEP_MODES = ("I;16", "I;16B", "I")
+_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "RGBA", "PA": "RGBA"}
+
+
+def is_picture(data: bytes) -> bool:
+    """Return whether a file begins like PNG or JPEG."""
+    return data.startswith((PNG_MAGIC, JPEG_MAGIC))
+
+
+def read_picture(data: bytes, image_size: int) -> Film:
+    """Decode a PNG or JPEG radiograph.
+
+    The EXIF turn is applied, colour becomes luminance, and what is transparent is black. The projection is unknown
+    here; a report table may say it.
+
+    Args:
+        data: The whole file.
+        image_size: Longest side of the result, pixels; smaller films are not enlarged.
+
+    Raises:
+        ImageError: NOT_DICOM, LIMIT, BITS, PHOTOMETRIC, DECODE or QUALITY.
+    """
+    try:
+        if data.startswith(PNG_MAGIC):
+            _check_png(data)
+        elif data.startswith(JPEG_MAGIC):
+            header = read_jpeg_header(data)
+            check_pixel_limit(header.width, header.height)
+            check_jpeg_complete(data.rstrip(b"\0"))
+        else:
+            raise ImageError("neither PNG nor JPEG", code="NOT_DICOM.MARK")
+        grey, num_levels = _decode(data)
+        check_not_blank(grey, num_levels)
+        return _as_film(grey, num_levels, image_size)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise ImageError("decoding needs more memory than is allowed", code="LIMIT.MEMORY") from error
+    except Exception as error:
+        raise ImageError(f"the codec failed ({type(error).__name__})", code="DECODE.CODEC") from error
+
+
+def _decode(data: bytes) -> tuple[NDArray[Any], int]:
+    """Return ``[H, W]`` grey values and the number of levels a pixel can have."""
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+        warnings.simplefilter("ignore")
+        turned = ImageOps.exif_transpose(picture)
+        if picture.mode in _DEEP_MODES:
+            return np.asarray(turned).clip(0, 65535).astype(np.uint16), 65536
+        mode = _MODES.get(picture.mode)
+        if mode is None:
+            code = "BITS.UNSUPPORTED" if picture.mode == "1" else "PHOTOMETRIC.UNSUPPORTED"
+            raise ImageError("the colour model is not supported", code=code)
+        values = np.asarray(turned if turned.mode == mode else turned.convert(mode))
+    alpha = values[..., -1] if mode in ("LA", "RGBA") else None
+    grey = values if mode == "L" else values[..., 0] if mode == "LA" else luminance(values[..., :3])
+    if alpha is not None and alpha.min() < 255:
+        grey = (grey.astype(np.uint16) * alpha // 255).astype(np.uint8)
+    return grey, 256
+
+
+def _as_film(grey: NDArray[Any], num_levels: int, image_size: int) -> Film:
+    height, width = grey.shape
+    small = resize(grey, *fitted_size(width, height, image_size))
+    pixels = small.astype(np.uint8) if num_levels == 256 else stretch(small.astype(np.float32))
+    return Film(
+        pixels=pixels,
+        original_width=width,
+        original_height=height,
+        view_position=ViewPosition.UNKNOWN,
+        pixel_spacing_mm=None,
+        polarity_inverted=False,
+        pixel_digest=pixel_digest(pixels),
+        flags=("view_unknown", "body_part_unknown", "age_unknown"),
+    )
+
+
+def _check_png(data: bytes) -> None:
+    """Walk the chunks: size within the limit, every chunk whole, the end chunk there, no archive behind it."""
+    position = len(PNG_MAGIC)
+    for _ in range(_MAX_CHUNKS):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if position + 12 + length > len(data):
+            raise ImageError("a PNG chunk ends beyond the file, it was cut", code="DECODE.TRUNCATED")
+        if position == len(PNG_MAGIC):
+            if kind != b"IHDR" or length != 13:
+                raise ImageError("the PNG does not begin with its header", code="DECODE.CODESTREAM")
+            width, height = (int.from_bytes(data[position + i : position + i + 4], "big") for i in (8, 12))
+            check_pixel_limit(width, height)
+        position += 12 + length
+        if kind == b"IEND":
+            if data[position : position + 2] == b"PK":
+                raise ImageError("an archive follows the picture", code="SECURITY.TRAILER")
+            return
+    raise ImageError(f"more than {_MAX_CHUNKS} PNG chunks", code="LIMIT.ELEMENTS")

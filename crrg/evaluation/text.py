@@ -59,7 +59,7 @@ def score_text(
     _check_pairs(candidates, references)
     first = [tokenize(text, protocol) for text in candidates]
     second = [tokenize(text, protocol) for text in references]
-    values = {f"bleu_{order}": value for order, value in enumerate(bleu(first, second), start=1)}
+    values = {f"bleu_{order}": float(value) for order, value in enumerate(bleu(first, second), start=1)}
     values["rouge_l"] = _mean(rouge_l_per_report(first, second))
     values["cider_d"] = _mean(cider_d_per_report(first, second))
     values["meteor_stem"] = _mean(meteor_stem_per_report(first, second))

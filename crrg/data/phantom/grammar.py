@@ -32,6 +32,9 @@ _SPOKEN_REGIONS = {
 }
 """How many of a finding's regions share its sentence; 1 for the others."""
 
+_HABIT = 0.7
+"""How much a favourite wording of a finding is preferred; 0 not at all."""
+
 _UNCERTAIN_SHARE = {"mild": 0.25, "moderate": 0.0, "severe": 0.0}
 
 
@@ -125,7 +128,7 @@ def _word_one(finding: DrawnFinding, rng: np.random.Generator) -> _WordedFinding
     slots = _slots(finding, rng)
     is_open = finding.kind in wording.UNCERTAIN and bool(rng.random() < _UNCERTAIN_SHARE[finding.grade])
     templates = wording.UNCERTAIN if is_open else wording.DEFINITE
-    sentence = say(_pick(templates[finding.kind], rng), slots, rng)
+    sentence = say(_common(templates[finding.kind], rng, _HABIT), slots, rng)
     return _WordedFinding((finding,), sentence, _spoken_regions(finding), slots, (is_open,))
 
 
@@ -133,7 +136,7 @@ def _word_merged(first: DrawnFinding, second: DrawnFinding, rng: np.random.Gener
     slots = _slots(second, rng)
     is_open = bool(rng.random() < _UNCERTAIN_SHARE[second.grade])
     stated, left_open = wording.MERGED[first.kind, second.kind]
-    sentence = say(_pick(left_open if is_open else stated, rng), slots, rng)
+    sentence = say(_common(left_open if is_open else stated, rng, _HABIT), slots, rng)
     return _WordedFinding((first, second), sentence, _spoken_regions(first), slots, (False, is_open))
 
 
@@ -186,9 +189,9 @@ def _impression(worded: list[_WordedFinding], rng: np.random.Generator) -> str:
     return " ".join(dict.fromkeys(sentences))
 
 
-def _common(options: tuple[str, ...], rng: np.random.Generator) -> str:
-    """Return one of the options, the first most often: radiologists repeat themselves on normal films."""
-    weights = 1.0 / np.arange(1, len(options) + 1) ** 1.3
+def _common(options: tuple[str, ...], rng: np.random.Generator, steepness: float = 2.0) -> str:
+    """Return one of the options, the first most often: radiologists have habits, most of all on normal films."""
+    weights = 1.0 / np.arange(1, len(options) + 1) ** steepness
     return options[int(rng.choice(len(options), p=weights / weights.sum()))]
 
 
@@ -216,8 +219,9 @@ class _NormalWriter:
         """Return region -> normal sentence."""
         self._write_heart()
         self._write_lungs()
-        self._write_pair("costophrenic angle", "pleura", "pleura one side", "Pleural Effusion", 0.92)
-        self._write_pair("apical zone", "apices", "apex", "Pneumothorax", 0.75 if self.is_bedside else 0.6)
+        self._write_pair("costophrenic angle", "pleura", "pleura one side", "Pleural Effusion", 0.95)
+        apices = 0.7 if self.is_ill and not self.is_bedside else 0.93
+        self._write_pair("apical zone", "apices", "apex", "Pneumothorax", apices)
         self._write_rest()
         return self.sentences
 
@@ -232,13 +236,13 @@ class _NormalWriter:
     def _write_heart(self) -> None:
         heart_is_normal = "Cardiomegaly" not in self.labels
         mediastinum_is_normal = "Enlarged Cardiomediastinum" not in self.labels
-        if heart_is_normal and mediastinum_is_normal and self._is_mentioned(0.4):
+        if heart_is_normal and mediastinum_is_normal and self._is_mentioned(0.15):
             self._say("heart and mediastinum", "cardiac silhouette", "mediastinum")
             return
         if heart_is_normal and self._is_mentioned(0.95):
             self._say("heart", "cardiac silhouette")
-        if mediastinum_is_normal and self._is_mentioned(0.7):
-            spoken = ("mediastinum", "upper mediastinum") if self._is_mentioned(0.35) else ("mediastinum",)
+        if mediastinum_is_normal and self._is_mentioned(0.65 if self.is_ill else 0.92):
+            spoken = ("mediastinum", "upper mediastinum") if self._is_mentioned(0.15) else ("mediastinum",)
             self._say("mediastinum", *spoken)
 
     def _write_lungs(self) -> None:
@@ -251,11 +255,11 @@ class _NormalWriter:
         clear = [side for side in ("right", "left") if side not in ill_sides and f"{side} lung" not in self.touched]
         if len(clear) == 2 and self._is_mentioned(0.95):
             self._say("lungs", "right lung", "left lung")
-        elif len(clear) == 1 and self._is_mentioned(0.8):
+        elif len(clear) == 1 and self._is_mentioned(0.85):
             self._say("lung", f"{clear[0]} lung", side=clear[0])
         for side in clear:
             for level in ("upper", "mid", "lower"):
-                if f"{side} {level} lung zone" not in self.touched and self._is_mentioned(0.03):
+                if f"{side} {level} lung zone" not in self.touched and self._is_mentioned(0.01):
                     self._say("zone", f"{side} {level} lung zone", side=side, level=level)
 
     def _write_pair(self, region: str, both: str, one: str, label: str, probability: float) -> None:
@@ -271,17 +275,17 @@ class _NormalWriter:
                 self._say(one, f"{side} {region}", side=side)
 
     def _write_rest(self) -> None:
-        leisure = 0.7 if self.is_ill else 1.0
-        standing = 0.6 if self.is_bedside else 1.0
-        self._write_free("hila", ("right hilar structures", "left hilar structures"), 0.4 * leisure)
-        self._write_free("diaphragms", ("right hemidiaphragm", "left hemidiaphragm"), 0.2 * leisure)
+        is_leisurely = not self.is_ill and not self.is_bedside
+        self._write_free("hila", ("right hilar structures", "left hilar structures"), 0.1 if self.is_ill else 0.65)
+        self._write_free("diaphragms", ("right hemidiaphragm", "left hemidiaphragm"), 0.25 if is_leisurely else 0.06)
         if "Fracture" not in self.labels:
-            self._write_free("bones", ("right clavicle", "left clavicle", "spine"), 0.45 * leisure * standing)
+            bones = ("right clavicle", "left clavicle", "spine")
+            self._write_free("bones", bones, 0.85 if is_leisurely else 0.1 if self.is_ill else 0.5)
         if "spine" not in self.sentences:
-            self._write_free("spine", ("spine",), 0.2 * standing)
-        self._write_free("aorta", ("aortic arch",), 0.35 if self.scene.age_years >= 55 else 0.25)
-        self._write_free("trachea", ("trachea",), 0.3 if self.is_bedside else 0.15)
-        self._write_free("abdomen", ("abdomen",), 0.2 * leisure)
+            self._write_free("spine", ("spine",), 0.1)
+        self._write_free("aorta", ("aortic arch",), 0.6 if not self.is_ill else 0.12)
+        self._write_free("trachea", ("trachea",), 0.3 if self.is_bedside else 0.08)
+        self._write_free("abdomen", ("abdomen",), 0.25 if is_leisurely else 0.08)
         self._write_free("carina", ("carina",), 0.01)
         self._write_free("veins", ("svc",), 0.01)
         self._write_free("atrium", ("right atrium",), 0.03)

@@ -6,7 +6,12 @@ The markup is that of ``grammar_phrases``.
 from __future__ import annotations
 
 IMPRESSION: dict[str, tuple[str, ...]] = {
-    "widened_mediastinum": ("{grade} mediastinal widening.", "[Widened|{ly} widened] mediastinum."),
+    "widened_mediastinum": (
+        "{grade} mediastinal widening.",
+        "{ly} widened mediastinum.",
+        "Widened [upper |superior |]mediastinum.",
+        "Widening of the mediastinum, {grade}.",
+    ),
     "enlarged_heart": (
         "{grade} cardiomegaly.",
         "{ly} enlarged heart.",
@@ -25,7 +30,12 @@ IMPRESSION: dict[str, tuple[str, ...]] = {
         "{grade} pulmonary edema.",
         "{grade} interstitial pulmonary edema.",
     ),
-    "alveolar_edema": ("{grade} alveolar edema.", "{grade} pulmonary edema.", "{grade} congestive heart failure."),
+    "alveolar_edema": (
+        "{grade} alveolar edema.",
+        "{grade} bilateral edema.",
+        "{grade} pulmonary edema.",
+        "{grade} congestive heart failure.",
+    ),
     "lobar_consolidation": ("{spot} consolidation.", "{grade} consolidation in {place}.", "Consolidation of {place}."),
     "pneumonia": ("{spot} pneumonia.", "{grade} pneumonia in {place}.", "Pneumonia of {place}."),
     "linear_atelectasis": ("{spot} atelectasis.", "{grade} linear atelectasis in {place}."),
@@ -45,7 +55,11 @@ IMPRESSION: dict[str, tuple[str, ...]] = {
         "{size} {side} effusion.",
     ),
     "pleural_thickening": ("{side} pleural thickening.", "{grade} pleural thickening at {place}."),
-    "pleural_plaque": ("{side} pleural plaque.", "[Calcified |]{side} pleural plaque at {place}."),
+    "pleural_plaque": (
+        "{side} pleural plaque.",
+        "{size} {side} pleural plaque.",
+        "[Calcified |]{side} pleural plaque at {place}.",
+    ),
     "rib_fracture": ("{side} {rib} rib fracture.", "{side} rib fracture.", "Fracture of the {side} {rib} rib."),
     "clavicle_fracture": (
         "{side} clavicle fracture.",
@@ -145,3 +159,15 @@ SYMPTOMS: tuple[str, ...] = (
     "preoperative evaluation", "hypoxia", "follow-up", "trauma", "wheezing", "dizziness", "palpitations", "fatigue",
 )  # fmt: skip
 """Reasons for the film; drawn without regard to what is on it, so that they tell nothing."""
+
+
+def normal_sentences() -> frozenset[str]:
+    """Return every normal sentence that a report may hold, as it stands there."""
+    templates = [template for options in NORMAL.values() for template in options] + list(NORMAL_IMPRESSION)
+    filled = {
+        template.format(side=side, level=level)
+        for template in templates
+        for side in ("right", "left")
+        for level in ("upper", "mid", "lower")
+    }
+    return frozenset(sentence[0].upper() + sentence[1:] for sentence in filled)

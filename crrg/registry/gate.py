@@ -1,0 +1,76 @@
+"""Whether a bundle may become champion: fixed floors, and no large fall below the present champion. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crrg.config.running import Gate
+from crrg.errors import GateNotMet
+
+REGION_IOU = "detection/mean_region_iou"
+LABEL_AUC = "classification/mean_auc"
+CLINICAL_F1 = "clinical/micro_f1"
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """What a gate decided.
+
+    Attributes:
+        passed: Whether every condition held.
+        failures: Each condition that did not, with expected and found figures.
+    """
+
+    passed: bool
+    failures: tuple[str, ...]
+
+
+def check_gate(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None = None) -> GateOutcome:
+    """Compare a candidate's figures with the gate's floors and with the champion.
+
+    Args:
+        gate: The conditions.
+        candidate: Figures of the candidate by ``protocol/name``.
+        champion: Figures of the champion on the same films, or ``None`` if there is no champion.
+
+    Returns:
+        The outcome. A figure that was not measured, or is not a number, fails a floor above 0; where the champion has
+        a figure and the candidate has none, that counts as a fall.
+    """
+    failures = []
+    for name, floor in _floors(gate).items():
+        found = _figure(candidate, name)
+        if floor > 0 and not found >= floor:
+            failures.append(f"{name} is {_shown(found)}, at least {floor:.3f} is asked")
+        best = _figure(champion or {}, name)
+        if not math.isnan(best) and not found >= best - gate.max_drop:
+            failures.append(
+                f"{name} is {_shown(found)}, the champion has {best:.3f}, a fall of {gate.max_drop:.3f} is allowed"
+            )
+    return GateOutcome(passed=not failures, failures=tuple(failures))
+
+
+def require_gate(gate: Gate, bundle_id: str, candidate: Mapping[str, float], outcome: GateOutcome) -> None:
+    """Refuse a bundle whose gate was not met.
+
+    Raises:
+        GateNotMet: It was not; the error carries figures and gate.
+    """
+    if not outcome.passed:
+        raise GateNotMet(
+            "; ".join(outcome.failures), bundle_id, scorecard=dict(candidate), gate=gate.model_dump(mode="json")
+        )
+
+
+def _floors(gate: Gate) -> dict[str, float]:
+    return {REGION_IOU: gate.min_region_iou, LABEL_AUC: gate.min_label_auc, CLINICAL_F1: gate.min_clinical_f1}
+
+
+def _figure(figures: Mapping[str, float], name: str) -> float:
+    return figures.get(name, math.nan)
+
+
+def _shown(value: float) -> str:
+    return "not measured" if math.isnan(value) else f"{value:.3f}"

@@ -154,6 +154,11 @@ class Storage:
         """Return whether an object exists."""
         return bool(self._call(key, lambda fs: fs.exists(self.url(key))))
 
+    def is_reachable(self) -> bool:
+        """Return whether the root's folder, or its bucket, is there; an empty prefix of a bucket is."""
+        place = self.root if self.is_local else "/".join(self.root.split("/")[:3])
+        return bool(self._call("", lambda fs: fs.exists(place)))
+
     def delete(self, key: str) -> None:
         """Remove an object; removing what is not there is fine."""
         with contextlib.suppress(FileNotFoundError):

@@ -28,9 +28,8 @@ class DetectorArchitecture(FrozenConfig):
         num_training_rois: Proposals per film that train the box head.
         positive_share: Largest share of them that belong to a region.
         spatial_prior: Whether the network knows where on the film it looks, and always tries the mean training boxes as
-            proposals.
-        vote_iou: Overlap with a region's best box from which other boxes of the region are averaged with it; 1 = off.
-        num_refinements: Times the box head is run again on the chosen boxes.
+            proposals and weighs the boxes of a film together.
+        num_refinements: Times the box head looks again where the found regions together say a region should be.
         score_threshold: Score from which a region counts as detected, 0..1.
         num_regions: Classes without background.
     """
@@ -48,8 +47,7 @@ class DetectorArchitecture(FrozenConfig):
     num_training_rois: int = Field(96, ge=8, le=2000)
     positive_share: float = Field(0.6, gt=0, lt=1)
     spatial_prior: bool = True
-    vote_iou: float = Field(0.6, gt=0, le=1)
-    num_refinements: int = Field(1, ge=0, le=3)
+    num_refinements: int = Field(2, ge=0, le=3)
     score_threshold: float = Field(0.05, ge=0, lt=1)
     num_regions: int = NUM_REGIONS
 
@@ -123,7 +121,7 @@ class DecodingSettings(FrozenConfig):
     num_beams: int = Field(4, ge=1, le=16)
     length_penalty: float = Field(1.0, ge=0, le=4)
     max_tokens: int = Field(300, ge=2, le=1024)
-    no_repeat_ngram: int = Field(8, ge=0, le=32)
+    no_repeat_ngram: int = Field(16, ge=0, le=64)
     num_slots: int = Field(32, ge=1, le=1024)
 
 
@@ -139,6 +137,7 @@ class ClipArchitecture(FrozenConfig):
         text_hidden_size: Width of the text tower.
         text_vocab_size: Size of the vocabulary trained on the training reports.
         max_text_length: Longest text, tokens.
+        text_dropout: Share of states dropped in the text tower in training; above 0 costs much time on a CPU.
         projection_size: Length of the shared embedding.
         head_dropout: Share of raw features dropped before the label head in training.
         num_labels: Outputs of the label head.
@@ -152,6 +151,7 @@ class ClipArchitecture(FrozenConfig):
     text_hidden_size: int = Field(128, ge=16, le=2048)
     text_vocab_size: int = Field(1024, ge=300, le=60000)
     max_text_length: int = Field(96, ge=8, le=512)
+    text_dropout: float = Field(0.0, ge=0, lt=1)
     projection_size: int = Field(128, ge=8, le=2048)
     head_dropout: float = Field(0.2, ge=0, lt=1)
     num_labels: int = NUM_LABELS

@@ -1,0 +1,105 @@
+"""What turns a film into a feature map: the backbones of the detector and of the region encoder.
+
+Knows tensors only. The normalisation of grey values lives here, so that every caller hands over plain 0..255 films.
+What is done with the map is in ``detector`` and ``region_heads``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from crrg.errors import ModelError
+
+BackboneKind = Literal["conv", "resnet50"]
+PIXEL_MEAN = 0.471
+PIXEL_STD = 0.302
+
+
+def normalise_films(images: Tensor) -> Tensor:
+    """Return grey values 0..255 ``[B, 1, S, S]`` (uint8 or float) as normalised float32.
+
+    Source: mean and standard deviation of RGRG (Tanida et al., CVPR 2023).
+    """
+    return (images.float() / 255.0 - PIXEL_MEAN) / PIXEL_STD
+
+
+class ConvBackbone(nn.Module):
+    """Small convolutional network from scratch: seven convolutions, stride 8.
+
+    The last convolution is dilated and a half-resolution branch is added to it, so that each cell of the map sees
+    most of the thorax: a lung zone cannot be told from its neighbour by its texture alone.
+
+    Attributes:
+        num_channels: Channels of the map.
+        stride: Input pixels per cell.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Build the network with ``width`` base channels."""
+        super().__init__()
+        self.num_channels = 4 * width
+        self.stride = 8
+        self.stem = _convolution(1, width, stride=2)
+        self.quarter = nn.Sequential(_convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width))
+        self.eighth = nn.Sequential(_convolution(2 * width, 4 * width, stride=2), _convolution(4 * width, 4 * width))
+        self.wide = _convolution(4 * width, 4 * width, dilation=2)
+        self.context = _convolution(4 * width, 4 * width, stride=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the map ``[B, C, S/8, S/8]`` of normalised films ``[B, 1, S, S]``."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        features = self.eighth(self.quarter(self.stem(images)))
+        context = nn.functional.interpolate(self.context(features), size=features.shape[-2:], mode="nearest")
+        return features + self.wide(features) + context
+
+
+class ResNet50Backbone(nn.Module):
+    """ResNet-50 without its pooling and classifier, one input channel, stride 32; the paper's backbone.
+
+    Attributes:
+        num_channels: 2048.
+        stride: 32.
+    """
+
+    def __init__(self) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        network = resnet50(weights=None)
+        network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.body = nn.Sequential(*list(network.children())[:-2])
+        self.num_channels = 2048
+        self.stride = 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the map ``[B, 2048, S/32, S/32]`` of normalised films ``[B, 1, S, S]``."""
+        features: Tensor = self.body(images)
+        return features
+
+
+def build_backbone(kind: BackboneKind, width: int, input_size: int) -> ConvBackbone | ResNet50Backbone:
+    """Return a backbone with random weights.
+
+    Args:
+        kind: ``conv`` or ``resnet50``.
+        width: Base channels of ``conv``; ``resnet50`` has its own.
+        input_size: Side of the film, pixels.
+
+    Raises:
+        ModelError: The film's side is not a multiple of the stride.
+    """
+    backbone = ResNet50Backbone() if kind == "resnet50" else ConvBackbone(width)
+    if input_size % backbone.stride:
+        raise ModelError(f"input_size must be a multiple of {backbone.stride}, got {input_size}", f"backbone {kind}")
+    return backbone
+
+
+def _convolution(before: int, after: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=stride, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,250 @@
+"""Faster R-CNN that finds the 29 anatomical regions of a film, one box each.
+
+Proposals come from torchvision's region proposal network, features from its RoIAlign, boxes from its box coder. Two
+things are our own: losses that never punish a region nobody annotated, and the rule that gives each region one box.
+Knows tensors only; boxes are in model-input pixels. Training is in ``crrg.training.detector``.
+
+Source: Ren et al., Faster R-CNN, 2015; one-box-per-class rule of RGRG (Tanida et al., CVPR 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+from crrg.config.models import DetectorArchitecture
+from crrg.errors import ModelError
+from crrg.models.backbone import build_backbone, normalise_films
+from crrg.models.box_head import BOX_CODER, BoxHead
+from crrg.models.region_matching import BACKGROUND, pad_rows, sample_training_rois
+from crrg.models.shape_prior import ShapePrior
+
+IGNORED = -1
+SURE_SCORE = 0.5
+"""Score from which a found box may say where the other regions are."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """One box per region and film.
+
+    Attributes:
+        input_boxes_xyxy: ``[B, R, 4]`` in model-input pixels; the class-prior box where a region was not detected.
+        scores: ``[B, R]`` in 0..1, 0 where not detected.
+        detected: bool ``[B, R]``.
+    """
+
+    input_boxes_xyxy: Tensor
+    scores: Tensor
+    detected: Tensor
+
+
+class RegionDetector(nn.Module):
+    """Finds 29 regions on frontal films; a region that is not found gets the mean box of the training films.
+
+    Attributes:
+        architecture: Sizes it was built with.
+        shape_prior: Mean training box of each region and how regions lie relative to each other.
+    """
+
+    def __init__(self, architecture: DetectorArchitecture) -> None:
+        """Build the network with random weights and the whole film as every prior box."""
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = build_backbone(architecture.backbone, architecture.width, architecture.input_size)
+        num_channels = self.backbone.num_channels
+        cells = architecture.input_size // self.backbone.stride
+        self.shape_prior = ShapePrior(architecture.num_regions)
+        self.place = nn.Parameter(torch.zeros(1, num_channels, cells, cells)) if architecture.spatial_prior else None
+        self.rpn = _build_proposal_network(architecture, num_channels)
+        self.box_head = BoxHead(architecture, num_channels, self.backbone.stride)
+
+    @property
+    def prior_boxes(self) -> Tensor:
+        """Mean training boxes ``[R, 4]`` in model-input pixels."""
+        return self.shape_prior.mean_boxes * self.architecture.input_size
+
+    def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the four losses of Faster R-CNN; the module must be in ``train`` mode.
+
+        A film whose boxes are incomplete teaches only by what it has: anchors and proposals that meet none of its boxes
+        are left out instead of counting as background, since they may lie on a region nobody annotated.
+
+        Args:
+            images: Films ``[B, 1, S, S]``, grey values 0..255.
+            targets: Boxes ``[B, R, 4]`` in model-input pixels; rows of NaN where a region is not annotated.
+
+        Returns:
+            ``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg``.
+        """
+        features = self._features(images)
+        known = torch.isfinite(targets).all(dim=-1)
+        rows = [
+            {"boxes": boxes[is_known], "is_complete": is_known.all()}
+            for boxes, is_known in zip(targets, known, strict=True)
+        ]
+        proposals, losses = self._propose(features, rows)
+        rois = sample_training_rois(
+            proposals,
+            targets,
+            self.prior_boxes if self.architecture.spatial_prior else None,
+            size=self.architecture.input_size,
+            num_rois=self.architecture.num_training_rois,
+            positive_share=self.architecture.positive_share,
+        )
+        class_logits, box_deltas = self.box_head(features, rois.boxes)
+        if len(rois.labels) == 0:
+            nothing = class_logits.sum() + box_deltas.sum()
+            return {**losses, "loss_classifier": nothing, "loss_box_reg": nothing}
+        wanted = BOX_CODER.encode_single(rois.matched, torch.cat(rois.boxes))
+        loss_classifier, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, [rois.labels], [wanted])
+        return {**losses, "loss_classifier": loss_classifier, "loss_box_reg": loss_box_reg}
+
+    @torch.no_grad()
+    def detect(self, images: Tensor) -> Detections:
+        """Find the regions; no annotation plays a part, so the same film always gives the same boxes.
+
+        Args:
+            images: Films ``[B, 1, S, S]``, grey values 0..255. The module must be in ``eval`` mode.
+        """
+        found = self.find(images)
+        if not self.architecture.spatial_prior:
+            return found
+        size = self.architecture.input_size
+        settled = (self.shape_prior.settle(found.input_boxes_xyxy / size) * size).clamp(0, size)
+        return self._with_priors(Detections(settled, found.scores, found.detected))
+
+    @torch.no_grad()
+    def find(self, images: Tensor) -> Detections:
+        """Find the regions as ``detect`` does, without its last step, which weighs the boxes of a film together."""
+        features = self._features(images)
+        proposals, _ = self._propose(features, None)
+        if self.architecture.spatial_prior:
+            proposals = [torch.cat([boxes, self.prior_boxes]) for boxes in proposals]
+        class_logits, box_deltas = self.box_head(features, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts))
+        decoded = BOX_CODER.decode(box_deltas, proposals)[:, 1:]
+        boxes, best = self._one_box_per_region(scores, pad_rows(decoded.split(counts)))
+        for _ in range(self.architecture.num_refinements):
+            boxes, best = self._look_again(features, boxes, best)
+        detected = (best > 0) & (best >= self.architecture.score_threshold)
+        return self._with_priors(Detections(boxes, best * detected, detected))
+
+    def _with_priors(self, found: Detections) -> Detections:
+        boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
+        return Detections(boxes, found.scores, found.detected)
+
+    def _features(self, images: Tensor) -> Tensor:
+        features = self.backbone(normalise_films(images)).float()
+        return features if self.place is None else features + self.place
+
+    def _propose(
+        self, features: Tensor, rows: list[dict[str, Tensor]] | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        size = self.architecture.input_size
+        blank = features.new_empty(len(features), 1, size, size)
+        return self.rpn(ImageList(blank, [(size, size)] * len(features)), {"0": features}, rows)
+
+    def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes.
+
+        A proposal speaks for the region it likes best, background left aside; a region takes the proposal that speaks
+        for it with the highest score. Without such a proposal its score is 0.
+        """
+        spoken = scores * nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1])
+        best, winner = spoken.max(dim=1)
+        chosen = boxes.gather(1, winner[:, None, :, None].expand(-1, 1, -1, 4))[:, 0]
+        return chosen.clamp(0, self.architecture.input_size), best
+
+    def _look_again(self, features: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Propose to each region the place where all surely found regions together want it.
+
+        The box head judges these proposals like any other, each for its own region alone; a region keeps the higher of
+        its two scores ``[B, R]``.
+        """
+        num_films, num_regions, _ = boxes.shape
+        size = self.architecture.input_size
+        trust = torch.where(scores >= SURE_SCORE, scores, 0.0)
+        likely = (self.shape_prior.complete(boxes / size, trust) * size).clamp(0, size)
+        proposals = list(torch.cat([likely[..., :2], torch.maximum(likely[..., 2:], likely[..., :2] + 1)], dim=-1))
+        class_logits, box_deltas = self.box_head(features, proposals)
+        own = torch.arange(num_regions, device=boxes.device)
+        again = class_logits.softmax(dim=-1).reshape(num_films, num_regions, -1)[:, own, own + 1]
+        decoded = BOX_CODER.decode(box_deltas, proposals).reshape(num_films, num_regions, -1, 4)
+        return decoded[:, own, own + 1].clamp(0, size), torch.maximum(scores, again)
+
+
+class _AnnotatedProposalNetwork(RegionProposalNetwork):
+    """Proposal network whose anchors are never background on a film with incomplete annotation."""
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        labels, matched = super().assign_targets_to_anchors(anchors, targets)
+        kept = [
+            torch.where((label == BACKGROUND) & ~row["is_complete"], IGNORED, label)
+            for label, row in zip(labels, targets, strict=True)
+        ]
+        return kept, matched
+
+    def compute_loss(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        if all(bool((label == IGNORED).all()) for label in labels):
+            nothing = objectness.sum() * 0
+            return nothing, nothing
+        losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
+        return losses
+
+
+class _FloatHead(RPNHead):
+    """Proposal head whose outputs are float32 also under mixed precision: boxes need more than three digits."""
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(features)
+        return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
+def _build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> RegionProposalNetwork:
+    anchors = AnchorGenerator((architecture.anchor_sizes,), (architecture.anchor_ratios,))
+    num_kept = {"training": architecture.num_proposals, "testing": architecture.num_proposals}
+    return _AnnotatedProposalNetwork(
+        anchors,
+        _FloatHead(num_channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n={mode: 2 * number for mode, number in num_kept.items()},
+        post_nms_top_n=num_kept,
+        nms_thresh=0.7,
+    )
+
+
+def load_detector(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> RegionDetector:
+    """Return a trained detector in ``eval`` mode.
+
+    Args:
+        config: The stage's ``config.json``; its ``architecture`` decides the sizes.
+        tensors: Content of ``model.safetensors``.
+        device: Where it is to run.
+
+    Raises:
+        ModelError: Names or shapes do not fit the architecture.
+    """
+    model = RegionDetector(DetectorArchitecture.model_validate(config["architecture"]))
+    try:
+        model.load_state_dict(load_tensors(tensors), strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "detector") from error
+    return model.to(device).eval()

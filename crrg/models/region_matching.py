@@ -1,0 +1,108 @@
+"""Which proposal belongs to which region: overlaps, padding, and the proposals the box head is trained on.
+
+A film has at most one box per region, so annotation is a fixed ``[B, R, 4]`` tensor with NaN rows where a region is not
+annotated, and everything here works on whole batches. Knows tensors only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+FOREGROUND_IOU = 0.5
+BACKGROUND = 0
+NUM_JITTERED = 2
+JITTER = 0.12
+
+
+@dataclass(frozen=True)
+class TrainingRois:
+    """Sampled proposals of a batch, in film order.
+
+    Attributes:
+        boxes: One ``[N_i, 4]`` per film, input pixels.
+        labels: int64 ``[N]``: 0 background, region index + 1 otherwise.
+        matched: Annotated box ``[N, 4]`` of each proposal's region; the proposal itself for background.
+    """
+
+    boxes: list[Tensor]
+    labels: Tensor
+    matched: Tensor
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Return the IoU of boxes ``[..., 4]`` pair by pair after broadcasting; 0 where one is empty or NaN."""
+    low = torch.maximum(first[..., :2], second[..., :2])
+    high = torch.minimum(first[..., 2:], second[..., 2:])
+    inter = (high - low).clamp(min=0).prod(dim=-1)
+    union = _area(first) + _area(second) - inter
+    return torch.nan_to_num(inter / union, nan=0.0, posinf=0.0)
+
+
+def pad_rows(rows: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    """Stack tensors ``[N_i, ...]`` to ``[B, max N, ...]``, filled with zeros."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def sample_training_rois(
+    proposals: list[Tensor], targets: Tensor, priors: Tensor | None, *, size: int, num_rois: int, positive_share: float
+) -> TrainingRois:
+    """Choose the proposals that train the box head.
+
+    To the network's proposals are added the annotated boxes, jittered copies of them (so that every region has
+    positives of all qualities from the first step) and, where given, the prior boxes. A proposal belongs to the region
+    it overlaps most if the IoU is at least 0.5. The others are background only where all regions of the film are
+    annotated; on a partly annotated film they teach nothing.
+
+    Args:
+        proposals: One ``[N_i, 4]`` per film, input pixels.
+        targets: ``[B, R, 4]``, rows of NaN where not annotated.
+        priors: ``[R, 4]`` input pixels, or ``None``.
+        size: Side of the input, pixels.
+        num_rois: Most proposals per film.
+        positive_share: Largest share of them that belong to a region.
+    """
+    candidates, is_real = _candidates(proposals, targets, priors, size)
+    best, region = overlap(candidates[:, :, None], targets[:, None]).max(dim=-1)
+    is_complete = torch.isfinite(targets).all(dim=-1).all(dim=-1)
+    positive = is_real & (best >= FOREGROUND_IOU)
+    negative = is_real & (best < FOREGROUND_IOU) & is_complete[:, None]
+    num_positive = int(num_rois * positive_share)
+    kept_positive = _random_rows(positive, torch.full_like(is_complete, num_positive, dtype=torch.long))
+    kept = kept_positive | _random_rows(negative, num_rois - kept_positive.sum(dim=1))
+    labels = torch.where(positive, region + 1, BACKGROUND)
+    own = targets.gather(1, region[..., None].expand(-1, -1, 4))
+    matched = torch.where(positive[..., None], own, candidates)
+    boxes = [row[is_kept] for row, is_kept in zip(candidates, kept, strict=True)]
+    return TrainingRois(boxes, labels[kept], matched[kept])
+
+
+def _candidates(proposals: list[Tensor], targets: Tensor, priors: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    num_films = len(targets)
+    counts = torch.tensor([len(boxes) for boxes in proposals], device=targets.device)
+    padded = pad_rows(proposals)
+    is_real = torch.arange(padded.shape[1], device=targets.device) < counts[:, None]
+    copies = targets.repeat(1, NUM_JITTERED, 1)
+    sides = (copies[..., 2:] - copies[..., :2]).repeat(1, 1, 2)
+    noise = JITTER * torch.randn_like(sides).clamp(-2, 2)
+    extra = [targets, (copies + noise * sides).clamp(0, size)]
+    if priors is not None:
+        extra.append(priors.expand(num_films, -1, -1))
+    added = torch.cat(extra, dim=1)
+    is_usable = torch.isfinite(added).all(dim=-1) & (added[..., 2:] - added[..., :2] >= 1).all(dim=-1)
+    return torch.cat([padded, torch.nan_to_num(added)], dim=1), torch.cat([is_real, is_usable], dim=1)
+
+
+def _random_rows(allowed: Tensor, numbers: Tensor) -> Tensor:
+    """Return a mask ``[B, N]`` of at most ``numbers`` ``[B]`` random allowed entries per row."""
+    order = torch.where(allowed, torch.rand(allowed.shape, device=allowed.device), 2.0).argsort(dim=1)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    return allowed & (rank < numbers[:, None])
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)

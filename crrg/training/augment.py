@@ -1,0 +1,72 @@
+"""Random changes of training films that leave their meaning alone: place, size, exposure, grain.
+
+Never a mirror image: the heart would lie on the right and every "left" in a report would be wrong. Works on numpy
+arrays in model-input pixels, before anything becomes a tensor; a batch is a pure function of its random generator.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.config.training import Augmentation
+
+MIN_VISIBLE_SHARE = 0.4
+"""Share of a box that must stay on the film; with less the region is treated as not annotated."""
+
+
+def augment_films(
+    images: NDArray[np.uint8],
+    input_boxes_xyxy: NDArray[np.float32],
+    config: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Shift, scale, re-expose and roughen films, and move their boxes along.
+
+    Args:
+        images: Letterboxed films ``[B, S, S]``, grey values 0..255.
+        input_boxes_xyxy: Boxes ``[B, R, 4]`` in input pixels; NaN rows stay NaN.
+        config: Strength of each change.
+        rng: Source of randomness; equal generators give equal films.
+
+    Returns:
+        Changed films and boxes, clipped to the input. A box mostly pushed off the film becomes NaN.
+    """
+    num_films, size = images.shape[:2]
+    scales = rng.uniform(1 - config.scale, 1 + config.scale, (num_films, 1))
+    stretches = rng.uniform(1 - config.stretch, 1 + config.stretch, (num_films, 2))
+    factors = scales * stretches
+    shifts = rng.uniform(-config.shift, config.shift, (num_films, 2)) * size + (1 - factors) * size / 2
+    tables = _exposure_tables(num_films, config, rng)
+    changed = np.empty_like(images)
+    for row in range(num_films):
+        matrix = np.array([[factors[row, 0], 0, shifts[row, 0]], [0, factors[row, 1], shifts[row, 1]]])
+        moved = cv2.warpAffine(images[row], matrix, (size, size), flags=cv2.INTER_LINEAR)
+        changed[row] = cv2.LUT(moved, tables[row])
+    if config.noise > 0:
+        strengths = rng.uniform(0, config.noise, (num_films, 1, 1)).astype(np.float32)
+        noise = rng.standard_normal(changed.shape, dtype=np.float32) * strengths
+        changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
+    boxes = input_boxes_xyxy * np.tile(factors, 2)[:, None] + np.tile(shifts, 2)[:, None]
+    return changed, _clip_boxes(boxes.astype(np.float32), size)
+
+
+def _exposure_tables(num_films: int, config: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return one look-up table ``[B, 256]`` per film: gamma, then contrast about mid-grey; black stays black."""
+    gammas = np.exp(rng.uniform(-config.gamma, config.gamma, (num_films, 1)))
+    contrasts = rng.uniform(1 - config.contrast, 1 + config.contrast, (num_films, 1))
+    levels = (np.arange(256) / 255.0)[None] ** gammas
+    tables = np.clip((levels - 0.5) * contrasts + 0.5, 0, 1)
+    tables[:, 0] = 0
+    return np.round(tables * 255).astype(np.uint8)
+
+
+def _clip_boxes(boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    clipped = np.clip(boxes, 0, size)
+    before = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
+    after = np.prod(clipped[..., 2:] - clipped[..., :2], axis=-1)
+    with np.errstate(invalid="ignore"):
+        is_lost = ~(after >= MIN_VISIBLE_SHARE * before) | (after <= 0)
+    clipped[is_lost] = np.nan
+    return clipped

@@ -1,0 +1,212 @@
+"""Detector stage: trains the network that finds the 29 regions, and measures it on films it never saw.
+
+Metrics come from boxes that the detector found by itself; the annotation enters only in the comparison. The mean
+training box of each region is measured beside it: a detector that does not beat it has learnt nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crrg.config.presets import preset_training
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import DetectorTraining, TrainStageConfig
+from crrg.data.batches import FilmTable, load_films
+from crrg.device import resolve_device, seed_everything
+from crrg.domain.study import Split
+from crrg.errors import TrainingError
+from crrg.evaluation.detection import score_boxes
+from crrg.models.detector import Detections, RegionDetector
+from crrg.storage import Storage
+from crrg.tracking import Tracker
+from crrg.training.augment import augment_films
+from crrg.training.checkpoint import StageFolder, config_hash
+from crrg.training.loop import fit
+from crrg.training.order import rows_of_step
+
+logger = logging.getLogger(__name__)
+
+STAGE = "detector"
+DETECT_BATCH = 32
+NUM_CALIBRATION_FILMS = 400
+PICTURE_SIDE = 512
+FOUND_COLOUR = (80, 220, 80)
+PRIOR_COLOUR = (80, 80, 220)
+ANNOTATED_COLOUR = (160, 160, 160)
+
+
+def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Storage, tracker: Tracker) -> StageResult:
+    """Train the detector, or return the finished result of the same settings on the same data.
+
+    Args:
+        config: Form of the stage.
+        dataset: Version to train on; its train and validation splits are read.
+        storage: Where datasets and checkpoints lie.
+        tracker: Receives settings, losses, metrics and a picture of boxes on a validation film.
+
+    Returns:
+        The finished stage; metrics ``detection/mean_iou``, ``detection/mean_box_iou`` (baseline) and others.
+
+    Raises:
+        TrainingError: No training film has an annotated region.
+    """
+    settings = preset_training(config.preset).detector
+    settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
+    folder = StageFolder(
+        storage, STAGE, config_hash(stage=STAGE, settings=settings.model_dump(), data=dataset.version, seed=config.seed)
+    )
+    finished = folder.result()
+    if finished is not None:
+        return finished
+    size = settings.architecture.input_size
+    train = _annotated_films(load_films(storage, dataset, Split.TRAIN, size))
+    validation = load_films(storage, dataset, Split.VALIDATION, size)
+    device = resolve_device(config.device)
+    tracker.log_params({"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train)})
+    seed_everything(config.seed)
+    model = RegionDetector(settings.architecture).to(device)
+    model.shape_prior.fit(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
+    outcome = fit(
+        model,
+        batch_maker(train, settings, config.seed, device),
+        functools.partial(detector_loss, model),
+        settings.loop,
+        device=device,
+        folder=folder,
+        tracker=tracker,
+    )
+    model.eval()
+    calibrate_shape(model, train, device)
+    metrics = detection_metrics(model, validation, device)
+    tracker.log_metrics(metrics, step=outcome.num_steps)
+    if len(validation):
+        tracker.log_picture("detector_boxes.png", boxes_picture(model, validation, device))
+    return folder.finish(
+        model,
+        {"architecture": settings.architecture.model_dump()},
+        metrics,
+        duration_s=outcome.duration_s,
+        run_id=tracker.run_id,
+    )
+
+
+def batch_maker(
+    films: FilmTable, settings: DetectorTraining, seed: int, device: torch.device
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Return the function from a step to its augmented films ``[B, 1, S, S]`` and boxes ``[B, R, 4]``."""
+
+    def make_batch(step: int) -> tuple[Tensor, Tensor]:
+        rows = rows_of_step(len(films), settings.loop.batch_size, seed, step)
+        images, boxes = augment_films(
+            films.images[rows],
+            films.input_boxes_xyxy[rows],
+            settings.augmentation,
+            np.random.default_rng([seed, step, 1]),
+        )
+        return torch.from_numpy(images)[:, None].to(device), torch.from_numpy(boxes).to(device)
+
+    return make_batch
+
+
+def detector_loss(model: RegionDetector, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the sum of the detector's losses and its parts."""
+    parts = model(*batch)
+    return torch.stack(list(parts.values())).sum(), parts
+
+
+def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device) -> None:
+    """Measure on training films how the boxes err that the detector finds, so that it can weigh them together."""
+    images, boxes = films.images[:NUM_CALIBRATION_FILMS], films.input_boxes_xyxy[:NUM_CALIBRATION_FILMS]
+    found = _in_batches(model.find, images, device).input_boxes_xyxy
+    size = model.architecture.input_size
+    model.shape_prior.calibrate((found / size).to(device), torch.from_numpy(boxes / size).to(device))
+
+
+def detect_films(model: RegionDetector, images: NDArray[np.uint8], device: torch.device) -> Detections:
+    """Find the regions of films uint8 ``[N, S, S]`` in batches; the result is on the CPU."""
+    return _in_batches(model.detect, images, device)
+
+
+def _in_batches(detect: Callable[[Tensor], Detections], images: NDArray[np.uint8], device: torch.device) -> Detections:
+    parts = [
+        detect(torch.from_numpy(images[start : start + DETECT_BATCH])[:, None].to(device))
+        for start in range(0, len(images), DETECT_BATCH)
+    ]
+    return Detections(
+        torch.cat([part.input_boxes_xyxy for part in parts]).cpu(),
+        torch.cat([part.scores for part in parts]).cpu(),
+        torch.cat([part.detected for part in parts]).cpu(),
+    )
+
+
+def detection_metrics(model: RegionDetector, films: FilmTable, device: torch.device) -> dict[str, float]:
+    """Measure a detector on films it was not trained on.
+
+    Args:
+        model: Detector in ``eval`` mode.
+        films: Films with annotation; regions without are left out.
+        device: Where the model is.
+
+    Returns:
+        ``detection/mean_iou`` (mean over regions of the mean over films; an undetected region counts 0),
+        ``detection/mean_box_iou`` (the same for the mean training box), ``detection/worst_region_iou`` and
+        ``detection/detected_share``. Empty where nothing is annotated.
+    """
+    if not np.isfinite(films.input_boxes_xyxy).all(axis=-1).any():
+        logger.warning("stage %s: no annotated validation film, nothing is measured", STAGE)
+        return {}
+    found = detect_films(model, films.images, device)
+    figures = score_boxes(found.input_boxes_xyxy.numpy(), films.input_boxes_xyxy, found.detected.numpy())
+    priors = np.broadcast_to(model.prior_boxes.cpu().numpy(), films.input_boxes_xyxy.shape)
+    regions = [value for name, value in figures.items() if name.startswith("detection/iou/")]
+    return {
+        "detection/mean_iou": figures["detection/mean_region_iou"],
+        "detection/mean_box_iou": score_boxes(priors, films.input_boxes_xyxy)["detection/mean_region_iou"],
+        "detection/worst_region_iou": min(regions),
+        "detection/detected_share": figures["detection/detected_share"],
+    }
+
+
+def boxes_picture(model: RegionDetector, films: FilmTable, device: torch.device) -> bytes:
+    """Return a PNG of the first film with its boxes: found green, prior red, annotated grey."""
+    found = detect_films(model, films.images[:1], device)
+    size = films.images.shape[-1]
+    side = max(PICTURE_SIDE, size)
+    picture = cv2.cvtColor(cv2.resize(films.images[0], (side, side)), cv2.COLOR_GRAY2BGR)
+    annotated = films.input_boxes_xyxy[0]
+    drawn = [(box, ANNOTATED_COLOUR) for box in annotated[np.isfinite(annotated).all(axis=-1)]]
+    for box, is_found in zip(found.input_boxes_xyxy[0].numpy(), found.detected[0].tolist(), strict=True):
+        drawn.append((box, FOUND_COLOUR if is_found else PRIOR_COLOUR))
+    for box, colour in drawn:
+        x1, y1, x2, y2 = np.round(box * side / size).astype(int).tolist()
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
+    return bytes(cv2.imencode(".png", picture)[1])
+
+
+def _annotated_films(films: FilmTable) -> FilmTable:
+    """Return the films with at least one annotated region."""
+    rows = np.flatnonzero(np.isfinite(films.input_boxes_xyxy).all(axis=-1).any(axis=-1))
+    if len(rows) == 0:
+        raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
+    return replace(
+        films,
+        images=films.images[rows],
+        original_sizes=films.original_sizes[rows],
+        input_boxes_xyxy=films.input_boxes_xyxy[rows],
+        phrases=[films.phrases[row] for row in rows],
+        is_abnormal=films.is_abnormal[rows],
+        labels=films.labels[rows],
+        reports=[films.reports[row] for row in rows],
+        texts=[films.texts[row] for row in rows],
+        patient_ids=[films.patient_ids[row] for row in rows],
+        instance_ids=[films.instance_ids[row] for row in rows],
+    )

@@ -6,11 +6,12 @@ from prefect import task
 
 from crrg.config.running import RetrainConfig
 from crrg.operations.retrain import pin_dataset
-from tasks.policy import TASK, root
+from crrg.operations.root import open_root
+from tasks.policy import TASK
 
 
 @task(task_run_name="pin-version[{config.dataset}]", **TASK)
 def pin_version(config: RetrainConfig) -> RetrainConfig:
     """Write into the form which dataset version it means, so that every stage sees the same rows."""
-    storage, _ = root()
+    storage, _ = open_root()
     return pin_dataset(config, storage)

@@ -7,13 +7,14 @@ from prefect import task
 from crrg.config.references import BundleRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.operations.evaluate import evaluate, evaluate_bundle
-from tasks.policy import TASK, gpu_slot, root, run_tags
+from crrg.operations.root import open_root
+from tasks.policy import TASK, gpu_slot, run_tags
 
 
 @task(task_run_name="score-model[{config.dataset}]", **TASK)
 def score_model(config: EvaluateConfig) -> EvaluationResult:
     """Score a registered model on a part of a dataset."""
-    storage, settings = root()
+    storage, settings = open_root()
     with gpu_slot(config.device):
         return evaluate(config, storage, settings, tags=run_tags())
 
@@ -21,6 +22,6 @@ def score_model(config: EvaluateConfig) -> EvaluationResult:
 @task(task_run_name="score-bundle[{bundle.bundle_id}]", **TASK)
 def score_bundle(bundle: BundleRef, config: EvaluateConfig) -> EvaluationResult:
     """Score a bundle that is not registered yet."""
-    storage, _ = root()
+    storage, _ = open_root()
     with gpu_slot(config.device):
         return evaluate_bundle(bundle, config, storage)

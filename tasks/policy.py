@@ -1,4 +1,4 @@
-"""How tasks behave: what is tried again, who holds the GPU, which ids go along, where the root is."""
+"""How tasks behave: what is tried again, who holds the GPU, which ids go along."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 
-from crrg.config.base import Device, Settings
-from crrg.storage import Storage
+from crrg.config.base import Device
 
 GPU_LIMIT = "gpu"
 RETRY_WAITS_S = [10, 60]
@@ -49,12 +48,6 @@ def gpu_slot(device: Device) -> Iterator[None]:
         return
     with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
         yield
-
-
-def root() -> tuple[Storage, Settings]:
-    """Return the root and the settings of this process."""
-    settings = Settings()
-    return Storage(settings.root, settings.storage), settings
 
 
 def run_tags() -> dict[str, str]:

@@ -10,20 +10,21 @@ from crrg.config.references import BundleRef, EvaluationResult, PromotionResult,
 from crrg.config.running import PromoteConfig, RetrainConfig
 from crrg.operations.assemble import assemble_bundle, register_bundle
 from crrg.operations.promote import gate_and_promote, promote
-from tasks.policy import TASK, root, run_tags
+from crrg.operations.root import open_root
+from tasks.policy import TASK, run_tags
 
 
 @task(**TASK)
 def assemble_stages(stages: Sequence[StageResult], dataset_version: str) -> BundleRef:
     """Put the four finished stages into one bundle folder."""
-    storage, _ = root()
+    storage, _ = open_root()
     return assemble_bundle(stages, dataset_version, storage)
 
 
 @task(task_run_name="register-candidate[{evaluation.bundle.bundle_id}]", **TASK)
 def register_candidate(evaluation: EvaluationResult) -> EvaluationResult:
     """Register an evaluated bundle as a version of ``crrg-pipeline``."""
-    storage, settings = root()
+    storage, settings = open_root()
     registered = register_bundle(evaluation, storage, settings, tags=run_tags())
     return evaluation.model_copy(update={"bundle": registered})
 
@@ -31,12 +32,12 @@ def register_candidate(evaluation: EvaluationResult) -> EvaluationResult:
 @task(task_run_name="decide-promotion[{evaluation.bundle.model_version}]", **TASK)
 def decide_promotion(evaluation: EvaluationResult, config: RetrainConfig) -> PromotionResult:
     """Check a candidate against its gate and the champion, and promote it if it passes."""
-    storage, settings = root()
+    storage, settings = open_root()
     return gate_and_promote(evaluation, config, storage, settings)
 
 
 @task(task_run_name="move-champion[{config.version}]", **TASK)
 def move_champion(config: PromoteConfig) -> PromotionResult:
     """Move the champion alias to a version that has passed its gate, or back."""
-    storage, settings = root()
+    storage, settings = open_root()
     return promote(config, storage, settings)

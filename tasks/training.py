@@ -6,14 +6,15 @@ from prefect import task
 
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
+from crrg.operations.root import open_root
 from crrg.operations.train import train_stage
-from tasks.policy import TASK, gpu_slot, root, run_tags
+from tasks.policy import TASK, gpu_slot, run_tags
 
 
 @task(task_run_name="fit-detector[{config.seed}]", **TASK)
 def fit_detector(config: TrainStageConfig) -> StageResult:
     """Train the detector, which finds the 29 regions."""
-    storage, settings = root()
+    storage, settings = open_root()
     with gpu_slot(config.device):
         return train_stage("detector", config, storage, settings, tags=run_tags())
 
@@ -21,7 +22,7 @@ def fit_detector(config: TrainStageConfig) -> StageResult:
 @task(task_run_name="fit-selector[{config.seed}]", **TASK)
 def fit_selector(config: TrainStageConfig) -> StageResult:
     """Train the selector, which reads the regions."""
-    storage, settings = root()
+    storage, settings = open_root()
     with gpu_slot(config.device):
         return train_stage("selector", config, storage, settings, tags=run_tags())
 
@@ -29,7 +30,7 @@ def fit_selector(config: TrainStageConfig) -> StageResult:
 @task(task_run_name="fit-generator[{config.seed}]", **TASK)
 def fit_generator(config: TrainStageConfig) -> StageResult:
     """Train the generator, which words the regions."""
-    storage, settings = root()
+    storage, settings = open_root()
     with gpu_slot(config.device):
         return train_stage("generator", config, storage, settings, tags=run_tags())
 
@@ -37,6 +38,6 @@ def fit_generator(config: TrainStageConfig) -> StageResult:
 @task(task_run_name="fit-clip[{config.seed}]", **TASK)
 def fit_clip(config: TrainStageConfig) -> StageResult:
     """Train the CLIP stage, which labels films and compares them with texts."""
-    storage, settings = root()
+    storage, settings = open_root()
     with gpu_slot(config.device):
         return train_stage("clip", config, storage, settings, tags=run_tags())

@@ -14,6 +14,8 @@ from typing import Any
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+IMAGE_SIZE = 512
+
 
 class BundleModel(PythonModel):  # type: ignore[misc]
     """Drafts reports for pictures of frontal chest films."""
@@ -35,14 +37,14 @@ class BundleModel(PythonModel):  # type: ignore[misc]
 
         Args:
             context: MLflow's; unused.
-            model_input: Each with ``image``: a PNG or JPEG, base64.
+            model_input: Each with ``image``: a DICOM, PNG or JPEG file, base64.
 
         Returns:
             Each with ``status`` (always ``DRAFT``), ``findings``, ``impression``, and ``probabilities`` as JSON.
         """
-        from crrg.data.pictures import decode_picture
+        from crrg.data.film import read_film
 
-        films = [decode_picture(base64.b64decode(row["image"])) for row in model_input]
+        films = [read_film(base64.b64decode(row["image"]), IMAGE_SIZE).film for row in model_input]
         return [
             {
                 "status": "DRAFT",

@@ -1,0 +1,51 @@
+"""Commands about the installation: doctor, status, bootstrap."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from crrg.cli.running import EXIT_USAGE, RootOption, execute
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (doctor, status, bootstrap):
+        app.command()(command)
+
+
+def doctor(root: RootOption = "") -> None:
+    """Check versions, store, secret and registry; says what is wrong and the way out."""
+    from crrg.operations.doctor import examine
+    from crrg.operations.summaries import table
+
+    execute(
+        root,
+        examine,
+        lambda found: table(
+            ("check", "", "found"), [(item.name, "ok" if item.is_good else "NOT OK", item.detail) for item in found]
+        ),
+        lambda found: 0 if all(item.is_good for item in found) else 1,
+    )
+
+
+def status(root: RootOption = "") -> None:
+    """Show the last nights and which version is champion."""
+    from crrg.operations import status as operation
+
+    execute(root, operation.status, str)
+
+
+def bootstrap() -> None:
+    """Create work pool and limits on the Prefect server of the environment; twice changes nothing."""
+    import crrg
+
+    checkout = Path(crrg.__file__).resolve().parents[1]
+    if not (checkout / "deployments" / "bootstrap.py").exists():
+        typer.echo("crrg: the bootstrap runs from a checkout, and there is none here", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "deployments.bootstrap"], env)

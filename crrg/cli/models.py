@@ -1,0 +1,128 @@
+"""Commands about models: train, retrain, evaluate, promote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crrg.cli.running import DirectOption, FileOption, RootOption, execute, form, through_prefect
+
+if TYPE_CHECKING:
+    from crrg.config.base import Settings
+    from crrg.storage import Storage
+
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset to use.")]
+VersionOption = Annotated[str | None, typer.Option("--dataset-version", help="Its version; the newest if not given.")]
+PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")]
+StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")]
+RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (train, retrain, evaluate, promote):
+        app.command()(command)
+
+
+def train(
+    stage: Annotated[str, typer.Argument(help="detector, selector, generator or clip.")],
+    dataset: DatasetOption = None,
+    dataset_version: VersionOption = None,
+    preset: PresetOption = None,
+    num_steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Train one stage; the stages it stands on are reused or trained first."""
+    from crrg.config.base import STAGES
+    from crrg.config.training import TrainStageConfig
+    from crrg.operations.summaries import stages_markdown
+    from crrg.operations.train import train_stage
+
+    if stage not in STAGES:
+        raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(STAGES)}")
+    filled = form(
+        TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
+        learning_rate=learning_rate, seed=seed, device=device,
+    )  # fmt: skip
+    execute(
+        root,
+        lambda storage, settings: train_stage(stage, filled, storage, settings),
+        lambda result: stages_markdown([result]),
+    )
+
+
+def retrain(
+    dataset: DatasetOption = None,
+    dataset_version: VersionOption = None,
+    preset: PresetOption = None,
+    num_steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    config: FileOption = None,
+    no_orchestrator: DirectOption = False,
+    root: RootOption = "",
+) -> None:
+    """Train all stages, score and register their bundle, and promote it if it passes its gate."""
+    from crrg.config.running import RetrainConfig
+
+    filled = form(
+        RetrainConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
+        learning_rate=learning_rate, seed=seed, device=device,
+    )  # fmt: skip
+    if not no_orchestrator:
+        through_prefect("retrain", filled, root)
+    from crrg.operations import retrain as operation
+    from crrg.operations.summaries import retrain_markdown
+
+    execute(root, lambda storage, settings: operation.retrain(filled, storage, settings), retrain_markdown)
+
+
+def evaluate(
+    dataset: DatasetOption = None,
+    dataset_version: VersionOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="train, validation or test.")] = None,
+    model: ModelOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Most films; all if 0.")] = None,
+    device: DeviceOption = None,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Score a model on a part of a dataset; prints the scorecard, each figure beside its baseline."""
+    from crrg.config.running import EvaluateConfig
+    from crrg.operations import evaluate as operation
+
+    filled = form(
+        EvaluateConfig, config, dataset=dataset, dataset_version=dataset_version, split=split, model=model,
+        limit=limit, device=device,
+    )  # fmt: skip
+
+    def run(storage: Storage, settings: Settings) -> str:
+        result = operation.evaluate(filled, storage, settings)
+        return operation.read_scorecard(result, storage).to_markdown()
+
+    execute(root, run, str)
+
+
+def promote(
+    version: Annotated[int, typer.Argument(help="Registered version of crrg-pipeline.")] = 0,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the previous champion.")] = False,
+    root: RootOption = "",
+) -> None:
+    """Make a version that has passed its gate the champion, or move back."""
+    from crrg.config.running import PromoteConfig
+    from crrg.operations import promote as operation
+    from crrg.operations.summaries import promotion_markdown
+
+    filled = form(PromoteConfig, version=version, rollback=rollback)
+    execute(root, lambda storage, settings: operation.promote(filled, storage, settings), promotion_markdown)

@@ -1,0 +1,132 @@
+"""What all commands share: the root, forms from files and flags, log lines, exit codes, and the way to Prefect.
+
+Exit codes: 0 done; 1 not done, nothing half-published; 2 wrong usage; 3 done, but too much was quarantined;
+143 stopped by SIGTERM, resumable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from crrg.config.base import FrozenConfig, Settings
+    from crrg.storage import Storage
+
+T = TypeVar("T")
+F = TypeVar("F", bound="FrozenConfig")
+
+EXIT_NOT_DONE = 1
+EXIT_USAGE = 2
+EXIT_SIGTERM = 143
+
+RootOption = Annotated[str, typer.Option("--root", help="Root URL or folder; $CRRG_ROOT or ./crrg-data if empty.")]
+FileOption = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file with settings of the form.")]
+DirectOption = Annotated[bool, typer.Option("--no-orchestrator", help="Run in this process, without Prefect.")]
+
+
+def execute(
+    root: str,
+    action: Callable[[Storage, Settings], T],
+    render: Callable[[T], str],
+    exit_code: Callable[[T], int] = lambda _result: 0,
+) -> NoReturn:
+    """Run one library call on the root, print what it made, and exit with the code of the contract.
+
+    Args:
+        root: Root of the ``--root`` flag; empty takes the environment's.
+        action: Gets the storage of the root and the settings of this process.
+        render: Result to the text that is printed.
+        exit_code: Result to 0 or 3.
+    """
+    use_root(root)
+    show_log_lines()
+    with exits():
+        from crrg.operations.root import open_root
+
+        result = action(*open_root())
+        typer.echo(render(result))
+        raise typer.Exit(exit_code(result))
+
+
+@contextlib.contextmanager
+def exits() -> Iterator[None]:
+    """Turn errors of the block into exit codes and one line each; SIGTERM ends it with 143."""
+    from pydantic import ValidationError
+
+    from crrg.errors import ConfigError, CrrgError
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    except ValidationError as error:
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or error.title
+            typer.echo(f"crrg: {where}: {problem['msg']}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except CrrgError as error:
+        typer.echo(f"crrg: {type(error).__name__}: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_DONE) from None
+
+
+def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
+    """Build a form from a file and flags; a flag that was not given (``None``) leaves the file's or default value."""
+    with exits():
+        values: dict[str, Any] = _read_form(file) if file else {}
+        return config.model_validate({**values, **{name: value for name, value in flags.items() if value is not None}})
+
+
+def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
+    """Become the process that runs a flow of this checkout: signals and the exit code are the flow's own."""
+    import crrg
+
+    checkout = Path(crrg.__file__).resolve().parents[1]
+    if not (checkout / "flows" / "__main__.py").exists():
+        typer.echo("crrg: flows run from a checkout, and there is none here; use --no-orchestrator", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    use_root(root)
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-P", "-m", "flows", flow, json.dumps(config.model_dump(mode="json"))]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, env)
+
+
+def use_root(root: str) -> None:
+    """Make a ``--root`` flag the root of this process and its children."""
+    if root:
+        os.environ["CRRG_ROOT"] = root if "://" in root else str(Path(root).absolute())
+
+
+def show_log_lines() -> None:
+    """Send the library's log lines to standard error; other libraries speak up from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("crrg").setLevel(logging.INFO)
+
+
+def _read_form(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    from crrg.errors import ConfigError
+
+    try:
+        text = file.read_text()
+        values: dict[str, Any] = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read as TOML or JSON ({type(error).__name__})", str(file)) from error
+    return values
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(EXIT_SIGTERM)

@@ -1,0 +1,53 @@
+"""Open the root of this process, with the secret of its pseudonyms.
+
+A demo root keeps a secret of its own in ``demo.key``; a secret of the environment wins over it, and no other root ever
+uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from crrg.config.base import Settings
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+DEMO_KEY = "demo.key"
+
+
+def open_root() -> tuple[Storage, Settings]:
+    """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret."""
+    settings = Settings()
+    storage = Storage(settings.root, settings.storage)
+    if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():
+        return storage, settings
+    key = Path(storage.url(DEMO_KEY)).read_text().strip()
+    return storage, settings.model_copy(update={"hmac_key": SecretStr(key)})
+
+
+def make_demo_root() -> None:
+    """Give the root a demo secret, readable by its owner only, unless it or the environment has one."""
+    settings = Settings()
+    storage = Storage(settings.root, settings.storage)
+    if has_secret(settings) or not storage.is_local:
+        return
+    path = Path(storage.url(DEMO_KEY))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    logger.info("demo root: its pseudonyms use a secret of their own in %s", path)
+
+
+def has_secret(settings: Settings) -> bool:
+    """Return whether the environment or a file gives a secret."""
+    return settings.hmac_key_file is not None or bool(settings.hmac_key.get_secret_value())

@@ -20,7 +20,7 @@ Layer: TypeAlias = NDArray[np.float32]
 """Coverage or density per pixel, float32 ``[H, W]``."""
 
 _SHIFT = 4
-_ASPECTS = (1.0, 1.0, 0.82, 0.82, 0.9, 1.14, 1.22)
+_ASPECTS = (1.0, 1.0, 0.82, 0.82, 0.9, 1.1)
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,15 @@ def place_on_film(anatomy: Anatomy, scene: Scene, seed: int, size: int) -> FilmF
     rng = np.random.default_rng(np.random.SeedSequence([seed, POSE_STREAM, scene.index, 1]))
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     width, height = (size, max(8, round(size / aspect))) if aspect >= 1 else (max(8, round(size * aspect)), size)
-    angle = float(np.clip(rng.normal(0, 3.0), -8, 8))
+    angle = float(np.clip(rng.normal(0, 2.4), -7, 7))
     need_x = 2 * anatomy.half_width * 1.03
     need_y = anatomy.lung_height + 2.2
-    zoom = rng.uniform(1.02, 1.62)
+    zoom = rng.uniform(1.02, 1.3)
     px_per_cm = min(width / need_x, height / need_y) / zoom
     slack_x = width / px_per_cm - need_x
     slack_y = height / px_per_cm - need_y
     middle = np.array([anatomy.turn * 0.3, anatomy.lung_height / 2])
-    shift = np.array([rng.uniform(-0.42, 0.42) * slack_x, rng.uniform(-0.5, 0.36) * slack_y - 0.4])
+    shift = np.array([rng.uniform(-0.36, 0.36) * slack_x, rng.uniform(-0.42, 0.34) * slack_y])
     cos, sin = np.cos(np.deg2rad(angle)) * px_per_cm, np.sin(np.deg2rad(angle)) * px_per_cm
     linear = np.array([[cos, -sin], [sin, cos]])
     offset = np.array([width / 2, height / 2]) + shift * px_per_cm - linear @ middle

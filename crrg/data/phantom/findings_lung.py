@@ -18,26 +18,26 @@ from crrg.data.phantom.scene import DrawnFinding
 def paint_patchy_opacity(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint a hazy, ill-defined patch through which the vessels are still seen."""
     center = place_in_zone(drawing, finding, rng)
-    reach = 2.2 + 2.2 * finding.severity
+    reach = 2.6 + 2.2 * finding.severity
     outlines = [blob(center + rng.normal(0, 0.5 * reach, 2), reach * rng.uniform(0.6, 0.9), rng, 0.3) for _ in range(3)]
     cover = drawing.frame.fill(outlines, 0.55)
-    drawing.opacify(cover * drawing.lungs[side_of(finding)], 0.3 + 0.35 * finding.severity)
+    drawing.opacify(cover * drawing.lungs[side_of(finding)], 0.34 + 0.35 * finding.severity)
 
 
 def paint_consolidation(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint a dense, homogeneous part of a lobe with a straight fissure and air in its bronchi."""
     anatomy, frame, side = drawing.anatomy, drawing.frame, side_of(finding)
     top, bottom = zone_of(finding)
-    tall = (bottom - top) * (0.75 + 0.6 * finding.severity)
+    tall = (bottom - top) * (0.95 + 0.5 * finding.severity)
     start = 1.0 - tall - 0.1 if bottom > 0.8 else top - (0.06 if bottom < 0.4 else 0.0)
     outline = anatomy.zone_outline(side, max(0.02, start), 1.0 if bottom > 0.8 else start + tall)
-    limit = 0.42 - 0.3 * finding.severity
+    limit = 0.22 - 0.2 * finding.severity
     levels = outline[:, 1]
     medial, lateral = anatomy.medial_x(side, levels), anatomy.lateral_x(side, levels)
     inner = medial + limit * (lateral - medial)
     outline = np.stack([np.where(sign(side) * (outline[:, 0] - inner) < 0, inner, outline[:, 0]), levels], axis=1)
     cover = frame.fill([outline], 0.15) * drawing.lungs[side]
-    drawing.opacify(cover, 0.5 + 0.45 * finding.severity)
+    drawing.opacify(cover, 0.6 + 0.4 * finding.severity, 0.68)
     middle = outline.mean(axis=0)
     hilum = anatomy.hilum(side)
     heading = float(np.arctan2(middle[1] - hilum[1], middle[0] - hilum[0]))
@@ -51,32 +51,32 @@ def paint_consolidation(drawing: Drawing, finding: DrawnFinding, rng: np.random.
 def paint_pneumonia(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint many small confluent nodular shadows in a segment, mottled and fuzzy at the edge."""
     center = place_in_zone(drawing, finding, rng)
-    reach = 2.4 + 1.9 * finding.severity
-    num = 22 + round(26 * finding.severity)
+    reach = 2.8 + 2.2 * finding.severity
+    num = 26 + round(34 * finding.severity)
     angle, distance = rng.uniform(0, 2 * np.pi, num), reach * np.sqrt(rng.uniform(0, 1, num))
     spots = center + np.stack([np.cos(angle), np.sin(angle)], axis=1) * distance[:, None]
     nodules = drawing.frame.fill([blob(spot, rng.uniform(0.22, 0.5), rng, 0.3, 9) for spot in spots], 0.16)
     halo = drawing.frame.fill([blob(center, reach, rng, 0.2)], 0.8)
     lung = drawing.lungs[side_of(finding)]
     drawing.opacify(halo * lung, 0.2 + 0.25 * finding.severity)
-    drawing.opacify(nodules * lung, 0.34 + 0.36 * finding.severity)
+    drawing.opacify(nodules * lung, 0.45 + 0.4 * finding.severity, 0.66)
 
 
 def paint_lesion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint a round nodule with a clear edge, or a lobulated mass with spicules."""
     center = place_in_zone(drawing, finding, rng)
     if finding.kind == "nodule":
-        outlines = [blob(center, 0.65 + 0.75 * finding.severity, rng, 0.06)]
+        outlines = [blob(center, 0.8 + 0.65 * finding.severity, rng, 0.06)]
         cover = drawing.frame.fill(outlines, 0.08)
-        drawing.opacify(cover, 0.6 + 0.35 * finding.severity)
+        drawing.opacify(cover, 0.75 + 0.25 * finding.severity, 0.7)
         return
-    radius = 1.6 + 1.6 * finding.severity
+    radius = 1.8 + 1.8 * finding.severity
     cover = drawing.frame.fill([blob(center, radius, rng, 0.12, 28)], 0.12)
     angles = np.linspace(0, 2 * np.pi, 11, endpoint=False) + rng.uniform(0, 0.5)
     rays = [center + np.outer([0.8, 1.45], [np.cos(a), np.sin(a)]) * radius for a in angles]
     spicules = drawing.frame.soften(drawing.frame.stroke(rays, 0.16), 0.06)
     lung = drawing.lungs[side_of(finding)]
-    drawing.opacify(np.maximum(cover, 0.5 * spicules) * lung, 0.7 + 0.25 * finding.severity)
+    drawing.opacify(np.maximum(cover, 0.5 * spicules) * lung, 0.8 + 0.2 * finding.severity, 0.76)
 
 
 def paint_edema(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:

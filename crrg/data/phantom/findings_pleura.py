@@ -42,9 +42,9 @@ def paint_effusion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gener
     anatomy, frame, side = drawing.anatomy, drawing.frame, side_of(finding)
     severity = finding.severity
     dome = anatomy.dome(side)
-    outer = anatomy.lung_height * (0.13 + 0.4 * severity**1.3) * rng.uniform(0.92, 1.08)
-    inner = max(0.0, anatomy.lung_height * (-0.06 + 0.3 * severity))
-    width = 0.42 + 0.58 * min(1.0, severity * 1.5)
+    outer = anatomy.lung_height * (0.17 + 0.4 * severity**1.2) * rng.uniform(0.92, 1.08)
+    inner = max(0.0, anatomy.lung_height * (-0.03 + 0.34 * severity))
+    width = 0.5 + 0.5 * min(1.0, severity * 1.5)
     u = np.linspace(1 - width, 1, 20)
     climb = ((u - (1 - width)) / width) ** 2.4
     level = anatomy.lung_height - (inner + (outer - inner) * climb)

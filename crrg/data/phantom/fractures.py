@@ -10,27 +10,27 @@ from crrg.data.phantom.scene import DrawnFinding
 
 
 def broken_ribs(
-    drawing: Drawing, finding: DrawnFinding, ribs: list[Points], per_side: int
+    drawing: Drawing, finding: DrawnFinding, ribs: list[Points], per_side: int, rng: np.random.Generator
 ) -> tuple[list[Points], list[Points], list[Points]]:
     """Return the ribs with some of them broken in the finding's zone, the outlines of the gaps, and of callus.
 
     Args:
-        drawing: The film; its scene decides where exactly.
+        drawing: The film.
         finding: The fracture; more severe means more ribs and a wider step.
         ribs: Middle lines of the posterior ribs, the right side's first.
         per_side: Number of ribs on each side.
+        rng: Decides place and age of the fracture.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([drawing.scene.index, 77, drawing.scene.patient_number]))
     side = side_of(finding)
     first = 0 if side == "right" else per_side
     top, bottom = zone_of(finding)
-    where = float(rng.uniform(0.62, 0.86))
+    where = float(rng.uniform(0.34, 0.62))
     levels = [float(np.interp(where, np.linspace(0, 1, len(rib)), rib[:, 1])) for rib in ribs[first : first + per_side]]
     target = rng.uniform(top, bottom) * drawing.anatomy.lung_height
-    count = 2 + round(2.5 * finding.severity)
+    count = 3 + round(2.0 * finding.severity)
     chosen = sorted(np.argsort(np.abs(np.array(levels) - target))[:count])
     width = drawing.anatomy.rib_width
-    step = width * (0.5 + 0.8 * finding.severity)
+    step = width * (0.6 + 0.8 * finding.severity)
     result, gaps, callus = list(ribs), [], []
     is_healing = bool(rng.random() < 0.35)
     for number in chosen:
@@ -41,7 +41,7 @@ def broken_ribs(
         outer = rib[cut + 1 :] + [0, step]
         result[first + int(number)] = rib[: cut + 1]
         result.append(outer)
-        gaps.append(ellipse(middle + [0, step / 2], 0.3 + 0.25 * finding.severity, width * 0.9, 10))
+        gaps.append(ellipse(middle + [0, step / 2], 0.4 + 0.3 * finding.severity, width * 0.95, 10))
         if is_healing:
             callus.append(ellipse(middle + [0, step / 2], width * 0.9, width * 0.95, 14))
     return result, ([] if is_healing else gaps), callus
@@ -56,8 +56,8 @@ def broken_clavicle(line: Points, side: BodySide, severity: float) -> list[Point
         severity: 0..1, how far the fragments stand apart.
     """
     cut = len(line) // 2
-    drop = 0.7 + 1.4 * severity
-    shift = -sign(side) * (0.2 + 0.8 * severity)
+    drop = 1.0 + 1.5 * severity
+    shift = -sign(side) * (0.4 + 1.0 * severity)
     tilt = np.linspace(1, 0.45, len(line) - cut)[:, None]
     medial = line[:cut] - np.linspace(0, 0.5 * drop, cut)[:, None] * [0, 1]
     return [medial, line[cut:] + [shift, 0] + tilt * [0, drop]]

@@ -47,15 +47,15 @@ def paint_bones(drawing: Drawing, rng: np.random.Generator) -> None:
     gap: list[Points] = []
     callus: list[Points] = []
     for finding in drawing.kinds("rib_fracture"):
-        posterior, gaps, calluses = broken_ribs(drawing, finding, posterior, NUM_POSTERIOR_RIBS)
+        posterior, gaps, calluses = broken_ribs(drawing, finding, posterior, NUM_POSTERIOR_RIBS, rng)
         gap += gaps
         callus += calluses
     drawing.density += _tube(frame, posterior, anatomy.rib_width) * np.float32(0.1 * strength)
     drawing.density += _tube(frame, anterior, anatomy.rib_width * 1.15) * np.float32(0.055 * strength)
     if gap:
-        drawing.density -= frame.fill(gap, 0.08) * np.float32(0.11 * strength)
+        drawing.density -= frame.fill(gap, 0.08) * np.float32(0.13 * strength)
     if callus:
-        drawing.density += frame.fill(callus, 0.2) * np.float32(0.12 * strength)
+        drawing.density += frame.fill(callus, 0.2) * np.float32(0.15 * strength)
     _paint_spine(drawing, strength)
     clavicles: list[Points] = []
     for side in SIDES:

@@ -76,6 +76,9 @@ class IngestSummary(FrozenConfig):
         num_quarantined: Objects refused.
         reasons: Count per reason code.
         reused: Whether the same version existed already.
+        failure_rate: Share of inputs refused for a reason within scope, 0..1.
+        is_over_limit: Whether that share is above the form's ``max_failure_rate``.
+        quarantine_key: Key of the record of refused inputs.
     """
 
     dataset: DatasetRef
@@ -84,6 +87,9 @@ class IngestSummary(FrozenConfig):
     num_quarantined: int
     reasons: dict[str, int] = Field(default_factory=dict)
     reused: bool = False
+    failure_rate: float = 0.0
+    is_over_limit: bool = False
+    quarantine_key: str = ""
 
 
 class ShardRef(FrozenConfig):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,13 @@ _STATISTICS_COLUMNS = ("patient_id", "study_id", "instance_id")
 _COMPRESSION = {"image": "NONE", **dict.fromkeys(TEXT_COLUMNS, "LZ4"), "regions.list.element.phrase": "LZ4"}
 
 
-def write_dataset(storage: Storage, name: str, pairs: Iterable[Pair], settings: Mapping[str, Any]) -> DatasetRef:
+def write_dataset(
+    storage: Storage,
+    name: str,
+    pairs: Iterable[Pair],
+    settings: Mapping[str, Any],
+    before_commit: Callable[[], Mapping[str, Any]] | None = None,
+) -> DatasetRef:
     """Write pairs as one dataset version and commit it by its manifest.
 
     Rows are spooled to a local temporary folder first, since the version is a fingerprint over what they hold. Equal
@@ -67,6 +73,8 @@ def write_dataset(storage: Storage, name: str, pairs: Iterable[Pair], settings: 
         name: Dataset name: lower-case letters, digits, ``.``, ``_``, ``-``.
         pairs: Rows in the order in which they shall lie; each carries its split. Consumed once, never held in memory.
         settings: Plain JSON values that shaped the rows, ``image_size`` among them.
+        before_commit: Called when all pairs are taken; what it returns stands in the manifest under ``ingest`` and is
+            no part of the fingerprint.
 
     Returns:
         The committed version.
@@ -92,7 +100,8 @@ def write_dataset(storage: Storage, name: str, pairs: Iterable[Pair], settings: 
         ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
         if not storage.exists(ref.manifest_key):
             files = [entry for spool in spools.values() for entry in spool.send(storage, _prefix(name, version))]
-            storage.put_if_absent(ref.manifest_key, canonical_json(_manifest(ref, files, settings)))
+            record = before_commit() if before_commit else {}
+            storage.put_if_absent(ref.manifest_key, canonical_json(_manifest(ref, files, settings, record)))
     point_to(storage, ref)
     return ref
 
@@ -276,7 +285,9 @@ def _row_digest(row: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(canonical_json(plain)).digest()
 
 
-def _manifest(ref: DatasetRef, files: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(
+    ref: DatasetRef, files: list[dict[str, Any]], settings: Mapping[str, Any], record: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "name": ref.name,
@@ -285,6 +296,7 @@ def _manifest(ref: DatasetRef, files: list[dict[str, Any]], settings: Mapping[st
         "settings": dict(settings),
         "num_rows": ref.num_rows,
         "files": files,
+        "ingest": dict(record),
     }
 
 

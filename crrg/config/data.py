@@ -1,0 +1,53 @@
+"""What may be set about data: the form of an ingest."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from crrg.config.base import FrozenConfig
+
+
+class IngestConfig(FrozenConfig):
+    """Form of an ingest: archives become one dataset of Parquet pairs.
+
+    Attributes:
+        source: Where the archives lie: ``URL`` or ``kind:URL``, one or several.
+        dataset: Name of the dataset.
+        source_kind: Kind of archive for plain URLs; ``auto`` looks at what lies there.
+        image_size: Longest side of the stored films, pixels; smaller films are not enlarged.
+        train_share: Share of patients in the train split, 0..1.
+        validation_share: Share of patients in the validation split, 0..1; the rest is the test split.
+        use_published_split: Whether an archive's own split is kept where it has one.
+        seed: Seed of the split.
+        max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good ingest, 0..1.
+        num_workers: Decoder processes; 0 takes what suits this machine.
+        limit: Most inputs to take from each archive; 0 takes all.
+    """
+
+    source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
+    dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 1})
+    source_kind: Literal["auto", "folder", "openi", "phantom"] = Field(
+        "auto", title="Kind of source", json_schema_extra={"position": 2}
+    )
+    image_size: int = Field(512, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 3})
+    train_share: float = Field(0.8, ge=0, le=1, title="Share of train", json_schema_extra={"position": 4})
+    validation_share: float = Field(0.1, ge=0, le=1, title="Share of validation", json_schema_extra={"position": 5})
+    use_published_split: bool = Field(True, title="Keep published splits", json_schema_extra={"position": 6})
+    seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 7})
+    max_failure_rate: float = Field(0.2, ge=0, le=1, title="Highest failure rate", json_schema_extra={"position": 8})
+    num_workers: int = Field(0, ge=0, le=256, title="Decoder processes (0 = auto)", json_schema_extra={"position": 9})
+    limit: int = Field(0, ge=0, title="Most inputs per source (0 = all)", json_schema_extra={"position": 10})
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Accept one source as plain text."""
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> IngestConfig:
+        if self.train_share + self.validation_share > 1:
+            raise ValueError("train_share and validation_share together exceed 1")
+        return self

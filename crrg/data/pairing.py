@@ -1,0 +1,185 @@
+"""One input and its decoded film become one row, or a named reason why not.
+
+The last place where a source's identifiers and names exist: here they become pseudonyms and masks. Knows no store, no
+pool and no labeler; what labels a text is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from crrg.data.deidentify import Pseudonyms, mask_text
+from crrg.data.film import DecodedFilm
+from crrg.data.identity import DicomHeader, check_identity
+from crrg.data.notes import sentences_of_picture
+from crrg.data.sections import clean_text
+from crrg.data.sources import SourceItem
+from crrg.data.split import SplitShares, split_of
+from crrg.domain.boxes import BoxXyxy
+from crrg.domain.labels import NO_FINDING, LabelValues
+from crrg.domain.report import Report
+from crrg.domain.study import Film, Pair, RegionAnnotation
+from crrg.errors import AnnotationError, DicomError, IdentityError, ReportError
+
+Labeler: TypeAlias = Callable[[str], LabelValues]
+"""Labels of a text by label name; ``None`` or absent = unmentioned."""
+
+BOX_TOLERANCE_PIXELS = 1.0
+
+
+@dataclass(frozen=True)
+class PairingRules:
+    """What a pair depends on beside its input.
+
+    Attributes:
+        pseudonyms: Turns identifiers into pseudonyms.
+        label: Labels a text where the archive brings no labels.
+        seed: Seed of the split.
+        shares: How large the splits are.
+        use_published_split: Whether an archive's own split is kept.
+    """
+
+    pseudonyms: Pseudonyms
+    label: Labeler
+    seed: int
+    shares: SplitShares
+    use_published_split: bool
+
+
+@dataclass(frozen=True)
+class _Ids:
+    patient_id: str
+    study_id: str
+    instance_id: str
+
+
+class PairBuilder:
+    """Builds pairs of one dataset and remembers which films it has seen."""
+
+    def __init__(self, rules: PairingRules) -> None:
+        """Start with no film seen."""
+        self._rules = rules
+        self._pixels_of: dict[str, bytes] = {}
+        self._seen_pixels: set[bytes] = set()
+
+    def build(self, item: SourceItem, kind: str, site: str, decoded: DecodedFilm | None, source_digest: bytes) -> Pair:
+        """Make the row of one input.
+
+        Args:
+            item: What the archive says.
+            kind: Kind of archive.
+            site: Where identifiers of the archive's tables are valid.
+            decoded: Its film; ``None`` in a text-only item.
+            source_digest: sha256 of the film's bytes, or of the report's text.
+
+        Raises:
+            DataError: IDENTITY, REPORT, LIMIT, GEOMETRY or DUPLICATE.
+        """
+        header = decoded.header if decoded else None
+        ids = self._identify(item, header, site, decoded, source_digest)
+        names = header.names if header else ()
+        report = Report(
+            findings=_clean(item.report.findings, names),
+            impression=_clean(item.report.impression, names),
+            indication=_clean(item.report.indication, names),
+        )
+        if item.notes:
+            report = replace(report, impression=report.impression or self._read_notes(item.notes, names))
+        if decoded is None and not report.text:
+            raise ReportError("there is neither a film nor findings or impression", code="REPORT.EMPTY")
+        film = None
+        if decoded is not None:
+            film = replace(decoded.film, view_position=item.view_position or decoded.film.view_position)
+            self._check_new(ids.instance_id, film)
+        labels, label_source = self._label(item, report)
+        group_id = self._rules.pseudonyms.patient(f"group\0{item.group}", site) if item.group else ids.patient_id
+        published = item.split if self._rules.use_published_split else None
+        return Pair(
+            patient_id=ids.patient_id,
+            study_id=ids.study_id,
+            instance_id=ids.instance_id,
+            film=film,
+            report=report,
+            regions=tuple(_checked_region(region, film, names) for region in item.regions),
+            labels=labels,
+            label_source=label_source,
+            source=kind,
+            source_digest=source_digest,
+            split=published or split_of(group_id, self._rules.seed, self._rules.shares),
+        )
+
+    def _identify(
+        self, item: SourceItem, header: DicomHeader | None, site: str, decoded: DecodedFilm | None, digest: bytes
+    ) -> _Ids:
+        """Return pseudonyms: DICOM's own identifiers first, then the table's, then the content's."""
+        pseudonyms = self._rules.pseudonyms
+        if header is not None:
+            patient_from_table = not header.patient_id and item.patient_id
+            check_identity(replace(header, patient_id=header.patient_id or item.patient_id))
+            return _Ids(
+                pseudonyms.patient(item.patient_id, site)
+                if patient_from_table
+                else pseudonyms.patient(header.patient_id),
+                pseudonyms.study(header.study_instance_uid),
+                pseudonyms.instance(header.sop_instance_uid),
+            )
+        if decoded is None and not item.patient_id:
+            raise IdentityError("a report without film names no patient", code="IDENTITY.MISSING")
+        content = digest.hex()
+        return _Ids(
+            pseudonyms.patient(item.patient_id, site) if item.patient_id else pseudonyms.patient(content, "content"),
+            pseudonyms.study(item.study_id, site) if item.study_id else pseudonyms.study(content, "content"),
+            pseudonyms.instance(content, "content")
+            if decoded is not None
+            else pseudonyms.instance(f"report\0{item.study_id or item.patient_id}", site),
+        )
+
+    def _read_notes(self, notes: str, names: tuple[str, ...]) -> str | None:
+        text = sentences_of_picture(clean_text(notes), self._speaks_of_finding)
+        return _clean(text, names)
+
+    def _speaks_of_finding(self, sentence: str) -> bool:
+        values = self._rules.label(sentence)
+        return any(value is not None for label, value in values.items() if label != NO_FINDING)
+
+    def _check_new(self, instance_id: str, film: Film) -> None:
+        """Refuse a film that came before, by identifier or by pixels."""
+        known = self._pixels_of.get(instance_id)
+        if known is not None and known != film.pixel_digest:
+            raise IdentityError("the same instance came before with other pixels", code="IDENTITY.CONFLICT")
+        if film.pixel_digest in self._seen_pixels:
+            raise DicomError("the same pixels came before", code="DUPLICATE.PIXELS")
+        self._pixels_of[instance_id] = film.pixel_digest
+        self._seen_pixels.add(film.pixel_digest)
+
+    def _label(self, item: SourceItem, report: Report) -> tuple[LabelValues, str]:
+        if item.labels:
+            return item.labels, item.label_source
+        if not report.text:
+            return {}, "none"
+        labels = {label: value for label, value in self._rules.label(report.text).items() if value is not None}
+        if item.notes:
+            # a sentence or two of a case text cannot say that there is nothing else
+            labels = {label: value for label, value in labels.items() if label != NO_FINDING or value == 0}
+        return labels, "report"
+
+
+def _clean(text: str | None, names: tuple[str, ...]) -> str | None:
+    return (mask_text(clean_text(text), names) or None) if text else None
+
+
+def _checked_region(region: RegionAnnotation, film: Film | None, names: tuple[str, ...]) -> RegionAnnotation:
+    if film is None:
+        raise AnnotationError("a box without a film", code="GEOMETRY.BOX")
+    box = _clip_box(region.box_xyxy, film.original_width, film.original_height)
+    return replace(region, box_xyxy=box, phrase=_clean(region.phrase, names))
+
+
+def _clip_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:
+    x1, y1, x2, y2 = box
+    outside = min(x1, y1) < -BOX_TOLERANCE_PIXELS or x2 > width + BOX_TOLERANCE_PIXELS
+    if outside or y2 > height + BOX_TOLERANCE_PIXELS or x2 <= x1 or y2 <= y1:
+        raise AnnotationError("a box is empty or lies outside its film", code="GEOMETRY.BOX")
+    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)

@@ -1,0 +1,83 @@
+"""What every archive looks like to ingest: a stream of items, each a film, a report, or both.
+
+An archive is one file in this room and one entry in ``SourceKind``; ``source_kinds`` opens it. Items carry the source's
+own identifiers, which end at pseudonymisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from crrg.domain.labels import LabelValues
+from crrg.domain.report import Report
+from crrg.domain.study import RegionAnnotation, Split, ViewPosition
+from crrg.errors import DataError
+from crrg.storage import Storage, StoredObject
+
+
+class SourceKind(StrEnum):
+    """Kinds of archives."""
+
+    PHANTOM = "phantom"
+    FOLDER = "folder"
+    OPENI = "openi"
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """One input: an image object with what the archive says of it, or a report without a film.
+
+    Attributes:
+        name: The source's own name of it: a store key where there is a film; only its HMAC is ever kept.
+        film: The image object, or ``None`` in a text-only item.
+        patient_id: Source's identifier of the person; empty to take DICOM's.
+        study_id: Source's identifier of the examination; empty to take DICOM's.
+        group: Patients with equal groups stay in one split; empty = the patient alone.
+        report: What the archive has as a report.
+        notes: Case text that is no report; only sentences that speak of the picture may be used.
+        regions: Annotated regions, boxes in original pixels.
+        labels: Labels that the archive brings; empty where they come from the report.
+        label_source: How those labels were made; empty where there are none.
+        view_position: What the archive says; ``None`` to take the file's.
+        split: The archive's published split, or ``None``.
+        problem: Why it cannot be used, found before any decoding; ``None`` if nothing is wrong.
+    """
+
+    name: str = field(repr=False)
+    film: StoredObject | None = field(default=None, repr=False)
+    patient_id: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+    group: str = field(default="", repr=False)
+    report: Report = field(default=Report(), repr=False)
+    notes: str = field(default="", repr=False)
+    regions: tuple[RegionAnnotation, ...] = ()
+    labels: LabelValues = field(default_factory=dict)
+    label_source: str = ""
+    view_position: ViewPosition | None = None
+    split: Split | None = None
+    problem: DataError | None = None
+
+
+class Source(Protocol):
+    """An archive that can be ingested."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """What kind of archive it is."""
+
+    @property
+    def storage(self) -> Storage:
+        """Where its objects lie; only read."""
+
+    @property
+    def site(self) -> str:
+        """Where identifiers of its tables are valid; a part of their pseudonyms."""
+
+    def inventory(self) -> list[StoredObject]:
+        """Return the objects whose change makes another dataset: films and tables."""
+
+    def items(self) -> Iterator[SourceItem]:
+        """Yield every input once, in an order that depends on their names alone."""

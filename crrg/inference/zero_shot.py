@@ -19,6 +19,10 @@ from crrg.domain.labels import FINDINGS, NO_FINDING
 from crrg.inference.prompts import PromptPair, prompt_pair
 from crrg.models.clip import ClipModel
 
+LENGTH_STEP = 32
+"""Texts are padded to a multiple of this many tokens."""
+TILE_ROWS = 16
+
 
 def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
     """Turn texts into token ids and their mask, padded to the longest text of the batch.
@@ -40,15 +44,34 @@ def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) 
 
 
 @torch.inference_mode()
-def encode_texts(model: ClipModel, tokenizer: PhraseTokenizer, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Return features ``[N, D]`` of length 1 of texts, on the CPU; ``[0, D]`` for no text."""
+def encode_texts(model: ClipModel, tokenizer: PhraseTokenizer, texts: Sequence[str]) -> Tensor:
+    """Embed texts, each in a tile of fixed shape, so that its numbers do not depend on its neighbours.
+
+    Args:
+        model: In ``eval`` mode.
+        tokenizer: The model's.
+        texts: Any number of texts.
+
+    Returns:
+        ``[N, D]`` of length 1, on the CPU; ``[0, D]`` for no text.
+    """
     device = model.logit_scale.device
-    length = model.architecture.max_text_length
-    parts = [torch.zeros(0, model.architecture.projection_size)]
-    for first in range(0, len(texts), batch_size):
-        token_ids, mask = tokenize(tokenizer, texts[first : first + batch_size], length)
-        parts.append(model.encode_text(token_ids.to(device), mask.to(device)).cpu())
-    return torch.cat(parts)
+    longest = model.architecture.max_text_length
+    features = torch.zeros(len(texts), model.architecture.projection_size)
+    if not texts:
+        return features
+    token_ids, mask = tokenize(tokenizer, texts, longest)
+    shapes = (mask.sum(dim=1) + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
+    for length in shapes.unique().tolist():
+        width = min(length, longest)
+        for rows in torch.nonzero(shapes == length)[:, 0].split(TILE_ROWS):
+            tile = rows[torch.arange(TILE_ROWS).clamp(max=len(rows) - 1)]
+            parts = (
+                functional.pad(part[tile, :width], (0, max(0, width - part.shape[1]))) for part in (token_ids, mask)
+            )
+            ids, is_token = (part.to(device) for part in parts)
+            features[rows] = model.encode_text(ids, is_token)[: len(rows)].cpu()
+    return features
 
 
 def embed_prompts(model: ClipModel, tokenizer: PhraseTokenizer, pairs: Sequence[PromptPair]) -> Tensor:

@@ -20,10 +20,14 @@ from torch.nn import functional
 from crrg.config.models import ClipArchitecture
 from crrg.errors import ModelError
 from crrg.models.backbone import normalise_films
-from crrg.models.towers import TextTower, build_image_tower
+from crrg.models.towers import ImageFeatures, TextTower, build_image_tower
 
 FIRST_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
+FIRST_CELL_LOGIT = -7.0
+NO_PLACE_LOGIT = -30.0
+EVIDENCE_CELLS = 4
+EVIDENCE_SCALE = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,53 @@ class FilmReading:
     Attributes:
         image_features: ``[B, D]``, length 1.
         label_logits: ``[B, 14]`` in the order of ``LABELS``, not calibrated.
+        cell_logits: ``[B, 14, h, w]``: how much each place of the film speaks for each label.
     """
 
     image_features: Tensor
     label_logits: Tensor
+    cell_logits: Tensor
+
+
+class LabelHead(nn.Module):
+    """14 logits per film: what its places say together, plus what the whole film says."""
+
+    def __init__(self, feature_size: int, num_channels: int, architecture: ClipArchitecture) -> None:
+        """Build the head; at first every place says "rather not", so that many quiet places do not add up."""
+        super().__init__()
+        self.whole = nn.Sequential(
+            nn.Dropout(architecture.head_dropout), nn.Linear(feature_size, architecture.num_labels)
+        )
+        self.places = nn.Conv2d(num_channels, architecture.num_labels, 1)
+        self.places.bias = nn.Parameter(torch.full((architecture.num_labels,), FIRST_CELL_LOGIT))
+
+    def forward(self, seen: ImageFeatures) -> tuple[Tensor, Tensor]:
+        """Return label logits ``[B, 14]`` and cell logits ``[B, 14, h, w]``, both float32."""
+        cell_logits = self.places(seen.cells).float()
+        return pool_cells(cell_logits) + self.whole(seen.raw).float(), cell_logits
+
+
+def pool_cells(cell_logits: Tensor, is_counted: Tensor | None = None) -> Tensor:
+    """Return one logit per label from all places: the logarithm of their summed odds.
+
+    Args:
+        cell_logits: ``[B, 14, h, w]``.
+        is_counted: bool, broadcastable to the same shape; all where not given. A label without a counted place gets a
+            very low logit.
+    """
+    if is_counted is not None:
+        cell_logits = cell_logits.masked_fill(~is_counted, NO_PLACE_LOGIT)
+    return cell_logits.flatten(2).logsumexp(dim=2)
+
+
+def coarse_evidence(cell_logits: Tensor) -> Tensor:
+    """Return ``[B, 14 * 16]``: the strongest evidence for each label in each of 4 x 4 fields of the film.
+
+    It tells the shared space what is seen and on which side, which one pooled feature of the film hardly can. Values
+    are scaled to about 1 and pass no gradient, so that the contrastive loss does not move what places say.
+    """
+    fields = functional.adaptive_max_pool2d(cell_logits.detach(), EVIDENCE_CELLS)
+    return (fields - FIRST_CELL_LOGIT).flatten(1) / EVIDENCE_SCALE
 
 
 class ClipModel(nn.Module):
@@ -55,11 +102,10 @@ class ClipModel(nn.Module):
         self.architecture = architecture
         self.image_tower = build_image_tower(architecture)
         self.text_tower = TextTower(architecture)
-        self.image_projection = nn.Linear(self.image_tower.feature_size, architecture.projection_size)
+        num_evidence = architecture.num_labels * EVIDENCE_CELLS**2
+        self.image_projection = nn.Linear(self.image_tower.feature_size + num_evidence, architecture.projection_size)
         self.text_projection = nn.Linear(self.text_tower.feature_size, architecture.projection_size)
-        self.label_head = nn.Sequential(
-            nn.Dropout(architecture.head_dropout), nn.Linear(self.image_tower.feature_size, architecture.num_labels)
-        )
+        self.label_head = LabelHead(self.image_tower.feature_size, self.image_tower.num_channels, architecture)
         self.logit_scale = nn.Parameter(torch.tensor(FIRST_LOGIT_SCALE))
 
     @property
@@ -73,9 +119,11 @@ class ClipModel(nn.Module):
         Args:
             images: Grey values 0..255, ``[B, 1, S, S]``, any dtype.
         """
-        raw = self.image_tower(normalise_films(images))
+        seen = self.image_tower(normalise_films(images))
+        label_logits, cell_logits = self.label_head(seen)
+        raw = torch.cat([seen.raw.float(), coarse_evidence(cell_logits)], dim=1)
         features = functional.normalize(self.image_projection(raw).float(), dim=-1)
-        return FilmReading(image_features=features, label_logits=self.label_head(raw).float())
+        return FilmReading(image_features=features, label_logits=label_logits, cell_logits=cell_logits)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return features ``[B, D]`` of length 1 of films ``[B, 1, S, S]`` with grey values 0..255."""

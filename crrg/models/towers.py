@@ -1,4 +1,4 @@
-"""The two towers of CLIP: a radiograph, or a text, to one raw feature vector.
+"""The two towers of CLIP: a radiograph, or a text, to raw features.
 
 Knows tensors only: no tokenizer, no projection to the shared space (``crrg.models.clip``), no weights from elsewhere.
 """
@@ -6,6 +6,7 @@ Knows tensors only: no tokenizer, no projection to the shared space (``crrg.mode
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +15,75 @@ from transformers import BertConfig, BertModel
 
 from crrg.config.models import ClipArchitecture
 
+NUM_LENGTH_GROUPS = 4
+"""In training a batch is encoded in this many groups of similar length, so that short texts carry little padding."""
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What an image tower makes of films.
+
+    Attributes:
+        raw: ``[B, D]``, of the whole film.
+        cells: ``[B, C, h, w]``, a map of places.
+    """
+
+    raw: Tensor
+    cells: Tensor
+
 
 class ConvTower(nn.Module):
     """Small convolutional network from scratch, for films of 128 to 256 pixels.
 
-    Four blocks of rising width (1, 2, 4 and about 6.7 times ``width``), stride 16 in all. Ends in the average and the
-    maximum over the map: the average sees a large heart, the maximum a small nodule.
+    Four stages (strides 2, 4, 8, 16; 1, 2, 4 and about 6.7 times ``width`` channels). The map of places has stride 8
+    and knows its surroundings from stride 16. The feature of the whole film is the average and the maximum over the
+    last stage and the maximum over the map: the average sees a large heart, the maximum a small nodule.
 
     Attributes:
         feature_size: Length of the raw feature.
+        num_channels: Channels of the map of places.
     """
 
     def __init__(self, width: int) -> None:
         """Build the network with ``width`` base channels."""
         super().__init__()
         widths = (width, 2 * width, 4 * width, round(20 * width / 3))
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        self.stem = _convolution(1, widths[0], size=5, stride=2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_convolution(before, after, stride=2), _Residual(after))
+            for before, after in itertools.pairwise(widths)
         )
-        self.blocks = nn.ModuleList(
-            _ConvBlock(before, after) for before, after in itertools.pairwise(widths)
-        )
-        self.feature_size = 2 * widths[-1]
+        self.surroundings = nn.Conv2d(widths[3], widths[2], 1)
+        self.num_channels = widths[2]
+        self.feature_size = 2 * widths[3] + widths[2]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return raw features ``[B, D]`` of normalised films ``[B, 1, H, W]``."""
-        features = self.stem(images.contiguous(memory_format=torch.channels_last))
-        for block in self.blocks:
-            features = block(features)
-        return torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Return the features of normalised films ``[B, 1, H, W]``."""
+        eighth = self.stages[1](self.stages[0](self.stem(images)))
+        last = self.stages[2](eighth)
+        wide = nn.functional.interpolate(self.surroundings(last), size=eighth.shape[-2:], mode="nearest")
+        cells = torch.relu(eighth + wide)
+        raw = torch.cat([last.mean(dim=(2, 3)), last.amax(dim=(2, 3)), cells.amax(dim=(2, 3))], dim=1)
+        return ImageFeatures(raw=raw, cells=cells)
 
 
-class _ConvBlock(nn.Module):
-    """Two convolutions, the second on a residual path, then half the resolution."""
+class _Residual(nn.Module):
+    """A convolution added to its input."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.widen = nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
-        self.pool = nn.MaxPool2d(2)
-        self.refine = nn.Sequential(nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
+        self.change = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        features = self.pool(self.widen(features))
-        return torch.relu(features + self.refine(features))
+        return torch.relu(features + self.change(features))
+
+
+def _convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, size, stride=stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
 
 
 class ResNet50Tower(nn.Module):
@@ -64,19 +91,21 @@ class ResNet50Tower(nn.Module):
 
     Attributes:
         feature_size: 2048.
+        num_channels: 2048, of the stride-32 map.
     """
 
     def __init__(self) -> None:
         """Build the network with random weights."""
         super().__init__()
-        self.resnet = resnet50(weights=None)
-        self.resnet.fc = nn.Identity()
+        network = resnet50(weights=None)
+        self.body = nn.Sequential(*list(network.children())[:-2])
         self.feature_size = 2048
+        self.num_channels = 2048
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return raw features ``[B, 2048]`` of normalised films ``[B, 1, H, W]``."""
-        features: Tensor = self.resnet(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
-        return features
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Return the features of normalised films ``[B, 1, H, W]``."""
+        cells = self.body(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        return ImageFeatures(raw=cells.mean(dim=(2, 3)), cells=cells)
 
 
 def build_image_tower(architecture: ClipArchitecture) -> ConvTower | ResNet50Tower:
@@ -106,6 +135,8 @@ class TextTower(nn.Module):
                 num_attention_heads=architecture.text_heads,
                 intermediate_size=4 * architecture.text_hidden_size,
                 max_position_embeddings=architecture.max_text_length,
+                hidden_dropout_prob=architecture.text_dropout,
+                attention_probs_dropout_prob=architecture.text_dropout,
                 type_vocab_size=1,
             ),
             add_pooling_layer=False,
@@ -114,6 +145,17 @@ class TextTower(nn.Module):
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return raw features ``[B, D]`` of token ids ``[B, L]``; the mask is 1 on tokens and 0 on padding."""
+        lengths = attention_mask.sum(dim=1).clamp(min=1)
+        if not self.training:
+            # in inference a text's numbers must not depend on its neighbours
+            return self._encode(token_ids, attention_mask, lengths)
+        groups = torch.argsort(lengths).chunk(NUM_LENGTH_GROUPS)
+        features = []
+        for rows in groups:
+            longest = int(lengths[rows].max())
+            features.append(self._encode(token_ids[rows, :longest], attention_mask[rows, :longest], lengths[rows]))
+        return torch.cat(features)[torch.argsort(torch.cat(groups))]
+
+    def _encode(self, token_ids: Tensor, attention_mask: Tensor, lengths: Tensor) -> Tensor:
         states = self.bert(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
-        last = attention_mask.sum(dim=1).clamp(min=1) - 1
-        return states[torch.arange(len(states), device=states.device), last]
+        return states[torch.arange(len(states), device=states.device), lengths - 1]

@@ -29,11 +29,11 @@ from crrg.models.clip import ClipModel
 from crrg.storage import Storage
 from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder, config_hash
-from crrg.training.clip_batches import ClipBatch, ClipBatches
+from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_pictures import reliability_picture, roc_picture
 from crrg.training.clip_validation import ClipValidation, validate
 from crrg.training.loop import fit
-from crrg.training.losses import contrastive_loss, label_loss, label_weights
+from crrg.training.losses import contrastive_loss, label_loss, label_weights, place_loss
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +150,16 @@ def clip_loss(
         texts = model.encode_text(batch.token_ids, batch.attention_mask)
         contrastive = contrastive_loss(reading.image_features, texts, model.scale, batch.matches)
         labels = label_loss(reading.label_logits, batch.labels, weights, uncertain=training.uncertain)
-        total = training.contrastive_loss_weight * contrastive + training.label_loss_weight * labels
-        parts = {"contrastive": contrastive.detach(), "label": labels.detach(), "scale": model.scale.detach()}
-        return total, parts
+        cells = reading.cell_logits
+        places = place_findings(batch.input_boxes_xyxy, batch.region_labels, cells.shape[-1], batch.images.shape[-1])
+        place = place_loss(cells, places, batch.labels)
+        total = (
+            training.contrastive_loss_weight * contrastive
+            + training.label_loss_weight * labels
+            + training.place_loss_weight * place
+        )
+        parts = {"contrastive": contrastive, "label": labels, "place": place, "scale": model.scale}
+        return total, {name: part.detach() for name, part in parts.items()}
 
     return loss_of
 

@@ -8,7 +8,7 @@ pure function of seed and step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from torch import Tensor
 from crrg.config.training import ClipTraining
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
-from crrg.domain.labels import FINDINGS
+from crrg.domain.labels import FINDINGS, LABEL_INDEX, NEGATIVE, NUM_LABELS
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.sentences import split_sentences
+from crrg.evaluation.labeler import label_sentence
 from crrg.inference.prompts import prompt_pair
 from crrg.inference.zero_shot import tokenize
 from crrg.training.augment import augment_films
@@ -39,6 +41,8 @@ class ClipBatch:
         token_ids: int64 ``[B, L]``.
         attention_mask: int64 ``[B, L]``.
         matches: float32 ``[B, B]``: 1 where text j (column) is true of film i (row), as far as is known.
+        input_boxes_xyxy: float32 ``[B, 29, 4]`` in input pixels, NaN where un-annotated.
+        region_labels: bool ``[B, 14, 29]``: which regions the report names for which finding.
     """
 
     images: Tensor
@@ -46,16 +50,12 @@ class ClipBatch:
     token_ids: Tensor
     attention_mask: Tensor
     matches: Tensor
+    input_boxes_xyxy: Tensor
+    region_labels: Tensor
 
     def to(self, device: torch.device) -> ClipBatch:
         """Return the batch on a device."""
-        return ClipBatch(
-            images=self.images.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            token_ids=self.token_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            matches=self.matches.to(device, non_blocking=True),
-        )
+        return ClipBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class ClipBatches:
         """
         self._films = films
         self._labels = torch.from_numpy(films.labels.astype(np.int64))
+        self._region_labels = np.stack([label_regions(phrases) for phrases in films.phrases])
         self._tokenizer = tokenizer
         self._training = training
         self._seed = seed
@@ -110,7 +111,7 @@ class ClipBatches:
             self._tokenizer, [item.text for item in texts], self._training.architecture.max_text_length
         )
         labels = self._labels[rows]
-        images, _ = augment_films(
+        images, boxes = augment_films(
             self._films.images[rows], self._films.input_boxes_xyxy[rows], self._training.augmentation, rng
         )
         return ClipBatch(
@@ -119,6 +120,8 @@ class ClipBatches:
             token_ids=token_ids,
             attention_mask=mask,
             matches=match_texts(texts, labels.numpy(), [int(row) for row in rows]),
+            input_boxes_xyxy=torch.from_numpy(boxes),
+            region_labels=torch.from_numpy(self._region_labels[rows]),
         )
 
     def _rows(self, step: int) -> NDArray[np.int64]:
@@ -143,6 +146,35 @@ class ClipBatches:
         if kind < self._training.prompt_share + self._training.excerpt_share:
             order = order[: rng.integers(1, MAX_EXCERPT_SENTENCES + 1)]
         return FilmText(text=" ".join(sentences[i] for i in order), claims={})
+
+
+def label_regions(phrases: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return bool ``[14, 29]``: which regions a report names for which finding, surely or possibly."""
+    named = np.zeros((NUM_LABELS, NUM_REGIONS), dtype=bool)
+    for region, phrase in phrases.items():
+        for sentence in split_sentences(phrase):
+            for label, value in label_sentence(sentence).items():
+                if value != NEGATIVE:
+                    named[LABEL_INDEX[label], REGION_INDEX[region]] = True
+    return named
+
+
+def place_findings(input_boxes_xyxy: Tensor, region_labels: Tensor, num_cells: int, size: int) -> Tensor:
+    """Return bool ``[B, 14, n, n]``: the places of each finding's regions on a map of ``num_cells`` a side.
+
+    Args:
+        input_boxes_xyxy: ``[B, 29, 4]`` in input pixels; NaN rows cover nothing.
+        region_labels: bool ``[B, 14, 29]``.
+        num_cells: Side of the map.
+        size: Side of the input, pixels.
+    """
+    step = size / num_cells
+    starts = torch.arange(num_cells, device=input_boxes_xyxy.device) * step
+    x1, y1, x2, y2 = (input_boxes_xyxy[..., i, None] for i in range(4))
+    columns = (starts + step > x1) & (starts < x2)
+    rows = (starts + step > y1) & (starts < y2)
+    covered = (rows[..., :, None] & columns[..., None, :]).float()
+    return torch.einsum("blr,brhw->blhw", region_labels.float(), covered) > 0
 
 
 def _prompt_text(labels: NDArray[np.int8], known: NDArray[np.int64], rng: np.random.Generator) -> FilmText:

@@ -6,7 +6,6 @@ Metrics are computed here on arrays of one split; the scorecard of a whole bundl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
-from crrg.domain.labels import FINDINGS, LABELS
+from crrg.domain.labels import FINDINGS, LABELS, label_column
+from crrg.evaluation.classification import expected_calibration_error, roc_auc
 from crrg.inference.calibration import Calibration, fit_calibration, fit_platt
 from crrg.inference.consistency import SimilarityCurve
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel
 
 FloatArray = NDArray[np.float64]
-NUM_BINS = 10
 NUM_STRANGERS = 4
 """Other films' texts per film when the similarity curve is fitted."""
 
@@ -86,35 +85,13 @@ def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable) -> 
     probabilities = _out_of_fold(outputs.logits, labels, films.patient_ids)
     table = zero_shot_labels(model, tokenizer, outputs.image_features, LABELS)
     zero_shot = torch.stack([table[label] for label in LABELS], dim=1).numpy().astype(np.float64)
-    metrics = _auc_metrics("classification/{}auc", outputs.logits, labels)
-    metrics |= _auc_metrics("classification/zero_shot_{}auc", zero_shot, labels)
-    is_known = labels >= 0
-    if is_known.any():
-        metrics["classification/ece"] = expected_calibration_error(probabilities[is_known], labels[is_known])
+    references = np.where(labels >= 0, labels, np.nan)
+    metrics = _auc_metrics("classification/{}auc", outputs.logits, references)
+    metrics |= _auc_metrics("classification/zero_shot_{}auc", zero_shot, references)
+    if len(films):
+        metrics["classification/ece"] = expected_calibration_error(probabilities, references)
     similarity = fit_similarity(outputs.image_features, encode_texts(model, tokenizer, [t.text for t in films.texts]))
     return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
-
-
-def area_under_curve(scores: FloatArray, labels: NDArray[np.integer[Any]]) -> float | None:
-    """Return the area under the ROC curve, ties counted half; ``None`` unless both 0 and 1 occur."""
-    is_known = labels >= 0
-    scores, truth = scores[is_known], labels[is_known] == 1
-    num_present, num_absent = int(truth.sum()), int((~truth).sum())
-    if not num_present or not num_absent:
-        return None
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return float((ranks[truth].sum() - num_present * (num_present + 1) / 2) / (num_present * num_absent))
-
-
-def expected_calibration_error(probabilities: FloatArray, labels: NDArray[np.integer[Any]]) -> float:
-    """Return the mean gap between said and true frequency over ten bins of probability, weighted by their films."""
-    bins = np.minimum((probabilities * NUM_BINS).astype(int), NUM_BINS - 1)
-    gaps = [
-        (bins == number).mean() * abs(probabilities[bins == number].mean() - labels[bins == number].mean())
-        for number in np.unique(bins)
-    ]
-    return float(sum(gaps))
 
 
 def fit_similarity(image_features: torch.Tensor, text_features: torch.Tensor) -> SimilarityCurve:
@@ -145,13 +122,12 @@ def _steps(num: int) -> list[int]:
     return sorted({max(1, (k * num) // (NUM_STRANGERS + 1)) for k in range(1, NUM_STRANGERS + 1)})
 
 
-def _auc_metrics(name: str, scores: FloatArray, labels: NDArray[np.integer[Any]]) -> dict[str, float]:
+def _auc_metrics(name: str, scores: FloatArray, references: FloatArray) -> dict[str, float]:
     """Return one area per label, their mean over the 13 findings, and "No Finding" on its own."""
-    areas = {label: area_under_curve(scores[:, i], labels[:, i]) for i, label in enumerate(LABELS)}
-    metrics = {
-        name.format(label.lower().replace(" ", "_") + "_"): area for label, area in areas.items() if area is not None
-    }
-    findings = [area for label in FINDINGS if (area := areas[label]) is not None]
+    areas = {label: roc_auc(scores[:, i], references[:, i]) for i, label in enumerate(LABELS)}
+    known = {label: area for label, area in areas.items() if not np.isnan(area)}
+    metrics = {name.format(f"{label_column(label)}_"): area for label, area in known.items()}
+    findings = [area for label, area in known.items() if label in FINDINGS]
     if findings:
         metrics[name.format("mean_")] = float(np.mean(findings))
     return metrics

@@ -1,7 +1,7 @@
 """Losses of the CLIP stage: contrastive terms over films and texts, and the masked label loss.
 
-All features are of length 1. ``matches [B, B]`` says which films and texts belong together: the identity, and more where
-texts repeat, so that an equal text is never pushed away.
+All features are of length 1. ``matches [B, B]`` says which films and texts belong together: the identity, and more
+where texts repeat, so that an equal text is never pushed away.
 
 Source: MVS, ICL and TCL of CXR-CLIP (You et al., MICCAI 2023).
 """
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crrg.domain.labels import POSITIVE, UNCERTAIN
+from crrg.domain.labels import NEGATIVE, POSITIVE, UNCERTAIN
+from crrg.models.clip import pool_cells
 
 UNMENTIONED_VALUE = -2
 """Number that stands for an unmentioned label in a label array."""
@@ -119,6 +120,25 @@ def label_loss(
         targets = torch.where(labels == UNCERTAIN, torch.full_like(targets, 0.5), targets)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
     return (losses * is_known).sum() / is_known.sum().clamp(min=1)
+
+
+def place_loss(cell_logits: Tensor, places: Tensor, labels: Tensor) -> Tensor:
+    """Return how far the places of a film are from where its report puts each finding.
+
+    A present finding must show inside its regions and nowhere else; an absent one nowhere. A present finding without a
+    region, and an unknown label, are left out.
+
+    Args:
+        cell_logits: ``[B, C, h, w]``.
+        places: bool ``[B, C, h, w]``, the regions that the report names for a finding.
+        labels: ``[B, C]``: 1, 0, -1 uncertain, -2 unmentioned.
+    """
+    is_placed = (labels == POSITIVE) & places.flatten(2).any(dim=2)
+    has_outside = is_placed | (labels == NEGATIVE)
+    inside = functional.softplus(-pool_cells(cell_logits, places))
+    outside = functional.softplus(pool_cells(cell_logits, ~places))
+    total = (inside * is_placed).sum() + (outside * has_outside).sum()
+    return total / (is_placed.sum() + has_outside.sum()).clamp(min=1)
 
 
 def label_weights(labels: Tensor, strongest: float = 4.0) -> Tensor:

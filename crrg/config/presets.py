@@ -28,7 +28,10 @@ def _tiny() -> PresetTraining:
     return PresetTraining(
         detector=DetectorTraining(loop=LoopConfig(num_steps=450, batch_size=16, learning_rate=2e-3)),
         selector=SelectorTraining(loop=LoopConfig(num_steps=250, batch_size=32, learning_rate=2e-3)),
-        generator=GeneratorTraining(loop=LoopConfig(num_steps=500, batch_size=128, learning_rate=3e-3)),
+        generator=GeneratorTraining(
+            architecture=GeneratorArchitecture(dropout=0.0),
+            loop=LoopConfig(num_steps=600, batch_size=64, learning_rate=4e-3),
+        ),
         clip=ClipTraining(loop=LoopConfig(num_steps=400, batch_size=32, learning_rate=3e-3)),
     )
 
@@ -76,7 +79,17 @@ def _base() -> PresetTraining:
             loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=1e-3),
         ),
         selector=SelectorTraining(
-            architecture=SelectorArchitecture(input_size=512, width=64, roi_size=8, feature_size=1024),
+            architecture=SelectorArchitecture(
+                backbone="resnet50",
+                input_size=512,
+                detail_channels=0,
+                roi_size=8,
+                roi_samples=2,
+                keep_layout=False,
+                margin=0.0,
+                feature_size=1024,
+                dropout=0.0,
+            ),
             loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=5e-5),
         ),
         generator=GeneratorTraining(

@@ -77,6 +77,7 @@ class SelectorTraining(FrozenConfig):
         selection_pos_weight: Weight of a region that has a phrase (paper: 2.2).
         abnormal_pos_weight: Weight of an abnormal region (paper: 6.0).
         finding_pos_weight: Weight of a finding that a region's phrase states.
+        finding_loss_weight: Weight of the loss over the findings of regions.
         study_loss_weight: Weight of the loss that compares the strongest region with the film's labels.
         box_jitter: Standard deviation of the random change of each box side in training, share of the box's sides.
     """
@@ -87,6 +88,7 @@ class SelectorTraining(FrozenConfig):
     selection_pos_weight: float = Field(2.2, gt=0)
     abnormal_pos_weight: float = Field(6.0, gt=0)
     finding_pos_weight: float = Field(3.0, gt=0)
+    finding_loss_weight: float = Field(3.0, ge=0)
     study_loss_weight: float = Field(1.0, ge=0)
     box_jitter: float = Field(0.04, ge=0, le=0.5)
 
@@ -111,8 +113,8 @@ class GeneratorTraining(FrozenConfig):
     flag_dropout: float = Field(0.1, ge=0, le=1)
     predicted_flag_share: float = Field(0.15, ge=0, le=1)
     text_only_share: float = Field(0.1, ge=0, lt=1)
-    num_length_buckets: int = Field(4, ge=1, le=64)
-    num_validation_films: int = Field(100, ge=1)
+    num_length_buckets: int = Field(12, ge=1, le=64)
+    num_validation_films: int = Field(60, ge=1)
     decoding: DecodingSettings = DecodingSettings()
 
 
@@ -124,6 +126,7 @@ class ClipTraining(FrozenConfig):
         loop: Loop.
         label_loss_weight: Weight of the label head's loss.
         contrastive_loss_weight: Weight of the contrastive loss.
+        place_loss_weight: Weight of the loss that ties a finding to the regions its report names, where boxes exist.
         uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
         prompt_share: Share of texts that are prompts made from the film's labels.
         excerpt_share: Share of texts that are a few sentences of the report; the rest are whole reports.
@@ -135,6 +138,7 @@ class ClipTraining(FrozenConfig):
     augmentation: Augmentation = Augmentation()
     label_loss_weight: float = Field(1.0, ge=0)
     contrastive_loss_weight: float = Field(0.5, ge=0)
+    place_loss_weight: float = Field(1.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
     prompt_share: float = Field(0.3, ge=0, le=1)
     excerpt_share: float = Field(0.3, ge=0, le=1)

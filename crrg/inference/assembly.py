@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crrg.domain.labels import FINDINGS
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.dedup import Similarity, deduplicate
@@ -20,21 +19,22 @@ from crrg.inference.statements import (
     SidedLabel,
     Statement,
     Topic,
-    implied_denials,
     read_statement,
-    sided,
 )
 
+MANY_DENIALS = 10
+"""A sentence that denies so much at once ("No acute disease.") is dropped as a whole when any of it is wrong."""
 NORMAL_IMPRESSION = "No acute cardiopulmonary abnormality."
-DENIALS: dict[str, str] = {
-    "Enlarged Cardiomediastinum": "The mediastinal contours are normal.",
-    "Cardiomegaly": "Heart size is normal.",
-    "Consolidation": "No focal consolidation.",
-    "Pneumothorax": "No pneumothorax.",
-    "Pleural Effusion": "No pleural effusion.",
-    "Fracture": "No acute fracture.",
+DENIALS: dict[str, tuple[str, str]] = {
+    "Enlarged Cardiomediastinum": ("The mediastinal contours are normal.", "The mediastinal contours are normal."),
+    "Cardiomegaly": ("Heart size is normal.", "Heart size is normal."),
+    "Lung Opacity": ("The lungs are clear.", "The {side} lung is clear."),
+    "Consolidation": ("No focal consolidation.", "No {side} consolidation."),
+    "Pneumothorax": ("No pneumothorax.", "No {side} pneumothorax."),
+    "Pleural Effusion": ("No pleural effusion.", "No {side} pleural effusion."),
+    "Fracture": ("No acute fracture.", ""),
 }
-"""What is left of a normal sentence of which only a part is contradicted."""
+"""What is left of a normal sentence of which a part is contradicted: for both sides, for one (empty: nothing)."""
 
 _OPENING = re.compile(
     r"^there (?:is|are) (?:an? )?|^findings (?:of|consistent with|compatible with|in keeping with) ", re.I
@@ -118,21 +118,24 @@ def _one_per_topic(statements: list[Statement]) -> list[Statement]:
 
 def _without_contradictions(statements: list[Statement], labeler: Labeler) -> list[Statement]:
     """Drop normal statements that deny what others state, keeping the part that still holds."""
-    stated: frozenset[SidedLabel] = frozenset().union(*(sided(statement) for statement in statements))
     kept: list[Statement] = []
     for statement in statements:
-        if not (statement.is_normal and statement.contradicts(stated)):
+        wrong = statement.wrong_denials(statements) if statement.is_normal else frozenset()
+        if not wrong:
             kept.append(statement)
-            continue
-        wrong = {label for label, _ in statement.denied & implied_denials(stated)}
-        denied = {label for label, _ in statement.denied}
-        if len(denied) < len(FINDINGS) - 1:
-            kept += [
-                read_statement(DENIALS[label], labeler)
-                for label in FINDINGS
-                if label in denied - wrong and label in DENIALS
-            ]
+        elif not statement.is_local and len(statement.denied) < MANY_DENIALS:
+            kept += [read_statement(sentence, labeler) for sentence in _denials(statement.denied - wrong)]
     return kept
+
+
+def _denials(denied: frozenset[SidedLabel]) -> list[str]:
+    """Return one plain sentence per denied label."""
+    sentences = []
+    for label, (both, one) in DENIALS.items():
+        sides = [side for other, side in sorted(denied) if other == label]
+        if sides:
+            sentences.append(both if len(sides) > 1 else one.format(side=sides[0]))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _without_repeated_denials(statements: list[Statement]) -> list[Statement]:
@@ -142,7 +145,9 @@ def _without_repeated_denials(statements: list[Statement]) -> list[Statement]:
     for statement in [statements[index] for index in order]:
         if not statement.is_normal or not statement.denied:
             continue
-        others = frozenset[SidedLabel]().union(*(other.denied for other in kept if other is not statement))
+        others = frozenset[SidedLabel]().union(
+            *(other.denied for other in kept if other is not statement and not other.is_local)
+        )
         if statement.denied <= others:
             kept = [other for other in kept if other is not statement]
     return kept

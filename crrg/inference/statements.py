@@ -7,7 +7,7 @@ Labels come from a labeler that is handed in; sides, levels, organs and kinds of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from crrg.domain.labels import FINDINGS, NEGATIVE
@@ -49,9 +49,11 @@ _ORGANS = (
     ("abdomen", r"abdomen|bowel"),
     ("spine", r"spine|vertebra\w*"),
 )
+_ZONE_CLEAR = re.compile(r"\b(?:zone|apex|base)s? (?:is|are|appears?) clear")
 _BONES = re.compile(r"\b(?:osseous|bony|bones?|skeletal|ribs?)\b")
 _WHOLE_CHEST = re.compile(r"\b(?:no acute (?:cardio\w*|disease|process|findings?|abnormalit\w+)|normal chest)\b")
 _NORMAL_WORD = re.compile(r"\b(?:no|normal|unremarkable|intact|without)\b")
+_NOWHERE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Statement:
         certain: Those of them it states without doubt.
         denied: Findings it denies, by side.
         places: Levels of the lung or kinds of device it names; of a sentence that denies nothing, its organs.
+        is_local: Whether what it denies, it denies of a level of the lung only.
     """
 
     text: str
@@ -73,6 +76,7 @@ class Statement:
     certain: frozenset[str]
     denied: frozenset[SidedLabel]
     places: frozenset[str]
+    is_local: bool = False
 
     @property
     def is_normal(self) -> bool:
@@ -97,14 +101,21 @@ class Statement:
             return self.present, frozenset(), frozenset()
         return self.present, self.sides, frozenset() if self.present <= SIDE_LABELS else self.places
 
-    def contradicts(self, stated: frozenset[SidedLabel]) -> bool:
-        """Return whether it denies what other sentences state (findings by side)."""
-        return bool(self.denied & implied_denials(stated))
+    def wrong_denials(self, others: Iterable[Statement]) -> frozenset[SidedLabel]:
+        """Return which of its denials are wrong beside what others state; a lung with any finding is not clear."""
+        stated = frozenset[SidedLabel]().union(
+            *(other.stated for other in others if not self.is_local or other.places & self.places)
+        )
+        not_clear = frozenset(("Lung Opacity", side) for label, side in stated if label in LUNG_LABELS)
+        return self.denied & (stated | not_clear)
 
-
-def implied_denials(stated: frozenset[SidedLabel]) -> frozenset[SidedLabel]:
-    """Return every denial that is wrong once ``stated`` holds: a lung with any lung finding is not clear."""
-    return stated | {("Lung Opacity", side) for label, side in stated if label in LUNG_LABELS}
+    @property
+    def stated(self) -> frozenset[SidedLabel]:
+        """The findings it states, by side."""
+        sides = frozenset(_SIDES)
+        return frozenset(
+            (label, side) for label in self.present for side in (sides if label in MIDLINE_LABELS else self.sides)
+        )
 
 
 def read_statement(sentence: str, labeler: Labeler) -> Statement:
@@ -119,9 +130,12 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
         denied.add("Fracture")
     if not present and _WHOLE_CHEST.search(lowered):
         denied.update(set(FINDINGS) - {SUPPORT_DEVICES})
+    is_local = not present and not denied and bool(_ZONE_CLEAR.search(lowered))
+    if is_local:
+        denied.add("Lung Opacity")
     if SUPPORT_DEVICES in present:
         places = _named(_DEVICES, lowered) or {lowered}
-    elif present:
+    elif present or is_local:
         places = _named(_LEVELS, lowered)
     else:
         places = set() if denied else _named(_ORGANS, lowered)
@@ -132,17 +146,9 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
         certain=frozenset(label for label in present if values.get(label) == 1),
         denied=frozenset((label, side) for label in denied for side in sides),
         places=frozenset(places),
+        is_local=is_local,
     )
 
 
 def _named(words: tuple[tuple[str, str], ...], lowered: str) -> set[str]:
     return {name for name, pattern in words if re.search(rf"\b(?:{pattern})s?\b", lowered)}
-
-
-def sided(statement: Statement) -> frozenset[SidedLabel]:
-    """Return the findings a statement states, by side."""
-    return frozenset(
-        (label, side)
-        for label in statement.present
-        for side in (_SIDES if label in MIDLINE_LABELS else statement.sides)
-    )

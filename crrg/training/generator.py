@@ -40,6 +40,7 @@ from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import (
     IGNORED,
+    UNCERTAIN_FLAG,
     PhraseBatch,
     PhraseSampler,
     PhraseTable,
@@ -233,7 +234,8 @@ def score_generator(
     """Return the validation metrics.
 
     ``generation/val_loss`` and ``generation/perplexity`` per token under the phrases' own flags;
-    ``generation/label_fidelity``: micro-F1 between those flags and the labels read from the phrases drafted under them;
+    ``generation/label_fidelity``: micro-F1 between those flags and the labels read from the phrases drafted under them
+    (phrases that leave a finding open are not counted);
     ``generation/clinical_micro_f1``: the same between the films' labels and drafts of what the selector chose. Empty
     where no validation film has a phrase.
     """
@@ -241,8 +243,11 @@ def score_generator(
     if not len(table):
         return {}
     loss = _validation_loss(model, PhraseSampler(table, tokenizer, settings))
-    flags = np.where(table.reference_flags == 1.0, 1.0, 0.0)
-    drafted = decode_phrases(model, tokenizer, table.features, table.region_index, flags, settings.decoding)
+    is_definite = ~(table.reference_flags == UNCERTAIN_FLAG).any(axis=1)
+    flags = table.reference_flags[is_definite]
+    drafted = decode_phrases(
+        model, tokenizer, table.features[is_definite], table.region_index[is_definite], flags, settings.decoding
+    )
     stated = [_positives(phrase.text) for phrase in drafted]
     wanted = [{label for label in FINDINGS if row[LABEL_INDEX[label]]} for row in flags]
     reports = draft_films(model, tokenizer, validation, settings)

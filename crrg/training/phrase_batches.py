@@ -24,6 +24,8 @@ from crrg.evaluation.labeler import label_report
 
 IGNORED = -100
 """Target of a padding token."""
+UNCERTAIN_FLAG = 0.5
+"""Flag of a finding that the words leave open; at inference flags are 1 or 0, so drafts are worded as definite."""
 FloatArray = NDArray[np.float32]
 
 
@@ -73,7 +75,7 @@ def phrase_flags(phrase: str, is_abnormal: bool) -> FloatArray:
     flags = np.zeros(NUM_LABELS + 1, dtype=np.float32)
     for index, label in enumerate(LABELS):
         if label != NO_FINDING and values[label]:
-            flags[index] = 0.5 if values[label] == UNCERTAIN else 1.0
+            flags[index] = UNCERTAIN_FLAG if values[label] == UNCERTAIN else 1.0
     flags[-1] = float(is_abnormal or flags.any())
     return flags
 

@@ -111,6 +111,11 @@ class ReportPipeline:
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error
 
+    @property
+    def label_thresholds(self) -> dict[str, float]:
+        """Probability from which each label counts as positive."""
+        return dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))
+
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Draft reports and labels.
 
@@ -200,10 +205,9 @@ class ReportPipeline:
     ) -> DraftReport:
         by_label = dict(zip(LABELS, probabilities.tolist(), strict=True))
         labels = dict(zip(LABELS, self.calibration.labels(probabilities[None])[0].tolist(), strict=True))
-        thresholds = dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))
         findings, impression = report
         said = label_report(f"{findings} {impression}")
-        score, flags = consistency(by_label, said, agreement, thresholds)
+        score, flags = consistency(by_label, said, agreement, self.label_thresholds)
         letterbox = Letterbox(film.original_width, film.original_height, self.detector.architecture.input_size)
         boxes = letterbox.to_original(readings.input_boxes_xyxy[row].astype(float))
         regions = tuple(_region(readings, row, index, boxes[index], phrases) for index in range(len(REGIONS)))
@@ -214,7 +218,7 @@ class ReportPipeline:
             probabilities=by_label,
             labels=labels,
             consistency=score,
-            flags=(*film.flags, *flags),
+            flags=flags,
         )
 
 

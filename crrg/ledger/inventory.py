@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from crrg.errors import ConfigError
 from crrg.ledger.ledger import Ledger
 from crrg.storage import Storage, canonical_json
 
@@ -59,10 +60,16 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
     Args:
         inbox: The inbox; its keys are the source's names.
         hmac_of: Turns a key into its pseudonym.
+
+    Raises:
+        ConfigError: There is no such inbox; an empty one is fine.
     """
+    found = inbox.list_objects()
+    if not found and not inbox.is_reachable():
+        raise ConfigError("the inbox is not there; check its address", "inbox")
     return [
-        InboxObject(stored.key, hmac_of(stored.key), stored.etag, stored.size, stored.modified_s)
-        for stored in inbox.list_objects()
+        InboxObject(stored.key, hmac_of(_text_of(stored.key)), stored.etag, stored.size, stored.modified_s)
+        for stored in found
         if not any(part.startswith(".") for part in stored.key.split("/"))
     ]
 
@@ -113,3 +120,8 @@ def cut_shards(objects: Iterable[InboxObject], shard_size: int) -> list[list[Inb
         rest = members[room:]
         shards.extend(rest[start : start + shard_size] for start in range(0, len(rest), shard_size))
     return shards
+
+
+def _text_of(key: str) -> str:
+    """Return a key as text that can be encoded; file systems also hold names that are no text."""
+    return key.encode("utf-8", "backslashreplace").decode()

@@ -83,22 +83,26 @@ class Ledger:
     """All rows so far, with the questions a night asks of them."""
 
     def __init__(self, rows: Iterable[LedgerRow]) -> None:
-        """Index rows in the order in which they were committed; of one key the last row counts."""
+        """Index rows in the order in which they were committed."""
+        self._by_version: dict[tuple[str, str], LedgerRow] = {}
         self._by_key: dict[str, LedgerRow] = {}
         self._by_instance: dict[str, LedgerRow] = {}
         for row in rows:
+            self._by_version[row.key_hmac, row.etag] = row
             self._by_key[row.key_hmac] = row
             if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
                 self._by_instance[row.instance_id] = row
 
     def __len__(self) -> int:
-        """Return the number of different keys."""
-        return len(self._by_key)
+        """Return the number of different objects and versions."""
+        return len(self._by_version)
 
     def find(self, key_hmac: str, etag: str) -> LedgerRow | None:
-        """Return the row of an object in exactly this version, or ``None`` if it is new or was replaced."""
-        row = self._by_key.get(key_hmac)
-        return row if row is not None and row.etag == etag else None
+        """Return the row of an object in exactly this version, or ``None`` if it is new or was replaced.
+
+        Two inboxes may use one key for two objects: their versions tell them apart.
+        """
+        return self._by_version.get((key_hmac, etag))
 
     def find_key(self, key_hmac: str) -> LedgerRow | None:
         """Return the last row of an object in whatever version, or ``None``."""

@@ -138,12 +138,18 @@ def commit_manifest(storage: Storage, manifest: Manifest) -> str:
     try:
         storage.put_if_absent(key, canonical_json(manifest.model_dump(mode="json")))
     except Conflict as error:
-        raise Conflict(
-            f"fencing number {manifest.fencing} is used up, since another holder took the night over; "
-            "nothing was published, run the night again",
-            key,
-        ) from error
+        raise _taken_over(manifest.date, manifest.fencing) from error
     return key
+
+
+def check_number_unused(storage: Storage, date: str, fencing: int) -> None:
+    """Check that a fencing number can still commit, before work is spent on it; the commit itself decides.
+
+    Raises:
+        Conflict: It is used up: another holder took the night over.
+    """
+    if storage.exists(manifest_key(date, fencing)):
+        raise _taken_over(date, fencing)
 
 
 def seal_number(storage: Storage, date: str, fencing: int) -> bool:
@@ -154,3 +160,11 @@ def seal_number(storage: Storage, date: str, fencing: int) -> bool:
     except Conflict:
         return False
     return True
+
+
+def _taken_over(date: str, fencing: int) -> Conflict:
+    return Conflict(
+        f"fencing number {fencing} is used up, since another holder took the night over; nothing was published, "
+        "run the night again",
+        manifest_key(date, fencing),
+    )

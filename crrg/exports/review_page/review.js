@@ -32,7 +32,7 @@ function light(names) {
     node.classList.toggle("is-lit", node.dataset.regions.split("|").some((name) => lit.has(name)));
   }
   const name = document.getElementById("box-name");
-  if (!name) return;
+  if (!name || !state.item || !state.item.study) return;
   const regions = regionsOf(state.item.study.films[state.film]).filter((region) => lit.has(region.name));
   name.textContent = regions.length === 1 ? regions[0].name : "";
   if (regions.length === 1) {

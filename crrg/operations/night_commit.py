@@ -1,0 +1,338 @@
+"""The end of a night: look at all shards together, count, and publish with one manifest.
+
+Only here is the whole night visible, so equal images and studies that lie in several shards are settled here; the few
+shards that this changes get new tables beside the old ones. The manifest comes last: before it nothing is published,
+after it nothing is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+import crrg
+from crrg.config.references import NightPlan, NightSummary, ShardResult
+from crrg.domain.regions import NUM_REGIONS
+from crrg.exports.documents import document_files, study_documents
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
+from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
+from crrg.ledger.digest import files_digest, results_digest
+from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, read_ledger, write_ledger
+from crrg.ledger.manifest import (
+    Manifest,
+    Superseded,
+    check_number_unused,
+    commit_manifest,
+    read_manifests,
+    run_prefix,
+)
+from crrg.ledger.tables import TableFile, read_table, read_tables, write_table
+from crrg.operations.night_equals import FirstImages
+from crrg.operations.night_records import (
+    InputOutcome,
+    ShardInputs,
+    ShardRecord,
+    conservation_error,
+    failure_share,
+    read_record,
+    table_key,
+)
+from crrg.operations.night_shard import group_regions, primary_images
+from crrg.storage import Storage, canonical_json
+
+logger = logging.getLogger(__name__)
+
+WRITERS = 8
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("key_hmac", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("source_digest", pa.binary(), nullable=False),
+        pa.field("study_id", pa.string(), nullable=False),
+        pa.field("instance_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+    ],
+    metadata={"schema": "crrg.quarantine", "schema_version": "1"},
+)
+
+
+@dataclass(frozen=True)
+class SettledNight:
+    """A night after its shards were looked at together.
+
+    Attributes:
+        outcomes: What became of every input.
+        tables: Report and region tables.
+        objects: Key of each document and picture to its sha256.
+        documents: One per study.
+        superseded: Older drafts that are replaced.
+        thresholds: Probability from which a label counts as positive.
+    """
+
+    outcomes: tuple[InputOutcome, ...]
+    tables: tuple[TableFile, ...]
+    objects: dict[str, str]
+    documents: Sequence[Mapping[str, Any]]
+    superseded: tuple[Superseded, ...]
+    thresholds: Mapping[str, float]
+
+
+def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
+    """Settle, count and publish a night whose shards are all finished.
+
+    Raises:
+        CrrgError: The counts do not add up; nothing was published.
+        Conflict: Another holder took the night over; nothing was published.
+    """
+    check_number_unused(storage, plan.date, plan.fencing)
+    records = _finished_records(plan, results, storage)
+    night = _settle(plan, records, read_ledger(storage), storage)
+    _check_counts(night, storage)
+    refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
+    rows = [_ledger_row(plan, each) for each in night.outcomes]
+    files = (
+        *night.tables,
+        _write_quarantine(plan, refused, storage),
+        write_ledger(storage, plan.date, plan.run_id, rows),
+    )
+    page = _write_review(plan, night, refused, storage)
+    index = canonical_json(dict(sorted({**night.objects, **page}.items())))
+    prefix = run_prefix(plan.date, plan.run_id)
+    storage.put(f"{prefix}/index.json", index)
+    manifest = Manifest(
+        date=plan.date,
+        run_id=plan.run_id,
+        fencing=plan.fencing,
+        bundle=plan.bundle,
+        registry_available=plan.registry_available,
+        files=files,
+        index_key=f"{prefix}/index.json",
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        review_key=f"{prefix}/review/index.html",
+        num_inputs=plan.num_new + plan.num_pending,
+        num_accepted=len(night.outcomes) - len(refused),
+        num_quarantined=len(refused),
+        num_pending=plan.num_pending,
+        num_flagged=sum(1 for each in night.outcomes if each.num_flags),
+        reasons=dict(sorted(Counter(each.reason for each in refused).items())),
+        thresholds=dict(night.thresholds),
+        superseded=night.superseded,
+        digest=files_digest(storage, files, rows, REPORTS_SCHEMA, REGIONS_SCHEMA),
+        committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"crrg": crrg.__version__, "python": platform.python_version(), "pyarrow": pa.__version__},
+    )
+    key = commit_manifest(storage, manifest)
+    logger.info(
+        "night %s committed: %d accepted, %d quarantined, %d pending",
+        plan.date,
+        manifest.num_accepted,
+        manifest.num_quarantined,
+        manifest.num_pending,
+    )
+    return _summary(plan, manifest, key, storage)
+
+
+def _summary(plan: NightPlan, manifest: Manifest, key: str, storage: Storage) -> NightSummary:
+    share = failure_share(manifest.reasons, plan.num_new)
+    is_only_run = len(read_manifests(storage, plan.date)) == 1
+    return NightSummary(
+        date=plan.date,
+        status="committed",
+        manifest_key=key,
+        bundle_id=plan.bundle.bundle_id,
+        num_inputs=manifest.num_inputs,
+        num_accepted=manifest.num_accepted,
+        num_quarantined=manifest.num_quarantined,
+        num_pending=manifest.num_pending,
+        num_flagged=manifest.num_flagged,
+        reasons=manifest.reasons,
+        review_key=manifest.review_key,
+        digest=manifest.digest if is_only_run else results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, plan.date),
+        failure_share=share,
+        exceeds_failure_rate=share > plan.config.max_failure_rate,
+    )
+
+
+def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> list[ShardRecord]:
+    """Read the records of all shards and check that they account for exactly the inputs that were planned."""
+    expected = [shard.index for shard in plan.shards]
+    if sorted(result.index for result in results) != expected:
+        raise conservation_error(plan.run_id, f"{len(expected)} shards", f"{len(results)}")
+    records = [read_record(storage, plan, index) for index in expected]
+    planned = Counter(
+        each.key_hmac
+        for shard in plan.shards
+        for each in ShardInputs.model_validate_json(storage.get(shard.key)).inputs
+    )
+    found = Counter(each.key_hmac for record in records for each in record.outcomes)
+    if planned != found or planned.total() != plan.num_new:
+        raise conservation_error(plan.run_id, f"{plan.num_new} inputs", f"{found.total()} outcomes")
+    return records
+
+
+def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, storage: Storage) -> SettledNight:
+    """Decide between equal images of different shards and nights, and choose each study's primary image."""
+    first_images = FirstImages(ledger, plan.config.resend_policy)
+    settled: dict[str, InputOutcome] = {}
+    for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
+        refusal = first_images.refusal(outcome) if outcome.is_drafted else None
+        settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
+    outcomes = tuple(settled.values())
+    primary = primary_images(outcomes)
+    tables: list[TableFile] = []
+    changed_studies: set[str] = set()
+    for record in records:
+        drafted = [each for each in record.outcomes if each.is_drafted]
+        dropped = {each for each in drafted if not settled[each.key_hmac].is_drafted}
+        was_primary = primary_images(record.outcomes)
+        moved = {each for each in drafted if (each.instance_id in was_primary) != (each.instance_id in primary)}
+        changed_studies |= {each.study_id for each in dropped | moved}
+        gone = frozenset(each.instance_id for each in dropped)
+        tables += _settled_tables(plan, record, gone, primary, storage) if dropped | moved else record.tables
+    thresholds = records[0].thresholds
+    documents = _documents(plan, tables, outcomes, thresholds, storage)
+    # A study can also span shards without any row changing; its documents were then written from a part of it.
+    spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
+    changed_studies |= {study for study, num_shards in spread.items() if num_shards > 1}
+    objects = {key: digest for record in records for key, digest in record.objects.items()}
+    _rewrite_documents(plan, changed_studies, documents, outcomes, objects, storage)
+    return SettledNight(outcomes, tuple(tables), objects, documents, tuple(first_images.superseded), thresholds)
+
+
+def _settled_tables(
+    plan: NightPlan, record: ShardRecord, dropped: frozenset[str], primary: frozenset[str], storage: Storage
+) -> list[TableFile]:
+    reports, regions = (read_table(storage, file) for file in record.tables)
+    return [
+        write_table(
+            storage,
+            table_key(plan, "reports", record.index, "-settled"),
+            with_primary(reports, dropped, primary),
+            "reports",
+        ),
+        write_table(
+            storage, table_key(plan, "regions", record.index, "-settled"), without_films(regions, dropped), "regions"
+        ),
+    ]
+
+
+def _documents(
+    plan: NightPlan,
+    tables: Sequence[TableFile],
+    outcomes: Sequence[InputOutcome],
+    thresholds: Mapping[str, float],
+    storage: Storage,
+) -> list[dict[str, Any]]:
+    return study_documents(
+        read_tables(storage, tables, "reports", REPORTS_SCHEMA).to_pylist(),
+        group_regions(read_tables(storage, tables, "regions", REGIONS_SCHEMA).to_pylist()),
+        {each.instance_id: (each.width, each.height) for each in outcomes if each.is_drafted},
+        thresholds,
+        plan.bundle.model_version,
+    )
+
+
+def _rewrite_documents(
+    plan: NightPlan,
+    studies: set[str],
+    documents: Sequence[Mapping[str, Any]],
+    outcomes: Sequence[InputOutcome],
+    objects: dict[str, str],
+    storage: Storage,
+) -> None:
+    """Write the documents of studies that changed, and remove what no draft stands behind any more."""
+    prefix = run_prefix(plan.date, plan.run_id)
+    again = document_files(prefix, [document for document in documents if document["study_id"] in studies])
+    _put_all(storage, again)
+    objects |= {key: hashlib.sha256(data).hexdigest() for key, data in again.items()}
+    films = {f"{prefix}/review/{picture_name(each.instance_id)}" for each in outcomes if each.is_drafted}
+    kept = {f"{prefix}/documents/{document['study_id']}" for document in documents}
+    orphans = [key for key in objects if key not in films and key.rsplit("/", 1)[0] not in kept]
+    for key in orphans:
+        storage.delete(key)
+        del objects[key]
+
+
+def _check_counts(night: SettledNight, storage: Storage) -> None:
+    """Check that tables hold a row for every drafted image and 29 for its regions, and nothing else."""
+    num_drafted = sum(1 for each in night.outcomes if each.is_drafted)
+    num_rows = Counter[str]()
+    for file in night.tables:
+        num_rows[file.kind] += file.num_rows
+    if num_rows["reports"] != num_drafted or num_rows["regions"] != num_drafted * NUM_REGIONS:
+        raise conservation_error("tables", f"{num_drafted} drafts with {NUM_REGIONS} regions each", dict(num_rows))
+    ids = read_tables(storage, night.tables, "reports", REPORTS_SCHEMA)["instance_id"].to_pylist()
+    if sorted(ids) != sorted(each.instance_id for each in night.outcomes if each.is_drafted):
+        raise conservation_error("tables", "the drafted images", "others")
+
+
+def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:
+    return LedgerRow(
+        key_hmac=outcome.key_hmac,
+        etag=outcome.etag,
+        source_digest=bytes.fromhex(outcome.source_digest),
+        pixel_digest=bytes.fromhex(outcome.pixel_digest),
+        patient_id=outcome.patient_id,
+        study_id=outcome.study_id,
+        instance_id=outcome.instance_id,
+        outcome=outcome.outcome,
+        reason=outcome.reason,
+        is_carried=outcome.is_carried,
+        bundle_id=plan.bundle.bundle_id,
+        run_id=plan.run_id,
+        date=plan.date,
+    )
+
+
+def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage: Storage) -> TableFile:
+    rows = [
+        {
+            "key_hmac": each.key_hmac,
+            "etag": each.etag,
+            "source_digest": bytes.fromhex(each.source_digest),
+            "study_id": each.study_id,
+            "instance_id": each.instance_id,
+            "reason": each.reason,
+            "detail": each.detail,
+            "run_id": plan.run_id,
+            "version": crrg.__version__,
+        }
+        for each in sorted(refused, key=lambda each: each.key_hmac)
+    ]
+    table = pa.Table.from_pylist(rows, QUARANTINE_SCHEMA)
+    return write_table(storage, f"quarantine/date={plan.date}/{plan.run_id}.parquet", table, "quarantine")
+
+
+def _write_review(
+    plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], storage: Storage
+) -> dict[str, str]:
+    facts = NightFacts(
+        date=plan.date,
+        bundle_id=plan.bundle.bundle_id,
+        model_version=plan.bundle.model_version,
+        num_pending=plan.num_pending,
+        thresholds=night.thresholds,
+    )
+    shown = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
+    folder = f"{run_prefix(plan.date, plan.run_id)}/review"
+    files = {f"{folder}/{name}": data for name, data in review_files(facts, night.documents, shown).items()}
+    _put_all(storage, files)
+    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+
+
+def _put_all(storage: Storage, files: Mapping[str, bytes]) -> None:
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as pool:
+        for future in [pool.submit(storage.put, key, data) for key, data in files.items()]:
+            future.result()

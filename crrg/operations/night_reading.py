@@ -1,0 +1,246 @@
+"""Objects of an inbox, fetched and decoded ahead of who uses them.
+
+Fetching runs in threads, decoding in child processes, and both ahead of the caller by a bounded number of films, so
+that neither the store nor the models wait for each other and memory stays flat. An object that cannot be used comes out
+with its reason; only a store that is out of reach ends the reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from crrg.data.decoder_pool import DecodeItem, decode_many
+from crrg.data.deidentify import Pseudonyms
+from crrg.data.film import DecodedFilm
+from crrg.data.identity import check_identity
+from crrg.domain.study import Film
+from crrg.errors import DataError, StorageError
+from crrg.ledger.inventory import InboxObject
+from crrg.ledger.ledger import Outcome
+from crrg.operations.night_records import InputOutcome, ShardInput
+from crrg.storage import Storage
+
+T = TypeVar("T")
+
+FETCHERS = 8
+FETCH_AHEAD = 16
+FILMS_AHEAD = 64
+CONTENT_SITE = "content"
+"""Where the identifiers of PNG and JPEG films are valid: they have none, so their bytes identify them."""
+
+
+@dataclass(frozen=True)
+class ReadInput:
+    """An input after reading: a film that may be drafted, or an outcome that is final.
+
+    Attributes:
+        outcome: Accepted where there is a film or where the outcome is carried, else quarantined.
+        film: The decoded frontal film, or ``None``.
+    """
+
+    outcome: InputOutcome
+    film: Film | None
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    wanted: ShardInput
+    source_digest: str
+    item: DecodeItem
+    is_carried: bool = False
+
+
+def read_inputs(
+    inputs: Sequence[ShardInput],
+    located: dict[str, InboxObject],
+    inbox: Storage,
+    pseudonyms: Pseudonyms,
+    *,
+    image_size: int,
+    num_workers: int,
+) -> Generator[ReadInput, None, None]:
+    """Read inputs in their order; close the generator where not all of it is used.
+
+    Args:
+        inputs: What the plan lists.
+        located: What lies in the inbox now, by pseudonym of the key.
+        inbox: The inbox.
+        pseudonyms: Makes the ids.
+        image_size: Longest side of a film, pixels.
+        num_workers: Decoder processes.
+
+    Raises:
+        StorageError: The inbox is out of reach.
+    """
+    return read_ahead(_decoded(inputs, located, inbox, pseudonyms, image_size, num_workers), FILMS_AHEAD)
+
+
+def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> tuple[str, str, str]:
+    """Return the pseudonyms of patient, study and instance of a film.
+
+    Args:
+        decoded: The film, with a header where it came as DICOM.
+        data_digest: Hex sha256 of the file, the identity of films without header.
+        pseudonyms: Makes the ids.
+
+    Raises:
+        IdentityError: A DICOM identifier is missing or invalid.
+    """
+    header = decoded.header
+    if header is None:
+        return (
+            pseudonyms.patient(data_digest, CONTENT_SITE),
+            pseudonyms.study(data_digest, CONTENT_SITE),
+            pseudonyms.instance(data_digest, CONTENT_SITE),
+        )
+    check_identity(header)
+    return (
+        pseudonyms.patient(header.patient_id),
+        pseudonyms.study(header.study_instance_uid),
+        pseudonyms.instance(header.sop_instance_uid),
+    )
+
+
+def check_view(film: Film) -> None:
+    """Check that a film may be drafted: it is frontal, or nothing is known of its view.
+
+    Raises:
+        DataError: VIEW.LATERAL.
+    """
+    if not film.view_position.is_frontal:
+        raise DataError("a lateral film; drafts are written for frontal films", code="VIEW.LATERAL")
+
+
+def read_ahead(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
+    """Run a generator in a thread, at most ``depth`` items ahead; its errors surface at the caller's side."""
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    is_over = threading.Event()
+
+    def offer(item: T | None, error: BaseException | None = None) -> None:
+        while not is_over.is_set():
+            with suppress(queue.Full):
+                ready.put((item, error), timeout=0.2)
+                return
+
+    def fill() -> None:
+        end: BaseException = StopIteration()
+        try:
+            for item in items:
+                offer(item)
+                if is_over.is_set():
+                    break
+        except BaseException as error:
+            end = error
+        finally:
+            items.close()
+        offer(None, end)
+
+    filler = threading.Thread(target=fill, name="reading-ahead", daemon=True)
+    filler.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        is_over.set()
+        filler.join()
+
+
+def _decoded(
+    inputs: Sequence[ShardInput],
+    located: dict[str, InboxObject],
+    inbox: Storage,
+    pseudonyms: Pseudonyms,
+    image_size: int,
+    num_workers: int,
+) -> Generator[ReadInput, None, None]:
+    waiting: deque[_Fetched] = deque()
+
+    def items() -> Iterator[DecodeItem]:
+        for fetched in _fetch_all(inputs, located, inbox):
+            waiting.append(fetched)
+            yield fetched.item
+
+    for decoded in decode_many(items(), image_size, num_workers):
+        yield _judge(waiting.popleft(), decoded, pseudonyms)
+
+
+def _fetch_all(
+    inputs: Sequence[ShardInput], located: dict[str, InboxObject], inbox: Storage
+) -> Generator[_Fetched, None, None]:
+    with ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") as pool:
+        futures: deque[Future[_Fetched]] = deque()
+        for wanted in inputs:
+            futures.append(pool.submit(_fetch, wanted, located.get(wanted.key_hmac), inbox))
+            if len(futures) >= FETCH_AHEAD:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+
+
+def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage) -> _Fetched:
+    if found is None:
+        return _Fetched(wanted, "", DataError("the object is gone since it was listed", code="CHANGED.GONE"))
+    if found.etag != wanted.etag:
+        return _Fetched(wanted, "", _replaced())
+    try:
+        data = inbox.get(found.key)
+    except StorageError as error:
+        # The subject would be the source's own name, which must not travel on.
+        if error.retryable or inbox.exists(found.key):
+            raise StorageError(error.reason, wanted.key_hmac, retryable=error.retryable) from None
+        return _Fetched(wanted, "", DataError("the object is gone since it was listed", code="CHANGED.GONE"))
+    if len(data) != wanted.size:
+        return _Fetched(wanted, "", _replaced())
+    digest = hashlib.sha256(data).hexdigest()
+    if wanted.previous is not None and wanted.previous.source_digest == digest:
+        known = DataError("an earlier night read the same bytes", code="DUPLICATE.CARRIED")
+        return _Fetched(wanted, digest, known, is_carried=True)
+    return _Fetched(wanted, digest, data)
+
+
+def _replaced() -> DataError:
+    return DataError("the object was replaced since it was listed", code="CHANGED.REPLACED")
+
+
+def _judge(fetched: _Fetched, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms) -> ReadInput:
+    wanted = fetched.wanted
+    start = InputOutcome(
+        key_hmac=wanted.key_hmac,
+        etag=wanted.etag,
+        rank=wanted.rank,
+        outcome=Outcome.ACCEPTED,
+        source_digest=fetched.source_digest,
+    )
+    if fetched.is_carried and wanted.previous is not None:
+        return ReadInput(start.model_copy(update={**wanted.previous.model_dump(), "is_carried": True}), None)
+    if isinstance(decoded, DataError):
+        return ReadInput(start.refused(decoded.code, decoded.reason), None)
+    film = decoded.film
+    seen = start.model_copy(
+        update={
+            "pixel_digest": film.pixel_digest.hex(),
+            "view_position": film.view_position.value,
+            "width": film.original_width,
+            "height": film.original_height,
+        }
+    )
+    try:
+        patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)
+        seen = seen.model_copy(update={"patient_id": patient_id, "study_id": study_id, "instance_id": instance_id})
+        check_view(film)
+    except DataError as error:
+        return ReadInput(seen.refused(error.code, error.reason), None)
+    return ReadInput(seen, film)

@@ -1,0 +1,200 @@
+"""What a night writes down about itself between its steps: plan, shards, and what became of every input.
+
+These objects lie under the run's own prefix and let a night be resumed; readers of results never need them. They hold
+pseudonyms only: which object of the inbox is meant is found again by computing the HMAC of every key there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig
+from crrg.config.references import NightPlan
+from crrg.config.running import NightlyConfig
+from crrg.errors import CrrgError
+from crrg.ledger.ledger import Outcome
+from crrg.ledger.manifest import run_prefix
+from crrg.ledger.tables import TableFile
+from crrg.storage import Storage, canonical_json, hash_json
+
+OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"})
+"""Families of reasons that are listed and counted, but are nobody's failure (``docs/operations.md``)."""
+
+
+class PreviousOutcome(FrozenConfig):
+    """What an earlier night made of the same object in another version.
+
+    Attributes:
+        source_digest: Hex sha256 of the bytes it read then.
+        pixel_digest: Hex digest of the pixels, empty where not decoded.
+        patient_id: Pseudonym, empty where unknown.
+        study_id: Pseudonym, empty where unknown.
+        instance_id: Pseudonym, empty where unknown.
+        outcome: How it ended.
+        reason: Reason code, empty where accepted.
+    """
+
+    source_digest: str
+    pixel_digest: str
+    patient_id: str
+    study_id: str
+    instance_id: str
+    outcome: Outcome
+    reason: str
+
+
+class ShardInput(FrozenConfig):
+    """One input as the plan lists it.
+
+    Attributes:
+        key_hmac: Pseudonym of its key in the inbox.
+        etag: Version that was listed.
+        size: Bytes that were listed.
+        rank: Its place among the night's inputs by (modification time, key); the first of equals is drafted.
+        previous: What an earlier night made of it, if the ledger knows another version.
+    """
+
+    key_hmac: str
+    etag: str
+    size: int
+    rank: int
+    previous: PreviousOutcome | None = None
+
+
+class ShardInputs(FrozenConfig):
+    """The content of a shard's listing, in order of rank."""
+
+    inputs: tuple[ShardInput, ...]
+
+
+class OpenPlan(FrozenConfig):
+    """A plan as a later run of the same night finds it again.
+
+    Attributes:
+        run_id: Its run.
+        identity: Digest over inbox, bundle and every setting that shapes the results; only an equal one is resumed.
+        shards: Number of inputs per shard.
+    """
+
+    run_id: str
+    identity: str
+    shards: tuple[int, ...]
+
+
+class InputOutcome(FrozenConfig):
+    """What became of one input in its shard.
+
+    Attributes:
+        key_hmac: Pseudonym of its key.
+        etag: Version that was read.
+        rank: Its place among the night's inputs.
+        outcome: Accepted or quarantined.
+        reason: Reason code, empty where accepted.
+        detail: What was wrong, without patient text.
+        is_carried: Whether an earlier night read the same bytes from the same object and its outcome is repeated.
+        source_digest: Hex sha256 of the bytes, empty where it could not be read.
+        pixel_digest: Hex digest of the pixels, empty where not decoded.
+        patient_id: Pseudonym, empty where unknown.
+        study_id: Pseudonym, empty where unknown.
+        instance_id: Pseudonym, empty where unknown.
+        view_position: Projection, empty where not decoded.
+        width: Original pixels, 0 where not decoded.
+        height: Original pixels, 0 where not decoded.
+        num_flags: Flags of the draft.
+    """
+
+    key_hmac: str
+    etag: str
+    rank: int
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    is_carried: bool = False
+    source_digest: str = ""
+    pixel_digest: str = ""
+    patient_id: str = ""
+    study_id: str = ""
+    instance_id: str = ""
+    view_position: str = ""
+    width: int = 0
+    height: int = 0
+    num_flags: int = 0
+
+    @property
+    def is_drafted(self) -> bool:
+        """Whether this night drafted it."""
+        return self.outcome is Outcome.ACCEPTED and not self.is_carried
+
+    def refused(self, reason: str, detail: str) -> InputOutcome:
+        """Return the same input as quarantined."""
+        return self.model_copy(
+            update={"outcome": Outcome.QUARANTINED, "reason": reason, "detail": detail, "num_flags": 0}
+        )
+
+
+class ShardRecord(FrozenConfig):
+    """A finished shard; written after everything it names.
+
+    Attributes:
+        index: Number of the shard.
+        tables: Its report and region rows.
+        objects: Key of each document and picture to its sha256.
+        outcomes: One per input, in order of rank.
+        thresholds: Probability from which a label counts as positive.
+    """
+
+    index: int
+    tables: tuple[TableFile, ...]
+    objects: dict[str, str]
+    outcomes: tuple[InputOutcome, ...]
+    thresholds: dict[str, float] = Field(default_factory=dict)
+
+
+def plan_key(date: str, run_id: str) -> str:
+    """Return the key of a run's plan."""
+    return f"{run_prefix(date, run_id)}/plan/plan.json"
+
+
+def inputs_key(date: str, run_id: str, index: int) -> str:
+    """Return the key of a shard's listing."""
+    return f"{run_prefix(date, run_id)}/plan/inputs-{index:05d}.json"
+
+
+def record_key(plan: NightPlan, index: int) -> str:
+    """Return the key of a shard's record."""
+    return f"{run_prefix(plan.date, plan.run_id)}/shards/shard-{index:05d}.json"
+
+
+def table_key(plan: NightPlan, kind: Literal["reports", "regions"], index: int, suffix: str = "") -> str:
+    """Return the key of a shard's table."""
+    return f"{run_prefix(plan.date, plan.run_id)}/{kind}-{index:05d}{suffix}.parquet"
+
+
+def read_record(storage: Storage, plan: NightPlan, index: int) -> ShardRecord:
+    """Read a finished shard's record."""
+    return ShardRecord.model_validate_json(storage.get(record_key(plan, index)))
+
+
+def put_value(storage: Storage, key: str, value: FrozenConfig) -> None:
+    """Write a value as canonical JSON."""
+    storage.put(key, canonical_json(value.model_dump(mode="json")))
+
+
+def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str:
+    """Return a digest over what a plan's results depend on besides its inputs."""
+    shaping = (config.shard_size, config.image_size, config.resend_policy)
+    return hash_json([bundle_id, inbox_hmac, *shaping])
+
+
+def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
+    """Return the share of inputs that were quarantined for a reason that is somebody's failure, 0..1."""
+    failures = sum(count for reason, count in reasons.items() if reason.split(".")[0] not in OUT_OF_SCOPE)
+    return failures / num_read if num_read else 0.0
+
+
+def conservation_error(subject: str, expected: object, got: object) -> CrrgError:
+    """Return the error of a night whose numbers do not add up."""
+    return CrrgError(f"counts do not add up: expected {expected}, got {got}; nothing was committed", subject)

@@ -1,0 +1,241 @@
+"""One shard of a night: read, judge, draft, write; its record last.
+
+A finished shard is known by its record and is not done again. A shard that was cut off left objects that its next run
+overwrites with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Protocol
+
+from crrg.config.base import default_num_workers
+from crrg.config.references import NightPlan, ShardRef, ShardResult
+from crrg.data.deidentify import Pseudonyms
+from crrg.domain.study import DraftReport, Film, ViewPosition
+from crrg.errors import ModelError
+from crrg.exports.documents import document_files, study_documents
+from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
+from crrg.exports.pictures import film_png
+from crrg.exports.review import picture_name
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.ledger.manifest import run_prefix
+from crrg.ledger.tables import TableFile, write_table
+from crrg.operations.night_equals import FirstImages
+from crrg.operations.night_reading import read_inputs
+from crrg.operations.night_records import (
+    InputOutcome,
+    ShardInputs,
+    ShardRecord,
+    put_value,
+    read_record,
+    record_key,
+    table_key,
+)
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+STOP_KEY = "control/STOP"
+DRAFT_WINDOW = 64
+"""Films drafted in one go; bounds memory, does not change a draft."""
+WRITERS = 8
+
+
+class NightDrafter(Protocol):
+    """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
+
+    @property
+    def bundle_id(self) -> str:
+        """Bundle the models come from."""
+
+    @property
+    def label_thresholds(self) -> Mapping[str, float]:
+        """Probability from which each label counts as positive."""
+
+    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        """Return one draft per frontal film; a draft depends on its film alone."""
+
+
+def run_shard(
+    plan: NightPlan,
+    shard: ShardRef,
+    storage: Storage,
+    pseudonyms: Pseudonyms,
+    drafter: NightDrafter,
+    *,
+    located: Mapping[str, InboxObject] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> ShardResult:
+    """Draft what a shard lists, unless an earlier run of the same night did.
+
+    Args:
+        plan: The night.
+        shard: One of its shards.
+        storage: The root.
+        pseudonyms: Makes the ids; the key the plan was made with.
+        drafter: The plan's bundle.
+        located: The inbox by pseudonym of the key, where the caller listed it already.
+        should_stop: Asked between windows of films; a stopped shard leaves no record and is done again.
+
+    Raises:
+        ModelError: The drafter is another bundle, or a draft is not whole.
+        StorageError: Inbox or root is out of reach.
+    """
+    if drafter.bundle_id != plan.bundle.bundle_id:
+        raise ModelError(f"planned is bundle {plan.bundle.bundle_id[:12]}; give its pipeline", drafter.bundle_id[:12])
+    stopped = ShardResult(index=shard.index, key="", num_accepted=0, num_quarantined=0, stopped=True)
+    if should_stop() or storage.exists(STOP_KEY):
+        return stopped
+    if storage.exists(record_key(plan, shard.index)):
+        return _result(plan, read_record(storage, plan, shard.index), reused=True)
+    inputs = ShardInputs.model_validate_json(storage.get(shard.key)).inputs
+    inbox = storage.at(plan.inbox)
+    found = located if located is not None else locate_inbox(inbox, pseudonyms)
+    wanted = {each.key_hmac: found[each.key_hmac] for each in inputs if each.key_hmac in found}
+    readings = read_inputs(
+        inputs,
+        wanted,
+        inbox,
+        pseudonyms,
+        image_size=plan.config.image_size,
+        num_workers=plan.config.num_workers or default_num_workers(),
+    )
+    with closing(readings), _ShardWriter(plan, shard, storage, drafter) as writer:
+        for reading in readings:
+            if should_stop():
+                return stopped
+            writer.take(reading.outcome, reading.film)
+        record = writer.finish()
+    result = _result(plan, record, reused=False)
+    logger.info("shard %d: %d drafted or known, %d refused", shard.index, result.num_accepted, result.num_quarantined)
+    return result
+
+
+def locate_inbox(inbox: Storage, pseudonyms: Pseudonyms) -> dict[str, InboxObject]:
+    """Return what lies in an inbox by pseudonym of its key."""
+    return {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
+
+
+def primary_images(outcomes: Sequence[InputOutcome]) -> frozenset[str]:
+    """Return the image that stands for each study: PA before AP, then more pixels, then the lower id."""
+    views = [ViewPosition.PA.value, ViewPosition.AP.value, ViewPosition.UNKNOWN.value]
+    chosen: dict[str, tuple[int, int, str]] = {}
+    for image in outcomes:
+        if image.is_drafted:
+            order = (views.index(image.view_position), -image.width * image.height, image.instance_id)
+            chosen[image.study_id] = min(order, chosen.get(image.study_id, order))
+    return frozenset(instance_id for _, _, instance_id in chosen.values())
+
+
+def group_regions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return region rows by image, in their order."""
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["instance_id"], []).append(row)
+    return grouped
+
+
+def _result(plan: NightPlan, record: ShardRecord, *, reused: bool) -> ShardResult:
+    num_accepted = sum(1 for each in record.outcomes if each.outcome == "accepted")
+    return ShardResult(
+        index=record.index,
+        key=record_key(plan, record.index),
+        num_accepted=num_accepted,
+        num_quarantined=len(record.outcomes) - num_accepted,
+        reused=reused,
+    )
+
+
+class _ShardWriter:
+    """Collects a shard's outcomes, drafts film windows and writes what people and systems read."""
+
+    def __init__(self, plan: NightPlan, shard: ShardRef, storage: Storage, drafter: NightDrafter) -> None:
+        self.plan = plan
+        self.shard = shard
+        self.storage = storage
+        self.drafter = drafter
+        self.prefix = run_prefix(plan.date, plan.run_id)
+        self.first_images = FirstImages()
+        self.outcomes: list[InputOutcome] = []
+        self.films: list[DraftedFilm] = []
+        self.window: list[tuple[InputOutcome, Film]] = []
+        self.objects: dict[str, str] = {}
+        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
+
+    def __enter__(self) -> _ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def take(self, outcome: InputOutcome, film: Film | None) -> None:
+        """Take one input after the other; a full window is drafted."""
+        if film is None:
+            self.outcomes.append(outcome)
+            return
+        refusal = self.first_images.refusal(outcome)
+        if refusal is not None:
+            self.outcomes.append(outcome.refused(*refusal))
+            return
+        self.window.append((outcome, film))
+        if len(self.window) == DRAFT_WINDOW:
+            self._draft_window()
+
+    def finish(self) -> ShardRecord:
+        """Draft what is left, write tables and documents, then the record."""
+        self._draft_window()
+        outcomes = tuple(sorted(self.outcomes, key=lambda each: each.rank))
+        reports = reports_table(self.films, primary_images(outcomes))
+        regions = regions_table(self.films)
+        documents = study_documents(
+            reports.to_pylist(),
+            group_regions(regions.to_pylist()),
+            {each.instance_id: (each.width, each.height) for each in outcomes},
+            self.drafter.label_thresholds,
+            self.plan.bundle.model_version,
+        )
+        self._put_all(document_files(self.prefix, documents))
+        record = ShardRecord(
+            index=self.shard.index,
+            tables=(self._table("reports", reports), self._table("regions", regions)),
+            objects=self.objects,
+            outcomes=outcomes,
+            thresholds=dict(self.drafter.label_thresholds),
+        )
+        put_value(self.storage, record_key(self.plan, self.shard.index), record)
+        return record
+
+    def _table(self, kind: Any, table: Any) -> TableFile:
+        return write_table(self.storage, table_key(self.plan, kind, self.shard.index), table, kind)
+
+    def _draft_window(self) -> None:
+        drafts = self.drafter.draft([film for _, film in self.window]) if self.window else []
+        pictures: dict[str, bytes] = {}
+        for (outcome, film), draft in zip(self.window, drafts, strict=True):
+            check_draft(draft, outcome.instance_id)
+            drafted = DraftedFilm(
+                study_id=outcome.study_id,
+                instance_id=outcome.instance_id,
+                source_digest=bytes.fromhex(outcome.source_digest),
+                view_position=film.view_position,
+                original_width=film.original_width,
+                original_height=film.original_height,
+                film_flags=film.flags,
+                draft=draft,
+                bundle_id=self.plan.bundle.bundle_id,
+            )
+            self.films.append(drafted)
+            self.outcomes.append(outcome.model_copy(update={"num_flags": len(drafted.flags)}))
+            pictures[f"{self.prefix}/review/{picture_name(outcome.instance_id)}"] = film_png(film.pixels)
+        self._put_all(pictures)
+        self.window = []
+
+    def _put_all(self, files: Mapping[str, bytes]) -> None:
+        for future in [self.pool.submit(self.storage.put, key, data) for key, data in files.items()]:
+            future.result()
+        self.objects |= {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}

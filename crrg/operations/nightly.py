@@ -1,0 +1,313 @@
+"""A night: what is new in an inbox becomes drafts and labels, published with one manifest.
+
+``plan_night`` takes the night and lists what is new, ``run_shard`` drafts one shard, ``commit_night`` publishes;
+``run_night`` does all three without any orchestrator. Between them travel references only. A night that was cut off
+anywhere is run again: finished shards are kept, the result is the same to the byte. Who starts nights, and where the
+bundle comes from, is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
+from crrg.config.running import NightlyConfig
+from crrg.data.deidentify import Pseudonyms
+from crrg.errors import StorageError
+from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox, take_inventory
+from crrg.ledger.lease import Lease, acquire_lease
+from crrg.ledger.ledger import Ledger, LedgerRow, read_ledger
+from crrg.ledger.manifest import night_prefix, read_manifests
+from crrg.operations.night_commit import publish_night
+from crrg.operations.night_records import (
+    OpenPlan,
+    PreviousOutcome,
+    ShardInput,
+    ShardInputs,
+    inputs_key,
+    plan_identity,
+    plan_key,
+    put_value,
+)
+from crrg.operations.night_shard import STOP_KEY, NightDrafter, locate_inbox, run_shard
+from crrg.storage import Storage, hash_json
+
+__all__ = ["STOP_KEY", "commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_NOT_DONE = 1
+EXIT_TOO_MANY_QUARANTINED = 3
+EXIT_SIGTERM = 143
+_held: dict[tuple[str, str, int], Lease] = {}
+
+
+def plan_night(
+    config: NightlyConfig,
+    storage: Storage,
+    bundle: BundleRef,
+    pseudonyms: Pseudonyms,
+    *,
+    registry_available: bool = True,
+) -> NightPlan:
+    """Take the night and list what is new, in shards.
+
+    The lease is renewed by a thread of this process until ``commit_night`` or ``release_night``. A plan that an earlier
+    run of the same night left unfinished is taken up again; what arrived since then stays pending until the next run.
+
+    Args:
+        config: The form.
+        storage: The root.
+        bundle: The resolved bundle.
+        pseudonyms: Makes the ids.
+        registry_available: Whether the bundle's alias came from the registry and not from the last record.
+
+    Returns:
+        The plan; without shards where nothing is new or another holder has the night (see ``status``).
+
+    Raises:
+        ConfigError: There is no such inbox.
+        StorageError: Inbox or root is out of reach.
+    """
+    date = config.date or datetime.now().astimezone().date().isoformat()
+    idle = NightPlan(
+        date=date,
+        run_id="",
+        inbox=config.inbox,
+        bundle=bundle,
+        fencing=0,
+        shards=(),
+        num_new=0,
+        num_done=0,
+        registry_available=registry_available,
+        status="held",
+        config=config,
+    )
+    lease = acquire_lease(storage, date)
+    if lease is None:
+        logger.info("another holder has the night %s; nothing to do", date)
+        return idle
+    try:
+        plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
+    except BaseException:
+        lease.release()
+        raise
+    if plan.shards:
+        _held[storage.root, date, lease.fencing] = lease
+    else:
+        lease.release()
+    return plan
+
+
+def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary:
+    """Publish a night and give it back, whatever happened.
+
+    Args:
+        plan: The night.
+        results: What became of its shards, in any order.
+        storage: The root.
+
+    Returns:
+        What happened; also of a night that had nothing to do or was stopped.
+
+    Raises:
+        CrrgError: The counts do not add up, or another holder took the night over; nothing was published.
+    """
+    try:
+        if plan.status != "planned":
+            return NightSummary(
+                date=plan.date,
+                status=plan.status,
+                bundle_id=plan.bundle.bundle_id,
+                num_inputs=plan.num_pending,
+                num_pending=plan.num_pending,
+            )
+        if any(result.stopped for result in results):
+            logger.warning("the night %s was stopped; run it again to go on", plan.date)
+            return NightSummary(
+                date=plan.date,
+                status="stopped",
+                bundle_id=plan.bundle.bundle_id,
+                num_inputs=plan.num_new + plan.num_pending,
+                num_pending=plan.num_new + plan.num_pending,
+            )
+        return publish_night(plan, results, storage)
+    finally:
+        release_night(plan, storage)
+
+
+def release_night(plan: NightPlan, storage: Storage) -> None:
+    """Give a night back without publishing it; a second call, or one from another process, does nothing."""
+    lease = _held.pop((storage.root, plan.date, plan.fencing), None)
+    if lease is not None:
+        try:
+            lease.release()
+        except StorageError as error:
+            logger.warning("the lease of %s was not removed and will expire: %s", plan.date, error.reason)
+
+
+def run_night(
+    config: NightlyConfig,
+    storage: Storage,
+    bundle: BundleRef,
+    pseudonyms: Pseudonyms,
+    make_drafter: Callable[[], NightDrafter],
+    *,
+    registry_available: bool = True,
+    on_shard: Callable[[NightPlan, ShardResult], None] | None = None,
+) -> NightSummary:
+    """Run a whole night in this process.
+
+    Args:
+        config: The form.
+        storage: The root.
+        bundle: The resolved bundle.
+        pseudonyms: Makes the ids.
+        make_drafter: Builds the bundle's pipeline; called only if there is something to draft.
+        registry_available: Whether the bundle's alias came from the registry.
+        on_shard: Told of every finished shard, for a progress bar.
+
+    Raises:
+        SystemExit: With 143, after SIGTERM: the night was given back and goes on where it was when run again.
+        CrrgError: The night could not be done; nothing was published.
+    """
+    plan = plan_night(config, storage, bundle, pseudonyms, registry_available=registry_available)
+    results: list[ShardResult] = []
+    with _sigterm_noticed() as is_terminated:
+        try:
+            if plan.shards:
+                drafter = make_drafter()
+                located = locate_inbox(storage.at(plan.inbox), pseudonyms)
+            for shard in plan.shards:
+                result = run_shard(
+                    plan, shard, storage, pseudonyms, drafter, located=located, should_stop=is_terminated.is_set
+                )
+                results.append(result)
+                if on_shard is not None:
+                    on_shard(plan, result)
+                if result.stopped:
+                    break
+            if is_terminated.is_set():
+                raise SystemExit(EXIT_SIGTERM)
+            return commit_night(plan, results, storage)
+        finally:
+            release_night(plan, storage)
+
+
+def exit_code(summary: NightSummary) -> int:
+    """Return the exit code of a night: 0 done, 1 stopped, 3 done with too many quarantined inputs."""
+    if summary.status == "stopped":
+        return EXIT_NOT_DONE
+    return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
+
+
+@contextmanager
+def _sigterm_noticed() -> Iterator[threading.Event]:
+    """Turn SIGTERM into an event for as long as a night runs; in threads, which cannot, nothing is changed."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
+    config = idle.config
+    ledger = read_ledger(storage)
+    objects = list_inbox(storage.at(config.inbox), pseudonyms.object_key)
+    identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(config.inbox, "inbox"))
+    plan_open = _find_open_plan(idle.date, identity, ledger, storage)
+    inventory = take_inventory(objects, ledger, now_s=time.time(), settle_s=config.settle_s, limit=config.limit)
+    if plan_open is None:
+        if not inventory.new:
+            update = {"num_done": inventory.num_known, "num_pending": len(inventory.pending)}
+            return idle.model_copy(update={**update, "status": "nothing_new"})
+        plan_open = _write_plan(idle, identity, inventory, ledger, storage)
+    shards = _shard_refs(idle.date, plan_open)
+    planned = {each.key_hmac for shard in shards for each in _listed(storage, shard.key)}
+    return idle.model_copy(
+        update={
+            "run_id": plan_open.run_id,
+            "fencing": fencing,
+            "shards": shards,
+            "num_new": len(planned),
+            "num_done": inventory.num_known,
+            "num_pending": sum(1 for each in (*inventory.new, *inventory.pending) if each.key_hmac not in planned),
+            "status": "planned",
+        }
+    )
+
+
+def _find_open_plan(date: str, identity: str, ledger: Ledger, storage: Storage) -> OpenPlan | None:
+    """Return the plan of an equal run of this night that did not come to its commit, or ``None``."""
+    committed = {manifest.run_id for manifest in read_manifests(storage, date)}
+    folders = [name for name in storage.list_folder(night_prefix(date)) if name.startswith("run=")]
+    for run_id in sorted(name.removeprefix("run=") for name in folders):
+        key = plan_key(date, run_id)
+        if run_id in committed or not storage.exists(key):
+            continue
+        plan = OpenPlan.model_validate_json(storage.get(key))
+        listed = [each for shard in _shard_refs(date, plan) for each in _listed(storage, shard.key)]
+        if plan.identity == identity and all(ledger.find(each.key_hmac, each.etag) is None for each in listed):
+            logger.info("the night %s is taken up where an earlier run left it", date)
+            return plan
+    return None
+
+
+def _write_plan(idle: NightPlan, identity: str, inventory: Inventory, ledger: Ledger, storage: Storage) -> OpenPlan:
+    """Write the listings of all shards, then the plan that makes them count."""
+    run_id = hash_json([idle.date, inventory.digest, identity])
+    by_age = sorted(inventory.new, key=lambda each: (each.modified_s, each.key))
+    ranks = {each.key_hmac: rank for rank, each in enumerate(by_age)}
+    shards = cut_shards(inventory.new, idle.config.shard_size)
+    for index, members in enumerate(shards):
+        inputs = [_shard_input(each, ranks[each.key_hmac], ledger) for each in members]
+        listing = ShardInputs(inputs=tuple(sorted(inputs, key=lambda each: each.rank)))
+        put_value(storage, inputs_key(idle.date, run_id, index), listing)
+    plan = OpenPlan(run_id=run_id, identity=identity, shards=tuple(len(members) for members in shards))
+    put_value(storage, plan_key(idle.date, run_id), plan)
+    return plan
+
+
+def _shard_input(found: InboxObject, rank: int, ledger: Ledger) -> ShardInput:
+    earlier = ledger.find_key(found.key_hmac)
+    return ShardInput(
+        key_hmac=found.key_hmac,
+        etag=found.etag,
+        size=found.size,
+        rank=rank,
+        previous=None if earlier is None else _previous(earlier),
+    )
+
+
+def _previous(row: LedgerRow) -> PreviousOutcome:
+    return PreviousOutcome(
+        source_digest=row.source_digest.hex(),
+        pixel_digest=row.pixel_digest.hex(),
+        patient_id=row.patient_id,
+        study_id=row.study_id,
+        instance_id=row.instance_id,
+        outcome=row.outcome,
+        reason=row.reason,
+    )
+
+
+def _shard_refs(date: str, plan: OpenPlan) -> tuple[ShardRef, ...]:
+    return tuple(
+        ShardRef(index=index, key=inputs_key(date, plan.run_id, index), num_inputs=num_inputs)
+        for index, num_inputs in enumerate(plan.shards)
+    )
+
+
+def _listed(storage: Storage, key: str) -> tuple[ShardInput, ...]:
+    return ShardInputs.model_validate_json(storage.get(key)).inputs

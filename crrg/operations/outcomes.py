@@ -1,0 +1,66 @@
+"""What became of every object of an inbox (``crrg outcomes``): the one answer that names files, for who owns them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from crrg.data.deidentify import Pseudonyms
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.ledger.ledger import Ledger, Outcome, read_ledger
+from crrg.storage import Storage
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """One object of the inbox.
+
+    Attributes:
+        file: Its key in the inbox.
+        outcome: ``pending`` also where the object was replaced since it was read.
+        reason: Reason code of a quarantined object, else empty.
+    """
+
+    file: str
+    outcome: Literal["accept", "quarantine", "pending"]
+    reason: str
+
+
+def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> list[FileOutcome]:
+    """Return one entry per object of an inbox, in key order.
+
+    Args:
+        inbox_url: The inbox, spelled in any way.
+        storage: The root with the ledger.
+        pseudonyms: The key the nights ran with.
+
+    Raises:
+        ConfigError: There is no such inbox.
+    """
+    ledger = read_ledger(storage)
+    return [_outcome(found, ledger) for found in list_inbox(storage.at(inbox_url), pseudonyms.object_key)]
+
+
+def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
+    """Return outcomes as CSV with the columns file, outcome, reason; no cell can be taken for a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "outcome", "reason"])
+    for entry in outcomes:
+        file = f"'{entry.file}" if entry.file.startswith(FORMULA_STARTS) else entry.file
+        writer.writerow([file, entry.outcome, entry.reason])
+    return text.getvalue()
+
+
+def _outcome(found: InboxObject, ledger: Ledger) -> FileOutcome:
+    row = ledger.find(found.key_hmac, found.etag)
+    if row is None:
+        return FileOutcome(found.key, "pending", "")
+    if row.outcome is Outcome.ACCEPTED:
+        return FileOutcome(found.key, "accept", "")
+    return FileOutcome(found.key, "quarantine", row.reason)

@@ -1,0 +1,168 @@
+"""Drafts for a few files (``crrg predict``): the night's models and tables without ledger, lease or manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crrg.data.decoder_pool import decode_many
+from crrg.data.deidentify import Pseudonyms
+from crrg.data.film import DecodedFilm
+from crrg.domain.study import Film
+from crrg.errors import ConfigError, DataError
+from crrg.exports.documents import DISCLAIMER, region_value
+from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
+from crrg.ledger.ledger import Outcome
+from crrg.ledger.tables import table_bytes
+from crrg.operations.night_reading import check_view, identify
+from crrg.operations.night_records import InputOutcome
+from crrg.operations.night_shard import NightDrafter, primary_images
+from crrg.storage import Storage
+
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What became of the files.
+
+    Attributes:
+        num_drafted: Files with a draft.
+        reasons: File name to reason code of the others.
+    """
+
+    num_drafted: int
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    source_digest: str
+    film: Film
+    outcome: InputOutcome
+
+
+def predict_files(
+    paths: Sequence[Path],
+    out: Storage,
+    pseudonyms: Pseudonyms,
+    drafter: NightDrafter,
+    *,
+    image_size: int = 512,
+    num_workers: int = 1,
+) -> PredictSummary:
+    """Draft reports for local files.
+
+    Writes ``reports.parquet``, ``regions.parquet`` and one ``<file name>.json`` per file.
+
+    Args:
+        paths: DICOM, PNG or JPEG files with different names.
+        out: Where the results go.
+        pseudonyms: Makes the ids.
+        drafter: The models.
+        image_size: Longest side of a film, pixels.
+        num_workers: Decoder processes; 0 decodes in this process.
+
+    Raises:
+        ConfigError: A file does not exist, or two have one name.
+    """
+    names = [path.name for path in paths]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or len(set(names)) < len(names):
+        what = f"{len(missing)} files do not exist" if missing else "two files have one name, their results would too"
+        raise ConfigError(f"{what}; give existing files with different names", "files")
+    films: list[_File] = []
+    reasons: dict[str, str] = {}
+    contents = (path.read_bytes() for path in paths)
+    digests: list[str] = []
+
+    def items() -> Any:
+        for data in contents:
+            digests.append(hashlib.sha256(data).hexdigest())
+            yield data
+
+    for place, decoded in enumerate(decode_many(items(), image_size, num_workers)):
+        try:
+            films.append(_file(names[place], digests[place], place, decoded, pseudonyms))
+        except DataError as error:
+            reasons[names[place]] = error.code
+            value = {"file": names[place], "reason": error.code, "detail": error.reason}
+            out.put(f"{names[place]}.json", _pretty(value))
+    _write_drafts(films, out, drafter)
+    return PredictSummary(num_drafted=len(films), reasons=reasons)
+
+
+def _file(name: str, source_digest: str, place: int, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms) -> _File:
+    if isinstance(decoded, DataError):
+        raise decoded
+    _, study_id, instance_id = identify(decoded, source_digest, pseudonyms)
+    film = decoded.film
+    check_view(film)
+    outcome = InputOutcome(
+        key_hmac="",
+        etag="",
+        rank=place,
+        outcome=Outcome.ACCEPTED,
+        study_id=study_id,
+        instance_id=instance_id,
+        view_position=film.view_position.value,
+        width=film.original_width,
+        height=film.original_height,
+    )
+    return _File(name, source_digest, film, outcome)
+
+
+def _write_drafts(files: Sequence[_File], out: Storage, drafter: NightDrafter) -> None:
+    drafts = drafter.draft([file.film for file in files]) if files else []
+    rows: dict[str, DraftedFilm] = {}
+    for file, draft in zip(files, drafts, strict=True):
+        check_draft(draft, file.outcome.instance_id)
+        drafted = DraftedFilm(
+            study_id=file.outcome.study_id,
+            instance_id=file.outcome.instance_id,
+            source_digest=bytes.fromhex(file.source_digest),
+            view_position=file.film.view_position,
+            original_width=file.film.original_width,
+            original_height=file.film.original_height,
+            film_flags=file.film.flags,
+            draft=draft,
+            bundle_id=drafter.bundle_id,
+        )
+        rows.setdefault(drafted.instance_id, drafted)
+        out.put(f"{file.name}.json", _pretty(_answer(file.name, drafted)))
+    primary = primary_images([file.outcome for file in files])
+    regions = regions_table(rows.values())
+    out.put("reports.parquet", table_bytes(reports_table(rows.values(), primary)))
+    out.put("regions.parquet", table_bytes(regions))
+
+
+def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:
+    draft = drafted.draft
+    regions = regions_table([drafted]).to_pylist()
+    return {
+        "file": name,
+        "status": "draft",
+        "disclaimer": DISCLAIMER,
+        "study_id": drafted.study_id,
+        "instance_id": drafted.instance_id,
+        "view_position": drafted.view_position.value,
+        "width": drafted.original_width,
+        "height": drafted.original_height,
+        "findings": draft.findings,
+        "impression": draft.impression,
+        "probabilities": {label: round(value, DECIMALS) for label, value in draft.probabilities.items()},
+        "labels": dict(draft.labels),
+        "consistency": round(draft.consistency, DECIMALS),
+        "flags": list(drafted.flags),
+        "regions": [region_value(row) for row in regions],
+        "bundle_id": drafted.bundle_id,
+    }
+
+
+def _pretty(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()

@@ -7,6 +7,7 @@ knows of grey values. Measures of a patient stay the same over that patient's st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -124,7 +125,7 @@ class Anatomy:
     def hilum(self, side: BodySide) -> Points:
         """Return the centre of a hilum, ``[2]``; the left one lies a little higher."""
         level = self.carina_level + (1.6 if side == "right" else 1.0)
-        return np.array([sign(side) * (self.mediastinum_half + 1.3) + self.turn, level])
+        return np.array([sign(side) * (self.mediastinum_half + 0.9) + self.turn, level])
 
     def heart_outline(self) -> Points:
         """Return the closed outline of the heart, ``[N, 2]``."""
@@ -144,7 +145,7 @@ class Anatomy:
             (max(half * 1.05, left * 0.62), top + 0.25 * tall),
             (half * 1.0, top),
         ]
-        return smooth_closed(np.array(control) + [self.turn, 0])
+        return smooth_closed(moved(control, self.turn, 0))
 
     def mediastinum_outline(self) -> Points:
         """Return the closed outline of the great vessels and the upper mediastinum, ``[N, 2]``."""
@@ -160,7 +161,7 @@ class Anatomy:
             (half * 0.78, arch - knob - 1.0),
             (half * 0.72, -3.5),
         ]
-        return smooth_closed(np.array(right + left) + [self.turn, 0])
+        return smooth_closed(moved(right + left, self.turn, 0))
 
     @property
     def arch_level(self) -> float:
@@ -234,6 +235,11 @@ class Anatomy:
 def sign(side: BodySide) -> int:
     """Return -1 for the patient's right (left on the film) and 1 for the left."""
     return -1 if side == "right" else 1
+
+
+def moved(points: Points | Sequence[tuple[float, float]], x: float, y: float) -> Points:
+    """Return points ``[..., 2]`` shifted by ``(x, y)`` cm."""
+    return np.asarray(np.asarray(points, dtype=float) + np.array([x, y]))
 
 
 def smooth_closed(control: Points, per_segment: int = 8) -> Points:

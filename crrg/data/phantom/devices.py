@@ -5,11 +5,11 @@ A device's severity only says how easily it is seen: low values are thin or pale
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from crrg.data.phantom.anatomy import Points, sign, smooth_closed
+from crrg.data.phantom.anatomy import Points, moved, sign, smooth_closed
 from crrg.data.phantom.drawing import Drawing, ellipse, side_of
 from crrg.data.phantom.scene import DrawnFinding
 
@@ -20,9 +20,9 @@ def paint_endotracheal_tube(drawing: Drawing, finding: DrawnFinding, rng: np.ran
     tip = anatomy.carina_level - rng.uniform(1.5, 4.5)
     line = anatomy.trachea(24)
     line = np.concatenate([[[line[0, 0] + rng.normal(0, 0.5), -12.0]], line[line[:, 1] < tip]])
-    walls = [line - [0.42, 0], line + [0.42, 0]]
+    walls = [moved(line, -0.42, 0), moved(line, 0.42, 0)]
     _lay(drawing, walls, 0.14, 0.12 + 0.06 * finding.severity)
-    _lay(drawing, [line + [0.3, 0]], 0.2, 0.26 + 0.2 * finding.severity)
+    _lay(drawing, [moved(line, 0.3, 0)], 0.2, 0.26 + 0.2 * finding.severity)
 
 
 def paint_central_line(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
@@ -36,15 +36,17 @@ def paint_central_line(drawing: Drawing, finding: DrawnFinding, rng: np.random.G
         via = np.array([sign(side) * 2.6, -1.0])
     else:
         start = np.array([sign(side) * (anatomy.half_width * 1.05), anatomy.clavicle_level + rng.uniform(2.0, 4.5)])
-        via = anatomy.clavicle(side)[7] + [0, 0.9]
-    points = _curve([start, via, join + [sign(side) * 0.8, -1.6], join, end])
+        via = moved(anatomy.clavicle(side)[7], 0, 0.9)
+    points = _curve([start, via, moved(join, sign(side) * 0.8, -1.6), join, end])
     _lay(drawing, [points], 0.24, 0.24 + 0.2 * finding.severity)
 
 
 def paint_pacemaker(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint a generator below the clavicle with leads to the right atrium and ventricle."""
     anatomy, frame, side = drawing.anatomy, drawing.frame, side_of(finding)
-    center = np.array([sign(side) * anatomy.half_width * rng.uniform(0.55, 0.72), anatomy.lung_height * rng.uniform(0.2, 0.28)])
+    center = np.array(
+        [sign(side) * anatomy.half_width * rng.uniform(0.55, 0.72), anatomy.lung_height * rng.uniform(0.2, 0.28)]
+    )
     size = rng.uniform(1.5, 2.1) + 0.4 * finding.severity
     box = smooth_closed(center + np.array([[-1, -0.8], [0.9, -0.9], [1, 0.5], [0, 1], [-1, 0.6]]) * size)
     cover = frame.fill([box], 0.04)
@@ -53,10 +55,12 @@ def paint_pacemaker(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gene
     heart = anatomy.heart_outline()
     atrium = np.array([heart[:, 0].min() * 0.7 + anatomy.turn * 0.3, anatomy.heart_top + 3.6])
     apex = np.array([heart[:, 0].max() * 0.62, float(heart[:, 1].max()) - 1.6])
-    entry = anatomy.clavicle(side)[6] + [0, 0.9]
-    leads = [_curve([center, entry, cava + [0, -1.5], cava, atrium])]
+    entry = moved(anatomy.clavicle(side)[6], 0, 0.9)
+    leads = [_curve([center, entry, moved(cava, 0, -1.5), cava, atrium])]
     if rng.random() < 0.8:
-        leads.append(_curve([center, entry, cava + [0.1, -1.4], cava + [0, 1.5], atrium + [0.6, 2.2], apex]))
+        leads.append(
+            _curve([center, entry, moved(cava, 0.1, -1.4), moved(cava, 0, 1.5), moved(atrium, 0.6, 2.2), apex])
+        )
     _lay(drawing, leads, 0.2, 0.26 + 0.14 * finding.severity)
     drawing.density += (0.55 * cover + 0.12 * inner) * np.float32(0.8 + 0.2 * finding.severity)
 
@@ -108,7 +112,7 @@ def paint_enteric_tube(drawing: Drawing, finding: DrawnFinding, rng: np.random.G
     _lay(drawing, [_curve(points)], 0.24, 0.22 + 0.2 * finding.severity)
 
 
-def _lay(drawing: Drawing, lines: list[Points], width: float, strength: float) -> None:
+def _lay(drawing: Drawing, lines: Sequence[Points], width: float, strength: float) -> None:
     drawing.density += drawing.frame.stroke(lines, width) * np.float32(strength)
 
 

@@ -27,8 +27,20 @@ IMPLICIT_SHARE = 0.06
 _DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
 _COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 _IMPLEMENTATION = "1.2.826.0.1.3680043.8.498.1"
-_FAMILY_NAMES = ("Ashgrove", "Birkenfeld", "Corvalle", "Dunmarrow", "Elderwick", "Fennimoor", "Grauwald", "Holloway-Inch")
-_GIVEN_NAMES = {"F": ("Alba", "Brisa", "Carolin", "Delphine", "Edda"), "M": ("Alaric", "Bastian", "Cyrill", "Dorian", "Egon")}
+_FAMILY_NAMES = (
+    "Ashgrove",
+    "Birkenfeld",
+    "Corvalle",
+    "Dunmarrow",
+    "Elderwick",
+    "Fennimoor",
+    "Grauwald",
+    "Holloway-Inch",
+)
+_GIVEN_NAMES = {
+    "F": ("Alba", "Brisa", "Carolin", "Delphine", "Edda"),
+    "M": ("Alaric", "Bastian", "Cyrill", "Dorian", "Egon"),
+}
 _FIRST_DAY = datetime.date(2021, 1, 4)
 
 

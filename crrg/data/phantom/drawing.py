@@ -76,9 +76,9 @@ def place_in_zone(drawing: Drawing, finding: DrawnFinding, rng: np.random.Genera
 def blob(center: Points, radius: float, rng: np.random.Generator, roughness: float = 0.2, num: int = 18) -> Points:
     """Return an irregular closed outline ``[num, 2]`` around a centre, radius in cm."""
     angle = np.linspace(0, 2 * np.pi, num, endpoint=False)
-    waves = sum(rng.normal(0, roughness / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5))
-    reach = radius * np.maximum(0.35, 1 + np.asarray(waves))
-    return np.asarray(center) + np.stack([np.cos(angle), np.sin(angle)], axis=1) * reach[:, None]
+    waves = [rng.normal(0, roughness / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5)]
+    reach = radius * np.maximum(0.35, 1 + np.sum(waves, axis=0))
+    return np.asarray(np.asarray(center) + np.stack([np.cos(angle), np.sin(angle)], axis=1) * reach[:, None])
 
 
 def ellipse(center: Points, radius_x: float, radius_y: float, num: int = 24) -> Points:

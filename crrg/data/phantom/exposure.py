@@ -78,7 +78,8 @@ def _heel(frame: FilmFrame, rng: np.random.Generator) -> Layer:
 def _shoulder(image: Layer) -> Layer:
     """Compress toe and shoulder like a film's characteristic curve; 0..1 stays inside."""
     centred = (image - 0.5) * 2
-    return np.asarray(0.5 + 0.5 * centred / (1 + np.abs(centred) ** 4) ** 0.25, dtype=np.float32)
+    square = centred * centred
+    return np.asarray(0.5 + 0.5 * centred / np.sqrt(np.sqrt(1 + square * square)), dtype=np.float32)
 
 
 def _collimate(image: Layer, frame: FilmFrame, rng: np.random.Generator) -> None:
@@ -101,6 +102,15 @@ def _place_marker(image: Layer, frame: FilmFrame, rng: np.random.Generator) -> N
     x = (1 - inset) * frame.width - 18 * scale if is_left else inset * frame.width
     mark = np.zeros(image.shape, np.uint8)
     origin = (int(x), int(level * frame.height))
-    cv2.putText(mark, "L" if is_left else "R", origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, max(1, round(2 * scale)), cv2.LINE_AA)
+    cv2.putText(
+        mark,
+        "L" if is_left else "R",
+        origin,
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        255,
+        max(1, round(2 * scale)),
+        cv2.LINE_AA,
+    )
     cover = mark.astype(np.float32) / 255
     image += cover * (0.97 - image)

@@ -48,10 +48,13 @@ class FilmFrame:
         mask = np.zeros((self.height, self.width), np.uint8)
         for outline in outlines:
             cv2.fillPoly(mask, [self._fixed(outline)], 255, cv2.LINE_AA, _SHIFT)
-        return self.soften(mask.astype(np.float32) / 255, blur_cm)
+        return self.soften(_share(mask), blur_cm)
 
     def stroke(
-        self, lines: Sequence[Points] | Points, widths_cm: Sequence[float] | Points | float, values: Points | None = None
+        self,
+        lines: Sequence[Points] | Points,
+        widths_cm: Sequence[float] | Points | float,
+        values: Points | None = None,
     ) -> Layer:
         """Return the coverage 0..1 of open lines in cm, the brightest winning where they cross.
 
@@ -71,10 +74,10 @@ class FilmFrame:
         for grey, thick in sorted(set(zip(greys.tolist(), thickness.tolist(), strict=True))):
             chosen = np.flatnonzero((greys == grey) & (thickness == thick))
             cv2.polylines(mask, [fixed[i] for i in chosen], False, grey, thick, cv2.LINE_AA, _SHIFT)
-        return mask.astype(np.float32) / 255
+        return _share(mask)
 
     def soften(self, layer: Layer, blur_cm: float) -> Layer:
-        """Return a layer blurred by a Gaussian of ``blur_cm`` (standard deviation); wide blurs run at low resolution."""
+        """Return a layer blurred by a Gaussian of standard deviation ``blur_cm``; wide ones run at low resolution."""
         sigma = blur_cm * self.px_per_cm
         if sigma < 0.35:
             return layer
@@ -102,6 +105,10 @@ class FilmFrame:
     def _fixed(self, points: Points) -> NDArray[np.int32]:
         # pixel centres lie at half-integers in box coordinates and at integers in OpenCV
         return np.round((self.to_pixels(points) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def _share(mask: NDArray[np.uint8]) -> Layer:
+    return np.multiply(mask, np.float32(1 / 255), dtype=np.float32)
 
 
 def place_on_film(anatomy: Anatomy, scene: Scene, seed: int, size: int) -> FilmFrame:

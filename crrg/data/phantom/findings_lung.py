@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from crrg.data.phantom.anatomy import SIDES, Points, sign
+from crrg.data.phantom.anatomy import SIDES, Points, moved, sign
 from crrg.data.phantom.drawing import Drawing, blob, branches, place_in_zone, side_of, zone_of
 from crrg.data.phantom.film_frame import Layer
 from crrg.data.phantom.scene import DrawnFinding
@@ -66,24 +66,24 @@ def paint_lesion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generat
     """Paint a round nodule with a clear edge, or a lobulated mass with spicules."""
     center = place_in_zone(drawing, finding, rng)
     if finding.kind == "nodule":
-        outlines = [blob(center, 0.8 + 0.65 * finding.severity, rng, 0.06)]
-        cover = drawing.frame.fill(outlines, 0.08)
-        drawing.opacify(cover, 0.75 + 0.25 * finding.severity, 0.7)
+        outlines = [blob(center, 0.8 + 0.65 * finding.severity, rng, 0.08)]
+        cover = drawing.frame.fill(outlines, 0.1)
+        drawing.opacify(cover, 0.7 + 0.3 * finding.severity, 0.68)
         return
     radius = 1.8 + 1.8 * finding.severity
-    cover = drawing.frame.fill([blob(center, radius, rng, 0.12, 28)], 0.12)
+    cover = drawing.frame.fill([blob(center, radius, rng, 0.14, 28)], 0.2)
     angles = np.linspace(0, 2 * np.pi, 11, endpoint=False) + rng.uniform(0, 0.5)
-    rays = [center + np.outer([0.8, 1.45], [np.cos(a), np.sin(a)]) * radius for a in angles]
+    rays = [center + np.outer([0.8, 1.35], [np.cos(a), np.sin(a)]) * radius for a in angles]
     spicules = drawing.frame.soften(drawing.frame.stroke(rays, 0.16), 0.06)
     lung = drawing.lungs[side_of(finding)]
-    drawing.opacify(np.maximum(cover, 0.5 * spicules) * lung, 0.8 + 0.2 * finding.severity, 0.76)
+    drawing.opacify(np.maximum(cover, 0.4 * spicules) * lung, 0.8 + 0.2 * finding.severity, 0.72)
 
 
 def paint_edema(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
     """Paint fluid in both lungs: blurred wide vessels and septal lines, or bat-wing shadows around the hila."""
     anatomy, frame, severity = drawing.anatomy, drawing.frame, finding.severity
     lungs = drawing.both_lungs()
-    haze = frame.fill([blob(anatomy.hilum(side) + [sign(side) * 1.5, 0.5], 4.4, rng, 0.1) for side in SIDES], 1.6)
+    haze = frame.fill([blob(moved(anatomy.hilum(side), sign(side) * 1.5, 0.5), 4.4, rng, 0.1) for side in SIDES], 1.6)
     drawing.opacify(haze * lungs, 0.14 + 0.2 * severity)
     drawing.density += frame.soften(drawing.vessels, 0.14) * np.float32(0.09 + 0.12 * severity)
     if finding.kind == "alveolar_edema":
@@ -94,9 +94,11 @@ def paint_edema(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generato
         for _ in range(9 + round(9 * severity)):
             level = rng.uniform(0.52, 0.95) * anatomy.lung_height
             edge = float(anatomy.lateral_x(side, level)) - sign(side) * rng.uniform(0.1, 0.5)
-            lines.append(np.array([[edge, level], [edge - sign(side) * rng.uniform(1.3, 2.4), level + rng.normal(0, 0.1)]]))
+            lines.append(
+                np.array([[edge, level], [edge - sign(side) * rng.uniform(1.3, 2.4), level + rng.normal(0, 0.1)]])
+            )
         for _ in range(26):
-            spot = anatomy.hilum(side) + [sign(side) * rng.uniform(0.5, 6.0), rng.normal(1.0, 4.5)]
+            spot = moved(anatomy.hilum(side), sign(side) * rng.uniform(0.5, 6.0), rng.normal(1.0, 4.5))
             turn = rng.uniform(0, np.pi)
             lines.append(spot + np.outer([-0.7, 0.7], [np.cos(turn), np.sin(turn)]) * rng.uniform(0.7, 1.4))
     septa = frame.soften(frame.stroke(lines, 0.2), 0.05) * lungs
@@ -106,7 +108,7 @@ def paint_edema(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generato
 def _bat_wings(drawing: Drawing, severity: float, rng: np.random.Generator) -> Layer:
     outlines = []
     for side in SIDES:
-        center = drawing.anatomy.hilum(side) + [sign(side) * (1.6 + 1.0 * severity), 0.8]
+        center = moved(drawing.anatomy.hilum(side), sign(side) * (1.6 + 1.0 * severity), 0.8)
         spread = 1.5 + 1.2 * severity
         outlines += [blob(center + rng.normal(0, 1, 2) * [spread * 0.8, spread * 1.5], 1.3, rng, 0.3) for _ in range(9)]
     return drawing.frame.fill(outlines, 0.45)
@@ -139,7 +141,7 @@ def paint_basal_atelectasis(drawing: Drawing, finding: DrawnFinding, rng: np.ran
     wedge = frame.fill([np.concatenate([top, dome[::-1]])], 0.25)
     lung = drawing.lungs[side]
     drawing.opacify(wedge * lung, 0.4 + 0.4 * finding.severity)
-    start = anatomy.hilum(side) + [0, 1.5]
+    start = moved(anatomy.hilum(side), 0, 1.5)
     middle = dome[len(dome) // 2]
     headings = float(np.arctan2(*(middle - start)[::-1])) + np.linspace(-0.45, 0.45, 5)
     length = float(np.linalg.norm(middle - start)) * 0.75
@@ -160,4 +162,3 @@ LUNG_PAINTERS: Mapping[str, Callable[[Drawing, DrawnFinding, np.random.Generator
     "basal_atelectasis": paint_basal_atelectasis,
 }
 """Kind to its painter; bones and devices come after."""
-

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from crrg.data.phantom.anatomy import Points, sign
+from crrg.data.phantom.anatomy import Points, moved, sign
 from crrg.data.phantom.drawing import Drawing, blob, side_of
 from crrg.data.phantom.scene import DrawnFinding
 
@@ -54,7 +54,7 @@ def paint_effusion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gener
     below = dome[dome[:, 1] > -1][::-1]
     below = below[np.abs(below[:, 0] - top_left) >= (1 - width) * abs(float(dome[-1, 0]) - top_left) - 0.3]
     corner = np.array([[anatomy.lateral_x(side, anatomy.lung_height) * 1.02, anatomy.lung_height + 0.6]])
-    cover = frame.fill([np.concatenate([surface, corner, below + [0, 0.4]])], 0.16) * drawing.lungs[side]
+    cover = frame.fill([np.concatenate([surface, corner, moved(below, 0, 0.4)])], 0.16) * drawing.lungs[side]
     drawing.opacify(cover, 0.86, 0.66)
     veil = frame.fill([anatomy.zone_outline(side, 0.55, 1.0)], 1.5) * drawing.lungs[side]
     drawing.opacify(veil, 0.06 + 0.14 * severity)

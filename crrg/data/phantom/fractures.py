@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crrg.data.phantom.anatomy import BodySide, Points, sign
+from crrg.data.phantom.anatomy import BodySide, Points, moved, sign
 from crrg.data.phantom.drawing import Drawing, ellipse, side_of, zone_of
 from crrg.data.phantom.scene import DrawnFinding
 
@@ -38,12 +38,12 @@ def broken_ribs(
         cut = round((where + rng.normal(0, 0.03)) * (len(rib) - 1))
         cut = int(np.clip(cut, 3, len(rib) - 4))
         middle = (rib[cut] + rib[cut + 1]) / 2
-        outer = rib[cut + 1 :] + [0, step]
+        outer = moved(rib[cut + 1 :], 0, step)
         result[first + int(number)] = rib[: cut + 1]
         result.append(outer)
-        gaps.append(ellipse(middle + [0, step / 2], 0.4 + 0.3 * finding.severity, width * 0.95, 10))
+        gaps.append(ellipse(moved(middle, 0, step / 2), 0.4 + 0.3 * finding.severity, width * 0.95, 10))
         if is_healing:
-            callus.append(ellipse(middle + [0, step / 2], width * 0.9, width * 0.95, 14))
+            callus.append(ellipse(moved(middle, 0, step / 2), width * 0.9, width * 0.95, 14))
     return result, ([] if is_healing else gaps), callus
 
 
@@ -56,8 +56,8 @@ def broken_clavicle(line: Points, side: BodySide, severity: float) -> list[Point
         severity: 0..1, how far the fragments stand apart.
     """
     cut = len(line) // 2
-    drop = 1.0 + 1.5 * severity
+    drop = 1.3 + 1.5 * severity
     shift = -sign(side) * (0.4 + 1.0 * severity)
     tilt = np.linspace(1, 0.45, len(line) - cut)[:, None]
     medial = line[:cut] - np.linspace(0, 0.5 * drop, cut)[:, None] * [0, 1]
-    return [medial, line[cut:] + [shift, 0] + tilt * [0, drop]]
+    return [medial, moved(line[cut:], shift, 0) + tilt * [0, drop]]

@@ -64,13 +64,17 @@ def _midline(anatomy: Anatomy) -> dict[str, Points]:
     reach = anatomy.half_width * 0.97
     return {
         "trachea": _thick(anatomy.trachea(), 0.95),
-        "carina": _rectangle(turn * 0.8 - 2.2, anatomy.carina_level - 0.9, turn * 0.8 + 1.6, anatomy.carina_level + 1.5),
+        "carina": _rectangle(
+            turn * 0.8 - 2.2, anatomy.carina_level - 0.9, turn * 0.8 + 1.6, anatomy.carina_level + 1.5
+        ),
         "spine": _thick(spine, 2.1),
         "aortic arch": _rectangle(turn - 0.4, arch - anatomy.aortic_knob - 0.7, turn + knob, arch + 1.5),
         "upper mediastinum": upper,
         "mediastinum": np.concatenate([visible, heart]),
         "svc": _rectangle(turn - half * 1.05, arch - 1.4, turn - half * 0.25, junction),
-        "cavoatrial junction": _rectangle(atrium_x * 0.55 + (turn - half) * 0.45 - 0.5, junction - 1.2, turn - 0.4, junction + 1.4),
+        "cavoatrial junction": _rectangle(
+            atrium_x * 0.55 + (turn - half) * 0.45 - 0.5, junction - 1.2, turn - 0.4, junction + 1.4
+        ),
         "right atrium": _rectangle(atrium_x, junction + 0.2, turn + 0.3, heart_bottom - 0.6),
         "cardiac silhouette": heart,
         "abdomen": _rectangle(-reach, belly, reach, tall + 9.0),

@@ -32,7 +32,8 @@ _BACKGROUNDS: dict[str, tuple[float, dict[str, float]]] = {
     ),
     "infection": (
         0.24,
-        {"Pneumonia": 0.6, "Consolidation": 0.45, "Lung Opacity": 0.4, "Pleural Effusion": 0.25, "Support Devices": 0.2},
+        {"Pneumonia": 0.6, "Consolidation": 0.45, "Lung Opacity": 0.4, "Pleural Effusion": 0.25,
+         "Support Devices": 0.2},
     ),
     "injury": (0.14, {"Fracture": 0.75, "Pneumothorax": 0.5, "Pleural Effusion": 0.2, "Support Devices": 0.3}),
     "surgery": (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crrg.data.phantom.anatomy import SIDES, Anatomy, BodySide, Points, sign
+from crrg.data.phantom.anatomy import SIDES, Anatomy, BodySide, Points, moved, sign
 from crrg.data.phantom.drawing import SOFT_TISSUE, Drawing, branches, ellipse, lateral_heading
 from crrg.data.phantom.film_frame import FilmFrame, Layer
 from crrg.data.phantom.fractures import broken_clavicle, broken_ribs
@@ -64,8 +64,9 @@ def paint_bones(drawing: Drawing, rng: np.random.Generator) -> None:
         clavicles += broken_clavicle(line, side, fractures[0].severity) if fractures else [line]
     drawing.density += _tube(frame, clavicles, 1.15) * np.float32(0.13 * strength)
     scapulae = frame.fill([_scapula(anatomy, side) for side in SIDES], 0.15)
-    arms = [line for side in SIDES for line in (_humerus(anatomy, side), _humerus(anatomy, side)[:1] + [[0, 0], [0, 0.4]])]
-    bones = 0.05 * scapulae + 0.07 * frame.soften(frame.stroke(arms, [2.2, 4.2] * 2), 0.3)
+    shafts = [_humerus(anatomy, side) for side in SIDES]
+    arms = [*shafts, *(np.stack([shaft[0], moved(shaft[0], 0, 0.4)]) for shaft in shafts)]
+    bones = 0.05 * scapulae + 0.07 * frame.soften(frame.stroke(arms, [2.2, 2.2, 4.2, 4.2]), 0.3)
     drawing.density += bones * np.float32(strength)
 
 
@@ -77,7 +78,9 @@ def _humerus(anatomy: Anatomy, side: BodySide) -> Points:
 def _below_domes(anatomy: Anatomy) -> Points:
     wide, bottom = anatomy.half_width + anatomy.wall, anatomy.lung_height + 30
     right, left = anatomy.dome("right"), anatomy.dome("left")
-    corners = np.array([(wide, anatomy.lung_height + 4), (wide, bottom), (-wide, bottom), (-wide, anatomy.lung_height + 4)])
+    corners = np.array(
+        [(wide, anatomy.lung_height + 4), (wide, bottom), (-wide, bottom), (-wide, anatomy.lung_height + 4)]
+    )
     return np.concatenate([right[::-1], left, corners])
 
 
@@ -119,16 +122,18 @@ def _paint_vessels(drawing: Drawing, rng: np.random.Generator) -> None:
         headings.append(lateral_heading(side) + fan * sign(side))
         starts.append(np.repeat(center[None], len(fan), axis=0))
         reach = 3.6 if side == "right" else 2.6
-        curve = np.array([[-0.9, -0.9], [0.0, -0.4], [0.5, 0.6], [0.6, 1.8], [0.4, reach]]) * [sign(side), 1]
-        hila += [center + curve, center + curve[:3] * [0.8, -1.1]]
-        hilar_widths += [float(rng.uniform(1.0, 1.5)), float(rng.uniform(0.6, 1.0))]
+        curve = np.array([[-1.2, -0.9], [-0.3, -0.4], [0.3, 0.6], [0.4, 1.8], [0.3, reach], [0.2, reach + 1.2]])
+        curve = curve * [sign(side), 1]
+        wide = float(rng.uniform(0.9, 1.4))
+        hila += [center + curve[:4], center + curve[3:5], center + curve[4:], center + curve[:3] * [0.9, -1.1]]
+        hilar_widths += [wide, wide * 0.8, wide * 0.5, wide * 0.65]
     roots, turns = np.concatenate(starts), np.concatenate(headings)
     lengths = anatomy.lung_height * rng.uniform(0.15, 0.21, len(roots))
     lines, widths = branches(roots, turns, lengths, rng.uniform(0.38, 0.55, len(roots)), rng, 3)
     values = np.clip(0.35 + widths, 0, 1)
     lungs = drawing.both_lungs()
     drawing.vessels = frame.soften(frame.stroke(lines, widths, values), 0.06) * lungs
-    hilar = frame.soften(frame.stroke(hila, hilar_widths), 0.25) * lungs
+    hilar = frame.soften(frame.stroke(hila, hilar_widths), 0.32) * lungs
     drawing.density += drawing.vessels * np.float32(rng.uniform(0.09, 0.15))
     drawing.opacify(hilar, float(rng.uniform(0.4, 0.65)))
 
@@ -146,7 +151,10 @@ def _paint_heart(drawing: Drawing, rng: np.random.Generator) -> None:
     knob = ellipse(np.array([anatomy.turn + anatomy.mediastinum_half * 0.7, anatomy.arch_level]), 1.3, 1.4)
     drawing.density += frame.fill([knob], 0.2) * np.float32(0.03)
     center = np.array([anatomy.turn * 0.8 - 0.35, anatomy.carina_level])
-    bronchi = [center + [[0, -0.3], [-1.6, 1.3], [-3.0, 2.2]], center + [[0, -0.3], [2.0, 1.3], [3.6, 1.8]]]
+    bronchi = [
+        center + np.array([[0, -0.3], [-1.6, 1.3], [-3.0, 2.2]]),
+        center + np.array([[0, -0.3], [2.0, 1.3], [3.6, 1.8]]),
+    ]
     drawing.density -= frame.soften(frame.stroke([anatomy.trachea()], [1.7]), 0.15) * np.float32(0.15)
     drawing.density -= frame.soften(frame.stroke(bronchi, [1.1, 1.0]), 0.15) * np.float32(0.09)
 
@@ -159,7 +167,7 @@ def _paint_spine(drawing: Drawing, strength: float) -> None:
         x, tall = float(anatomy.spine_x(level)), spacing * 0.4
         wide = 1.45 + 0.25 * max(level, 0) / anatomy.lung_height
         corners = [(-wide, -tall), (-wide * 0.88, 0), (-wide, tall), (wide, tall), (wide * 0.88, 0), (wide, -tall)]
-        bodies.append(np.array(corners) + [x, level])
+        bodies.append(moved(corners, x, level))
         pedicles += [ellipse(np.array([x + dx, level - tall * 0.3]), 0.28, 0.4, 8) for dx in (-0.9, 0.9)]
         pedicles.append(ellipse(np.array([x, level + tall * 0.5]), 0.22, 0.6, 8))
     drawing.density += frame.fill(bodies, 0.08) * np.float32(0.07 * strength)
@@ -175,5 +183,12 @@ def _tube(frame: FilmFrame, lines: list[Points], width: float) -> Layer:
 
 def _scapula(anatomy: Anatomy, side: BodySide) -> Points:
     inner = anatomy.half_width + 0.6 - anatomy.scapula_overlap
-    corners = [(inner, 2.0), (inner + 0.3, 7.0), (inner + 2.4, 13.0), (inner + 4.2, 8.0), (inner + 6.0, 2.5), (inner + 3, 1)]
+    corners = [
+        (inner, 2.0),
+        (inner + 0.3, 7.0),
+        (inner + 2.4, 13.0),
+        (inner + 4.2, 8.0),
+        (inner + 6.0, 2.5),
+        (inner + 3, 1),
+    ]
     return np.array([(sign(side) * x, y) for x, y in corners])

@@ -51,10 +51,15 @@ class ConvBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the map ``[B, C, S/8, S/8]`` of normalised films ``[B, 1, S, S]``."""
+        return self.levels(images)[1]
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the finer map ``[B, C/2, S/4, S/4]`` on the way, and the map."""
         images = images.contiguous(memory_format=torch.channels_last)
-        features = self.eighth(self.quarter(self.stem(images)))
+        fine = self.quarter(self.stem(images))
+        features = self.eighth(fine)
         context = nn.functional.interpolate(self.context(features), size=features.shape[-2:], mode="nearest")
-        return features + self.wide(features) + context
+        return fine, features + self.wide(features) + context
 
 
 class ResNet50Backbone(nn.Module):

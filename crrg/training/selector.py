@@ -1,0 +1,319 @@
+"""Selector stage: trains the network that decides which regions deserve a sentence and what they show.
+
+The detector is frozen: its boxes are found once per film and jittered in training, so that training and drafting meet
+the same kind of box. Thresholds are chosen on validation films and stored beside the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from crrg.config.presets import preset_training
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import SelectorTraining, TrainStageConfig
+from crrg.data.batches import FilmTable, load_films
+from crrg.device import resolve_device, seed_everything
+from crrg.domain.labels import LABELS, NUM_LABELS
+from crrg.domain.regions import NUM_REGIONS
+from crrg.domain.study import Split
+from crrg.errors import TrainingError
+from crrg.evaluation.classification import mean_auc, roc_auc
+from crrg.evaluation.detection import score_selection
+from crrg.models.detector import RegionDetector, load_detector
+from crrg.models.region_heads import RegionOutputs, RegionSelector
+from crrg.storage import Storage
+from crrg.tracking import Tracker
+from crrg.training.augment import augment_films
+from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.detector import detect_films
+from crrg.training.loop import fit
+from crrg.training.order import rows_of_step
+from crrg.training.region_targets import RegionTargets, region_targets, study_scores
+from crrg.training.thresholds import f1_threshold, micro_f1_thresholds
+
+logger = logging.getLogger(__name__)
+
+STAGE = "selector"
+JUDGE_BATCH = 32
+PRIOR_COUNT = 20
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RegionFilms:
+    """Films of one split, ready for the selector.
+
+    Attributes:
+        images: uint8 ``[N, S, S]`` at the selector's input size.
+        boxes: Detected boxes float32 ``[N, R, 4]`` in the selector's input pixels.
+        targets: What is known of the regions.
+    """
+
+    images: NDArray[np.uint8]
+    boxes: FloatArray
+    targets: RegionTargets
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """Tensors of one step; targets 1, 0, or NaN where unknown.
+
+    Attributes:
+        images: uint8 ``[B, 1, S, S]``.
+        boxes: ``[B, R, 4]``.
+        selection: ``[B, R]``.
+        abnormal: ``[B, R]``.
+        findings: ``[B, R, 14]``.
+        study: ``[B, 14]``.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    selection: Tensor
+    abnormal: Tensor
+    findings: Tensor
+    study: Tensor
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """The selector's probabilities on films.
+
+    Attributes:
+        selection: ``[N, R]``.
+        abnormal: ``[N, R]``.
+        findings: ``[N, R, 14]``.
+    """
+
+    selection: FloatArray
+    abnormal: FloatArray
+    findings: FloatArray
+
+
+def train_selector(
+    config: TrainStageConfig, dataset: DatasetRef, detector: StageResult, storage: Storage, tracker: Tracker
+) -> StageResult:
+    """Train the selector, or return the finished result of the same settings, data and detector.
+
+    Args:
+        config: Form of the stage.
+        dataset: Version to train on; its train and validation splits are read.
+        detector: Finished detector; it stays as it is.
+        storage: Where datasets and checkpoints lie.
+        tracker: Receives settings, losses and metrics.
+
+    Returns:
+        The finished stage; metrics ``selection/f1``, ``selection/always_select_f1``, ``abnormality/auc``,
+        ``region_findings/mean_auc`` and others. ``config.json`` holds ``thresholds``: ``selection``, ``abnormal``, and
+        ``findings`` by label.
+
+    Raises:
+        TrainingError: There is no training film with a phrase or a known label.
+    """
+    settings = preset_training(config.preset).selector
+    settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
+    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
+    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, detector=detector.sha256, **parts))
+    finished = folder.result()
+    if finished is not None:
+        return finished
+    device = resolve_device(config.device)
+    detector_config, detector_tensors = read_stage(storage, detector)
+    finder = load_detector(detector_config, detector_tensors, device)
+    size = settings.architecture.input_size
+    train = read_films(storage, dataset, Split.TRAIN, finder, size, device)
+    if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
+        raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
+    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
+    tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
+    seed_everything(config.seed)
+    model = RegionSelector(settings.architecture).to(device)
+    set_usual(model, train.targets)
+    if not model.start_from(finder.backbone.state_dict()):
+        logger.info("stage %s: the detector's backbone has another shape, starting from random weights", STAGE)
+    outcome = fit(
+        model,
+        batch_maker(train, settings, config.seed, device),
+        lambda batch: selector_loss(model, batch, settings),
+        settings.loop,
+        device=device,
+        folder=folder,
+        tracker=tracker,
+    )
+    judged = judge_films(model.eval(), validation, device)
+    thresholds = choose_thresholds(judged, validation.targets)
+    metrics = selector_metrics(judged, validation.targets, thresholds)
+    tracker.log_metrics(metrics, step=outcome.num_steps)
+    return folder.finish(
+        model,
+        {"architecture": settings.architecture.model_dump(), "thresholds": thresholds},
+        metrics,
+        duration_s=outcome.duration_s,
+        run_id=tracker.run_id,
+    )
+
+
+def set_usual(model: RegionSelector, targets: RegionTargets) -> None:
+    """Let the heads start from how often each thing is said of each region in training."""
+    model.start_at(
+        *(torch.from_numpy(_shares(part)) for part in (targets.selection, targets.abnormal, targets.findings))
+    )
+
+
+def read_films(
+    storage: Storage, dataset: DatasetRef, split: Split, detector: RegionDetector, size: int, device: torch.device
+) -> RegionFilms:
+    """Read the films of a split and find their regions.
+
+    Args:
+        storage: Where datasets lie.
+        dataset: Version to read.
+        split: Part of it.
+        detector: In ``eval`` mode.
+        size: Side of the selector's input, pixels.
+        device: Where the detector is.
+    """
+    detector_size = detector.architecture.input_size
+    films = load_films(storage, dataset, split, size)
+    images = films.images if size == detector_size else load_films(storage, dataset, split, detector_size).images
+    return with_boxes(films, images, detector, device)
+
+
+def with_boxes(
+    films: FilmTable, detector_images: NDArray[np.uint8], detector: RegionDetector, device: torch.device
+) -> RegionFilms:
+    """Find the regions of films; ``detector_images`` are the same films at the detector's input size."""
+    boxes = np.zeros((0, NUM_REGIONS, 4), dtype=np.float32)
+    if len(films):
+        scale = films.images.shape[-1] / detector.architecture.input_size
+        boxes = detect_films(detector, detector_images, device).input_boxes_xyxy.numpy() * np.float32(scale)
+    return RegionFilms(films.images, boxes, region_targets(films))
+
+
+def batch_maker(
+    films: RegionFilms, settings: SelectorTraining, seed: int, device: torch.device
+) -> Callable[[int], RegionBatch]:
+    """Return the function from a step to its batch: augmented films, boxes moved along and jittered."""
+
+    def make_batch(step: int) -> RegionBatch:
+        rows = rows_of_step(len(films.images), settings.loop.batch_size, seed, step)
+        rng = np.random.default_rng([seed, step, 2])
+        images, moved = augment_films(films.images[rows], films.boxes[rows], settings.augmentation, rng)
+        boxes = np.nan_to_num(moved)
+        sides = np.concatenate([boxes[..., 2:] - boxes[..., :2]] * 2, axis=-1)
+        boxes = boxes + np.float32(settings.box_jitter) * sides * rng.standard_normal(boxes.shape, dtype=np.float32)
+        is_lost: NDArray[np.bool_] = np.isnan(moved).any(axis=-1, keepdims=True)
+        targets = films.targets
+        arrays = (
+            boxes,
+            np.where(is_lost[..., 0], np.nan, targets.selection[rows]),
+            np.where(is_lost[..., 0], np.nan, targets.abnormal[rows]),
+            np.where(is_lost, np.nan, targets.findings[rows]),
+            targets.study[rows],
+        )
+        tensors = [torch.from_numpy(array.astype(np.float32)).to(device) for array in arrays]
+        return RegionBatch(torch.from_numpy(images)[:, None].to(device), *tensors)
+
+    return make_batch
+
+
+def selector_loss(
+    model: RegionSelector, batch: RegionBatch, settings: SelectorTraining
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the summed loss and its parts; a part about which nothing is known in this batch is 0.
+
+    The study part compares the surest region with the film's own label: it teaches where the report names a finding
+    without a region, and puts the regions on one scale.
+    """
+    outputs: RegionOutputs = model(batch.images, batch.boxes)
+    parts = {
+        "selection": masked_bce(outputs.selection_logits, batch.selection, settings.selection_pos_weight),
+        "abnormal": masked_bce(outputs.abnormal_logits, batch.abnormal, settings.abnormal_pos_weight),
+        "findings": masked_bce(outputs.finding_logits, batch.findings, settings.finding_pos_weight)
+        * settings.finding_loss_weight,
+        "study": masked_bce(outputs.finding_logits.amax(dim=1)[:, :-1], batch.study[:, :-1], 1.0)
+        * settings.study_loss_weight,
+    }
+    return torch.stack(list(parts.values())).sum(), parts
+
+
+def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:
+    """Return the mean binary cross-entropy over known targets (NaN = unknown); 0, with a gradient, where none is."""
+    known = torch.isfinite(targets)
+    weight = torch.as_tensor(pos_weight, device=logits.device)
+    losses = binary_cross_entropy_with_logits(
+        logits.float(), torch.nan_to_num(targets), pos_weight=weight, reduction="none"
+    )
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def judge_films(model: RegionSelector, films: RegionFilms, device: torch.device) -> Judgements:
+    """Return the selector's probabilities on films; the module must be in ``eval`` mode."""
+    parts: list[RegionOutputs] = []
+    for start in range(0, len(films.images), JUDGE_BATCH):
+        images = torch.from_numpy(films.images[start : start + JUDGE_BATCH])[:, None].to(device)
+        parts.append(model(images, torch.from_numpy(films.boxes[start : start + JUDGE_BATCH]).to(device)))
+    if not parts:
+        none = np.zeros((0, NUM_REGIONS), dtype=np.float32)
+        return Judgements(none, none, np.zeros((0, NUM_REGIONS, NUM_LABELS), dtype=np.float32))
+    return Judgements(
+        torch.cat([part.selection_logits for part in parts]).float().sigmoid().cpu().numpy(),
+        torch.cat([part.abnormal_logits for part in parts]).float().sigmoid().cpu().numpy(),
+        torch.cat([part.finding_logits for part in parts]).float().sigmoid().cpu().numpy(),
+    )
+
+
+def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, Any]:
+    """Choose all thresholds on validation films.
+
+    Returns:
+        ``selection`` and ``abnormal`` by their F1 over regions; ``findings`` by label, so that the films' labels have
+        the highest micro-F1 when a film shows what its surest region shows.
+    """
+    findings = micro_f1_thresholds(study_scores(judged.findings), targets.study)
+    return {
+        "selection": f1_threshold(judged.selection, targets.selection),
+        "abnormal": f1_threshold(judged.abnormal, targets.abnormal),
+        "findings": dict(zip(LABELS, findings, strict=True)),
+    }
+
+
+def selector_metrics(judged: Judgements, targets: RegionTargets, thresholds: Mapping[str, Any]) -> dict[str, float]:
+    """Measure the selector on validation films; a figure about which nothing is known is left out."""
+    metrics: dict[str, float] = {}
+    known = np.isfinite(targets.selection)
+    if (targets.selection == 1).any():
+        wanted = targets.selection[known] == 1
+        metrics |= score_selection(judged.selection[known] >= thresholds["selection"], wanted)
+        metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
+    scores = study_scores(judged.findings)
+    metrics["abnormality/auc"] = roc_auc(judged.abnormal.astype(float).ravel(), targets.abnormal.astype(float).ravel())
+    metrics["region_findings/mean_auc"] = mean_auc(scores.astype(float), targets.study.astype(float))
+    metrics["region_findings/micro_f1"] = _micro_f1(scores, targets.study, thresholds["findings"])
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def _micro_f1(scores: FloatArray, study: FloatArray, thresholds: Mapping[str, float]) -> float:
+    known = np.isfinite(study)
+    called = (scores >= np.array([thresholds[label] for label in LABELS])) & known
+    wanted = known & (study == 1)
+    size = int(called.sum() + wanted.sum())
+    return 2 * int((called & wanted).sum()) / size if size else float("nan")
+
+
+def _shares(targets: FloatArray) -> FloatArray:
+    """Return the share of positives among known targets ``[N, ...]``, drawn towards the overall share where few are."""
+    known = np.isfinite(targets)
+    overall = np.nan_to_num(targets).sum() / max(1, known.sum())
+    counts = np.nan_to_num(targets).sum(axis=0) + PRIOR_COUNT * overall
+    return np.asarray(counts / (known.sum(axis=0) + PRIOR_COUNT), dtype=np.float32)

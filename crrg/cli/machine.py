@@ -46,6 +46,6 @@ def bootstrap() -> None:
     checkout = Path(crrg.__file__).resolve().parents[1]
     if not (checkout / "deployments" / "bootstrap.py").exists():
         typer.echo("crrg: the bootstrap runs from a checkout, and there is none here", err=True)
-        raise typer.Exit(EXIT_USAGE)
+        raise SystemExit(EXIT_USAGE)
     env = {**os.environ, "PYTHONPATH": str(checkout)}
     os.execve(sys.executable, [sys.executable, "-P", "-m", "deployments.bootstrap"], env)

@@ -56,7 +56,7 @@ def execute(
 
         result = action(*open_root())
         typer.echo(render(result))
-        raise typer.Exit(exit_code(result))
+        raise SystemExit(exit_code(result))
 
 
 @contextlib.contextmanager
@@ -74,10 +74,10 @@ def exits() -> Iterator[None]:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]) or error.title
             typer.echo(f"crrg: {where}: {problem['msg']}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
+        raise SystemExit(EXIT_USAGE) from None
     except CrrgError as error:
         typer.echo(f"crrg: {type(error).__name__}: {error}", err=True)
-        raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_DONE) from None
+        raise SystemExit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_DONE) from None
 
 
 def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
@@ -94,7 +94,7 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
     checkout = Path(crrg.__file__).resolve().parents[1]
     if not (checkout / "flows" / "__main__.py").exists():
         typer.echo("crrg: flows run from a checkout, and there is none here; use --no-orchestrator", err=True)
-        raise typer.Exit(EXIT_USAGE)
+        raise SystemExit(EXIT_USAGE)
     use_root(root)
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

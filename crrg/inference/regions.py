@@ -1,8 +1,8 @@
 """Reads the regions of films: boxes, features, which regions deserve a sentence and what is abnormal in them.
 
 Detector and selector run together here, for drafting and for training the generator alike, so that the generator meets
-at night the same features it was trained on. Films are read in tiles of fixed size, padded with copies, so that a film's
-reading does not depend on its neighbours nor on how many there are.
+at night the same features it was trained on. Films are read in tiles of fixed size, padded with copies: a film's
+reading depends neither on its neighbours nor on how many there are.
 """
 
 from __future__ import annotations

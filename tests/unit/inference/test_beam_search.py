@@ -1,0 +1,130 @@
+"""Beam search against an exhaustive search and against a slow, written-out scorer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from crrg.inference.beam import BeamSearch, FoundPhrase, repeated_ngram_mask
+
+Table = Callable[[tuple[int, ...]], torch.Tensor]
+END = 0
+
+
+def language(seed: int, vocab_size: int) -> Table:
+    """A language in which every prefix has its own random next-token log-probabilities."""
+
+    def next_logprobs(prefix: tuple[int, ...]) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed + sum((i + 1) * 7919 * (t + 1) for i, t in enumerate(prefix)))
+        return torch.log_softmax(2 * torch.randn(vocab_size, generator=generator, dtype=torch.float64), 0)
+
+    return next_logprobs
+
+
+def search(tables: list[Table], num_beams: int, max_length: int, penalty: float = 1.0) -> list[FoundPhrase]:
+    beams = BeamSearch(len(tables), num_beams, max_length, END, length_penalty=penalty)
+    beams.scores = beams.scores.double()
+    beams._found_scores = beams._found_scores.double()
+    beams.start(torch.arange(len(tables)))
+    while not bool(beams.is_done.all()):
+        rows = [
+            [table(tuple(int(t) for t in beams.tokens[slot, beam] if t >= 0)) for beam in range(num_beams)]
+            for slot, table in enumerate(tables)
+        ]
+        beams.advance(torch.stack([torch.stack(row) for row in rows]))
+    return [beams.best(slot) for slot in range(len(tables))]
+
+
+def slow_beam_search(table: Table, num_beams: int, max_length: int) -> tuple[tuple[int, ...], float]:
+    """The published scorer with early stopping, hypothesis by hypothesis."""
+    living: list[tuple[tuple[int, ...], float]] = [((END,), 0.0)]
+    found: list[tuple[float, tuple[int, ...]]] = []
+
+    def add(ids: tuple[int, ...], total: float) -> None:
+        score = total / len(ids)
+        if len(found) < num_beams or score > min(found)[0]:
+            found.append((score, ids))
+            if len(found) > num_beams:
+                found.remove(min(found))
+
+    while len(living[0][0]) < max_length:
+        scored = [
+            (total + float(value), ids, token) for ids, total in living for token, value in enumerate(table(ids))
+        ]
+        scored = sorted(scored, key=lambda item: -item[0])[: 2 * num_beams]
+        following: list[tuple[tuple[int, ...], float]] = []
+        for rank, (total, ids, token) in enumerate(scored):
+            if token == END:
+                if rank < num_beams:
+                    add(ids, total)
+            elif len(following) < num_beams:
+                following.append(((*ids, token), total))
+        living = following
+        if len(found) >= num_beams:
+            break
+    else:
+        for ids, total in living:
+            add(ids, total)
+    score, ids = max(found)
+    return ids[1:], score
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_enough_beams_find_the_best_of_all_phrases(seed: int) -> None:
+    table, max_length = language(seed, 3), 4
+    scores: dict[tuple[int, ...], float] = {}
+    for length in range(max_length):
+        for words in itertools.product((1, 2), repeat=length):
+            ids = (END, *words)
+            total = sum(float(table(ids[:i])[ids[i]]) for i in range(1, len(ids)))
+            if len(ids) < max_length:
+                total += float(table(ids)[END])
+            scores[words] = total / len(ids)
+    best = max(scores, key=lambda words: scores[words])
+    (found,) = search([table], num_beams=16, max_length=max_length)
+    assert found.token_ids == best
+    assert found.logprob == pytest.approx(scores[best], abs=1e-9)
+    assert found.is_finished == (len(best) + 1 < max_length)
+
+
+@pytest.mark.parametrize("num_beams", [1, 2, 3, 4])
+def test_slots_agree_with_the_written_out_scorer(num_beams: int) -> None:
+    tables = [language(seed, 7) for seed in range(100, 112)]
+    for found, table in zip(search(tables, num_beams, 9), tables, strict=True):
+        ids, score = slow_beam_search(table, num_beams, 9)
+        assert found.token_ids == ids
+        assert found.logprob == pytest.approx(score, abs=1e-9)
+
+
+def test_one_beam_takes_the_likeliest_token_each_time() -> None:
+    table = language(3, 6)
+    ids: tuple[int, ...] = (END,)
+    while len(ids) < 10 and (len(ids) == 1 or ids[-1] != END):
+        ids = (*ids, int(table(ids).argmax()))
+    (found,) = search([table], num_beams=1, max_length=10)
+    assert found.token_ids == tuple(token for token in ids[1:] if token != END)
+
+
+def test_a_slot_can_be_used_again() -> None:
+    beams = BeamSearch(2, 1, 4, END)
+    beams.start(torch.tensor([0]))
+    assert beams.is_done.tolist() == [False, True]
+    beams.advance(torch.log_softmax(torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    assert beams.best(0).token_ids == (1,)
+    beams.start(torch.tensor([0]))
+    beams.advance(torch.log_softmax(torch.tensor([[[0.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]]), -1))
+    beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    assert beams.best(0).token_ids == (2,)
+
+
+def test_only_the_token_that_would_complete_a_repeat_is_banned() -> None:
+    tokens = torch.full((2, 1, 8), -1)
+    tokens[0, 0, :6] = torch.tensor([0, 4, 5, 6, 4, 5])
+    tokens[1, 0, :2] = torch.tensor([0, 4])
+    mask = repeated_ngram_mask(tokens, torch.tensor([6, 2]), 3, vocab_size=9)
+    assert torch.nonzero(mask).tolist() == [[0, 0, 6]]
+    assert not repeated_ngram_mask(tokens, torch.tensor([6, 2]), 4, vocab_size=9).any()

@@ -1,0 +1,96 @@
+"""Pseudo self-attention: agreement with the written-out formula, causality, cached decoding."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from crrg.config.models import GeneratorArchitecture
+from crrg.models.decoder import PseudoSelfAttention, PseudoSelfAttentionDecoder
+
+
+def tiny_decoder(**changes: object) -> PseudoSelfAttentionDecoder:
+    settings = {"num_layers": 2, "num_heads": 2, "hidden_size": 16, "vocab_size": 300, "max_length": 12, **changes}
+    torch.manual_seed(0)
+    decoder = PseudoSelfAttentionDecoder(GeneratorArchitecture.model_validate(settings)).eval()
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return decoder
+
+
+def test_attention_is_the_written_out_formula() -> None:
+    attention: PseudoSelfAttention = tiny_decoder().transformer.h[0].attn
+    words, condition = torch.randn(1, 3, 16), torch.randn(1, 2, 16)
+    query, keys, values = attention.project_words(words)
+    condition_keys, condition_values = attention.project_condition(condition)
+    visible = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    got = attention.attend(query, torch.cat([condition_keys, keys], 2), torch.cat([condition_values, values], 2), visible)
+
+    projected = words[0] @ attention.c_attn.weight + attention.c_attn.bias
+    q, k, v = projected[:, :16], projected[:, 16:32], projected[:, 32:]
+    all_k = torch.cat([condition[0] @ attention.uk.weight.T + attention.uk.bias, k])
+    all_v = torch.cat([condition[0] @ attention.uv.weight.T + attention.uv.bias, v])
+    rows = []
+    for i in range(3):
+        heads = []
+        for h in (slice(0, 8), slice(8, 16)):
+            scores = (all_k[: 2 + i + 1, h] @ q[i, h]) / math.sqrt(8)
+            heads.append(scores.softmax(0) @ all_v[: 2 + i + 1, h])
+        rows.append(torch.cat(heads) @ attention.c_proj.weight + attention.c_proj.bias)
+    torch.testing.assert_close(got[0], torch.stack(rows), atol=1e-5, rtol=1e-5)
+
+
+def test_a_word_sees_the_condition_and_earlier_words_only() -> None:
+    decoder = tiny_decoder()
+    token_ids, condition = torch.randint(2, 300, (1, 6)), torch.randn(1, 3, 16)
+    logits = decoder(token_ids, condition)
+    changed = token_ids.clone()
+    changed[0, 4] = (changed[0, 4] + 1) % 300
+    later = decoder(changed, condition)
+    torch.testing.assert_close(later[:, :4], logits[:, :4])
+    assert (later[:, 4:] - logits[:, 4:]).abs().max() > 1e-3
+    assert (decoder(token_ids, condition + 1.0)[:, 0] - logits[:, 0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("position_table", ["wpe", "wte"])
+@pytest.mark.parametrize("num_conditions", [1, 3])
+def test_cached_beams_give_the_logits_of_a_full_pass(position_table: str, num_conditions: int) -> None:
+    decoder = tiny_decoder(position_table=position_table)
+    condition = torch.randn(2, num_conditions, 16)
+    first_logits, prefilled = decoder.prefill(condition, bos_id=0)
+    cache = decoder.new_cache(num_slots=2, num_beams=2, num_conditions=num_conditions, max_length=12)
+    cache.place(torch.tensor([1, 0]), prefilled, torch.tensor([0, 1]))
+    beams = {(slot, beam): [0] for slot in range(2) for beam in range(2)}
+    parents_of_steps = [[[0, 1], [0, 1]], [[1, 0], [0, 0]], [[1, 1], [1, 0]], [[0, 1], [0, 1]]]
+    for step, parents in enumerate(parents_of_steps):
+        tokens = torch.tensor([[5 + step, 9 + step], [20 + step, 33 + step]])
+        beams = {
+            (slot, beam): [*beams[slot, parents[slot][beam]], int(tokens[slot, beam])]
+            for slot in range(2)
+            for beam in range(2)
+        }
+        cache.follow(torch.tensor(parents))
+        logits = decoder.step(tokens, torch.full((2,), step + 1), cache)
+    for (slot, beam), ids in beams.items():
+        own_condition = condition[[1 - slot]]
+        expected = decoder(torch.tensor([ids]), own_condition)
+        torch.testing.assert_close(logits[slot, beam], expected[0, -1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(first_logits[1 - slot], expected[0, 0], atol=1e-5, rtol=1e-5)
+
+
+def test_position_table_wte_looks_positions_up_among_the_words() -> None:
+    right, published = tiny_decoder(position_table="wpe"), tiny_decoder(position_table="wte")
+    published.transformer.wpe.weight.data.copy_(published.transformer.wte.weight[:12])
+    right.load_state_dict(published.state_dict())
+    token_ids, condition = torch.randint(0, 300, (1, 5)), torch.randn(1, 1, 16)
+    torch.testing.assert_close(right(token_ids, condition), published(token_ids, condition))
+
+
+def test_freezing_leaves_the_image_branch_trainable() -> None:
+    decoder = tiny_decoder(freeze_language_model=True)
+    trainable = [name for name, parameter in decoder.named_parameters() if parameter.requires_grad]
+    assert len(trainable) == 2 * 4
+    assert all(".attn.uk." in name or ".attn.uv." in name for name in trainable)

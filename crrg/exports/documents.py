@@ -81,6 +81,15 @@ def document_files(prefix: str, documents: Iterable[Mapping[str, Any]]) -> dict[
     return files
 
 
+def attention_flags(flags: Iterable[str]) -> list[str]:
+    """Return the flags that ask for a reader's attention.
+
+    That a tag is unknown (``view_unknown``, ``age_unknown``, …) is noted on a draft, but a PNG never has one, and a list
+    where everything is flagged helps nobody.
+    """
+    return [flag for flag in flags if not flag.endswith("_unknown")]
+
+
 def region_value(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a region row as JSON shows it."""
     logprob = row["phrase_logprob"]

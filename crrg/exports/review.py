@@ -16,6 +16,7 @@ import jinja2
 
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
+from crrg.exports.documents import attention_flags
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
 FAMILIES: Mapping[str, str] = {
@@ -90,7 +91,7 @@ def review_files(
         date=facts.date,
         num_studies=len(documents),
         num_films=sum(len(document["films"]) for document in documents),
-        num_flagged=sum(1 for document in documents if document["flags"]),
+        num_flagged=sum(1 for document in documents if attention_flags(document["flags"])),
         num_quarantined=len(refused),
         num_pending=facts.num_pending,
         model_version=facts.model_version,
@@ -130,7 +131,7 @@ def _study_value(document: Mapping[str, Any]) -> dict[str, Any]:
         "id": document["study_id"],
         "probabilities": [round(document["probabilities"][label], 3) for label in LABELS],
         "labels": [document["labels"][label] for label in LABELS],
-        "flags": document["flags"],
+        "flags": attention_flags(document["flags"]),
         "consistency": round(document["consistency"], 3),
         "films": [
             {

@@ -57,7 +57,7 @@ class Manifest(FrozenConfig):
         num_accepted: Drafted, or equal in content to what was drafted before.
         num_quarantined: Refused.
         num_pending: Left for later.
-        num_flagged: Drafts with at least one flag.
+        num_flagged: Drafts with at least one flag that asks for attention; an unknown tag is only a note.
         reasons: Count per reason code.
         thresholds: Probability from which a label counts as positive.
         superseded: Older drafts replaced by this run.

@@ -103,7 +103,7 @@ class InputOutcome(FrozenConfig):
         view_position: Projection, empty where not decoded.
         width: Original pixels, 0 where not decoded.
         height: Original pixels, 0 where not decoded.
-        num_flags: Flags of the draft.
+        num_flags: Flags of the draft that ask for attention.
     """
 
     key_hmac: str

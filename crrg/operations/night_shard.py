@@ -18,7 +18,7 @@ from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.domain.study import DraftReport, Film, ViewPosition
 from crrg.errors import ModelError
-from crrg.exports.documents import document_files, study_documents
+from crrg.exports.documents import attention_flags, document_files, study_documents
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import film_png
 from crrg.exports.review import picture_name
@@ -230,7 +230,7 @@ class _ShardWriter:
                 bundle_id=self.plan.bundle.bundle_id,
             )
             self.films.append(drafted)
-            self.outcomes.append(outcome.model_copy(update={"num_flags": len(drafted.flags)}))
+            self.outcomes.append(outcome.model_copy(update={"num_flags": len(attention_flags(drafted.flags))}))
             pictures[f"{self.prefix}/review/{picture_name(outcome.instance_id)}"] = film_png(film.pixels)
         self._put_all(pictures)
         self.window = []

@@ -205,7 +205,7 @@ function drawDraft() {
   const { study } = state.item;
   const film = study.films[state.film];
   const flags = film.flags.length
-    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", {}, flag.replace(/_/g, " "))))
+    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " "))))
     : element("p", { class: "quiet" }, "none");
   const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
   document.getElementById("draft-pane").replaceChildren(

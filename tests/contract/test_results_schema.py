@@ -1,0 +1,79 @@
+"""The columns that other people's programs read; a change needs a new schema version and a line in the changelog."""
+
+from __future__ import annotations
+
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.ledger.ledger import LEDGER_SCHEMA
+from crrg.ledger.manifest import Manifest
+
+COLUMNS = """enlarged_cardiomediastinum cardiomegaly lung_opacity lung_lesion edema consolidation pneumonia atelectasis
+pneumothorax pleural_effusion pleural_other fracture support_devices no_finding""".split()
+
+
+def described(schema) -> list[tuple[str, str]]:
+    return [(field.name, str(field.type)) for field in schema]
+
+
+def test_reports():
+    assert described(REPORTS_SCHEMA) == [
+        ("study_id", "string"),
+        ("instance_id", "string"),
+        ("is_primary", "bool"),
+        ("source_digest", "fixed_size_binary[32]"),
+        ("view_position", "string"),
+        ("findings", "string"),
+        ("impression", "string"),
+        ("num_regions_reported", "int32"),
+        *((f"probability_{column}", "float") for column in COLUMNS),
+        *((f"label_{column}", "int8") for column in COLUMNS),
+        ("superseded_by", "string"),
+        ("consistency", "float"),
+        ("flags", "list<item: string>"),
+        ("bundle_id", "string"),
+        ("review_status", "string"),
+    ]
+    assert REPORTS_SCHEMA.metadata[b"schema_version"] == b"1"
+
+
+def test_regions():
+    assert described(REGIONS_SCHEMA) == [
+        ("instance_id", "string"),
+        ("region", "string"),
+        ("box_xyxy", "fixed_size_list<item: float>[4]"),
+        ("detected", "bool"),
+        ("score", "float"),
+        ("selected", "bool"),
+        ("abnormal_probability", "float"),
+        ("phrase", "string"),
+        ("phrase_logprob", "float"),
+    ]
+    assert REGIONS_SCHEMA.metadata[b"schema_version"] == b"1"
+
+
+def test_partition_column_is_not_repeated():
+    for schema in (REPORTS_SCHEMA, REGIONS_SCHEMA, LEDGER_SCHEMA):
+        assert "date" not in schema.names
+        assert "run" not in schema.names
+
+
+def test_drafts_have_no_sign_off_field():
+    names = " ".join(REPORTS_SCHEMA.names)
+    assert not any(word in names for word in ("signed", "verified", "final", "approved"))
+
+
+def test_manifest_fields():
+    assert set(Manifest.model_fields) >= {
+        "schema_version",
+        "date",
+        "run_id",
+        "fencing",
+        "bundle",
+        "files",
+        "num_inputs",
+        "num_accepted",
+        "num_quarantined",
+        "num_pending",
+        "reasons",
+        "digest",
+    }
+    assert Manifest.model_fields["schema_version"].default == 1

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from tests.support.drawn_night import draft_of
+
+from crrg.domain.labels import LABELS
+from crrg.domain.study import Film, ViewPosition
+from crrg.errors import ImageError, ModelError
+from crrg.exports.documents import attention_flags, document_files, report_text, study_documents
+from crrg.exports.parquet import (
+    DraftedFilm,
+    check_draft,
+    regions_table,
+    reports_table,
+    with_primary,
+    without_films,
+)
+from crrg.exports.pictures import film_png
+from crrg.exports.review import NightFacts, RefusedObject, review_files
+
+
+def drafted(instance: str, value: int, study: str = "s", findings: str | None = None) -> DraftedFilm:
+    pixels = np.full((8, 10), value, np.uint8)
+    film = Film(pixels, 100, 80, ViewPosition.PA, None, False, b"", ("paediatric",))
+    draft = draft_of(film)
+    draft = replace(draft, findings=findings) if findings else draft
+    return DraftedFilm(study, instance, b"\1" * 32, film.view_position, 100, 80, film.flags, draft, "bundle")
+
+
+def documents(*films: DraftedFilm, primary: str) -> list[dict]:
+    regions: dict[str, list] = {}
+    for row in regions_table(films).to_pylist():
+        regions.setdefault(row["instance_id"], []).append(row)
+    sizes = {film.instance_id: (100, 80) for film in films}
+    rows = reports_table(films, frozenset([primary])).to_pylist()
+    return study_documents(rows, regions, sizes, {"Edema": 0.25}, "7")
+
+
+def test_rows_are_sorted_and_count_sentences():
+    table = reports_table([drafted("b", 10), drafted("a", 200)], frozenset(["a"]))
+    assert table["instance_id"].to_pylist() == ["a", "b"]
+    assert table["is_primary"].to_pylist() == [True, False]
+    assert table["num_regions_reported"].to_pylist() == [2, 2]
+    assert table["flags"].to_pylist() == [["paediatric", "text_without_label:Cardiomegaly"], ["paediatric"]]
+    assert set(table["review_status"].to_pylist()) == {"draft"}
+    assert regions_table([drafted("a", 10)]).num_rows == 29
+    assert reports_table([], frozenset()).num_rows == 0
+
+
+def test_dropping_and_choosing_again():
+    table = reports_table([drafted("a", 1), drafted("b", 2), drafted("c", 3)], frozenset(["a"]))
+    changed = with_primary(table, frozenset(["a"]), frozenset(["c"]))
+    assert changed["instance_id"].to_pylist() == ["b", "c"]
+    assert changed["is_primary"].to_pylist() == [False, True]
+    assert changed.schema == table.schema
+    assert without_films(regions_table([drafted("a", 1), drafted("b", 2)]), frozenset(["a"])).num_rows == 29
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {}},
+        {"regions": ()},
+        {"consistency": float("nan")},
+        {"probabilities": dict.fromkeys(LABELS, 1.5)},
+        {"probabilities": dict.fromkeys(LABELS, float("nan"))},
+    ],
+)
+def test_draft_that_is_not_whole_is_refused(change):
+    draft = drafted("a", 10).draft
+    check_draft(draft, "a")
+    with pytest.raises(ModelError, match="nothing was committed"):
+        check_draft(replace(draft, **change), "a")
+
+
+def test_study_takes_the_primary_text_and_the_highest_probabilities():
+    (document,) = documents(drafted("a", 51), drafted("b", 102), primary="b")
+    assert document["findings"] == "The lungs are clear. The heart measures 0.400."
+    # (mean * (place + 3)) % 1 of the stand-in, Edema is place 4: 0.2 * 7 and 0.4 * 7.
+    assert document["probabilities"]["Edema"] == 0.8
+    assert document["labels"]["Edema"] == 1
+    assert document["labels"]["Enlarged Cardiomediastinum"] == 1
+    assert [film["instance_id"] for film in document["films"]] == ["b", "a"]
+    assert document["status"] == "draft"
+
+
+def test_documents_say_first_that_they_are_drafts():
+    (document,) = documents(drafted("a", 51), primary="a")
+    text = report_text(document)
+    assert text.splitlines()[0].startswith("DRAFT - NOT REVIEWED. Written by a machine")
+    assert "* 0.600  Enlarged Cardiomediastinum" in text
+    assert "  0.400  Edema" in text
+    files = document_files("p", [document])
+    assert set(files) == {"p/documents/s/report.txt", "p/documents/s/report.json"}
+    assert json.loads(files["p/documents/s/report.json"]) == document
+
+
+def test_picture_is_the_film():
+    pixels = np.arange(80, dtype=np.uint8).reshape(8, 10)
+    read = cv2.imdecode(np.frombuffer(film_png(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (read == pixels).all()
+    with pytest.raises(ImageError):
+        film_png(np.zeros((0, 4), np.uint8))
+
+
+def test_page_data_cannot_break_out_of_its_script():
+    evil = "</script><script>alert(1)</script><!-- &\u2028"
+    shown = documents(drafted("a", 51, findings=evil), primary="a")
+    facts = NightFacts("2026-11-20", "b" * 32, "<b>7", 0, {"Edema": 0.25})
+    files = review_files(facts, shown, [RefusedObject("k", "PARSE.X", evil, "")])
+    data = files["data.js"]
+    assert not any(character in data for character in (b"<", b">", b"&", "\u2028".encode()))
+    value = json.loads(data.removeprefix(b"window.CRRG_NIGHT=").rstrip(b";\n"))
+    assert value["studies"][0]["films"][0]["findings"] == evil
+    assert value["thresholds"][LABELS.index("Edema")] == 0.25
+    assert b"<b>7" not in files["index.html"]
+    assert b"Content-Security-Policy" in files["index.html"]
+    assert b"http://" not in files["index.html"].replace(b"http://www.w3.org", b"")
+
+
+def test_unknown_tags_are_notes_only():
+    assert attention_flags(["age_unknown", "paediatric", "view_unknown"]) == ["paediatric"]

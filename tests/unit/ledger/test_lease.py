@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crrg.config.references import BundleRef
+from crrg.errors import Conflict
+from crrg.ledger import lease as lease_module
+from crrg.ledger.lease import Owner, acquire_lease, find_holder, lease_key
+from crrg.ledger.manifest import (
+    Manifest,
+    commit_manifest,
+    fencing_numbers,
+    night_dates,
+    read_manifests,
+    seal_number,
+)
+from crrg.storage import Storage
+
+DATE = "2026-11-20"
+
+
+@pytest.fixture()
+def root(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def manifest(fencing: int, run_id: str = "r") -> Manifest:
+    return Manifest(date=DATE, run_id=run_id, fencing=fencing, bundle=BundleRef(bundle_id="b", prefix="p"))
+
+
+def test_one_holder_at_a_time_and_numbers_grow_with_commits(root):
+    first = acquire_lease(root, DATE)
+    assert first is not None
+    assert first.fencing == 1
+    assert acquire_lease(root, DATE) is None
+    assert acquire_lease(root, "2026-11-21") is None
+    holder = find_holder(root)
+    assert holder is not None
+    assert (holder.date, holder.fencing) == (DATE, 1)
+    commit_manifest(root, manifest(1))
+    first.release()
+    first.release()
+    assert find_holder(root) is None
+    second = acquire_lease(root, DATE)
+    assert second is not None
+    assert second.fencing == 2
+    second.release()
+
+
+def test_of_many_racers_one_wins(root):
+    won = []
+
+    def race() -> None:
+        lease = acquire_lease(root, DATE)
+        if lease is not None:
+            won.append(lease)
+
+    racers = [threading.Thread(target=race) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert len(won) == 1
+    won[0].release()
+
+
+def test_dead_process_of_this_host_is_taken_over_at_once_and_sealed(root):
+    code = (
+        "import os, sys; from crrg.ledger.lease import acquire_lease; from crrg.storage import Storage\n"
+        f"acquire_lease(Storage(sys.argv[1]), {DATE!r}); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, root.root], check=False)
+    assert root.exists(lease_key(DATE, 1))
+    lease = acquire_lease(root, DATE)
+    assert lease is not None
+    assert lease.fencing == 2
+    assert fencing_numbers(root, DATE) == [1]
+    assert not root.exists(lease_key(DATE, 1))
+    with pytest.raises(Conflict, match="nothing was published"):
+        commit_manifest(root, manifest(1))
+    assert read_manifests(root, DATE) == []
+    lease.release()
+
+
+def test_expired_holder_of_another_host_is_taken_over(root, monkeypatch):
+    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "elsewhere")
+    paused = acquire_lease(root, DATE, lifetime_s=0.4, renew_every_s=60)
+    assert paused is not None
+    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "here")
+    assert acquire_lease(root, DATE) is None
+    time.sleep(0.6)
+    lease = acquire_lease(root, DATE)
+    assert lease is not None
+    assert lease.fencing == 2
+    assert paused.is_lost()
+    assert not lease.is_lost()
+    for each in (paused, lease):
+        each.release()
+
+
+def test_renewing_outlives_the_lifetime(root, monkeypatch):
+    monkeypatch.setattr(lease_module.Owner, "is_dead", lambda self: False)
+    lease = acquire_lease(root, DATE, lifetime_s=0.5, renew_every_s=0.1)
+    assert lease is not None
+    time.sleep(1.0)
+    assert acquire_lease(root, DATE) is None
+    lease.release()
+
+
+def test_owner_is_dead_only_if_its_process_surely_is():
+    now = psutil.Process()
+    host = lease_module.socket.gethostname()
+    assert not Owner(host=host, pid=os.getpid(), process_start_s=now.create_time(), token="t").is_dead()
+    assert Owner(host=host, pid=os.getpid(), process_start_s=now.create_time() - 100, token="t").is_dead()
+    assert not Owner(host="elsewhere", pid=1, process_start_s=0.0, token="t").is_dead()
+
+
+def test_sealing_a_used_number_says_so_and_changes_nothing(root):
+    commit_manifest(root, manifest(1))
+    assert not seal_number(root, DATE, 1)
+    assert seal_number(root, DATE, 2)
+    assert [each.fencing for each in read_manifests(root)] == [1]
+    assert night_dates(root) == [DATE]
+
+
+def test_commit_whose_answer_was_lost_counts_as_done(root):
+    key = commit_manifest(root, manifest(1))
+    assert commit_manifest(root, manifest(1)) == key
+    with pytest.raises(Conflict):
+        commit_manifest(root, manifest(1, run_id="other"))

@@ -84,8 +84,8 @@ def document_files(prefix: str, documents: Iterable[Mapping[str, Any]]) -> dict[
 def attention_flags(flags: Iterable[str]) -> list[str]:
     """Return the flags that ask for a reader's attention.
 
-    That a tag is unknown (``view_unknown``, ``age_unknown``, …) is noted on a draft; but a PNG has no tags at all, and a
-    list where everything is flagged helps nobody.
+    That a tag is unknown (``view_unknown``, ``age_unknown``, …) is noted on a draft; but a PNG has no tags at all, and
+    a list where everything is flagged helps nobody.
     """
     return [flag for flag in flags if not flag.endswith("_unknown")]
 

@@ -6,8 +6,22 @@ from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.ledger import LEDGER_SCHEMA
 from crrg.ledger.manifest import Manifest
 
-COLUMNS = """enlarged_cardiomediastinum cardiomegaly lung_opacity lung_lesion edema consolidation pneumonia atelectasis
-pneumothorax pleural_effusion pleural_other fracture support_devices no_finding""".split()
+COLUMNS = [
+    "enlarged_cardiomediastinum",
+    "cardiomegaly",
+    "lung_opacity",
+    "lung_lesion",
+    "edema",
+    "consolidation",
+    "pneumonia",
+    "atelectasis",
+    "pneumothorax",
+    "pleural_effusion",
+    "pleural_other",
+    "fracture",
+    "support_devices",
+    "no_finding",
+]
 
 
 def described(schema) -> list[tuple[str, str]]:

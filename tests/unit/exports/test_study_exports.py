@@ -6,7 +6,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from tests.support.drawn_night import draft_of
 
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
@@ -22,6 +21,7 @@ from crrg.exports.parquet import (
 )
 from crrg.exports.pictures import film_png
 from crrg.exports.review import NightFacts, RefusedObject, review_files
+from tests.support.drawn_night import draft_of
 
 
 def drafted(instance: str, value: int, study: str = "s", findings: str | None = None) -> DraftedFilm:

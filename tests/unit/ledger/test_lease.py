@@ -27,7 +27,7 @@ from crrg.storage import Storage
 DATE = "2026-11-20"
 
 
-@pytest.fixture()
+@pytest.fixture
 def root(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path))
 

@@ -1,0 +1,224 @@
+"""The review page in a real browser, from ``file://``: what a reader does with mouse, keyboard and a long list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from crrg.domain.labels import LABELS
+from crrg.domain.study import Film, ViewPosition
+from crrg.exports.documents import study_documents
+from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
+from crrg.exports.pictures import film_png
+from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
+from tests.support.drawn_night import draft_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = os.environ.get("CRRG_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no browser at {CHROMIUM}; `make system-deps` names what to install")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+def drafted(study: str, instance: str, value: int, view: ViewPosition = ViewPosition.PA) -> DraftedFilm:
+    film = Film(np.full((40, 50), value, np.uint8), 500, 400, view, None, False, b"")
+    flags = ("paediatric",) if value > 200 else ()
+    return DraftedFilm(study, instance, b"\1" * 32, view, 500, 400, flags, draft_of(film), "b" * 32)
+
+
+def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2) -> Path:
+    regions: dict[str, list[Any]] = {}
+    for row in regions_table(films).to_pylist():
+        regions.setdefault(row["instance_id"], []).append(row)
+    primary: dict[str, str] = {}
+    for film in films:
+        primary.setdefault(film.study_id, film.instance_id)
+    shown = study_documents(
+        reports_table(films, frozenset(primary.values())).to_pylist(),
+        regions,
+        {film.instance_id: (500, 400) for film in films},
+        dict.fromkeys(LABELS, 0.5),
+        "7",
+    )
+    refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
+    facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5))
+    (folder / "films").mkdir(parents=True)
+    for name, data in review_files(facts, shown, refused).items():
+        (folder / name).write_bytes(data)
+    for film in films[:20]:
+        (folder / picture_name(film.instance_id)).write_bytes(film_png(np.full((40, 50), 90, np.uint8)))
+    return folder / "index.html"
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    films = [
+        drafted("study-a", "image-a1", 30),
+        drafted("study-a", "image-a2", 31, ViewPosition.AP),
+        drafted("study-b", "image-b", 90),
+        drafted("study-c", "image-c", 230),
+    ]
+    opened = browser.new_page(viewport={"width": 1400, "height": 850})
+    troubles: list[str] = []
+    opened.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else troubles.append("net"))
+    opened.goto(write_page(tmp_path / "review", films).as_uri())
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def chosen(page: Page) -> str:
+    return page.locator(".row[aria-selected=true] .row-id").inner_text()
+
+
+def test_shows_draft_banner_film_sentences_and_labels(page):
+    assert "DRAFT — NOT REVIEWED" in page.locator(".banner").inner_text()
+    assert chosen(page) == "study-a"
+    assert page.locator(".draft-pane h2 .tag").inner_text() == "DRAFT"
+    assert page.locator("#film-stage image").get_attribute("href") == "films/image-a1.png"
+    assert page.locator(".sentence").count() == 2
+    assert page.locator(".box").count() == 2
+    assert page.locator(".bars tbody tr").count() == 14
+    assert page.locator(".bars .tick").count() == 14
+    assert "bundle bbbbbbbbbbbb" in page.locator(".models").inner_text()
+    assert (
+        page.evaluate(
+            "new Promise(done => { const i = new Image(); i.onload = () => done(i.naturalWidth);"
+            " i.src = 'films/image-a1.png'; })"
+        )
+        == 50
+    )
+
+
+def test_sentence_lights_its_box_and_a_box_its_sentence(page):
+    page.locator(".sentence", has_text="The heart").hover()
+    assert page.locator(".box.is-lit title").text_content() == "cardiac silhouette"
+    assert page.locator("#film-caption strong").inner_text() == "cardiac silhouette"
+    page.locator(".banner").hover()
+    assert page.locator(".is-lit").count() == 0
+    page.locator(".sentence", has_text="The lungs").focus()
+    assert page.locator(".box.is-lit title").text_content() == "right lung"
+    page.locator(".box").last.dispatch_event("mouseenter")
+    assert page.locator(".sentence.is-lit").count() == 1
+
+
+def test_box_lies_where_the_region_is(page):
+    box = page.locator(".box.is-abnormal")
+    assert [float(box.get_attribute(name)) for name in ("x", "y", "width", "height")] == [50, 40, 320, 320]
+    assert page.locator("#film-stage svg").get_attribute("viewBox") == "0 0 500 400"
+
+
+def test_keys_walk_the_list_and_filters_narrow_it(page):
+    page.keyboard.press("j")
+    assert chosen(page) == "study-b"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert chosen(page) == "object-0"
+    assert "drafts are written for frontal films" in page.locator(".facts").inner_text()
+    page.keyboard.press("k")
+    assert chosen(page) == "study-c"
+    page.keyboard.press("2")
+    assert page.locator("#list-count").inner_text() == "1 entry"
+    assert chosen(page) == "study-c"
+    page.keyboard.press("4")
+    assert page.locator(".row").count() == 2
+    page.keyboard.press("1")
+    page.keyboard.press("/")
+    page.keyboard.type("study-b")
+    assert page.locator(".row").count() == 1
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+
+
+def test_other_film_of_the_study_and_no_boxes(page):
+    page.keyboard.press("f")
+    assert page.locator("#film-stage image").get_attribute("href") == "films/image-a2.png"
+    page.keyboard.press("b")
+    assert page.locator(".box").count() == 29
+    page.keyboard.press("b")
+    assert page.locator(".box").count() == 0
+
+
+def test_roles_and_names_for_readers_who_do_not_see(page):
+    assert page.get_by_role("listbox", name="Studies").is_visible()
+    assert page.locator("#list").get_by_role("option", selected=True).count() == 1
+    assert page.get_by_role("main").is_visible()
+    assert page.get_by_role("button", name="Flagged 1").get_attribute("aria-pressed") == "false"
+    assert page.locator("#film-stage svg").get_attribute("aria-label").startswith("Chest film, PA")
+    active = page.locator("#list").get_attribute("aria-activedescendant")
+    assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
+
+
+def test_link_opens_a_study(page):
+    page.evaluate("location.hash = '#study-c'")
+    page.wait_for_function("document.querySelector('.draft-pane h2 code').textContent === 'study-c'")
+
+
+def test_thousand_studies_stay_quick(browser, tmp_path):
+    films = [drafted(f"study-{number:04d}", f"image-{number:04d}", number % 251) for number in range(1000)]
+    address = write_page(tmp_path / "review", films).as_uri()
+    opened = browser.new_page()
+    opened.goto("about:blank")
+    opened.goto(address)
+    painted_ms = opened.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted_ms < 2000
+    assert opened.locator(".row").count() < 60
+    took_ms = opened.evaluate(
+        "(() => { const t = performance.now(); for (let i = 0; i < 50; i++) worklist.step(1);"
+        " return performance.now() - t; })()"
+    )
+    assert took_ms < 2500
+    opened.keyboard.press("End")
+    assert opened.locator(".row[aria-selected=true] .row-id").inner_text() == "object-1"
+    opened.close()
+
+
+def test_text_of_a_draft_is_never_markup(browser, tmp_path):
+    from dataclasses import replace
+
+    film = drafted("study-x", "image-x", 10)
+    evil = "</script><img src=x onerror=window.hacked=1><b>bold</b>"
+    film = replace(film, draft=replace(film.draft, findings=evil, flags=(evil,)))
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", [film]).as_uri())
+    assert opened.locator(".findings").inner_text() == evil
+    assert opened.locator(".findings b").count() == 0
+    assert opened.evaluate("window.hacked") is None
+    opened.close()
+
+
+def test_picture_that_is_missing_is_said(browser, tmp_path):
+    address = write_page(tmp_path / "review", [drafted("study-y", "image-y", 10)])
+    (address.parent / "films" / "image-y.png").unlink()
+    opened = browser.new_page()
+    opened.goto(address.as_uri())
+    opened.wait_for_selector(".missing")
+    opened.close()

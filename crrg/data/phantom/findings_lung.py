@@ -21,7 +21,7 @@ def paint_patchy_opacity(drawing: Drawing, finding: DrawnFinding, rng: np.random
     reach = 2.6 + 2.2 * finding.severity
     outlines = [blob(center + rng.normal(0, 0.5 * reach, 2), reach * rng.uniform(0.6, 0.9), rng, 0.3) for _ in range(3)]
     cover = drawing.frame.fill(outlines, 0.55)
-    drawing.opacify(cover * drawing.lungs[side_of(finding)], 0.34 + 0.35 * finding.severity)
+    drawing.opacify(cover * drawing.lungs[side_of(finding)], 0.45 + 0.35 * finding.severity)
 
 
 def paint_consolidation(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:

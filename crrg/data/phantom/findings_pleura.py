@@ -18,7 +18,7 @@ def paint_pneumothorax(drawing: Drawing, finding: DrawnFinding, rng: np.random.G
     reach = 0.38 + 0.55 * severity
     levels = np.linspace(0.0, reach, 22) * tall
     share = levels / (reach * tall)
-    depth = (1.5 + 4.0 * severity) * (1 - share**1.6) * (1 + 0.06 * np.sin(7 * share + rng.uniform(0, 6)))
+    depth = (1.8 + 4.2 * severity) * (1 - share**1.6) * (1 + 0.06 * np.sin(7 * share + rng.uniform(0, 6)))
     apex = (1.4 + 2.2 * severity) * (1 - share) ** 2
     lateral = anatomy.lateral_x(side, levels)
     medial = anatomy.medial_x(side, levels)
@@ -29,11 +29,11 @@ def paint_pneumothorax(drawing: Drawing, finding: DrawnFinding, rng: np.random.G
     dome_of_chest = np.stack([lateral, levels], axis=1)[::-1]
     empty = frame.fill([np.concatenate([edge, dome_of_chest, [[medial[0], 0.0]]])], 0.05) * drawing.lungs[side]
     drawing.density -= drawing.vessels * empty * np.float32(0.12)
-    drawing.density -= empty * np.float32(0.07 + 0.05 * severity)
+    drawing.density -= empty * np.float32(0.1 + 0.07 * severity)
     collapsed = drawing.lungs[side] * (1 - empty)
-    drawing.opacify(collapsed, 0.05 + 0.12 * severity)
+    drawing.opacify(collapsed, 0.08 + 0.16 * severity)
     pleura = frame.soften(frame.stroke([edge], 0.17), 0.03)
-    drawing.density += pleura * drawing.lungs[side] * np.float32(0.13 + 0.08 * severity)
+    drawing.density += pleura * drawing.lungs[side] * np.float32(0.16 + 0.1 * severity)
     drawing.vessels = drawing.vessels * (1 - empty)
 
 
@@ -57,7 +57,7 @@ def paint_effusion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gener
     cover = frame.fill([np.concatenate([surface, corner, moved(below, 0, 0.4)])], 0.16) * drawing.lungs[side]
     drawing.opacify(cover, 0.86, 0.66)
     veil = frame.fill([anatomy.zone_outline(side, 0.55, 1.0)], 1.5) * drawing.lungs[side]
-    drawing.opacify(veil, 0.06 + 0.14 * severity)
+    drawing.opacify(veil, 0.03 + 0.09 * severity)
 
 
 def paint_thickening(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generator) -> None:
@@ -67,7 +67,7 @@ def paint_thickening(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gen
     low, high = (-0.005, 0.24 + 0.08 * finding.severity) if is_apical else (0.52 - 0.12 * finding.severity, 1.0)
     levels = np.linspace(low, high, 20) * anatomy.lung_height
     wave = 1 + 0.15 * np.sin(np.linspace(0, 9, 20) + rng.uniform(0, 6))
-    thick = (0.7 + 1.0 * finding.severity) * wave
+    thick = (0.9 + 1.3 * finding.severity) * wave
     lateral = anatomy.lateral_x(side, levels)
     if is_apical:
         thick = thick * np.linspace(1.5, 0.3, 20)
@@ -90,7 +90,7 @@ def paint_plaques(drawing: Drawing, finding: DrawnFinding, rng: np.random.Genera
         level = rng.uniform(0.38, 0.66) * anatomy.lung_height
         medial, lateral = float(anatomy.medial_x(side, level)), float(anatomy.lateral_x(side, level))
         center = np.array([medial + rng.uniform(0.45, 0.95) * (lateral - medial), level])
-        shape = blob(center, rng.uniform(0.6, 1.0) + 0.6 * finding.severity, rng, 0.45, 22)
+        shape = blob(center, rng.uniform(0.8, 1.2) + 0.6 * finding.severity, rng, 0.45, 22)
         outlines.append(center + (shape - center) * [1.35, 0.6])
     cover = frame.fill(outlines, 0.04) * drawing.lungs[side]
     rim = np.clip(cover - frame.soften(cover, 0.25), 0, 1)

@@ -32,7 +32,7 @@ def broken_ribs(
     width = drawing.anatomy.rib_width
     step = width * (0.6 + 0.8 * finding.severity)
     result, gaps, callus = list(ribs), [], []
-    is_healing = bool(rng.random() < 0.35)
+    is_healing = bool(rng.random() < 0.5)
     for number in chosen:
         rib = ribs[first + int(number)]
         cut = round((where + rng.normal(0, 0.03)) * (len(rib) - 1))
@@ -56,8 +56,8 @@ def broken_clavicle(line: Points, side: BodySide, severity: float) -> list[Point
         severity: 0..1, how far the fragments stand apart.
     """
     cut = len(line) // 2
-    drop = 1.3 + 1.5 * severity
-    shift = -sign(side) * (0.4 + 1.0 * severity)
+    drop = 1.5 + 1.7 * severity
+    shift = -sign(side) * (0.5 + 1.2 * severity)
     tilt = np.linspace(1, 0.45, len(line) - cut)[:, None]
     medial = line[:cut] - np.linspace(0, 0.5 * drop, cut)[:, None] * [0, 1]
     return [medial, moved(line[cut:], shift, 0) + tilt * [0, drop]]

@@ -133,7 +133,7 @@ def _sample_label(label: str, others: list[DrawnFinding], rng: np.random.Generat
         zone = "upper" if rng.random() < 0.5 else "lower"
     if label == "Lung Opacity":
         partners = [other for other in others if other.label in _AIRSPACE]
-        if partners and rng.random() < 0.75:
+        if partners and rng.random() < 0.6:
             side, zone = partners[0].side, _zone_of(partners[0])
     if label == "Pneumonia":
         partners = [other for other in others if other.label == "Consolidation"]

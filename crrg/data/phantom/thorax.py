@@ -53,16 +53,16 @@ def paint_bones(drawing: Drawing, rng: np.random.Generator) -> None:
     drawing.density += _tube(frame, posterior, anatomy.rib_width) * np.float32(0.1 * strength)
     drawing.density += _tube(frame, anterior, anatomy.rib_width * 1.15) * np.float32(0.055 * strength)
     if gap:
-        drawing.density -= frame.fill(gap, 0.08) * np.float32(0.13 * strength)
+        drawing.density -= frame.fill(gap, 0.08) * np.float32(0.11 * strength)
     if callus:
-        drawing.density += frame.fill(callus, 0.2) * np.float32(0.15 * strength)
+        drawing.density += frame.fill(callus, 0.2) * np.float32(0.2 * strength)
     _paint_spine(drawing, strength)
     clavicles: list[Points] = []
     for side in SIDES:
         line = anatomy.clavicle(side)
         fractures = [found for found in drawing.kinds("clavicle_fracture") if found.side == side]
         clavicles += broken_clavicle(line, side, fractures[0].severity) if fractures else [line]
-    drawing.density += _tube(frame, clavicles, 1.15) * np.float32(0.13 * strength)
+    drawing.density += _tube(frame, clavicles, 1.15) * np.float32(0.14 * strength)
     scapulae = frame.fill([_scapula(anatomy, side) for side in SIDES], 0.15)
     shafts = [_humerus(anatomy, side) for side in SIDES]
     arms = [*shafts, *(np.stack([shaft[0], moved(shaft[0], 0, 0.4)]) for shaft in shafts)]

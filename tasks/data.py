@@ -1,13 +1,27 @@
-"""Bring data in and name its versions."""
+"""Draw and bring in data, and name its versions."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from crrg.config.running import RetrainConfig
+from crrg.config.data import IngestConfig
+from crrg.config.references import IngestSummary
+from crrg.config.running import DemoConfig, RetrainConfig
+from crrg.data.deidentify import Pseudonyms
+from crrg.operations.demo import draw_fresh_studies, draw_training_cohort
+from crrg.operations.ingest import ingest
+from crrg.operations.progress import log_progress
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
 from tasks.policy import TASK
+
+
+@task(task_run_name="ingest-archives[{config.dataset}]", **TASK)
+def ingest_archives(config: IngestConfig) -> IngestSummary:
+    """Turn archives into one version of a dataset."""
+    storage, settings = open_root()
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    return ingest(config, storage, pseudonyms, log_progress("inputs read"), settings.storage)
 
 
 @task(task_run_name="pin-version[{config.dataset}]", **TASK)
@@ -15,3 +29,17 @@ def pin_version(config: RetrainConfig) -> RetrainConfig:
     """Write into the form which dataset version it means, so that every stage sees the same rows."""
     storage, _ = open_root()
     return pin_dataset(config, storage)
+
+
+@task(task_run_name="draw-cohort[{config.num_studies}]", **TASK)
+def draw_cohort(config: DemoConfig) -> str:
+    """Draw the training cohort of the demo; return its URL."""
+    storage, _ = open_root()
+    return draw_training_cohort(config, storage)
+
+
+@task(task_run_name="draw-fresh[{config.num_fresh_studies}]", **TASK)
+def draw_fresh(config: DemoConfig) -> str:
+    """Draw studies of other patients; return the URL of the inbox they lie in."""
+    storage, _ = open_root()
+    return draw_fresh_studies(config, storage)

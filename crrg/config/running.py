@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import Device, FrozenConfig, Preset
 from crrg.config.models import DecodingSettings as DecodingSettings
@@ -18,7 +19,8 @@ class NightlyConfig(FrozenConfig):
 
     Attributes:
         inbox: URL or folder of the inbox; only read, never changed.
-        date: The night's date, ``YYYY-MM-DD``; empty takes today's.
+        date: The night's date, ``YYYY-MM-DD``; empty takes the day of the schedule, or today.
+        timezone: Zone in which that day is meant, e.g. ``Europe/Berlin``; empty takes this machine's.
         model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
         shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
         settle_s: Objects younger than this many seconds wait, since they may still be being written.
@@ -33,6 +35,7 @@ class NightlyConfig(FrozenConfig):
 
     inbox: str = Field(min_length=1)
     date: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    timezone: str = ""
     model: str = "models:/crrg-pipeline@champion"
     shard_size: int = Field(200, ge=1, le=5000)
     settle_s: float = Field(60.0, ge=0)
@@ -42,6 +45,16 @@ class NightlyConfig(FrozenConfig):
     num_workers: int = Field(0, ge=0)
     device: Device = "auto"
     resend_policy: Literal["conflict", "supersede"] = "conflict"
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        if value:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError):
+                raise ValueError("not a time zone; write it like Europe/Berlin") from None
+        return value
 
 
 class Gate(FrozenConfig):

@@ -1,0 +1,102 @@
+"""The steps of a night as a task or a command calls them: the bundle is resolved, the secret taken, the models built.
+
+``crrg.operations.nightly`` knows neither registry nor settings; here they meet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from crrg.config.base import Device, Settings
+from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
+from crrg.config.running import NightlyConfig
+from crrg.data.deidentify import Pseudonyms
+from crrg.operations import nightly
+from crrg.operations.root import open_root
+from crrg.registry.aliases import resolve_bundle
+from crrg.registry.bundle import read_bundle
+from crrg.storage import Storage
+
+if TYPE_CHECKING:
+    from crrg.inference.pipeline import ReportPipeline
+
+logger = logging.getLogger(__name__)
+
+_kept: dict[tuple[str, str, str], ReportPipeline] = {}
+
+
+def dated(config: NightlyConfig, started: datetime) -> NightlyConfig:
+    """Return the form with a date: its own, or that of a moment in the form's time zone.
+
+    Args:
+        config: The form.
+        started: When the night was scheduled; with a time zone.
+    """
+    if config.date:
+        return config
+    zone = ZoneInfo(config.timezone) if config.timezone else None
+    return config.model_copy(update={"date": started.astimezone(zone).date().isoformat()})
+
+
+def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightPlan:
+    """Resolve the bundle, take the night, and list what is new in shards.
+
+    Raises:
+        ConfigError: There is no secret for the pseudonyms, or no such inbox.
+        ModelError: There is no such model, or it has not passed its gate; nothing was read.
+    """
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    resolved = resolve_bundle(config.model, storage, settings)
+    plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
+    logger.info(
+        "night %s: %d new, %d done, %d pending, bundle %s",
+        plan.date, plan.num_new, plan.num_done, plan.num_pending, plan.bundle.bundle_id,
+    )  # fmt: skip
+    return plan
+
+
+def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Settings) -> ShardResult:
+    """Draft what a shard lists; the models stay in memory for the next shard of the same bundle."""
+    pipeline = bundle_pipeline(storage, plan.bundle, plan.config.device)
+    return nightly.run_shard(plan, shard, storage, Pseudonyms(settings.pseudonym_key()), pipeline)
+
+
+def close_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
+    """Publish the night with one manifest, and give it back."""
+    return nightly.commit_night(plan, list(results), storage)
+
+
+def give_back(plan: NightPlan) -> None:
+    """Give a night back that was not published, whatever ended it; a published one is given back already."""
+    storage, _ = open_root()
+    nightly.release_night(plan, storage)
+
+
+def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightSummary:
+    """Run a whole night in this process."""
+    resolved = resolve_bundle(config.model, storage, settings)
+    return nightly.run_night(
+        dated(config, datetime.now().astimezone()),
+        storage,
+        resolved.ref,
+        Pseudonyms(settings.pseudonym_key()),
+        lambda: bundle_pipeline(storage, resolved.ref, config.device),
+        registry_available=resolved.registry_available,
+    )
+
+
+def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:
+    """Return the models of a bundle, read and verified once per process; the last one stays in memory."""
+    from crrg.device import resolve_device
+    from crrg.inference.pipeline import ReportPipeline
+
+    key = (storage.url(bundle.prefix), bundle.bundle_id, device)
+    if key not in _kept:
+        built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
+        _kept.clear()
+        _kept[key] = built
+    return _kept[key]

@@ -1,0 +1,35 @@
+"""A night: what is new in the inbox becomes drafts and labels."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import flow, runtime
+from prefect.artifacts import create_markdown_artifact
+
+from crrg.config.references import NightSummary
+from crrg.config.running import NightlyConfig
+from crrg.operations.night_steps import dated, give_back
+from crrg.operations.summaries import night_markdown
+from tasks.inference import draft_films, plan_night, publish_night
+from tasks.policy import FLOW
+
+
+@flow(flow_run_name="nightly-{config.date}", **FLOW)
+def nightly(config: NightlyConfig) -> NightSummary:
+    """Draft what is new in the inbox and publish it with one manifest.
+
+    A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist.
+
+    Args:
+        config: Inbox, date, model, shard size, limits.
+    """
+    scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
+    plan = plan_night(dated(config, scheduled))
+    try:
+        results = [draft_films(plan, shard) for shard in plan.shards]
+        summary = publish_night(plan, results)
+    finally:
+        give_back(plan)
+    create_markdown_artifact(night_markdown(summary), key="nightly")
+    return summary

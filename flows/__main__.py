@@ -32,7 +32,7 @@ def main(name: str, config_json: str) -> None:
         root="",
         action=lambda _storage, _settings: run_flow(name, config),
         render=ending.render,
-        exit_code=lambda done: ending.code(config, done),
+        exit_code=ending.code,
     )
 
 

@@ -8,7 +8,7 @@ from crrg.config.data import IngestConfig
 from crrg.config.references import IngestSummary
 from crrg.config.running import DemoConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.operations.demo import draw_fresh_studies, draw_training_cohort
+from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
 from crrg.operations.ingest import ingest
 from crrg.operations.progress import log_progress
 from crrg.operations.retrain import pin_dataset
@@ -43,3 +43,10 @@ def draw_fresh(config: DemoConfig) -> str:
     """Draw studies of other patients; return the URL of the inbox they lie in."""
     storage, _ = open_root()
     return draw_fresh_studies(config, storage)
+
+
+@task(**TASK)
+def describe_cohorts(config: DemoConfig) -> tuple[IngestConfig, IngestConfig]:
+    """Return the ingest forms of the demo's training cohort and of its fresh studies."""
+    storage, _ = open_root()
+    return training_ingest(config, storage), fresh_ingest(config, storage)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prefect import task
 
-from crrg.config.references import BundleRef, EvaluationResult
-from crrg.config.running import EvaluateConfig
+from crrg.config.references import BundleRef, DatasetRef, DemoResult, EvaluationResult, NightSummary
+from crrg.config.running import DemoConfig, EvaluateConfig
+from crrg.operations.demo_run import demo_markdown, score_demo
 from crrg.operations.evaluate import evaluate, evaluate_bundle
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot, run_tags
@@ -25,3 +26,20 @@ def score_bundle(bundle: BundleRef, config: EvaluateConfig) -> EvaluationResult:
     storage, _ = open_root()
     with gpu_slot(config.device):
         return evaluate_bundle(bundle, config, storage)
+
+
+@task(task_run_name="score-fresh[{fresh.version}]", **TASK)
+def score_fresh(
+    config: DemoConfig, training: DatasetRef, fresh: DatasetRef, bundle: BundleRef, night: NightSummary
+) -> str:
+    """Score the demo's night against what was drawn; return the key of the scorecard."""
+    storage, _ = open_root()
+    with gpu_slot(config.device):
+        return score_demo(config, training, fresh, bundle, night, storage)
+
+
+@task(**TASK)
+def show_demo(result: DemoResult) -> str:
+    """Return what the demo did as Markdown."""
+    storage, _ = open_root()
+    return demo_markdown(result, storage)

@@ -1,9 +1,110 @@
-"""Commands about data: phantom, ingest, demo."""
+"""Commands about data: demo, phantom, ingest."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from crrg.cli.running import (
+    EXIT_TOO_MANY_QUARANTINED,
+    DirectOption,
+    FileOption,
+    RootOption,
+    execute,
+    exits,
+    form,
+    show_log_lines,
+    through_prefect,
+    use_root,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    for command in (demo, phantom, ingest):
+        app.command()(command)
+
+
+def demo(
+    studies: Annotated[int | None, typer.Option("--studies", help="Drawn studies to train on.")] = None,
+    fresh: Annotated[int | None, typer.Option("--fresh", help="Drawn studies for the night.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of drawings and training.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")] = None,
+    num_steps: Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    no_orchestrator: DirectOption = False,
+    root: RootOption = "",
+) -> None:
+    """Draw a cohort, train every stage, promote the bundle, run a night over fresh studies, print the scorecard."""
+    from crrg.config.running import DemoConfig
+    from crrg.operations.root import make_demo_root
+
+    filled = form(
+        DemoConfig, num_studies=studies, num_fresh_studies=fresh, seed=seed, preset=preset, num_steps=num_steps,
+        device=device,
+    )  # fmt: skip
+    use_root(root)
+    show_log_lines()
+    with exits():
+        make_demo_root()
+    if not no_orchestrator:
+        through_prefect("demo", filled, root)
+    from crrg.cli.endings import ENDINGS
+    from crrg.operations.demo_run import run_demo
+
+    execute(root, lambda storage, settings: run_demo(filled, storage, settings), ENDINGS["demo"].render)
+
+
+def phantom(
+    out: Annotated[str, typer.Argument(help="Folder or URL to write the drawn cohort to.")],
+    studies: Annotated[int, typer.Option("--studies", help="How many studies.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the cohort.")] = 0,
+    size: Annotated[int, typer.Option("--size", help="Longer side of the films, pixels.")] = 512,
+    reports: Annotated[str | None, typer.Option("--reports", help="Open-i table to draw pictures for.")] = None,
+) -> None:
+    """Draw a cohort: DICOM films, reports, scene graphs and the truth."""
+    from crrg.config.base import default_num_workers
+    from crrg.operations.phantom import draw_phantom
+    from crrg.operations.progress import log_progress
+
+    progress = log_progress("studies drawn")
+    execute(
+        "",
+        lambda _storage, _settings: draw_phantom(
+            out, studies, seed, size, reports, workers=default_num_workers(), on_progress=progress
+        ),
+        lambda num_studies: f"{num_studies} drawn studies in {out}",
+    )
+
+
+def ingest(
+    source: Annotated[list[str], typer.Argument(help="Folders or URLs of archives, or KIND:URL.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of the dataset.")],
+    source_kind: Annotated[str | None, typer.Option("--source", help="auto, folder, openi or phantom.")] = None,
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Longest stored side, pixels.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Turn archives into one version of a dataset; what cannot be used is quarantined with a reason."""
+    from crrg.config.data import IngestConfig
+    from crrg.data.deidentify import Pseudonyms
+    from crrg.operations import ingest as operation
+    from crrg.operations.progress import log_progress
+    from crrg.operations.summaries import ingest_markdown
+
+    filled = form(
+        IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
+        seed=seed, limit=limit,
+    )  # fmt: skip
+    progress = log_progress("inputs read")
+    execute(
+        root,
+        lambda storage, settings: operation.ingest(
+            filled, storage, Pseudonyms(settings.pseudonym_key()), progress, settings.storage
+        ),
+        ingest_markdown,
+        lambda summary: EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0,
+    )

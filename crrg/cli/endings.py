@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from crrg.config.base import FrozenConfig
-from crrg.config.running import RetrainConfig
-from crrg.operations.summaries import retrain_markdown
+from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
+from crrg.operations.demo_run import demo_markdown
+from crrg.operations.nightly import exit_code
+from crrg.operations.root import open_root
+from crrg.operations.summaries import night_markdown, retrain_markdown
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,16 @@ class Ending:
     Attributes:
         config: Form of the flow.
         render: Result to the printed text.
-        code: Form and result to the exit code.
+        code: Result to the exit code.
     """
 
     config: type[FrozenConfig]
     render: Callable[[Any], str]
-    code: Callable[[Any, Any], int] = lambda _config, _result: 0
+    code: Callable[[Any], int] = lambda _result: 0
 
 
 ENDINGS: Mapping[str, Ending] = {
+    "demo": Ending(DemoConfig, lambda result: demo_markdown(result, open_root()[0])),
     "retrain": Ending(RetrainConfig, retrain_markdown),
+    "nightly": Ending(NightlyConfig, night_markdown, exit_code),
 }

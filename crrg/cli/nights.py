@@ -1,9 +1,107 @@
-"""Commands about data: phantom, ingest, demo."""
+"""Commands about nights: nightly, predict, outcomes, digest."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Literal
+
 import typer
+
+from crrg.cli.running import DirectOption, FileOption, RootOption, execute, form, through_prefect
+
+InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the inbox.")]
+DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD.")]
+Device = Literal["auto", "cpu", "cuda"]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    for command in (nightly, predict, outcomes, digest):
+        app.command()(command)
+
+
+def nightly(
+    inbox: InboxOption,
+    date: DateOption = None,
+    model: ModelOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Most new objects to take; all if 0.")] = None,
+    settle_s: Annotated[float | None, typer.Option("--settle-s", help="Younger objects wait, seconds.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    config: FileOption = None,
+    no_orchestrator: DirectOption = False,
+    root: RootOption = "",
+) -> None:
+    """Draft reports and labels for what is new in the inbox; drafts are for review by a radiologist."""
+    from crrg.config.running import NightlyConfig
+
+    filled = form(
+        NightlyConfig, config, inbox=_absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
+        device=device,
+    )  # fmt: skip
+    if not no_orchestrator:
+        through_prefect("nightly", filled, root)
+    from crrg.cli.endings import ENDINGS
+    from crrg.operations.night_steps import run_night
+
+    ending = ENDINGS["nightly"]
+    execute(root, lambda storage, settings: run_night(filled, storage, settings), ending.render, ending.code)
+
+
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files.")],
+    out: Annotated[str, typer.Option("--out", help="Folder or URL for the results.")],
+    model: Annotated[
+        str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+    ] = "models:/crrg-pipeline@champion",
+    device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    root: RootOption = "",
+) -> None:
+    """Draft reports for a few files, without ledger."""
+    from crrg.operations.night_steps import predict_with
+
+    execute(
+        root,
+        lambda storage, settings: predict_with(files, out, model, device, storage, settings),
+        lambda summary: "\n".join(
+            [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
+        ),
+    )
+
+
+def outcomes(
+    inbox: InboxOption,
+    csv: Annotated[Path | None, typer.Option("--csv", help="File to write to; standard output if not given.")] = None,
+    root: RootOption = "",
+) -> None:
+    """Say of each object of the inbox whether it was accepted, quarantined (why), or is pending."""
+    from crrg.data.deidentify import Pseudonyms
+    from crrg.operations.outcomes import inbox_outcomes, outcomes_csv
+
+    def shown(text: str) -> str:
+        if csv is None:
+            return text.rstrip("\n")
+        csv.write_text(text)
+        return f"written to {csv}"
+
+    execute(
+        root,
+        lambda storage, settings: outcomes_csv(
+            inbox_outcomes(_absolute(inbox), storage, Pseudonyms(settings.pseudonym_key()))
+        ),
+        shown,
+    )
+
+
+def digest(date: DateOption = None, root: RootOption = "") -> None:
+    """Print one sha256 over the committed results, sorted, without times and run ids."""
+    from crrg.operations.digest import committed_digest
+
+    execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
+
+
+def _absolute(url: str) -> str:
+    """Return a local path as it will mean the same in another process."""
+    return url if "://" in url else str(Path(url).absolute())

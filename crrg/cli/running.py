@@ -28,6 +28,7 @@ F = TypeVar("F", bound="FrozenConfig")
 
 EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
+EXIT_TOO_MANY_QUARANTINED = 3
 EXIT_SIGTERM = 143
 
 RootOption = Annotated[str, typer.Option("--root", help="Root URL or folder; $CRRG_ROOT or ./crrg-data if empty.")]

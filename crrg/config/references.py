@@ -245,3 +245,19 @@ class RetrainResult(FrozenConfig):
     stages: tuple[StageResult, ...]
     evaluation: EvaluationResult
     promotion: PromotionResult
+
+
+class DemoResult(FrozenConfig):
+    """Everything the demo made.
+
+    Attributes:
+        training: Ingest of the drawn training cohort.
+        retraining: Stages, scorecard on held-out drawn patients, promotion.
+        night: The night over fresh studies.
+        scorecard_key: Key of the scorecard of the night's drafts against what was drawn.
+    """
+
+    training: IngestSummary
+    retraining: RetrainResult
+    night: NightSummary
+    scorecard_key: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef,
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import nightly
+from crrg.operations.predict import PredictSummary, predict_files
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
@@ -87,6 +89,23 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
         lambda: bundle_pipeline(storage, resolved.ref, config.device),
         registry_available=resolved.registry_available,
     )
+
+
+def predict_with(
+    files: Sequence[Path], out: str, model: str, device: Device, storage: Storage, settings: Settings
+) -> PredictSummary:
+    """Draft reports for a few local files with a model, without ledger, lease or manifest.
+
+    Args:
+        files: DICOM, PNG or JPEG files.
+        out: Folder or URL for the results.
+        model: Reference to the bundle.
+        device: Where the models run.
+        storage: Root with the bundle.
+        settings: With the secret of the pseudonyms.
+    """
+    pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
+    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline)
 
 
 def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:

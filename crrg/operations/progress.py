@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 5.0
 
 
-def log_progress(what: str, every_s: float = EVERY_S) -> Callable[[int, int], None]:
+def log_progress(what: str, every_s: float = EVERY_S) -> Callable[..., None]:
     """Return a callback that takes how many are done and how many there are (0 = unknown), and logs now and then.
 
     Args:

@@ -39,7 +39,9 @@ PROTOCOL: text.Protocol = "rgrg"
 class Drafter(Protocol):
     """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
 
-    bundle_id: str
+    @property
+    def bundle_id(self) -> str:
+        """Bundle the models come from."""
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Return one draft per film."""

@@ -28,6 +28,10 @@ from crrg.errors import Conflict, DigestMismatch, StorageError
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# the libraries' own debug lines name every object, and a source's names are not ours to log
+for _library in ("fsspec", "s3fs", "botocore", "aiobotocore"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
+
 MAX_TRIES = 6
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 20.0

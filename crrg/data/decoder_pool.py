@@ -182,21 +182,17 @@ class _Pool:
 
     def run(self, items: Iterator[DecodeItem]) -> Iterator[DecodeOutcome]:
         next_index = num_taken = 0
-        is_exhausted = False
+        waiting = next(items, None)
         while True:
-            while not is_exhausted and num_taken - next_index < AHEAD_PER_WORKER * self.num_workers:
-                child = self._idle_child() if not self.again else None
-                if child is None:
-                    break
-                item = next(items, None)
-                if item is None:
-                    is_exhausted = True
-                elif isinstance(item, DataError):
-                    self.outcomes[num_taken] = item
-                    num_taken += 1
+            while waiting is not None and num_taken - next_index < AHEAD_PER_WORKER * self.num_workers:
+                if isinstance(waiting, DataError):
+                    self.outcomes[num_taken] = waiting
+                elif not self.again and (child := self._idle_child()) is not None:
+                    child.give(_Job(num_taken, waiting), self.image_size)
                 else:
-                    child.give(_Job(num_taken, item), self.image_size)
-                    num_taken += 1
+                    break
+                num_taken += 1
+                waiting = next(items, None)
             while self.again and (child := self._idle_child()) is not None:
                 child.give(self.again.popleft(), self.image_size)
             while next_index in self.outcomes:
@@ -204,7 +200,7 @@ class _Pool:
                 next_index += 1
             if any(child.job for child in self.children):
                 self._collect()
-            elif is_exhausted and not self.again and next_index == num_taken:
+            elif waiting is None and not self.again and next_index == num_taken:
                 return
 
     def close(self) -> None:

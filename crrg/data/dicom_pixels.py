@@ -103,9 +103,10 @@ def _rle(stream: bytes, layout: PixelLayout) -> Stored:
     if len(stream) < 64 or segments != expected:
         raise DicomError(f"{segments} RLE segments, expected {expected}", code="DECODE.CODESTREAM")
     dtype = np.uint16 if layout.bits_allocated == 16 else np.uint8
-    values = np.frombuffer(_run(lambda: imagecodecs.dicomrle_decode(stream, dtype)), dtype)
-    if values.size != layout.rows * layout.columns * layout.samples:
+    decoded = _run(lambda: imagecodecs.dicomrle_decode(stream, dtype))
+    if len(decoded) != layout.num_bytes:
         raise DicomError("the RLE segments hold another number of pixels", code="DECODE.TRUNCATED")
+    values = np.frombuffer(decoded, dtype)
     return _as_picture(values, layout, is_planar=True)
 
 

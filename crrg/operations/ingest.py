@@ -39,8 +39,8 @@ from crrg.storage import Storage, hash_json
 logger = logging.getLogger(__name__)
 
 READ_AHEAD = 16
-IN_PROCESS_BELOW = 8
-"""Fewer films than this per child are not worth starting one for."""
+FILMS_PER_CHILD = 16
+"""A further decoding child is worth its start for this many films."""
 _STAGES = {"IDENTITY": "identity", "REPORT": "report", "DUPLICATE": "duplicate"}
 
 Progress = Callable[[int, int], None]
@@ -127,7 +127,7 @@ class _Run:
         self._progress = progress
         self._num_films = num_films
         wanted = config.num_workers or default_num_workers()
-        self._num_workers = 0 if num_films < IN_PROCESS_BELOW and not config.num_workers else wanted
+        self._num_workers = max(1, min(wanted, num_films // FILMS_PER_CHILD))
         self._builder = PairBuilder(
             PairingRules(
                 pseudonyms=pseudonyms,

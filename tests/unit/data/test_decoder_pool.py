@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crrg.data.decoder_pool import DecoderLimits, _Child, decode_many
+from crrg.data.film import DecodedFilm
+from crrg.errors import DataError, DicomError, ImageError
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from dicom_builder import build_dicom, gradient
+
+
+def picture(index: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(0, 200, 4, dtype=np.uint8) + index, (40, 1))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_children_give_what_this_process_gives_in_order():
+    passed_on = ImageError("too large", code="LIMIT.FILE_SIZE")
+    items = [picture(i) for i in range(20)]
+    items[3] = b"garbage"
+    items[5] = build_dicom(PatientID="P-9", PatientName="Quux^Zebedee", PixelSpacing=["0.2", "0.2"])
+    items[7] = passed_on
+    items[9] = build_dicom(BodyPartExamined="HIP")
+    here = list(decode_many(items, 64, 0))
+    there = list(decode_many(iter(items), 64, 2, DecoderLimits(files_per_child=8)))
+    assert len(there) == 20
+    for ours, theirs in zip(here, there, strict=True):
+        if isinstance(ours, DecodedFilm):
+            assert np.array_equal(ours.film.pixels, theirs.film.pixels)
+            assert ours.film.pixel_digest == theirs.film.pixel_digest
+            assert ours.film.pixel_spacing_mm == theirs.film.pixel_spacing_mm
+            assert ours.film.flags == theirs.film.flags
+            assert ours.header == theirs.header
+        else:
+            assert (type(ours), ours.code, ours.reason) == (type(theirs), theirs.code, theirs.reason)
+    assert there[7] is passed_on
+    assert there[5].header.names == ("Quux^Zebedee",)
+    assert there[9].code == "BODY_PART.NOT_CHEST"
+
+
+def test_a_child_without_memory_costs_its_file_only():
+    items = [build_dicom(), build_dicom(gradient(6000, 6000)), build_dicom(gradient(30, 30))]
+    first, large, last = decode_many(items, 64, 1, DecoderLimits(max_memory_bytes=350 * 2**20))
+    assert isinstance(first, DecodedFilm)
+    assert isinstance(large, DataError)
+    assert large.code in {"LIMIT.MEMORY", "DECODE.CRASH"}
+    assert isinstance(last, DecodedFilm)
+
+
+def test_a_hanging_child_is_replaced(monkeypatch):
+    give = _Child.give
+
+    def give_little_time(self, job, image_size):
+        give(self, job, image_size)
+        if job.index == 1:
+            self.deadline_s = 0.0
+
+    monkeypatch.setattr(_Child, "give", give_little_time)
+    first, slow, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
+    assert isinstance(first, DecodedFilm)
+    assert isinstance(slow, DicomError)
+    assert slow.code == "DECODE.TIMEOUT"
+    assert isinstance(last, DecodedFilm)
+
+
+def test_a_file_that_kills_two_children_is_refused(monkeypatch):
+    give, tries = _Child.give, []
+
+    def give_and_kill(self, job, image_size):
+        if job.index == 1:
+            self.process.kill()
+            self.process.wait()
+            tries.append(job.tries)
+        give(self, job, image_size)
+
+    monkeypatch.setattr(_Child, "give", give_and_kill)
+    first, killer, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
+    assert isinstance(first, DecodedFilm)
+    assert killer.code == "DECODE.CRASH"
+    assert tries == [0, 1]
+    assert isinstance(last, DecodedFilm)
+
+
+def test_children_know_no_secret(monkeypatch):
+    monkeypatch.setenv("CRRG_HMAC_KEY", "canary-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
+    child = _Child(DecoderLimits())
+    try:
+        environment = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+    finally:
+        child.end()
+    assert b"canary" not in environment
+    assert b"PYTHONPATH" in environment
+
+
+def test_a_reader_that_stops_early_leaves_no_child():
+    outcomes = decode_many([picture(i) for i in range(5)], 64, 1)
+    next(outcomes)
+    outcomes.close()
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children if Path(f"/proc/{pid}").exists()]
+    assert not any(b"decoder_child" in command for command in commands)
+
+
+def test_nothing_to_decode_starts_no_child(monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a child was started"))
+    passed_on = ImageError("gone", code="CHANGED.GONE")
+    assert list(decode_many([], 64, 2)) == []
+    assert list(decode_many([passed_on], 64, 2)) == [passed_on]
+
+
+def test_an_error_of_the_reader_comes_through():
+    def items():
+        yield picture(0)
+        raise RuntimeError("store went away")
+
+    with pytest.raises(RuntimeError, match="store went away"):
+        list(decode_many(items(), 64, 1))

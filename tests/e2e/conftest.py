@@ -1,0 +1,55 @@
+"""Real servers, started once per test session on free loopback ports and ended with it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from deployments.services import start_object_store
+
+
+@dataclass
+class S3Store:
+    """A running SeaweedFS with one bucket.
+
+    Attributes:
+        endpoint_url: Address of its S3 face.
+        access_key: Key id of its administrator.
+        secret_key: Secret of its administrator.
+        bucket: Name of the bucket.
+        env: Variables that a child process needs to reach it.
+    """
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    bucket: str
+    env: dict[str, str]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_root(self) -> str:
+        """Return the URL of a prefix that nobody used yet."""
+        return f"s3://{self.bucket}/root-{next(self._numbers)}"
+
+
+@pytest.fixture(scope="session")
+def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """Start one S3 server for all tests; its address and keys stand in the environment meanwhile."""
+    access_key, secret_key, bucket = "crrg-test-key", "crrg-test-secret", "crrg"
+    folder = tmp_path_factory.mktemp("object-store")
+    service = start_object_store(folder, access_key=access_key, secret_key=secret_key, bucket=bucket)
+    before = {name: os.environ.get(name) for name in service.env}
+    os.environ.update(service.env)
+    try:
+        yield S3Store(service.url, access_key, secret_key, bucket, dict(service.env))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        service.stop(0)

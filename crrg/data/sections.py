@@ -22,7 +22,7 @@ PLACEHOLDER = "<deid>"
 """What stands where a source's de-identification took a word away."""
 
 _PLACEHOLDERS = re.compile(
-    r"\[\*\*.*?\*\*\]|<(?:DATE|NAME|TIME|ID|AGE|HOSPITAL|LOCATION|PHONE|DOCTOR|deid)[^<>\n]{0,20}>|\bX{3,}\b|_{3,}",
+    r"\[\*\*.*?\*\*\]|<(?:DATE|NAME|TIME|ID|AGE|HOSPITAL|LOCATION|PHONE|DOCTOR|deid)[^<>\n]{0,20}>|X{4,}|\bX{3}\b|_{3,}",
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"[^\S\n]+")

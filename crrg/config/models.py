@@ -126,6 +126,8 @@ class DecodingSettings(FrozenConfig):
         length_penalty: Power of the length by which a hypothesis' log-probability is divided.
         max_tokens: Longest phrase, begin token included; the generator's own limit where that is less.
         no_repeat_ngram: Length of a run of tokens that may not come twice in a phrase; 0 = off.
+        follow_flags: Whether, of a phrase's hypotheses, the one is taken whose words state the finding flags best that
+            it was conditioned on; otherwise the likeliest.
         num_slots: Phrases computed at once. It fixes the shape of every step, so that a phrase does not depend on how
             many others there are; more is faster where there are many, fewer where there is one film.
     """
@@ -134,6 +136,7 @@ class DecodingSettings(FrozenConfig):
     length_penalty: float = Field(1.0, ge=0, le=4)
     max_tokens: int = Field(300, ge=2, le=1024)
     no_repeat_ngram: int = Field(16, ge=0, le=64)
+    follow_flags: bool = True
     num_slots: int = Field(32, ge=1, le=1024)
 
 

@@ -11,6 +11,7 @@ Source: scoring and stopping as in transformers' ``BeamSearchScorer`` 4.19 with 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,7 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True)
 class FoundPhrase:
-    """The best hypothesis of a slot.
+    """A hypothesis that was kept.
 
     Attributes:
         token_ids: Words, without begin and end.
@@ -124,12 +125,16 @@ class BeamSearch:
         self.is_done |= is_full | is_at_limit
         return parents, next_tokens
 
-    def best(self, slot: int) -> FoundPhrase:
-        """Return the best hypothesis of a slot that is done."""
-        rank = int(self._found_scores[slot].argmax())
-        length = int(self._found_lengths[slot, rank])
-        token_ids = self._found_tokens[slot, rank, 1:length].tolist()
-        return FoundPhrase(tuple(token_ids), float(self._found_scores[slot, rank]), bool(self._found_ended[slot, rank]))
+    def found(self, slot: int) -> list[FoundPhrase]:
+        """Return the kept hypotheses of a slot that is done, at least one, the best first."""
+        order = self._found_scores[slot].argsort(descending=True, stable=True).tolist()
+        lengths, scores = self._found_lengths[slot].tolist(), self._found_scores[slot].tolist()
+        tokens, ended = self._found_tokens[slot].tolist(), self._found_ended[slot].tolist()
+        return [
+            FoundPhrase(tuple(tokens[rank][1 : lengths[rank]]), scores[rank], ended[rank])
+            for rank in order
+            if scores[rank] > -math.inf
+        ]
 
     def _keep(self, is_new: Tensor, beams: Tensor, sums: Tensor, *, is_ended: bool) -> None:
         """Let a hypothesis take the place of the slot's worst kept one where it is better."""

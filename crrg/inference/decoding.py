@@ -14,7 +14,7 @@ Knows no films and no regions' names: see ``assembly`` for what becomes of the p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,9 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crrg.config.running import DecodingSettings
+from crrg.domain.labels import FINDINGS, POSITIVE
+from crrg.evaluation.labeler import label_report
 from crrg.inference.beam import BeamSearch, FoundPhrase, repeated_ngram_mask
 from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
+
+UNCERTAIN_FLAG = 0.5
+"""A flag that asks for neither words nor silence."""
 
 
 class TokenSpeller(Protocol):
@@ -65,6 +70,9 @@ def decode_phrases(
 ) -> list[DecodedPhrase]:
     """Draft one phrase per row, rows of any number of films together.
 
+    Of a phrase's finished hypotheses the one is taken that states the findings of its flags best, then the likeliest: a
+    beam prefers short phrases, and would leave out the second of two findings.
+
     Args:
         generator: Trained generator in ``eval`` mode; decides the device.
         tokenizer: Spells its tokens.
@@ -86,9 +94,26 @@ def decode_phrases(
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
         settings.num_slots,
     )
+    follows = settings.follow_flags and generator.architecture.condition_on_findings
+    flags = torch.as_tensor(finding_flags).tolist()
     for row, found in grid.run(conditions):
-        phrases[row] = DecodedPhrase(tokenizer.decode(found.token_ids), found.logprob, found.is_finished)
+        spelled = [DecodedPhrase(tokenizer.decode(item.token_ids), item.logprob, item.is_finished) for item in found]
+        # the first of equals is the likeliest
+        phrases[row] = (
+            min(spelled, key=lambda phrase: _num_disagreements(phrase, flags[row])) if follows else spelled[0]
+        )
     return phrases
+
+
+def _num_disagreements(phrase: DecodedPhrase, flags: Sequence[float]) -> int:
+    """Return how many findings a phrase states without a flag or leaves out in spite of one, plus one if it was cut."""
+    values = label_report(phrase.text)
+    stated = [values[label] == POSITIVE for label in FINDINGS]
+    wrong = sum(
+        flag != UNCERTAIN_FLAG and is_stated != (flag > UNCERTAIN_FLAG)
+        for is_stated, flag in zip(stated, flags, strict=False)
+    )
+    return wrong + (not phrase.is_finished)
 
 
 def _condition_tiles(
@@ -125,8 +150,8 @@ class _SlotGrid:
             self.banned[tokenizer.placeholder_id] = True
         self.row_of_slot = [-1] * settings.num_slots
 
-    def run(self, conditions: Iterator[tuple[Tensor, int]]) -> Iterator[tuple[int, FoundPhrase]]:
-        """Yield row and best hypothesis of every phrase, as they end."""
+    def run(self, conditions: Iterator[tuple[Tensor, int]]) -> Iterator[tuple[int, list[FoundPhrase]]]:
+        """Yield row and hypotheses of every phrase, as they end, the best hypothesis first."""
         waiting = _Waiting(self.decoder, conditions, self.end_id)
         cache: NodeCache | None = None
         logits = torch.zeros(len(self.row_of_slot), self.settings.num_beams, len(self.banned), device=self.device)
@@ -150,7 +175,7 @@ class _SlotGrid:
             parents, tokens = self.search.advance(self._log_probabilities(logits))
             for slot in torch.nonzero(self.search.is_done).flatten().tolist():
                 if self.row_of_slot[slot] >= 0:
-                    yield self.row_of_slot[slot], self.search.best(slot)
+                    yield self.row_of_slot[slot], self.search.found(slot)
                     self.row_of_slot[slot] = -1
             cache.follow(parents)
             self._rewind_idle(cache)

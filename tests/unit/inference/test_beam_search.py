@@ -35,7 +35,7 @@ def search(tables: list[Table], num_beams: int, max_length: int, penalty: float 
             for slot, table in enumerate(tables)
         ]
         beams.advance(torch.stack([torch.stack(row) for row in rows]))
-    return [beams.best(slot) for slot in range(len(tables))]
+    return [beams.found(slot)[0] for slot in range(len(tables))]
 
 
 def slow_beam_search(table: Table, num_beams: int, max_length: int) -> tuple[tuple[int, ...], float]:
@@ -51,9 +51,7 @@ def slow_beam_search(table: Table, num_beams: int, max_length: int) -> tuple[tup
                 found.remove(min(found))
 
     while len(living[0][0]) < max_length:
-        scored = [
-            (total + float(value), ids, token) for ids, total in living for token, value in enumerate(table(ids))
-        ]
+        scored = [(total + float(value), ids, token) for ids, total in living for token, value in enumerate(table(ids))]
         scored = sorted(scored, key=lambda item: -item[0])[: 2 * num_beams]
         following: list[tuple[tuple[int, ...], float]] = []
         for rank, (total, ids, token) in enumerate(scored):
@@ -114,11 +112,11 @@ def test_a_slot_can_be_used_again() -> None:
     assert beams.is_done.tolist() == [False, True]
     beams.advance(torch.log_softmax(torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
     beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
-    assert beams.best(0).token_ids == (1,)
+    assert beams.found(0)[0].token_ids == (1,)
     beams.start(torch.tensor([0]))
     beams.advance(torch.log_softmax(torch.tensor([[[0.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]]), -1))
     beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
-    assert beams.best(0).token_ids == (2,)
+    assert beams.found(0)[0].token_ids == (2,)
 
 
 def test_only_the_token_that_would_complete_a_repeat_is_banned() -> None:

@@ -1,0 +1,110 @@
+"""Region phrases become a report: order, contradictions, repetitions, impression. Expected texts by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble
+
+
+def report(*phrases: str) -> AssembledReport:
+    return assemble([RegionPhrase("right lung", phrase, False) for phrase in phrases])
+
+
+def test_a_normal_film() -> None:
+    drafted = report(
+        "The lungs are clear.", "No pneumothorax.", "The lungs are clear.", "No pneumothorax.", "Heart size is normal."
+    )
+    assert drafted.findings == "The lungs are clear. No pneumothorax. Heart size is normal."
+    assert drafted.impression == NORMAL_IMPRESSION
+
+
+def test_nothing_drafted_claims_nothing() -> None:
+    assert report() == AssembledReport("", "")
+    assert report("", "  ") == AssembledReport("", "")
+
+
+def test_a_lung_with_a_finding_is_not_clear_and_the_other_one_is() -> None:
+    drafted = report("The lungs are clear.", "There is a mild patchy opacity in the left lower lobe.")
+    assert drafted.findings == "The right lung is clear. There is a mild patchy opacity in the left lower lobe."
+    assert drafted.impression == "Mild patchy opacity in the left lower lobe."
+
+
+@pytest.mark.parametrize(
+    ("normal", "finding", "expected"),
+    [
+        ("No pneumothorax.", "There is a large pneumothorax.", []),
+        ("No pleural effusion or pneumothorax.", "Small pleural effusions.", ["No pneumothorax."]),
+        ("No pleural effusion.", "Small right pleural effusion.", ["No left pleural effusion."]),
+        ("No left pleural effusion.", "Small right pleural effusion.", ["No left pleural effusion."]),
+        (
+            "Heart size and mediastinal contours are normal.",
+            "Mild cardiomegaly.",
+            ["The mediastinal contours are normal."],
+        ),
+        ("No acute osseous abnormality.", "Displaced fracture of the left sixth rib.", []),
+        ("No acute cardiopulmonary abnormality.", "Right lower lobe pneumonia.", []),
+        ("The right upper lung zone is clear.", "Nodule in the right upper lobe.", []),
+        (
+            "The right upper lung zone is clear.",
+            "Nodule in the right lower lobe.",
+            ["The right upper lung zone is clear."],
+        ),
+        ("The lungs are clear.", "A pacemaker is in place.", ["The lungs are clear."]),
+    ],
+)
+def test_what_remains_of_a_contradicted_sentence(normal: str, finding: str, expected: list[str]) -> None:
+    assert report(normal, finding).findings == " ".join([*expected, finding])
+
+
+def test_a_possible_finding_contradicts_as_well_and_reaches_the_impression() -> None:
+    drafted = report("No pleural effusion.", "There is a possible small left pleural effusion.")
+    assert drafted.findings == "No right pleural effusion. There is a possible small left pleural effusion."
+    assert drafted.impression == "Possible small left pleural effusion."
+
+
+def test_one_thing_is_described_once() -> None:
+    drafted = report(
+        "The mediastinum is mildly widened.",
+        "There is mild widening of the superior mediastinum.",
+        "Small right pleural effusion.",
+        "The right costophrenic angle is obscured by a pleural effusion.",
+        "Small left pleural effusion.",
+        "An endotracheal tube ends 3.0 cm above the carina.",
+        "Endotracheal tube with tip 4.1 cm above the carina.",
+        "A right jugular central line is present.",
+    )
+    assert drafted.findings == (
+        "The mediastinum is mildly widened. Small right pleural effusion. Small left pleural effusion. "
+        "An endotracheal tube ends 3.0 cm above the carina. A right jugular central line is present."
+    )
+
+
+def test_a_certain_statement_replaces_a_possible_one_of_the_same_thing() -> None:
+    drafted = report("Possible pneumonia in the right lower lobe.", "Pneumonia in the right lung base.")
+    assert drafted.findings == "Pneumonia in the right lung base."
+
+
+def test_opacities_at_two_levels_are_two_things() -> None:
+    first, second = "Mild right upper lobe opacity.", "Mild right lower lobe opacity."
+    assert report(first, second).findings == f"{first} {second}"
+
+
+def test_denials_that_others_make_are_not_repeated() -> None:
+    drafted = report("Lungs are clear bilaterally.", "The right mid lung zone is clear.", "The lungs are clear.")
+    assert drafted.findings == "Lungs are clear bilaterally."
+    both = report("The cardiomediastinal silhouette is normal.", "Heart size is normal.", "The hila are normal.")
+    assert both.findings == "The cardiomediastinal silhouette is normal. The hila are normal."
+    zones = report("The right upper lung zone is clear.", "The right lower lung zone is clear.")
+    assert zones.findings == "The right upper lung zone is clear. The right lower lung zone is clear."
+
+
+def test_devices_alone_leave_the_impression_normal() -> None:
+    drafted = report("A pacemaker is in place.", "The lungs are clear.")
+    assert drafted.findings == "A pacemaker is in place. The lungs are clear."
+    assert drafted.impression == NORMAL_IMPRESSION
+
+
+def test_a_sentence_that_was_cut_off_goes() -> None:
+    drafted = report("Small left pleural effusion. There is a mild", "No pneumothorax")
+    assert drafted.findings == "Small left pleural effusion. No pneumothorax."

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROMISED = (
+    "demo", "phantom", "ingest", "train", "retrain", "evaluate", "nightly", "predict", "outcomes", "digest", "promote",
+    "doctor", "status", "bootstrap",
+)  # fmt: skip
+
+
+def run(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
+    extra = ["--root", str(root)] if root else []
+    return subprocess.run(
+        [sys.executable, "-m", "crrg.cli", *arguments, *extra], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert done.returncode == 0
+    assert used_s < 1.0
+    for command in PROMISED:
+        assert f" {command} " in done.stdout
+    code = (
+        "import sys, crrg.cli;"
+        "print([n for n in ('torch', 'mlflow', 'prefect', 'pyarrow', 'pydantic') if n in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", PROMISED)
+def test_every_command_explains_itself(command: str) -> None:
+    from typer.testing import CliRunner
+
+    from crrg.cli import app
+
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Usage" in done.output
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
+    assert run("train", "painter", root=tmp_path).returncode == 2
+    assert run("promote", root=tmp_path).returncode == 2
+    refused = run("retrain", "--preset", "huge", root=tmp_path)
+    assert refused.returncode == 2
+    assert "preset" in refused.stderr
+
+
+def test_a_missing_dataset_names_the_way_out(tmp_path: Path) -> None:
+    done = run("train", "detector", "--dataset", "nowhere", root=tmp_path)
+    assert done.returncode == 2
+    assert "crrg ingest" in done.stderr
+
+
+def test_a_missing_champion_is_exit_code_1_before_anything_is_read(tmp_path: Path) -> None:
+    done = run("evaluate", "--dataset", "nowhere", root=tmp_path)
+    assert done.returncode == 1
+    assert "champion" in done.stderr
+
+
+def test_the_digest_of_an_empty_root_is_a_sha256(tmp_path: Path) -> None:
+    done = run("digest", root=tmp_path)
+    assert done.returncode == 0
+    assert len(done.stdout.strip()) == 64

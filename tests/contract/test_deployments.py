@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WorkPool(Strict):
+    name: Literal["local"]
+    work_queue_name: str = ""
+    job_variables: dict[str, Any] = Field(default_factory=dict)
+
+
+class Limit(Strict):
+    limit: int = Field(ge=1)
+    collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"]
+
+
+class Schedule(Strict):
+    cron: str
+    timezone: str
+    slug: str
+    active: bool = True
+
+
+class Deployment(Strict):
+    name: Literal["local"]
+    entrypoint: str
+    work_pool: WorkPool
+    enforce_parameter_schema: Literal[True]
+    concurrency_limit: Limit | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    schedules: list[Schedule] = Field(default_factory=list)
+
+
+class PrefectFile(Strict):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    name: Literal["crrg"]
+    prefect_version: str = Field(alias="prefect-version")
+    definitions: dict[str, Any]
+    deployments: list[Deployment]
+
+
+@pytest.fixture(scope="module")
+def prefect_file() -> PrefectFile:
+    text = (Path(__file__).resolve().parents[2] / "prefect.yaml").read_text()
+    return PrefectFile.model_validate(yaml.safe_load(text))
+
+
+def flow_of(deployment: Deployment) -> Any:
+    path, _, function = deployment.entrypoint.partition(":")
+    return getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
+
+
+def test_every_promised_deployment_is_there(prefect_file: PrefectFile) -> None:
+    found = {deployment.entrypoint.split(":")[1] for deployment in prefect_file.deployments}
+    assert {"nightly", "retrain", "ingest", "evaluate", "promote"} <= found
+
+
+def test_every_entrypoint_imports_and_its_parameters_fit_its_form(prefect_file: PrefectFile) -> None:
+    for deployment in prefect_file.deployments:
+        flow = flow_of(deployment)
+        signature = inspect.signature(flow.fn, eval_str=True)
+        (parameter,) = signature.parameters.values()
+        assert set(deployment.parameters) <= {parameter.name}
+        if deployment.parameters:
+            parameter.annotation.model_validate(deployment.parameters["config"])
+        assert flow.result_serializer == "json"
+
+
+def test_a_misspelt_parameter_of_a_deployment_would_be_noticed(prefect_file: PrefectFile) -> None:
+    nightly = next(item for item in prefect_file.deployments if item.entrypoint.endswith(":nightly"))
+    form = inspect.signature(flow_of(nightly).fn, eval_str=True).parameters["config"].annotation
+    with pytest.raises(ValidationError, match="shard_sise"):
+        form.model_validate({**nightly.parameters["config"], "shard_sise": 3})
+
+
+def test_the_night_never_overlaps_and_retrainings_queue(prefect_file: PrefectFile) -> None:
+    limits = {item.entrypoint.split(":")[1]: item.concurrency_limit for item in prefect_file.deployments}
+    assert limits["nightly"] == Limit(limit=1, collision_strategy="CANCEL_NEW")
+    assert limits["retrain"] == Limit(limit=1, collision_strategy="ENQUEUE")
+
+
+def test_the_schedule_has_a_zone_a_slug_and_the_nights_own_zone(prefect_file: PrefectFile) -> None:
+    (nightly,) = [item for item in prefect_file.deployments if item.schedules]
+    (schedule,) = nightly.schedules
+    assert schedule.slug
+    assert ZoneInfo(schedule.timezone)
+    assert nightly.parameters["config"]["timezone"] == schedule.timezone
+
+
+def test_tasks_try_again_only_what_may_succeed_later() -> None:
+    from prefect.states import Failed
+
+    from crrg.errors import ModelError, StorageError
+    from tasks.policy import is_worth_retrying
+
+    def state(error: Exception) -> Any:
+        return Failed(data=error)
+
+    assert is_worth_retrying(None, None, state(StorageError("away", retryable=True)))
+    assert not is_worth_retrying(None, None, state(StorageError("denied")))
+    assert not is_worth_retrying(None, None, state(ModelError("mixed")))
+    assert not is_worth_retrying(None, None, state(ValueError("bug")))

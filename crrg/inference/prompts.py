@@ -88,7 +88,7 @@ _OWN: Mapping[str, PromptPair] = {
         ("Pulmonary vascularity is normal.",),
     ),
     "Consolidation": _from_nouns(("consolidation", "focal consolidation"), (), ("No consolidation.",)),
-    "Pneumonia": _from_nouns(("pneumonia",), ("The appearance suggests pneumonia.",), ("Nothing suggests pneumonia.",)),
+    "Pneumonia": _from_nouns(("pneumonia",), ("The appearance suggests pneumonia.",), ("No sign of pneumonia.",)),
     "Atelectasis": _from_nouns(
         ("atelectasis",), ("Bibasilar atelectasis.", "Linear atelectasis."), ("No atelectasis.",)
     ),

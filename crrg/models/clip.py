@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.nn import functional
@@ -155,6 +156,6 @@ def load_clip(config: Mapping[str, Any], tensors: bytes, device: torch.device) -
         model.load_state_dict(load_tensors(tensors), strict=True)
     except (KeyError, ValidationError) as error:
         raise ModelError(f"config.json has no valid architecture: {error}", "clip") from error
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "clip") from error
     return model.to(device).eval()

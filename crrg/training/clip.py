@@ -147,18 +147,27 @@ def clip_loss(
     def loss_of(batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batch.to(device)
         reading = model.read_films(batch.images)
-        texts = model.encode_text(batch.token_ids, batch.attention_mask)
-        contrastive = contrastive_loss(reading.image_features, texts, model.scale, batch.matches)
+        num_films = len(batch.images)
+        text_features = model.encode_text(batch.token_ids, batch.attention_mask)
+        told = batch.has_text
+        contrastive = contrastive_loss(
+            reading.image_features[told], text_features[:num_films][told], model.scale, batch.matches[told][:, told]
+        )
+        denying, affirming = text_features[num_films:].chunk(2)
+        answers = model.scale * reading.image_features @ (affirming - denying).T
+        num_findings = answers.shape[1]
+        prompts = label_loss(answers, batch.labels[:, :num_findings], weights[:num_findings])
         labels = label_loss(reading.label_logits, batch.labels, weights, uncertain=training.uncertain)
         cells = reading.cell_logits
         places = place_findings(batch.input_boxes_xyxy, batch.region_labels, cells.shape[-1], batch.images.shape[-1])
         place = place_loss(cells, places, batch.labels)
         total = (
             training.contrastive_loss_weight * contrastive
+            + training.prompt_loss_weight * prompts
             + training.label_loss_weight * labels
             + training.place_loss_weight * place
         )
-        parts = {"contrastive": contrastive, "label": labels, "place": place, "scale": model.scale}
+        parts = {"contrastive": contrastive, "prompt": prompts, "label": labels, "place": place, "scale": model.scale}
         return total, {name: part.detach() for name, part in parts.items()}
 
     return loss_of

@@ -1,8 +1,8 @@
 """Batches of the CLIP stage: films as they might have been taken, and one of the many texts that are true of each.
 
-At each step a film meets its whole report in a new order of sentences, a few of its sentences, or prompts made from
-its labels, so that the text tower learns reports and the short sentences of zero-shot questions alike. A batch is a
-pure function of seed and step.
+At each step a film meets its whole report in a new order of sentences, or a few of its sentences; beside them stands
+one affirming and one denying prompt per finding, so that the text tower learns reports and the short sentences of
+zero-shot questions alike. A batch is a pure function of seed and step.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from crrg.evaluation.labeler import label_sentence
 from crrg.inference.prompts import prompt_pair
 from crrg.inference.zero_shot import tokenize
 from crrg.training.augment import augment_films
+from crrg.training.losses import same_text
+from crrg.training.order import rows_of_step
 
 MAX_EXCERPT_SENTENCES = 4
-MAX_PROMPTS = 3
 _PROMPTS = tuple(prompt_pair(label) for label in FINDINGS)
 
 
@@ -38,8 +39,10 @@ class ClipBatch:
     Attributes:
         images: uint8 ``[B, 1, S, S]``, grey values 0..255.
         labels: int64 ``[B, 14]``: 1, 0, -1 uncertain, -2 unmentioned.
-        token_ids: int64 ``[B, L]``.
-        attention_mask: int64 ``[B, L]``.
+        token_ids: int64 ``[B + 26, L]``: a text per film, then 13 denying and 13 affirming prompts in the order of
+            ``FINDINGS``.
+        attention_mask: int64 ``[B + 26, L]``.
+        has_text: bool ``[B]``: which films have a report at all.
         matches: float32 ``[B, B]``: 1 where text j (column) is true of film i (row), as far as is known.
         input_boxes_xyxy: float32 ``[B, 29, 4]`` in input pixels, NaN where un-annotated.
         region_labels: bool ``[B, 14, 29]``: which regions the report names for which finding.
@@ -49,6 +52,7 @@ class ClipBatch:
     labels: Tensor
     token_ids: Tensor
     attention_mask: Tensor
+    has_text: Tensor
     matches: Tensor
     input_boxes_xyxy: Tensor
     region_labels: Tensor
@@ -56,20 +60,6 @@ class ClipBatch:
     def to(self, device: torch.device) -> ClipBatch:
         """Return the batch on a device."""
         return ClipBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
-
-
-@dataclass(frozen=True)
-class FilmText:
-    """A text for one film at one step.
-
-    Attributes:
-        text: Its sentences.
-        claims: Finding index to 1 or 0 where the text is made of prompts; empty for report text, which says more than
-            labels (side, place, size) and is true of its own film only.
-    """
-
-    text: str
-    claims: Mapping[int, int]
 
 
 class ClipBatches:
@@ -105,47 +95,34 @@ class ClipBatches:
     def make(self, step: int) -> ClipBatch:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, 1, step])
-        rows = self._rows(step)
+        rows = rows_of_step(len(self._films), self._training.loop.batch_size, self._seed, step)
         texts = [self._text(int(row), rng) for row in rows]
         token_ids, mask = tokenize(
-            self._tokenizer, [item.text for item in texts], self._training.architecture.max_text_length
+            self._tokenizer, [*texts, *sample_prompts(rng)], self._training.architecture.max_text_length
         )
-        labels = self._labels[rows]
         images, boxes = augment_films(
             self._films.images[rows], self._films.input_boxes_xyxy[rows], self._training.augmentation, rng
         )
         return ClipBatch(
             images=torch.from_numpy(images)[:, None],
-            labels=labels,
+            labels=self._labels[rows],
             token_ids=token_ids,
             attention_mask=mask,
-            matches=match_texts(texts, labels.numpy(), [int(row) for row in rows]),
+            has_text=torch.tensor([bool(text) for text in texts]),
+            matches=match_texts(texts, rows),
             input_boxes_xyxy=torch.from_numpy(boxes),
             region_labels=torch.from_numpy(self._region_labels[rows]),
         )
 
-    def _rows(self, step: int) -> NDArray[np.int64]:
-        """Films of a step: each once per epoch, in an order of its own."""
-        size, num = self._training.loop.batch_size, len(self._films)
-        wanted = np.arange(step * size, (step + 1) * size)
-        orders = {
-            int(epoch): np.random.default_rng([self._seed, 0, int(epoch)]).permutation(num)
-            for epoch in np.unique(wanted // num)
-        }
-        return np.array([orders[int(position // num)][position % num] for position in wanted], dtype=np.int64)
-
-    def _text(self, row: int, rng: np.random.Generator) -> FilmText:
+    def _text(self, row: int, rng: np.random.Generator) -> str:
+        """Return a text for a film; empty where it has neither report nor draft."""
         sentences = self._sentences[row]
         if self._drafts[row] and rng.random() < self._training.draft_share:
             sentences = self._drafts[row]
-        kind = rng.random()
-        known = np.flatnonzero(self._films.labels[row, : len(FINDINGS)] >= 0)
-        if len(known) and (kind < self._training.prompt_share or not sentences):
-            return _prompt_text(self._films.labels[row], known, rng)
         order = rng.permutation(len(sentences))
-        if kind < self._training.prompt_share + self._training.excerpt_share:
+        if rng.random() < self._training.excerpt_share:
             order = order[: rng.integers(1, MAX_EXCERPT_SENTENCES + 1)]
-        return FilmText(text=" ".join(sentences[i] for i in order), claims={})
+        return " ".join(sentences[i] for i in order)
 
 
 def label_regions(phrases: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -177,36 +154,20 @@ def place_findings(input_boxes_xyxy: Tensor, region_labels: Tensor, num_cells: i
     return torch.einsum("blr,brhw->blhw", region_labels.float(), covered) > 0
 
 
-def _prompt_text(labels: NDArray[np.int8], known: NDArray[np.int64], rng: np.random.Generator) -> FilmText:
-    """Return one to three prompts that are true of a film, present findings first."""
-    count = min(len(known), int(rng.integers(1, MAX_PROMPTS + 1)))
-    present = rng.permutation(known[labels[known] == 1])
-    absent = rng.permutation(known[labels[known] == 0])
-    num_present = min(len(present), int(rng.integers(1, count + 1)))
-    chosen = [*present[:num_present], *absent[: count - num_present]]
-    prompts = []
-    for label in rng.permutation(np.array(chosen, dtype=np.int64)):
-        wordings = _PROMPTS[label].positive if labels[label] == 1 else _PROMPTS[label].negative
-        prompts.append(wordings[rng.integers(len(wordings))])
-    return FilmText(text=" ".join(prompts), claims={int(label): int(labels[label]) for label in chosen})
+def sample_prompts(rng: np.random.Generator) -> list[str]:
+    """Return one denying wording per finding, then one affirming wording per finding."""
+    denying = [pair.negative[rng.integers(len(pair.negative))] for pair in _PROMPTS]
+    return denying + [pair.positive[rng.integers(len(pair.positive))] for pair in _PROMPTS]
 
 
-def match_texts(texts: Sequence[FilmText], labels: NDArray[np.integer], rows: Sequence[int]) -> Tensor:
+def match_texts(texts: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
     """Return ``[B, B]``: 1 where text j is known to be true of film i.
 
-    A text is true of its own film, of every film whose text is the same word for word, and, where it is made of
-    prompts, of every film whose labels bear out all its claims.
+    A text is true of its own film and of every film whose text is the same word for word.
 
     Args:
         texts: One per film.
-        labels: ``[B, 14]``.
         rows: Which film each one is; a film drawn twice matches both its texts.
     """
-    _, words = np.unique([item.text for item in texts], return_inverse=True)
-    owners = np.array(rows)
-    matches = (words[:, None] == words[None, :]) | (owners[:, None] == owners[None, :])
-    for column, item in enumerate(texts):
-        if item.claims:
-            wanted = np.array(list(item.claims.values()))
-            matches[:, column] |= (labels[:, list(item.claims)] == wanted).all(axis=1)
-    return torch.from_numpy(matches.astype(np.float32))
+    _, words = np.unique(texts, return_inverse=True)
+    return (same_text(torch.from_numpy(words)) | same_text(torch.from_numpy(rows))).float()

@@ -56,7 +56,12 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, matches: Tens
         scale: Inverse temperature.
         matches: ``[B, B]``, nonzero where row i of ``first`` and row j of ``second`` belong together; the identity
             where not given.
+
+    Returns:
+        A scalar; 0 for no pair.
     """
+    if not len(first):
+        return (first.sum() + second.sum()) * 0.0
     if matches is None:
         matches = torch.eye(len(first), device=first.device)
     return (one_way_loss(first, second, scale, matches) + one_way_loss(second, first, scale, matches.T)) / 2

@@ -1,0 +1,84 @@
+"""Calibration curves, thresholds and their JSON form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crrg.domain.labels import LABELS
+from crrg.errors import ModelError
+from crrg.inference.calibration import Calibration, best_f1_threshold, fit_calibration, fit_platt, sigmoid
+
+
+def test_platt_recovers_a_known_curve() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 20_000)
+    labels = (rng.random(20_000) < sigmoid(0.5 * logits - 1.0)).astype(float)
+    slope, bias = fit_platt(logits, labels)
+    assert slope == pytest.approx(0.5, abs=0.03)
+    assert bias == pytest.approx(-1.0, abs=0.06)
+
+
+def test_platt_keeps_the_order_of_films_even_for_a_useless_score() -> None:
+    logits = np.linspace(-3, 3, 400)
+    slope, _ = fit_platt(logits, (logits < 0).astype(float))
+    assert slope > 0
+
+
+def test_platt_without_positives_gives_small_probabilities() -> None:
+    slope, bias = fit_platt(np.zeros(200), np.zeros(200))
+    assert slope == pytest.approx(1.0)
+    assert sigmoid(np.array(bias)) < 0.02
+
+
+def test_platt_of_no_film_is_the_identity() -> None:
+    assert fit_platt(np.zeros(0), np.zeros(0)) == (1.0, 0.0)
+
+
+def test_best_threshold_lies_between_the_groups() -> None:
+    chances = np.array([0.9, 0.8, 0.6, 0.2, 0.1])
+    # cutting after 0.6: 3 hits of 3, F1 = 1
+    assert best_f1_threshold(chances, np.array([1.0, 1, 1, 0, 0])) == pytest.approx(0.4)
+    # ties are never cut: the best cut keeps both 0.5s
+    assert best_f1_threshold(np.array([0.5, 0.5, 0.1]), np.array([1.0, 0, 0])) == pytest.approx(0.3)
+    assert best_f1_threshold(chances, np.zeros(5)) == 0.5
+
+
+def test_rare_labels_take_the_common_threshold() -> None:
+    rng = np.random.default_rng(1)
+    logits = np.tile(rng.normal(0, 1, (400, 1)), (1, 14))
+    labels = (rng.random((400, 14)) < sigmoid(logits)).astype(int)
+    labels[:, 3] = 0
+    labels[7, 3] = 1
+    found = fit_calibration(logits, labels)
+    common = np.median(np.delete(found.thresholds, 3))
+    own = best_f1_threshold(sigmoid(logits[:, 3] * found.slopes[3] + found.biases[3]), labels[:, 3].astype(float))
+    assert abs(found.thresholds[3] - common) < abs(own - common)
+
+
+def test_unknown_labels_are_left_out() -> None:
+    logits = np.tile(np.linspace(-2, 2, 50)[:, None], (1, 14))
+    labels = (logits > 0).astype(int)
+    worse = labels.copy()
+    worse[:25, 0] = -2
+    changed = np.vstack([logits, np.full((30, 14), 9.0)])
+    masked = np.vstack([labels, np.full((30, 14), -1)])
+    assert fit_calibration(changed, masked).slopes == pytest.approx(fit_calibration(logits, labels).slopes)
+    assert fit_calibration(logits, worse).slopes[0] != fit_calibration(logits, labels).slopes[0]
+
+
+def test_calibration_survives_its_json_form() -> None:
+    rng = np.random.default_rng(2)
+    found = Calibration(rng.uniform(0.5, 2, 14), rng.normal(0, 1, 14), rng.uniform(0.1, 0.9, 14))
+    again = Calibration.from_config(found.as_config())
+    logits = rng.normal(0, 1, (3, 14))
+    np.testing.assert_array_equal(found.probabilities(logits), again.probabilities(logits))
+    assert again.labels(np.array([found.thresholds])).tolist() == [[1] * 14]
+    assert again.labels(np.array([found.thresholds - 1e-6])).tolist() == [[0] * 14]
+
+
+def test_a_missing_label_is_refused() -> None:
+    config = Calibration(np.ones(14), np.zeros(14), np.full(14, 0.5)).as_config()
+    del config["thresholds"][LABELS[4]]
+    with pytest.raises(ModelError, match=LABELS[4]):
+        Calibration.from_config(config)

@@ -1,0 +1,146 @@
+"""Batches of the CLIP stage: purity, texts, matches, places."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from crrg.config.models import ClipArchitecture
+from crrg.config.training import ClipTraining, LoopConfig
+from crrg.data.batches import FilmTable
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.domain.labels import FINDINGS, LABEL_INDEX
+from crrg.domain.regions import REGION_INDEX
+from crrg.domain.report import Report
+from crrg.training.clip import train_clip_tokenizer
+from crrg.training.clip_batches import ClipBatches, label_regions, match_texts, place_findings, sample_prompts
+
+REPORTS = ["Small left pleural effusion.", "The lungs are clear. Heart size is normal.", "", "The lungs are clear."]
+
+
+def film_table() -> FilmTable:
+    boxes = np.full((4, 29, 4), np.nan, dtype=np.float32)
+    boxes[0, REGION_INDEX["left costophrenic angle"]] = (20, 24, 30, 32)
+    labels = np.zeros((4, 14), dtype=np.int8)
+    labels[0, LABEL_INDEX["Pleural Effusion"]] = 1
+    return FilmTable(
+        images=np.random.default_rng(0).integers(0, 256, (4, 32, 32), dtype=np.uint8),
+        original_sizes=np.full((4, 2), 32, dtype=np.int32),
+        input_boxes_xyxy=boxes,
+        phrases=[{"left costophrenic angle": REPORTS[0]}, {}, {}, {}],
+        is_abnormal=np.zeros((4, 29), dtype=np.int8),
+        labels=labels,
+        reports=REPORTS,
+        texts=[Report(findings=text or None) for text in REPORTS],
+        patient_ids=list("abcd"),
+        instance_ids=list("ABCD"),
+    )
+
+
+TRAINING = ClipTraining(
+    architecture=ClipArchitecture(input_size=32, max_text_length=24), loop=LoopConfig(batch_size=4), excerpt_share=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PhraseTokenizer:
+    return train_clip_tokenizer(REPORTS, 500)
+
+
+def decoded(tokenizer: PhraseTokenizer, batches: ClipBatches, step: int) -> list[str]:
+    batch = batches.make(step)
+    rows = zip(batch.token_ids, batch.attention_mask, strict=True)
+    return [tokenizer.decode(ids[mask == 1].tolist()) for ids, mask in rows]
+
+
+def test_a_batch_is_a_pure_function_of_its_step(tokenizer: PhraseTokenizer) -> None:
+    first = ClipBatches(film_table(), tokenizer, TRAINING, seed=3)
+    second = ClipBatches(film_table(), tokenizer, TRAINING, seed=3)
+    second.make(0)
+    for field in fields(first.make(5)):
+        left, right = getattr(first.make(5), field.name), getattr(second.make(5), field.name)
+        torch.testing.assert_close(left, right, equal_nan=True)
+    assert not torch.equal(first.make(5).images, first.make(6).images)
+    assert not torch.equal(first.make(5).images, ClipBatches(film_table(), tokenizer, TRAINING, seed=4).make(5).images)
+
+
+def test_texts_are_reports_in_any_order_of_sentences_and_prompts_follow(tokenizer: PhraseTokenizer) -> None:
+    batches = ClipBatches(film_table(), tokenizer, TRAINING, seed=0)
+    seen = {text for step in range(8) for text in decoded(tokenizer, batches, step)[:4]}
+    assert seen == {
+        "small left pleural effusion.",
+        "the lungs are clear. heart size is normal.",
+        "heart size is normal. the lungs are clear.",
+        "",
+        "the lungs are clear.",
+    }
+    batch = batches.make(0)
+    assert len(batch.token_ids) == 4 + 2 * len(FINDINGS)
+    assert batch.has_text.sum() == 3
+    prompts = sample_prompts(np.random.default_rng(0))
+    assert len(prompts) == 26
+
+
+def test_drafts_replace_reports_where_given(tokenizer: PhraseTokenizer) -> None:
+    always = replace_share(1.0)
+    batches = ClipBatches(film_table(), tokenizer, always, seed=0, drafts={"B": "Large right effusion."})
+    seen = {text for step in range(4) for text in decoded(tokenizer, batches, step)[:4]}
+    assert "large right effusion." in seen
+    assert "heart size is normal. the lungs are clear." not in seen
+    never = ClipBatches(film_table(), tokenizer, replace_share(0.0), seed=0, drafts={"B": "Large right effusion."})
+    assert all("large" not in text for step in range(4) for text in decoded(tokenizer, never, step)[:4])
+
+
+def replace_share(share: float) -> ClipTraining:
+    return TRAINING.model_copy(update={"draft_share": share})
+
+
+def test_equal_texts_and_equal_films_match() -> None:
+    matches = match_texts(["a", "b", "a", "c"], np.array([0, 1, 2, 1]))
+    assert matches.tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+
+
+def test_regions_are_named_for_what_is_present_or_possible() -> None:
+    named = label_regions(
+        {
+            "left lung": "No pneumothorax. There is edema.",
+            "right lower lung zone": "Possible pneumonia.",
+            "cardiac silhouette": "The heart is normal in size.",
+        }
+    )
+    found = {(int(label), int(region)) for label, region in zip(*np.nonzero(named), strict=True)}
+    assert found == {
+        (LABEL_INDEX["Edema"], REGION_INDEX["left lung"]),
+        (LABEL_INDEX["Pneumonia"], REGION_INDEX["right lower lung zone"]),
+    }
+
+
+def test_places_are_the_cells_a_box_touches() -> None:
+    boxes = torch.full((1, 29, 4), torch.nan)
+    boxes[0, 3] = torch.tensor([8.0, 0.0, 17.0, 7.0])
+    labels = torch.zeros(1, 14, 29, dtype=torch.bool)
+    labels[0, 6, [3, 4]] = True
+    places = place_findings(boxes, labels, num_cells=4, size=32)
+    assert places.shape == (1, 14, 4, 4)
+    assert places[0, 6].int().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert places.sum() == 2
+
+
+def test_boxes_move_with_their_films(tokenizer: PhraseTokenizer) -> None:
+    table = film_table()
+    marked = np.zeros_like(table.images)
+    marked[0, 24:32, 20:30] = 255
+    still = TRAINING.model_copy(
+        update={"augmentation": TRAINING.augmentation.model_copy(update={"noise": 0.0, "gamma": 0.0, "contrast": 0.0})}
+    )
+    batch = ClipBatches(replace(table, images=marked), tokenizer, still, seed=1).make(0)
+    row = int(batch.region_labels.any(dim=(1, 2)).nonzero()[0])
+    x1, y1, x2, y2 = batch.input_boxes_xyxy[row, REGION_INDEX["left costophrenic angle"]].tolist()
+    rows, columns = np.nonzero(batch.images[row, 0].numpy() > 127)
+    assert columns.min() == pytest.approx(x1, abs=1.5)
+    assert columns.max() + 1 == pytest.approx(x2, abs=1.5)
+    assert rows.min() == pytest.approx(y1, abs=1.5)
+    assert rows.max() + 1 == pytest.approx(y2, abs=1.5)

@@ -1,0 +1,167 @@
+"""The CLIP and joint stages from a stored dataset to a finished folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crrg.config.references import DatasetRef
+from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
+from crrg.data.pairs import write_dataset
+from crrg.data.tokenizer import PhraseTokenizer
+from crrg.domain.labels import LABELS
+from crrg.domain.report import Report
+from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.errors import TrainingError
+from crrg.inference.calibration import Calibration
+from crrg.inference.consistency import SimilarityCurve
+from crrg.models.clip import load_clip
+from crrg.storage import Storage
+from crrg.tracking import NullTracker
+from crrg.training import clip
+from crrg.training.checkpoint import read_stage
+from crrg.training.clip import train_clip
+from crrg.training.clip_validation import fit_similarity
+from crrg.training.joint import train_joint
+
+CONFIG = TrainStageConfig(dataset="tests", num_steps=2, device="cpu")
+
+
+class Remembering(NullTracker):
+    """Keeps the names of what was logged."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def log_picture(self, name: str, png: bytes) -> None:
+        assert png.startswith(b"\x89PNG")
+        self.names.add(name)
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.names |= set(metrics)
+
+
+def make_pair(number: int, split: Split, patient: str = "") -> Pair:
+    rng = np.random.default_rng(number)
+    is_sick = bool(number % 2)
+    text = "Large left pleural effusion." if is_sick else "No acute disease."
+    film = Film(
+        pixels=rng.integers(0, 256, (40, 32), dtype=np.uint8),
+        original_width=64,
+        original_height=80,
+        view_position=ViewPosition.PA,
+        pixel_spacing_mm=None,
+        polarity_inverted=False,
+        pixel_digest=bytes([number] * 32),
+    )
+    region = RegionAnnotation("left costophrenic angle", (40, 50, 60, 70), text, is_sick, RegionSource.SCENE_GRAPH)
+    return Pair(
+        patient_id=patient or f"patient{number}",
+        study_id=f"study{number}",
+        instance_id=f"film{number}",
+        film=film,
+        report=Report(findings=text),
+        regions=(region,),
+        labels={**dict.fromkeys(LABELS, 0), "Pleural Effusion": int(is_sick), "No Finding": int(not is_sick)},
+        label_source="drawn",
+        source="phantom",
+        source_digest=bytes([number] * 32),
+        split=split,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    small = clip.preset_training("tiny").clip.architecture.model_copy(
+        update={"input_size": 32, "image_width": 4, "text_hidden_size": 16, "text_layers": 1, "projection_size": 8}
+    )
+    tiny = ClipTraining(architecture=small, loop=LoopConfig(batch_size=6))
+    monkeypatch.setattr(
+        clip, "resolve_training", lambda config: tiny.model_copy(update={"loop": config.loop(tiny.loop)})
+    )
+    return Storage(str(tmp_path))
+
+
+def dataset(storage: Storage, *, leaking: bool = False) -> DatasetRef:
+    pairs = [make_pair(number, Split.TRAIN, "shared" if number == 1 else "") for number in range(8)]
+    pairs += [make_pair(number, Split.VALIDATION, "shared" if leaking else "") for number in range(8, 16)]
+    return write_dataset(storage, "leaking" if leaking else "tests", pairs, {})
+
+
+def test_a_finished_stage_has_everything_a_bundle_needs(store: Storage) -> None:
+    tracker = Remembering()
+    result = train_clip(CONFIG, dataset(store), store, tracker)
+    config, tensors = read_stage(store, result)
+    model = load_clip(config, tensors, torch.device("cpu"))
+    assert model.label_logits(torch.zeros(1, 1, 32, 32)).shape == (1, 14)
+    assert Calibration.from_config(config).thresholds.shape == (14,)
+    assert 0 <= SimilarityCurve(**config["similarity"]).agreement(0.5) <= 1
+    assert config["prompts_version"]
+    assert PhraseTokenizer(store.get(f"{result.prefix}/tokenizer.json")).encode("edema")
+    # two labels have both kinds of films; only one of them is a finding
+    assert result.metrics["classification/mean_auc"] == result.metrics["classification/pleural_effusion_auc"]
+    assert "classification/zero_shot_no_finding_auc" in result.metrics
+    assert {"clip/roc.png", "clip/reliability.png", "train/place", "classification/ece"} <= tracker.names
+
+
+def test_an_equal_run_is_reused_and_another_seed_is_not(store: Storage) -> None:
+    reference = dataset(store)
+    first = train_clip(CONFIG, reference, store, NullTracker())
+    again = train_clip(CONFIG, reference, store, NullTracker())
+    other = train_clip(CONFIG.model_copy(update={"seed": 1}), reference, store, NullTracker())
+    assert again.reused
+    assert again.sha256 == first.sha256
+    assert not other.reused
+    assert other.prefix != first.prefix
+
+
+def test_the_joint_stage_trains_on_drafts_under_its_own_name(store: Storage) -> None:
+    reference = dataset(store)
+    plain = train_clip(CONFIG, reference, store, NullTracker())
+    drafts = {f"film{number}": "Small right effusion." for number in range(8)}
+    joint = train_joint(CONFIG, reference, {**drafts, "film0": " "}, store, NullTracker())
+    assert joint.stage == "joint"
+    assert joint.prefix.startswith("checkpoints/joint/")
+    assert joint.sha256 != plain.sha256
+    assert train_joint(CONFIG, reference, {**drafts, "film0": ""}, store, NullTracker()).reused
+
+
+@pytest.mark.parametrize("drafts", [{}, {"film1": " "}, {"film9": "A validation film."}, {"film99": "Unknown."}])
+def test_drafts_of_other_films_are_refused(store: Storage, drafts: dict[str, str]) -> None:
+    with pytest.raises(TrainingError, match="draft"):
+        train_joint(CONFIG, dataset(store), drafts, store, NullTracker())
+
+
+def test_a_patient_in_two_splits_is_a_leak(store: Storage) -> None:
+    reference = dataset(store, leaking=True)
+    with pytest.raises(TrainingError, match="validation or test"):
+        train_joint(CONFIG, reference, {"film1": "Edema."}, store, NullTracker())
+
+
+def test_without_validation_films_nothing_is_calibrated(store: Storage) -> None:
+    reference = write_dataset(store, "blind", [make_pair(number, Split.TRAIN) for number in range(4)], {})
+    result = train_clip(CONFIG, reference, store, NullTracker())
+    config, _ = read_stage(store, result)
+    assert result.metrics == {}
+    assert Calibration.from_config(config).slopes.tolist() == [1.0] * 14
+
+
+def test_no_training_film_is_an_error(store: Storage) -> None:
+    reference = write_dataset(store, "empty", [make_pair(1, Split.VALIDATION)], {})
+    with pytest.raises(TrainingError, match="no frontal film"):
+        train_clip(CONFIG, reference, store, NullTracker())
+
+
+def test_the_similarity_curve_tells_own_from_strange_texts() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
+    noisy = torch.nn.functional.normalize(images + 0.15 * torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
+    curve = fit_similarity(images, noisy)
+    own = (images * noisy).sum(dim=1).tolist()
+    strange = (images * noisy.roll(7, dims=0)).sum(dim=1).tolist()
+    assert np.mean([curve.agreement(cosine) for cosine in own]) > 0.9
+    assert np.mean([curve.agreement(cosine) for cosine in strange]) < 0.1
+    assert fit_similarity(images[:1], noisy[:1]) == SimilarityCurve(slope=1.0, bias=0.0)

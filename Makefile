@@ -72,15 +72,17 @@ e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and 
 e2e-full: env  ## The rest of the promises, by hand
 	$(PY) -m pytest tests/e2e -m e2e -q
 
-real: env  ## What needs the open data that CRRG_OPEN_DATA points to
-	@echo "== real: open data $${CRRG_OPEN_DATA:-is not set, the tests say so and skip}"
-	$(PY) -m pytest tests -m real -q -s
+real: env  ## Train on drawn and real data, run a night over real films in a bucket (needs CRRG_OPEN_DATA)
+	@test -n "$${CRRG_OPEN_DATA:-}" || { echo "== real: CRRG_OPEN_DATA is not set; docs/real-data.md says what to put there" >&2; exit 2; }
+	@echo "== real: open data in $$CRRG_OPEN_DATA, everything lands under $(ROOT)-real and $(ROOT)-real-source"
+	$(PY) -m pytest tests -m real -q
+	$(PY) -m benchmarks.real_night --root $(ROOT)-real
 
 up: env  ## Prefect server and worker, MLflow and a local S3 with every deployment; Ctrl-C ends all of it
 	@exec $(PY) -m deployments.up
 
 bench: env  ## Measurements that performance claims rest on
-	@for script in benchmarks/*.py; do echo "== bench: $$script"; $(PY) $$script; done
+	@for script in $(filter-out benchmarks/real_night.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
 
 system-deps:  ## Debian packages that some end-to-end tests use; says so where it cannot install them
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

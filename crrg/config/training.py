@@ -126,9 +126,9 @@ class ClipTraining(FrozenConfig):
         loop: Loop.
         label_loss_weight: Weight of the label head's loss.
         contrastive_loss_weight: Weight of the contrastive loss.
+        prompt_loss_weight: Weight of the loss that asks about each known finding by a denying and an affirming prompt.
         place_loss_weight: Weight of the loss that ties a finding to the regions its report names, where boxes exist.
         uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
-        prompt_share: Share of texts that are prompts made from the film's labels.
         excerpt_share: Share of texts that are a few sentences of the report; the rest are whole reports.
         draft_share: Share of films whose report is replaced by a draft, where drafts are given (joint stage).
     """
@@ -138,10 +138,10 @@ class ClipTraining(FrozenConfig):
     augmentation: Augmentation = Augmentation()
     label_loss_weight: float = Field(1.0, ge=0)
     contrastive_loss_weight: float = Field(0.5, ge=0)
+    prompt_loss_weight: float = Field(0.5, ge=0)
     place_loss_weight: float = Field(1.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
-    prompt_share: float = Field(0.3, ge=0, le=1)
-    excerpt_share: float = Field(0.3, ge=0, le=1)
+    excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)
 
 

@@ -173,8 +173,7 @@ def acquire_lease(
     if _live_leases(storage, leases):
         return None
     used = fencing_numbers(storage, date)
-    dead = [state for state in leases if state.date == date]
-    fencing = max([0, *used, *(state.fencing for state in dead)]) + 1
+    fencing = max([0, *used, *(state.fencing for state in leases if state.date == date)]) + 1
     process = psutil.Process()
     owner = Owner(
         host=socket.gethostname(), pid=os.getpid(), process_start_s=process.create_time(), token=uuid.uuid4().hex
@@ -189,9 +188,10 @@ def acquire_lease(
         # Two nights of different dates came at once: both step back, since neither can know who was first.
         storage.delete(lease.key)
         return None
-    for state in dead:
-        logger.warning("taking the night %s over from a holder that is gone", date)
-        seal_number(storage, date, state.fencing)
+    for state in leases:
+        # Also of other dates: their holder read the same inbox, and may only be asleep.
+        logger.warning("the night %s is taken from a holder that is gone", state.date)
+        seal_number(storage, state.date, state.fencing)
         storage.delete(state.key)
     lease.start_renewing(renew_every_s)
     return lease

@@ -64,14 +64,14 @@ function lights(node, names) {
 }
 
 function captionOf(film) {
-  return `${film.view} · ${film.width} × ${film.height} pixels · agreement of text and film ${percent(film.consistency)}`;
+  return `${viewName(film.view)} · ${film.width} × ${film.height} pixels · agreement of text and film ${percent(film.consistency)}`;
 }
 
 function drawFilm() {
   const film = state.item.study.films[state.film];
   const svg = svgElement("svg", {
     viewBox: `0 0 ${film.width} ${film.height}`, role: "img", class: state.isInverted ? "is-inverted" : "",
-    "aria-label": `Chest film, ${film.view}, with boxes of the regions the draft speaks of`,
+    "aria-label": `Chest film, ${viewName(film.view)}, with boxes of the regions the draft speaks of`,
   });
   const picture = svgElement("image", {
     href: film.picture, x: 0, y: 0, width: film.width, height: film.height, preserveAspectRatio: "none",
@@ -120,7 +120,7 @@ function drawFilmTools() {
   }));
   if (films.length > 1) {
     tools.push(element("span", { class: "gap" }));
-    films.forEach((film, i) => tools.push(toggle(`film ${i + 1} · ${film.view}${film.isPrimary ? " · primary" : ""}`, i === state.film, () => showFilm(i))));
+    films.forEach((film, i) => tools.push(toggle(`film ${i + 1} · ${viewName(film.view)}${film.isPrimary ? " · primary" : ""}`, i === state.film, () => showFilm(i))));
   }
   document.getElementById("film-tools").replaceChildren(...tools);
 }

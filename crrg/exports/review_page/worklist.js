@@ -25,6 +25,10 @@ function element(tag, properties = {}, ...children) {
   return node;
 }
 
+function viewName(view) {
+  return view === "UNKNOWN" ? "view unknown" : view;
+}
+
 function listItems(night) {
   const finding = night.labels.length - 1; // "No Finding" is last
   const studies = night.studies.map((study) => {
@@ -34,7 +38,7 @@ function listItems(night) {
     return {
       id: study.id, study, flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
       worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
-      view: study.films.map((film) => film.view).join(", "),
+      view: study.films.map((film) => viewName(film.view)).join(", "),
       line: positive.length ? positive.map(([, , i]) => night.labels[i]).join(", ") : "no finding above its threshold",
     };
   });

@@ -106,6 +106,20 @@ def test_expired_holder_of_another_host_is_taken_over(root, monkeypatch):
         each.release()
 
 
+def test_sleeping_holder_of_another_night_cannot_commit_either(root, monkeypatch):
+    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "elsewhere")
+    asleep = acquire_lease(root, DATE, lifetime_s=0.2, renew_every_s=60)
+    assert asleep is not None
+    time.sleep(0.4)
+    lease = acquire_lease(root, "2026-11-21")
+    assert lease is not None
+    assert (lease.fencing, fencing_numbers(root, DATE)) == (1, [1])
+    with pytest.raises(Conflict):
+        commit_manifest(root, manifest(1))
+    for each in (asleep, lease):
+        each.release()
+
+
 def test_renewing_outlives_the_lifetime(root, monkeypatch):
     monkeypatch.setattr(lease_module.Owner, "is_dead", lambda self: False)
     lease = acquire_lease(root, DATE, lifetime_s=0.5, renew_every_s=0.1)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from crrg.errors import ConfigError
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.operations.predict import predict_files
+from crrg.storage import Storage
+from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes
+
+
+def predicted(tmp_path: Path, **files: bytes):
+    paths = []
+    for name, data in files.items():
+        paths.append(tmp_path / name.replace("_", "."))
+        paths[-1].write_bytes(data)
+    out = Storage(str(tmp_path / "out"))
+    return predict_files(paths, out, PSEUDONYMS, StandInDrafter(), num_workers=0), out
+
+
+def test_every_file_gets_its_answer(tmp_path):
+    summary, out = predicted(
+        tmp_path, a_png=png_bytes(1), b_dcm=dicom_bytes(2), c_dcm=dicom_bytes(3, view="LATERAL"), d_dcm=b"", e_png=png_bytes(1)
+    )  # fmt: skip
+    assert summary.num_drafted == 3
+    assert summary.reasons == {"c.dcm": "VIEW.LATERAL", "d.dcm": "EMPTY.FILE"}
+    answer = out.get_json("b.dcm.json")
+    assert answer["file"] == "b.dcm"
+    assert answer["status"] == "draft"
+    assert len(answer["probabilities"]) == len(answer["labels"]) == 14
+    assert len(answer["regions"]) == 29
+    assert answer["instance_id"] == PSEUDONYMS.instance("2.25.9.1")
+    assert out.get_json("c.dcm.json")["reason"] == "VIEW.LATERAL"
+    reports, regions = (pq.read_table(out.url(f"{kind}.parquet")) for kind in ("reports", "regions"))
+    assert (reports.num_rows, regions.num_rows) == (2, 58)
+    assert (reports.schema.names, regions.schema.names) == (REPORTS_SCHEMA.names, REGIONS_SCHEMA.names)
+
+
+def test_nothing_usable_still_writes_empty_tables(tmp_path):
+    summary, out = predicted(tmp_path, x_dcm=b"no film")
+    assert summary.num_drafted == 0
+    assert pq.read_table(out.url("reports.parquet")).num_rows == 0
+
+
+def test_missing_or_equally_named_files_are_refused_before_any_work(tmp_path):
+    out = Storage(str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="do not exist"):
+        predict_files([tmp_path / "none.dcm"], out, PSEUDONYMS, StandInDrafter())
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(png_bytes(1))
+    with pytest.raises(ConfigError, match="one name"):
+        predict_files([tmp_path / "one/same.png", tmp_path / "two/same.png"], out, PSEUDONYMS, StandInDrafter())
+    assert out.list_objects() == []

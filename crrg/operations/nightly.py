@@ -224,8 +224,9 @@ def _sigterm_noticed() -> Iterator[threading.Event]:
 def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
     config = idle.config
     ledger = read_ledger(storage)
-    objects = list_inbox(storage.at(config.inbox), pseudonyms.object_key)
-    identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(config.inbox, "inbox"))
+    inbox = storage.at(config.inbox)
+    objects = list_inbox(inbox, pseudonyms.object_key)
+    identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
     plan_open = _find_open_plan(idle.date, identity, ledger, storage)
     inventory = take_inventory(objects, ledger, now_s=time.time(), settle_s=config.settle_s, limit=config.limit)
     if plan_open is None:

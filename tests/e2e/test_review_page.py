@@ -222,3 +222,16 @@ def test_picture_that_is_missing_is_said(browser, tmp_path):
     opened.goto(address.as_uri())
     opened.wait_for_selector(".missing")
     opened.close()
+
+
+@pytest.mark.parametrize(("num_refused", "words"), [(0, "No entry under this filter"), (1, "VIEW.LATERAL")])
+def test_night_without_drafts_is_a_page_too(browser, tmp_path, num_refused, words):
+    opened = browser.new_page()
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.goto(write_page(tmp_path / "review", [], num_refused).as_uri())
+    assert words in opened.locator("#draft-pane").inner_text()
+    for key in ("j", "k", "n", "f", "b", "i", "2", "1"):
+        opened.keyboard.press(key)
+    assert troubles == []
+    opened.close()

@@ -23,8 +23,13 @@ def predicted(tmp_path: Path, **files: bytes):
 
 def test_every_file_gets_its_answer(tmp_path):
     summary, out = predicted(
-        tmp_path, a_png=png_bytes(1), b_dcm=dicom_bytes(2), c_dcm=dicom_bytes(3, view="LATERAL"), d_dcm=b"", e_png=png_bytes(1)
-    )  # fmt: skip
+        tmp_path,
+        a_png=png_bytes(1),
+        b_dcm=dicom_bytes(2),
+        c_dcm=dicom_bytes(3, view="LATERAL"),
+        d_dcm=b"",
+        e_png=png_bytes(1),
+    )
     assert summary.num_drafted == 3
     assert summary.reasons == {"c.dcm": "VIEW.LATERAL", "d.dcm": "EMPTY.FILE"}
     answer = out.get_json("b.dcm.json")

@@ -301,10 +301,10 @@ def _with_findings(anatomy: Anatomy, scene: Scene) -> Anatomy:
     domes = list(anatomy.dome_levels)
     for finding in scene.findings:
         if finding.kind == "enlarged_heart":
-            ratio = 0.545 + 0.17 * finding.severity
-            changes["heart_width"] = max(anatomy.heart_width * 1.13, ratio * 2 * anatomy.half_width)
+            ratio = 0.53 + 0.17 * finding.severity
+            changes["heart_width"] = max(anatomy.heart_width * 1.11, ratio * 2 * anatomy.half_width)
         elif finding.kind == "widened_mediastinum":
-            changes["mediastinum_half"] = anatomy.mediastinum_half * (1.35 + 0.75 * finding.severity)
+            changes["mediastinum_half"] = anatomy.mediastinum_half * (1.27 + 0.78 * finding.severity)
             changes["aortic_knob"] = anatomy.aortic_knob * (1.1 + 0.4 * finding.severity)
         elif finding.kind == "basal_atelectasis":
             for i, side in enumerate(SIDES):

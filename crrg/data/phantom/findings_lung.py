@@ -84,10 +84,10 @@ def paint_edema(drawing: Drawing, finding: DrawnFinding, rng: np.random.Generato
     anatomy, frame, severity = drawing.anatomy, drawing.frame, finding.severity
     lungs = drawing.both_lungs()
     haze = frame.fill([blob(moved(anatomy.hilum(side), sign(side) * 1.5, 0.5), 4.4, rng, 0.1) for side in SIDES], 1.6)
-    drawing.opacify(haze * lungs, 0.14 + 0.2 * severity)
+    drawing.opacify(haze * lungs, 0.07 + 0.2 * severity)
     drawing.density += frame.soften(drawing.vessels, 0.14) * np.float32(0.09 + 0.12 * severity)
     if finding.kind == "alveolar_edema":
-        drawing.opacify(_bat_wings(drawing, severity, rng) * lungs, 0.36 + 0.36 * severity)
+        drawing.opacify(_bat_wings(drawing, severity, rng) * lungs, 0.34 + 0.36 * severity)
         return
     lines: list[Points] = []
     for side in SIDES:

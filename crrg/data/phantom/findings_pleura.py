@@ -53,7 +53,8 @@ def paint_effusion(drawing: Drawing, finding: DrawnFinding, rng: np.random.Gener
     surface = np.stack([top_left + u * (wall - top_left), level], axis=1)
     below = dome[dome[:, 1] > -1][::-1]
     below = below[np.abs(below[:, 0] - top_left) >= (1 - width) * abs(float(dome[-1, 0]) - top_left) - 0.3]
-    corner = np.array([[anatomy.lateral_x(side, anatomy.lung_height) * 1.02, anatomy.lung_height + 0.6]])
+    down = np.linspace(float(level[-1]) - 0.3, anatomy.lung_height + 0.6, 10)
+    corner = np.stack([anatomy.lateral_x(side, down) * 1.03, down], axis=1)
     cover = frame.fill([np.concatenate([surface, corner, moved(below, 0, 0.4)])], 0.16) * drawing.lungs[side]
     drawing.opacify(cover, 0.86, 0.66)
     veil = frame.fill([anatomy.zone_outline(side, 0.55, 1.0)], 1.5) * drawing.lungs[side]

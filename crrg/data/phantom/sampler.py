@@ -71,7 +71,7 @@ _KIND_SHARES: dict[str, tuple[float, ...]] = {
     "Edema": (0.55, 0.45),
     "Atelectasis": (0.45, 0.55),
     "Pleural Other": (0.5, 0.5),
-    "Fracture": (0.7, 0.3),
+    "Fracture": (0.78, 0.22),
     "Support Devices": (0.18, 0.26, 0.16, 0.14, 0.14, 0.12),
 }
 _WITH_PARTNER: dict[str, tuple[str, float]] = {"endotracheal_tube": ("enteric_tube", 0.6)}

@@ -134,8 +134,8 @@ def _paint_vessels(drawing: Drawing, rng: np.random.Generator) -> None:
     lungs = drawing.both_lungs()
     drawing.vessels = frame.soften(frame.stroke(lines, widths, values), 0.06) * lungs
     hilar = frame.soften(frame.stroke(hila, hilar_widths), 0.32) * lungs
-    drawing.density += drawing.vessels * np.float32(rng.uniform(0.09, 0.15))
-    drawing.opacify(hilar, float(rng.uniform(0.4, 0.65)))
+    drawing.density += drawing.vessels * np.float32(rng.uniform(0.07, 0.17))
+    drawing.opacify(hilar, float(rng.uniform(0.3, 0.7)))
 
 
 def _paint_heart(drawing: Drawing, rng: np.random.Generator) -> None:

@@ -106,7 +106,7 @@ def plan_night(
 
 
 def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary:
-    """Publish a night and give it back, whatever happened.
+    """Publish a night and give it back; after an error that a retry may cure it is kept for the retry.
 
     Args:
         plan: The night.
@@ -120,26 +120,16 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         CrrgError: The counts do not add up, or another holder took the night over; nothing was published.
     """
     try:
-        if plan.status != "planned":
-            return NightSummary(
-                date=plan.date,
-                status=plan.status,
-                bundle_id=plan.bundle.bundle_id,
-                num_inputs=plan.num_pending,
-                num_pending=plan.num_pending,
-            )
-        if any(result.stopped for result in results):
-            logger.warning("the night %s was stopped; run it again to go on", plan.date)
-            return NightSummary(
-                date=plan.date,
-                status="stopped",
-                bundle_id=plan.bundle.bundle_id,
-                num_inputs=plan.num_new + plan.num_pending,
-                num_pending=plan.num_new + plan.num_pending,
-            )
-        return publish_night(plan, results, storage)
-    finally:
+        summary = _idle_summary(plan, results) or publish_night(plan, results, storage)
+    except StorageError as error:
+        if not error.retryable:
+            release_night(plan, storage)
+        raise
+    except BaseException:
         release_night(plan, storage)
+        raise
+    release_night(plan, storage)
+    return summary
 
 
 def release_night(plan: NightPlan, storage: Storage) -> None:
@@ -219,6 +209,23 @@ def _sigterm_noticed() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary | None:
+    """Return the summary of a night that has nothing to publish, or ``None``."""
+    is_stopped = any(result.stopped for result in results)
+    if plan.status == "planned" and not is_stopped:
+        return None
+    if is_stopped:
+        logger.warning("the night %s was stopped; run it again to go on", plan.date)
+    num_pending = plan.num_new + plan.num_pending
+    return NightSummary(
+        date=plan.date,
+        status="stopped" if plan.status == "planned" else plan.status,
+        bundle_id=plan.bundle.bundle_id,
+        num_inputs=num_pending,
+        num_pending=num_pending,
+    )
 
 
 def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:

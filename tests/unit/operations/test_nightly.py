@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.references import NightPlan
-from crrg.errors import ConfigError, Conflict, CrrgError, ModelError
+from crrg.errors import ConfigError, Conflict, CrrgError, ModelError, StorageError
 from crrg.ledger.lease import acquire_lease
 from crrg.ledger.ledger import Outcome, read_ledger
 from crrg.ledger.manifest import read_manifests, seal_number
-from crrg.operations import night_shard
+from crrg.operations import night_shard, nightly
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import commit_night, exit_code, plan_night, run_night, run_shard
 from crrg.operations.outcomes import FileOutcome, inbox_outcomes, outcomes_csv
@@ -235,6 +235,20 @@ def test_holder_that_was_taken_over_cannot_commit(inbox, root):
         commit_night(plan, [result], root)
     assert read_manifests(root) == []
     assert night(inbox, root).status == "committed"
+
+
+def test_commit_that_may_be_retried_keeps_the_night(inbox, root, monkeypatch):
+    inbox.put("1.png", png_bytes(1))
+    plan = planned(inbox, root)
+    result = run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())
+    with monkeypatch.context() as broken:
+        error = StorageError("out of reach", retryable=True)
+        broken.setattr(nightly, "publish_night", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(StorageError):
+            commit_night(plan, [result], root)
+    assert acquire_lease(root, DATE) is None
+    assert commit_night(plan, [result], root).status == "committed"
+    assert root.list_objects("leases") == []
 
 
 def test_operator_stops_between_shards_and_the_night_goes_on_later(inbox, root):

@@ -27,7 +27,7 @@ def demo(config: DemoConfig = DemoConfig()) -> DemoResult:
     draw_cohort(config)
     training = ingest(training_form)
     retraining = retrain(retrain_form(config, training.dataset))
-    night = nightly(night_form(config, draw_fresh(config)))
+    night = nightly(night_form(config, draw_fresh(config), retraining.promotion))
     fresh = ingest(fresh_form)
     key = score_fresh(config, training.dataset, fresh.dataset, retraining.evaluation.bundle, night)
     result = DemoResult(training=training, retraining=retraining, night=night, scorecard_key=key)

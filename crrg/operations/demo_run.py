@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from crrg.config.base import Settings
-from crrg.config.references import BundleRef, DatasetRef, DemoResult, NightSummary
-from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
+from crrg.config.references import BundleRef, DatasetRef, DemoResult, NightSummary, PromotionResult
+from crrg.config.running import CHAMPION, DemoConfig, NightlyConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.demo import (
@@ -40,7 +40,7 @@ def run_demo(config: DemoConfig, storage: Storage, settings: Settings) -> DemoRe
     training = ingest(training_ingest(config, storage), storage, pseudonyms, log_progress("studies ingested"))
     retraining = retrain(retrain_form(config, training.dataset), storage, settings)
     inbox = draw_fresh_studies(config, storage)
-    night = run_night(night_form(config, inbox), storage, settings)
+    night = run_night(night_form(config, inbox, retraining.promotion), storage, settings)
     fresh = ingest(fresh_ingest(config, storage), storage, pseudonyms)
     key = score_demo(config, training.dataset, fresh.dataset, retraining.evaluation.bundle, night, storage)
     return DemoResult(training=training, retraining=retraining, night=night, scorecard_key=key)
@@ -58,9 +58,13 @@ def retrain_form(config: DemoConfig, dataset: DatasetRef) -> RetrainConfig:
     )
 
 
-def night_form(config: DemoConfig, inbox: str) -> NightlyConfig:
-    """Return the night of the demo: its films were written by the demo itself, so none is waited for."""
-    return NightlyConfig(inbox=inbox, settle_s=0, image_size=FILM_SIZE, device=config.device)
+def night_form(config: DemoConfig, inbox: str, promotion: PromotionResult) -> NightlyConfig:
+    """Return the night of the demo: its films were written by the demo itself, so none is waited for.
+
+    A bundle that did not pass its gate (a very short training) is used by its version, and never as champion.
+    """
+    model = CHAMPION if promotion.promoted else promotion.version
+    return NightlyConfig(inbox=inbox, model=model, settle_s=0, image_size=FILM_SIZE, device=config.device)
 
 
 def score_demo(

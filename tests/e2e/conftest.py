@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.services import start_object_store
+from deployments.services import (
+    Service,
+    deploy_all,
+    start_mlflow,
+    start_object_store,
+    start_prefect_server,
+    start_worker,
+)
+from tests.support.platform import HMAC_KEY, Platform
 
 
 @dataclass
@@ -53,3 +61,47 @@ def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
             else:
                 os.environ[name] = value
         service.stop(0)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Start one MLflow server."""
+    service = start_mlflow(tmp_path_factory.mktemp("mlflow"))
+    yield service
+    service.stop(0)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Start one Prefect server; clients of this process talk to it."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    folder = tmp_path_factory.mktemp("prefect")
+    service = start_prefect_server(folder)
+    with temporary_settings({PREFECT_API_URL: service.env["PREFECT_API_URL"], PREFECT_HOME: folder}):
+        yield service
+    service.stop(0)
+
+
+@pytest.fixture(scope="session")
+def platform(
+    s3_store: S3Store, mlflow_server: Service, prefect_server: Service, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    """Register every deployment and start a worker whose root is in the bucket."""
+    from deployments.bootstrap import bootstrap
+
+    root = s3_store.new_root()
+    env = {
+        **s3_store.env,
+        **mlflow_server.env,
+        **prefect_server.env,
+        "CRRG_ROOT": root,
+        "CRRG_INBOX": f"{root}-inbox",
+        "CRRG_HMAC_KEY": HMAC_KEY,
+    }
+    assert bootstrap() == ["work pool local", "limit gpu = 1"]
+    assert bootstrap() == []
+    deploy_all(env)
+    worker = start_worker(tmp_path_factory.mktemp("worker"), pool="local", env=env)
+    yield Platform(root=root, inbox=f"{root}-inbox", mlflow_url=mlflow_server.url)
+    worker.stop(2)

@@ -1,0 +1,42 @@
+"""The platform as the end-to-end tests see it: the addresses, the root, and runs through the Prefect API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from crrg.config.base import Settings
+from crrg.storage import Storage
+
+HMAC_KEY = "end-to-end-tests-only-" * 2
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Server, worker, tracking and store with every deployment registered.
+
+    Attributes:
+        root: Root of the worker, in the bucket.
+        inbox: Inbox of the nights, in the bucket.
+        mlflow_url: Tracking server.
+    """
+
+    root: str
+    inbox: str
+    mlflow_url: str
+
+    @property
+    def storage(self) -> Storage:
+        """Storage of the root."""
+        return Storage(self.root)
+
+    @property
+    def settings(self) -> Settings:
+        """Settings as the worker has them."""
+        return Settings(root=self.root, mlflow_tracking_uri=self.mlflow_url, hmac_key=HMAC_KEY)
+
+    def run(self, deployment: str, config: dict[str, Any], timeout_s: float = 600) -> Any:
+        """Run a deployment as a user would, through the API, and return the finished flow run."""
+        from prefect.deployments import run_deployment
+
+        return run_deployment(deployment, parameters={"config": config}, timeout=timeout_s, poll_interval=2)

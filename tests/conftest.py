@@ -14,7 +14,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 CHECKOUT = Path(__file__).resolve().parents[1]
 FOREIGN = (
     "CRRG_ROOT",
-    "CRRG_S3_ENDPOINT",
     "CRRG_HMAC_KEY",
     "CRRG_HMAC_KEY_FILE",
     "MLFLOW_TRACKING_URI",

@@ -80,7 +80,7 @@ def test_the_ingest_read_the_whole_cohort_from_the_bucket(dataset: IngestSummary
 def test_the_form_refuses_a_bad_value_before_a_run_exists(platform: Platform, dataset: IngestSummary) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
-    with pytest.raises(PrefectHTTPStatusError, match="409|422") as refused:
+    with pytest.raises(PrefectHTTPStatusError, match=r"409|422") as refused:
         platform.run("retrain/local", {"dataset": "e2e", "num_steps": -3})
     assert "num_steps" in refused.value.response.text
 

@@ -36,7 +36,7 @@ class DetectorArchitecture(FrozenConfig):
 
     backbone: Literal["conv", "resnet50"] = "conv"
     input_size: int = Field(128, ge=32, le=1024)
-    width: int = Field(32, ge=4, le=256)
+    width: int = Field(24, ge=4, le=256)
     anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
     anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
     roi_size: int = Field(5, ge=1, le=14)

@@ -26,8 +26,8 @@ def preset_training(preset: Preset) -> PresetTraining:
 
 def _tiny() -> PresetTraining:
     return PresetTraining(
-        detector=DetectorTraining(loop=LoopConfig(num_steps=450, batch_size=16, learning_rate=2e-3)),
-        selector=SelectorTraining(loop=LoopConfig(num_steps=250, batch_size=32, learning_rate=2e-3)),
+        detector=DetectorTraining(loop=LoopConfig(num_steps=350, batch_size=16, learning_rate=3e-3)),
+        selector=SelectorTraining(loop=LoopConfig(num_steps=220, batch_size=16, learning_rate=2e-3, weight_decay=5e-2)),
         generator=GeneratorTraining(
             architecture=GeneratorArchitecture(dropout=0.0),
             loop=LoopConfig(num_steps=600, batch_size=64, learning_rate=4e-3),
@@ -43,8 +43,8 @@ def _small() -> PresetTraining:
             loop=LoopConfig(num_steps=3000, batch_size=16, learning_rate=2e-3),
         ),
         selector=SelectorTraining(
-            architecture=SelectorArchitecture(input_size=256, feature_size=256),
-            loop=LoopConfig(num_steps=2500, batch_size=32, learning_rate=2e-3),
+            architecture=SelectorArchitecture(input_size=256, width=32, detail_channels=64, feature_size=256),
+            loop=LoopConfig(num_steps=4000, batch_size=16, learning_rate=2e-3, weight_decay=5e-2),
         ),
         generator=GeneratorTraining(
             architecture=GeneratorArchitecture(num_layers=4, hidden_size=256, vocab_size=2048, feature_size=256),

@@ -105,7 +105,7 @@ class RegionSelector(nn.Module):
 
     @torch.no_grad()
     def start_at(self, selection: Tensor, abnormal: Tensor, findings: Tensor) -> None:
-        """Start from usual shares in 0..1: ``[R]``, ``[R]`` and ``[R, 14]``; without region identity nothing is done."""
+        """Start from usual shares in 0..1: ``[R]``, ``[R]``, ``[R, 14]``; without region identity nothing is done."""
         heads = (self.selection, self.abnormal, self.finding)
         for head, shares in zip(heads, (selection[:, None], abnormal[:, None], findings), strict=True):
             if head.usual is not None:

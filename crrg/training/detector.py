@@ -120,7 +120,7 @@ def batch_maker(
 def detector_loss(model: RegionDetector, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the sum of the detector's losses and its parts."""
     parts = model(*batch)
-    return torch.stack(list(parts.values())).sum(), parts
+    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
 def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device) -> None:

@@ -127,19 +127,14 @@ def train_selector(
     if finished is not None:
         return finished
     device = resolve_device(config.device)
-    detector_config, detector_tensors = read_stage(storage, detector)
-    finder = load_detector(detector_config, detector_tensors, device)
+    finder = load_detector(*read_stage(storage, detector), device)
     size = settings.architecture.input_size
     train = read_films(storage, dataset, Split.TRAIN, finder, size, device)
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
-    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
     tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
     seed_everything(config.seed)
-    model = RegionSelector(settings.architecture).to(device)
-    set_usual(model, train.targets)
-    if not model.start_from(finder.backbone.state_dict()):
-        logger.info("stage %s: the detector's backbone has another shape, starting from random weights", STAGE)
+    model = build_selector(settings, train.targets, finder, device)
     outcome = fit(
         model,
         batch_maker(train, settings, config.seed, device),
@@ -149,24 +144,31 @@ def train_selector(
         folder=folder,
         tracker=tracker,
     )
+    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
     judged = judge_films(model.eval(), validation, device)
     thresholds = choose_thresholds(judged, validation.targets)
     metrics = selector_metrics(judged, validation.targets, thresholds)
     tracker.log_metrics(metrics, step=outcome.num_steps)
-    return folder.finish(
-        model,
-        {"architecture": settings.architecture.model_dump(), "thresholds": thresholds},
-        metrics,
-        duration_s=outcome.duration_s,
-        run_id=tracker.run_id,
-    )
+    extras = {"architecture": settings.architecture.model_dump(), "thresholds": thresholds}
+    return folder.finish(model, extras, metrics, duration_s=outcome.duration_s, run_id=tracker.run_id)
 
 
-def set_usual(model: RegionSelector, targets: RegionTargets) -> None:
-    """Let the heads start from how often each thing is said of each region in training."""
+def build_selector(
+    settings: SelectorTraining, targets: RegionTargets, detector: RegionDetector, device: torch.device
+) -> RegionSelector:
+    """Return an untrained selector.
+
+    Its heads start from how often each thing is said of each region in training, its encoder from the detector's
+    backbone where that has the same shape.
+    """
+    model = RegionSelector(settings.architecture)
     model.start_at(
         *(torch.from_numpy(_shares(part)) for part in (targets.selection, targets.abnormal, targets.findings))
     )
+    model = model.to(device)
+    if not model.start_from(detector.backbone.state_dict()):
+        logger.info("stage %s: the detector's backbone has another shape, starting from random weights", STAGE)
+    return model
 
 
 def read_films(
@@ -211,7 +213,7 @@ def batch_maker(
         boxes = np.nan_to_num(moved)
         sides = np.concatenate([boxes[..., 2:] - boxes[..., :2]] * 2, axis=-1)
         boxes = boxes + np.float32(settings.box_jitter) * sides * rng.standard_normal(boxes.shape, dtype=np.float32)
-        is_lost: NDArray[np.bool_] = np.isnan(moved).any(axis=-1, keepdims=True)
+        is_lost = np.asarray(np.isnan(moved).any(axis=-1, keepdims=True))
         targets = films.targets
         arrays = (
             boxes,
@@ -243,7 +245,7 @@ def selector_loss(
         "study": masked_bce(outputs.finding_logits.amax(dim=1)[:, :-1], batch.study[:, :-1], 1.0)
         * settings.study_loss_weight,
     }
-    return torch.stack(list(parts.values())).sum(), parts
+    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
 def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:

@@ -1,0 +1,89 @@
+"""Augmentation: boxes follow the picture, sides stay sides, randomness comes from the generator alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crrg.config.training import Augmentation
+from crrg.training.augment import augment_films
+from crrg.training.order import rows_of_step
+
+STILL = Augmentation(scale=0, stretch=0, shift=0, gamma=0, contrast=0, noise=0)
+
+
+def bright_films(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Films with one bright rectangle in the left upper part, and its box; a second region is not annotated."""
+    images = np.zeros((number, 64, 64), dtype=np.uint8)
+    images[:, 14:30, 10:34] = 200
+    boxes = np.full((number, 2, 4), np.nan, dtype=np.float32)
+    boxes[:, 0] = 10, 14, 34, 30
+    return images, boxes
+
+
+def test_nothing_to_change_changes_nothing() -> None:
+    images, boxes = bright_films(3)
+    changed, moved = augment_films(images, boxes, STILL, np.random.default_rng(0))
+    assert np.array_equal(changed, images)
+    assert np.array_equal(moved, boxes, equal_nan=True)
+
+
+def test_boxes_follow_the_picture() -> None:
+    images, boxes = bright_films(20)
+    config = Augmentation(scale=0.15, stretch=0.05, shift=0.08, gamma=0, contrast=0, noise=0)
+    changed, moved = augment_films(images, boxes, config, np.random.default_rng(1))
+    assert np.ptp(moved[:, 0, 0]) > 3, "films really move"
+    assert np.isnan(moved[:, 1]).all(), "what was not annotated stays so"
+    for film, box in zip(changed, moved[:, 0], strict=True):
+        rows, columns = np.where(film > 100)
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert np.abs(seen - box).max() <= 1.5
+
+
+def test_left_stays_left() -> None:
+    images, boxes = bright_films(50)
+    changed, moved = augment_films(images, boxes, Augmentation(), np.random.default_rng(2))
+    assert (changed[:, :, :32].mean(axis=(1, 2)) > changed[:, :, 32:].mean(axis=(1, 2))).all()
+    assert (moved[:, 0, 0] < moved[:, 0, 2]).all()
+
+
+def test_box_pushed_off_the_film_is_no_longer_annotated() -> None:
+    images, boxes = bright_films(200)
+    config = STILL.model_copy(update={"shift": 0.5})
+    _, moved = augment_films(images, boxes, config, np.random.default_rng(3))
+    lost = np.isnan(moved[:, 0]).any(axis=-1)
+    assert 0 < lost.mean() < 1
+    assert np.isnan(moved[lost, 0]).all()
+    kept = moved[~lost, 0]
+    assert kept.min() >= 0
+    assert kept.max() <= 64
+
+
+def test_exposure_and_noise_change_the_film_and_not_the_boxes() -> None:
+    images, boxes = bright_films(4)
+    config = STILL.model_copy(update={"gamma": 0.3, "contrast": 0.2, "noise": 8.0})
+    changed, moved = augment_films(images, boxes, config, np.random.default_rng(4))
+    assert np.array_equal(moved, boxes, equal_nan=True)
+    assert len(np.unique([film[20, 20] for film in changed])) > 1
+
+
+def test_equal_generators_give_equal_films() -> None:
+    images, boxes = bright_films(4)
+    first = augment_films(images, boxes, Augmentation(), np.random.default_rng(5))
+    second = augment_films(images, boxes, Augmentation(), np.random.default_rng(5))
+    other = augment_films(images, boxes, Augmentation(), np.random.default_rng(6))
+    assert np.array_equal(first[0], second[0])
+    assert np.array_equal(first[1], second[1], equal_nan=True)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_every_row_comes_once_per_round() -> None:
+    rows = np.concatenate([rows_of_step(10, 4, 7, step) for step in range(5)])
+    assert sorted(rows[:10].tolist()) == list(range(10))
+    assert sorted(rows[10:].tolist()) == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+    assert rows_of_step(10, 4, 7, 3).tolist() == rows[12:16].tolist()
+    assert rows_of_step(10, 4, 8, 3).tolist() != rows[12:16].tolist()
+
+
+def test_batch_may_be_larger_than_the_data() -> None:
+    assert sorted(rows_of_step(2, 5, 0, 0).tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])

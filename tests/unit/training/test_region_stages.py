@@ -1,0 +1,173 @@
+"""Detector and selector stages on a handful of films: what they leave behind, what they reuse, what they refuse."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import SelectorTraining, TrainStageConfig
+from crrg.data.batches import load_films
+from crrg.data.pairs import write_dataset
+from crrg.domain.labels import LABELS
+from crrg.domain.regions import REGIONS
+from crrg.domain.report import Report
+from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.errors import DigestMismatch, TrainingError
+from crrg.models.detector import load_detector
+from crrg.models.region_heads import load_selector
+from crrg.storage import Storage
+from crrg.tracking import NullTracker
+from crrg.training.checkpoint import read_stage
+from crrg.training.detector import detection_metrics, train_detector
+from crrg.training.selector import RegionBatch, masked_bce, selector_loss, train_selector
+
+FORM = TrainStageConfig(dataset="few", num_steps=2, device="cpu")
+CPU = torch.device("cpu")
+
+
+class Recorder(NullTracker):
+    """Keeps pictures and metrics."""
+
+    run_id = "run-1"
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, bytes] = {}
+        self.metrics: dict[str, float] = {}
+
+    def log_picture(self, name: str, png: bytes) -> None:
+        self.pictures[name] = png
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.metrics.update(metrics)
+
+
+def make_pair(number: int, split: Split, *, annotated: bool = True) -> Pair:
+    rng = np.random.default_rng(number)
+    pixels = rng.integers(0, 256, (80, 96), dtype=np.uint8)
+    regions = tuple(
+        RegionAnnotation(
+            region,
+            (float(5 * (i % 6)), float(10 * (i // 6)), 5.0 * (i % 6) + 30 + number, 10.0 * (i // 6) + 30),
+            ("Small effusion." if number % 2 else "Clear.") if i % 3 == 0 else None,
+            bool(number % 2) if i % 3 == 0 else None,
+            RegionSource.SCENE_GRAPH,
+        )
+        for i, region in enumerate(REGIONS)
+    )
+    return Pair(
+        patient_id=f"p{number}",
+        study_id=f"s{number}",
+        instance_id=f"i{number}",
+        film=Film(pixels, 96, 80, ViewPosition.PA, None, False, hashlib.sha256(pixels.tobytes()).digest()),
+        report=Report(findings="Small effusion." if number % 2 else "Clear."),
+        regions=regions if annotated else (),
+        labels={"Pleural Effusion": number % 2, "Edema": 0} if annotated else {},
+        label_source="report",
+        source="folder",
+        source_digest=bytes(32),
+        split=split,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    storage = Storage(str(tmp_path_factory.mktemp("root")))
+    pairs = [make_pair(n, Split.TRAIN) for n in range(8)] + [make_pair(n, Split.VALIDATION) for n in range(20, 24)]
+    dataset = write_dataset(storage, "few", pairs, {})
+    tracker = Recorder()
+    detector = train_detector(FORM, dataset, storage, tracker)
+    selector = train_selector(FORM, dataset, detector, storage, tracker)
+    return {"storage": storage, "dataset": dataset, "tracker": tracker, "detector": detector, "selector": selector}
+
+
+def test_detector_is_measured_beside_the_mean_box(trained: dict[str, Any]) -> None:
+    result: StageResult = trained["detector"]
+    assert set(result.metrics) == {
+        "detection/mean_iou", "detection/mean_box_iou", "detection/worst_region_iou", "detection/detected_share",
+    }  # fmt: skip
+    assert 0.5 < result.metrics["detection/mean_box_iou"] < 1, "boxes of these films hardly differ"
+    assert result.run_id == "run-1"
+    picture = cv2.imdecode(np.frombuffer(trained["tracker"].pictures["detector_boxes.png"], np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (512, 512, 3)
+
+
+def test_detector_comes_back_from_the_store(trained: dict[str, Any]) -> None:
+    model = load_detector(*read_stage(trained["storage"], trained["detector"]), CPU)
+    found = model.detect(torch.zeros(1, 1, 128, 128, dtype=torch.uint8))
+    assert found.input_boxes_xyxy.shape == (1, 29, 4)
+    # the mean training box of the first region: 30 + 3.5 wide, 30 high, film of 96 x 80 laid into 128
+    assert model.prior_boxes[0].tolist() == pytest.approx([0, 10, 33.5 * 128 / 96, 10 + 30 * 107 / 80], abs=0.1)
+
+
+def test_selector_is_measured_and_its_thresholds_are_stored(trained: dict[str, Any]) -> None:
+    result: StageResult = trained["selector"]
+    expected = {"selection/f1", "selection/always_select_f1", "abnormality/auc", "region_findings/mean_auc"}
+    assert expected <= set(result.metrics)
+    assert result.metrics["selection/always_select_f1"] == pytest.approx(2 * 10 / (10 + 29))
+    config, tensors = read_stage(trained["storage"], result)
+    assert set(config["thresholds"]["findings"]) == set(LABELS)
+    assert 0 < config["thresholds"]["selection"] < 1
+    outputs = load_selector(config, tensors, CPU)(torch.zeros(1, 1, 128, 128), torch.zeros(1, 29, 4))
+    assert outputs.features.shape == (1, 29, config["architecture"]["feature_size"])
+
+
+def test_finished_stages_are_reused(trained: dict[str, Any]) -> None:
+    storage, dataset = trained["storage"], trained["dataset"]
+    again = train_detector(FORM, dataset, storage, NullTracker())
+    assert again.reused
+    assert again.sha256 == trained["detector"].sha256
+    assert train_selector(FORM, dataset, again, storage, NullTracker()).reused
+    other_detector = trained["detector"].model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(DigestMismatch):
+        train_selector(FORM, dataset, other_detector, storage, NullTracker())
+
+
+def test_data_without_annotation_is_refused(trained: dict[str, Any], tmp_path: Path) -> None:
+    storage = trained["storage"]
+    blind: DatasetRef = write_dataset(
+        storage, "blind", [make_pair(n, Split.TRAIN, annotated=False) for n in range(2)], {}
+    )
+    with pytest.raises(TrainingError, match="annotated region"):
+        train_detector(FORM, blind, storage, NullTracker())
+    with pytest.raises(TrainingError, match="phrase or a known label"):
+        train_selector(FORM, blind, trained["detector"], storage, NullTracker())
+
+
+def test_nothing_is_measured_without_annotated_films(trained: dict[str, Any]) -> None:
+    model = load_detector(*read_stage(trained["storage"], trained["detector"]), CPU)
+    nobody = load_films(trained["storage"], trained["dataset"], Split.TEST, 128)
+    assert detection_metrics(model, nobody, CPU) == {}
+
+
+def test_masked_loss_by_hand() -> None:
+    logits = torch.tensor([0.0, 2.0, -1.0], requires_grad=True)
+    targets = torch.tensor([1.0, float("nan"), 0.0])
+    # known: 3 ln 2 (positive weighted by 3) and ln(1 + 1/e)
+    expected = (3 * np.log(2) + np.log1p(np.exp(-1))) / 2
+    assert masked_bce(logits, targets, 3.0).item() == pytest.approx(expected, rel=1e-6)
+    empty = masked_bce(logits, torch.full((3,), float("nan")), 3.0)
+    empty.backward()
+    assert empty.item() == 0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(3))
+
+
+def test_batch_without_any_target_has_zero_loss(trained: dict[str, Any]) -> None:
+    model = load_selector(*read_stage(trained["storage"], trained["selector"]), CPU).train()
+    nothing = torch.full((2, 29), float("nan"))
+    batch = RegionBatch(
+        torch.zeros(2, 1, 128, 128), torch.zeros(2, 29, 4), nothing, nothing,
+        torch.full((2, 29, 14), float("nan")), torch.full((2, 14), float("nan")),
+    )  # fmt: skip
+    loss, parts = selector_loss(model, batch, SelectorTraining())
+    loss.backward()
+    assert loss.item() == 0
+    assert set(parts) == {"selection", "abnormal", "findings", "study"}

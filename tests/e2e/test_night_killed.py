@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,19 @@ CHECKOUT = Path(__file__).parents[2]
 LIMIT_S = 120.0
 
 
+@pytest.fixture
+def s3_root(s3_store: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Storage]:
+    """Return new prefixes on the S3 server, which child processes reach through the environment."""
+    for name, value in s3_store.env.items():
+        monkeypatch.setenv(name, value)
+    return lambda: Storage(s3_store.new_root())
+
+
 @pytest.fixture(params=["folder", "s3"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Storage]:
     if request.param == "s3":
-        store = request.getfixturevalue("s3_store")
-        return lambda: Storage(store.new_root())
+        new_root: Callable[[], Storage] = request.getfixturevalue("s3_root")
+        return new_root
     names = iter("abcdefgh")
     return lambda: Storage(str(tmp_path / next(names)))
 
@@ -109,8 +118,8 @@ def test_terminated_night_exits_143_and_goes_on(tmp_path):
     assert run_test_night(inbox, root, StandInDrafter()).status == "committed"
 
 
-def test_of_nights_started_together_one_commits(s3_store, tmp_path):
-    inbox, root = Storage(s3_store.new_root()), Storage(s3_store.new_root())
+def test_of_nights_started_together_one_commits(s3_root, tmp_path):
+    inbox, root = s3_root(), s3_root()
     fill_inbox(inbox, 2)
     flags = [tmp_path / f"started-{number}" for number in range(3)]
     children = [start_child(inbox, root, 1.0, flag) for flag in flags]

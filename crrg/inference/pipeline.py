@@ -38,7 +38,8 @@ from crrg.models.region_heads import RegionSelector, load_selector
 from crrg.models.report_generator import ReportGenerator, load_generator
 
 logger = logging.getLogger(__name__)
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.float64]
+FloatValues = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class ReportPipeline:
         return np.stack([found[label].numpy() for label in LABELS], axis=1)
 
     def _word(
-        self, readings: RegionReadings, flags: FloatArray, selected: NDArray[np.bool_]
+        self, readings: RegionReadings, flags: FloatValues, selected: NDArray[np.bool_]
     ) -> list[dict[int, DecodedPhrase]]:
         """Word the selected regions of all films in one go; per film, region index to phrase."""
         films, regions = np.nonzero(selected)
@@ -223,7 +224,7 @@ class ReportPipeline:
 
 
 def _region(
-    readings: RegionReadings, row: int, index: int, box: FloatArray, phrases: dict[int, DecodedPhrase]
+    readings: RegionReadings, row: int, index: int, box: FloatValues, phrases: dict[int, DecodedPhrase]
 ) -> RegionPrediction:
     phrase = phrases.get(index)
     x1, y1, x2, y2 = (float(value) for value in box)
@@ -239,7 +240,7 @@ def _region(
     )
 
 
-def _assemble(phrases: dict[int, DecodedPhrase], flags: FloatArray) -> tuple[str, str]:
+def _assemble(phrases: dict[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
     report = assemble(
         [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
     )

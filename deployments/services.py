@@ -214,21 +214,29 @@ def _start(
 
 
 def _wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: bool = False) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if service.process.poll() is not None:
-            raise RuntimeError(f"{service.name} ended with code {service.process.returncode}:\n{service.log_tail()}")
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except urllib.error.HTTPError:
-            if any_status:
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    service.stop(0)
-    raise RuntimeError(f"{service.name} did not answer at {url} within {timeout_s:.0f} s:\n{service.log_tail()}")
+    """Return when the service answers; whatever else happens meanwhile ends it, so that nothing is left behind."""
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not _answers(url, any_status=any_status):
+            if service.process.poll() is not None:
+                raise RuntimeError(f"{service.name} ended with code {service.process.returncode}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{service.name} did not answer at {url} within {timeout_s:.0f} s")
+            time.sleep(0.2)
+    except BaseException:
+        service.stop(0)
+        logger.error("the last lines of %s:\n%s", service.log_path, service.log_tail())
+        raise
+
+
+def _answers(url: str, *, any_status: bool) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return any_status
+    except OSError:
+        return False
 
 
 def _random_ports() -> list[int]:

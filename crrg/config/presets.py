@@ -39,7 +39,9 @@ def _tiny() -> PresetTraining:
 def _small() -> PresetTraining:
     return PresetTraining(
         detector=DetectorTraining(
-            architecture=DetectorArchitecture(input_size=256, width=32, anchor_sizes=(24, 40, 64, 96, 144)),
+            architecture=DetectorArchitecture(
+                input_size=256, width=32, anchor_sizes=(24, 40, 64, 96, 144), roi_size=7, roi_channels=64
+            ),
             loop=LoopConfig(num_steps=3000, batch_size=16, learning_rate=2e-3),
         ),
         selector=SelectorTraining(

@@ -120,8 +120,8 @@ class RegionDetector(nn.Module):
         if not self.architecture.spatial_prior:
             return found
         size = self.architecture.input_size
-        settled = (self.shape_prior.settle(found.input_boxes_xyxy / size) * size).clamp(0, size)
-        return self._with_priors(Detections(settled, found.scores, found.detected))
+        settled = self.shape_prior.settle(found.input_boxes_xyxy / size, found.detected) * size
+        return self._with_priors(Detections(settled.clamp(0, size), found.scores, found.detected))
 
     @torch.no_grad()
     def find(self, images: Tensor) -> Detections:

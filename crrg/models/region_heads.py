@@ -116,8 +116,8 @@ class RegionSelector(nn.Module):
         size = self.architecture.roi_size
         margin = self.architecture.margin * (boxes[..., 2:] - boxes[..., :2])
         wide = torch.cat([boxes[..., :2] - margin, boxes[..., 2:] + margin], dim=-1)
-        wide = wide.clamp(0, self.architecture.input_size).to(features.dtype)
-        pooled = roi_align(features, list(wide), size, 1 / self.stride, self.architecture.roi_samples)
+        wide = wide.clamp(0, self.architecture.input_size).float()
+        pooled = roi_align(features.float(), list(wide), size, 1 / self.stride, self.architecture.roi_samples)
         if self.architecture.keep_layout:
             return pooled.reshape(num_films, num_regions, -1)
         both = torch.cat([pooled.mean(dim=(2, 3)), pooled.amax(dim=(2, 3))], dim=1)

@@ -76,12 +76,15 @@ class ShapePrior(nn.Module):
             self.offset.copy_(errors.mean(dim=0).reshape(self.offset.shape))
             self.noise_precision.copy_(_inverse_covariance(errors, LEAST_NOISE))
 
-    def settle(self, boxes: Tensor) -> Tensor:
-        """Return the most likely boxes given boxes found for all regions, in the light of how such boxes err.
+    def settle(self, boxes: Tensor, detected: Tensor) -> Tensor:
+        """Return the most likely boxes in the light of how found boxes err.
 
         Args:
             boxes: ``[B, R, 4]``, relative.
+            detected: bool ``[B, R]``; a box that was not detected has no say in where the others lie.
         """
+        likely = self.complete(boxes, detected.float())
+        boxes = torch.where(detected[..., None], boxes, likely + self.offset)
         deviation = (boxes - self.offset - self.mean_boxes).flatten(start_dim=1)
         system = self.precision + self.noise_precision
         # no matrix product: mixed precision would round it to three digits

@@ -178,11 +178,27 @@ def test_settling_removes_a_known_error() -> None:
     found = truth + 0.05
     prior.fit(truth)
     prior.calibrate(found, truth)
-    assert float((prior.settle(found) - truth).abs().mean()) < 0.005
+    assert float((prior.settle(found, torch.ones(200, 1, dtype=torch.bool)) - truth).abs().mean()) < 0.005
     untouched = ShapePrior(1)
     untouched.fit(truth)
     untouched.calibrate(found[:5], truth[:5])
-    assert torch.allclose(untouched.settle(found), found, atol=2e-3), "five films are too few to learn an error from"
+    assert torch.allclose(untouched.settle(found, torch.ones(200, 1, dtype=torch.bool)), found, atol=2e-3), (
+        "five films are too few to learn an error from"
+    )
+
+
+def test_an_undetected_box_has_no_say() -> None:
+    prior = ShapePrior(2)
+    shifts = torch.linspace(-0.1, 0.1, 101)[:, None, None]
+    base = torch.tensor([[[0.2, 0.2, 0.4, 0.4], [0.5, 0.5, 0.7, 0.7]]])
+    prior.fit(base + shifts)
+    noise = 0.01 * torch.randn(101, 2, 4, generator=torch.Generator().manual_seed(0))
+    prior.calibrate(base + shifts + noise, base + shifts)
+    found = base + torch.tensor([[[0.08], [-0.5]]])
+    believed = prior.settle(found, torch.tensor([[True, True]]))
+    warned = prior.settle(found, torch.tensor([[True, False]]))
+    assert torch.allclose(warned[0, 0], found[0, 0], atol=0.01)
+    assert float((believed[0, 0] - found[0, 0]).abs().max()) > 0.05
 
 
 def test_base_has_the_papers_size() -> None:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 DATASET = "real"
 FILMS, REPORTS, DICOM, LUNGS = "covid-cxr", "openi", "dicom", "lungs"
+WORDED_SEED_OFFSET = 2_000_003
+"""Films that fit real reports are drawn under another seed, so that no drawn patient is in both cohorts."""
 NEEDED = (f"{FILMS}/metadata.csv", f"{REPORTS}/reports.csv", f"{DICOM}/manifest.csv", f"{LUNGS}/boxes.csv")
 
 
@@ -74,7 +76,7 @@ def make_sources(storage: Storage, open_data: Path, num_drawn: int, num_worded: 
         draw_phantom(
             worded.root,
             num_worded,
-            seed,
+            seed + WORDED_SEED_OFFSET,
             FILM_SIZE,
             reports=str(table),
             workers=default_num_workers(),

@@ -1,0 +1,130 @@
+"""Runs, versions, aliases, promotion and rollback on a real MLflow database under a root."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from crrg.config.base import Settings
+from crrg.config.references import DatasetRef, EvaluationResult
+from crrg.config.running import Gate, PromoteConfig, RetrainConfig
+from crrg.errors import ConfigError, DigestMismatch, ModelError
+from crrg.operations import promote as promotion
+from crrg.operations.assemble import register_bundle
+from crrg.registry.aliases import recorded_alias, resolve_bundle
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
+from crrg.storage import Storage
+from crrg.tracking import ModelRegistry, flatten, mlflow_client, open_tracker, tracking_uri
+from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
+
+DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})
+GOOD = {REGION_IOU: 0.9, LABEL_AUC: 0.9, CLINICAL_F1: 0.6}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    return Storage(str(tmp_path_factory.mktemp("root")))
+
+
+@pytest.fixture
+def settings(storage: Storage) -> Settings:
+    return Settings(root=storage.root)
+
+
+def evaluated(storage: Storage, settings: Settings, figures: dict[str, float], **seeds: int) -> EvaluationResult:
+    bundle = stand_in_bundle(storage, **seeds)
+    result = EvaluationResult(bundle=bundle, dataset=DATASET, split="test", metrics=figures, scorecard_key="k")
+    return result.model_copy(update={"bundle": register_bundle(result, storage, settings)})
+
+
+def test_a_run_begins_with_the_first_thing_logged(storage: Storage, settings: Settings) -> None:
+    with open_tracker(settings, storage, "train-detector", "nothing") as tracker:
+        pass
+    assert not tracker._run_id
+    with open_tracker(settings, storage, "train-detector", "something", {"stage": "detector"}) as tracker:
+        tracker.log_params({"loop": {"num_steps": 5}, "note": "x" * 9000})
+        tracker.log_metrics({"train/loss": 2.0}, step=1)
+        tracker.log_metrics({"train/loss": 1.0}, step=2)
+        tracker.log_picture("pictures/a.png", b"\x89PNG")
+    run = mlflow_client(settings, storage).get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["loop.num_steps"] == "5"
+    assert run.data.metrics["train/loss"] == 1.0
+    assert run.data.tags["stage"] == "detector"
+    assert Path(storage.root) in Path(run.info.artifact_uri).parents
+    assert (Path(run.info.artifact_uri) / "pictures/a.png").read_bytes() == b"\x89PNG"
+
+
+def test_an_error_ends_the_run_as_failed(storage: Storage, settings: Settings) -> None:
+    tracked = open_tracker(settings, storage, "train-clip", "bad")
+    tracker = tracked.__enter__()
+    tracker.log_metrics({"a": 1.0})
+    assert not tracked.__exit__(ValueError, ValueError("bang"), None)
+    assert mlflow_client(settings, storage).get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_equal_weights_keep_their_version(storage: Storage, settings: Settings) -> None:
+    registry = ModelRegistry(settings, storage)
+    with open_tracker(settings, storage, "train-detector", "d") as tracker:
+        first = stand_in_stage(storage, "detector", 1, run_id=tracker.run_id)
+        second = stand_in_stage(storage, "detector", 2, run_id=tracker.run_id)
+    versions = [registry.register_stage(result) for result in (first, second, first)]
+    assert versions == ["1", "2", "1"]
+    assert registry.version_tags("2", "crrg-detector")["sha256"] == second.sha256
+
+
+def test_gate_promotion_and_rollback(
+    storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = ModelRegistry(settings, storage)
+    figures: dict[str, EvaluationResult] = {}
+    monkeypatch.setattr(promotion, "evaluate_bundle", lambda bundle, _form, _storage: figures[bundle.model_version])
+    form = RetrainConfig(gate=Gate(min_region_iou=0.5, min_label_auc=0.5, min_clinical_f1=0.2, max_drop=0.02))
+
+    first = evaluated(storage, settings, GOOD)
+    figures[first.bundle.model_version] = first
+    assert promotion.gate_and_promote(first, form, storage, settings).promoted
+    assert registry.aliases() == {"candidate": "1", "champion": "1"}
+    assert recorded_alias(storage, "champion") == first.bundle
+
+    with caplog.at_level(logging.WARNING):
+        worse = evaluated(storage, settings, {**GOOD, LABEL_AUC: 0.7}, detector=2)
+        refused = promotion.gate_and_promote(worse, form, storage, settings)
+    assert not refused.promoted
+    assert "champion has 0.900" in refused.reasons[0]
+    assert registry.aliases() == {"candidate": "2", "champion": "1"}
+    assert registry.version_tags("2")["gate"] == "failed"
+    with pytest.raises(ModelError, match="not passed its gate"):
+        promotion.promote(PromoteConfig(version=2), storage, settings)
+
+    better = evaluated(storage, settings, {**GOOD, LABEL_AUC: 0.95}, detector=3)
+    moved = promotion.gate_and_promote(better, form, storage, settings)
+    assert (moved.promoted, moved.version, moved.previous_version) == (True, "3", "1")
+    assert registry.aliases() == {"candidate": "3", "champion": "3", "previous": "1"}
+    assert resolve_bundle("models:/crrg-pipeline@champion", storage, settings).ref == better.bundle
+
+    back = promotion.promote(PromoteConfig(rollback=True), storage, settings)
+    assert (back.version, back.previous_version) == ("1", "3")
+    assert recorded_alias(storage, "champion") == first.bundle
+    assert evaluated(storage, settings, GOOD).bundle.model_version == "1"
+
+
+def test_a_damaged_bundle_never_becomes_champion(storage: Storage, settings: Settings) -> None:
+    broken = evaluated(storage, settings, GOOD, clip=5)
+    before = ModelRegistry(settings, storage).aliases()
+    storage.put(f"{broken.bundle.prefix}/clip.safetensors", b"cut")
+    with pytest.raises(DigestMismatch):
+        promotion._make_champion(broken.bundle.model_version, ModelRegistry(settings, storage), storage)
+    assert ModelRegistry(settings, storage).aliases() == before
+
+
+def test_a_root_in_a_bucket_needs_a_server() -> None:
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
+        tracking_uri(Settings(mlflow_tracking_uri=""), Storage("s3://bucket/root"))
+    assert tracking_uri(Settings(mlflow_tracking_uri="http://h:5"), Storage("s3://bucket/root")) == "http://h:5"
+
+
+def test_nested_settings_become_dotted_names() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": (1, 2)}, "e": True}) == {"a.b.c": "1", "a.d": "(1, 2)", "e": "True"}

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crrg.config.base import STAGES
+from crrg.config.references import BundleRef
+from crrg.errors import CrrgError, DigestMismatch, ModelError
+from crrg.registry import bundle as bundles
+from crrg.registry.bundle import read_bundle, write_bundle
+from crrg.storage import Storage
+from tests.support.stand_in_bundle import safetensors, stand_in_bundle, stand_in_stage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def test_what_was_written_is_read_back_whole(storage: Storage) -> None:
+    ref = stand_in_bundle(storage)
+    files = read_bundle(storage, ref)
+    assert files.bundle_id == ref.bundle_id
+    assert ref.prefix == f"models/bundles/{ref.bundle_id}"
+    assert files.files["detector.safetensors"] == safetensors(1)
+    assert json.loads(files.files["clip_tokenizer.json"]) == {"vocabulary": "clip"}
+    assert files.spec["thresholds"] == {"Edema": 0.5}
+    assert files.spec["stages"]["selector"] == {"architecture": {"size": 1}}
+    assert b"not for diagnosis" in files.files["model_card.md"]
+
+
+def test_the_id_depends_on_every_part_and_not_on_registered_versions(storage: Storage) -> None:
+    first = stand_in_bundle(storage)
+    assert stand_in_bundle(storage, version="9").bundle_id == first.bundle_id
+    ids = {first.bundle_id} | {stand_in_bundle(storage, **{name: 2}).bundle_id for name in STAGES}
+    assert len(ids) == 5
+
+
+def test_an_absolute_folder_is_read_too(storage: Storage, tmp_path: Path) -> None:
+    ref = stand_in_bundle(storage)
+    elsewhere = Storage(str(tmp_path / "another"))
+    moved = BundleRef(bundle_id=ref.bundle_id, prefix=storage.url(ref.prefix))
+    assert read_bundle(elsewhere, moved).bundle_id == ref.bundle_id
+
+
+def test_a_missing_stage_is_refused(storage: Storage) -> None:
+    with pytest.raises(ModelError, match="clip"):
+        write_bundle(storage, {"detector": stand_in_stage(storage, "detector")}, dataset_version="d1")
+
+
+@pytest.mark.parametrize("name", bundles.REQUIRED_FILES)
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_part_is_refused(storage: Storage, name: str, damage: str) -> None:
+    ref = stand_in_bundle(storage)
+    key = f"{ref.prefix}/{name}"
+    data = storage.get(key)
+    if damage == "remove":
+        storage.delete(key)
+    else:
+        storage.put(key, data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CrrgError):
+        read_bundle(storage, ref)
+
+
+def test_a_part_of_another_bundle_is_refused(storage: Storage) -> None:
+    first, second = stand_in_bundle(storage), stand_in_bundle(storage, detector=2)
+    name = "detector.safetensors"
+    storage.put(f"{first.prefix}/{name}", storage.get(f"{second.prefix}/{name}"))
+    with pytest.raises(DigestMismatch, match=name):
+        read_bundle(storage, first)
+
+
+def edit(storage: Storage, ref: BundleRef, **changes: Any) -> None:
+    key = f"{ref.prefix}/bundle.json"
+    storage.put_json(key, {**storage.get_json(key), **changes})
+
+
+def test_a_changed_threshold_is_refused(storage: Storage) -> None:
+    ref = stand_in_bundle(storage)
+    edit(storage, ref, thresholds={"Edema": 0.1})
+    with pytest.raises(DigestMismatch, match="changed"):
+        read_bundle(storage, ref)
+
+
+def test_another_folder_under_the_recorded_id_is_refused(storage: Storage) -> None:
+    first, second = stand_in_bundle(storage), stand_in_bundle(storage, clip=2)
+    with pytest.raises(ModelError, match="disagree"):
+        read_bundle(storage, BundleRef(bundle_id=first.bundle_id, prefix=second.prefix))
+
+
+def reseal(storage: Storage, ref: BundleRef, name: str, data: bytes) -> BundleRef:
+    """Replace a part and make every digest right again, as an attacker with write access would."""
+    spec = storage.get_json(f"{ref.prefix}/bundle.json")
+    spec["files"][name] = hashlib.sha256(data).hexdigest()
+    spec["bundle_id"] = bundles.bundle_digest(spec)
+    storage.put(f"{ref.prefix}/{name}", data)
+    storage.put_json(f"{ref.prefix}/bundle.json", spec)
+    return BundleRef(bundle_id=spec["bundle_id"], prefix=ref.prefix)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00.",
+        b"PK\x03\x04archive/data.pkl",
+        b"",
+        b"\x02\x00\x00\x00\x00\x00\x00\x00[]",
+    ],
+)
+def test_anything_but_safetensors_is_refused_even_with_right_digests(storage: Storage, data: bytes) -> None:
+    ref = reseal(storage, stand_in_bundle(storage), "detector.safetensors", data)
+    with pytest.raises(ModelError, match="safetensors"):
+        read_bundle(storage, ref)
+
+
+def test_a_tokenizer_that_is_no_text_is_refused(storage: Storage) -> None:
+    ref = reseal(storage, stand_in_bundle(storage), "tokenizer.json", b"\x80\x02}q\x00.")
+    with pytest.raises(ModelError, match="tokenizer"):
+        read_bundle(storage, ref)
+
+
+def test_a_part_with_another_suffix_is_refused(storage: Storage) -> None:
+    ref = stand_in_bundle(storage)
+    spec = storage.get_json(f"{ref.prefix}/bundle.json")
+    edit(storage, ref, files={**spec["files"], "extra.pt": "0" * 64})
+    with pytest.raises(ModelError, match=r"extra\.pt"):
+        read_bundle(storage, ref)
+
+
+def test_other_preprocessing_is_refused(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = stand_in_bundle(storage)
+    monkeypatch.setattr(bundles, "golden_digest", lambda: "0" * 64)
+    with pytest.raises(ModelError, match="prepared differently"):
+        read_bundle(storage, ref)
+
+
+def test_no_bundle_names_the_way_out(storage: Storage) -> None:
+    with pytest.raises(ModelError, match=r"no bundle\.json"):
+        read_bundle(storage, BundleRef(bundle_id="x", prefix="models/bundles/x"))

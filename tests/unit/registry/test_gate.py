@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from crrg.config.running import Gate
+from crrg.errors import GateNotMet
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, check_gate, require_gate
+
+GATE = Gate(min_region_iou=0.8, min_label_auc=0.7, min_clinical_f1=0.4, max_drop=0.05)
+GOOD = {REGION_IOU: 0.85, LABEL_AUC: 0.75, CLINICAL_F1: 0.5}
+
+
+def test_figures_at_the_floors_pass() -> None:
+    assert check_gate(GATE, {REGION_IOU: 0.8, LABEL_AUC: 0.7, CLINICAL_F1: 0.4}).passed
+
+
+@pytest.mark.parametrize("name", [REGION_IOU, LABEL_AUC, CLINICAL_F1])
+def test_one_figure_below_its_floor_fails_and_is_named(name: str) -> None:
+    outcome = check_gate(GATE, {**GOOD, name: 0.1})
+    assert not outcome.passed
+    (failure,) = outcome.failures
+    assert name in failure
+    assert "0.100" in failure
+
+
+@pytest.mark.parametrize("figures", [{}, {**GOOD, LABEL_AUC: math.nan}])
+def test_a_figure_that_was_not_measured_fails_its_floor(figures: dict[str, float]) -> None:
+    outcome = check_gate(GATE, figures)
+    assert not outcome.passed
+    assert any(LABEL_AUC in failure and "not measured" in failure for failure in outcome.failures)
+
+
+def test_a_gate_without_floors_passes_what_was_not_measured() -> None:
+    assert check_gate(Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0), {}).passed
+
+
+def test_a_small_fall_below_the_champion_is_allowed_and_a_larger_one_is_not() -> None:
+    champion = {**GOOD, CLINICAL_F1: 0.54}
+    assert check_gate(GATE, GOOD, champion).passed
+    outcome = check_gate(GATE, GOOD, {**GOOD, CLINICAL_F1: 0.56})
+    assert not outcome.passed
+    assert "champion has 0.560" in outcome.failures[0]
+
+
+def test_losing_a_figure_that_the_champion_has_counts_as_a_fall() -> None:
+    gate = Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0, max_drop=1)
+    assert not check_gate(gate, {}, {LABEL_AUC: 0.6}).passed
+
+
+def test_the_error_carries_figures_and_gate() -> None:
+    outcome = check_gate(GATE, {**GOOD, LABEL_AUC: 0.1})
+    with pytest.raises(GateNotMet) as raised:
+        require_gate(GATE, "b1", GOOD, outcome)
+    assert raised.value.scorecard == GOOD
+    assert raised.value.gate["min_label_auc"] == 0.7
+    require_gate(GATE, "b1", GOOD, check_gate(GATE, GOOD))

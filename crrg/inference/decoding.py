@@ -31,7 +31,7 @@ from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
 
 UNCERTAIN_FLAG = 0.5
-"""A flag that asks for neither words nor silence."""
+"""Flag of a finding that the words leave open; at night flags are 1 or 0, so drafts are worded as definite."""
 
 
 class TokenSpeller(Protocol):

@@ -47,7 +47,12 @@ class PseudoSelfAttention(GPT2Attention):
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
         """Return what the words ``[N, L, D]`` take from the keys that are visible to them."""
         dropout = self.attn_dropout.p if self.training else 0.0
-        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=visible, dropout_p=dropout)
+        length = query.shape[2]
+        if length == 1:
+            # with several threads a lone query is summed in parts that depend on its place in the batch; a pair is not
+            query = query.expand(-1, -1, 2, -1)
+            visible = visible.expand(*visible.shape[:-2], 2, -1)
+        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=visible, dropout_p=dropout)[:, :, :length]
         return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))
 
     def _heads(self, projected: Tensor) -> Tensor:

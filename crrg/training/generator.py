@@ -29,7 +29,7 @@ from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
-from crrg.inference.decoding import decode_phrases
+from crrg.inference.decoding import UNCERTAIN_FLAG, decode_phrases
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
@@ -40,7 +40,6 @@ from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import (
     IGNORED,
-    UNCERTAIN_FLAG,
     PhraseBatch,
     PhraseSampler,
     PhraseTable,

@@ -21,11 +21,10 @@ from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
+from crrg.inference.decoding import UNCERTAIN_FLAG
 
 IGNORED = -100
 """Target of a padding token."""
-UNCERTAIN_FLAG = 0.5
-"""Flag of a finding that the words leave open; at inference flags are 1 or 0, so drafts are worded as definite."""
 FloatArray = NDArray[np.float32]
 
 

@@ -27,7 +27,9 @@ def test_attention_is_the_written_out_formula() -> None:
     query, keys, values = attention.project_words(words)
     condition_keys, condition_values = attention.project_condition(condition)
     visible = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
-    got = attention.attend(query, torch.cat([condition_keys, keys], 2), torch.cat([condition_values, values], 2), visible)
+    got = attention.attend(
+        query, torch.cat([condition_keys, keys], 2), torch.cat([condition_values, values], 2), visible
+    )
 
     projected = words[0] @ attention.c_attn.weight + attention.c_attn.bias
     q, k, v = projected[:, :16], projected[:, 16:32], projected[:, 32:]

@@ -80,7 +80,7 @@ class SelectorArchitecture(FrozenConfig):
     keep_layout: bool = True
     margin: float = Field(0.1, ge=0, le=1)
     feature_size: int = Field(128, ge=8, le=2048)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
     region_embedding: bool = True
     num_regions: int = NUM_REGIONS
     num_labels: int = NUM_LABELS

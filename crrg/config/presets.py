@@ -27,12 +27,12 @@ def preset_training(preset: Preset) -> PresetTraining:
 def _tiny() -> PresetTraining:
     return PresetTraining(
         detector=DetectorTraining(loop=LoopConfig(num_steps=350, batch_size=16, learning_rate=3e-3)),
-        selector=SelectorTraining(loop=LoopConfig(num_steps=220, batch_size=16, learning_rate=2e-3, weight_decay=5e-2)),
+        selector=SelectorTraining(loop=LoopConfig(num_steps=220, batch_size=16, learning_rate=3e-3, weight_decay=5e-2)),
         generator=GeneratorTraining(
             architecture=GeneratorArchitecture(dropout=0.0),
             loop=LoopConfig(num_steps=600, batch_size=64, learning_rate=4e-3),
         ),
-        clip=ClipTraining(loop=LoopConfig(num_steps=400, batch_size=32, learning_rate=3e-3)),
+        clip=ClipTraining(loop=LoopConfig(num_steps=300, batch_size=32, learning_rate=3e-3)),
     )
 
 
@@ -53,8 +53,8 @@ def _small() -> PresetTraining:
             loop=LoopConfig(num_steps=4000, batch_size=128, learning_rate=1e-3),
         ),
         clip=ClipTraining(
-            architecture=ClipArchitecture(input_size=256, image_width=32, text_hidden_size=192, projection_size=256),
-            loop=LoopConfig(num_steps=3000, batch_size=64, learning_rate=2e-3),
+            architecture=ClipArchitecture(input_size=256, text_hidden_size=192, projection_size=256),
+            loop=LoopConfig(num_steps=1500, batch_size=32, learning_rate=3e-3),
         ),
     )
 
@@ -114,6 +114,7 @@ def _base() -> PresetTraining:
                 text_hidden_size=768,
                 text_vocab_size=28996,
                 max_text_length=256,
+                text_dropout=0.1,
                 projection_size=512,
             ),
             loop=LoopConfig(num_steps=30_000, batch_size=128, learning_rate=5e-5),

@@ -88,8 +88,8 @@ class SelectorTraining(FrozenConfig):
     selection_pos_weight: float = Field(2.2, gt=0)
     abnormal_pos_weight: float = Field(6.0, gt=0)
     finding_pos_weight: float = Field(3.0, gt=0)
-    finding_loss_weight: float = Field(3.0, ge=0)
-    study_loss_weight: float = Field(1.0, ge=0)
+    finding_loss_weight: float = Field(6.0, ge=0)
+    study_loss_weight: float = Field(2.0, ge=0)
     box_jitter: float = Field(0.04, ge=0, le=0.5)
 
 
@@ -137,9 +137,9 @@ class ClipTraining(FrozenConfig):
     loop: LoopConfig = LoopConfig()
     augmentation: Augmentation = Augmentation()
     label_loss_weight: float = Field(1.0, ge=0)
-    contrastive_loss_weight: float = Field(0.5, ge=0)
-    prompt_loss_weight: float = Field(0.5, ge=0)
-    place_loss_weight: float = Field(1.0, ge=0)
+    contrastive_loss_weight: float = Field(0.2, ge=0)
+    prompt_loss_weight: float = Field(0.2, ge=0)
+    place_loss_weight: float = Field(2.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
     excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)

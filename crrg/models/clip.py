@@ -28,7 +28,7 @@ MAX_LOGIT_SCALE = math.log(100.0)
 FIRST_CELL_LOGIT = -7.0
 NO_PLACE_LOGIT = -30.0
 EVIDENCE_CELLS = 4
-EVIDENCE_SCALE = 5.0
+EVIDENCE_SCALE = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def pool_cells(cell_logits: Tensor, is_counted: Tensor | None = None) -> Tensor:
     return cell_logits.flatten(2).logsumexp(dim=2)
 
 
-def coarse_evidence(cell_logits: Tensor) -> Tensor:
-    """Return ``[B, 14 * 16]``: the strongest evidence for each label in each of 4 x 4 fields of the film.
+def evidence_of(label_logits: Tensor, cell_logits: Tensor) -> Tensor:
+    """Return ``[B, 14 * 17]``: each label's logit, and its strongest sign in each of 4 x 4 fields of the film.
 
-    It tells the shared space what is seen and on which side, which one pooled feature of the film hardly can. Values
-    are scaled to about 1 and pass no gradient, so that the contrastive loss does not move what places say.
+    It tells the shared space what is seen and on which side, which one pooled feature of the film hardly can. It passes
+    no gradient, so that the contrastive loss does not move what labels and places say.
     """
-    fields = functional.adaptive_max_pool2d(cell_logits.detach(), EVIDENCE_CELLS)
-    return (fields - FIRST_CELL_LOGIT).flatten(1) / EVIDENCE_SCALE
+    signs = functional.adaptive_max_pool2d(cell_logits.detach(), EVIDENCE_CELLS).sigmoid()
+    return torch.cat([label_logits.detach() / EVIDENCE_SCALE, EVIDENCE_SCALE * signs.flatten(1)], dim=1)
 
 
 class ClipModel(nn.Module):
@@ -103,7 +103,7 @@ class ClipModel(nn.Module):
         self.architecture = architecture
         self.image_tower = build_image_tower(architecture)
         self.text_tower = TextTower(architecture)
-        num_evidence = architecture.num_labels * EVIDENCE_CELLS**2
+        num_evidence = architecture.num_labels * (1 + EVIDENCE_CELLS**2)
         self.image_projection = nn.Linear(self.image_tower.feature_size + num_evidence, architecture.projection_size)
         self.text_projection = nn.Linear(self.text_tower.feature_size, architecture.projection_size)
         self.label_head = LabelHead(self.image_tower.feature_size, self.image_tower.num_channels, architecture)
@@ -122,7 +122,7 @@ class ClipModel(nn.Module):
         """
         seen = self.image_tower(normalise_films(images))
         label_logits, cell_logits = self.label_head(seen)
-        raw = torch.cat([seen.raw.float(), coarse_evidence(cell_logits)], dim=1)
+        raw = torch.cat([seen.raw.float(), evidence_of(label_logits, cell_logits)], dim=1)
         features = functional.normalize(self.image_projection(raw).float(), dim=-1)
         return FilmReading(image_features=features, label_logits=label_logits, cell_logits=cell_logits)
 

@@ -220,7 +220,7 @@ class ModelRegistry:
     def register_bundle(
         self, ref: BundleRef, folder: Path, model_file: Path, run_id: str, tags: Mapping[str, str]
     ) -> str:
-        """Register a bundle as ``crrg-pipeline`` and return its version; an equal bundle keeps its version.
+        """Register a bundle as a new version of ``crrg-pipeline`` and return it.
 
         Args:
             ref: The bundle.
@@ -229,9 +229,6 @@ class ModelRegistry:
             run_id: Run that the version belongs to.
             tags: Further tags of the version.
         """
-        known = self.find_version(PIPELINE_MODEL, {"bundle_id": ref.bundle_id})
-        if known:
-            return known
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)

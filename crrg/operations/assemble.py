@@ -12,7 +12,7 @@ from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.registry.aliases import CANDIDATE
 from crrg.registry.bundle import BUNDLE_FILE, CARD_FILE, write_bundle
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, open_tracker
+from crrg.tracking import PIPELINE_MODEL, ModelRegistry, open_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +49,24 @@ def register_bundle(
         The bundle with its version; an equal bundle keeps the version it has.
     """
     bundle, registry = evaluation.bundle, ModelRegistry(settings, storage)
-    about = {"dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
+    version = registry.find_version(PIPELINE_MODEL, {"bundle_id": bundle.bundle_id})
+    version = version or _register(evaluation, registry, storage, settings, tags or {})
+    registry.set_alias(CANDIDATE, version)
+    logger.info("bundle %s is version %s of crrg-pipeline", bundle.bundle_id, version)
+    return bundle.model_copy(update={"model_version": version})
+
+
+def _register(
+    evaluation: EvaluationResult, registry: ModelRegistry, storage: Storage, settings: Settings, tags: Mapping[str, str]
+) -> str:
+    """Log a bundle as one run and register it; return its version."""
+    bundle = evaluation.bundle
+    about = {**tags, "dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
     folder = storage.child(bundle.prefix)
-    with open_tracker(
-        settings, storage, "retrain", f"bundle-{bundle.bundle_id[:12]}", {**(tags or {}), **about}
-    ) as tracker:
+    with open_tracker(settings, storage, "retrain", f"bundle-{bundle.bundle_id[:12]}", about) as tracker:
         tracker.log_params({"bundle_id": bundle.bundle_id, **about})
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         with tempfile.TemporaryDirectory() as temporary:
-            names = [BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]]
-            folder.download(names, Path(temporary))
-            version = registry.register_bundle(
-                bundle, Path(temporary), MODEL_FILE, tracker.run_id, {**(tags or {}), **about}
-            )
-    registry.set_alias(CANDIDATE, version)
-    logger.info("bundle %s is version %s of crrg-pipeline", bundle.bundle_id, version)
-    return bundle.model_copy(update={"model_version": version})
+            folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
+            return registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about)

@@ -126,14 +126,12 @@ def start_object_store(folder: Path, *, access_key: str, secret_key: str, bucket
     return service
 
 
-def start_mlflow(folder: Path, *, port: int = 0, artifacts: str = "", env: Mapping[str, str] | None = None) -> Service:
-    """Start an MLflow server on SQLite that passes artifacts through.
+def start_mlflow(folder: Path, *, port: int = 0) -> Service:
+    """Start an MLflow server on SQLite that passes artifacts through to a folder beside its database.
 
     Args:
         folder: Database and log folder.
         port: Port; any free one if 0.
-        artifacts: Where artifacts go, a path or ``s3://`` URL; a folder beside the database if empty.
-        env: Credentials for the artifact store.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port(port)
@@ -141,9 +139,9 @@ def start_mlflow(folder: Path, *, port: int = 0, artifacts: str = "", env: Mappi
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder.absolute()}/mlflow.db",
-        "--artifacts-destination", artifacts or str(folder.absolute() / "artifacts"), "--serve-artifacts",
+        "--artifacts-destination", str(folder.absolute() / "artifacts"), "--serve-artifacts",
     ]  # fmt: skip
-    service = _start("mlflow", url, command, folder, {**QUIET_ENV, **(env or {})}, {"MLFLOW_TRACKING_URI": url})
+    service = _start("mlflow", url, command, folder, QUIET_ENV, {"MLFLOW_TRACKING_URI": url})
     _wait_until_up(service, f"{url}/health", timeout_s=240)
     return service
 

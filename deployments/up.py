@@ -1,6 +1,6 @@
 """The whole platform on this machine (``make up``): started in order, supervised, and ended together.
 
-Prefect server and worker, MLflow, and a SeaweedFS bucket that holds the root, the inbox and MLflow's artifacts. All of
+Prefect server and worker, MLflow, and a SeaweedFS bucket that holds the root and the inbox. All of
 it listens on loopback only. Data and secrets lie under ``crrg-platform/`` and stay for the next start.
 """
 
@@ -89,9 +89,8 @@ def _start_store(folder: Path, _env: Mapping[str, str], keys: Mapping[str, str])
     )
 
 
-def _start_tracking(folder: Path, env: Mapping[str, str], _keys: Mapping[str, str]) -> Service:
-    artifacts_env = {**env, "MLFLOW_S3_ENDPOINT_URL": env["CRRG_S3_ENDPOINT"]}
-    return start_mlflow(folder / "mlflow", port=port("MLFLOW"), artifacts=f"s3://{BUCKET}/mlflow", env=artifacts_env)
+def _start_tracking(folder: Path, _env: Mapping[str, str], _keys: Mapping[str, str]) -> Service:
+    return start_mlflow(folder / "mlflow", port=port("MLFLOW"))
 
 
 def _start_orchestrator(folder: Path, _env: Mapping[str, str], _keys: Mapping[str, str]) -> Service:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import copy
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

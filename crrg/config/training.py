@@ -139,7 +139,7 @@ class ClipTraining(FrozenConfig):
     label_loss_weight: float = Field(1.0, ge=0)
     contrastive_loss_weight: float = Field(0.2, ge=0)
     prompt_loss_weight: float = Field(0.2, ge=0)
-    place_loss_weight: float = Field(2.0, ge=0)
+    place_loss_weight: float = Field(3.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
     excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)

@@ -32,7 +32,7 @@ def _tiny() -> PresetTraining:
             architecture=GeneratorArchitecture(dropout=0.0),
             loop=LoopConfig(num_steps=600, batch_size=64, learning_rate=4e-3),
         ),
-        clip=ClipTraining(loop=LoopConfig(num_steps=300, batch_size=32, learning_rate=3e-3)),
+        clip=ClipTraining(loop=LoopConfig(num_steps=260, batch_size=32, learning_rate=3e-3)),
     )
 
 

@@ -32,12 +32,15 @@ class RegionThresholds:
     """Probabilities at or above which a region is selected, abnormal, or shows a finding.
 
     Attributes:
-        selection: 0..1.
+        selection: 0..1, on films that show no finding.
+        selection_beside_findings: 0..1, on films that show one: there a radiologist writes about it and leaves most of
+            what is normal unsaid.
         abnormal: 0..1.
         findings: ``[14]`` in 0..1, in the order of ``LABELS``; "No Finding" is never a flag.
     """
 
     selection: float
+    selection_beside_findings: float
     abnormal: float
     findings: FloatArray
 
@@ -51,7 +54,12 @@ class RegionThresholds:
         try:
             thresholds = config["thresholds"]
             findings = [2.0 if label == NO_FINDING else thresholds["findings"][label] for label in LABELS]
-            return cls(thresholds["selection"], thresholds["abnormal"], np.array(findings, dtype=np.float32))
+            return cls(
+                selection=thresholds["selection"],
+                selection_beside_findings=thresholds["selection_beside_findings"],
+                abnormal=thresholds["abnormal"],
+                findings=np.array(findings, dtype=np.float32),
+            )
         except KeyError as error:
             raise ModelError(f"config.json has no threshold {error}; train the stage again", "selector") from error
 
@@ -88,9 +96,26 @@ class RegionReadings:
         return np.concatenate([findings, abnormal[..., None].astype(np.float32)], axis=-1)
 
     def selected(self, thresholds: RegionThresholds) -> NDArray[np.bool_]:
-        """Return which regions get a sentence, ``[N, 29]``: chosen by the selector, or showing a finding."""
-        shows_finding = (self.finding_probabilities >= thresholds.findings).any(axis=-1)
-        return (self.selection_probabilities >= thresholds.selection) | shows_finding
+        """Return which regions get a sentence, ``[N, 29]``; see ``select_regions``."""
+        return select_regions(self.selection_probabilities, self.finding_probabilities, thresholds)
+
+
+def select_regions(
+    selection_probabilities: FloatArray, finding_probabilities: FloatArray, thresholds: RegionThresholds
+) -> NDArray[np.bool_]:
+    """Choose the regions that get a sentence: those that show a finding, and those the selector wants.
+
+    Args:
+        selection_probabilities: ``[N, 29]``.
+        finding_probabilities: ``[N, 29, 14]``.
+        thresholds: The selector's; which selection threshold counts depends on whether the film shows any finding.
+
+    Returns:
+        bool ``[N, 29]``.
+    """
+    shows_finding = (finding_probabilities >= thresholds.findings).any(axis=-1)
+    limits = np.where(shows_finding.any(axis=1), thresholds.selection_beside_findings, thresholds.selection)
+    return np.asarray((selection_probabilities >= limits[:, None]) | shows_finding)
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ from crrg.training.losses import contrastive_loss, label_loss, label_weights, pl
 
 logger = logging.getLogger(__name__)
 
-CLIP_CODE_VERSION = "1"
+CODE_VERSION = "1"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 
@@ -126,7 +126,7 @@ def stage_hash(
         seed=config.seed,
         dataset=dataset.version,
         drafts=dict(sorted(drafts.items())) if drafts else {},
-        code=CLIP_CODE_VERSION,
+        code=CODE_VERSION,
         prompts=PROMPTS_VERSION,
         preprocessing=PREPROCESSING_VERSION,
     )

@@ -35,6 +35,9 @@ from crrg.training.order import rows_of_step
 
 logger = logging.getLogger(__name__)
 
+CODE_VERSION = "1"
+"""Raised when the same settings would train another model, so that a finished run is not reused."""
+
 STAGE = "detector"
 DETECT_BATCH = 32
 NUM_CALIBRATION_FILMS = 400
@@ -62,7 +65,11 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     settings = preset_training(config.preset).detector
     settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
     folder = StageFolder(
-        storage, STAGE, config_hash(stage=STAGE, settings=settings.model_dump(), data=dataset.version, seed=config.seed)
+        storage,
+        STAGE,
+        config_hash(
+            stage=STAGE, code=CODE_VERSION, settings=settings.model_dump(), data=dataset.version, seed=config.seed
+        ),
     )
     finished = folder.result()
     if finished is not None:

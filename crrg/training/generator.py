@@ -48,6 +48,9 @@ from crrg.training.phrase_batches import (
 )
 
 logger = logging.getLogger(__name__)
+
+CODE_VERSION = "1"
+"""Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "generator"
 
 
@@ -98,6 +101,7 @@ def train_generator(
         storage,
         STAGE,
         config_hash(
+            code=CODE_VERSION,
             settings=settings.model_dump(mode="json"),
             seed=config.seed,
             dataset=dataset.version,

@@ -22,12 +22,13 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import SelectorTraining, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
 from crrg.device import resolve_device, seed_everything
-from crrg.domain.labels import LABELS, NUM_LABELS
+from crrg.domain.labels import FINDINGS, LABELS, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.evaluation.classification import mean_auc, roc_auc
 from crrg.evaluation.detection import score_selection
+from crrg.inference.regions import RegionThresholds, select_regions
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import RegionOutputs, RegionSelector
 from crrg.storage import Storage
@@ -38,9 +39,12 @@ from crrg.training.detector import detect_films
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
 from crrg.training.region_targets import RegionTargets, region_targets, study_scores
-from crrg.training.thresholds import f1_threshold, micro_f1_thresholds
+from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
 
 logger = logging.getLogger(__name__)
+
+CODE_VERSION = "1"
+"""Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "selector"
 JUDGE_BATCH = 32
@@ -122,7 +126,7 @@ def train_selector(
     settings = preset_training(config.preset).selector
     settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
-    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, detector=detector.sha256, **parts))
+    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts))
     finished = folder.result()
     if finished is not None:
         return finished
@@ -280,11 +284,18 @@ def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, A
 
     Returns:
         ``selection`` and ``abnormal`` by their F1 over regions; ``findings`` by label, so that the films' labels have
-        the highest micro-F1 when a film shows what its surest region shows.
+        the highest micro-F1 when a film shows what its surest region shows; ``selection_beside_findings`` so that
+        drafts of films that show a finding speak of as many regions as their reports do.
     """
     findings = micro_f1_thresholds(study_scores(judged.findings), targets.study)
+    selection = f1_threshold(judged.selection, targets.selection)
+    shows_finding = (judged.findings[..., : len(FINDINGS)] >= np.array(findings[: len(FINDINGS)])).any(axis=-1)
+    flagged = shows_finding.any(axis=1)
     return {
-        "selection": f1_threshold(judged.selection, targets.selection),
+        "selection": selection,
+        "selection_beside_findings": count_threshold(
+            judged.selection[flagged], shows_finding[flagged], targets.selection[flagged], default=selection
+        ),
         "abnormal": f1_threshold(judged.abnormal, targets.abnormal),
         "findings": dict(zip(LABELS, findings, strict=True)),
     }
@@ -296,7 +307,10 @@ def selector_metrics(judged: Judgements, targets: RegionTargets, thresholds: Map
     known = np.isfinite(targets.selection)
     if (targets.selection == 1).any():
         wanted = targets.selection[known] == 1
-        metrics |= score_selection(judged.selection[known] >= thresholds["selection"], wanted)
+        chosen = select_regions(
+            judged.selection, judged.findings, RegionThresholds.from_config({"thresholds": thresholds})
+        )
+        metrics |= score_selection(chosen[known], wanted)
         metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
     scores = study_scores(judged.findings)
     metrics["abnormality/auc"] = roc_auc(judged.abnormal.astype(float).ravel(), targets.abnormal.astype(float).ravel())

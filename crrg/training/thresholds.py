@@ -31,6 +31,27 @@ def f1_threshold(probabilities: FloatArray, references: FloatArray, *, default: 
     return float(limits[np.argmax(2 * hits / (calls + wanted.sum()))])
 
 
+def count_threshold(
+    probabilities: FloatArray, is_chosen: NDArray[np.bool_], references: FloatArray, *, default: float = 0.5
+) -> float:
+    """Return the threshold at which as many entries are chosen as the references have, so that drafts are as long.
+
+    Args:
+        probabilities: Any shape, 0..1.
+        is_chosen: Same shape; entries that are chosen whatever the threshold.
+        references: Same shape: 1, 0, or NaN where unknown.
+        default: Returned where nothing is known.
+    """
+    known = np.isfinite(references)
+    if not known.any():
+        return default
+    num_open = int((references[known] == 1).sum()) - int(is_chosen[known].sum())
+    ranked = np.sort(probabilities[known & ~is_chosen])[::-1]
+    if num_open <= 0 or len(ranked) == 0:
+        return NEVER
+    return float(ranked[min(num_open, len(ranked)) - 1])
+
+
 def micro_f1_thresholds(probabilities: FloatArray, references: FloatArray, *, default: float = 0.5) -> list[float]:
     """Return one threshold per label so that F1 over all labels together is highest.
 

@@ -113,7 +113,8 @@ def select_regions(
     Returns:
         bool ``[N, 29]``.
     """
-    shows_finding = (finding_probabilities >= thresholds.findings).any(axis=-1)
+    is_over: NDArray[np.bool_] = finding_probabilities >= thresholds.findings
+    shows_finding = np.asarray(is_over.any(axis=-1))
     limits = np.where(shows_finding.any(axis=1), thresholds.selection_beside_findings, thresholds.selection)
     return np.asarray((selection_probabilities >= limits[:, None]) | shows_finding)
 

@@ -289,7 +289,8 @@ def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, A
     """
     findings = micro_f1_thresholds(study_scores(judged.findings), targets.study)
     selection = f1_threshold(judged.selection, targets.selection)
-    shows_finding = (judged.findings[..., : len(FINDINGS)] >= np.array(findings[: len(FINDINGS)])).any(axis=-1)
+    is_over: NDArray[np.bool_] = judged.findings[..., : len(FINDINGS)] >= np.array(findings[: len(FINDINGS)])
+    shows_finding = np.asarray(is_over.any(axis=-1))
     flagged = shows_finding.any(axis=1)
     return {
         "selection": selection,

@@ -114,7 +114,7 @@ class GeneratorTraining(FrozenConfig):
     predicted_flag_share: float = Field(0.15, ge=0, le=1)
     text_only_share: float = Field(0.1, ge=0, lt=1)
     num_length_buckets: int = Field(12, ge=1, le=64)
-    num_validation_films: int = Field(60, ge=1)
+    num_validation_films: int = Field(200, ge=1)
     decoding: DecodingSettings = DecodingSettings()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class ReportPipeline:
         tokenizer: The generator's.
         clip: Labels films and compares them with texts.
         clip_tokenizer: The text tower's.
-        thresholds: Of the selector.
+        thresholds: Of the selector, with the selection thresholds that the generator stage chose.
         calibration: Of the label head.
         similarity: Cosine to agreement.
         decoding: How phrases are searched.
@@ -104,7 +104,9 @@ class ReportPipeline:
                 tokenizer=PhraseTokenizer(files["tokenizer.json"]),
                 clip=load_clip(stages["clip"], files["clip.safetensors"], device),
                 clip_tokenizer=PhraseTokenizer(files["clip_tokenizer.json"]),
-                thresholds=RegionThresholds.from_config(stages["selector"]),
+                thresholds=replace(
+                    RegionThresholds.from_config(stages["selector"]), **stages["generator"].get("selection", {})
+                ),
                 calibration=Calibration.from_config(stages["clip"]),
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
                 decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),

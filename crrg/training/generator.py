@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -46,10 +47,11 @@ from crrg.training.phrase_batches import (
     add_text_only,
     collect_phrases,
 )
+from crrg.training.selection_tuning import Phrases, candidate_regions, tune_selection
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "generator"
 
@@ -123,11 +125,12 @@ def train_generator(
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
     )
+    validation = tuned(model, tokenizer, validation, settings)
     metrics = score_generator(model, tokenizer, validation, settings)
     tracker.log_metrics(metrics, step=settings.loop.num_steps)
     return folder.finish(
         model,
-        stage_config(model.architecture, tokenizer, settings),
+        stage_config(model.architecture, tokenizer, settings, validation.thresholds),
         metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=duration_s,
@@ -169,13 +172,20 @@ def read_films(
 
 
 def stage_config(
-    architecture: GeneratorArchitecture, tokenizer: PhraseTokenizer, settings: GeneratorTraining
+    architecture: GeneratorArchitecture,
+    tokenizer: PhraseTokenizer,
+    settings: GeneratorTraining,
+    thresholds: RegionThresholds,
 ) -> dict[str, object]:
     """Return the content of the stage's ``config.json``."""
     return {
         "architecture": architecture.model_dump(mode="json"),
         "tokenizer_sha256": tokenizer.sha256,
         "decoding": settings.decoding.model_dump(mode="json"),
+        "selection": {
+            "selection": thresholds.selection,
+            "selection_beside_findings": thresholds.selection_beside_findings,
+        },
     }
 
 
@@ -263,19 +273,42 @@ def score_generator(
     }
 
 
+def tuned(
+    model: ReportGenerator, tokenizer: PhraseTokenizer, read: ReadFilms, settings: GeneratorTraining
+) -> ReadFilms:
+    """Return validation films with the selection thresholds under which their drafts are most like their reports."""
+    candidates = candidate_regions(read.readings, read.thresholds)
+    phrases = _drafted_phrases(model, tokenizer, read, candidates, settings)
+    return replace(read, thresholds=tune_selection(read.readings, read.thresholds, phrases, read.films.reports))
+
+
 def draft_films(
     model: ReportGenerator, tokenizer: PhraseTokenizer, read: ReadFilms, settings: GeneratorTraining
 ) -> list[str]:
     """Return the drafted findings and impression of each film, as it would be drafted at night."""
-    films, regions = np.nonzero(read.readings.selected(read.thresholds))
+    flags = read.readings.flags(read.thresholds)
+    drafted = _drafted_phrases(model, tokenizer, read, read.readings.selected(read.thresholds), settings)
+    per_film: list[list[RegionPhrase]] = [[] for _ in range(len(read.films))]
+    for (film, region), phrase in drafted.items():
+        per_film[film].append(RegionPhrase(REGIONS[region], phrase, bool(flags[film, region, -1])))
+    reports = [assemble(phrases, label_report) for phrases in per_film]
+    return [f"{report.findings} {report.impression}" for report in reports]
+
+
+def _drafted_phrases(
+    model: ReportGenerator,
+    tokenizer: PhraseTokenizer,
+    read: ReadFilms,
+    selected: NDArray[np.bool_],
+    settings: GeneratorTraining,
+) -> Phrases:
+    """Word regions ``[N, 29]``; film and region index to phrase, in region order."""
+    films, regions = np.nonzero(selected)
     flags = read.readings.flags(read.thresholds)[films, regions]
     features = read.readings.features[films, regions]
     drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding)
-    per_film: list[list[RegionPhrase]] = [[] for _ in range(len(read.films))]
-    for film, region, row, phrase in zip(films, regions, flags, drafted, strict=True):
-        per_film[film].append(RegionPhrase(REGIONS[region], phrase.text, bool(row[-1])))
-    reports = [assemble(phrases, label_report) for phrases in per_film]
-    return [f"{report.findings} {report.impression}" for report in reports]
+    places = zip(films.tolist(), regions.tolist(), strict=True)
+    return {place: phrase.text for place, phrase in zip(places, drafted, strict=True)}
 
 
 @torch.inference_mode()

@@ -1,0 +1,50 @@
+"""Selection thresholds chosen by how the drafts read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
+from crrg.inference.regions import RegionReadings, RegionThresholds
+from crrg.training.selection_tuning import MIN_REPORTS, candidate_regions, tune_selection
+
+HEART, AORTA = REGION_INDEX["cardiac silhouette"], REGION_INDEX["aortic arch"]
+SENTENCES = {HEART: "The heart is normal in size.", AORTA: "The aorta is normal in caliber."}
+
+
+def readings(num_films: int) -> RegionReadings:
+    """Films without findings: the heart is selected at 0.75, the aorta at 0.5, nothing else."""
+    selection = np.zeros((num_films, NUM_REGIONS), dtype=np.float32)
+    selection[:, HEART], selection[:, AORTA] = 0.76, 0.51
+    empty = np.zeros((num_films, NUM_REGIONS), dtype=np.float32)
+    return RegionReadings(
+        input_boxes_xyxy=np.zeros((num_films, NUM_REGIONS, 4), dtype=np.float32),
+        scores=empty,
+        detected=empty > 0,
+        features=empty[..., None],
+        selection_probabilities=selection,
+        abnormal_probabilities=empty,
+        finding_probabilities=np.zeros((num_films, NUM_REGIONS, 14), dtype=np.float32),
+    )
+
+
+THRESHOLDS = RegionThresholds(0.1, 0.1, 0.5, np.full(14, 0.5, dtype=np.float32))
+
+
+def tuned(reference: str, num_films: int = MIN_REPORTS) -> RegionThresholds:
+    read = readings(num_films)
+    films, regions = np.nonzero(candidate_regions(read, THRESHOLDS))
+    phrases = {(int(film), int(region)): SENTENCES[int(region)] for film, region in zip(films, regions, strict=True)}
+    return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films)
+
+
+def test_short_reports_ask_for_a_high_threshold() -> None:
+    assert 0.51 < tuned("The heart is normal in size.").selection <= 0.76
+
+
+def test_long_reports_ask_for_a_low_threshold() -> None:
+    assert tuned("The aorta is normal in caliber. The heart is normal in size.").selection <= 0.51
+
+
+def test_few_reports_leave_the_selectors_thresholds() -> None:
+    assert tuned("The heart is normal in size.", MIN_REPORTS - 1) == THRESHOLDS

@@ -23,7 +23,7 @@ from crrg.evaluation.scorecard import Scorecard
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import read_tables
-from crrg.operations.scoring import Case, Drafter, fit_baselines, score_cases
+from crrg.operations.scoring import Case, Drafter, fit_baselines, permute_drafts, score_cases
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,13 @@ def fresh_ingest(config: DemoConfig, storage: Storage) -> IngestConfig:
 
 
 def score_night(
-    date: str, training: DatasetRef, fresh: DatasetRef, storage: Storage, drafter: Drafter | None = None
+    date: str,
+    training: DatasetRef,
+    fresh: DatasetRef,
+    storage: Storage,
+    drafter: Drafter | None = None,
+    *,
+    permuted: bool = False,
 ) -> Scorecard:
     """Score the drafts that a night committed against the drawn truth.
 
@@ -94,6 +100,7 @@ def score_night(
         fresh: Dataset of the same studies, with their reports, boxes and labels.
         storage: Root with the committed night.
         drafter: Pipeline that adds zero-shot probabilities; left out where not given.
+        permuted: Whether every film is given another film's draft: what survives that does not come from the picture.
 
     Raises:
         ModelError: The night committed none of the studies.
@@ -103,6 +110,8 @@ def score_night(
     cases = [Case(pair, drafts[pair.instance_id]) for pair in pairs if pair.instance_id in drafts]
     if not cases:
         raise ModelError("the night committed no draft of these studies; run the night again", date)
+    if permuted:
+        cases = permute_drafts(cases)
     films = [case.reference.film for case in cases if case.reference.film is not None]
     zero_shot = None if drafter is None else drafter.zero_shot(films).astype(float)
     subject = {"night": date, "dataset": fresh.name, "dataset_version": fresh.version}

@@ -12,6 +12,7 @@ import csv
 import time
 from pathlib import Path
 
+from crrg.config.base import Settings
 from crrg.domain.labels import FINDINGS
 from crrg.evaluation.labeler import label_report
 
@@ -55,11 +56,16 @@ def coded_labels(mesh_major: str) -> set[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reports", type=Path, required=True, help="reports.csv of the Open-i collection")
+    parser.add_argument("--reports", type=Path, help="reports.csv of Open-i; under CRRG_OPEN_DATA if not given")
     parser.add_argument("--definite", action="store_true", help="count uncertain mentions as absent")
     parser.add_argument("--show", default="", help="label whose disagreements are listed by study number")
     arguments = parser.parse_args()
-    with arguments.reports.open(encoding="utf-8", newline="") as file:
+    open_data = Settings().open_data
+    reports = arguments.reports or (open_data / "openi" / "reports.csv" if open_data else None)
+    if reports is None:
+        print("skipped: give --reports or set CRRG_OPEN_DATA (docs/real-data.md)")
+        return
+    with reports.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["findings"] or row["impression"]]
     rows = [row for row in rows if row["mesh_major"] not in ("", "No Indexing")]
     started = time.process_time()

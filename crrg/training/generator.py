@@ -99,18 +99,7 @@ def train_generator(
     """
     preset = preset_training(config.preset).generator
     settings = preset.model_copy(update={"loop": config.loop(preset.loop)})
-    folder = StageFolder(
-        storage,
-        STAGE,
-        config_hash(
-            code=CODE_VERSION,
-            settings=settings.model_dump(mode="json"),
-            seed=config.seed,
-            dataset=dataset.version,
-            detector=detector.sha256,
-            selector=selector.sha256,
-        ),
-    )
+    folder = StageFolder(storage, STAGE, stage_hash(config, settings, dataset, detector, selector))
     finished = folder.result()
     if finished is not None:
         return finished
@@ -135,6 +124,24 @@ def train_generator(
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=duration_s,
         run_id=tracker.run_id,
+    )
+
+
+def stage_hash(
+    config: TrainStageConfig,
+    settings: GeneratorTraining,
+    dataset: DatasetRef,
+    detector: StageResult,
+    selector: StageResult,
+) -> str:
+    """Return the hash over everything that decides the outcome of the stage."""
+    return config_hash(
+        code=CODE_VERSION,
+        settings=settings.model_dump(mode="json"),
+        seed=config.seed,
+        dataset=dataset.version,
+        detector=detector.sha256,
+        selector=selector.sha256,
     )
 
 

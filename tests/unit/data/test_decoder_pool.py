@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import sys
 from pathlib import Path
 
@@ -91,12 +92,20 @@ def test_a_file_that_kills_two_children_is_refused(monkeypatch):
     assert isinstance(last, DecodedFilm)
 
 
+def environment_of(pid: int) -> bytes:
+    """Read a child's environment; it is empty for a moment while the child's program is being loaded."""
+    deadline = time.monotonic() + 20
+    while not (found := Path(f"/proc/{pid}/environ").read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
 def test_children_know_no_secret(monkeypatch):
     monkeypatch.setenv("CRRG_HMAC_KEY", "canary-secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
     child = _Child(DecoderLimits())
     try:
-        environment = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+        environment = environment_of(child.process.pid)
     finally:
         child.end()
     assert b"canary" not in environment

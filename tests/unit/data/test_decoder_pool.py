@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 import os
-import time
 import sys
+import time
 from pathlib import Path
 
 import numpy as np

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -61,12 +62,14 @@ def test_a_child_without_memory_costs_its_file_only():
 def test_a_hanging_child_is_replaced(monkeypatch):
     give = _Child.give
 
-    def give_little_time(self, job, image_size):
+    def give_and_freeze(self, job, image_size):
+        if job.index == 1:
+            self.process.send_signal(signal.SIGSTOP)
         give(self, job, image_size)
         if job.index == 1:
             self.deadline_s = 0.0
 
-    monkeypatch.setattr(_Child, "give", give_little_time)
+    monkeypatch.setattr(_Child, "give", give_and_freeze)
     first, slow, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
     assert isinstance(first, DecodedFilm)
     assert isinstance(slow, DicomError)

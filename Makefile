@@ -47,8 +47,9 @@ demo: env  ## Draw a cohort, train every stage, promote the bundle, run a night,
 	@echo "== demo: everything lands under $(ROOT)"
 	$(BIN)/crrg demo --root $(ROOT)
 
-quality: env  ## The demo at the preset `small` (an evening on two cores)
-	$(BIN)/crrg demo --root $(ROOT)-small --preset small
+quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores)
+	@echo "== quality: everything lands under $(ROOT)-small"
+	$(BIN)/crrg demo --root $(ROOT)-small --preset small --studies 4000
 
 test: env  ## Unit, property, contract and golden tests
 	@echo "== test: $(TEST_FOLDERS)"

@@ -40,21 +40,23 @@ def _small() -> PresetTraining:
     return PresetTraining(
         detector=DetectorTraining(
             architecture=DetectorArchitecture(
-                input_size=256, width=32, anchor_sizes=(24, 40, 64, 96, 144), roi_size=7, roi_channels=64
+                input_size=256, anchor_sizes=(24, 40, 64, 96, 144), roi_size=7, roi_channels=64
             ),
-            loop=LoopConfig(num_steps=3000, batch_size=16, learning_rate=2e-3),
+            loop=LoopConfig(num_steps=1600, batch_size=16, learning_rate=3e-3),
         ),
         selector=SelectorTraining(
-            architecture=SelectorArchitecture(input_size=256, width=32, detail_channels=64, feature_size=256),
-            loop=LoopConfig(num_steps=4000, batch_size=16, learning_rate=2e-3, weight_decay=5e-2),
+            architecture=SelectorArchitecture(input_size=256, feature_size=192),
+            loop=LoopConfig(num_steps=2000, batch_size=16, learning_rate=3e-3, weight_decay=5e-2),
         ),
         generator=GeneratorTraining(
-            architecture=GeneratorArchitecture(num_layers=4, hidden_size=256, vocab_size=2048, feature_size=256),
-            loop=LoopConfig(num_steps=4000, batch_size=128, learning_rate=1e-3),
+            architecture=GeneratorArchitecture(
+                num_layers=4, hidden_size=256, vocab_size=2048, feature_size=192, dropout=0.0
+            ),
+            loop=LoopConfig(num_steps=3000, batch_size=64, learning_rate=2e-3),
         ),
         clip=ClipTraining(
             architecture=ClipArchitecture(input_size=256, text_hidden_size=192, projection_size=256),
-            loop=LoopConfig(num_steps=1500, batch_size=32, learning_rate=3e-3),
+            loop=LoopConfig(num_steps=1300, batch_size=32, learning_rate=3e-3),
         ),
     )
 

@@ -135,6 +135,25 @@ def always_select_f1(has_phrase: NDArray[np.bool_]) -> float:
     return precision_recall_f1(np.ones_like(has_phrase), has_phrase)[2]
 
 
+def usual_regions(has_phrase: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the regions ``[R]`` that give the best selection F1 when every film is given the same ones.
+
+    Args:
+        has_phrase: Which regions the training reports write about ``[N, R]``.
+    """
+    if not has_phrase.any():
+        return np.zeros(has_phrase.shape[1], dtype=bool)
+    by_frequency = np.argsort(-has_phrase.sum(axis=0), kind="stable")
+    ranks = np.argsort(by_frequency, kind="stable")
+    choices = [ranks < count for count in range(1, len(ranks) + 1)]
+    return max(choices, key=lambda chosen: constant_selection_f1(chosen, has_phrase))
+
+
+def constant_selection_f1(chosen: NDArray[np.bool_], has_phrase: NDArray[np.bool_]) -> float:
+    """Return the selection F1 of giving the regions ``chosen`` ``[R]`` a sentence on every film ``[B, R]``."""
+    return precision_recall_f1(np.broadcast_to(chosen, has_phrase.shape), has_phrase)[2]
+
+
 def permuted_rows(num_rows: int, seed: int = 0) -> NDArray[np.int64]:
     """Return an order in which no row keeps its place, to give each film another film's draft.
 

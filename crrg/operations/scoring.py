@@ -1,7 +1,7 @@
 """Score drafts against what is known of their films, each figure beside the simple baseline it has to beat.
 
-The baselines are fitted on the training dataset: the mean box of each region, selecting every region, a logistic
-regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding, and the report of
+The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual ones,
+a logistic regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding, and the report of
 the most similar training film. Drafts may come from a pipeline (``score_bundle``) or from a committed night.
 """
 
@@ -64,6 +64,7 @@ class Baselines:
 
     Attributes:
         mean_boxes: ``[29, 4]`` as shares of width and height.
+        usual_regions: ``[29]``, the regions that training reports usually write about.
         thumbnails: Training films ``[N, 32, 32]``.
         labels: Their labels ``[N, 14]``, NaN where unknown.
         findings: Their findings sections.
@@ -72,6 +73,7 @@ class Baselines:
     """
 
     mean_boxes: FloatArray
+    usual_regions: NDArray[np.bool_]
     thumbnails: FloatArray
     labels: FloatArray
     findings: list[str]
@@ -89,6 +91,7 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     labels = np.where(train.labels < 0, np.where(train.labels == -1, 1.0, np.nan), train.labels.astype(float))
     return Baselines(
         mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),
+        usual_regions=baselines.usual_regions(_have_phrases(train)),
         thumbnails=train.images.astype(float),
         labels=labels,
         findings=train.reports,
@@ -187,10 +190,14 @@ def _region_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[
         found = _figure("detection/mean_region_iou", lambda rows: _mean_of_regions(iou[rows]), patients, rival)
         figures.append(found)
     if has_phrase.any():
-        rival = ("always select", baselines.always_select_f1(has_phrase))
-        figures.append(
+        rivals = {
+            "always select": baselines.always_select_f1(has_phrase),
+            "usual regions": baselines.constant_selection_f1(known.usual_regions, has_phrase),
+        }
+        figures += [
             _figure("selection/f1", lambda rows: _selection_f1(selected[rows], has_phrase[rows]), patients, rival)
-        )
+            for rival in rivals.items()
+        ]
     return figures
 
 
@@ -305,6 +312,15 @@ def _original_boxes(films: FilmTable, row: int) -> FloatArray:
     width, height = (int(side) for side in films.original_sizes[row])
     boxes = Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
     return np.asarray(boxes, dtype=np.float64)
+
+
+def _have_phrases(films: FilmTable) -> NDArray[np.bool_]:
+    """Return which regions ``[N, 29]`` the reports of annotated films write about."""
+    annotated = [row for row in range(len(films)) if np.isfinite(films.input_boxes_xyxy[row]).any()]
+    has_phrase = np.zeros((len(annotated), NUM_REGIONS), dtype=bool)
+    for found, row in zip(has_phrase, annotated, strict=True):
+        found[[REGION_INDEX[region] for region in films.phrases[row]]] = True
+    return has_phrase
 
 
 def _film(case: Case) -> Film:

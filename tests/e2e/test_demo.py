@@ -38,12 +38,17 @@ def scorecard(root: Storage, *, permuted: bool = False) -> Scorecard:
     return score_night("", training, fresh, root, permuted=permuted)
 
 
+def margins_over(found: Scorecard, name: str) -> dict[str, float]:
+    return {figure.baseline_name: figure.margin for figure in found if figure.name == name}
+
+
 def test_every_figure_reaches_its_floor_and_beats_its_baseline(root: Storage) -> None:
     found = scorecard(root)
     margins = found.margins
     assert found["detection/mean_region_iou"] >= 0.80
     assert margins["detection/mean_region_iou"] >= 0.15
-    assert margins["selection/f1"] >= 0.05
+    assert margins_over(found, "selection/f1")["always select"] >= 0.05
+    assert margins["selection/f1"] > 0
     assert found["classification/mean_auc"] >= 0.80
     assert margins["classification/mean_auc"] >= 0.10
     assert margins["rgrg/bleu_4"] > 0
@@ -53,12 +58,11 @@ def test_every_figure_reaches_its_floor_and_beats_its_baseline(root: Storage) ->
 
 
 def test_a_permuted_night_falls_to_its_baselines(root: Storage) -> None:
-    honest, permuted = scorecard(root), scorecard(root, permuted=True)
+    permuted = scorecard(root, permuted=True)
     margins = permuted.margins
     assert margins["detection/mean_region_iou"] <= 0
+    assert margins["selection/f1"] <= 0
     assert permuted["classification/mean_auc"] == pytest.approx(0.5, abs=0.06)
     assert margins["rgrg/bleu_4"] <= 0
     assert margins["rgrg/rouge_l"] <= 0
-    assert margins["clinical/micro_f1"] <= 0.05
-    # Which regions are usually written about needs no picture, so this one falls, but not to "always select".
-    assert permuted["selection/f1"] <= honest["selection/f1"] - 0.05
+    assert margins["clinical/micro_f1"] <= 0

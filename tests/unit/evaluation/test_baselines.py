@@ -12,9 +12,11 @@ from crrg.evaluation.baselines import (
     always_select_f1,
     best_constant_report,
     constant_scores,
+    constant_selection_f1,
     logistic_regression_probabilities,
     nearest_neighbours,
     permuted_rows,
+    usual_regions,
 )
 from crrg.evaluation.classification import mean_auc
 from crrg.evaluation.labeler import label_report
@@ -64,6 +66,20 @@ def test_logistic_regression_learns_what_is_in_the_picture_and_nothing_else() ->
     assert mean_auc(probabilities[:, :1], references[200:, :1]) > 0.95
     assert 0.3 < mean_auc(probabilities[:, 1:2], references[200:, 1:2]) < 0.7
     assert set(probabilities[:, 2]) == {0.0}
+
+
+def test_usual_regions_are_those_that_most_reports_write_about() -> None:
+    has_phrase = np.array([[True, True, False, False], [True, False, False, False], [True, True, False, False]])
+    assert usual_regions(has_phrase).tolist() == [True, True, False, False]
+    rare = np.zeros((9, 2), dtype=bool)
+    rare[:, 0] = True
+    rare[0, 1] = True
+    assert usual_regions(rare).tolist() == [True, False]
+    assert not usual_regions(np.zeros((3, 4), dtype=bool)).any()
+    # found 3, wrong 1, missed 0
+    assert constant_selection_f1(np.array([True, False]), np.array([[1, 0], [1, 0], [0, 0], [1, 0]], dtype=bool)) == (
+        pytest.approx(6 / 7)
+    )
 
 
 def test_always_select_and_all_positive() -> None:

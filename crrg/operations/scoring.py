@@ -1,8 +1,9 @@
 """Score drafts against what is known of their films, each figure beside the simple baseline it has to beat.
 
-The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual ones,
-a logistic regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding, and the report of
-the most similar training film. Drafts may come from a pipeline (``score_bundle``) or from a committed night.
+The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual
+ones, a logistic regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding,
+and the report of the most similar training film. Drafts may come from a pipeline (``score_bundle``) or from a committed
+night.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from crrg.cli.running import (
     through_prefect,
     use_root,
 )
+from crrg.domain.source_kind import SOURCE_CHOICES
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +82,7 @@ def phantom(
 def ingest(
     source: Annotated[list[str], typer.Argument(help="Folders or URLs of archives, or KIND:URL.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the dataset.")],
-    source_kind: Annotated[str | None, typer.Option("--source", help="auto, folder, openi or phantom.")] = None,
+    source_kind: Annotated[str | None, typer.Option("--source", help=f"One of {', '.join(SOURCE_CHOICES)}.")] = None,
     image_size: Annotated[int | None, typer.Option("--image-size", help="Longest stored side, pixels.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import FrozenConfig
+from crrg.domain.source_kind import AUTO, SOURCE_CHOICES
 
 
 class IngestConfig(FrozenConfig):
@@ -28,8 +29,8 @@ class IngestConfig(FrozenConfig):
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 1})
-    source_kind: Literal["auto", "folder", "openi", "phantom"] = Field(
-        "auto", title="Kind of source", json_schema_extra={"position": 2}
+    source_kind: str = Field(
+        AUTO, title="Kind of source", json_schema_extra={"position": 2, "enum": list(SOURCE_CHOICES)}
     )
     image_size: int = Field(512, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 3})
     train_share: float = Field(0.8, ge=0, le=1, title="Share of train", json_schema_extra={"position": 4})
@@ -45,6 +46,13 @@ class IngestConfig(FrozenConfig):
     def _one_or_several(cls, value: Any) -> Any:
         """Accept one source as plain text."""
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("source_kind")
+    @classmethod
+    def _is_known_kind(cls, value: str) -> str:
+        if value not in SOURCE_CHOICES:
+            raise ValueError(f"kind of source is one of {', '.join(SOURCE_CHOICES)}")
+        return value
 
     @model_validator(mode="after")
     def _shares_fit(self) -> IngestConfig:

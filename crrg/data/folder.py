@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crrg.data.film import may_be_film
-from crrg.data.sources import SourceItem, SourceKind
+from crrg.data.sources import SourceItem
 from crrg.data.tables import TABLE_SUFFIXES, Row, labels_of, read_rows, text_of, view_of
 from crrg.domain.report import Report
+from crrg.domain.source_kind import SourceKind
 from crrg.errors import DataError, ReportError
 from crrg.storage import Storage, StoredObject
 
@@ -31,6 +32,11 @@ class FolderSource:
         """Open the folder; identifiers of its table are valid under the folder's own name."""
         self.storage = storage
         self.site = f"folder/{storage.root.rstrip('/').rsplit('/', 1)[-1]}"
+
+    @staticmethod
+    def recognises(_storage: Storage, _names: list[str]) -> bool:
+        """Return True: whatever no other kind knows is a folder of films."""
+        return True
 
     def inventory(self) -> list[StoredObject]:
         """Return films and tables; hidden objects and other files are nobody's input."""

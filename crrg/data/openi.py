@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crrg.data.sources import SourceItem, SourceKind
+from crrg.data.sources import SourceItem
 from crrg.data.tables import Row, read_rows, text_of
 from crrg.domain.report import Report
+from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split
 from crrg.errors import ReportError
 from crrg.storage import Storage, StoredObject
@@ -34,10 +35,10 @@ class OpeniSource:
         self.storage = storage
 
     @staticmethod
-    def recognises(storage: Storage, objects: list[StoredObject]) -> bool:
-        """Return whether these objects are the collection's table."""
-        tables = [stored.key for stored in objects if stored.key in TABLE_KEYS]
-        return bool(tables) and _has_columns(read_rows(storage, sorted(tables)[-1]))
+    def recognises(storage: Storage, names: list[str]) -> bool:
+        """Return whether the collection's table lies there."""
+        tables = [name for name in TABLE_KEYS if name in names]
+        return bool(tables) and _has_columns(read_rows(storage, tables[0]))
 
     def inventory(self) -> list[StoredObject]:
         """Return the table; Parquet before CSV, since both hold the same."""

@@ -1,25 +1,22 @@
-"""Opens the archive that a source string names: ``URL``, or ``kind:URL`` where the kind is not to be guessed."""
+"""Opens the archive that a source string names: ``URL``, or ``kind:URL`` where the kind is not to be guessed.
+
+Knows no archive by name. The kind ``some-name`` is the class ``SomeNameSource`` in ``crrg.data.some_name``, or in
+``crrg.data.some_name.source`` where that is a package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import cast
 
 from crrg.config.base import StorageSettings
-from crrg.data.folder import FolderSource
-from crrg.data.openi import OpeniSource
-from crrg.data.phantom.source import PhantomSource
-from crrg.data.sources import Source, SourceKind
+from crrg.data.sources import Source, SourceOpener
+from crrg.domain.source_kind import AUTO, SourceKind
 from crrg.errors import ConfigError
-from crrg.storage import Storage, StoredObject
-
-_OPENERS: Mapping[SourceKind, Callable[[Storage], Source]] = {
-    SourceKind.PHANTOM: PhantomSource,
-    SourceKind.FOLDER: FolderSource,
-    SourceKind.OPENI: OpeniSource,
-}
+from crrg.storage import Storage
 
 
-def open_source(text: str, kind: str = "auto", settings: StorageSettings | None = None) -> Source:
+def open_source(text: str, kind: str = AUTO, settings: StorageSettings | None = None) -> Source:
     """Open an archive.
 
     Args:
@@ -34,14 +31,29 @@ def open_source(text: str, kind: str = "auto", settings: StorageSettings | None 
     if rest and head in list(SourceKind):
         kind, text = head, rest
     storage = Storage(text, settings)
-    objects = storage.list_objects()
-    if not objects:
+    names = storage.list_folder()
+    if not names:
         raise ConfigError("there is nothing to ingest at this address; check it and the credentials", "source")
-    return _OPENERS[detect_kind(storage, objects) if kind == "auto" else SourceKind(kind)](storage)
+    return source_class(detect_kind(storage, names) if kind == AUTO else SourceKind(kind))(storage)
 
 
-def detect_kind(storage: Storage, objects: list[StoredObject]) -> SourceKind:
-    """Return the kind of archive that these objects under a root are."""
-    if PhantomSource.recognises(objects):
-        return SourceKind.PHANTOM
-    return SourceKind.OPENI if OpeniSource.recognises(storage, objects) else SourceKind.FOLDER
+def detect_kind(storage: Storage, names: list[str]) -> SourceKind:
+    """Return the kind of archive at a root: the first in the order of ``SourceKind`` that recognises it as its own.
+
+    Args:
+        storage: The root.
+        names: Names directly under it, of objects and of folders.
+    """
+    for kind in SourceKind:
+        if source_class(kind).recognises(storage, names):
+            return kind
+    raise AssertionError("unreachable: the last kind takes anything")
+
+
+def source_class(kind: SourceKind) -> SourceOpener:
+    """Return the class that reads a kind of archive; only its module is imported."""
+    module_name = kind.value.replace("-", "_")
+    module = import_module(f"crrg.data.{module_name}")
+    if hasattr(module, "__path__"):
+        module = import_module(f"crrg.data.{module_name}.source")
+    return cast("SourceOpener", getattr(module, f"{module_name.title().replace('_', '')}Source"))

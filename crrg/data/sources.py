@@ -1,29 +1,21 @@
 """What every archive looks like to ingest: a stream of items, each a film, a report, or both.
 
-An archive is one file in this room and one entry in ``SourceKind``; ``source_kinds`` opens it. Items carry the source's
-own identifiers, which end at pseudonymisation.
+An archive is one file in this room and one entry in ``SourceKind``; ``source_kinds`` finds and opens it. Items carry
+the source's own identifiers, which end at pseudonymisation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
 from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
+from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation, Split, ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage, StoredObject
-
-
-class SourceKind(StrEnum):
-    """Kinds of archives."""
-
-    PHANTOM = "phantom"
-    FOLDER = "folder"
-    OPENI = "openi"
 
 
 @dataclass(frozen=True)
@@ -81,3 +73,22 @@ class Source(Protocol):
 
     def items(self) -> Iterator[SourceItem]:
         """Yield every input once, in an order that depends on their names alone."""
+
+
+class SourceOpener(Protocol):
+    """What a kind of archive is known by: a class whose instances are ``Source``."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """What kind of archive it reads."""
+
+    def __call__(self, storage: Storage) -> Source:
+        """Open the archive at a root."""
+
+    def recognises(self, storage: Storage, names: list[str], /) -> bool:
+        """Return whether a root is an archive of this kind.
+
+        Args:
+            storage: The root; a table's header or a folder's names may be looked at, never the whole listing.
+            names: Names directly under the root, of objects and of folders, sorted.
+        """

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from crrg.data.sources import SourceItem, SourceKind
+from crrg.data.sources import SourceItem
 from crrg.data.tables import labels_of, read_rows, text_of
 from crrg.domain.report import Report
+from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation, RegionSource
 from crrg.errors import DataError, DicomError
 from crrg.storage import Storage, StoredObject
@@ -36,9 +37,9 @@ class PhantomSource:
         self.storage = storage
 
     @staticmethod
-    def recognises(objects: list[StoredObject]) -> bool:
-        """Return whether these objects are a drawn cohort."""
-        return {REPORTS_KEY, TRUTH_KEY} <= {stored.key for stored in objects}
+    def recognises(_storage: Storage, names: list[str]) -> bool:
+        """Return whether a drawn cohort lies there."""
+        return {REPORTS_KEY, TRUTH_KEY} <= set(names)
 
     def inventory(self) -> list[StoredObject]:
         """Return films and tables; scene graphs say nothing that the truth does not."""

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
@@ -25,10 +25,19 @@ Row: TypeAlias = "dict[str, Any]"
 
 _FRONTAL = re.compile(r"\b(PA|AP)\b")
 _LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
+# the name of the same observation in labels by people (test sets of CheXpert and MIMIC-CXR)
+_LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
 
 
 def read_rows(storage: Storage, key: str) -> list[Row]:
-    """Read a CSV (UTF-8, with or without byte order mark) or Parquet table.
+    """Read a CSV (UTF-8, with or without byte order mark) or Parquet table as a whole; see ``iterate_rows``."""
+    return list(iterate_rows(storage, key))
+
+
+def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
+    """Read a CSV (UTF-8, with or without byte order mark) or Parquet table row by row.
+
+    A row as a value takes many times the room that it takes in the file: large tables are read this way.
 
     Raises:
         DataError: PARSE.TABLE where it cannot be read, LIMIT.TABLE where it is too large.
@@ -38,9 +47,11 @@ def read_rows(storage: Storage, key: str) -> list[Row]:
         raise DataError(f"the table has {len(data)} bytes, at most {MAX_TABLE_BYTES} are read", code="LIMIT.TABLE")
     try:
         if key.lower().endswith(".parquet"):
-            return list(pq.ParquetFile(io.BytesIO(data)).read().to_pylist())
-        csv.field_size_limit(2**20)
-        return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+            for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
+                yield from batch.to_pylist()
+        else:
+            csv.field_size_limit(2**20)
+            yield from csv.DictReader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
     except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
 

@@ -27,6 +27,8 @@ Labeler: TypeAlias = Callable[[str], LabelValues]
 """Labels of a text by label name; ``None`` or absent = unmentioned."""
 
 BOX_TOLERANCE_PIXELS = 1.0
+SHAPE_TOLERANCE = 0.01
+"""How far, relative to its height, a smaller copy may differ in shape from the film that boxes were measured on."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class PairBuilder:
             instance_id=ids.instance_id,
             film=film,
             report=report,
-            regions=tuple(_checked_region(region, film, names) for region in item.regions),
+            regions=_checked_regions(item, film, names),
             labels=labels,
             label_source=label_source,
             source=kind,
@@ -113,8 +115,14 @@ class PairBuilder:
     def _identify(
         self, item: SourceItem, header: DicomHeader | None, site: str, decoded: DecodedFilm | None, digest: bytes
     ) -> _Ids:
-        """Return pseudonyms: DICOM's own identifiers first, then the table's, then the content's."""
+        """Return pseudonyms: of an archive that names all three, else DICOM's, then the table's, then the content's."""
         pseudonyms = self._rules.pseudonyms
+        if decoded is not None and item.instance_id:
+            return _Ids(
+                pseudonyms.patient(item.patient_id, site),
+                pseudonyms.study(item.study_id, site),
+                pseudonyms.instance(item.instance_id, site),
+            )
         if header is not None:
             patient_from_table = not header.patient_id and item.patient_id
             check_identity(replace(header, patient_id=header.patient_id or item.patient_id))
@@ -170,16 +178,50 @@ def _clean(text: str | None, names: tuple[str, ...]) -> str | None:
     return (mask_text(clean_text(text), names) or None) if text else None
 
 
-def _checked_region(region: RegionAnnotation, film: Film | None, names: tuple[str, ...]) -> RegionAnnotation:
+def _checked_regions(item: SourceItem, film: Film | None, names: tuple[str, ...]) -> tuple[RegionAnnotation, ...]:
+    """Return the regions with their boxes in pixels of this film and their phrases masked."""
+    if not item.regions:
+        return ()
     if film is None:
         raise AnnotationError("a box without a film", code="GEOMETRY.BOX")
-    box = _clip_box(region.box_xyxy, film.original_width, film.original_height)
-    return replace(region, box_xyxy=box, phrase=_clean(region.phrase, names))
+    scale = _scale_of_boxes(item.boxes_size, film)
+    width, height = film.original_width, film.original_height
+    checked = []
+    for region in item.regions:
+        x1, y1, x2, y2 = region.box_xyxy
+        box: BoxXyxy = (x1 * scale, y1 * scale, x2 * scale, y2 * scale)
+        if item.boxes_may_exceed:
+            box = _cut_box(box, width, height)
+            if _is_empty(box):
+                continue
+        checked.append(replace(region, box_xyxy=_clip_box(box, width, height), phrase=_clean(region.phrase, names)))
+    return tuple(checked)
+
+
+def _scale_of_boxes(boxes_size: tuple[int, int] | None, film: Film) -> float:
+    """Return pixels of this film per pixel of the film that the boxes were measured on."""
+    if boxes_size is None:
+        return 1.0
+    width, height = boxes_size
+    scale = film.original_width / width
+    if abs(film.original_height - height * scale) > BOX_TOLERANCE_PIXELS + SHAPE_TOLERANCE * film.original_height:
+        raise AnnotationError("the film has another shape than the one its boxes were drawn on", code="GEOMETRY.BOX")
+    return scale
+
+
+def _cut_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:
+    x1, y1, x2, y2 = box
+    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+
+
+def _is_empty(box: BoxXyxy) -> bool:
+    x1, y1, x2, y2 = box
+    return x2 <= x1 or y2 <= y1
 
 
 def _clip_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:
     x1, y1, x2, y2 = box
     outside = min(x1, y1) < -BOX_TOLERANCE_PIXELS or x2 > width + BOX_TOLERANCE_PIXELS
-    if outside or y2 > height + BOX_TOLERANCE_PIXELS or x2 <= x1 or y2 <= y1:
+    if outside or y2 > height + BOX_TOLERANCE_PIXELS or _is_empty(box):
         raise AnnotationError("a box is empty or lies outside its film", code="GEOMETRY.BOX")
-    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+    return _cut_box(box, width, height)

@@ -28,9 +28,15 @@ class SourceItem:
         patient_id: Source's identifier of the person; empty to take DICOM's.
         study_id: Source's identifier of the examination; empty to take DICOM's.
         group: Patients with equal groups stay in one split; empty = the patient alone.
+        instance_id: Source's identifier of the image object. Where it is given, all three identifiers of the archive
+            count, also for DICOM files; empty to take DICOM's, or the content's.
         report: What the archive has as a report.
         notes: Case text that is no report; only sentences that speak of the picture may be used.
         regions: Annotated regions, boxes in original pixels.
+        boxes_size: Width and height in pixels of the film that the boxes were measured on, where the film here may be
+            a smaller copy of it; ``None`` where it is this film.
+        boxes_may_exceed: Whether boxes may reach beyond the film: they are cut at its border, and left out where
+            nothing of them remains. Otherwise such a box refuses the film.
         labels: Labels that the archive brings; empty where they come from the report.
         label_source: How those labels were made; empty where there are none.
         view_position: What the archive says; ``None`` to take the file's.
@@ -43,9 +49,12 @@ class SourceItem:
     patient_id: str = field(default="", repr=False)
     study_id: str = field(default="", repr=False)
     group: str = field(default="", repr=False)
+    instance_id: str = field(default="", repr=False)
     report: Report = field(default=Report(), repr=False)
     notes: str = field(default="", repr=False)
     regions: tuple[RegionAnnotation, ...] = ()
+    boxes_size: tuple[int, int] | None = None
+    boxes_may_exceed: bool = False
     labels: LabelValues = field(default_factory=dict)
     label_source: str = ""
     view_position: ViewPosition | None = None

@@ -1,0 +1,36 @@
+"""Runs small reads in threads, a bounded number ahead, and gives their results in order.
+
+For the many small objects that an archive keeps beside its films: one after the other, each would wait for the store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+NUM_THREADS = 8
+DEPTH = 32
+
+
+def map_ahead(work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+    """Yield ``work(value)`` for every value, in order; at most 32 results are in memory.
+
+    Args:
+        work: Called in a thread; an exception ends the whole.
+        values: Consumed as results are asked for, by the caller's own thread.
+    """
+    pool = ThreadPoolExecutor(max_workers=NUM_THREADS, thread_name_prefix="crrg-beside")
+    ahead: deque[Future[R]] = deque()
+    try:
+        for value in values:
+            ahead.append(pool.submit(work, value))
+            if len(ahead) >= DEPTH:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,99 @@
+"""Small files beside films (reports, scene graphs), loose in folders or inside ZIP files, found by a part of their path.
+
+Only paths are kept; a file's bytes are read when they are asked for, and never more of them than the limit.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from crrg.errors import DataError
+from crrg.storage import Storage, StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    path: str = field(repr=False)
+    size: int
+    archive: zipfile.ZipFile | None
+
+
+class Members:
+    """Files under one root by name; a loose file counts before a packed one of the same name."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        pattern: re.Pattern[str],
+        loose: Iterable[StoredObject],
+        packed: Iterable[StoredObject],
+        max_bytes: int,
+    ) -> None:
+        """List the files.
+
+        Args:
+            storage: Where they lie.
+            pattern: Found in a path where it is one of the files; its group ``name`` is the file's name.
+            loose: Objects that may be files.
+            packed: ZIP objects that may hold files.
+            max_bytes: Longest file that is read.
+
+        Raises:
+            DataError: A ZIP cannot be read (``PARSE.ZIP``).
+        """
+        self._storage = storage
+        self._max_bytes = max_bytes
+        self._places: dict[str, _Place] = {}
+        for stored in packed:
+            archive = _open_zip(storage, stored.key)
+            for info in archive.infolist():
+                self._add(pattern, _Place(info.filename, info.file_size, archive))
+        for stored in loose:
+            self._add(pattern, _Place(stored.key, stored.size, None))
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is a file of this name."""
+        return name in self._places
+
+    def paths(self) -> dict[str, str]:
+        """Return the path of every file by its name."""
+        return {name: place.path for name, place in self._places.items()}
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            DataError: It is too large (``LIMIT.FILE_SIZE``) or damaged in its ZIP (``PARSE.ZIP``).
+        """
+        place = self._places[name]
+        if place.size > self._max_bytes:
+            raise self._too_large(place.size)
+        if place.archive is None:
+            return self._storage.get(place.path)
+        try:
+            with place.archive.open(place.path) as file:
+                data = file.read(self._max_bytes + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise DataError(f"a file in a ZIP cannot be read ({type(error).__name__})", code="PARSE.ZIP") from error
+        if len(data) > self._max_bytes:
+            raise self._too_large(len(data))
+        return data
+
+    def _add(self, pattern: re.Pattern[str], place: _Place) -> None:
+        match = pattern.search(place.path)
+        if match:
+            self._places[match.group("name")] = place
+
+    def _too_large(self, size: int) -> DataError:
+        return DataError(f"{size} bytes beside a film, at most {self._max_bytes} are read", code="LIMIT.FILE_SIZE")
+
+
+def _open_zip(storage: Storage, key: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(storage.open_binary(key))
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise DataError("a ZIP beside the films cannot be read; fetch it again", code="PARSE.ZIP") from error

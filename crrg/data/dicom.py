@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 
-from crrg.data.dicom_display import display
+from crrg.data.dicom_display import display, to_grey
 from crrg.data.dicom_header import (
     check_scope,
     read_attributes,
@@ -64,7 +64,8 @@ def _read(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
     layout = read_layout(attributes, body)
     spacing, aspect = read_spacing(attributes)
     stored, layout = read_stored_values(body, layout)
-    shown = display(stored, layout, attributes, aspect, image_size)
+    grey = to_grey(stored, layout, attributes)
+    shown = display(grey, layout, attributes, aspect, image_size)
     film = Film(
         pixels=shown.pixels,
         original_width=shown.original_width,

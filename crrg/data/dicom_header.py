@@ -29,10 +29,12 @@ from crrg.errors import DicomError
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
+FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+"""SOP class of digital radiographs that were not yet prepared for viewing."""
 SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
     "1.2.840.10008.5.1.4.1.1.1.1": "DX",
-    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+    FOR_PROCESSING: "DX",
     "1.2.840.10008.5.1.4.1.1.7": "SC",
     "1.2.840.10008.5.1.4.1.1.7.2": "SC",
     "1.2.840.10008.5.1.4.1.1.7.3": "SC",
@@ -43,6 +45,18 @@ _MODALITIES = {"CR": ("CR", "DX"), "DX": ("CR", "DX"), "SC": ("CR", "DX", "RG", 
 _CHEST = ("CHEST", "THORAX", "LUNG")
 _FRONTAL = {"PA": ViewPosition.PA, "AP": ViewPosition.AP}
 _LEFT_LATERAL = ("LL",)
+_VIEW_MEANINGS = (
+    ("postero-anterior", ViewPosition.PA),
+    ("posteroanterior", ViewPosition.PA),
+    ("posterior-anterior", ViewPosition.PA),
+    ("antero-posterior", ViewPosition.AP),
+    ("anteroposterior", ViewPosition.AP),
+    ("anterior-posterior", ViewPosition.AP),
+    ("left lateral", ViewPosition.LL),
+    ("lateral", ViewPosition.LATERAL),
+    ("oblique", ViewPosition.LATERAL),
+)
+"""Words in the meaning of a view code, first match wins."""
 PHOTOMETRICS = frozenset(
     ["MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 )
@@ -68,7 +82,12 @@ _PICTURE_TAGS = (
     "SOPClassUID",
     "Modality",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "ViewPosition",
+    "ViewCodeSequence",
+    "PresentationIntentType",
+    "PixelIntensityRelationshipSign",
+    "PresentationLUTShape",
     "BurnedInAnnotation",
     "PatientAge",
     "Rows",
@@ -99,6 +118,9 @@ _PICTURE_TAGS = (
     "RedPaletteColorLookupTableData",
     "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
 )
 _ALLOWED_TAGS: list[Any] = [*_PICTURE_TAGS, *_IDENTITY_TAGS, *_NAME_TAGS]
 
@@ -184,14 +206,14 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
     if modality not in _MODALITIES[kind]:
         raise DicomError("the modality does not fit a projection radiograph", code="MODALITY.NOT_A_RADIOGRAPH")
     flags = []
-    body_part = text_value(attributes, "BodyPartExamined").upper()
+    body_part = text_value(attributes, "BodyPartExamined").upper() or _meaning(attributes, "AnatomicRegionSequence")
     if not body_part:
         flags.append("body_part_unknown")
-    elif not any(word in body_part for word in _CHEST):
+    elif not any(word in body_part.upper() for word in _CHEST):
         raise DicomError("the body part is not the chest", code="BODY_PART.NOT_CHEST")
     if text_value(attributes, "BurnedInAnnotation").upper() == "YES":
         raise DicomError("the header says that text is burned into the picture", code="PHI.BURNED_IN")
-    if not text_value(attributes, "ViewPosition"):
+    if read_view(attributes) is ViewPosition.UNKNOWN:
         flags.append("view_unknown")
     age_years = _age_years(text_value(attributes, "PatientAge"))
     if age_years is None:
@@ -202,10 +224,11 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
 
 
 def read_view(attributes: Dataset) -> ViewPosition:
-    """Return the projection; every named view that is neither PA nor AP counts as lateral."""
+    """Return the projection; every named view that is neither PA nor AP counts as lateral, a code by its meaning."""
     view = text_value(attributes, "ViewPosition").upper()
     if not view:
-        return ViewPosition.UNKNOWN
+        meaning = _meaning(attributes, "ViewCodeSequence").lower()
+        return next((view for words, view in _VIEW_MEANINGS if words in meaning), ViewPosition.UNKNOWN)
     return _FRONTAL.get(view, ViewPosition.LL if view in _LEFT_LATERAL else ViewPosition.LATERAL)
 
 
@@ -227,7 +250,8 @@ def read_layout(attributes: Dataset, body: DicomBody) -> PixelLayout:
     allocated = int_value(attributes, "BitsAllocated", 0)
     stored = int_value(attributes, "BitsStored", allocated)
     high = int_value(attributes, "HighBit", stored - 1)
-    legal = allocated in (8, 16) and 1 < stored <= allocated and stored - 1 <= high < allocated
+    sign = int_value(attributes, "PixelRepresentation", 0)
+    legal = allocated in (8, 16) and 1 < stored <= allocated and stored - 1 <= high < allocated and sign in (0, 1)
     if not legal or (samples == 3 and allocated != 8) or (photometric.startswith("PAL") and stored != allocated):
         raise DicomError(f"bits allocated {allocated}, stored {stored}, high bit {high}", code="BITS.UNSUPPORTED")
     layout = PixelLayout(
@@ -239,7 +263,7 @@ def read_layout(attributes: Dataset, body: DicomBody) -> PixelLayout:
         bits_allocated=allocated,
         bits_stored=stored,
         shift=high - stored + 1,
-        is_signed=int_value(attributes, "PixelRepresentation", 0) == 1,
+        is_signed=sign == 1,
     )
     if body.pixel_length >= 0 and not layout.num_bytes <= body.pixel_length <= layout.num_bytes + layout.num_bytes % 2:
         raise DicomError(
@@ -300,6 +324,12 @@ def _values(value: Any) -> list[Any]:
     if isinstance(value, pydicom.multival.MultiValue | list | tuple):
         return [item for item in value if item not in (None, "")]
     return [value]
+
+
+def _meaning(attributes: Dataset, name: str) -> str:
+    """Return what the first code of a sequence means; empty where there is none."""
+    sequence = attributes.get(name)
+    return text_value(sequence[0], "CodeMeaning") if sequence else ""
 
 
 def _check_pixel_element(attributes: Dataset, body: DicomBody) -> None:

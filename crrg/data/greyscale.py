@@ -24,9 +24,9 @@ def luminance(rgb: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(rgb.astype(np.float32) @ LUMA).clip(0, 255), dtype=np.uint8)
 
 
-def stretch_unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values as 0..1 between their 0.5th and 99.5th percentile."""
-    low, high = (float(value) for value in np.percentile(values, TAIL_PERCENTILES))
+def stretch_unit(values: NDArray[np.float32], counted: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Return values as 0..1 between the 0.5th and 99.5th percentile of ``counted``, which is all of them if absent."""
+    low, high = (float(value) for value in np.percentile(values if counted is None else counted, TAIL_PERCENTILES))
     if high <= low:
         low, high = float(values.min()), float(values.max()) + 1e-6
     return np.asarray(np.clip((values - low) / (high - low), 0, 1), dtype=np.float32)

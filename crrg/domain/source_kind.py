@@ -16,6 +16,8 @@ class SourceKind(StrEnum):
 
     PHANTOM = "phantom"
     OPENI = "openi"
+    RSNA = "rsna"
+    CHEXPERT = "chexpert"
     FOLDER = "folder"
 
 

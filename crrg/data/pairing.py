@@ -187,14 +187,18 @@ def _checked_regions(item: SourceItem, film: Film | None, names: tuple[str, ...]
     scale = _scale_of_boxes(item.boxes_size, film)
     width, height = film.original_width, film.original_height
     checked = []
+    num_beyond = 0
     for region in item.regions:
         x1, y1, x2, y2 = region.box_xyxy
         box: BoxXyxy = (x1 * scale, y1 * scale, x2 * scale, y2 * scale)
         if item.boxes_may_exceed:
+            num_beyond += _is_outside(box, width, height)
             box = _cut_box(box, width, height)
             if _is_empty(box):
                 continue
         checked.append(replace(region, box_xyxy=_clip_box(box, width, height), phrase=_clean(region.phrase, names)))
+    if item.boxes_size is None and num_beyond > len(item.regions) / 2:
+        raise AnnotationError("most boxes reach beyond the film: a smaller copy of unknown scale", code="GEOMETRY.BOX")
     return tuple(checked)
 
 
@@ -219,9 +223,13 @@ def _is_empty(box: BoxXyxy) -> bool:
     return x2 <= x1 or y2 <= y1
 
 
-def _clip_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:
+def _is_outside(box: BoxXyxy, width: int, height: int) -> bool:
     x1, y1, x2, y2 = box
-    outside = min(x1, y1) < -BOX_TOLERANCE_PIXELS or x2 > width + BOX_TOLERANCE_PIXELS
-    if outside or y2 > height + BOX_TOLERANCE_PIXELS or _is_empty(box):
+    margin = BOX_TOLERANCE_PIXELS
+    return min(x1, y1) < -margin or x2 > width + margin or y2 > height + margin
+
+
+def _clip_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:
+    if _is_outside(box, width, height) or _is_empty(box):
         raise AnnotationError("a box is empty or lies outside its film", code="GEOMETRY.BOX")
     return _cut_box(box, width, height)

@@ -1,4 +1,4 @@
-"""Small files beside films (reports, scene graphs), loose in folders or inside ZIP files, found by a part of their path.
+"""Small files beside films (reports, scene graphs), loose or inside ZIP files, found by a part of their path.
 
 Only paths are kept; a file's bytes are read when they are asked for, and never more of them than the limit.
 """

@@ -18,6 +18,8 @@ class SourceKind(StrEnum):
     OPENI = "openi"
     RSNA = "rsna"
     CHEXPERT = "chexpert"
+    CHEST_IMAGENOME = "chest-imagenome"
+    MIMIC_CXR = "mimic-cxr"
     FOLDER = "folder"
 
 

@@ -51,6 +51,11 @@ class StageResult(FrozenConfig):
     run_id: str = ""
     model_version: str = ""
 
+    @property
+    def part(self) -> str:
+        """Part of a bundle that this stage makes: its own name, but ``clip`` for ``joint``."""
+        return "clip" if self.stage == "joint" else self.stage
+
 
 class BundleRef(FrozenConfig):
     """One bundle of the four stages.
@@ -79,6 +84,7 @@ class IngestSummary(FrozenConfig):
         failure_rate: Share of inputs refused for a reason within scope, 0..1.
         is_over_limit: Whether that share is above the form's ``max_failure_rate``.
         quarantine_key: Key of the record of refused inputs.
+        card_key: Key of the version's data card (JSON; Markdown and a sheet of samples beside it).
     """
 
     dataset: DatasetRef
@@ -90,6 +96,7 @@ class IngestSummary(FrozenConfig):
     failure_rate: float = 0.0
     is_over_limit: bool = False
     quarantine_key: str = ""
+    card_key: str = ""
 
 
 class ShardRef(FrozenConfig):
@@ -237,7 +244,7 @@ class RetrainResult(FrozenConfig):
     """Everything a retraining made.
 
     Attributes:
-        stages: The four finished stages.
+        stages: The finished stages, ``joint`` last where it was asked for.
         evaluation: Scorecard of their bundle.
         promotion: What the gate decided.
     """

@@ -5,7 +5,7 @@ Knows one row at a time; ``pairs`` writes and reads whole versions. A change her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,13 +77,13 @@ def pair_to_row(pair: Pair) -> dict[str, Any]:
         "height": film.pixels.shape[0] if film else None,
         "original_width": film.original_width if film else None,
         "original_height": film.original_height if film else None,
-        "pixel_spacing_mm": film.pixel_spacing_mm if film else None,
+        "pixel_spacing_mm": _as_stored(film.pixel_spacing_mm) if film and film.pixel_spacing_mm else None,
         "polarity_inverted": film.polarity_inverted if film else None,
         **{column: getattr(pair.report, column) for column in TEXT_COLUMNS},
         "regions": [
             {
                 "region": annotation.region,
-                "box_xyxy": [float(value) for value in annotation.box_xyxy],
+                "box_xyxy": _as_stored(annotation.box_xyxy),
                 "phrase": annotation.phrase,
                 "is_abnormal": annotation.is_abnormal,
                 "source": annotation.source.value,
@@ -127,6 +127,11 @@ def row_to_pair(row: Mapping[str, Any], split: Split) -> Pair:
         source_digest=row["source_digest"],
         split=split,
     )
+
+
+def _as_stored(values: Sequence[float]) -> list[float]:
+    """Return values as float32 holds them, so that a row is the same before and after it was stored."""
+    return [float(value) for value in np.asarray(values, dtype=np.float32)]
 
 
 def _row_to_film(row: Mapping[str, Any]) -> Film:

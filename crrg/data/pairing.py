@@ -16,12 +16,12 @@ from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.notes import sentences_of_picture
 from crrg.data.sections import clean_text
 from crrg.data.sources import SourceItem
-from crrg.data.split import SplitShares, split_of
+from crrg.data.split import SplitShares, SplitWish, split_of
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import NO_FINDING, LabelValues
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation
-from crrg.errors import AnnotationError, DicomError, IdentityError, ReportError
+from crrg.errors import AnnotationError, IdentityError, ReportError
 
 Labeler: TypeAlias = Callable[[str], LabelValues]
 """Labels of a text by label name; ``None`` or absent = unmentioned."""
@@ -58,13 +58,11 @@ class _Ids:
 
 
 class PairBuilder:
-    """Builds pairs of one dataset and remembers which films it has seen."""
+    """Builds the pairs of one dataset, each by itself; what equal films mean is the subject of ``duplicates``."""
 
     def __init__(self, rules: PairingRules) -> None:
-        """Start with no film seen."""
+        """Build by these rules."""
         self._rules = rules
-        self._pixels_of: dict[str, bytes] = {}
-        self._seen_pixels: set[bytes] = set()
 
     def build(self, item: SourceItem, kind: str, site: str, decoded: DecodedFilm | None, source_digest: bytes) -> Pair:
         """Make the row of one input.
@@ -77,7 +75,7 @@ class PairBuilder:
             source_digest: sha256 of the film's bytes, or of the report's text.
 
         Raises:
-            DataError: IDENTITY, REPORT, LIMIT, GEOMETRY or DUPLICATE.
+            DataError: IDENTITY, REPORT, LIMIT or GEOMETRY.
         """
         header = decoded.header if decoded else None
         ids = self._identify(item, header, site, decoded, source_digest)
@@ -94,10 +92,7 @@ class PairBuilder:
         film = None
         if decoded is not None:
             film = replace(decoded.film, view_position=item.view_position or decoded.film.view_position)
-            self._check_new(ids.instance_id, film)
         labels, label_source = self._label(item, report)
-        group_id = self._rules.pseudonyms.patient(f"group\0{item.group}", site) if item.group else ids.patient_id
-        published = item.split if self._rules.use_published_split else None
         return Pair(
             patient_id=ids.patient_id,
             study_id=ids.study_id,
@@ -109,8 +104,20 @@ class PairBuilder:
             label_source=label_source,
             source=kind,
             source_digest=source_digest,
-            split=published or split_of(group_id, self._rules.seed, self._rules.shares),
+            split=self.split_wish(item, site, ids.patient_id).split,
         )
+
+    def split_wish(self, item: SourceItem, site: str, patient_id: str) -> SplitWish:
+        """Return where an input would go, were it alone: the published split, or what the hash of its group says.
+
+        Args:
+            item: What the archive says.
+            site: Where identifiers of the archive's tables are valid.
+            patient_id: Pseudonym of its patient.
+        """
+        group_id = self._rules.pseudonyms.patient(f"group\0{item.group}", site) if item.group else patient_id
+        published = item.split if self._rules.use_published_split else None
+        return SplitWish(patient_id, group_id, published or split_of(group_id, self._rules.seed, self._rules.shares))
 
     def _identify(
         self, item: SourceItem, header: DicomHeader | None, site: str, decoded: DecodedFilm | None, digest: bytes
@@ -151,16 +158,6 @@ class PairBuilder:
     def _speaks_of_finding(self, sentence: str) -> bool:
         values = self._rules.label(sentence)
         return any(value is not None for label, value in values.items() if label != NO_FINDING)
-
-    def _check_new(self, instance_id: str, film: Film) -> None:
-        """Refuse a film that came before, by identifier or by pixels."""
-        known = self._pixels_of.get(instance_id)
-        if known is not None and known != film.pixel_digest:
-            raise IdentityError("the same instance came before with other pixels", code="IDENTITY.CONFLICT")
-        if film.pixel_digest in self._seen_pixels:
-            raise DicomError("the same pixels came before", code="DUPLICATE.PIXELS")
-        self._pixels_of[instance_id] = film.pixel_digest
-        self._seen_pixels.add(film.pixel_digest)
 
     def _label(self, item: SourceItem, report: Report) -> tuple[LabelValues, str]:
         if item.labels:

@@ -1,33 +1,35 @@
 """Pairs of film and report as Parquet: the writer and the reader of dataset versions.
 
-A dataset version is believed only through its manifest, which is written last. Parts hold raw pixels in row groups of
-32 films: measured on 512 px films, that scans 16,000 images/s and reads 780 images/s at random, where row groups of
-256 read 90 and PNG scans 246. The columns stand in ``pair_schema``; nothing
-here decodes a source (``film``) or prepares a batch (``batches``).
+A dataset version is believed only through its manifest, which is written last. The columns stand in ``pair_schema``,
+how rows lie in files in ``parts``; training reads at random through ``reader``. Nothing here decodes a source
+(``film``) or prepares a batch (``batches``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.config.references import DatasetRef
-from crrg.data.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, pair_to_row, row_to_pair
+from crrg.data.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
+from crrg.data.parts import LAYOUT_VERSION, ROW_GROUP_ROWS, PartWriter
+from crrg.data.staging import StagedRows
 from crrg.domain.study import Pair, Split
 from crrg.errors import ConfigError, StorageError
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage, canonical_json, hash_json
 
 __all__ = [
     "PAIR_SCHEMA",
+    "ROW_GROUP_ROWS",
     "SCHEMA_VERSION",
     "TEXT_COLUMNS",
+    "WritePlan",
     "check_dataset_name",
     "list_versions",
     "point_to",
@@ -35,25 +37,24 @@ __all__ = [
     "read_pairs",
     "read_tables",
     "resolve_dataset",
+    "version_prefix",
     "write_dataset",
 ]
 
-ROW_GROUP_ROWS = 32
-PART_ROWS = 512
-"""Rows per part: 134 MB at 512 px, the most that is held in memory to send or to verify a part."""
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
-_WORD_COLUMNS = (
-    "view_position",
-    "label_source",
-    "source",
-    "ingested_version",
-    "regions.list.element.region",
-    "regions.list.element.source",
-)
-_STATISTICS_COLUMNS = ("patient_id", "study_id", "instance_id")
-_COMPRESSION = {"image": "NONE", **dict.fromkeys(TEXT_COLUMNS, "LZ4"), "regions.list.element.phrase": "LZ4"}
+
+class WritePlan(Protocol):
+    """What decides about rows when all of them are known, and what is recorded of them."""
+
+    def splits(self) -> Sequence[Split | None]:
+        """Return the split of every pair, in the order in which they came; ``None`` leaves one out."""
+
+    def see(self, row: Mapping[str, Any], split: Split) -> None:
+        """Look at a row of ``PAIR_SCHEMA`` that stays; called for every one in order."""
+
+    def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
+        """Write what belongs beside the parts, right before the commit; what is returned stands in the manifest."""
 
 
 def write_dataset(
@@ -61,20 +62,20 @@ def write_dataset(
     name: str,
     pairs: Iterable[Pair],
     settings: Mapping[str, Any],
-    before_commit: Callable[[], Mapping[str, Any]] | None = None,
+    plan: WritePlan | None = None,
 ) -> DatasetRef:
     """Write pairs as one dataset version and commit it by its manifest.
 
-    Rows are spooled to a local temporary folder first, since the version is a fingerprint over what they hold. Equal
-    pairs and settings give the same version; a version that exists is left as it is.
+    Rows wait in a local temporary folder, since the version is a fingerprint over what they hold. Equal pairs and
+    settings give the same version; a version that exists is left as it is.
 
     Args:
         storage: Where ``datasets/`` lies.
         name: Dataset name: lower-case letters, digits, ``.``, ``_``, ``-``.
-        pairs: Rows in the order in which they shall lie; each carries its split. Consumed once, never held in memory.
+        pairs: Rows in the order in which they shall lie. Consumed once, never held in memory.
         settings: Plain JSON values that shaped the rows, ``image_size`` among them.
-        before_commit: Called when all pairs are taken; what it returns stands in the manifest under ``ingest`` and is
-            no part of the fingerprint.
+        plan: Decides about the rows; without one each goes to the split that it carries. What it records stands in
+            the manifest under ``ingest`` and is no part of the fingerprint.
 
     Returns:
         The committed version.
@@ -85,25 +86,41 @@ def write_dataset(
     """
     check_dataset_name(name)
     with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
-        spools = {split: _Spool(Path(folder), split) for split in Split}
-        for pair in pairs:
-            spools[pair.split].add(pair)
-        for spool in spools.values():
-            spool.close()
-        num_rows = {split.value: spool.num_rows for split, spool in spools.items()}
+        writers = _write_parts(Path(folder), pairs, plan)
+        num_rows = {split.value: writer.num_rows for split, writer in writers.items()}
         if not any(num_rows.values()):
             raise ConfigError("there is no row to write; check the source", f"dataset {name}")
-        content = {split.value: spool.content_digest for split, spool in spools.items()}
-        version = hashlib.sha256(
-            canonical_json({"schema": SCHEMA_VERSION, "settings": dict(settings), "content": content})
-        ).hexdigest()[:16]
+        content = {split.value: writer.content_digest for split, writer in writers.items()}
+        shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
+        version = hash_json({**shaped_by, "content": content})
         ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
         if not storage.exists(ref.manifest_key):
-            files = [entry for spool in spools.values() for entry in spool.send(storage, _prefix(name, version))]
-            record = before_commit() if before_commit else {}
+            prefix = version_prefix(ref)
+            files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
+            record = plan.record(ref) if plan else {}
             storage.put_if_absent(ref.manifest_key, canonical_json(_manifest(ref, files, settings, record)))
     point_to(storage, ref)
     return ref
+
+
+def _write_parts(folder: Path, pairs: Iterable[Pair], plan: WritePlan | None) -> dict[Split, PartWriter]:
+    """Take all pairs, then write those that stay into local part files."""
+    staged = StagedRows(folder)
+    own_splits: list[Split | None] = []
+    for pair in pairs:
+        staged.add(pair)
+        own_splits.append(pair.split)
+    staged.close()
+    splits = plan.splits() if plan else own_splits
+    writers = {split: PartWriter(folder, split) for split in Split}
+    for (row, digest), split in zip(staged.rows(), splits, strict=True):
+        if split is not None:
+            writers[split].add(row, digest)
+            if plan is not None:
+                plan.see(row, split)
+    for writer in writers.values():
+        writer.close()
+    return writers
 
 
 def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRef:
@@ -201,88 +218,16 @@ def point_to(storage: Storage, dataset: DatasetRef) -> None:
     storage.put(_pointer_key(dataset.name), canonical_json({"version": dataset.version}))
 
 
+def version_prefix(dataset: DatasetRef) -> str:
+    """Return the key prefix under which everything of a version lies."""
+    return f"datasets/{dataset.name}/version={dataset.version}"
+
+
 def list_versions(storage: Storage, name: str) -> list[str]:
     """Return the committed versions of a dataset, the oldest first."""
     found = [stored for stored in storage.list_objects(f"datasets/{name}") if stored.key.endswith("/_manifest.json")]
     found.sort(key=lambda stored: (stored.modified_s, stored.key))
     return [stored.key.split("/version=", 1)[1].split("/", 1)[0] for stored in found]
-
-
-class _Spool:
-    """One split's rows on their way into local part files."""
-
-    def __init__(self, folder: Path, split: Split) -> None:
-        self.split = split
-        self.num_rows = 0
-        self._folder = folder
-        self._rows: list[dict[str, Any]] = []
-        self._parts: list[tuple[Path, int]] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._digest = hashlib.sha256()
-
-    @property
-    def content_digest(self) -> str:
-        """Hex sha256 over all rows, independent of how Parquet lays them out."""
-        return self._digest.hexdigest()
-
-    def add(self, pair: Pair) -> None:
-        row = pair_to_row(pair)
-        self._digest.update(_row_digest(row))
-        self._rows.append(row)
-        self.num_rows += 1
-        if len(self._rows) == ROW_GROUP_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._end_part()
-
-    def send(self, storage: Storage, prefix: str) -> list[dict[str, Any]]:
-        entries = []
-        for path, rows in self._parts:
-            data = path.read_bytes()
-            key = f"{prefix}/split={self.split.value}/{path.name.split('-', 1)[1]}"
-            storage.put(key, data)
-            digest = hashlib.sha256(data).hexdigest()
-            entries.append(
-                {"key": key, "split": self.split.value, "num_rows": rows, "num_bytes": len(data), "sha256": digest}
-            )
-        return entries
-
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        if self._writer is None:
-            path = self._folder / f"{self.split.value}-part-{len(self._parts):05d}.parquet"
-            self._parts.append((path, 0))
-            self._writer = _open_writer(path)
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=PAIR_SCHEMA))
-        path, rows = self._parts[-1]
-        self._parts[-1] = (path, rows + len(self._rows))
-        self._rows = []
-        if self._parts[-1][1] >= PART_ROWS:
-            self._end_part()
-
-    def _end_part(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _open_writer(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        path,
-        PAIR_SCHEMA,
-        compression=_COMPRESSION,
-        use_dictionary=list(_WORD_COLUMNS),
-        write_statistics=list(_STATISTICS_COLUMNS),
-        write_page_index=True,
-    )
-
-
-def _row_digest(row: Mapping[str, Any]) -> bytes:
-    plain = {key: value.hex() if isinstance(value, bytes) else value for key, value in row.items() if key != "image"}
-    return hashlib.sha256(canonical_json(plain)).digest()
 
 
 def _manifest(
@@ -307,12 +252,8 @@ def _newest_version(storage: Storage, name: str) -> str:
     return versions[-1] if versions else ""
 
 
-def _prefix(name: str, version: str) -> str:
-    return f"datasets/{name}/version={version}"
-
-
 def _manifest_key(name: str, version: str) -> str:
-    return f"{_prefix(name, version)}/_manifest.json"
+    return f"datasets/{name}/version={version}/_manifest.json"
 
 
 def _pointer_key(name: str) -> str:

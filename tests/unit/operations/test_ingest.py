@@ -20,7 +20,7 @@ from crrg.domain.boxes import box_iou
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import ConfigError, StorageError
-from crrg.operations import ingest as ingest_module
+from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 
@@ -39,7 +39,7 @@ def storage(tmp_path) -> Storage:
 @pytest.fixture(autouse=True)
 def decode_in_this_process(monkeypatch):
     """Children are the subject of test_decoder_pool; here they would only cost their start."""
-    monkeypatch.setattr(ingest_module, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,10 @@ def write_table(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def write_picture(path: Path, shift: int) -> None:
-    Image.fromarray(np.tile(np.arange(0, 200, 4, dtype=np.uint8) + shift, (40, 1))).save(path)
+def write_picture(path: Path, seed: int) -> None:
+    """Write a smooth random film; other seeds give films that do not look alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 15), dtype=np.uint8)
+    Image.fromarray(coarse).resize((50, 40), Image.Resampling.BILINEAR).save(path)
 
 
 def uid(index: int) -> dict[str, str]:
@@ -78,7 +80,7 @@ def uid(index: int) -> dict[str, str]:
 
 
 def test_a_drawn_cohort_becomes_pairs_with_boxes_and_labels(cohort, storage, monkeypatch):
-    monkeypatch.setattr(ingest_module, "decode_many", decode_many)
+    monkeypatch.setattr(ingest_run, "decode_many", decode_many)
     summary = run(storage, cohort)
     assert (summary.num_inputs, summary.num_accepted, summary.num_quarantined) == (16, 16, 0)
     truth = pq.read_table(f"{cohort}/truth.parquet").to_pylist()
@@ -115,7 +117,7 @@ def test_lungs_are_dark_whatever_the_stored_polarity(cohort, storage):
 def test_the_same_inputs_are_not_read_twice(cohort, storage, monkeypatch):
     first = run(storage, cohort)
     other = run(storage, cohort, seed=1)
-    monkeypatch.setattr(ingest_module, "decode_many", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda *_: pytest.fail("decoded again"))
     again = run(storage, cohort)
     assert again.reused
     assert again.dataset == first.dataset != other.dataset
@@ -290,16 +292,11 @@ def test_a_lost_input_fails_the_run(tmp_path, storage, monkeypatch):
     folder.mkdir()
     for index in range(3):
         write_picture(folder / f"{index}.png", index)
-    monkeypatch.setattr(ingest_module._Run, "_refusal", lambda *_: pytest.fail("nothing is refused here"))
-    original = ingest_module._Run._pair
 
-    def lose_one(self, source, item, outcome, digest):
-        if item.name == "1.png":
-            self.num_inputs += 1
-            return
-        yield from original(self, source, item, outcome, digest)
+    def lose_one(items, size, _):
+        return list(decode_many(items, size, 0))[1:]
 
-    monkeypatch.setattr(ingest_module._Run, "_pair", lose_one)
+    monkeypatch.setattr(ingest_run, "decode_many", lose_one)
     with pytest.raises(AssertionError, match="lost"):
         run(storage, str(folder))
     assert not any(stored.key.endswith("_manifest.json") for stored in storage.list_objects("datasets"))
@@ -310,24 +307,43 @@ def test_a_film_that_goes_away_is_named_and_a_store_that_fails_is_not_hidden(tmp
     folder.mkdir()
     for index in range(2):
         write_picture(folder / f"{index}.png", index)
-    get = Storage.get
+    get = Storage.get_unchanged
 
-    def get_some(self, key):
-        if key == "1.png":
+    def get_some(self, stored):
+        if stored.key == "1.png":
             (folder / "1.png").unlink(missing_ok=True)
-        return get(self, key)
+        return get(self, stored)
 
-    monkeypatch.setattr(Storage, "get", get_some)
+    monkeypatch.setattr(Storage, "get_unchanged", get_some)
     assert run(storage, str(folder)).reasons == {"CHANGED.GONE": 1}
 
-    def fail(self, key):
-        if key == "0.png":
-            raise StorageError("away", key, retryable=True)
-        return get(self, key)
+    def fail(self, stored):
+        if stored.key == "0.png":
+            raise StorageError("away", stored.key, retryable=True)
+        return get(self, stored)
 
-    monkeypatch.setattr(Storage, "get", fail)
-    with pytest.raises(StorageError, match="away"):
-        run(storage, str(folder), seed=9)
+    monkeypatch.setattr(Storage, "get_unchanged", fail)
+    with pytest.raises(StorageError, match="away") as raised:
+        run(storage, str(folder), image_size=65)
+    assert "0.png" not in str(raised.value)
+
+
+def test_a_film_that_is_replaced_after_the_listing_is_named(tmp_path, storage, monkeypatch):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for index in range(2):
+        write_picture(folder / f"{index}.png", index)
+    get = Storage.get_unchanged
+
+    def replace_first(self, stored):
+        if stored.key == "1.png":
+            write_picture(folder / "1.png", 7)
+        return get(self, stored)
+
+    monkeypatch.setattr(Storage, "get_unchanged", replace_first)
+    assert run(storage, str(folder)).reasons == {"CHANGED.REPLACED": 1}
+    monkeypatch.undo()
+    assert run(storage, str(folder)).num_accepted == 2
 
 
 def test_manifest_says_what_was_done(cohort, storage):

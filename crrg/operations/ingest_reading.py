@@ -1,0 +1,131 @@
+"""The objects of an archive on their way into the decoder: read ahead by threads, hashed there, bounded in bytes.
+
+Reading and hashing overlap with decoding, so that the latency of a store does not add up. An object that went away or
+was replaced since it was listed comes out with its reason; an object that is known from an earlier ingest is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from crrg.data.decoder_pool import DecodeItem
+from crrg.data.dicom_structure import MAX_FILE_BYTES
+from crrg.data.sources import Source, SourceItem
+from crrg.errors import Conflict, DataError, StorageError
+from crrg.operations.ingest_inputs import InputRecord
+from crrg.storage import Storage
+
+READERS = 8
+READ_AHEAD = 16
+MAX_BYTES_AHEAD = 256 * 2**20
+"""Films read ahead hold at most this much memory, but for a single one that is larger."""
+
+
+@dataclass(frozen=True)
+class ReadItem:
+    """An input that was handed to the decoder.
+
+    Attributes:
+        item: What the archive says.
+        said: HMAC of that; empty where there is no film.
+        known: What an earlier ingest made of it; it was not read then.
+        digest: sha256 of the film's bytes; empty where it was not read.
+    """
+
+    item: SourceItem
+    said: str = ""
+    known: InputRecord | None = None
+    digest: bytes = b""
+
+    @property
+    def has_film(self) -> bool:
+        """Whether there is a film that could be read."""
+        return self.item.film is not None and self.item.problem is None
+
+
+@dataclass
+class FilmFeed:
+    """The inputs of a source as the decoder takes them.
+
+    Attributes:
+        source: The archive.
+        limit: Most inputs to take; 0 = all.
+        look_up: Returns what is said of a film, as an HMAC, and what an earlier ingest made of it.
+        waiting: What was handed to the decoder and has not come back, in order.
+        num_handed_over: How many inputs the decoder was given.
+    """
+
+    source: Source
+    limit: int
+    look_up: Callable[[SourceItem], tuple[str, InputRecord | None]]
+    waiting: deque[ReadItem] = field(default_factory=deque)
+    num_handed_over: int = 0
+
+    def films(self) -> Iterator[DecodeItem]:
+        """Yield the bytes of every film, or a reason where there are none to decode."""
+        ahead: deque[tuple[ReadItem, Future[tuple[DecodeItem, bytes]] | None]] = deque()
+        bytes_ahead = 0
+        with ThreadPoolExecutor(READERS, thread_name_prefix="crrg-read") as readers:
+            for item in islice(self.source.items(), self.limit or None):
+                read, size = self._prepare(item), item.film.size if item.film else 0
+                while len(ahead) >= READ_AHEAD or (ahead and bytes_ahead + size > MAX_BYTES_AHEAD):
+                    bytes_ahead -= _size_ahead(ahead[0])
+                    yield self._hand_over(*ahead.popleft())
+                is_read = read.has_film and read.known is None
+                future = readers.submit(read_object, self.source.storage, item) if is_read else None
+                ahead.append((read, future))
+                bytes_ahead += _size_ahead(ahead[-1])
+            while ahead:
+                yield self._hand_over(*ahead.popleft())
+
+    def _prepare(self, item: SourceItem) -> ReadItem:
+        read = ReadItem(item)
+        if not read.has_film:
+            return read
+        said, known = self.look_up(item)
+        return ReadItem(item, said, known)
+
+    def _hand_over(self, read: ReadItem, future: Future[tuple[DecodeItem, bytes]] | None) -> DecodeItem:
+        self.num_handed_over += 1
+        if future is None:
+            self.waiting.append(read)
+            return DataError("nothing to decode", code="DUPLICATE.CARRIED")
+        data, digest = future.result()
+        self.waiting.append(ReadItem(read.item, read.said, digest=digest))
+        return data
+
+
+def read_object(storage: Storage, item: SourceItem) -> tuple[DecodeItem, bytes]:
+    """Return an object's bytes and their sha256, or the reason why it cannot be read.
+
+    Args:
+        storage: Where it lies.
+        item: The input, which has a film.
+
+    Raises:
+        StorageError: The store is out of reach; the source's name is not in it.
+    """
+    film = item.film
+    if film is None:
+        raise AssertionError("unreachable: only films are read")
+    if film.size > MAX_FILE_BYTES:
+        return DataError(f"{film.size} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE"), b""
+    try:
+        data = storage.get_unchanged(film)
+    except Conflict:
+        return DataError("the object was replaced while the archive was read", code="CHANGED.REPLACED"), b""
+    except StorageError as error:
+        if error.retryable or storage.exists(film.key):
+            raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
+        return DataError("the object went away while the archive was read", code="CHANGED.GONE"), b""
+    return data, hashlib.sha256(data).digest()
+
+
+def _size_ahead(entry: tuple[ReadItem, Future[tuple[DecodeItem, bytes]] | None]) -> int:
+    read, future = entry
+    return 0 if future is None or read.item.film is None else read.item.film.size

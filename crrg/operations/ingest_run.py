@@ -1,0 +1,315 @@
+"""One pass over all archives of an ingest: what became of every input, and where each row goes.
+
+Rows are made one by one as films come back from the decoder; equal films, near-duplicates and splits are settled when
+all are known. Knows no dataset versions (``pairs``) and no earlier ingest beyond what it is handed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import crrg
+from crrg.config.base import default_num_workers
+from crrg.config.data import IngestConfig
+from crrg.config.references import DatasetRef
+from crrg.data.data_card import DataCard, card_markdown
+from crrg.data.decoder_pool import decode_many
+from crrg.data.deidentify import Pseudonyms
+from crrg.data.duplicates import Claim, judge_claims
+from crrg.data.film import DecodedFilm
+from crrg.data.images import PREPROCESSING_VERSION
+from crrg.data.near_duplicates import FilmIndex
+from crrg.data.pairing import PairBuilder, PairingRules
+from crrg.data.pairs import version_prefix
+from crrg.data.quarantine import Refusal, count_reasons, write_quarantine
+from crrg.data.sources import Source, SourceItem
+from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
+from crrg.domain.study import Pair, Split
+from crrg.errors import DataError
+from crrg.evaluation.labeler import label_report
+from crrg.operations.ingest_inputs import InputRecord, KnownInputs, stale, what_is_said
+from crrg.operations.ingest_reading import FilmFeed, ReadItem
+from crrg.progress import count_progress
+from crrg.storage import Storage, canonical_json
+
+FILMS_PER_CHILD = 16
+"""A further decoding child is worth its start for this many films."""
+CARD_FIGURES = ("card.json", "card.md")
+"""Files of a data card that hold counts only."""
+SAMPLES = "samples.png"
+_STAGES = {"IDENTITY": "identity", "REPORT": "report", "DUPLICATE": "duplicate"}
+
+
+@dataclass(slots=True)
+class _Input:
+    """An input and what became of it so far.
+
+    Attributes:
+        record: What is recorded of it.
+        source: Kind of archive.
+        has_film: Whether it is an object that can be taken over by the next ingest.
+        claim: Its film, where one was decoded or taken over.
+        row: Number of its row among those that were made; -1 where there is none.
+    """
+
+    record: InputRecord
+    source: str
+    has_film: bool
+    claim: Claim | None = None
+    row: int = -1
+
+
+class IngestRun:
+    """Makes the rows of a dataset version and settles what becomes of each; a ``WritePlan``."""
+
+    def __init__(
+        self,
+        config: IngestConfig,
+        storage: Storage,
+        pseudonyms: Pseudonyms,
+        sources: list[Source],
+        known: KnownInputs,
+        folder: Path,
+        shaping: Mapping[str, Any],
+        quarantine: str,
+        num_expected: int,
+    ) -> None:
+        """Prepare a pass; nothing is read yet.
+
+        Args:
+            config: The form.
+            storage: Root to write to.
+            pseudonyms: Turns identifiers into pseudonyms.
+            sources: The archives.
+            known: What an earlier ingest made of the same objects.
+            folder: Local folder for what must wait; the caller removes it.
+            shaping: What shapes the rows, for the card.
+            quarantine: Key of the record of refused inputs.
+            num_expected: About how many inputs there are.
+        """
+        self.num_inputs = self.num_read = self.num_taken_over = 0
+        self._config, self._storage, self._pseudonyms, self._sources = config, storage, pseudonyms, sources
+        self._known, self._shaping, self._quarantine_key = known, shaping, quarantine
+        self._inputs: list[_Input] = []
+        self._wishes: list[SplitWish] = []
+        self._row_of_film: list[int] = []
+        self._film_index = FilmIndex(folder)
+        self._card = DataCard()
+        self._leaks = LeakReport(0, 0, 0)
+        self._num_expected = num_expected
+        self._say = count_progress(f"ingest of {config.dataset}", "inputs")
+        self._builder = PairBuilder(
+            PairingRules(
+                pseudonyms=pseudonyms,
+                label=label_report,
+                seed=config.seed,
+                shares=SplitShares(config.train_share, config.validation_share),
+                use_published_split=config.use_published_split,
+            )
+        )
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield a row for every input that has one, in the order of the archives."""
+        wanted = self._config.num_workers or default_num_workers()
+        num_workers = max(1, min(wanted, self._num_expected // FILMS_PER_CHILD))
+        for number, source in enumerate(self._sources):
+            feed = FilmFeed(source, self._config.limit, partial(self._look_up, source))
+            for outcome in decode_many(feed.films(), self._config.image_size, num_workers):
+                yield from self._row(feed.waiting.popleft(), outcome, source, number)
+                self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
+            self.num_inputs += feed.num_handed_over
+
+    def splits(self) -> Sequence[Split | None]:
+        """Settle which rows stay and in which split; see ``WritePlan``."""
+        self._judge_equal_films()
+        kept = sorted(entry.row for entry in self._inputs if entry.row >= 0)
+        place = {row: index for index, row in enumerate(kept)}
+        pairs = ((self._row_of_film[a], self._row_of_film[b]) for a, b in self._film_index.find_pairs())
+        same_exposure = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+        settled, self._leaks = settle_splits([self._wishes[row] for row in kept], same_exposure)
+        splits: list[Split | None] = [None] * len(self._wishes)
+        for row, split in zip(kept, settled, strict=True):
+            splits[row] = split
+        self._number_rows(splits)
+        self._check_counts()
+        return splits
+
+    def see(self, row: Mapping[str, Any], split: Split) -> None:
+        """Count a row for the card; see ``WritePlan``."""
+        self._card.add(row, split)
+
+    def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
+        """Write quarantine and data card; see ``WritePlan``."""
+        self.write_quarantine()
+        counts = self.counts()
+        figures = self._card.figures(
+            {
+                "name": dataset.name,
+                "version": dataset.version,
+                "image_size": self._config.image_size,
+                "settings": dict(self._shaping),
+                "leaks": asdict(self._leaks),
+                **{name: counts[name] for name in ("num_inputs", "num_accepted", "num_quarantined", "reasons")},
+            }
+        )
+        files = dict(zip(CARD_FIGURES, (canonical_json(figures), card_markdown(figures).encode()), strict=True))
+        if sheet := self._card.sample_sheet():
+            files[SAMPLES] = sheet
+        keys = {name: f"{version_prefix(dataset)}/{name}" for name in files}
+        for name, data in files.items():
+            self._storage.put(keys[name], data)
+        card = [{"key": keys[name], "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
+        return {**counts, "leaks": asdict(self._leaks), "card": card}
+
+    def counts(self) -> dict[str, Any]:
+        """Return what the manifest and the summary say of this run."""
+        refusals = self._refusals()
+        return {
+            "num_inputs": self.num_inputs,
+            "num_accepted": self.num_inputs - len(refusals),
+            "num_quarantined": len(refusals),
+            "num_failures": sum(refusal.is_failure for refusal in refusals),
+            "reasons": count_reasons(refusals),
+            "quarantine_key": self._quarantine_key,
+        }
+
+    def records(self) -> Iterator[InputRecord]:
+        """Yield what the next ingest may take over."""
+        return (entry.record for entry in self._inputs if entry.has_film)
+
+    def write_quarantine(self) -> None:
+        """Write the record of refused inputs; the same refusals give the same bytes."""
+        version = f"{crrg.__version__}+{PREPROCESSING_VERSION}"
+        write_quarantine(self._storage, self._quarantine_key, self._refusals(), version)
+
+    def close(self) -> None:
+        """Close local files."""
+        self._film_index.close()
+
+    def _look_up(self, source: Source, item: SourceItem) -> tuple[str, InputRecord | None]:
+        film = item.film
+        if film is None:
+            raise AssertionError("unreachable: only films are looked up")
+        said = what_is_said(item, self._pseudonyms, source.site)
+        name = self._pseudonyms.object_key(item.name, source.site)
+        return said, self._known.find(name, film.etag, film.size, said)
+
+    def _row(
+        self, read: ReadItem, outcome: DecodedFilm | DataError, source: Source, source_number: int
+    ) -> Iterator[Pair]:
+        """Make the row of one input, or note why there is none."""
+        item, film = read.item, read.item.film
+        name = self._pseudonyms.object_key(item.name, source.site)
+        start = InputRecord(name, film.etag if film else "", film.size if film else 0, read.said)
+        entry = _Input(read.known or start, source.kind.value, read.has_film)
+        self._inputs.append(entry)
+        try:
+            pair = self._pair(read, outcome, source)
+        except DataError as error:
+            was_decoded = isinstance(outcome, DecodedFilm)
+            entry.record = _refused(start, error, _stage(error, was_decoded, has_film=film is not None))
+            return
+        if pair is not None and pair.film is not None:
+            entry.record = replace(start, instance_id=pair.instance_id, pixel_digest=pair.film.pixel_digest)
+        if entry.record.pixel_digest and film is not None:
+            record = entry.record
+            entry.claim = Claim(film.modified_s, (source_number, film.key), record.instance_id, record.pixel_digest)
+        if pair is None:
+            return
+        entry.row = len(self._wishes)
+        self._wishes.append(self._builder.split_wish(item, source.site, pair.patient_id))
+        if pair.film is not None:
+            self._row_of_film.append(entry.row)
+            self._film_index.add(pair.film.pixels)
+        yield pair
+
+    def _pair(self, read: ReadItem, outcome: DecodedFilm | DataError, source: Source) -> Pair | None:
+        """Return the row; ``None`` where an earlier ingest refused the object and nothing changed.
+
+        Raises:
+            DataError: There is no row.
+        """
+        if read.known is not None:
+            self.num_taken_over += 1
+            return self._known.pair(read.known) if read.known.split else None
+        if read.item.problem is not None:
+            raise read.item.problem
+        if read.item.film is None:
+            return self._builder.build(read.item, source.kind.value, source.site, None, _text_digest(read.item))
+        self.num_read += 1
+        if isinstance(outcome, DataError):
+            raise outcome
+        return self._builder.build(read.item, source.kind.value, source.site, outcome, read.digest)
+
+    def _judge_equal_films(self) -> None:
+        """Refuse all but the oldest of equal films.
+
+        Raises:
+            StorageError: A film that an earlier ingest refused for another's sake would count now; read it.
+        """
+        claimants = [entry for entry in self._inputs if entry.claim is not None]
+        losses = judge_claims([entry.claim for entry in claimants if entry.claim is not None])
+        for number, entry in enumerate(claimants):
+            loss = losses.get(number)
+            if loss is not None:
+                winner = claimants[loss.winner].record.object_id
+                entry.record = replace(_refused(entry.record, loss.error, _stage(loss.error)), winner=winner)
+                entry.row = -1
+            elif entry.row < 0:
+                raise stale(entry.record)
+
+    def _number_rows(self, splits: Sequence[Split | None]) -> None:
+        """Note in which split and at which place every row will lie."""
+        places: dict[int, tuple[str, int]] = {}
+        num_rows = dict.fromkeys(Split, 0)
+        for row, split in enumerate(splits):
+            if split is not None:
+                places[row] = (split.value, num_rows[split])
+                num_rows[split] += 1
+        for entry in self._inputs:
+            if entry.row >= 0:
+                split_name, place = places[entry.row]
+                entry.record = replace(entry.record, split=split_name, row=place)
+
+    def _check_counts(self) -> None:
+        """Fail if an input was lost or counted twice."""
+        num_accepted = sum(entry.row >= 0 for entry in self._inputs)
+        num_refused = sum(bool(entry.record.reason) for entry in self._inputs)
+        if num_accepted + num_refused != self.num_inputs:
+            counts = f"{num_accepted} accepted and {num_refused} refused"
+            raise AssertionError(f"{self.num_inputs} inputs, {counts}: an input is lost")
+
+    def _refusals(self) -> list[Refusal]:
+        return [
+            Refusal(
+                object_id=entry.record.object_id,
+                source=entry.source,
+                etag=entry.record.etag,
+                num_bytes=entry.record.num_bytes,
+                reason=entry.record.reason,
+                sentence=entry.record.sentence,
+                stage=entry.record.stage,
+            )
+            for entry in self._inputs
+            if entry.record.reason
+        ]
+
+
+def _refused(record: InputRecord, error: DataError, stage: str) -> InputRecord:
+    return replace(record, split="", row=-1, reason=error.code, sentence=error.reason, stage=stage)
+
+
+def _stage(error: DataError, was_decoded: bool = True, *, has_film: bool = True) -> str:
+    family = error.code.split(".", 1)[0]
+    return _STAGES.get(family, "pairing" if was_decoded else "decode" if has_film else "source")
+
+
+def _text_digest(item: SourceItem) -> bytes:
+    report = item.report
+    text = "\0".join((report.findings or "", report.impression or "", report.indication or "", item.notes))
+    return hashlib.sha256(text.encode()).digest()

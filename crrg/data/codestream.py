@@ -8,14 +8,32 @@ Source: ITU-T T.81 annex B, T.87 annex C, T.800 annex A.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from crrg.errors import DataError
 
 MAX_PIXELS = 100_000_000
+MAX_PICTURE_BYTES = 400_000_000
+"""Decoded bytes of the largest picture, all its samples together."""
+MAX_SCANS = 100
+"""Passes over one JPEG; a legal progressive one has about ten, and each costs as much as a picture."""
+MAX_TILES = 65_535
+MAX_PACKETS = 2_000_000
+"""Packets of a JPEG 2000 tile (layers x precincts x components), for which a decoder keeps records."""
+MAX_CODESTREAM_TAIL = 64
 _JPEG_FRAMES = frozenset([*range(0xC0, 0xD0), 0xF7]) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = 0xC2
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])
+_MARKERS = frozenset([0xC4, 0xCC, *range(0xD9, 0xF0), 0xF8, 0xFE, 0xFF]) | _JPEG_FRAMES | _STANDALONE
+_START_OF_SCAN, _END = 0xDA, 0xD9
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_AFTER_LS_SCAN = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
+"""After 0xFF, JPEG-LS stuffs a bit where JPEG stuffs a byte."""
+_RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
 _J2K_START = b"\xff\x4f\xff\x51"
+_J2K_COD = 0x52
+_PROGRAMS = (b"PK", b"MZ", b"\x7fELF", b"#!", b"Rar!", b"%PDF", b"<?php", b"<script")
 
 
 @dataclass(frozen=True)
@@ -35,14 +53,44 @@ class FrameHeader:
     precision: int
 
 
-def check_pixel_limit(width: int, height: int) -> None:
+@dataclass(frozen=True)
+class JpegForm:
+    """What the markers of a whole JPEG say.
+
+    Attributes:
+        end: Offset behind the end marker.
+        is_progressive: Whether the picture comes in passes.
+        colour_space: ``YCBCR`` or ``RGB`` where a marker says so, else empty.
+    """
+
+    end: int
+    is_progressive: bool
+    colour_space: str
+
+
+def check_pixel_limit(width: int, height: int, bytes_per_pixel: int = 1) -> None:
     """Refuse a picture that is too large to decode.
 
     Raises:
         DataError: LIMIT.PIXELS.
     """
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels, at most {MAX_PIXELS} are decoded", code="LIMIT.PIXELS")
+    if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_PICTURE_BYTES:
+        raise DataError(
+            f"{width} x {height} pixels of {bytes_per_pixel} bytes, at most {MAX_PIXELS} pixels and "
+            f"{MAX_PICTURE_BYTES} bytes are decoded",
+            code="LIMIT.PIXELS",
+        )
+
+
+def check_trailer(tail: bytes) -> None:
+    """Refuse a program or an archive behind the end of a picture.
+
+    Raises:
+        DataError: SECURITY.TRAILER.
+    """
+    stripped = tail.lstrip(b"\0\xff\r\n\t ")
+    if stripped.startswith(_PROGRAMS) or b"PK\x03\x04" in tail or b"PK\x05\x06" in tail:
+        raise DataError("a program or archive follows the picture", code="SECURITY.TRAILER")
 
 
 def read_jpeg_header(data: bytes) -> FrameHeader:
@@ -69,54 +117,109 @@ def read_jpeg_header(data: bytes) -> FrameHeader:
                 height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
                 return FrameHeader(width, height, num_components=segment[5], precision=segment[0])
             break
-        if marker in (0xD9, 0xDA) or length < 2:
+        if marker in (_END, _START_OF_SCAN) or length < 2:
             break
         position += 2 + length
     raise DataError("the JPEG codestream has no frame header", code="DECODE.CODESTREAM")
+
+
+def walk_jpeg(data: bytes) -> JpegForm:
+    """Follow the markers of a JPEG or JPEG-LS codestream to its end marker.
+
+    Raises:
+        DataError: DECODE.TRUNCATED where the end is missing, DECODE.CODESTREAM where a marker stands that cannot be
+            there or restart markers are not in turn, LIMIT.SCANS.
+    """
+    position, num_scans, frame, colour_space, components = 2, 0, 0, "", b""
+    while position + 2 <= len(data):
+        marker = data[position + 1]
+        if data[position] != 0xFF or marker not in _MARKERS:
+            raise DataError("the codestream is damaged: no marker where one must be", code="DECODE.CODESTREAM")
+        if marker == _END:
+            space = colour_space or ("RGB" if components == b"RGB" else "")
+            return JpegForm(position + 2, is_progressive=frame == _PROGRESSIVE, colour_space=space)
+        if marker == 0xFF or marker in _STANDALONE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position + 4 : position + 2 + length]
+        position += 2 + length
+        if marker in _JPEG_FRAMES:
+            frame, components = marker, segment[6::3]
+        elif marker in (0xE0, 0xEE):
+            colour_space = _stated_space(segment) or colour_space
+        elif marker == _START_OF_SCAN:
+            num_scans += 1
+            if num_scans > MAX_SCANS:
+                raise DataError(f"more than {MAX_SCANS} scans in one JPEG", code="LIMIT.SCANS")
+            position = _end_of_scan(data, position, is_ls=frame == 0xF7)
+    raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
+
+
+def _end_of_scan(data: bytes, start: int, *, is_ls: bool) -> int:
+    found = (_AFTER_LS_SCAN if is_ls else _AFTER_SCAN).search(data, start)
+    if found is None:
+        raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
+    restarts = _RESTARTS.finditer(data, start, found.start())
+    if any(restart.group()[1] & 7 != number % 8 for number, restart in enumerate(restarts)):
+        raise DataError("restart markers are not in turn, a part is missing", code="DECODE.CODESTREAM")
+    return found.start()
+
+
+def _stated_space(segment: bytes) -> str:
+    """Return the colour space that a JFIF or Adobe segment states; empty where it states none."""
+    if segment.startswith(b"JFIF\0"):
+        return "YCBCR"
+    if segment.startswith(b"Adobe") and len(segment) >= 12:
+        return {0: "RGB", 1: "YCBCR"}.get(segment[11], "")
+    return ""
 
 
 def read_j2k_header(data: bytes) -> FrameHeader:
     """Read the image size segment of a JPEG 2000 codestream, raw or in a JP2 file.
 
     Raises:
-        DataError: DECODE.CODESTREAM where there is none.
+        DataError: DECODE.CODESTREAM where there is none, LIMIT.TILES.
     """
     start = data.find(_J2K_START)
     segment = data[start + 6 : start + 6 + 40]
     if start < 0 or len(segment) < 39:
         raise DataError("the JPEG 2000 codestream has no size segment", code="DECODE.CODESTREAM")
-    x_size, y_size, x_offset, y_offset = (int.from_bytes(segment[i : i + 4], "big") for i in (2, 6, 10, 14))
-    num_components = int.from_bytes(segment[34:36], "big")
+    x_size, y_size, x_offset, y_offset, tile_width, tile_height = (
+        int.from_bytes(segment[i : i + 4], "big") for i in range(2, 26, 4)
+    )
+    if not tile_width or not tile_height or x_offset >= x_size or y_offset >= y_size:
+        raise DataError("the JPEG 2000 size segment makes no sense", code="DECODE.CODESTREAM")
+    if -(-x_size // tile_width) * -(-y_size // tile_height) > MAX_TILES:
+        raise DataError(f"more than {MAX_TILES} tiles", code="LIMIT.TILES")
     return FrameHeader(
-        width=max(0, x_size - x_offset),
-        height=max(0, y_size - y_offset),
-        num_components=num_components,
+        width=x_size - x_offset,
+        height=y_size - y_offset,
+        num_components=int.from_bytes(segment[34:36], "big"),
         precision=(segment[36] & 0x7F) + 1,
     )
 
 
-def check_jpeg_complete(data: bytes) -> None:
-    """Refuse a JPEG or JPEG-LS codestream without its end marker.
-
-    Raises:
-        DataError: DECODE.TRUNCATED.
-    """
-    if b"\xff\xd9" not in data[-64:]:
-        raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
-
-
-def check_j2k_complete(data: bytes) -> None:
+def check_j2k_complete(data: bytes, header: FrameHeader) -> int:
     """Refuse a JPEG 2000 codestream whose tile parts or end marker are missing.
 
+    Args:
+        data: The codestream, raw or in a JP2 file.
+        header: Its size.
+
+    Returns:
+        Offset behind the end marker.
+
     Raises:
-        DataError: DECODE.TRUNCATED, or DECODE.CODESTREAM where no tile part begins.
+        DataError: DECODE.TRUNCATED, DECODE.CODESTREAM where no tile part begins, LIMIT.PACKETS.
     """
-    start = data.find(_J2K_START)
-    position = start + 2
+    position = data.find(_J2K_START) + 2
     while data[position : position + 2] != b"\xff\x90":
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if data[position : position + 1] != b"\xff" or length < 2:
             raise DataError("the JPEG 2000 main header is damaged", code="DECODE.CODESTREAM")
+        if data[position + 1] == _J2K_COD:
+            _check_packets(data[position + 4 : position + 2 + length], header)
         position += 2 + length
     while data[position : position + 2] == b"\xff\x90":
         length = int.from_bytes(data[position + 6 : position + 10], "big")
@@ -125,5 +228,24 @@ def check_j2k_complete(data: bytes) -> None:
         if length < 14 or position + length > len(data):
             raise DataError("a tile part ends beyond the codestream, it was cut", code="DECODE.TRUNCATED")
         position += length
-    if b"\xff\xd9" not in data[position:][-64:]:
+    end = data.rfind(b"\xff\xd9") if data[position : position + 2] == b"\xff\x90" else data.find(b"\xff\xd9", position)
+    if end < 0 or (data[position : position + 2] != b"\xff\x90" and end - position > MAX_CODESTREAM_TAIL):
         raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
+    return end + 2
+
+
+def _check_packets(segment: bytes, header: FrameHeader) -> None:
+    """Refuse coding styles that make a decoder keep records for millions of packets."""
+    if len(segment) < 10:
+        raise DataError("the JPEG 2000 coding style is damaged", code="DECODE.CODESTREAM")
+    num_layers, num_levels = int.from_bytes(segment[2:4], "big"), segment[5]
+    if num_levels > 32 or not num_layers:
+        raise DataError("the JPEG 2000 coding style makes no sense", code="DECODE.CODESTREAM")
+    sizes = segment[10 : 11 + num_levels] if segment[0] & 1 else b"\xff" * (num_levels + 1)
+    num_precincts = 0
+    for level, size in enumerate(sizes):
+        scale = num_levels - level
+        columns, rows = (header.width >> scale >> (size & 15)) + 1, (header.height >> scale >> (size >> 4)) + 1
+        num_precincts += columns * rows
+    if num_layers * num_precincts * header.num_components > MAX_PACKETS:
+        raise DataError(f"more than {MAX_PACKETS} packets", code="LIMIT.PACKETS")

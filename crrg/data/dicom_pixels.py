@@ -1,38 +1,36 @@
 """Stored pixel values out of every transfer syntax, before any look-up table or inversion.
 
-Compressed pictures go straight to imagecodecs (libjpeg-turbo, CharLS, OpenJPEG), after their own frame header was
-compared to the DICOM header. Knows no display rule; see ``dicom_display``.
+A codestream's own frame header is compared to the DICOM header and its markers are followed to their end before a
+codec sees it. What is decoded by what stands in ``dicom_codecs``. Knows no display rule; see ``dicom_display``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from crrg.data.codestream import (
+    MAX_CODESTREAM_TAIL,
     FrameHeader,
     check_j2k_complete,
-    check_jpeg_complete,
     check_pixel_limit,
+    check_trailer,
     read_j2k_header,
     read_jpeg_header,
+    walk_jpeg,
 )
+from crrg.data.dicom_codecs import TRANSFER_SYNTAXES, Codec, TransferSyntax, decode_codestream, unpack_run_lengths
 from crrg.data.dicom_header import PixelLayout
-from crrg.data.dicom_structure import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, DicomBody
+from crrg.data.dicom_structure import DicomBody
+from crrg.data.jpeg_fill import check_not_filled
 from crrg.errors import DataError, DicomError
 
-RLE = "1.2.840.10008.1.2.5"
-NATIVE = frozenset([IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED])
-JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
-JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
-JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
-
 Stored = NDArray[np.integer[Any]]
+_RLE_HEADER_BYTES = 64
 
 
 def read_stored_values(body: DicomBody, layout: PixelLayout) -> tuple[Stored, PixelLayout]:
@@ -49,27 +47,51 @@ def read_stored_values(body: DicomBody, layout: PixelLayout) -> tuple[Stored, Pi
     Raises:
         DataError: DECODE, GEOMETRY or LIMIT.
     """
-    if body.transfer_syntax in NATIVE:
+    syntax = TRANSFER_SYNTAXES.get(body.transfer_syntax)
+    if syntax is None:
+        raise DicomError(f"no decoder for transfer syntax {_uid(body.transfer_syntax)}", code="DECODE.UNSUPPORTED")
+    if syntax.codec is Codec.NATIVE:
         if body.pixel_length < 0:
             raise DicomError("pixel data is encapsulated under a native transfer syntax", code="PARSE.ENCAPSULATION")
         return _mask(_native(body, layout), layout), layout
     if body.pixel_length >= 0:
         raise DicomError("pixel data is native under a compressed transfer syntax", code="PARSE.ENCAPSULATION")
     stream = b"".join(body.data[start : start + length] for start, length in body.fragments)
-    if body.transfer_syntax == RLE:
+    if syntax.codec is Codec.RLE:
         return _mask(_rle(stream, layout), layout), layout
-    if body.transfer_syntax in JPEG:
-        check_jpeg_complete(stream)
-        values = _decode(stream, layout, read_jpeg_header(stream), _jpeg_codec(layout))
-        return values, replace(layout, photometric="RGB") if layout.samples == 3 else layout
-    if body.transfer_syntax in JPEG_LS:
-        check_jpeg_complete(stream)
-        return _decode(stream, layout, read_jpeg_header(stream), imagecodecs.jpegls_decode), layout
-    if body.transfer_syntax in JPEG_2000:
+    if syntax.codec is Codec.JPEG_2000:
         header = read_j2k_header(stream)
-        check_j2k_complete(stream)
-        return _decode(stream, layout, header, imagecodecs.jpeg2k_decode), layout
-    raise DicomError(f"no decoder for transfer syntax {_uid(body.transfer_syntax)}", code="DECODE.UNSUPPORTED")
+        _check_header(header, layout)
+        _check_tail(stream[check_j2k_complete(stream, header) :])
+        values = _run(lambda: decode_codestream(syntax.codec, stream))
+        # the codec has undone the colour transform that these two name
+        is_rgb = layout.photometric in ("YBR_RCT", "YBR_ICT")
+        shown = replace(layout, photometric="RGB") if is_rgb else layout
+        return _checked(values, shown, header, syntax), shown
+    return _jpeg(stream, layout, syntax)
+
+
+def _jpeg(stream: bytes, layout: PixelLayout, syntax: TransferSyntax) -> tuple[Stored, PixelLayout]:
+    header = read_jpeg_header(stream)
+    _check_header(header, layout)
+    form = walk_jpeg(stream)
+    _check_tail(stream[form.end :])
+    if syntax.codec is Codec.JPEG_LS:
+        return _checked(_run(lambda: decode_codestream(Codec.JPEG_LS, stream)), layout, header, syntax), layout
+    space = ""
+    if layout.samples == 3:
+        # a file that calls its colours RGB often holds YCbCr all the same, and says so in its markers
+        space = form.colour_space if layout.photometric == "RGB" else "YCBCR"
+        layout = replace(layout, photometric="RGB")
+        space = space or "RGB"
+
+    def decode(data: bytes) -> NDArray[Any]:
+        return decode_codestream(Codec.JPEG, data, space)
+
+    values = _run(lambda: decode(stream))
+    if not form.is_progressive:
+        check_not_filled(stream, form.end, values, header.precision, decode)
+    return _checked(values, layout, header, syntax), layout
 
 
 def _native(body: DicomBody, layout: PixelLayout) -> Stored:
@@ -78,7 +100,7 @@ def _native(body: DicomBody, layout: PixelLayout) -> Stored:
         words = np.frombuffer(body.data, f"{order}u2", layout.num_bytes // 2, body.pixel_start).astype(np.uint16)
         return words.reshape(layout.rows, layout.columns)
     values = np.frombuffer(body.data, np.uint8, body.pixel_length, body.pixel_start)
-    if not body.is_little and body.pixel_length % 2 == 0:
+    if not body.is_little and body.pixel_vr == b"OW" and body.pixel_length % 2 == 0:
         values = values.view(">u2").astype("<u2").view(np.uint8)
     values = values[: layout.num_bytes]
     if layout.photometric == "YBR_FULL_422":
@@ -98,20 +120,27 @@ def _upsample_422(values: NDArray[np.uint8], layout: PixelLayout) -> Stored:
 
 
 def _rle(stream: bytes, layout: PixelLayout) -> Stored:
-    segments = int.from_bytes(stream[:4], "little")
-    expected = layout.samples * layout.bits_allocated // 8
-    if len(stream) < 64 or segments != expected:
-        raise DicomError(f"{segments} RLE segments, expected {expected}", code="DECODE.CODESTREAM")
-    dtype = np.uint16 if layout.bits_allocated == 16 else np.uint8
-    decoded = _run(lambda: imagecodecs.dicomrle_decode(stream, dtype))
-    if len(decoded) != layout.num_bytes:
-        raise DicomError("the RLE segments hold another number of pixels", code="DECODE.TRUNCATED")
-    values = np.frombuffer(decoded, dtype)
-    return _as_picture(values, layout, is_planar=True)
+    bytes_per_sample = layout.bits_allocated // 8
+    num_segments, *offsets = np.frombuffer(stream[:_RLE_HEADER_BYTES].ljust(_RLE_HEADER_BYTES, b"\0"), "<u4").tolist()
+    if len(stream) < _RLE_HEADER_BYTES or num_segments != layout.samples * bytes_per_sample:
+        raise DicomError(f"{num_segments} RLE segments do not fit samples and bits", code="DECODE.CODESTREAM")
+    ends = [*offsets[1:num_segments], len(stream)]
+    bounds = list(zip(offsets, ends, strict=False))
+    if any(not _RLE_HEADER_BYTES <= start < end <= len(stream) for start, end in bounds):
+        raise DicomError("the RLE header points outside its data", code="DECODE.CODESTREAM")
+    num_pixels = layout.rows * layout.columns
+    planes = _run(lambda: [unpack_run_lengths(stream[start:end], num_pixels) for start, end in bounds])
+    if any(len(plane) != num_pixels for plane in planes):
+        raise DicomError("an RLE segment holds too few pixels", code="DECODE.TRUNCATED")
+    values = np.frombuffer(b"".join(planes), np.uint8).reshape(layout.samples, bytes_per_sample, num_pixels)
+    if bytes_per_sample == 2:
+        words = values[0, 0].astype(np.uint16) << 8 | values[0, 1]
+        return np.asarray(words.reshape(layout.rows, layout.columns), np.uint16)
+    return _as_picture(values.reshape(-1), layout, is_planar=True)
 
 
-def _decode(stream: bytes, layout: PixelLayout, header: FrameHeader, codec: Callable[[bytes], Any]) -> Stored:
-    check_pixel_limit(header.width, header.height)
+def _check_header(header: FrameHeader, layout: PixelLayout) -> None:
+    check_pixel_limit(header.width, header.height, header.num_components * -(-header.precision // 8))
     if (header.width, header.height, header.num_components) != (layout.columns, layout.rows, layout.samples):
         raise DicomError(
             f"the codestream holds {header.width} x {header.height} x {header.num_components}, "
@@ -120,20 +149,30 @@ def _decode(stream: bytes, layout: PixelLayout, header: FrameHeader, codec: Call
         )
     if header.precision > layout.bits_allocated:
         raise DicomError(f"{header.precision} bits in the codestream", code="BITS.CODESTREAM")
-    values = np.asarray(_run(lambda: codec(stream)))
+
+
+def _check_tail(tail: bytes) -> None:
+    """Refuse what hides behind the one codestream a single frame may have."""
+    check_trailer(tail)
+    rest = tail.strip(b"\0\xff")
+    if rest.startswith((b"\xff\xd8", b"\xff\x4f", b"\xd8\xff", b"\x4f\xff")) or len(rest) > MAX_CODESTREAM_TAIL:
+        raise DicomError("pixel data holds more than the one frame", code="GEOMETRY.PIXEL_DATA")
+
+
+def _checked(values: Stored, layout: PixelLayout, header: FrameHeader, syntax: TransferSyntax) -> Stored:
+    """Compare what a codec returned to the header, and bring it into the stored range."""
     if values.shape[:2] != (layout.rows, layout.columns) or values.dtype.itemsize > 2:
         raise DicomError("the codec returned another picture than the header says", code="DECODE.CODEC")
     if layout.samples == 3:
-        return values.astype(np.uint8, copy=False)
+        if values.dtype != np.uint8 or values.shape[2:] != (3,):
+            raise DicomError("the codec returned no 8-bit colours", code="BITS.CODESTREAM")
+        return values
+    if values.dtype.kind == "i" and not layout.is_signed:
+        # the codestream knows better than the header whether its values have a sign
+        return values
+    if layout.shift or (syntax.is_lossless and header.precision > layout.bits_stored):
+        return _mask(values, layout)
     return _clip(values, layout)
-
-
-def _jpeg_codec(layout: PixelLayout) -> Callable[[bytes], Any]:
-    """Return the JPEG decoder, told the colour space by DICOM, since markers in the stream are often wrong."""
-    if layout.samples == 1:
-        return cast("Callable[[bytes], Any]", imagecodecs.jpeg_decode)
-    space = "YCBCR" if layout.photometric.startswith("YBR") else "RGB"
-    return lambda stream: imagecodecs.jpeg_decode(stream, colorspace=space, outcolorspace="RGB")
 
 
 def _run(decode: Callable[[], Any]) -> Any:
@@ -144,6 +183,8 @@ def _run(decode: Callable[[], Any]) -> Any:
         raise
     except MemoryError as error:
         raise DicomError("decoding needs more memory than is allowed", code="LIMIT.MEMORY") from error
+    except ImportError as error:
+        raise DicomError("the codec is not installed; crrg doctor names it", code="DECODE.UNSUPPORTED") from error
     except Exception as error:
         raise DicomError(f"the codec failed ({type(error).__name__})", code="DECODE.CODEC") from error
 

@@ -8,14 +8,19 @@ Source: DICOM PS3.5 section 7 (data set encoding), PS3.10 section 7 (file format
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
 
+from crrg.data.codestream import MAX_PIXELS, check_trailer
 from crrg.errors import DicomError
 
 MAX_FILE_BYTES = 512 * 2**20
-MAX_INFLATED_BYTES = 4 * 2 * 100_000_000
-"""Four times the largest image; a deflated data set that grows beyond is a bomb."""
+MAX_INFLATED_BYTES = 2 * MAX_PIXELS + 2**24
+"""The largest grey film and its header; a deflated data set that grows beyond is a bomb."""
+_INFLATED_PIECE = 2**22
+_SIZE_ELEMENT = re.compile(rb"\x28\x00[\x10\x11]\x00US\x02\x00(..)", re.DOTALL)
+_MAX_BYTES_PER_PIXEL = 3
 MAX_DEPTH = 32
 MAX_ELEMENTS = 20_000
 
@@ -36,6 +41,8 @@ _EXECUTABLE = (
     b"\xcf\xfa\xed\xfe",
     b"\xca\xfe\xba\xbe",
 )
+_DOCUMENTS = (b"%PDF", b"<", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+"""Beginnings of other formats that a preamble may hide; TIFF is the one the standard foresees."""
 _TEXT_VRS = (b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"ST", b"TM", b"UI")
 _NUMBER_VRS = (b"AT", b"FL", b"FD", b"SL", b"SS", b"UL", b"US")
 _SHORT_VRS = frozenset([*_TEXT_VRS, *_NUMBER_VRS])
@@ -57,6 +64,7 @@ class DicomBody:
         transfer_syntax: UID, guessed where the file does not say.
         has_preamble: Whether the file began with the DICOM preamble.
         pixel_tags: Element tags found in the pixel group, e.g. ``0x7FE00010``.
+        pixel_vr: Value representation of the pixel data, empty if implicit.
         pixel_start: Offset of the pixel data's value, or -1.
         pixel_length: Bytes of a native pixel data value, or -1 where it is encapsulated or absent.
         fragments: Offset and length of each fragment of encapsulated pixel data, the offset table left out.
@@ -68,6 +76,7 @@ class DicomBody:
     transfer_syntax: str
     has_preamble: bool
     pixel_tags: set[int] = field(default_factory=set)
+    pixel_vr: bytes = b""
     pixel_start: int = -1
     pixel_length: int = -1
     fragments: list[tuple[int, int]] = field(default_factory=list)
@@ -101,6 +110,8 @@ def open_dicom(data: bytes) -> DicomBody:
         raise DicomError(f"{len(data)} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE")
     if is_executable(data):
         raise DicomError("the preamble is that of a program, script or archive", code="SECURITY.PREAMBLE")
+    if data[128:132] == b"DICM" and data.startswith(_DOCUMENTS):
+        raise DicomError("the preamble is that of another format", code="SECURITY.PREAMBLE")
     if not looks_like_dicom(data):
         raise DicomError("neither a DICOM mark nor a leading DICOM element", code="NOT_DICOM.MARK")
     has_preamble = data[128:132] == b"DICM"
@@ -149,17 +160,30 @@ def _read_file_meta(data: bytes, start: int) -> tuple[int, str]:
 
 
 def _inflate(raw: bytes) -> bytes:
-    """Inflate a deflated data set, never beyond the limit."""
+    """Inflate a deflated data set piece by piece, never beyond what its own header lets expect."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    out = bytearray()
+    limit = MAX_INFLATED_BYTES
     try:
-        out = inflater.decompress(raw, MAX_INFLATED_BYTES + 1)
+        while not inflater.eof:
+            piece = inflater.decompress(raw, _INFLATED_PIECE)
+            out += piece
+            if len(out) == len(piece):
+                limit = min(limit, _expected_bytes(piece))
+            if len(out) > limit:
+                raise DicomError(f"inflates beyond {limit} bytes", code="LIMIT.INFLATED")
+            if not piece and not inflater.unconsumed_tail:
+                raise DicomError("the deflated data set ends early", code="PARSE.TRUNCATED")
+            raw = inflater.unconsumed_tail
     except zlib.error as error:
         raise DicomError("the deflated data set is damaged", code="PARSE.DEFLATE") from error
-    if len(out) > MAX_INFLATED_BYTES:
-        raise DicomError(f"inflates beyond {MAX_INFLATED_BYTES} bytes", code="LIMIT.INFLATED")
-    if not inflater.eof:
-        raise DicomError("the deflated data set ends early", code="PARSE.TRUNCATED")
-    return out
+    return bytes(out)
+
+
+def _expected_bytes(head: bytes) -> int:
+    """Return a generous size for the data set that begins like this; sizes inside sequences may make it larger."""
+    sizes = [int.from_bytes(match, "little") for match in _SIZE_ELEMENT.findall(head)]
+    return _MAX_BYTES_PER_PIXEL * max(sizes, default=65535) ** 2 + 2**24
 
 
 @dataclass
@@ -208,7 +232,7 @@ class _Walk:
             raise DicomError("a sequence holds something that is no item", code="PARSE.SEQUENCE")
         vr, length, is_implicit = self._length(level)
         if tag >> 16 == PIXEL_GROUP and len(self.levels) == 1:
-            self._pixels(tag, length)
+            self._pixels(tag, vr, length)
         is_pixels = tag >> 16 == PIXEL_GROUP
         if length == _UNDEFINED:
             fragments = None if not is_pixels else self.body.fragments if len(self.levels) == 1 else []
@@ -243,9 +267,10 @@ class _Walk:
             del level.fragments[:1]
         self.levels.pop()
 
-    def _pixels(self, tag: int, length: int) -> None:
+    def _pixels(self, tag: int, vr: bytes, length: int) -> None:
         self.body.pixel_tags.add(tag)
         if tag == 0x7FE00010:
+            self.body.pixel_vr = vr
             self.body.pixel_start = self.position
             self.body.pixel_length = -1 if length == _UNDEFINED else length
 
@@ -271,8 +296,8 @@ class _Walk:
         if not self.body.pixel_tags:
             return False
         tail = self.data[self.position : self.position + 4]
-        if tail.startswith((b"PK", b"MZ", b"\x7fELF", b"#!")):
-            raise DicomError("a program or archive follows the pixel data", code="SECURITY.TRAILER")
+        if self._peek_tag(False) < 0x7FE00000 or len(tail) < 4:
+            check_trailer(self.data[self.position :])
         if self._peek_tag(False) >= 0x7FE00000 and len(tail) == 4:
             return False
         if self.data.count(b"\0", self.position) == len(self.data) - self.position:

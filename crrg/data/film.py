@@ -40,7 +40,8 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
 
     if not data:
         raise ImageError("the file has no bytes; send it again", code="EMPTY.FILE")
-    if is_picture(data):
+    # what is both a picture and DICOM is refused by the DICOM reader
+    if is_picture(data) and data[128:132] != b"DICM":
         return DecodedFilm(film=read_picture(data, image_size), header=None)
     from crrg.data.dicom import read_dicom_film
 

@@ -1,22 +1,26 @@
 """PNG and JPEG files as films.
 
 Magic bytes, size and completeness are checked on plain bytes before a codec sees the file. Eight bits are taken as
-they are, since such files were windowed when they were made; sixteen bits are stretched between percentiles.
+they are, since such files were windowed when they were made; sixteen bits are stretched between percentiles. Nothing
+in such a file says whether white is dense, so a clear negative is turned (``polarity``).
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from crrg.data.codestream import check_jpeg_complete, check_pixel_limit, read_jpeg_header
+from crrg.data.codestream import JpegForm, check_pixel_limit, check_trailer, read_jpeg_header, walk_jpeg
 from crrg.data.greyscale import check_not_blank, luminance, stretch
 from crrg.data.images import fitted_size, pixel_digest, resize
+from crrg.data.jpeg_fill import check_not_filled
+from crrg.data.polarity import NOT_STATED, judge_polarity
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import DataError, ImageError
 
@@ -24,6 +28,9 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
 _MAX_CHUNKS = 20_000
 _DEEP_MODES = ("I;16", "I;16B", "I")
+_SAMPLES_OF_COLOUR_TYPE = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}
+"""Samples per pixel that are held in memory; a PNG palette is shown as four."""
+_CRITICAL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "RGBA", "PA": "RGBA"}
 
 
@@ -46,15 +53,10 @@ def read_picture(data: bytes, image_size: int) -> Film:
         ImageError: NOT_DICOM, LIMIT, BITS, PHOTOMETRIC, DECODE or QUALITY.
     """
     try:
-        if data.startswith(PNG_MAGIC):
-            _check_png(data)
-        elif data.startswith(JPEG_MAGIC):
-            header = read_jpeg_header(data)
-            check_pixel_limit(header.width, header.height)
-            check_jpeg_complete(data.rstrip(b"\0"))
-        else:
-            raise ImageError("neither PNG nor JPEG", code="NOT_DICOM.MARK")
+        form = _check_form(data)
         grey, num_levels = _decode(data)
+        if form is not None and not form.is_progressive:
+            check_not_filled(data, form.end, grey, 8, lambda probe: _decode(probe)[0])
         check_not_blank(grey, num_levels)
         return _as_film(grey, num_levels, image_size)
     except DataError:
@@ -63,6 +65,20 @@ def read_picture(data: bytes, image_size: int) -> Film:
         raise ImageError("decoding needs more memory than is allowed", code="LIMIT.MEMORY") from error
     except Exception as error:
         raise ImageError(f"the codec failed ({type(error).__name__})", code="DECODE.CODEC") from error
+
+
+def _check_form(data: bytes) -> JpegForm | None:
+    """Check magic bytes, size and completeness; return what a JPEG says of itself."""
+    if data.startswith(PNG_MAGIC):
+        _check_png(data)
+        return None
+    if not data.startswith(JPEG_MAGIC):
+        raise ImageError("neither PNG nor JPEG", code="NOT_DICOM.MARK")
+    header = read_jpeg_header(data)
+    check_pixel_limit(header.width, header.height, header.num_components)
+    form = walk_jpeg(data)
+    check_trailer(data[form.end :])
+    return form
 
 
 def _decode(data: bytes) -> tuple[NDArray[Any], int]:
@@ -87,16 +103,18 @@ def _decode(data: bytes) -> tuple[NDArray[Any], int]:
 def _as_film(grey: NDArray[Any], num_levels: int, image_size: int) -> Film:
     height, width = grey.shape
     small = resize(grey, *fitted_size(width, height, image_size))
-    pixels = small.astype(np.uint8) if num_levels == 256 else stretch(small.astype(np.float32))
+    shown = small.astype(np.uint8) if num_levels == 256 else stretch(small.astype(np.float32))
+    polarity = judge_polarity(shown, NOT_STATED)
+    pixels = 255 - shown if polarity.inverts else shown
     return Film(
         pixels=pixels,
         original_width=width,
         original_height=height,
         view_position=ViewPosition.UNKNOWN,
         pixel_spacing_mm=None,
-        polarity_inverted=False,
+        polarity_inverted=polarity.inverts,
         pixel_digest=pixel_digest(pixels),
-        flags=("view_unknown", "body_part_unknown", "age_unknown"),
+        flags=("view_unknown", "body_part_unknown", "age_unknown", *polarity.flags),
     )
 
 
@@ -104,18 +122,29 @@ def _check_png(data: bytes) -> None:
     """Walk the chunks: size within the limit, every chunk whole, the end chunk there, no archive behind it."""
     position = len(PNG_MAGIC)
     for _ in range(_MAX_CHUNKS):
-        length = int.from_bytes(data[position : position + 4], "big")
+        length = _number(data, position)
         kind = data[position + 4 : position + 8]
         if position + 12 + length > len(data):
             raise ImageError("a PNG chunk ends beyond the file, it was cut", code="DECODE.TRUNCATED")
+        chunk = data[position + 4 : position + 8 + length]
         if position == len(PNG_MAGIC):
-            if kind != b"IHDR" or length != 13:
-                raise ImageError("the PNG does not begin with its header", code="DECODE.CODESTREAM")
-            width, height = (int.from_bytes(data[position + i : position + i + 4], "big") for i in (8, 12))
-            check_pixel_limit(width, height)
+            _check_png_size(chunk)
+        # the codec does not check the sum over the pixels, and checks that of the small chunks
+        if kind in _CRITICAL_CHUNKS and zlib.crc32(chunk) != _number(data, position + 8 + length):
+            raise ImageError("a PNG chunk is damaged", code="DECODE.CODESTREAM")
         position += 12 + length
         if kind == b"IEND":
-            if data[position : position + 2] == b"PK":
-                raise ImageError("an archive follows the picture", code="SECURITY.TRAILER")
+            check_trailer(data[position:])
             return
     raise ImageError(f"more than {_MAX_CHUNKS} PNG chunks", code="LIMIT.ELEMENTS")
+
+
+def _check_png_size(chunk: bytes) -> None:
+    if not chunk.startswith(b"IHDR") or len(chunk) != 17:
+        raise ImageError("the PNG does not begin with its header", code="DECODE.CODESTREAM")
+    width, height = (int.from_bytes(chunk[i : i + 4], "big") for i in (4, 8))
+    check_pixel_limit(width, height, _SAMPLES_OF_COLOUR_TYPE.get(chunk[13], 4) * (2 if chunk[12] == 16 else 1))
+
+
+def _number(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 4], "big")

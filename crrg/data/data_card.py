@@ -117,6 +117,7 @@ def card_markdown(figures: Mapping[str, Any]) -> str:
             ``num_accepted``, ``num_quarantined``, ``reasons`` and ``leaks``.
     """
     leaks = figures["leaks"]
+    across, moved = leaks["groups_across_splits"], leaks["rows_moved"]
     words = figures["words"]
     parts = [
         f"# Dataset `{figures['name']}`, version `{figures['version']}`",
@@ -125,8 +126,8 @@ def card_markdown(figures: Mapping[str, Any]) -> str:
         "them with boxes.",
         _table(("split", "rows", "patients", "studies"), ((k, *v.values()) for k, v in figures["splits"].items())),
         f"No patient, group or exposure lies in two splits: {leaks['near_duplicate_pairs']} pairs of films of "
-        f"different patients show the same exposure; {leaks['groups_across_splits']} groups would have lain in several splits, "
-        f"{leaks['rows_moved']} rows moved to the most held-out one.",
+        f"different patients show the same exposure; {across} groups would have lain in several splits, {moved} rows "
+        "moved to the most held-out one.",
         "## Labels",
         _table(
             ("label", "positive", "negative", "uncertain", "unmentioned", "share positive"),

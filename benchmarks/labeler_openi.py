@@ -13,45 +13,9 @@ import time
 from pathlib import Path
 
 from crrg.config.base import Settings
+from crrg.data.mesh_codes import findings_of, read_codes
 from crrg.domain.labels import FINDINGS
 from crrg.evaluation.labeler import label_report
-
-CODES: dict[str, tuple[str, ...]] = {
-    "Enlarged Cardiomediastinum": ("Mediastinum",),
-    "Cardiomegaly": ("Cardiomegaly",),
-    "Lung Opacity": ("Opacity", "Airspace Disease", "Infiltrate", "Lung Diseases, Interstitial"),
-    "Lung Lesion": ("Nodule", "Mass"),
-    "Edema": ("Pulmonary Edema", "Pulmonary Congestion", "Heart Failure"),
-    "Consolidation": ("Consolidation",),
-    "Pneumonia": ("Pneumonia",),
-    "Atelectasis": ("Pulmonary Atelectasis",),
-    "Pneumothorax": ("Pneumothorax", "Hydropneumothorax"),
-    "Pleural Effusion": ("Pleural Effusion", "Hydropneumothorax"),
-    "Pleural Other": ("Thickening",),
-    "Fracture": ("Fractures, Bone",),
-    "Support Devices": (
-        "Catheters, Indwelling",
-        "Surgical Instruments",
-        "Implanted Medical Device",
-        "Tube, Inserted",
-        "Medical Device",
-        "Stents",
-        "Sutures",
-        "Spinal Fusion",
-    ),
-}
-
-
-def coded_labels(mesh_major: str) -> set[str]:
-    headings: set[str] = set()
-    for code in mesh_major.split(";"):
-        parts = code.split("/")
-        if parts[0] == "Thickening" and "pleura" not in parts:
-            continue
-        if parts[0] == "Mediastinum" and not {"enlarged", "prominent"} & set(parts):
-            continue
-        headings.add(parts[0].strip())
-    return {label for label, wanted in CODES.items() if headings & set(wanted)}
 
 
 def main() -> None:
@@ -71,7 +35,7 @@ def main() -> None:
     started = time.process_time()
     read = [label_report(f"{row['findings']} {row['impression']}") for row in rows]
     seconds = time.process_time() - started
-    wanted = [coded_labels(row["mesh_major"]) for row in rows]
+    wanted = [findings_of(read_codes(row["mesh_major"])) for row in rows]
     positive = (1,) if arguments.definite else (1, -1)
     print(f"{len(rows)} reports, {seconds:.2f} s")
     print(f"{'label':28s} coded  read  precision recall   F1")

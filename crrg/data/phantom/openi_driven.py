@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from crrg.data.mesh_codes import NORMAL, NOT_INDEXED, TECHNICAL, read_codes
 from crrg.data.phantom.cohort import DrawnStudy
 from crrg.data.phantom.kinds import ZONE_NAMES, Zone, drawn_finding
 from crrg.data.phantom.sampler import AP_SHARE
@@ -26,9 +27,7 @@ from crrg.errors import ReportError
 OPENI_STREAM = 41
 SOURCE = "openi"
 _COLUMNS = ("uid", "indication", "findings", "impression", "mesh_major")
-_NORMAL = "normal"
-_NOT_INDEXED = "No Indexing"
-_NO_DISEASE = frozenset({_NORMAL, "Technical Quality of Image Unsatisfactory"})
+_NO_DISEASE = frozenset({NORMAL, TECHNICAL})
 
 _MILD = frozenset({"mild", "small", "borderline", "blunted"})
 _SEVERE = frozenset({"severe", "large"})
@@ -70,11 +69,10 @@ def findings_of_codes(mesh_major: str, rng: np.random.Generator) -> tuple[tuple[
     """
     findings: list[DrawnFinding] = []
     says_more = False
-    for code in mesh_major.split(";"):
-        heading, *rest = (part.strip() for part in code.split("/"))
-        drawn = _draw_code(heading, frozenset(rest), rng)
+    for code in read_codes(mesh_major):
+        drawn = _draw_code(code.heading, code.qualifiers, rng)
         findings += drawn
-        says_more |= not drawn and heading not in _NO_DISEASE
+        says_more |= not drawn and code.heading not in _NO_DISEASE
     unique = {(finding.kind, finding.side, finding.regions): finding for finding in reversed(findings)}
     ordered = sorted(unique.values(), key=lambda finding: (FINDINGS.index(finding.label), finding.kind, finding.side))
     return tuple(ordered), says_more
@@ -83,7 +81,7 @@ def findings_of_codes(mesh_major: str, rng: np.random.Generator) -> tuple[tuple[
 def _is_usable(row: dict[str, str]) -> bool:
     has_text = bool((row["findings"] or "").strip() or (row["impression"] or "").strip())
     codes = (row["mesh_major"] or "").strip()
-    return has_text and bool(codes) and _NOT_INDEXED not in codes
+    return has_text and bool(codes) and NOT_INDEXED not in codes
 
 
 def _study(row: dict[str, str], seed: int) -> DrawnStudy:

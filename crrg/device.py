@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_device(device: Device) -> torch.device:
-    """Return the device to use and log the choice.
+    """Return the device to use and log the choice, where it is another one than before.
 
     Raises:
         DeviceError: ``cuda`` was asked for and none is visible; there is no silent fall to the CPU.
@@ -25,8 +26,13 @@ def resolve_device(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device is visible; use device=auto or cpu, or run on a GPU machine", "device")
     chosen = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    logger.info("device %s -> %s", device, chosen)
+    _log_choice(device, chosen)
     return torch.device(chosen)
+
+
+@functools.lru_cache(maxsize=1)
+def _log_choice(device: Device, chosen: str) -> None:
+    logger.info("device %s -> %s", device, chosen)
 
 
 def seed_everything(seed: int) -> None:

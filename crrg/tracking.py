@@ -94,7 +94,7 @@ class MlflowTracker:
             experiment_id = self._experiment_id()
             run = _reach(lambda: self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags))
             self._run_id = str(run.info.run_id)
-            logger.info("tracking run %s in experiment %s", self._run_id, self._experiment)
+            logger.info("%s: MLflow run %s of experiment %s", self._run_name, self._run_id, self._experiment)
         return self._run_id
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -203,9 +203,18 @@ class ModelRegistry:
         return not self.uri.startswith("sqlite:") or Path(self.uri.removeprefix("sqlite:///")).exists()
 
     def register_stage(self, result: StageResult) -> str:
-        """Register a finished stage as ``crrg-<stage>`` and return its version; equal weights keep their version."""
-        name = f"crrg-{result.stage}"
-        tags = {"sha256": result.sha256, "prefix": result.prefix, "config_hash": result.config_hash}
+        """Register a finished stage as a version of its part's model and return it; equal weights keep their version.
+
+        The models are ``crrg-detector``, ``crrg-selector``, ``crrg-generator`` and ``crrg-clip``; the joint stage makes
+        versions of ``crrg-clip``, told apart by their tag ``stage``.
+        """
+        name = f"crrg-{result.part}"
+        tags = {
+            "sha256": result.sha256,
+            "prefix": result.prefix,
+            "config_hash": result.config_hash,
+            "stage": result.stage,
+        }
         known = self.find_version(name, {"sha256": result.sha256, "prefix": result.prefix})
         if known or not result.run_id:
             return known
@@ -324,10 +333,10 @@ def mlflow_client(settings: Settings, storage: Storage) -> Any:
     uri = tracking_uri(settings, storage)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

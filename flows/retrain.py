@@ -13,6 +13,7 @@ from flows.stage import run_stage
 from flows.train_clip import train_clip
 from flows.train_detector import train_detector
 from flows.train_generator import train_generator
+from flows.train_joint import train_joint
 from flows.train_selector import train_selector
 from tasks.data import pin_version
 from tasks.evaluation import score_bundle
@@ -25,10 +26,16 @@ def retrain(config: RetrainConfig = RetrainConfig()) -> RetrainResult:
     """Train all stages, score their bundle on held-out patients, register it, and promote it if it passes its gate.
 
     Args:
-        config: Dataset, size, length, seed, device and gate.
+        config: Dataset, size, length, seed, joint stage, device and gate.
     """
     config = pin_version(config)
-    stage_flows = (train_detector, train_selector, train_generator, train_clip)
+    stage_flows = (
+        train_detector,
+        train_selector,
+        train_generator,
+        train_clip,
+        *([train_joint] if config.joint else []),
+    )
     stages = [run_stage(stage, config.stage_config(), config.stages_on) for stage in stage_flows]
     bundle = assemble_stages(stages, config.dataset_version)
     evaluation = register_candidate(score_bundle(bundle, evaluation_form(config)))

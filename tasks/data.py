@@ -10,7 +10,6 @@ from crrg.config.running import DemoConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
 from crrg.operations.ingest import ingest
-from crrg.operations.progress import log_progress
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
 from tasks.policy import TASK
@@ -20,8 +19,7 @@ from tasks.policy import TASK
 def ingest_archives(config: IngestConfig) -> IngestSummary:
     """Turn archives into one version of a dataset."""
     storage, settings = open_root()
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
-    return ingest(config, storage, pseudonyms, log_progress("inputs read"), settings.storage)
+    return ingest(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage)
 
 
 @task(task_run_name="pin-version[{config.dataset}]", **TASK)

@@ -41,3 +41,11 @@ def fit_clip(config: TrainStageConfig) -> StageResult:
     storage, settings = open_root()
     with gpu_slot(config.device):
         return train_stage("clip", config, storage, settings, tags=run_tags())
+
+
+@task(task_run_name="fit-joint[{config.seed}]", **TASK)
+def fit_joint(config: TrainStageConfig) -> StageResult:
+    """Train CLIP on reports mixed with drafts of the training films."""
+    storage, settings = open_root()
+    with gpu_slot(config.device):
+        return train_stage("joint", config, storage, settings, tags=run_tags())

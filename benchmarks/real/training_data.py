@@ -80,7 +80,6 @@ def make_sources(storage: Storage, open_data: Path, num_drawn: int, num_worded: 
             FILM_SIZE,
             reports=str(table),
             workers=default_num_workers(),
-            on_progress=lambda done: logger.info("drawn %d of %d films to fit real reports", done, num_worded),
         )
     rest = Path(f"{storage.root}-source/reports-{seed}-{num_worded}")
     _write_other_reports(table, Path(worded.url("truth.parquet")), rest)

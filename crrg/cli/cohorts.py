@@ -14,10 +14,10 @@ from crrg.cli.running import (
     execute,
     exits,
     form,
-    show_log_lines,
     through_prefect,
     use_root,
 )
+from crrg.cli.terminal import log_lines
 from crrg.domain.source_kind import SOURCE_CHOICES
 
 
@@ -46,8 +46,7 @@ def demo(
         device=device,
     )  # fmt: skip
     use_root(root)
-    show_log_lines()
-    with exits():
+    with exits(), log_lines():
         make_demo_root()
     if not no_orchestrator:
         through_prefect("demo", filled, root)
@@ -67,14 +66,10 @@ def phantom(
     """Draw a cohort: DICOM films, reports, scene graphs and the truth."""
     from crrg.config.base import default_num_workers
     from crrg.operations.phantom import draw_phantom
-    from crrg.operations.progress import log_progress
 
-    progress = log_progress("studies drawn")
     execute(
         "",
-        lambda _storage, _settings: draw_phantom(
-            out, studies, seed, size, reports, workers=default_num_workers(), on_progress=progress
-        ),
+        lambda _storage, _settings: draw_phantom(out, studies, seed, size, reports, workers=default_num_workers()),
         lambda num_studies: f"{num_studies} drawn studies in {out}",
     )
 
@@ -93,18 +88,16 @@ def ingest(
     from crrg.config.data import IngestConfig
     from crrg.data.deidentify import Pseudonyms
     from crrg.operations import ingest as operation
-    from crrg.operations.progress import log_progress
     from crrg.operations.summaries import ingest_markdown
 
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
         seed=seed, limit=limit,
     )  # fmt: skip
-    progress = log_progress("inputs read")
     execute(
         root,
         lambda storage, settings: operation.ingest(
-            filled, storage, Pseudonyms(settings.pseudonym_key()), progress, settings.storage
+            filled, storage, Pseudonyms(settings.pseudonym_key()), settings.storage, tracked_by=settings
         ),
         ingest_markdown,
         lambda summary: EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0,

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="detector, selector, generator or clip.")],
+    stage: Annotated[str, typer.Argument(help="detector, selector, generator, clip or joint.")],
     dataset: DatasetOption = None,
     dataset_version: VersionOption = None,
     preset: PresetOption = None,
@@ -43,13 +43,13 @@ def train(
     root: RootOption = "",
 ) -> None:
     """Train one stage; the stages it stands on are reused or trained first."""
-    from crrg.config.base import STAGES
+    from crrg.config.base import TRAINABLE
     from crrg.config.training import TrainStageConfig
     from crrg.operations.summaries import stages_markdown
     from crrg.operations.train import train_stage
 
-    if stage not in STAGES:
-        raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(STAGES)}")
+    if stage not in TRAINABLE:
+        raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(TRAINABLE)}")
     filled = form(
         TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
         learning_rate=learning_rate, seed=seed, device=device,
@@ -68,6 +68,9 @@ def retrain(
     num_steps: StepsOption = None,
     learning_rate: RateOption = None,
     seed: SeedOption = None,
+    joint: Annotated[
+        bool | None, typer.Option("--joint/--no-joint", help="Train CLIP once more, with drafts of training films.")
+    ] = None,
     device: DeviceOption = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
@@ -78,7 +81,7 @@ def retrain(
 
     filled = form(
         RetrainConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
-        learning_rate=learning_rate, seed=seed, device=device,
+        learning_rate=learning_rate, seed=seed, joint=joint, device=device,
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("retrain", filled, root)

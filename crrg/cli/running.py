@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from crrg.cli.terminal import log_lines
+
 if TYPE_CHECKING:
     from crrg.config.base import FrozenConfig, Settings
     from crrg.storage import Storage
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 F = TypeVar("F", bound="FrozenConfig")
 
@@ -51,11 +54,11 @@ def execute(
         exit_code: Result to 0 or 3.
     """
     use_root(root)
-    show_log_lines()
     with exits():
-        from crrg.operations.root import open_root
+        with log_lines():
+            from crrg.operations.root import open_root
 
-        result = action(*open_root())
+            result = action(*open_root())
         typer.echo(render(result))
         raise SystemExit(exit_code(result))
 
@@ -97,6 +100,8 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
         typer.echo("crrg: flows run from a checkout, and there is none here; use --no-orchestrator", err=True)
         raise SystemExit(EXIT_USAGE)
     use_root(root)
+    with log_lines():
+        logger.info("%s: starting the orchestrator, some seconds", flow)
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-P", "-m", "flows", flow, json.dumps(config.model_dump(mode="json"))]
@@ -108,12 +113,6 @@ def use_root(root: str) -> None:
     """Make a ``--root`` flag the root of this process and its children."""
     if root:
         os.environ["CRRG_ROOT"] = root if "://" in root else str(Path(root).absolute())
-
-
-def show_log_lines() -> None:
-    """Send the library's log lines to standard error; other libraries speak up from warnings on."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("crrg").setLevel(logging.INFO)
 
 
 def _read_form(file: Path) -> dict[str, Any]:

@@ -18,8 +18,11 @@ from crrg.errors import ConfigError
 MIN_HMAC_KEY_BYTES = 32
 Device = Literal["auto", "cpu", "cuda"]
 Preset = Literal["tiny", "small", "base"]
-Stage = Literal["detector", "selector", "generator", "clip"]
+Stage = Literal["detector", "selector", "generator", "clip", "joint"]
 STAGES: tuple[Stage, ...] = ("detector", "selector", "generator", "clip")
+"""The four parts of a bundle, each named after the stage that makes it, in the order of their training."""
+TRAINABLE: tuple[Stage, ...] = (*STAGES, "joint")
+"""Everything that can be trained; ``joint`` makes another clip part."""
 
 
 class FrozenConfig(BaseModel):

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from crrg.config.base import Device, FrozenConfig, Preset
+from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Stage
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.training import TrainStageConfig
 
@@ -22,29 +22,33 @@ class NightlyConfig(FrozenConfig):
         date: The night's date, ``YYYY-MM-DD``; empty takes the day of the schedule, or today.
         timezone: Zone in which that day is meant, e.g. ``Europe/Berlin``; empty takes this machine's.
         model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
-        shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
+        limit: Most new objects a night takes, in key order; 0 takes all.
         settle_s: Objects younger than this many seconds wait, since they may still be being written.
         max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good night, 0..1.
-        limit: Most new objects a night takes, in key order; 0 takes all.
-        image_size: Longer side of the decoded films, pixels.
-        num_workers: Decoder processes; 0 takes what suits this machine.
-        device: Where the models run; ``auto`` takes a GPU if there is one.
         resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels:
             ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as superseded.
+        image_size: Longer side of the decoded films, pixels.
+        shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
+        num_workers: Decoder processes; 0 takes what suits this machine.
+        device: Where the models run; ``auto`` takes a GPU if there is one.
     """
 
-    inbox: str = Field(min_length=1)
-    date: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
-    timezone: str = ""
-    model: str = "models:/crrg-pipeline@champion"
-    shard_size: int = Field(200, ge=1, le=5000)
-    settle_s: float = Field(60.0, ge=0)
-    max_failure_rate: float = Field(0.2, ge=0, le=1)
-    limit: int = Field(0, ge=0)
-    image_size: int = Field(512, ge=64, le=2048)
-    num_workers: int = Field(0, ge=0)
-    device: Device = "auto"
-    resend_policy: Literal["conflict", "supersede"] = "conflict"
+    inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
+    date: str = Field(
+        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", title="Date (empty = today)", json_schema_extra={"position": 1}
+    )
+    timezone: str = Field("", title="Time zone (empty = this machine's)", json_schema_extra={"position": 2})
+    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
+    limit: int = Field(0, ge=0, title="Most new films (0 = all)", json_schema_extra={"position": 4})
+    settle_s: float = Field(60.0, ge=0, title="Settling time (s)", json_schema_extra={"position": 5})
+    max_failure_rate: float = Field(0.2, ge=0, le=1, title="Highest failure rate", json_schema_extra={"position": 6})
+    resend_policy: Literal["conflict", "supersede"] = Field(
+        "conflict", title="Changed image under a known identifier", json_schema_extra={"position": 7}
+    )
+    image_size: int = Field(512, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 8})
+    shard_size: int = Field(200, ge=1, le=5000, title="Films per shard", json_schema_extra={"position": 9})
+    num_workers: int = Field(0, ge=0, title="Decoder processes (0 = auto)", json_schema_extra={"position": 10})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 11})
 
     @field_validator("timezone")
     @classmethod
@@ -83,6 +87,8 @@ class RetrainConfig(FrozenConfig):
         num_steps: Optimiser steps of every stage; 0 takes the preset's.
         learning_rate: Highest learning rate of every stage; 0 takes the preset's.
         seed: Seed of weights, order and augmentation.
+        joint: Whether CLIP is trained once more on reports mixed with drafts of the training films, and that CLIP
+            stands in the bundle.
         device: Where to train; ``auto`` takes a GPU if there is one.
         stages_on: ``here`` trains in this process, ``deployment`` runs each stage as its own deployment
             ``train-<stage>/local``, for example on another machine.
@@ -97,13 +103,18 @@ class RetrainConfig(FrozenConfig):
     num_steps: int = Field(0, ge=0, le=10_000_000, title="Steps (0 = preset)", json_schema_extra={"position": 3})
     learning_rate: float = Field(0.0, ge=0, le=1, title="Learning rate (0 = preset)", json_schema_extra={"position": 4})
     seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 5})
-    device: Device = Field("auto", title="Device", json_schema_extra={"position": 6})
-    stages_on: Literal["here", "deployment"] = Field("here", title="Train stages", json_schema_extra={"position": 7})
-    evaluation_limit: int = Field(0, ge=0, title="Evaluation films (0 = all)", json_schema_extra={"position": 8})
+    joint: bool = Field(False, title="Joint stage", json_schema_extra={"position": 6})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 7})
+    stages_on: Literal["here", "deployment"] = Field("here", title="Train stages", json_schema_extra={"position": 8})
+    evaluation_limit: int = Field(0, ge=0, title="Evaluation films (0 = all)", json_schema_extra={"position": 9})
     promote: Literal["if_gate_passes", "never"] = Field(
-        "if_gate_passes", title="Promote", json_schema_extra={"position": 9}
+        "if_gate_passes", title="Promote", json_schema_extra={"position": 10}
     )
-    gate: Gate = Field(Gate(), title="Gate", json_schema_extra={"position": 10})
+    gate: Gate = Field(Gate(), title="Gate", json_schema_extra={"position": 11})
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages to train, in order."""
+        return TRAINABLE if self.joint else STAGES
 
     def stage_config(self) -> TrainStageConfig:
         """Return the form of one stage with this form's settings."""

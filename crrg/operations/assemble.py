@@ -24,14 +24,15 @@ def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storag
     """Put four finished stages into one bundle folder.
 
     Args:
-        results: detector, selector, generator and clip.
+        results: detector, selector, generator and clip; a later one takes the place of an earlier one of the same
+            part, as ``joint`` does of ``clip``.
         dataset_version: What they were trained on.
         storage: Root with their checkpoints.
 
     Raises:
         ModelError: A stage is missing or incomplete.
     """
-    return write_bundle(storage, {result.stage: result for result in results}, dataset_version=dataset_version)
+    return write_bundle(storage, {result.part: result for result in results}, dataset_version=dataset_version)
 
 
 def register_bundle(

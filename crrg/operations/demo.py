@@ -7,7 +7,6 @@ it, since the root holds pseudonyms only: ``<root>-source/<cohort>``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from crrg.config.base import default_num_workers
@@ -146,11 +145,5 @@ def _draw(source: Storage, num_studies: int, seed: int) -> str:
     if source.exists("truth.parquet"):
         logger.info("drawn cohort %s found, reused", source.root.rsplit("/", 1)[-1])
         return source.root
-    write_cohort(
-        source, num_studies, seed, FILM_SIZE, workers=default_num_workers(), on_progress=_progress(num_studies)
-    )
+    write_cohort(source, num_studies, seed, FILM_SIZE, workers=default_num_workers())
     return source.root
-
-
-def _progress(total: int) -> Callable[[int], None]:
-    return lambda done: logger.info("drawn %d of %d studies", done, total)

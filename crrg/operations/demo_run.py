@@ -19,7 +19,6 @@ from crrg.operations.demo import (
 )
 from crrg.operations.ingest import ingest
 from crrg.operations.night_steps import bundle_pipeline, run_night
-from crrg.operations.progress import log_progress
 from crrg.operations.retrain import retrain
 from crrg.operations.summaries import night_markdown, promotion_markdown, stages_markdown
 from crrg.storage import Storage
@@ -37,7 +36,7 @@ def run_demo(config: DemoConfig, storage: Storage, settings: Settings) -> DemoRe
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     draw_training_cohort(config, storage)
-    training = ingest(training_ingest(config, storage), storage, pseudonyms, log_progress("studies ingested"))
+    training = ingest(training_ingest(config, storage), storage, pseudonyms, tracked_by=settings)
     retraining = retrain(retrain_form(config, training.dataset), storage, settings)
     inbox = draw_fresh_studies(config, storage)
     night = run_night(night_form(config, inbox, retraining.promotion), storage, settings)

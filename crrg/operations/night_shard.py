@@ -36,6 +36,7 @@ from crrg.operations.night_records import (
     record_key,
     table_key,
 )
+from crrg.progress import count_progress
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -105,12 +106,15 @@ def run_shard(
         image_size=plan.config.image_size,
         num_workers=plan.config.num_workers or default_num_workers(),
     )
+    say = count_progress(f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}", "inputs")
     with closing(readings), _ShardWriter(plan, shard, storage, drafter) as writer:
         for reading in readings:
             if should_stop():
                 return stopped
             writer.take(reading.outcome, reading.film)
+            say(len(writer.outcomes), len(inputs))
         record = writer.finish()
+    say(len(inputs), len(inputs))
     result = _result(plan, record, reused=False)
     logger.info("shard %d: %d drafted or known, %d refused", shard.index, result.num_accepted, result.num_quarantined)
     return result

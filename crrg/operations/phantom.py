@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from crrg.data.phantom.cohort import write_cohort, write_studies
@@ -20,7 +19,6 @@ def draw_phantom(
     reports: str | None = None,
     start: int = 0,
     workers: int = 1,
-    on_progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write a drawn cohort (layout: ``crrg.data.phantom.cohort``).
 
@@ -32,7 +30,6 @@ def draw_phantom(
         reports: Path of an Open-i report table to draw pictures for, or ``None``.
         start: First study's number; without ``reports`` only.
         workers: Processes.
-        on_progress: Called with the number of studies done.
 
     Returns:
         How many studies were written.
@@ -44,10 +41,10 @@ def draw_phantom(
     if num_studies < 0 or seed < 0 or start < 0 or size < 32:
         raise ConfigError("studies, seed and start must be 0 or more, size at least 32", "phantom")
     if reports is None:
-        return write_cohort(out, num_studies, seed, size, start, workers, on_progress)
+        return write_cohort(out, num_studies, seed, size, start, workers)
     try:
         table = Path(reports).read_bytes()
     except OSError as error:
         raise ConfigError("the report table cannot be read; check --reports", "phantom") from error
     studies = read_openi_studies(table, num_studies, seed)
-    return write_studies(out, studies, seed, size, workers, on_progress)
+    return write_studies(out, studies, seed, size, workers)

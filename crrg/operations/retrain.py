@@ -18,7 +18,7 @@ from crrg.storage import Storage
 def retrain(
     config: RetrainConfig, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
 ) -> RetrainResult:
-    """Train all four stages, evaluate and register their bundle, and promote it if it passes its gate.
+    """Train the form's stages, evaluate and register their bundle, and promote it if it passes its gate.
 
     Args:
         config: Form of the retraining.
@@ -31,7 +31,7 @@ def retrain(
         TrainingError: A stage could not be trained; nothing was registered as a bundle.
     """
     config = pin_dataset(config, storage)
-    stages = train_stages(config.stage_config(), storage, settings, tags=tags)
+    stages = train_stages(config.stages(), config.stage_config(), storage, settings, tags=tags)
     bundle = assemble_bundle(stages, config.dataset_version, storage)
     evaluation = evaluate_bundle(bundle, evaluation_form(config), storage)
     registered = register_bundle(evaluation, storage, settings, tags=tags)

@@ -29,6 +29,7 @@ from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
 from crrg.evaluation.classification import label_matrix, mean_auc, score_probabilities
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou, score_selection
 from crrg.evaluation.scorecard import Figure, Scorecard
+from crrg.progress import count_progress
 from crrg.storage import Storage
 
 FloatArray = NDArray[np.float64]
@@ -117,11 +118,13 @@ def score_bundle(
     pairs = pairs[:limit] if limit else pairs
     films = [pair.film for pair in pairs if pair.film is not None]
     cases, zero_shot = [], []
+    say = count_progress("evaluation", "films")
     for first in range(0, len(films), CHUNK_SIZE):
         chunk = films[first : first + CHUNK_SIZE]
         drafts = drafter.draft(chunk)
         cases += [Case(pair, draft) for pair, draft in zip(pairs[first : first + CHUNK_SIZE], drafts, strict=True)]
         zero_shot.append(np.asarray(drafter.zero_shot(chunk), dtype=float))
+        say(len(cases), len(films))
     subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
     return score_cases(
         cases,

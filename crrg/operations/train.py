@@ -9,6 +9,10 @@ from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.operations.assemble import assemble_bundle
+from crrg.operations.training_drafts import Drafter, draft_training_films
+from crrg.progress import span
+from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, Tracker, open_tracker
 
@@ -19,6 +23,7 @@ STANDS_ON: Mapping[Stage, tuple[Stage, ...]] = {
     "selector": ("detector",),
     "generator": ("detector", "selector"),
     "clip": (),
+    "joint": STAGES,
 }
 
 
@@ -34,7 +39,7 @@ def train_stage(
     """Train a stage, log it as one run, and register its weights.
 
     Args:
-        stage: detector, selector, generator or clip.
+        stage: detector, selector, generator, clip or joint.
         config: Form of the stage.
         storage: Root with ``datasets/`` and ``checkpoints/``.
         settings: Name the tracking server, if there is one.
@@ -52,30 +57,50 @@ def train_stage(
     finished = {result.stage: result for result in upstream}
     for needed in STANDS_ON[stage]:
         if needed not in finished:
-            known = tuple(finished.values())
-            finished[needed] = train_stage(needed, config, storage, settings, upstream=known, tags=tags)
-    run_tags = {**(tags or {}), "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
+            finished[needed] = _train(needed, config, dataset, finished, storage, settings, tags or {})
+    result = _train(stage, config, dataset, finished, storage, settings, tags or {})
+    how = "finished before, reused" if result.reused else f"trained in {span(result.duration_s)}"
+    version = f", version {result.model_version} of crrg-{result.part}" if result.model_version else ""
+    logger.info("%s: %s%s", stage, how, version)
+    return result
+
+
+def train_stages(
+    stages: Sequence[Stage],
+    config: TrainStageConfig,
+    storage: Storage,
+    settings: Settings,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> tuple[StageResult, ...]:
+    """Train stages in the given order, each on the finished ones before it."""
+    results: tuple[StageResult, ...] = ()
+    for stage in stages:
+        results += (train_stage(stage, config, storage, settings, upstream=results, tags=tags),)
+    return results
+
+
+def _train(
+    stage: Stage,
+    config: TrainStageConfig,
+    dataset: DatasetRef,
+    finished: Mapping[str, StageResult],
+    storage: Storage,
+    settings: Settings,
+    tags: Mapping[str, str],
+) -> StageResult:
+    """Train one stage on finished ones as one tracked run, or find it finished, and register it."""
+    run_tags = {**tags, "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
     run_name = f"{stage}-{dataset.name}-{config.preset}-{config.seed}"
-    logger.info("stage %s: dataset %s version %s, preset %s", stage, dataset.name, dataset.version, config.preset)
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as tracker:
-        result = _train(stage, config, dataset, finished, storage, tracker)
+        result = _fit(stage, config, dataset, finished, storage, tracker)
         if not result.reused:
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
     return result.model_copy(update={"model_version": ModelRegistry(settings, storage).register_stage(result)})
 
 
-def train_stages(
-    config: TrainStageConfig, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
-) -> tuple[StageResult, ...]:
-    """Train all four stages in order, each on the finished ones before it."""
-    results: tuple[StageResult, ...] = ()
-    for stage in STAGES:
-        results += (train_stage(stage, config, storage, settings, upstream=results, tags=tags),)
-    return results
-
-
-def _train(
+def _fit(
     stage: Stage,
     config: TrainStageConfig,
     dataset: DatasetRef,
@@ -96,6 +121,26 @@ def _train(
         from crrg.training.generator import train_generator
 
         return train_generator(config, dataset, finished["detector"], finished["selector"], storage, tracker)
-    from crrg.training.clip import train_clip
+    if stage == "clip":
+        from crrg.training.clip import train_clip
 
-    return train_clip(config, dataset, storage, tracker)
+        return train_clip(config, dataset, storage, tracker)
+    from crrg.training.joint import train_joint
+
+    drafts = _training_drafts(config, dataset, finished, storage)
+    return train_joint(config, dataset, drafts, storage, tracker)
+
+
+def _training_drafts(
+    config: TrainStageConfig, dataset: DatasetRef, finished: Mapping[str, StageResult], storage: Storage
+) -> dict[str, str]:
+    """Put the finished stages together as a bundle and let it draft the training films."""
+    bundle = assemble_bundle([finished[name] for name in STAGES], dataset.version, storage)
+
+    def make_drafter() -> Drafter:
+        from crrg.device import resolve_device
+        from crrg.inference.pipeline import ReportPipeline
+
+        return ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(config.device))
+
+    return draft_training_films(dataset, bundle, storage, make_drafter)

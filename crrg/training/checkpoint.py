@@ -61,7 +61,6 @@ class StageFolder:
         if not self._storage.exists(key):
             return None
         result = StageResult.model_validate(self._storage.get_json(key))
-        logger.info("stage %s: finished run %s found, reused", self.stage, self.config_hash)
         return result.model_copy(update={"reused": True})
 
     def save_state(self, state: TrainingState) -> None:

@@ -102,7 +102,7 @@ def run_clip_stage(
     _log_validation(tracker, found)
     return folder.finish(
         model,
-        stage_config(training, found),
+        {**stage_config(training, found), **({"num_drafts": len(drafts)} if drafts else {})},
         found.metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=outcome.duration_s,

@@ -50,8 +50,11 @@ def train_joint(
     if not texts:
         raise TrainingError("there is no draft to train on; draft the training films first", dataset.name)
     check_no_leak(storage, dataset, texts)
-    tracker.log_metrics({"joint/num_drafts": float(len(texts))})
-    return run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts)
+    result = run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts)
+    if not result.reused:
+        num_different = len(set(texts.values()))
+        tracker.log_metrics({"joint/num_drafts": float(len(texts)), "joint/num_different_drafts": float(num_different)})
+    return result
 
 
 def check_no_leak(storage: Storage, dataset: DatasetRef, drafts: Mapping[str, str]) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from crrg.config.training import LoopConfig
 from crrg.device import autocast
 from crrg.errors import NonFiniteLoss
+from crrg.progress import count_progress
 from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
@@ -184,33 +185,28 @@ class _Run:
 
 
 class _LossLog:
-    """Averages losses over a window and reports them."""
+    """Averages losses over a window, reports them, and says how far the stage is."""
 
     def __init__(self, tracker: Tracker, stage: str, config: LoopConfig, first: int) -> None:
         self._tracker = tracker
-        self._stage = stage
         self._config = config
         self._sums: dict[str, float] = {}
         self._count = 0
-        self._step_started = (first, time.monotonic())
+        self._say = count_progress(stage, "steps", start=first)
         self.last = math.nan
 
     def add(self, step: int, loss: Tensor, parts: Mapping[str, Tensor], rate: float) -> None:
         for name, value in {"loss": loss, **parts}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
-        if (step + 1) % self._config.log_every and step + 1 != self._config.num_steps:
-            return
+        if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.num_steps:
+            self._report(step, rate)
+        self._say(step + 1, self._config.num_steps, "" if math.isnan(self.last) else f"loss {self.last:.3f}")
+
+    def _report(self, step: int, rate: float) -> None:
         means = {f"train/{name}": total / self._count for name, total in self._sums.items()}
         self.last = means["train/loss"]
         self._tracker.log_metrics({**means, "train/learning_rate": rate}, step=step + 1)
-        since, then = self._step_started
-        speed = (step + 1 - since) / max(1e-9, time.monotonic() - then)
-        left_s = (self._config.num_steps - step - 1) / max(1e-9, speed)
-        logger.info(
-            "stage %s: step %d/%d, loss %.4f, about %.0f s left",
-            self._stage, step + 1, self._config.num_steps, self.last, left_s,
-        )  # fmt: skip
         self._sums, self._count = {}, 0
 
 

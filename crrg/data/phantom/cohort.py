@@ -29,7 +29,7 @@ import io
 import json
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ from crrg.data.phantom.scene import Scene, WordedReport
 from crrg.data.phantom.scene_graph import scene_graph
 from crrg.domain.labels import LABEL_COLUMNS, LABELS, LabelValues
 from crrg.domain.regions import REGIONS
+from crrg.progress import count_progress
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,6 @@ def write_cohort(
     size: int,
     start: int = 0,
     workers: int = 1,
-    on_progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write studies ``start`` .. ``start + num_studies - 1`` of a cohort.
 
@@ -147,12 +147,11 @@ def write_cohort(
         size: Longer side of the films in pixels.
         start: First index; use a multiple of 4 or another seed for a cohort that shares no patient with another.
         workers: Processes; the result does not depend on it.
-        on_progress: Called with the number of studies done after every chunk.
 
     Returns:
         How many studies were written.
     """
-    return write_studies(storage, range(start, start + num_studies), seed, size, workers, on_progress)
+    return write_studies(storage, range(start, start + num_studies), seed, size, workers)
 
 
 def write_studies(
@@ -161,7 +160,6 @@ def write_studies(
     seed: int,
     size: int,
     workers: int = 1,
-    on_progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write given studies: indices are sampled and worded here, ``DrawnStudy`` values are painted as they are.
 
@@ -171,7 +169,6 @@ def write_studies(
         seed: Seed of the cohort.
         size: Longer side of the films in pixels.
         workers: Processes; more than one needs an importable main module (spawn).
-        on_progress: Called with the number of studies done after every chunk.
 
     Returns:
         How many studies were written.
@@ -180,12 +177,12 @@ def write_studies(
     chunks = [studies[i : i + _CHUNK] for i in range(0, len(studies), _CHUNK)]
     reports: list[dict[str, str]] = []
     truth: list[dict[str, Any]] = []
+    say = count_progress("drawing", "studies")
     for rows in _written_chunks(store, chunks, seed, size, workers):
         for report_row, truth_row in rows:
             reports.append(report_row)
             truth.append(truth_row)
-        if on_progress is not None:
-            on_progress(len(truth))
+        say(len(truth), len(studies))
     store.put(REPORTS_KEY, _csv_bytes(reports))
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA), sink)

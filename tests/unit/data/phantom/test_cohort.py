@@ -20,6 +20,7 @@ from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
 from crrg.errors import ConfigError
 from crrg.operations.phantom import draw_phantom
+from crrg.progress import listening
 
 SEED, NUM, SIZE = 9, 24, 64
 
@@ -137,9 +138,10 @@ def test_scene_graph_has_the_published_fields(root: Path):
 
 
 def test_progress_ends_at_the_number_of_studies(tmp_path: Path):
-    seen: list[int] = []
-    assert draw_phantom(str(tmp_path), 18, 1, 32, on_progress=seen.append) == 18
-    assert seen == [16, 18]
+    seen: list[tuple[int, int]] = []
+    with listening(lambda progress: seen.append((progress.num_done, progress.total))):
+        assert draw_phantom(str(tmp_path), 18, 1, 32) == 18
+    assert seen == [(16, 18), (18, 18)]
 
 
 def test_empty_cohort_has_its_two_tables(tmp_path: Path):

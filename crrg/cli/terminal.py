@@ -1,0 +1,130 @@
+"""What a person sees while a command runs: log lines, and on a terminal a bar below them for the step that runs.
+
+The library counts (``crrg.progress``) and logs; how that looks is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from crrg.progress import Progress
+
+DRAW_EVERY_S = 0.1
+PROGRESS_LOGGER = "crrg.progress"
+
+
+@contextmanager
+def log_lines() -> Iterator[None]:
+    """Show the library's log lines on standard error while the block runs, with bars where that is a terminal.
+
+    Other libraries speak up from warnings on. A program around this one that has set up its own log lines keeps them.
+    """
+    root = logging.getLogger()
+    logging.getLogger("crrg").setLevel(logging.INFO)
+    if root.handlers:
+        yield
+        return
+    bars = Bars() if sys.stderr.isatty() else None
+    lines = LineHandler(bars)
+    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    root.addHandler(lines)
+    try:
+        if bars is None:
+            yield
+            return
+        from crrg.progress import listening
+
+        lines.addFilter(lambda record: record.name != PROGRESS_LOGGER)
+        with listening(bars.show):
+            yield
+    finally:
+        if bars is not None:
+            bars.close()
+        root.removeHandler(lines)
+
+
+class LineHandler(logging.Handler):
+    """Writes log lines to standard error, above the bar where there is one."""
+
+    def __init__(self, bars: Bars | None) -> None:
+        """Write above these bars."""
+        super().__init__()
+        self._bars = bars
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        line = self.format(record)
+        if self._bars is None or not self._bars.write(line):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+class Bars:
+    """Draws a bar for the step that runs; the bar of a finished step stays as one line."""
+
+    def __init__(self) -> None:
+        """Draw on standard error, from the first progress on."""
+        self._what = ""
+        self._drawn_s = 0.0
+        self._display: RichProgress | None = None
+
+    def show(self, progress: Progress) -> None:
+        """Draw a step's progress; another step's bar begins a line of its own."""
+        if progress.what != self._what or self._display is None:
+            self.close()
+            self._what, self._display = progress.what, _display(progress)
+        now_s = time.monotonic()
+        if now_s - self._drawn_s < DRAW_EVERY_S and not progress.is_done:
+            return
+        self._drawn_s = now_s
+        (task,) = self._display.task_ids
+        total = progress.total or None
+        self._display.update(task, completed=progress.num_done, total=total, note=progress.note, refresh=True)
+        if progress.is_done:
+            self.close()
+
+    def write(self, line: str) -> bool:
+        """Write a line above the bar; ``False`` where no bar is drawn."""
+        if self._display is None:
+            return False
+        self._display.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return True
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        display, self._display, self._what = self._display, None, ""
+        if display is not None:
+            display.stop()
+
+
+def _display(progress: Progress) -> RichProgress:
+    """Return a started display with one bar; rich is imported here, so that a command's help does not wait for it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    display = RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    display.add_task(progress.what, total=progress.total or None, unit=progress.unit, note=progress.note)
+    display.start()
+    return display

@@ -5,21 +5,32 @@ The table is the CSV or Parquet file at the top of the folder that has a column 
 ``view_position``, ``case_group``, any of the 14 labels, and ``clinical_notes`` for case histories that are no reports
 (the table of the COVID-19 image data collection has this shape). A film without a row and a row without a film are
 inputs of their own.
+
+Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, else from a table at the top with
+``label``, ``x1``, ``y1``, ``x2``, ``y2`` beside the column naming files; ``region_boxes`` says what both look like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from crrg.data.film import may_be_film
+from crrg.data.map_ahead import map_ahead
+from crrg.data.region_boxes import boxes_of_mask, boxes_of_rows, is_box_table
 from crrg.data.sources import SourceItem
 from crrg.data.tables import TABLE_SUFFIXES, Row, labels_of, read_rows, text_of, view_of
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
-from crrg.errors import DataError, ReportError
+from crrg.domain.study import RegionAnnotation
+from crrg.errors import AnnotationError, DataError, ReportError
 from crrg.storage import Storage, StoredObject
 
+T = TypeVar("T")
 FILE_COLUMNS = ("file", "image", "path", "filename", "dicom_id")
+MASKS_PREFIX = "masks/"
+MAX_MASK_BYTES = 16 * 2**20
 _PATIENT = ("patient_id", "patientid", "subject_id")
 
 
@@ -50,39 +61,74 @@ class FolderSource:
     def items(self) -> Iterator[SourceItem]:
         """Yield every film in key order, then rows whose film is not there."""
         objects = self.inventory()
-        films = [stored for stored in objects if not _is_table(stored.key)]
-        rows = _RowsByFile(self._table(objects))
-        for film in films:
-            yield _item(film.key, film, rows.take(film.key))
+        masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
+        films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
+        table, boxes = self._tables(objects)
+        rows, boxes_of = _ByFile(table), _ByFile(boxes)
+        read = map_ahead(lambda film: self._mask_boxes(masks.get(_stem(film.key))), films)
+        for film, drawn in zip(films, read, strict=True):
+            item = _item(film.key, film, rows.take(film.key) or {})
+            yield _with_boxes(item, drawn, boxes_of.take(film.key) or ())
         for name, row in rows.left():
             yield _item(name, None, row)
 
-    def _table(self, objects: list[StoredObject]) -> list[Row]:
-        for stored in objects:
-            if _is_table(stored.key):
-                rows = read_rows(self.storage, stored.key)
-                if rows and any(column in rows[0] for column in FILE_COLUMNS):
-                    return rows
-        return []
+    def _tables(self, objects: list[StoredObject]) -> tuple[dict[str, Row], dict[str, tuple[RegionAnnotation, ...]]]:
+        """Return the first table that names files, and the boxes of the first table of boxes, both by name of file."""
+        table: dict[str, Row] = {}
+        boxes: dict[str, tuple[RegionAnnotation, ...]] = {}
+        for key in (stored.key for stored in objects if _is_table(stored.key)):
+            rows = read_rows(self.storage, key)
+            if not rows or not any(column in rows[0] for column in FILE_COLUMNS):
+                continue
+            if is_box_table(rows[0]):
+                boxes = boxes or boxes_of_rows(rows, FILE_COLUMNS)
+            else:
+                table = table or {text_of(row, *FILE_COLUMNS) or f"row {index}": row for index, row in enumerate(rows)}
+        return table, boxes
+
+    def _mask_boxes(self, mask: StoredObject | None) -> _MaskBoxes | None:
+        if mask is None:
+            return None
+        try:
+            if mask.size > MAX_MASK_BYTES:
+                raise AnnotationError(f"a mask of {mask.size} bytes", code="LIMIT.FILE_SIZE")
+            return _MaskBoxes(*boxes_of_mask(self.storage.get(mask.key)))
+        except DataError as error:
+            return _MaskBoxes(problem=error)
 
 
-class _RowsByFile:
-    """Rows of a table, found by the path or the bare name of a file."""
+@dataclass(frozen=True)
+class _MaskBoxes:
+    """What a film's mask says, or why it cannot be used."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self._rows = {text_of(row, *FILE_COLUMNS) or f"row {index}": row for index, row in enumerate(rows)}
+    regions: tuple[RegionAnnotation, ...] = ()
+    size: tuple[int, int] | None = None
+    problem: DataError | None = None
 
-    def take(self, key: str) -> Row:
-        """Return and remove the row of a file; an empty row where there is none."""
+
+class _ByFile(Generic[T]):
+    """Rows of a table, or boxes, found by the path or the bare name of a file."""
+
+    def __init__(self, values: dict[str, T]) -> None:
+        self._values = dict(values)
+
+    def take(self, key: str) -> T | None:
+        """Return and remove what belongs to a file; ``None`` where there is nothing."""
         base = key.rsplit("/", 1)[-1]
         for name in (key, base, base.rsplit(".", 1)[0]):
-            if name in self._rows:
-                return self._rows.pop(name)
-        return {}
+            if name in self._values:
+                return self._values.pop(name)
+        return None
 
-    def left(self) -> list[tuple[str, Row]]:
-        """Return the rows whose file did not come."""
-        return list(self._rows.items())
+    def left(self) -> list[tuple[str, T]]:
+        """Return what belongs to files that did not come."""
+        return list(self._values.items())
+
+
+def _with_boxes(item: SourceItem, drawn: _MaskBoxes | None, boxes: tuple[RegionAnnotation, ...]) -> SourceItem:
+    if drawn is None:
+        return replace(item, regions=boxes)
+    return replace(item, regions=drawn.regions, boxes_size=drawn.size, problem=item.problem or drawn.problem)
 
 
 def _item(name: str, film: StoredObject | None, row: Row) -> SourceItem:
@@ -108,6 +154,10 @@ def _item(name: str, film: StoredObject | None, row: Row) -> SourceItem:
         view_position=view_of(text_of(row, "view_position", "view")),
         problem=problem,
     )
+
+
+def _stem(key: str) -> str:
+    return key.rsplit("/", 1)[-1].rsplit(".", 1)[0]
 
 
 def _is_table(key: str) -> bool:

@@ -70,7 +70,7 @@ def read_picture(data: bytes, image_size: int) -> Film:
 def _check_form(data: bytes) -> JpegForm | None:
     """Check magic bytes, size and completeness; return what a JPEG says of itself."""
     if data.startswith(PNG_MAGIC):
-        _check_png(data)
+        check_png(data)
         return None
     if not data.startswith(JPEG_MAGIC):
         raise ImageError("neither PNG nor JPEG", code="NOT_DICOM.MARK")
@@ -118,7 +118,7 @@ def _as_film(grey: NDArray[Any], num_levels: int, image_size: int) -> Film:
     )
 
 
-def _check_png(data: bytes) -> None:
+def check_png(data: bytes) -> None:
     """Walk the chunks: size within the limit, every chunk whole, the end chunk there, no archive behind it."""
     position = len(PNG_MAGIC)
     for _ in range(_MAX_CHUNKS):

@@ -83,7 +83,7 @@ def count_progress(what: str, unit: str, start: int = 0, clock: Callable[[], flo
         clock: Seconds.
     """
     started_s = said_s = clock()
-    said_share = 0.0
+    said_share: float | None = None
     has_said = is_over = False
 
     def say(num_done: int, total: int = 0, note: str = "") -> None:
@@ -98,6 +98,7 @@ def count_progress(what: str, unit: str, start: int = 0, clock: Callable[[], flo
         for listener in tuple(_listeners):
             listener(progress)
         pause_s, share = now_s - said_s, num_done / total if total else 0.0
+        said_share = start / total if total and said_share is None else said_share or 0.0
         if is_over:
             is_due = has_said
         else:

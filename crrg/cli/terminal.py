@@ -72,24 +72,20 @@ class Bars:
 
     def __init__(self) -> None:
         """Draw on standard error, from the first progress on."""
-        self._what = ""
+        self._shown: Progress | None = None
         self._drawn_s = 0.0
         self._display: RichProgress | None = None
 
     def show(self, progress: Progress) -> None:
         """Draw a step's progress; another step's bar begins a line of its own."""
-        if progress.what != self._what or self._display is None:
+        if self._shown is None or progress.what != self._shown.what:
             self.close()
-            self._what, self._display = progress.what, _display(progress)
-        now_s = time.monotonic()
-        if now_s - self._drawn_s < DRAW_EVERY_S and not progress.is_done:
-            return
-        self._drawn_s = now_s
-        (task,) = self._display.task_ids
-        total = progress.total or None
-        self._display.update(task, completed=progress.num_done, total=total, note=progress.note, refresh=True)
+            self._display = _display(progress)
+        self._shown = progress
         if progress.is_done:
             self.close()
+        elif time.monotonic() - self._drawn_s >= DRAW_EVERY_S:
+            self._draw(progress)
 
     def write(self, line: str) -> bool:
         """Write a line above the bar; ``False`` where no bar is drawn."""
@@ -99,10 +95,18 @@ class Bars:
         return True
 
     def close(self) -> None:
-        """Leave the bar as it is and go to the next line."""
-        display, self._display, self._what = self._display, None, ""
-        if display is not None:
-            display.stop()
+        """Leave the bar where its step was last, and go to the next line."""
+        if self._display is not None and self._shown is not None:
+            self._draw(self._shown)
+            self._display.stop()
+        self._display = self._shown = None
+
+    def _draw(self, progress: Progress) -> None:
+        if self._display is not None:
+            (task,) = self._display.task_ids
+            done, total = progress.num_done, progress.total or None
+            self._display.update(task, completed=done, total=total, note=progress.note, refresh=True)
+            self._drawn_s = time.monotonic()
 
 
 def _display(progress: Progress) -> RichProgress:
@@ -125,6 +129,8 @@ def _display(progress: Progress) -> RichProgress:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    display.add_task(progress.what, total=progress.total or None, unit=progress.unit, note=progress.note)
+    display.add_task(
+        progress.what, completed=progress.num_done, total=progress.total or None, unit=progress.unit, note=progress.note
+    )
     display.start()
     return display

@@ -81,6 +81,7 @@ def ingest(
     image_size: Annotated[int | None, typer.Option("--image-size", help="Longest stored side, pixels.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
+    grounding: Annotated[str | None, typer.Option("--grounding", help="auto, phrases or off.")] = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -92,7 +93,7 @@ def ingest(
 
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
-        seed=seed, limit=limit,
+        seed=seed, limit=limit, grounding=grounding,
     )  # fmt: skip
     execute(
         root,

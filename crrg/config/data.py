@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,6 +25,9 @@ class IngestConfig(FrozenConfig):
         max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good ingest, 0..1.
         num_workers: Decoder processes; 0 takes what suits this machine.
         limit: Most inputs to take from each archive; 0 takes all.
+        grounding: How films without a scene graph get regions: ``auto`` ties their findings to regions by words and
+            draws boxes from boxes of the lungs, ``phrases`` only ties sentences to boxes that the archive has,
+            ``off`` does neither.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
@@ -40,6 +43,9 @@ class IngestConfig(FrozenConfig):
     max_failure_rate: float = Field(0.2, ge=0, le=1, title="Highest failure rate", json_schema_extra={"position": 8})
     num_workers: int = Field(0, ge=0, le=256, title="Decoder processes (0 = auto)", json_schema_extra={"position": 9})
     limit: int = Field(0, ge=0, title="Most inputs per source (0 = all)", json_schema_extra={"position": 10})
+    grounding: Literal["auto", "phrases", "off"] = Field(
+        "auto", title="Regions of films without a scene graph", json_schema_extra={"position": 11}
+    )
 
     @field_validator("source", mode="before")
     @classmethod

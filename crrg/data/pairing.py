@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from crrg.data.deidentify import Pseudonyms, mask_text
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.notes import sentences_of_picture
+from crrg.data.pair_grounding import ground_pair
 from crrg.data.sections import clean_text
 from crrg.data.sources import SourceItem
 from crrg.data.split import SplitShares, SplitWish, split_of
@@ -41,6 +42,7 @@ class PairingRules:
         seed: Seed of the split.
         shares: How large the splits are.
         use_published_split: Whether an archive's own split is kept.
+        grounding: How films without a scene graph get regions: ``auto``, ``phrases`` or ``off``, as in the form.
     """
 
     pseudonyms: Pseudonyms
@@ -48,6 +50,7 @@ class PairingRules:
     seed: int
     shares: SplitShares
     use_published_split: bool
+    grounding: Literal["auto", "phrases", "off"] = "off"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class PairBuilder:
         if decoded is not None:
             film = replace(decoded.film, view_position=item.view_position or decoded.film.view_position)
         labels, label_source = self._label(item, report)
-        return Pair(
+        pair = Pair(
             patient_id=ids.patient_id,
             study_id=ids.study_id,
             instance_id=ids.instance_id,
@@ -106,6 +109,9 @@ class PairBuilder:
             source_digest=source_digest,
             split=self.split_wish(item, site, ids.patient_id).split,
         )
+        if self._rules.grounding == "off":
+            return pair
+        return ground_pair(pair, self._rules.label, with_atlas=self._rules.grounding == "auto")
 
     def split_wish(self, item: SourceItem, site: str, patient_id: str) -> SplitWish:
         """Return where an input would go, were it alone: the published split, or what the hash of its group says.

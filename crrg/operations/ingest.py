@@ -21,6 +21,7 @@ from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestSummary
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.images import PREPROCESSING_VERSION
+from crrg.data.pair_grounding import GROUNDING_VERSION
 from crrg.data.pair_schema import SCHEMA_VERSION
 from crrg.data.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
 from crrg.data.quarantine import quarantine_key
@@ -39,6 +40,9 @@ from crrg.operations.ingest_tracking import track_ingest
 from crrg.storage import Storage, hash_json
 
 logger = logging.getLogger(__name__)
+
+ROW_SETTINGS = ("schema_version", "preprocessing_version", "image_size", "grounding")
+"""Of what shapes a dataset, the part that decides what a single row holds."""
 
 
 def ingest(
@@ -109,7 +113,7 @@ class _Plan:
 
 def _survey(config: IngestConfig, sources: list[Source], pseudonyms: Pseudonyms) -> _Plan:
     shaping = _shaping_settings(config, sources, pseudonyms)
-    row_settings = {name: shaping[name] for name in ("schema_version", "preprocessing_version", "image_size")}
+    row_settings = {name: shaping[name] for name in ROW_SETTINGS}
     row_key = hash_json({**row_settings, "key": pseudonyms.key_id, "code": row_code_digest()})
     listed: list[list[list[Any]]] = []
     versions: dict[str, str] = {}
@@ -180,6 +184,7 @@ def _shaping_settings(config: IngestConfig, sources: list[Source], pseudonyms: P
         },
         "sources": [source.kind.value for source in sources],
         "limit": config.limit,
+        "grounding": "off" if config.grounding == "off" else f"{config.grounding}:{GROUNDING_VERSION}",
         "pseudonym_key_id": pseudonyms.key_id,
     }
 

@@ -110,6 +110,7 @@ class IngestRun:
                 seed=config.seed,
                 shares=SplitShares(config.train_share, config.validation_share),
                 use_published_split=config.use_published_split,
+                grounding=config.grounding,
             )
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.running import DirectOption, FileOption, RootOption, execute, form, through_prefect
+from crrg.cli.running import DirectOption, FileOption, RootOption, execute, exits, form, through_prefect
+from crrg.cli.terminal import log_lines
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (train, retrain, evaluate, promote):
         app.command()(command)
+    app.command("import")(import_checkpoint)
 
 
 def train(
@@ -59,6 +62,21 @@ def train(
         lambda storage, settings: train_stage(stage, filled, storage, settings),
         lambda result: stages_markdown([result]),
     )
+
+
+def import_checkpoint(
+    kind: Annotated[str, typer.Argument(help="What was published: rgrg.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Its file, as downloaded.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
+    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", help="The language model's tokenizer.json.")] = None,
+) -> None:
+    """Import a published checkpoint into our layout, strictly, with a report of every key."""
+    from crrg.operations import importing
+
+    with exits():
+        with log_lines():
+            report = importing.import_checkpoint(kind, checkpoint, out, tokenizer)
+        typer.echo(importing.import_markdown(report))
 
 
 def retrain(

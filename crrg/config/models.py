@@ -25,12 +25,15 @@ class DetectorArchitecture(FrozenConfig):
         roi_channels: Channels the map is reduced to before RoIAlign; 0 = not reduced.
         representation_size: Width of the box head.
         num_proposals: Proposals kept after non-maximum suppression.
+        num_candidates: Likeliest anchors that enter the suppression; 0 = twice the proposals kept.
+        num_training_proposals: Proposals and candidates in training; 0 = as in use.
         num_training_rois: Proposals per film that train the box head.
         positive_share: Largest share of them that belong to a region.
         spatial_prior: Whether the network knows where on the film it looks, and always tries the mean training boxes as
             proposals and weighs the boxes of a film together.
         num_refinements: Times the box head looks again where the found regions together say a region should be.
         score_threshold: Score from which a region counts as detected, 0..1.
+        region_features: Whether each region's mean backbone feature under its winning proposal is handed on (paper).
         num_regions: Classes without background.
     """
 
@@ -44,11 +47,14 @@ class DetectorArchitecture(FrozenConfig):
     roi_channels: int = Field(48, ge=0, le=2048)
     representation_size: int = Field(256, ge=16, le=4096)
     num_proposals: int = Field(64, ge=10, le=2000)
+    num_candidates: int = Field(0, ge=0, le=4000)
+    num_training_proposals: int = Field(0, ge=0, le=4000)
     num_training_rois: int = Field(96, ge=8, le=2000)
     positive_share: float = Field(0.6, gt=0, lt=1)
     spatial_prior: bool = True
     num_refinements: int = Field(2, ge=0, le=3)
     score_threshold: float = Field(0.05, ge=0, lt=1)
+    region_features: bool = False
     num_regions: int = NUM_REGIONS
 
 
@@ -56,9 +62,10 @@ class SelectorArchitecture(FrozenConfig):
     """Region encoder with selection, abnormality and per-region finding heads.
 
     Attributes:
-        backbone: ``conv`` is a small stride-8 network, ``resnet50`` the paper's (stride 32).
+        backbone: ``conv`` is a small stride-8 network, ``resnet50`` a larger one (stride 32), ``detector`` none: the
+            detector's own region features are judged, as in the paper.
         input_size: Side of the square input, pixels.
-        width: Base channels of the ``conv`` backbone.
+        width: Base channels of the ``conv`` backbone; channels of the detector's region features with ``detector``.
         detail_channels: Channels of a map of half the stride that joins coarse and fine features; 0 = none.
         roi_size: Bins per side of RoIAlign.
         roi_samples: Points per bin and axis.
@@ -71,9 +78,9 @@ class SelectorArchitecture(FrozenConfig):
         num_labels: Finding labels per region.
     """
 
-    backbone: Literal["conv", "resnet50"] = "conv"
+    backbone: Literal["conv", "resnet50", "detector"] = "conv"
     input_size: int = Field(128, ge=32, le=1024)
-    width: int = Field(24, ge=4, le=256)
+    width: int = Field(24, ge=4, le=4096)
     detail_channels: int = Field(48, ge=0, le=512)
     roi_size: int = Field(6, ge=1, le=14)
     roi_samples: int = Field(1, ge=1, le=4)

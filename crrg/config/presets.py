@@ -9,6 +9,7 @@ from crrg.config.models import (
     GeneratorArchitecture,
     SelectorArchitecture,
 )
+from crrg.config.paper import PAPER_DETECTOR
 from crrg.config.training import (
     ClipTraining,
     DetectorTraining,
@@ -63,22 +64,7 @@ def _small() -> PresetTraining:
 
 def _base_detector() -> DetectorTraining:
     return DetectorTraining(
-        architecture=DetectorArchitecture(
-            backbone="resnet50",
-            input_size=512,
-            anchor_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 300),
-            anchor_ratios=(0.2, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.3, 1.5, 2.1, 2.6, 3.0, 5.0, 8.0),
-            roi_size=8,
-            roi_samples=2,
-            roi_channels=0,
-            representation_size=1024,
-            num_proposals=1000,
-            num_training_rois=512,
-            positive_share=0.25,
-            spatial_prior=False,
-            num_refinements=0,
-            score_threshold=0.0,
-        ),
+        architecture=PAPER_DETECTOR.model_copy(update={"region_features": False}),
         loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=1e-3),
     )
 

@@ -34,7 +34,7 @@ from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, 
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
-from crrg.models.region_heads import RegionSelector, load_selector
+from crrg.models.region_heads import AnySelector, load_selector
 from crrg.models.report_generator import ReportGenerator, load_generator
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class ReportPipeline:
 
     bundle_id: str
     detector: RegionDetector
-    selector: RegionSelector
+    selector: AnySelector
     generator: ReportGenerator
     tokenizer: PhraseTokenizer
     clip: ClipModel

@@ -8,7 +8,7 @@ reading depends neither on its neighbours nor on how many there are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from crrg.device import autocast
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import ModelError
-from crrg.models.detector import RegionDetector
-from crrg.models.region_heads import RegionSelector
+from crrg.models.detector import Detections, RegionDetector
+from crrg.models.region_heads import AnySelector, FeatureSelector, RegionOutputs
 
 FloatArray = NDArray[np.float32]
 TILE_SIZE = 16
@@ -121,7 +121,7 @@ def select_regions(
 
 @torch.inference_mode()
 def read_regions(
-    detector: RegionDetector, selector: RegionSelector, images: NDArray[np.uint8], selector_images: NDArray[np.uint8]
+    detector: RegionDetector, selector: AnySelector, images: NDArray[np.uint8], selector_images: NDArray[np.uint8]
 ) -> RegionReadings:
     """Run detector and selector over films.
 
@@ -142,7 +142,7 @@ def read_regions(
         num_real = min(TILE_SIZE, len(images) - first)
         with autocast(device):
             found = detector.detect(_to_device(images[rows], device))
-            outputs = selector(_to_device(selector_images[rows], device), found.input_boxes_xyxy * scale)
+            outputs = _judge(selector, found, _to_device(selector_images[rows], device), scale)
         values = (
             found.input_boxes_xyxy,
             found.scores,
@@ -161,11 +161,23 @@ def read_regions(
     return RegionReadings(*numbers)
 
 
+def _judge(selector: AnySelector, found: Detections, images: Tensor, scale: float) -> RegionOutputs:
+    """Judge the regions of a tile; ``scale`` leads from the detector's input pixels to the selector's."""
+    if isinstance(selector, FeatureSelector):
+        if found.region_features is None:
+            raise ModelError("the selector needs the detector's region features; train both together", "selector")
+        outputs: RegionOutputs = selector(found.region_features)
+        hidden = outputs.selection_logits.masked_fill(~found.detected, -torch.inf)
+        return replace(outputs, selection_logits=hidden)
+    judged: RegionOutputs = selector(images, found.input_boxes_xyxy * scale)
+    return judged
+
+
 def _to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device)[:, None]
 
 
-def _no_readings(selector: RegionSelector) -> RegionReadings:
+def _no_readings(selector: AnySelector) -> RegionReadings:
     per_region = np.zeros((0, NUM_REGIONS), dtype=np.float32)
     return RegionReadings(
         input_boxes_xyxy=np.zeros((0, NUM_REGIONS, 4), dtype=np.float32),

@@ -61,6 +61,12 @@ class BoxHead(nn.Module):
         hidden = torch.relu(self.fc7(torch.relu(hidden)))
         return self.cls_score(hidden).float(), self.bbox_pred(hidden).float()
 
+    def mean_features(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Return the mean of the map ``[B, C, H, W]`` over the bins of each box ``[B, R, 4]``, as ``[B, R, C]``."""
+        sizes = [(self._size, self._size)] * len(boxes)
+        pooled = self.align({"0": features}, list(boxes), sizes).mean(dim=(2, 3))
+        return pooled.reshape(*boxes.shape[:2], -1)
+
 
 def _geometry(boxes: Tensor, size: int) -> Tensor:
     """Return centre, side lengths and their logarithms ``[N, 6]`` of boxes ``[N, 4]``, about -1..1."""

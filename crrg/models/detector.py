@@ -10,7 +10,7 @@ Source: Ren et al., Faster R-CNN, 2015; one-box-per-class rule of RGRG (Tanida e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,11 +41,14 @@ class Detections:
         input_boxes_xyxy: ``[B, R, 4]`` in model-input pixels; the class-prior box where a region was not detected.
         scores: ``[B, R]`` in 0..1, 0 where not detected.
         detected: bool ``[B, R]``.
+        region_features: Mean feature under each region's winning proposal ``[B, R, C]``, where the architecture hands it
+            on; that of an arbitrary proposal where the region was not detected.
     """
 
     input_boxes_xyxy: Tensor
     scores: Tensor
     detected: Tensor
+    region_features: Tensor | None = None
 
 
 class RegionDetector(nn.Module):
@@ -121,7 +124,7 @@ class RegionDetector(nn.Module):
             return found
         size = self.architecture.input_size
         settled = self.shape_prior.settle(found.input_boxes_xyxy / size, found.detected) * size
-        return self._with_priors(Detections(settled.clamp(0, size), found.scores, found.detected))
+        return self._with_priors(replace(found, input_boxes_xyxy=settled.clamp(0, size)))
 
     @torch.no_grad()
     def find(self, images: Tensor) -> Detections:
@@ -134,15 +137,18 @@ class RegionDetector(nn.Module):
         counts = [len(boxes) for boxes in proposals]
         scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts))
         decoded = BOX_CODER.decode(box_deltas, proposals)[:, 1:]
-        boxes, best = self._one_box_per_region(scores, pad_rows(decoded.split(counts)))
+        boxes, best, winners = self._one_box_per_region(scores, pad_rows(decoded.split(counts)))
+        pooled = None
+        if self.architecture.region_features:
+            pooled = self.box_head.mean_features(features, _rows(pad_rows(proposals), winners))
         for _ in range(self.architecture.num_refinements):
             boxes, best = self._look_again(features, boxes, best)
         detected = (best > 0) & (best >= self.architecture.score_threshold)
-        return self._with_priors(Detections(boxes, best * detected, detected))
+        return self._with_priors(Detections(boxes, best * detected, detected, pooled))
 
     def _with_priors(self, found: Detections) -> Detections:
         boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
-        return Detections(boxes, found.scores, found.detected)
+        return replace(found, input_boxes_xyxy=boxes)
 
     def _features(self, images: Tensor) -> Tensor:
         features = self.backbone(normalise_films(images)).float()
@@ -155,8 +161,8 @@ class RegionDetector(nn.Module):
         blank = features.new_empty(len(features), 1, size, size)
         return self.rpn(ImageList(blank, [(size, size)] * len(features)), {"0": features}, rows)
 
-    def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes.
+    def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes; return the proposal as well.
 
         A proposal speaks for the region it likes best, background left aside; a region takes the proposal that speaks
         for it with the highest score. Without such a proposal its score is 0.
@@ -164,7 +170,7 @@ class RegionDetector(nn.Module):
         spoken = scores * nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1])
         best, winner = spoken.max(dim=1)
         chosen = boxes.gather(1, winner[:, None, :, None].expand(-1, 1, -1, 4))[:, 0]
-        return chosen.clamp(0, self.architecture.input_size), best
+        return chosen.clamp(0, self.architecture.input_size), best, winner
 
     def _look_again(self, features: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Propose to each region the place where all surely found regions together want it.
@@ -182,6 +188,11 @@ class RegionDetector(nn.Module):
         again = class_logits.softmax(dim=-1).reshape(num_films, num_regions, -1)[:, own, own + 1]
         decoded = BOX_CODER.decode(box_deltas, proposals).reshape(num_films, num_regions, -1, 4)
         return decoded[:, own, own + 1].clamp(0, size), torch.maximum(scores, again)
+
+
+def _rows(proposals: Tensor, chosen: Tensor) -> Tensor:
+    """Return the proposals ``[B, R, 4]`` with the numbers ``[B, R]`` among ``[B, N, 4]``."""
+    return proposals.gather(1, chosen[..., None].expand(-1, -1, 4))
 
 
 class _AnnotatedProposalNetwork(RegionProposalNetwork):
@@ -217,7 +228,12 @@ class _FloatHead(RPNHead):
 
 def _build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> RegionProposalNetwork:
     anchors = AnchorGenerator((architecture.anchor_sizes,), (architecture.anchor_ratios,))
-    num_kept = {"training": architecture.num_proposals, "testing": architecture.num_proposals}
+    num_training = architecture.num_training_proposals
+    num_kept = {"training": num_training or architecture.num_proposals, "testing": architecture.num_proposals}
+    num_tried = {
+        "training": num_training or architecture.num_candidates or 2 * architecture.num_proposals,
+        "testing": architecture.num_candidates or 2 * architecture.num_proposals,
+    }
     return _AnnotatedProposalNetwork(
         anchors,
         _FloatHead(num_channels, anchors.num_anchors_per_location()[0]),
@@ -225,7 +241,7 @@ def _build_proposal_network(architecture: DetectorArchitecture, num_channels: in
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
         positive_fraction=0.5,
-        pre_nms_top_n={mode: 2 * number for mode, number in num_kept.items()},
+        pre_nms_top_n=num_tried,
         post_nms_top_n=num_kept,
         nms_thresh=0.7,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -53,6 +53,8 @@ class RegionSelector(nn.Module):
     def __init__(self, architecture: SelectorArchitecture) -> None:
         """Build the network with random weights."""
         super().__init__()
+        if architecture.backbone == "detector":
+            raise ModelError("the detector's features are judged by FeatureSelector", "selector architecture")
         self.architecture = architecture
         self.backbone = build_backbone(architecture.backbone, architecture.width, architecture.input_size)
         has_detail = architecture.detail_channels > 0
@@ -161,7 +163,40 @@ class _JudgementHead(nn.Module):
         return logits if self.usual is None else logits + self.usual
 
 
-def load_selector(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> RegionSelector:
+class FeatureSelector(nn.Module):
+    """The paper's heads: they judge the detector's own region features, the same way for every region.
+
+    A region that was not detected has no feature worth the name; who uses the judgements leaves it out.
+
+    Attributes:
+        architecture: Sizes it was built with; ``width`` is the length of the detector's features.
+    """
+
+    def __init__(self, architecture: SelectorArchitecture) -> None:
+        """Build the heads with random weights."""
+        super().__init__()
+        self.architecture = architecture
+        self.dim_reduction = nn.Linear(architecture.width, architecture.feature_size)
+        self.selection = _paper_head(architecture.feature_size)
+        self.abnormal = _paper_head(architecture.feature_size)
+
+    def forward(self, region_features: Tensor) -> RegionOutputs:
+        """Judge regions by the detector's features ``[B, R, C]``; findings of regions are not known to these heads."""
+        features = self.dim_reduction(region_features)
+        unknown = features.new_full((*features.shape[:2], self.architecture.num_labels), -torch.inf)
+        return RegionOutputs(features, self.selection(features)[..., 0], self.abnormal(features)[..., 0], unknown)
+
+
+def _paper_head(size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(size, size // 2), nn.ReLU(), nn.Linear(size // 2, size // 8), nn.ReLU(), nn.Linear(size // 8, 1)
+    )
+
+
+AnySelector: TypeAlias = RegionSelector | FeatureSelector
+
+
+def load_selector(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> AnySelector:
     """Return a trained selector in ``eval`` mode.
 
     Args:
@@ -172,7 +207,10 @@ def load_selector(config: Mapping[str, Any], tensors: bytes, device: torch.devic
     Raises:
         ModelError: Names or shapes do not fit the architecture.
     """
-    model = RegionSelector(SelectorArchitecture.model_validate(config["architecture"]))
+    architecture = SelectorArchitecture.model_validate(config["architecture"])
+    model: AnySelector = (
+        FeatureSelector(architecture) if architecture.backbone == "detector" else RegionSelector(architecture)
+    )
     try:
         model.load_state_dict(load_tensors(tensors), strict=True)
     except (RuntimeError, ValueError) as error:

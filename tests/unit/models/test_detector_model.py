@@ -107,10 +107,11 @@ def test_a_region_takes_the_best_proposal_that_speaks_for_it() -> None:
     scores = torch.tensor([[[0.5, 0.4, 0.0], [0.1, 0.3, 0.0], [0.6, 0.1, 0.2]]])
     # proposal 0 and 2 speak for region 0, proposal 1 for region 1 though proposal 0 gives it more, none for region 2
     candidates = torch.arange(36, dtype=torch.float32).reshape(1, 3, 3, 4)
-    chosen, best = model._one_box_per_region(scores, candidates)
+    chosen, best, winners = model._one_box_per_region(scores, candidates)
     assert best[0].tolist() == pytest.approx([0.6, 0.3, 0.0])
     assert chosen[0, 0].tolist() == candidates[0, 2, 0].tolist()
     assert chosen[0, 1].tolist() == candidates[0, 1, 1].tolist()
+    assert winners[0, :2].tolist() == [2, 1]
 
 
 def test_undetected_region_gets_the_mean_training_box() -> None:

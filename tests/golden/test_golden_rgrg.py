@@ -1,0 +1,134 @@
+"""The published generation model on random weights: our networks say what its own forward pass says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
+from crrg.errors import ConfigError, ModelError
+from crrg.importers.imported import ImportedStage
+from crrg.importers.rgrg import import_rgrg
+from crrg.models.backbone import normalise_films
+from crrg.models.detector import load_detector
+from crrg.models.region_heads import load_selector
+from crrg.operations.importing import import_checkpoint, import_markdown
+from tests.support.rgrg_layout import FullModel, full_model, random_film, save_published
+
+
+@pytest.fixture(scope="module")
+def published() -> FullModel:
+    return full_model()
+
+
+@pytest.fixture(scope="module")
+def path(published: FullModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("rgrg") / "full_model.pt"
+    save_published(published, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def imported(path: Path) -> dict[str, ImportedStage]:
+    return {stage.stage: stage for stage in import_rgrg(path)}
+
+
+def test_regions_are_those_of_the_published_model(published: FullModel, imported: dict[str, ImportedStage]) -> None:
+    boxes, detected, features = published.object_detector(normalise_films(random_film()))
+    found = imported["detector"].module.eval().detect(random_film())
+    assert 3 <= int(detected.sum()) <= 29
+    assert torch.equal(found.detected[0], detected)
+    assert torch.allclose(found.input_boxes_xyxy[0][detected], boxes[detected], atol=1e-3)
+    judged = imported["selector"].module.eval()(found.region_features)
+    assert torch.allclose(judged.features[0][detected], features[detected], rtol=1e-4, atol=1e-3)
+    wanted = published.binary_classifier_region_selection.classifier(features)[:, 0]
+    assert torch.allclose(judged.selection_logits[0][detected], wanted[detected], rtol=1e-4, atol=1e-3)
+    wanted = published.binary_classifier_region_abnormal.classifier(features)[:, 0]
+    assert torch.allclose(judged.abnormal_logits[0][detected], wanted[detected], rtol=1e-4, atol=1e-3)
+
+
+def test_words_are_those_of_the_published_model(published: FullModel, imported: dict[str, ImportedStage]) -> None:
+    generator = imported["generator"].module.eval()
+    features = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
+    token_ids = torch.randint(0, 300, (3, 9), generator=torch.Generator().manual_seed(3))
+    condition = generator.encode_condition(features, torch.zeros(3, dtype=torch.long), torch.zeros(3, 15))
+    assert condition.shape == (3, 1, 128)
+    found = generator(token_ids, condition)
+    for row in range(3):
+        assert torch.allclose(found[row], published.language_model(token_ids[row], features[row]), atol=1e-5)
+
+
+def test_settings_are_the_papers_with_the_sizes_of_the_file(imported: dict[str, ImportedStage]) -> None:
+    detector, generator = (imported[name].config["architecture"] for name in ("detector", "generator"))
+    assert (detector["representation_size"], detector["roi_size"], detector["num_regions"]) == (16, 8, 29)
+    assert (generator["num_layers"], generator["num_heads"], generator["vocab_size"]) == (2, 2, 300)
+    assert generator["position_table"] == "wte"
+    assert imported["selector"].config["thresholds"]["selection"] == pytest.approx(LOGIT_THRESHOLD_PROBABILITY)
+    assert imported["generator"].config["decoding"]["num_beams"] == 4
+
+
+def test_every_key_is_accounted_for(published: FullModel, imported: dict[str, ImportedStage]) -> None:
+    reports = [stage.key_report for stage in imported.values()]
+    accounted = [
+        *(f"object_detector.{name}" for name in reports[0]["taken"].values()),
+        *reports[1]["taken"].values(),
+        *reports[1]["dropped"],
+        *(
+            f"language_model.{name}"
+            for name in (*reports[2]["taken"].values(), *reports[2]["aliases"], *reports[2]["dropped"])
+        ),
+    ]
+    assert sorted(accounted) == sorted(published.state_dict())
+    assert sorted(reports[2]["own"]) == ["feature_mean", "feature_scale", "unknown_feature"]
+
+
+def test_what_is_written_is_read_back_by_the_stages_own_loaders(path: Path, tmp_path: Path) -> None:
+    report = import_checkpoint("rgrg", path, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "key_report.json").read_text()) == report
+    assert import_markdown(report).count("\n| ") == 5
+    for stage, load in (("detector", load_detector), ("selector", load_selector)):
+        folder = tmp_path / "out" / stage
+        data = (folder / "model.safetensors").read_bytes()
+        assert hashlib.sha256(data).hexdigest() == report["stages"][stage]["sha256"]
+        module = load(json.loads((folder / "config.json").read_text()), data, torch.device("cpu"))
+        count = sum(parameter.numel() for parameter in module.parameters())
+        assert count == report["stages"][stage]["num_parameters"]
+
+
+def test_other_kinds_and_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one of rgrg"):
+        import_checkpoint("other", tmp_path / "none.pt", tmp_path)
+    torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="neither"):
+        import_checkpoint("rgrg", tmp_path / "other.pt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_file_with_the_older_name_is_read(published: FullModel, tmp_path: Path) -> None:
+    older = {
+        name.replace("rpn.head.conv.0.0.", "rpn.head.conv."): tensor
+        for name, tensor in published.object_detector.state_dict().items()
+    }
+    torch.save(older, tmp_path / "detector.pth")
+    (stage,) = import_rgrg(tmp_path / "detector.pth")
+    assert torch.equal(stage.module.rpn.head.conv[0][0].weight, published.object_detector.rpn.head.conv[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("roi_heads.box_head.fc7.bias"), "1 missing"),
+        (lambda state: state.update({"roi_heads.extra.weight": torch.zeros(1)}), "1 unknown"),
+        (lambda state: state.update({"rpn.head.bbox_pred.bias": torch.zeros(5)}), "1 of another shape"),
+    ],
+)
+def test_a_key_that_does_not_fit_refuses_the_file(published: FullModel, tmp_path: Path, change, message: str) -> None:
+    state = dict(published.object_detector.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "detector.pth")
+    with pytest.raises(ModelError, match=message):
+        import_rgrg(tmp_path / "detector.pth")

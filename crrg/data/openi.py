@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from crrg.data.film import may_be_film
 from crrg.data.map_ahead import map_ahead
 from crrg.data.mesh_codes import LABEL_SOURCE, MeshCode, labels_of_codes, read_codes
-from crrg.data.openi_xml import MAX_XML_BYTES, read_openi_report
+from crrg.data.openi_xml import MAX_XML_BYTES, plain_text, read_openi_report
 from crrg.data.sources import SourceItem
 from crrg.data.tables import Row, iterate_rows, text_of, view_of
 from crrg.domain.report import Report
@@ -125,8 +125,10 @@ class OpeniSource:
         for index, row in enumerate(iterate_rows(self.storage, table) if table else ()):
             uid = text_of(row, "uid")
             figures = tuple(filter(None, text_of(row, "images").split(";"))) or projections.figures(uid)
-            report = Report(*(text_of(row, name) or None for name in ("findings", "impression", "indication")))
-            yield _Study(f"row {index}", uid, report, read_codes(text_of(row, *_CODES)), figures)
+            report = Report(
+                *(plain_text(text_of(row, name)) or None for name in ("findings", "impression", "indication"))
+            )
+            yield _Study(f"row {index}", uid, report, read_codes(plain_text(text_of(row, *_CODES))), figures)
 
 
 class _Films:

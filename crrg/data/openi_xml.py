@@ -69,7 +69,7 @@ def read_openi_report(data: bytes) -> OpeniReport:
     return OpeniReport(
         uid=match.group(1),
         report=Report(reading.section("FINDINGS"), reading.section("IMPRESSION"), reading.section("INDICATION")),
-        codes=tuple(code for text in reading.majors for code in read_codes(_plain([text]))),
+        codes=tuple(code for text in reading.majors for code in read_codes(plain_text(text))),
         figures=tuple(dict.fromkeys(reading.figures)),
     )
 
@@ -100,7 +100,7 @@ class _Reading:
 
     def section(self, name: str) -> str | None:
         """Return a section's text, or ``None`` where it has none."""
-        return _plain(self._sections.get(name, [])) or None
+        return plain_text("".join(self._sections.get(name, []))) or None
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
@@ -136,6 +136,6 @@ def _refuse(*_: object) -> NoReturn:
     raise ReportError("a document type or an entity in a report file", code="SECURITY.XML")
 
 
-def _plain(parts: list[str]) -> str:
-    """Return text on one line; escapes that were escaped once more (``&amp;lt;``) are undone."""
-    return " ".join(_ESCAPE.sub(lambda match: html.unescape(match.group()), "".join(parts)).split())
+def plain_text(text: str) -> str:
+    """Return text on one line; escapes that the collection escaped once more (``&amp;lt;``) are undone."""
+    return " ".join(_ESCAPE.sub(lambda match: html.unescape(match.group()), text).split())

@@ -148,6 +148,12 @@ def test_escapes_are_undone_also_where_they_were_escaped_twice(tmp_path):
     assert only_item(tmp_path).report.findings == "Nodule < 5 mm & scar < 2 mm, R&D mark."
 
 
+def test_escapes_that_stayed_in_the_table_are_undone(tmp_path):
+    row = {"uid": "3", "findings": "Angle &gt; 90 degrees.", "impression": "", "mesh_major": ""}
+    write_rows(tmp_path / "reports.csv", [row])
+    assert only_item(tmp_path).report.findings == "Angle > 90 degrees."
+
+
 def test_a_section_in_parts_is_read_as_a_whole(tmp_path):
     text = 'First part.</AbstractText><AbstractText Label="FINDINGS">Second <b>bold</b>\n part.'
     write_report(tmp_path, 8, findings=text)

@@ -22,7 +22,7 @@ LABEL_SOURCE = "mesh"
 _HEADINGS: Mapping[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": ("Mediastinum",),
     "Cardiomegaly": ("Cardiomegaly",),
-    "Lung Opacity": ("Opacity", "Airspace Disease", "Infiltrate", "Lung Diseases, Interstitial"),
+    "Lung Opacity": ("Opacity", "Airspace Disease", "Infiltrate", "Lung Diseases, Interstitial", "Cicatrix"),
     "Lung Lesion": ("Nodule", "Mass"),
     "Edema": ("Pulmonary Edema", "Pulmonary Congestion", "Heart Failure"),
     "Consolidation": ("Consolidation",),
@@ -46,6 +46,7 @@ _HEADINGS: Mapping[str, tuple[str, ...]] = {
 _ONLY_WITH: Mapping[str, frozenset[str]] = {
     "Thickening": frozenset({"pleura"}),
     "Mediastinum": frozenset({"enlarged", "prominent"}),
+    "Cicatrix": frozenset({"lung"}),
 }
 """Headings that name a part of the body, or a change of any part: they state a label with one of these qualifiers."""
 _BORDERLINE = "borderline"

@@ -8,6 +8,11 @@ Source: the scheme (mention, negation, uncertainty) is that of Irvin et al., Che
 
 from __future__ import annotations
 
+_SEEN = (
+    r"(?:\w*seen|identified|evident|present|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|suspected|"
+    r"observed|noted)\b"
+)
+
 NEUTRAL: tuple[str, ...] = (
     r"no (?:significant |interval |definite |appreciable |substantial |convincing )*"
     r"(?:change|increase|progression|worsening)\b",
@@ -19,33 +24,42 @@ NEUTRAL: tuple[str, ...] = (
     r"(?:aort\w*|hil\w*|vascular|arterial|tracheal|vertebral|azygos) (?:enlarge|widen|promin|dilat)\w*",
     r"(?:disc|disk|joint|interspace|spinal) (?:space )?(?:collapse|widen)\w*",
     r"port(?:able|ions?|al|ah?)\b",
+    r"(?:soft[- ]tissue|subcutaneous|chest wall|peripheral|skin|extremity) o?edema\b",
+    r"(?:respiratory|renal|kidney|hepatic|liver|hardware) failure\b|failure to\b",
+    r"(?:vertebra\w* |body |endplate |tracheal )+collapse\w*|collapse of (?:the )?(?:\w+ )?vertebra\w*",
+    r"fractur\w* (?=(?:median |upper |lower |mid )?(?:stern|cerclage|wire|lead|pace|pacing|catheter|hardware|screw))",
+    r"(?:to )?(?:ensure|assure|document|confirm|demonstrate|verify|until|evaluate for|assess for) "
+    r"(?:the |its |complete |interval |radiographic )*(?:resolution|clearing)(?: of)?\b",
+    r"(?:partial|incomplete|near|nearly|near-complete|some|slow|gradual|continued) (?:complete |interval )*"
+    r"(?:resolution|clearing)(?: of)?\b",
+    r"(?:(?:has|have|is|are) )?(?:now )?(?:nearly|almost|partially|partly|largely|mostly|incompletely) "
+    r"(?:completely |entirely )?(?:resolved|cleared)\b",
+    r"(?:tips?|ends?|course|side ?ports?) (?:is |are |was )?(?:not|no longer|poorly|incompletely) "
+    rf"(?:clearly |well |definitely |definitively )*{_SEEN}",
 )
 """Wordings that look like a cue or a mention and are neither."""
 
 BREAKS: tuple[str, ...] = (
     r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
-    r"and (?=(?:a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|"
+    r"and (?=(?:favou?rs?|suggests?|a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|"
     r"possible)\b)",
     r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
 COMMA_BREAK = (
     r",\s*(?=(?:the|there|heart|lungs?|cardiac|mediastinal|mild|mildly|moderate|minimal|stable|unchanged|persistent|"
     r"increased|new|probabl[ey]|possibl[ey]|likely|questionable|suspected|which|this|these|it|suggesting|suggestive|"
-    r"consistent|compatible|representing|may|might|could)\b)"
+    r"consistent|compatible|representing|may|might|could|less likely|so|is|are|was|were|remains?|has|have)\b)"
 )
 
 _QUITE = r"(?:entirely |completely |fully |definitively |confidently )*"
-_SEEN = (
-    r"(?:\w*seen|identified|evident|present|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|suspected|"
-    r"observed|noted)\b"
-)
 
 POST_UNCERTAIN: tuple[str, ...] = (
-    r"(?:is|are|remains?) (?:also )?"
-    r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question)\b",
-    rf"(?:can ?not|can't|could not|may not) be {_QUITE}(?:excluded|ruled out)\b",
+    r"(?:is|are|remains?|appears?|seems?) (?:also |much |felt |felt to be |considered )*"
+    r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question|less likely)\b",
+    rf"(?:can ?not|can't|could not|may not) {_QUITE}be {_QUITE}(?:excluded|ruled out)\b",
     rf"not {_QUITE}(?:excluded|ruled out)\b",
-    r"(?:(?:is|are) )?(?:difficult|hard) to exclude\b",
+    rf"(?:(?:is|are) )?(?:difficult|hard) to {_QUITE}exclude(?=\s*(?:[.,;]|$|given|because|due|on|in|at|with))",
+    r"(?:may|might|could|can) (?:partly |partially )?account for\b",
     r"(?:should|might|may|could) be (?:considered|present)\b",
     r"to be considered\b",
 )
@@ -54,28 +68,51 @@ POST_NEGATED: tuple[str, ...] = (
     r"not (?:seen|identified|evident|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|observed)\b",
     r"no longer (?:seen|identified|evident|visuali[sz]ed|present|visible|apparent)\b",
     r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially )*(?:resolved|cleared|removed)\b",
-    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|unlikely|resolved|removed)\b",
-    r"(?:appears?|seems?) (?:unlikely|absent)\b",
+    r"(?:is|are|was|were|appears?|seems?) (?:now |also |considered |felt to be |thought to be |deemed |very |highly )*"
+    r"(?:absent|excluded|ruled out|unlikely|resolved|removed|gone)\b",
 )
+SHORT_POST_NEGATED: tuple[str, ...] = (
+    r"(?:now |completely |essentially )*(?:resolved|cleared|excluded|absent|removed)(?=\s*(?:[.,;]|$))",
+)
+"""Post-negations without a verb, which reach back no further than the last comma."""
+
+REMOVED: tuple[str, ...] = (r"removal\b(?! of)",)
+"""Words after a device that say that it is gone."""
+
 UNCERTAIN_CUES: tuple[str, ...] = (
-    rf"(?:can ?not|can't|could not|unable to|difficult to|hard to) {_QUITE}(?:exclude|rule out)\b",
+    rf"(?:can ?not|can't|could not|unable to|(?:is |are )?(?:difficult|hard) to) {_QUITE}(?:exclude|rule out)\b",
     r"to (?:exclude|rule out|evaluate for|assess for)\b",
     r"(?:may|might|could|can)\b(?! not)",
     r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
     r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
     r"(?:raising|raises) (?:the )?(?:question|possibility|concern)\b",
+    r"less likely\b|more likely than\b",
+    r"(?:evaluation|assessment|sensitivity|detection) for\b",
     r"(?:differential|question|r/o)\b",
 )
-UNCERTAIN_LINKS: tuple[str, ...] = (r"(?:versus|vs)\b", r"and/or\b")
+UNCERTAIN_LINKS: tuple[str, ...] = (
+    r"(?:versus|vs)\b",
+    r"and/or\b",
+    r"if (?:any|present|real)\b",
+    r"(?:(?:can ?not|can't|could not|not|difficult to) (?:be )?(?:\w+ )?(?:distinguish|differentiat|separat)\w*"
+    r"|indistinguishable) from\b",
+)
 """Words that make the mention before them and the one after uncertain."""
 
 NEGATED_CUES: tuple[str, ...] = (
-    r"(?:no|not|without|neither|nor|never|none)\b",
+    r"(?:no|not|without|neither|nor|never|none|nothing)\b",
     r"(?:negative for|free of|clear of|absence of|devoid of|lack of|rather than|ruled out|rules out)\b",
     r"exclud(?:es|ing)\b",
-    r"(?:resol\w+|clearing|removal) of\b",
-    r"(?:unlikely|doubtful|isn't|aren't|wasn't|denies)\b",
+    r"(?:resol\w+|clearing|removal) of\b|resolved (?=\w)",
+    r"(?:argu\w+|evidence|speaks?|mitigates?|militates?) against\b",
+    r"(?:unlikely|doubt|doubtful|isn't|aren't|wasn't|denies)\b",
 )
+HISTORY = r"(?:history of|h/o|hx of)"
+"""Begins what the patient once had, up to the next comma: not what the film shows."""
+
+ALTERNATIVE = r"or\b"
+RESUMES = r"(?:following|after|status post|s/p|because of|given)\b"
+"""Begins a circumstance, of which an earlier denial or doubt says nothing."""
 
 HEART = r"(?:heart(?: size)?s?|cardiac (?:silhouette|size|contours?|shadow|outline|borders?))(?! (?:failure|valve))\b"
 CARDIOMEDIASTINUM = (
@@ -85,7 +122,7 @@ MEDIASTINUM = r"(?:superior |upper )?mediastin\w+(?: (?:silhouettes?|contours?|w
 LUNGS = (
     r"(?:both |right |left )?(?:lungs?|lung fields)\b(?! (?:volume|base|apex|apic|zone|nodule|lesion|mass|markings))"
 )
-ANGLES = r"(?:costo-?phrenic (?:angles?|sulc\w+|recess\w*)|cp angles?|(?:lateral|posterior) sulc\w+)"
+ANGLES = r"(?:pleural spaces?|costo-?phrenic (?:angles?|sulc\w+|recess\w*)|cp angles?|(?:lateral|posterior) sulc\w+)"
 OTHER_SUBJECTS = (
     r"(?:aort\w+|hil(?:a|ar|um)\b|pulmonary (?:arter|vascula|vein|trunk)\w*|vascul\w+|trachea\w*|azygos|esophag\w+|"
     r"bowel|stomach|colon|diaphragm\w*|hemidiaphragm\w*|thyroid|goiter|spine|bon(?:es|y)|osseous)"
@@ -96,12 +133,14 @@ NORMAL = (
     r"normal(?!ly)|unremarkable|within (?:the )?limits|wnl\b|intact|negative\b(?! for))"
 )
 BORDERLINE = r"borderline\b"
-ENLARGED = (
-    r"(?:enlarge\w*|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|too (?:large|wide))"
-)
+ENLARGED = r"(?:enlarge\w*|fullness|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|increase in (?=(?:the )?(?:heart|cardiac|mediastin))|too (?:large|wide))"
+NO_ABNORMALITY = r"abnormalit(?:y|ies) (?:of|in|involving)\b"
 CLEAR = r"(?:clear\b(?!ing)|well[- ]aerated)"
 SHARP = r"(?:sharp\w*|clear\b|preserved|crisp)"
 BLUNTED = r"blunt\w*"
+
+FLUID_AND_AIR = r"(?:hydro-?|hemo-?|haemo-?|pyo-?)pneumothora\w+"
+"""Pneumothorax and effusion in one word."""
 
 MENTIONS: dict[str, tuple[str, ...]] = {
     "Edema": (
@@ -109,6 +148,7 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"(?:pulmonary |vascular |pulmonary vascular |central |venous |pulmonary venous |interstitial )+congestion\b",
         r"congestion\b",
         r"(?:pulmonary|venous|vascular) (?:over-?load|hypertension with cephali[sz]ation)\b",
+        r"(?:overt |frank |early |mild |congestive )*failure\b",
         r"(?:fluid|volume) overload\b|cephali[sz]ation\b|kerley b?",
     ),
     "Cardiomegaly": (
@@ -120,7 +160,7 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": (
         r"(?:wide|prominent|broad) (?:\w+ )?(?:cardio-?)?mediastin\w+",
         r"mediastinal (?:widening|enlargement|prominence|fullness|broadening)\b",
-        r"(?:cardio-?)?mediastin\w+ (?:silhouette |contours? )?(?:is|are|appears?) (?:\w+ )?(?:wide|prominent|broad)\b",
+        r"(?:superior |upper |cardio-?)?mediastin\w+ (?:silhouette |contours? )?(?:is|are|appears?) (?:\w+ )?(?:wide|prominent|broad)\b",
     ),
     "Lung Lesion": (
         r"(?:mass(?:es)?|nodul(?:es?|arity)|tumou?rs?|neoplas\w+|malignan\w+|metasta\w+|carcinoma\w*|cancer)\b",
@@ -137,9 +177,9 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Atelectasis": (
         r"atelec\w+",
         r"(?:lobar|lobe|lung|segmental|sub-?segmental) collapse\b",
-        r"collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe)\b",
+        r"collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe)\b|collapse\b",
     ),
-    "Pneumothorax": (r"(?:hydro-?|hemo-?)?pneumothora\w+",),
+    "Pneumothorax": (r"pneumothora\w+",),
     "Pleural Effusion": (
         r"(?:hydrothora|h(?:a)?emothora)\w+",
         r"(?:pleural )?(?:effusions?|effusive)\b",
@@ -150,11 +190,12 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Pleural Other": (
         r"pleur(?:al|o)[- /]?(?:based |parenchymal |apical |and parenchymal )*"
         r"(?:thick\w+|scar\w*|plaques?|calcific\w+|fibro\w+|reaction|disease)",
-        r"(?:fibrothora\w+|(?:apical|biapical) (?:pleural |fibronodular )?(?:cap|capping|thickening))\b",
+        r"(?:fibrothora\w+|(?:apical|biapical) (?:pleural |fibronodular )?(?:caps?|capping|thickening))\b",
+        r"(?<=effusion or )thickening|(?<=effusion and )thickening|(?<=fluid or )thickening",
         r"(?:thickening|calcification) of the (?:\w+ )?(?:\w+ )?pleura\w*",
         r"(?:calcified )?plaques?\b(?! atelec)",
     ),
-    "Fracture": (r"(?:fractur\w+|fx)\b",),
+    "Fracture": (r"(?<!wire )(?<!lead )(?:fractur\w+|fx)\b",),
     "Support Devices": (
         r"(?:pace-?makers?|pacers?|pacing|aicd|icd|defibrillators?|electrodes?)\b",
         r"(?:(?:endo|naso|oro)?-?(?:tracheal|gastric|enteric)|tracheostomy|chest|thoracostomy|feeding|drainage|ng|et|"
@@ -166,6 +207,7 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"(?:hardware|prosthe\w+|arthroplast\w+|stents?|coils?|devices?|stimulator\w*|drains?|leads?|implant\w*)\b",
         r"(?:mitral|aortic|cardiac|heart|prosthetic) valves?\b|valve replacement|valvuloplasty",
         r"(?:spinal|spine|pedicle|vertebral|cervical|thoracic|lumbar) (?:rods?|screws?|fusion)|harrington rods?",
+        r"(?<!end )plates?\b(?!.?(?:like|atelec))|screws?\b",
         r"intra-?aortic balloon\w*|(?:cabg|lvad|ecmo)\b",
     ),
     "Lung Opacity": (
@@ -176,5 +218,6 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"(?:patchy|hazy|ill-defined|streaky|focal|basilar|bibasilar|retrocardiac) (?:\w+ )?"
         r"(?:air-?space|densit\w+|haziness)",
         r"ground[- ]glass\b",
+        r"scar(?:s|ring|red)?\b|reticulations?\b|increased (?:\w+ )?densit(?:y|ies)\b",
     ),
 }

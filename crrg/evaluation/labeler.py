@@ -37,12 +37,19 @@ def _build_pattern() -> re.Pattern[str]:
     groups: list[tuple[str, tuple[str, ...]]] = [
         ("neutral", words.NEUTRAL),
         ("break", words.BREAKS),
-        ("post_uncertain", words.POST_UNCERTAIN),
         ("post_negated", words.POST_NEGATED),
+        ("post_uncertain", words.POST_UNCERTAIN),
+        ("short_post_negated", words.SHORT_POST_NEGATED),
+        ("removed", words.REMOVED),
+        ("history", (words.HISTORY,)),
         ("uncertain", words.UNCERTAIN_CUES),
         ("link", words.UNCERTAIN_LINKS),
+        ("alternative", (words.ALTERNATIVE,)),
+        ("resumes", (words.RESUMES,)),
+        ("no_abnormality", (words.NO_ABNORMALITY,)),
         ("borderline", (words.BORDERLINE,)),
         ("negated", words.NEGATED_CUES),
+        ("fluid_and_air", (words.FLUID_AND_AIR,)),
         *((f"label_{FINDINGS.index(label)}", fragments) for label, fragments in words.MENTIONS.items()),
         ("subject_cardiomediastinum", (words.CARDIOMEDIASTINUM,)),
         ("subject_heart", (words.HEART,)),
@@ -57,11 +64,17 @@ def _build_pattern() -> re.Pattern[str]:
         ("blunted", (words.BLUNTED,)),
     ]
     branches = "|".join(f"(?P<{name}>{'|'.join(fragments)})" for name, fragments in groups)
-    return re.compile(rf"(?P<semicolon>[;:])|(?P<comma_break>{words.COMMA_BREAK})|(?<![a-z0-9])(?:{branches})")
+    stops = rf"(?P<semicolon>;)|(?P<colon>:)|(?P<comma_break>{words.COMMA_BREAK})|(?P<comma>,)"
+    return re.compile(rf"{stops}|(?<![a-z0-9])(?:{branches})")
 
 
 _PATTERN = _build_pattern()
+_STOPS = frozenset({"semicolon", "colon", "comma_break", "comma", "break"})
 _SPACES = re.compile(r"\s+")
+
+
+def _num_words(sentence: str, start: int, end: int) -> int:
+    return len(sentence[start:end].split())
 
 
 class _SentenceReader:
@@ -69,12 +82,18 @@ class _SentenceReader:
 
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
+        self.carried: list[str] = []
         self._begin_clause()
 
     def _begin_clause(self) -> None:
         self.polarity = POSITIVE
         self.clause: list[tuple[str, int]] = []
         self.subjects: list[str] = []
+        self.num_before_comma = 0
+        self.mention_end: int | None = None
+        self.alternative_end: int | None = None
+        self.is_history = False
+        self.is_settled = False
         self.is_normal_ahead = False
         self.is_clear_ahead = False
         self.enlarged_ahead: int | None = None
@@ -86,30 +105,83 @@ class _SentenceReader:
         for match in _PATTERN.finditer(sentence):
             kind = match.lastgroup or ""
             if kind.startswith("label_"):
-                self._mention(FINDINGS[int(kind[6:])], self.polarity)
+                self._named(match, FINDINGS[int(kind[6:])])
+            elif kind == "fluid_and_air":
+                self._named(match, "Pneumothorax", "Pleural Effusion")
             elif kind.startswith("subject_"):
                 self._subject(kind[8:])
-            elif kind in ("semicolon", "comma_break", "break"):
-                self._close_clause()
-                self._begin_clause()
+            elif kind in _STOPS:
+                self._stop(kind)
             elif kind in ("clear", "sharp", "normal", "enlarged", "blunted", "borderline"):
                 self._state(kind)
+            elif kind == "alternative":
+                self._alternative(match)
             else:
                 self._cue(kind)
         self._close_clause()
         return self.values
 
+    def _alternative(self, match: re.Match[str]) -> None:
+        """Remember an "or" that stands close behind a finding, unless that is known to be there ("no change in")."""
+        is_near = self.mention_end is not None and _num_words(match.string, self.mention_end, match.start()) <= 2
+        self.alternative_end = match.end() if is_near and not self.is_settled else None
+
+    def _stop(self, kind: str) -> None:
+        if kind == "comma":
+            self.num_before_comma = len(self.clause)
+            self.is_history = False
+            return
+        subjects = self.subjects
+        self._close_clause()
+        self._begin_clause()
+        self.carried = [] if kind == "semicolon" else subjects or self.carried
+        if kind == "colon":
+            self.subjects = subjects
+
     def _cue(self, kind: str) -> None:
         if kind == "negated":
             self.polarity = NEGATIVE
+        elif kind == "history":
+            self.is_history = True
+        elif kind == "resumes":
+            self.polarity = POSITIVE
+        elif kind == "no_abnormality":
+            self.is_normal_ahead = self.polarity == NEGATIVE
+        elif kind == "neutral":
+            self.is_settled = True
         elif kind == "uncertain" and self.polarity != NEGATIVE:
             self.polarity = UNCERTAIN
         elif kind == "post_negated":
-            self.clause = [(label, NEGATIVE) for label, _ in self.clause]
-        elif kind in ("post_uncertain", "link"):
-            self.clause = [(label, UNCERTAIN if value == POSITIVE else value) for label, value in self.clause]
-            if kind == "link" and self.polarity != NEGATIVE:
-                self.polarity = UNCERTAIN
+            self._revise(0, NEGATIVE)
+        elif kind == "short_post_negated":
+            self._revise(self.num_before_comma, NEGATIVE)
+        elif kind == "removed":
+            self.clause = [(label, NEGATIVE if label == "Support Devices" else value) for label, value in self.clause]
+        elif kind == "post_uncertain":
+            self._revise(0, UNCERTAIN)
+        elif kind == "link":
+            self._revise(min(self.num_before_comma, len(self.clause) - 1), UNCERTAIN)
+            self.polarity = NEGATIVE if self.polarity == NEGATIVE else UNCERTAIN
+
+    def _revise(self, start: int, value: int) -> None:
+        """Give the mentions of the clause from ``start`` on another value; a denied one does not become uncertain."""
+        for i in range(max(start, 0), len(self.clause)):
+            label, old = self.clause[i]
+            self.clause[i] = (label, value if value == NEGATIVE or old == POSITIVE else old)
+
+    def _named(self, match: re.Match[str], *labels: str) -> None:
+        """Take in a finding that is named; of two alternatives ("X or Y") neither is certain."""
+        if self.is_history:
+            return
+        value = self.polarity
+        if self.alternative_end is not None and value == POSITIVE and self.clause[-1][0] not in labels:
+            if _num_words(match.string, self.alternative_end, match.start()) <= 3:
+                value = UNCERTAIN
+                if self.clause[-1][1] == POSITIVE:
+                    self.clause[-1] = (self.clause[-1][0], UNCERTAIN)
+        for label in labels:
+            self._mention(label, value)
+        self.mention_end, self.alternative_end = match.end(), None
 
     def _mention(self, label: str, value: int) -> None:
         self.clause.append((label, value))
@@ -165,6 +237,10 @@ class _SentenceReader:
             self._mention(_ENLARGED_LABEL[subject], value)
 
     def _close_clause(self) -> None:
+        if not self.subjects and (self.is_normal_ahead or self.is_clear_ahead):
+            # "the lungs are hyperinflated but clear" speaks of the subject before the break
+            self.subjects = self.carried
+            self._call_all_normal("normal" if self.is_normal_ahead else "clear")
         for label, value in self.clause:
             if _RANK[value] > _RANK[self.values.get(label)]:
                 self.values[label] = value

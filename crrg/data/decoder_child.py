@@ -2,7 +2,7 @@
 
 Reads jobs from standard input and answers on standard output, both as length-prefixed bytes (``decoder_pool`` is the
 other end). Memory, processor time and open files are limited by the kernel, so that a hostile file ends this process
-and nothing else. Holds no credentials and opens no network connection.
+and nothing else. Holds no credentials and can open no network connection (``decoder_isolation``).
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ import os
 import resource
 import struct
 import sys
+from dataclasses import asdict
 from typing import BinaryIO
 
+from crrg.data.decoder_isolation import Isolation, give_up_rights, leave_network
 from crrg.data.film import DecodedFilm, read_film
 from crrg.errors import DataError
 
 LENGTH = struct.Struct(">Q")
 JOB = struct.Struct(">QI")
-"""Header of a job: bytes of the file, image size."""
+"""Header of a job: bytes of the file, image size. An image size of 0 asks what this process is and can."""
 
 
 def main() -> None:
     """Serve jobs until standard input ends. Arguments: memory in bytes, processor seconds per file."""
     max_memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2])
+    own_network = leave_network()
     jobs, answers = _take_over_streams()
     _load_codecs()
-    _limit_process(max_memory_bytes)
+    isolation = give_up_rights(max_memory_bytes, own_network=own_network)
     while len(head := jobs.read(JOB.size)) == JOB.size:
         num_bytes, image_size = JOB.unpack(head)
+        _limit_cpu(cpu_limit_s)
         data = jobs.read(num_bytes)
         if len(data) < num_bytes:
             return
-        _limit_cpu(cpu_limit_s)
-        for block in _answer(data, image_size):
+        for block in _answer(data, image_size) if image_size else _report(isolation):
             answers.write(LENGTH.pack(len(block)))
             answers.write(block)
         answers.flush()
@@ -50,21 +53,12 @@ def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _load_codecs() -> None:
-    """Import what decoding needs while files may still be opened."""
-    import imagecodecs
-
+    """Import and use once what decoding needs, while files may still be opened."""
     import crrg.data.dicom
     import crrg.data.pictures  # noqa: F401 - loaded for its effect
+    from crrg.data.dicom_codecs import load_codecs
 
-    for codec in ("jpeg_decode", "jpegls_decode", "jpeg2k_decode", "dicomrle_decode"):
-        getattr(imagecodecs, codec)
-
-
-def _limit_process(max_memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    load_codecs()
 
 
 def _limit_cpu(cpu_limit_s: int) -> None:
@@ -82,6 +76,14 @@ def _answer(data: bytes, image_size: int) -> tuple[bytes, bytes]:
     except MemoryError:
         return _json({"error": "DicomError", "reason": "decoding needs too much memory", "code": "LIMIT.MEMORY"}), b""
     return _json(_describe(decoded)), decoded.film.pixels.tobytes()
+
+
+def _report(isolation: Isolation) -> tuple[bytes, bytes]:
+    """Say which measures took effect and which transfer syntaxes decode in here."""
+    from crrg.data.dicom_codecs import check_syntaxes
+
+    problems = {check.syntax.uid: check.problem for check in check_syntaxes()}
+    return _json({"isolation": asdict(isolation), "problems": problems}), b""
 
 
 def _describe(decoded: DecodedFilm) -> dict[str, object]:

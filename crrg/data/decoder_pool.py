@@ -24,6 +24,7 @@ import numpy as np
 
 import crrg
 from crrg.data.decoder_child import JOB, LENGTH
+from crrg.data.decoder_isolation import Isolation
 from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import DicomHeader
 from crrg.data.images import pixel_digest
@@ -37,7 +38,9 @@ DecodeOutcome: TypeAlias = "DecodedFilm | DataError"
 AHEAD_PER_WORKER = 8
 """Files read ahead of the slowest one, per child: what bounds memory."""
 MAX_TRIES = 2
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
+MAX_DESCRIPTION_BYTES = 2**20
+"""A child that says more about a film is not believed."""
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _ERRORS = {
     error.__name__: error for error in (DataError, DicomError, ImageError, ReportError, AnnotationError, IdentityError)
 }
@@ -54,7 +57,7 @@ class DecoderLimits:
         files_per_child: Files after which a child is replaced.
     """
 
-    max_memory_bytes: int = 3 * 2**30
+    max_memory_bytes: int = 2 * 2**30
     cpu_limit_s: int = 20
     timeout_s: float = 60.0
     files_per_child: int = 500
@@ -94,6 +97,34 @@ def _decode_here(item: DecodeItem, image_size: int) -> DecodeOutcome:
         return error
 
 
+@dataclass(frozen=True)
+class ChildReport:
+    """What a decoding process is and can, as it says itself.
+
+    Attributes:
+        isolation: Which measures took effect; ``None`` where no child started.
+        problems: Transfer syntax UID to why it does not decode in there, empty where it does.
+    """
+
+    isolation: Isolation | None
+    problems: dict[str, str]
+
+
+def examine_child(limits: DecoderLimits | None = None) -> ChildReport:
+    """Start one child as a run would and ask it what holds there; nothing is raised."""
+    child = _Child(limits or DecoderLimits())
+    try:
+        child.give(_Job(0, b""), 0)
+        answer = child.read(0)
+        if answer is None:
+            return ChildReport(None, {})
+        return ChildReport(Isolation(**answer[0]["isolation"]), answer[0]["problems"])
+    except (ValueError, KeyError, TypeError):
+        return ChildReport(None, {})
+    finally:
+        child.end()
+
+
 @dataclass
 class _Job:
     index: int
@@ -113,7 +144,14 @@ class _Child:
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "crrg.data.decoder_child", str(limits.max_memory_bytes), str(limits.cpu_limit_s)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "crrg.data.decoder_child",
+                str(limits.max_memory_bytes),
+                str(limits.cpu_limit_s),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -128,19 +166,25 @@ class _Child:
         return self.process.stdout
 
     def give(self, job: _Job, image_size: int) -> None:
-        """Hand over a job; a child that is gone shows when its answer is read."""
+        """Hand over a job; a child that is gone or does not read shows when its answer is awaited."""
         job.tries += 1
         self.job = job
         self.num_files += 1
         self.deadline_s = time.monotonic() + self.limits.timeout_s
         if self.process.stdin is None:
             raise AssertionError("unreachable: the child has a pipe")
+        pipe = self.process.stdin.fileno()
+        os.set_blocking(pipe, False)
         with suppress(BrokenPipeError):
-            _write_all(self.process.stdin.fileno(), JOB.pack(len(job.data), image_size) + job.data)
+            for part in (JOB.pack(len(job.data), image_size), job.data):
+                view = memoryview(part)
+                while view and self._waits_for(pipe, selectors.EVENT_WRITE):
+                    view = view[os.write(pipe, view) :]
 
-    def read(self) -> tuple[dict[str, Any], bytes] | None:
-        """Return description and pixels, or ``None`` where the child died."""
-        description, pixels = self._block(), self._block()
+    def read(self, image_size: int) -> tuple[dict[str, Any], bytes] | None:
+        """Return description and pixels, or ``None`` where the child died or stopped in its answer."""
+        description = self._block(MAX_DESCRIPTION_BYTES)
+        pixels = None if description is None else self._block(image_size * image_size)
         if description is None or pixels is None:
             return None
         return json.loads(description), pixels
@@ -154,18 +198,27 @@ class _Child:
                     pipe.close()
         return self.process.wait()
 
-    def _block(self) -> bytes | None:
+    def _block(self, most: int) -> bytes | None:
         head = self._exactly(LENGTH.size)
-        return None if head is None else self._exactly(LENGTH.unpack(head)[0])
+        size = most + 1 if head is None else LENGTH.unpack(head)[0]
+        return None if size > most else self._exactly(size)
 
     def _exactly(self, size: int) -> bytes | None:
         parts = bytearray()
         while len(parts) < size:
+            if not self._waits_for(self.answers.fileno(), selectors.EVENT_READ):
+                return None
             part = os.read(self.answers.fileno(), min(size - len(parts), 2**20))
             if not part:
                 return None
             parts += part
         return bytes(parts)
+
+    def _waits_for(self, pipe: int, event: int) -> bool:
+        """Return whether a pipe becomes ready before the job's deadline."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, event)
+            return bool(selector.select(max(0.0, self.deadline_s - time.monotonic())))
 
 
 class _Pool:
@@ -231,19 +284,31 @@ class _Pool:
             if child.job is None:
                 self._drop(child)
                 continue
-            answer = child.read()
-            if answer is None:
+            outcome = self._outcome_of(child)
+            if outcome is None:
                 self._bury(child)
             else:
-                self.outcomes[child.job.index] = _outcome(*answer)
+                self.outcomes[child.job.index] = outcome
                 child.job = None
         for child in [child for child in self.children if child.job and child.deadline_s <= time.monotonic()]:
             self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")
 
+    def _outcome_of(self, child: _Child) -> DecodeOutcome | None:
+        """Read an answer; ``None`` where there is none, or none that makes sense."""
+        try:
+            answer = child.read(self.image_size)
+            return None if answer is None else _outcome(*answer)
+        except (ValueError, KeyError, TypeError, IndexError):
+            return None
+
     def _bury(self, child: _Child) -> None:
         """Deal with a child that died over its job: once more in a fresh one, then refuse."""
         job = child.job
-        status = child.process.wait()
+        is_late = child.deadline_s <= time.monotonic()
+        status = child.end()
+        if is_late:
+            self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")
+            return
         if status == -signal.SIGXCPU:
             self._refuse(child, f"decoding took more than {self.limits.cpu_limit_s} processor s", "DECODE.TIMEOUT")
         elif job is not None and job.tries < MAX_TRIES:
@@ -282,9 +347,3 @@ def _outcome(description: dict[str, Any], pixels: bytes) -> DecodeOutcome:
         return DecodedFilm(film=film, header=None)
     patient_id, study_instance_uid, sop_instance_uid, names = header
     return DecodedFilm(film, DicomHeader(patient_id, study_instance_uid, sop_instance_uid, names=tuple(names)))
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

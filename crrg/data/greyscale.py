@@ -15,13 +15,19 @@ from crrg.errors import ImageError
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green, blue in the brightness of a pixel (ITU-R BT.601)."""
 TAIL_PERCENTILES = (0.5, 99.5)
+_LUMA_ROWS = 256
 _CONTRAST_STEPS = 1024
 _MIN_CONTRAST = 8
 
 
 def luminance(rgb: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the brightness of colour pixels ``[H, W, 3]`` as uint8 ``[H, W]``."""
-    return np.asarray(np.rint(rgb.astype(np.float32) @ LUMA).clip(0, 255), dtype=np.uint8)
+    grey = np.empty(rgb.shape[:2], np.uint8)
+    # some rows at a time: a large film in floating point would need twelve times its memory
+    for top in range(0, len(rgb), _LUMA_ROWS):
+        rows = slice(top, top + _LUMA_ROWS)
+        grey[rows] = np.rint(rgb[rows].astype(np.float32) @ LUMA).clip(0, 255)
+    return grey
 
 
 def stretch_unit(values: NDArray[np.float32], counted: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -9,6 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from crrg.config.base import Settings
+from crrg.data.codestream import MAX_PIXELS
+from crrg.data.decoder_pool import DecoderLimits, examine_child
+from crrg.data.dicom_codecs import check_syntaxes
+from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES
 from crrg.errors import Conflict, CrrgError
 from crrg.registry.aliases import CHAMPION, recorded_alias, version_ref
 from crrg.storage import Storage
@@ -43,6 +47,7 @@ def examine(storage: Storage, settings: Settings) -> list[Finding]:
         _store(storage),
         _secret(settings),
         _champion(storage, settings),
+        *_decoders(),
     ]
 
 
@@ -89,6 +94,28 @@ def _champion(storage: Storage, settings: Settings) -> Finding:
         return Finding("champion", False, str(error))
     detail = f"version {version}" + ("" if agrees else "; the record under models/aliases/ names another bundle")
     return Finding("champion", agrees, detail)
+
+
+def _decoders() -> list[Finding]:
+    """Start a decoding process as a run does, and decode a sample of every transfer syntax in it."""
+    limits = DecoderLimits()
+    report = examine_child(limits)
+    if report.isolation is None:
+        return [Finding("decoder process", False, "it does not start; films could not be read")]
+    allowed = (
+        f"{limits.max_memory_bytes // 2**20} MiB, {limits.cpu_limit_s} s of processor and {limits.timeout_s:g} s per "
+        f"file, new after {limits.files_per_child} files; files up to {MAX_FILE_BYTES // 2**20} MiB, {MAX_PIXELS:,} "
+        f"pixels, 1 frame, depth {MAX_DEPTH}, {MAX_ELEMENTS:,} elements"
+    )
+    findings = [
+        Finding("decoder process", report.isolation.has_no_network, report.isolation.describe()),
+        Finding("decoder limits", report.isolation.limits, allowed),
+    ]
+    for check in check_syntaxes():
+        problem = report.problems.get(check.syntax.uid, "not tried")
+        detail = f"{check.syntax.uid}: {check.library}" + (f"; {problem}" if problem else "")
+        findings.append(Finding(f"decoder of {check.syntax.name}", not problem, detail))
+    return findings
 
 
 def _version(name: str) -> str:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 
 from crrg.data.film import may_be_film
+from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
 from crrg.data.tables import Row, iterate_rows, labels_of, text_of, view_of
 from crrg.domain.source_kind import SourceKind
@@ -72,7 +73,7 @@ class ChexpertSource:
     def items(self) -> Iterator[SourceItem]:
         """Yield the rows of each table with their films, then films that no table names."""
         objects = self.inventory()
-        films = {_tail(stored.key): stored for stored in objects if _TAIL.search(stored.key)}
+        films, again = choose_forms((stored for stored in objects if _TAIL.search(stored.key)), _tail)
         tables = sorted((stored.key for stored in objects if _name(stored.key) in _TABLES), key=_order_of_table)
         test_patients = self._test_patients(objects)
         seen: set[str] = set()
@@ -86,6 +87,7 @@ class ChexpertSource:
                 yield _item(tail or f"{key} row {index}", films.pop(tail, None), row, split, _TABLES[_name(key)])
         for tail, stored in films.items():
             yield _item(tail, stored, {}, None, None)
+        yield from repeated_items(again)
 
     def _test_patients(self, objects: list[StoredObject]) -> frozenset[str]:
         patients = (

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from crrg.data.film import may_be_film
+from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.map_ahead import map_ahead
 from crrg.data.mesh_codes import LABEL_SOURCE, MeshCode, labels_of_codes, read_codes
 from crrg.data.openi_xml import MAX_XML_BYTES, plain_text, read_openi_report
@@ -42,7 +43,6 @@ _SPLITS = {"train": Split.TRAIN, "val": Split.VALIDATION, "test": Split.TEST}
 _XML = re.compile(r"(?:^|/)(?:CXR)?\d+\.xml$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"(?:\.(?:dcm|dicom|png|jpe?g))+$", re.IGNORECASE)
 _NAMED_TWICE = re.compile(r"^(\d+)_(?=\1_)")
-_PREFERENCE = (".dcm", ".dicom", "", ".png", ".jpg", ".jpeg")
 _LATERAL_NAME = "-2001"
 
 
@@ -111,6 +111,7 @@ class OpeniSource:
             uid = name.split("_", 1)[0]
             view = projections.view(name)
             yield SourceItem(film.key, film, patient_id=uid, study_id=uid, instance_id=name, view_position=view)
+        yield from repeated_items(films.again)
 
     def _read_report(self, stored: StoredObject) -> _Study:
         try:
@@ -132,12 +133,10 @@ class OpeniSource:
 
 
 class _Films:
-    """Pictures by the name that the reports give them; of one picture in two formats the DICOM file counts."""
+    """Pictures by the name that the reports give them."""
 
     def __init__(self, objects: Iterable[StoredObject]) -> None:
-        self._films: dict[str, StoredObject] = {}
-        for stored in sorted(objects, key=lambda stored: (_rank(stored.key), stored.key), reverse=True):
-            self._films[_figure(stored.key)] = stored
+        self._films, self.again = choose_forms(objects, _figure)
         self.is_empty = not self._films
 
     def take(self, figure: str) -> StoredObject | None:
@@ -146,7 +145,7 @@ class _Films:
 
     def left(self) -> list[tuple[str, StoredObject]]:
         """Return the pictures that nobody took, by name."""
-        return sorted(self._films.items())
+        return list(self._films.items())
 
 
 class _Projections:
@@ -226,11 +225,6 @@ def _figure(key: str) -> str:
     """
     name = _SUFFIXES.sub("", key.rsplit("/", 1)[-1])
     return _NAMED_TWICE.sub("", name.removeprefix("CXR"))
-
-
-def _rank(key: str) -> int:
-    name = key.lower()
-    return next(rank for rank, suffix in enumerate(_PREFERENCE) if suffix and name.endswith(suffix))
 
 
 def _view(row: Row) -> ViewPosition | None:

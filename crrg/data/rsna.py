@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crrg.data.film import may_be_film
+from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
 from crrg.data.tables import MAX_TABLE_BYTES, Row, iterate_rows, text_of
 from crrg.domain.labels import NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN, LabelValues
@@ -87,10 +88,10 @@ class RsnaSource:
         objects = {stored.key: stored for stored in self.inventory()}
         judgements = self._judgements(objects)
         people = self._people(objects)
-        for key, stored in objects.items():
-            if key.startswith(FILMS_PREFIX):
-                name = key.rsplit("/", 1)[-1].split(".", 1)[0]
-                yield _item(stored, name, judgements.pop(name, None), people.get(name, ""))
+        films, again = choose_forms((stored for key, stored in objects.items() if key.startswith(FILMS_PREFIX)), _stem)
+        for name, stored in films.items():
+            yield _item(stored, name, judgements.pop(name, None), people.get(name, ""))
+        yield from repeated_items(again)
         for name in judgements:
             problem = DicomError("a table names a film that is not there", code="NO_PIXELS.NO_FILE")
             yield SourceItem(name=f"{FILMS_PREFIX}{name}", problem=problem)
@@ -118,6 +119,10 @@ class RsnaSource:
             return {entry["subset_img_id"]: str(entry["img_id"]).split("_", 1)[0] for entry in entries}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"the list cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
+
+
+def _stem(key: str) -> str:
+    return key.rsplit("/", 1)[-1].split(".", 1)[0]
 
 
 def _target(row: Row) -> str:

@@ -186,6 +186,12 @@ def test_a_film_that_no_table_names_is_kept_without_labels(root):
     assert item.split is None
 
 
+def test_two_releases_in_one_folder_are_each_film_once(root):
+    write_picture(root / "CheXpert-v1.0-small" / "train" / f"{FIRST}.jpg", 0)
+    codes = [item.problem.code for item in source_of(root).items() if item.problem]
+    assert codes == ["DUPLICATE.FORM"]
+
+
 def test_leftovers_of_an_unpacker_are_no_films(root):
     (root / "train" / "patient00001" / "study1" / "._view1_frontal.jpg").write_bytes(b"\0\5\x16\7")
     (root / "train" / "patient00001" / "study1" / "Thumbs.db").write_bytes(b"x")

@@ -204,7 +204,8 @@ def test_dicom_of_the_same_picture_counts_before_png(root):
     (root / "7").mkdir()
     (root / "7" / "7_IM-0300-2001.dcm").write_bytes(film)
     items = {item.instance_id: item for item in source_of(root).items()}
-    assert len(items) == 2
+    again = [item for item in source_of(root).items() if item.problem]
+    assert [(item.name, item.problem.code) for item in again if item.problem] == [(f"{LATERAL}.png", "DUPLICATE.FORM")]
     lateral = build_pair(source_of(root), items["7_IM-0300-2001"])
     assert lateral.patient_id == PSEUDONYMS.patient("7", "openi")
     # the header calls the lateral film PA

@@ -150,6 +150,13 @@ def test_a_film_without_a_row_has_no_labels(root):
     assert item.label_source == ""
 
 
+def test_the_picture_made_of_a_dicom_film_is_no_second_film(root):
+    write_picture(root / FILMS / f"{OPACITY}.png", 2)
+    items = items_by_name(source_of(root))
+    assert items[f"{FILMS}/{OPACITY}.dcm"].problem is None
+    assert items[f"{FILMS}/{OPACITY}.png"].problem.code == "DUPLICATE.FORM"
+
+
 def test_films_turned_into_png_are_found_by_their_stem(root):
     (root / FILMS / f"{OPACITY}.dcm").unlink()
     write_picture(root / FILMS / f"{OPACITY}.png")

@@ -6,7 +6,9 @@ flag, and print as asterisks.
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
+ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""One field in the `Attributes` of a docstring, with the lines that go on."""
 Device = Literal["auto", "cpu", "cuda"]
 Preset = Literal["tiny", "small", "base"]
 Stage = Literal["detector", "selector", "generator", "clip", "joint"]
@@ -25,10 +29,28 @@ TRAINABLE: tuple[Stage, ...] = (*STAGES, "joint")
 """Everything that can be trained; ``joint`` makes another clip part."""
 
 
+def describe_form(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Put into a form's JSON schema what its docstring says of it and of each field: the help in the web page.
+
+    Args:
+        schema: Schema of the form; changed.
+        model: The form, with a Google docstring.
+    """
+    about, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes:\n")
+    schema["description"] = _one_line(about)
+    for name, text in ATTRIBUTE.findall(attributes):
+        if name in schema.get("properties", {}):
+            schema["properties"][name]["description"] = _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
 class FrozenConfig(BaseModel):
     """A model that cannot change and refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=describe_form)
 
 
 class StorageSettings(FrozenConfig):

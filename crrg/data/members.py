@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from crrg.errors import DataError
+from crrg.errors import DataError, StorageError
 from crrg.storage import Storage, StoredObject
 
 
@@ -67,13 +67,15 @@ class Members:
         """Return a file's bytes.
 
         Raises:
-            DataError: It is too large (``LIMIT.FILE_SIZE``) or damaged in its ZIP (``PARSE.ZIP``).
+            DataError: It is too large (``LIMIT.FILE_SIZE``), damaged in its ZIP (``PARSE.ZIP``) or not there any more
+                (``CHANGED.GONE``).
+            StorageError: The store is out of reach.
         """
         place = self._places[name]
         if place.size > self._max_bytes:
             raise self._too_large(place.size)
         if place.archive is None:
-            return self._storage.get(place.path)
+            return self._read_loose(place.path)
         try:
             with place.archive.open(place.path) as file:
                 data = file.read(self._max_bytes + 1)
@@ -82,6 +84,15 @@ class Members:
         if len(data) > self._max_bytes:
             raise self._too_large(len(data))
         return data
+
+    def _read_loose(self, path: str) -> bytes:
+        try:
+            return self._storage.get(path)
+        except StorageError as error:
+            # the path is a source's own name and must not stand in a message
+            if error.retryable or self._storage.exists(path):
+                raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
+            raise DataError("a file beside the film went away while it was read", code="CHANGED.GONE") from None
 
     def _add(self, pattern: re.Pattern[str], place: _Place) -> None:
         match = pattern.search(place.path)

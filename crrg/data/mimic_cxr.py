@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+from crrg.data.checksums import SUMS_PATTERN, read_checksums
 from crrg.data.map_ahead import map_ahead
 from crrg.data.members import Members
 from crrg.data.mimic_tables import TABLE_PATTERN, MimicTables, read_mimic_tables
@@ -80,7 +81,7 @@ class MimicCxrSource:
 
     def inventory(self) -> list[StoredObject]:
         """Return films, reports and tables."""
-        patterns = (_FILM, _STRAY, _REPORT, _REPORTS_ZIP, TABLE_PATTERN)
+        patterns = (_FILM, _STRAY, _REPORT, _REPORTS_ZIP, TABLE_PATTERN, SUMS_PATTERN)
         return [stored for stored in self.objects if any(pattern.search(stored.key) for pattern in patterns)]
 
     def items(self) -> Iterator[SourceItem]:
@@ -91,10 +92,11 @@ class MimicCxrSource:
         tables = read_mimic_tables(self.storage, self.objects)
         reports = self._reports()
         studies, strays = self._studies(reports)
+        sums = read_checksums(self.storage, self.objects, _FILM)
         known: set[str] = set()
         for items in map_ahead(partial(_items_of, tables, reports), studies):
             known.update(item.instance_id for item in items if item.instance_id)
-            yield from items
+            yield from (replace(item, sha256=sums.get(item.name, "")) for item in items)
         for stray in strays:
             problem = IdentityError("the path names neither patient nor study", code="IDENTITY.MISSING")
             yield SourceItem(name=stray.key, film=stray, problem=problem)

@@ -25,6 +25,7 @@ class SourceItem:
     Attributes:
         name: The source's own name of it: a store key where there is a film; only its HMAC is ever kept.
         film: The image object, or ``None`` in a text-only item.
+        sha256: Digest of the film's bytes that the archive publishes, hex; empty where it publishes none.
         patient_id: Source's identifier of the person; empty to take DICOM's.
         study_id: Source's identifier of the examination; empty to take DICOM's.
         group: Patients with equal groups stay in one split; empty = the patient alone.
@@ -46,6 +47,7 @@ class SourceItem:
 
     name: str = field(repr=False)
     film: StoredObject | None = field(default=None, repr=False)
+    sha256: str = ""
     patient_id: str = field(default="", repr=False)
     study_id: str = field(default="", repr=False)
     group: str = field(default="", repr=False)

@@ -123,7 +123,10 @@ def read_object(storage: Storage, item: SourceItem) -> tuple[DecodeItem, bytes]:
         if error.retryable or storage.exists(film.key):
             raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
         return DataError("the object went away while the archive was read", code="CHANGED.GONE"), b""
-    return data, hashlib.sha256(data).digest()
+    digest = hashlib.sha256(data)
+    if item.sha256 and digest.hexdigest() != item.sha256:
+        return DataError("the bytes are not those whose digest the archive publishes", code="INTEGRITY.SHA256"), b""
+    return data, digest.digest()
 
 
 def _size_ahead(entry: tuple[ReadItem, Future[tuple[DecodeItem, bytes]] | None]) -> int:

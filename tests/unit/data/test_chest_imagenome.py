@@ -238,7 +238,7 @@ def test_sizes_that_are_no_numbers_are_unknown(tree):
 
 
 def test_identifiers_in_phrases_are_masked(tree):
-    entry = scene_attribute(HEART, ("Compared with 3/12/2180 the heart is large.", ABNORMAL))
+    entry = scene_attribute(HEART, ("Compared with 3/12/2019 the heart is large.", ABNORMAL))
     graph = {**graph_of(FRONTAL), "attributes": [entry]}
     tree.graph(FRONTAL, graph)
     pair = build_pair(source_of(tree), item_of(tree, FRONTAL))

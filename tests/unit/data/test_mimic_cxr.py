@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from crrg.domain.study import Split, ViewPosition
 from crrg.errors import DataError
 from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
+from crrg.operations.ingest_reading import read_object
 from crrg.storage import Storage
 from tests.support.drawn_archives import PSEUDONYMS, build_pair, items_by_name
 from tests.support.mimic_tree import (
@@ -224,7 +226,7 @@ def test_hidden_files_and_pages_of_the_download_are_no_input(tree):
     folder = tree.root / folder_of(P1, S1)
     for name in (f"._{A}.jpg", ".DS_Store", "index.html"):
         (folder / name).write_bytes(b"x")
-    for name in ("LICENSE.txt", "SHA256SUMS.txt", "README", "cxr-record-list.csv.gz"):
+    for name in ("LICENSE.txt", "README", "cxr-record-list.csv.gz"):
         (tree.root / name).write_bytes(b"x")
     assert len(list(source_of(tree).items())) == 3
     assert len(source_of(tree).inventory()) == 3 + 2 + 3
@@ -351,6 +353,36 @@ def test_the_layout_of_the_download_with_its_folders_above_is_read_alike(tree, t
 
 def test_the_order_depends_on_names_alone(tree):
     assert [item.instance_id for item in source_of(tree).items()] == [A, B, C]
+
+
+def test_a_film_that_is_not_the_published_one_is_refused_when_it_is_read(tree):
+    good, bad = (tree.root / film_key(P1, S1, name) for name in (A, B))
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(tree.root)}" for path in (good, bad)]
+    (tree.root / "SHA256SUMS.txt").write_text("\n".join([*sums, "no sum", "0" * 64 + "  LICENSE.txt", ""]))
+    bad.write_bytes(bad.read_bytes() + b"\0")
+    found = {item.instance_id: read_object(source_of(tree).storage, item) for item in source_of(tree).items()}
+    assert found[A][0] == good.read_bytes()
+    assert found[B][0].code == "INTEGRITY.SHA256"
+    assert isinstance(found[C][0], bytes)
+    assert "SHA256SUMS.txt" in {stored.key for stored in source_of(tree).inventory()}
+
+
+def test_digests_of_a_download_with_folders_above_are_found(tree, tmp_path):
+    deep = tmp_path / "mirror"
+    deep.mkdir()
+    (tree.root / "files").rename(deep / "files")
+    (deep / "SHA256SUMS.txt").write_text(f"{'AB' * 32} *./{film_key(P1, S1, A)}\n")
+    assert item_of(tree, A).sha256 == "ab" * 32
+
+
+def test_a_report_that_goes_away_refuses_its_films_without_naming_it(tree):
+    path = tree.root / f"{folder_of(P2, S2)}.txt"
+    source = source_of(tree)
+    assert path.name in {stored.key.rsplit("/", 1)[-1] for stored in source.objects}
+    path.unlink()
+    problems = [item.problem for item in source.items() if item.problem]
+    assert [problem.code for problem in problems] == ["CHANGED.GONE"]
+    assert S2 not in str(problems[0])
 
 
 def test_every_input_of_a_messy_copy_ends_once(tree, tmp_path_factory, monkeypatch):

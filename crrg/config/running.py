@@ -142,6 +142,24 @@ class EvaluateConfig(FrozenConfig):
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
 
 
+class GroundConfig(FrozenConfig):
+    """Form of a grounding: films without a scene graph get boxes from a detector and phrases from their reports.
+
+    Attributes:
+        dataset: Name of the dataset; the result is its newest version.
+        dataset_version: Version to start from; empty for the newest.
+        model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder; only its detector is used.
+        min_score: Least score of a box that is kept, 0..1; a region below it stays un-annotated.
+        device: Where the detector runs.
+    """
+
+    dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
+    dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 1})
+    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 2})
+    min_score: float = Field(0.3, ge=0, le=1, title="Least score of a box", json_schema_extra={"position": 3})
+    device: Device = Field("auto", title="Device", json_schema_extra={"position": 4})
+
+
 class PromoteConfig(FrozenConfig):
     """Form of a promotion.
 

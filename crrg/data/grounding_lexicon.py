@@ -142,7 +142,7 @@ _PLACES: tuple[tuple[str, str], ...] = (
     ("lower lung zone", rf"lower(?: {_LEVEL_NOUN})|lung lower|lung bas(?:es?|is)|bas(?:es?|is)(?! of the)|bas(?:al"
      rf"|ilar)"
      rf"|lower{_MORE_LEVELS}"),
-    ("hemidiaphragm", r"(?:hemi-?)?diaphragm\w*|eventration"),
+    ("hemidiaphragm", r"(?:hemi-?)?diaphragm\w*|eventration(?! of)"),
     ("clavicle", r"clavic\w+|acromio-?clavicular|ac joints?"),
     ("lung", r"lungs|pulmonary parenchym\w+|lung (?:fields?|volumes?|parenchym\w*)|lung|hemi-?thora\w+|lobectomy"
      r"|pneumonectomy"),
@@ -200,6 +200,6 @@ TERMS: tuple[Term, ...] = (
     *(Term(Kind.FINDING, (name,), pattern) for name, pattern in _FINDINGS),
     Term(Kind.NEGATION, (), r"no|without|negative for|free (?:of|from)|absence of|nor|neither|resolution of"),
     Term(Kind.BREAK, (), r"but|however|although|though|while|whereas|otherwise|aside from|except for"),
-    Term(Kind.JOINT, (), r"and|or|with|versus"),
+    Term(Kind.JOINT, (), r"and|or|(?<!keeping )(?<!consistent )(?<!compatible )with|versus"),
 )
 """All entries, the first that fits at a position wins."""

@@ -15,11 +15,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from crrg.config.data import IngestConfig
-from crrg.config.running import DemoConfig, EvaluateConfig, NightlyConfig, PromoteConfig, RetrainConfig
+from crrg.config.running import DemoConfig, EvaluateConfig, GroundConfig, NightlyConfig, PromoteConfig, RetrainConfig
 from crrg.config.training import TrainStageConfig
 
 FORMS: tuple[type[BaseModel], ...] = (
-    DemoConfig, EvaluateConfig, IngestConfig, NightlyConfig, PromoteConfig, RetrainConfig, TrainStageConfig,
+    DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig, RetrainConfig,
+    TrainStageConfig,
 )  # fmt: skip
 SNAPSHOTS = Path(__file__).parent / "forms"
 

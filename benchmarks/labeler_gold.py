@@ -1,8 +1,8 @@
 """How well the rule labeler reads the gold sentences of ``tests/golden/labeler_gold.tsv``.
 
-Each sentence is read as a report of its own. How the sentences were labeled stands in ``tests/golden/test_golden_labeler.py``.
-Run: ``python benchmarks/labeler_gold.py``; ``--part held-out`` takes every second sentence, which was not looked at while
-the rules were improved, ``--show`` lists the sentences that are read wrongly.
+Each sentence is read as a report of its own; ``tests/golden/test_golden_labeler.py`` says how they were labeled. Run:
+``python benchmarks/labeler_gold.py``; ``--part held-out`` takes every second sentence, ``--show`` lists those that are
+read wrongly.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def main() -> None:
     scores = score_labels(truth, read)
     scores |= {(MICRO, aspect): score_labels(truth, read, FINDINGS)[MICRO, aspect] for aspect in ASPECTS}
     right = sum(given == found for given, found in zip(truth, read, strict=True))
-    print(
-        f"{len(rows)} sentences ({arguments.part}), {right} read without a fault; n, precision, recall, F1; micro over the 13 findings"
-    )
+    print(f"{len(rows)} sentences ({arguments.part}), {right} read without a fault; micro is over the 13 findings")
+    print(f"{'n, precision, recall, F1 of:':28s} {' | '.join(f'{aspect:21s}' for aspect in ASPECTS)}")
     for label in (*LABELS, MICRO):
         cells = (scores[label, aspect] for aspect in ASPECTS)
         figures = " | ".join(f"{c.truth:3d} {c.precision:.3f} {c.recall:.3f} {c.f1:.3f}" for c in cells)

@@ -1,7 +1,7 @@
 """How well the rule labeler reads drawn reports: its labels against what was drawn.
 
-A drawn report states a mild finding as possible now and then, so an uncertain reading of a drawn finding counts as found.
-A finding that was not drawn may be denied or unmentioned. Run:
+A drawn report states a mild finding as possible now and then, so an uncertain reading of a drawn finding counts as
+found. A finding that was not drawn may be denied or unmentioned. Run:
 ``crrg phantom COHORT --studies 400 --seed 11 && python benchmarks/labeler_truth.py COHORT``
 """
 

@@ -1,7 +1,8 @@
-"""Pseudonyms for identifiers, and masks for what a report may say of a person.
+"""Pseudonyms for identifiers.
 
 A pseudonym is keyed: without the secret it can neither be computed nor reversed by trying all numbers. Patient, study
-and instance have domains of their own, so that equal source values give unlike pseudonyms. Knows no source.
+and instance have domains of their own, so that equal source values give unlike pseudonyms. Knows no source and no
+text; what a report says of a person is masked in ``person_masks``.
 
 Source: 45 CFR 164.514 (b)(2) and (c); DICOM PS3.15 annex E.
 """
@@ -9,40 +10,14 @@ Source: 45 CFR 164.514 (b)(2) and (c); DICOM PS3.15 annex E.
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import hmac
-import re
-from collections.abc import Iterable
+
+from crrg.errors import DataError
 
 PSEUDONYM_CHARACTERS = 26
-MASK = "<deid>"
-
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_DATE = re.compile(
-    rf"\b(?:\d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{2,4}}|\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+(?:19|20)\d{{2}}"
-    rf"|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+(?:19|20)\d{{2}}|{_MONTH}\s+(?:19|20)\d{{2}})\b",
-    re.IGNORECASE,
-)
-_PHONE = re.compile(r"(?<!\w)(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)\s?|\d{3}[ .-])\d{3}[ .-]?\d{4}\b")
-_RECORD_NUMBER = re.compile(r"\b(?:MRN|medical record(?: number)?|accession(?: number)?|patient id)\b[\s#:.]*\w+", re.I)
-_LONG_NUMBER = re.compile(r"\b\d{7,}\b")
-_NAME_PARTS = re.compile(r"[^\W\d_]{3,}")
-_NO_NAMES = frozenset(
-    [
-        "patient",
-        "anonymous",
-        "anonymized",
-        "anonymised",
-        "unknown",
-        "none",
-        "test",
-        "male",
-        "female",
-        "phantom",
-        "drawn",
-    ]
-)
-"""Words that stand in name fields without being names."""
+MAX_SHIFT_DAYS = 730
 
 
 class Pseudonyms:
@@ -89,26 +64,31 @@ class Pseudonyms:
         """Return the pseudonym of a store key, under which a refused object is recorded; see ``patient``."""
         return self._pseudonym("object", site, value)
 
+    def shift_date(self, day: datetime.date, patient: str, site: str = "") -> datetime.date:
+        """Return a date moved back by the patient's own number of days, so that order and intervals stay.
+
+        No table of a dataset or a night holds a date of an examination, and dates in reports are masked; whoever has to
+        keep one keeps this.
+
+        Args:
+            day: Date of an examination or a birth.
+            patient: The source's identifier of the person.
+            site: Where the identifier is valid.
+
+        Returns:
+            A date 1 to 730 days earlier, by the same number for every date of a person.
+
+        Raises:
+            DataError: PARSE.DATE where there is no such earlier date.
+        """
+        message = b"\0".join(part.encode() for part in ("date-shift", site, patient))
+        number = int.from_bytes(hmac.new(self._key, message, hashlib.sha256).digest()[:8], "big")
+        try:
+            return day - datetime.timedelta(days=1 + number % MAX_SHIFT_DAYS)
+        except OverflowError as error:
+            raise DataError("the date lies before the calendar; leave it out", code="PARSE.DATE") from error
+
     def _pseudonym(self, domain: str, site: str, value: str) -> str:
         message = b"\0".join(part.encode() for part in (domain, site, value))
         digest = hmac.new(self._key, message, hashlib.sha256).digest()
         return base64.b32encode(digest)[:PSEUDONYM_CHARACTERS].decode().lower()
-
-
-def mask_text(text: str, names: Iterable[str] = ()) -> str:
-    """Replace what points to a person in report text by ``<deid>``.
-
-    Masked are dates, telephone and record numbers, digits in runs of seven or more, and every part with at least three
-    letters of the given names.
-
-    Args:
-        text: Report text.
-        names: Names from the tags of the same study, DICOM or plain.
-    """
-    for pattern in (_DATE, _PHONE, _RECORD_NUMBER, _LONG_NUMBER):
-        text = pattern.sub(MASK, text)
-    parts = {part for name in names for part in _NAME_PARTS.findall(name) if part.lower() not in _NO_NAMES}
-    if parts:
-        longest_first = sorted(parts, key=lambda part: (-len(part), part))
-        text = re.sub(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", MASK, text, flags=re.IGNORECASE)
-    return text

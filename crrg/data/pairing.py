@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from crrg.data.deidentify import Pseudonyms, mask_text
+from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import DicomHeader, check_identity
+from crrg.data.language import check_language
 from crrg.data.notes import sentences_of_picture
 from crrg.data.pair_grounding import ground_pair
+from crrg.data.person_masks import check_masked, mask_text
 from crrg.data.sections import clean_text
 from crrg.data.sources import SourceItem
 from crrg.data.split import SplitShares, SplitWish, split_of
@@ -88,6 +90,7 @@ class PairBuilder:
             impression=_clean(item.report.impression, names),
             indication=_clean(item.report.indication, names),
         )
+        check_language(report.text)
         if item.notes:
             report = replace(report, impression=report.impression or self._read_notes(item.notes, names))
         if decoded is None and not report.text:
@@ -178,7 +181,11 @@ class PairBuilder:
 
 
 def _clean(text: str | None, names: tuple[str, ...]) -> str | None:
-    return (mask_text(clean_text(text), names) or None) if text else None
+    if not text:
+        return None
+    masked = mask_text(clean_text(text), names)
+    check_masked(masked, names)
+    return masked or None
 
 
 def _checked_regions(item: SourceItem, film: Film | None, names: tuple[str, ...]) -> tuple[RegionAnnotation, ...]:

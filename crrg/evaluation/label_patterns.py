@@ -41,8 +41,8 @@ NEUTRAL: tuple[str, ...] = (
 
 BREAKS: tuple[str, ...] = (
     r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
-    r"and (?=(?:favou?rs?|suggests?|a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|probable|possibly|"
-    r"possible)\b)",
+    r"and (?=(?:favou?rs?|suggests?|a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|"
+    r"probable|possibly|possible)\b)",
     r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
 COMMA_BREAK = (
@@ -55,7 +55,8 @@ _QUITE = r"(?:entirely |completely |fully |definitively |confidently )*"
 
 POST_UNCERTAIN: tuple[str, ...] = (
     r"(?:is|are|remains?|appears?|seems?) (?:also |much |felt |felt to be |considered )*"
-    r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question|less likely)\b",
+    r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question|"
+    r"less likely)\b",
     rf"(?:can ?not|can't|could not|may not) {_QUITE}be {_QUITE}(?:excluded|ruled out)\b",
     rf"not {_QUITE}(?:excluded|ruled out)\b",
     rf"(?:(?:is|are) )?(?:difficult|hard) to {_QUITE}exclude(?=\s*(?:[.,;]|$|given|because|due|on|in|at|with))",
@@ -133,7 +134,10 @@ NORMAL = (
     r"normal(?!ly)|unremarkable|within (?:the )?limits|wnl\b|intact|negative\b(?! for))"
 )
 BORDERLINE = r"borderline\b"
-ENLARGED = r"(?:enlarge\w*|fullness|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|increase in (?=(?:the )?(?:heart|cardiac|mediastin))|too (?:large|wide))"
+ENLARGED = (
+    r"(?:enlarge\w*|fullness|widen(?:ed|ing|s)\b|increased in size|increase in (?:the )?(?:size|width) of|"
+    r"increase in (?=(?:the )?(?:heart|cardiac|mediastin))|too (?:large|wide))"
+)
 NO_ABNORMALITY = r"abnormalit(?:y|ies) (?:of|in|involving)\b"
 CLEAR = r"(?:clear\b(?!ing)|well[- ]aerated)"
 SHARP = r"(?:sharp\w*|clear\b|preserved|crisp)"
@@ -160,7 +164,8 @@ MENTIONS: dict[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": (
         r"(?:wide|prominent|broad) (?:\w+ )?(?:cardio-?)?mediastin\w+",
         r"mediastinal (?:widening|enlargement|prominence|fullness|broadening)\b",
-        r"(?:superior |upper |cardio-?)?mediastin\w+ (?:silhouette |contours? )?(?:is|are|appears?) (?:\w+ )?(?:wide|prominent|broad)\b",
+        r"(?:superior |upper |cardio-?)?mediastin\w+ (?:silhouette |contours? )?(?:is|are|appears?) "
+        r"(?:\w+ )?(?:wide|prominent|broad)\b",
     ),
     "Lung Lesion": (
         r"(?:mass(?:es)?|nodul(?:es?|arity)|tumou?rs?|neoplas\w+|malignan\w+|metasta\w+|carcinoma\w*|cancer)\b",

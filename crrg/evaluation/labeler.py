@@ -175,10 +175,10 @@ class _SentenceReader:
             return
         value = self.polarity
         if self.alternative_end is not None and value == POSITIVE and self.clause[-1][0] not in labels:
-            if _num_words(match.string, self.alternative_end, match.start()) <= 3:
-                value = UNCERTAIN
-                if self.clause[-1][1] == POSITIVE:
-                    self.clause[-1] = (self.clause[-1][0], UNCERTAIN)
+            is_near = _num_words(match.string, self.alternative_end, match.start()) <= 3
+            value = UNCERTAIN if is_near else value
+            if is_near and self.clause[-1][1] == POSITIVE:
+                self.clause[-1] = (self.clause[-1][0], UNCERTAIN)
         for label in labels:
             self._mention(label, value)
         self.mention_end, self.alternative_end = match.end(), None

@@ -1,14 +1,15 @@
 """The rule labeler against sentences in the language of radiologists, written and labeled by hand for this project.
 
-How they were labeled: 1 present, 0 denied, -1 left open, empty unmentioned; each sentence is a report of its own, so that
-"No Finding" is 1 where nothing but devices is present or open.
+How they were labeled: 1 present, 0 denied, -1 left open, empty unmentioned; each sentence is a report of its own, so
+that "No Finding" is 1 where nothing but devices is present or open.
 
 - Likely, probable, consistent with, favored: present. May, possible, suspected, cannot exclude, versus, "X or Y", less
-  likely: open. Unlikely, rather than, argues against, resolved, removed: denied. Improved, resolving, nearly resolved, "no
-  increase in": present.
+  likely: open. Unlikely, rather than, argues against, resolved, removed: denied. Improved, resolving, nearly resolved,
+  "no increase in": present.
 - A normal heart or mediastinum denies its enlargement, a normal cardiomediastinal silhouette both; clear lungs deny an
   opacity, sharp costophrenic angles and clear pleural spaces an effusion; a blunted angle leaves an effusion open.
-- Scars of the lung are opacities; a nodular opacity is a lesion only; congestion is edema; a hydropneumothorax is two labels.
+- Scars of the lung are opacities; a nodular opacity is a lesion only; congestion is edema; a hydropneumothorax is two
+  labels.
 - A device whose tip is not seen is present. What the patient once had is unmentioned.
 """
 

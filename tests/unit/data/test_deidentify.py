@@ -4,9 +4,7 @@ import base64
 import hashlib
 import hmac
 
-import pytest
-
-from crrg.data.deidentify import Pseudonyms, mask_text
+from crrg.data.deidentify import Pseudonyms
 from crrg.data.split import SplitShares, split_of
 from crrg.domain.study import Split
 
@@ -32,29 +30,6 @@ def test_domains_sites_and_keys_are_apart():
     assert len(set(values)) == 6
     assert KEY.decode() not in repr(pseudonyms)
     assert pseudonyms.key_id != Pseudonyms(b"j" * 32).key_id
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Unchanged since 03/12/2019.", "Unchanged since <deid>."),
-        ("Compared to 2019-03-12, stable.", "Compared to <deid>, stable."),
-        ("Film of 12 March 2019.", "Film of <deid>."),
-        ("Film of March 12, 2019 reviewed.", "Film of <deid> reviewed."),
-        ("Called (555) 123-4567 at once.", "Called <deid> at once."),
-        ("MRN: A12345 noted.", "<deid> noted."),
-        ("Number 12345678.", "Number <deid>."),
-        ("A 1.5 cm nodule, 3/4 of the lung, L1-2, T12.", "A 1.5 cm nodule, 3/4 of the lung, L1-2, T12."),
-    ],
-)
-def test_dates_and_numbers_are_masked(text, expected):
-    assert mask_text(text) == expected
-
-
-def test_names_of_the_study_are_masked():
-    text = "Discussed with Zebedee Quux; QUUX agreed. The patient is quuxotic."
-    masked = mask_text(text, ["Quux^Zebedee", "Patient^Anonymous"])
-    assert masked == "Discussed with <deid> <deid>; <deid> agreed. The patient is quuxotic."
 
 
 def test_split_shares_are_met_and_never_change():

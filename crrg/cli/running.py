@@ -13,13 +13,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from crrg.cli.terminal import log_lines
+from crrg.cli.terminal import aligned, log_lines
 
 if TYPE_CHECKING:
     from crrg.config.base import FrozenConfig, Settings
@@ -33,6 +34,8 @@ EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
 EXIT_TOO_MANY_QUARANTINED = 3
 EXIT_SIGTERM = 143
+LONG_S = 10.0
+"""A command that took longer says how long."""
 
 RootOption = Annotated[str, typer.Option("--root", help="Root URL or folder; $CRRG_ROOT or ./crrg-data if empty.")]
 FileOption = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file with settings of the form.")]
@@ -58,8 +61,13 @@ def execute(
         with log_lines():
             from crrg.operations.root import open_root
 
+            started_s = time.monotonic()
             result = action(*open_root())
-        typer.echo(render(result))
+            if (took_s := time.monotonic() - started_s) > LONG_S:
+                from crrg.progress import span
+
+                logger.info("done in %s", span(took_s))
+        typer.echo(aligned(render(result)))
         raise SystemExit(exit_code(result))
 
 

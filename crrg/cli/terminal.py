@@ -51,6 +51,38 @@ def log_lines() -> Iterator[None]:
         root.removeHandler(lines)
 
 
+def aligned(markdown: str) -> str:
+    """Return Markdown with table columns of equal width, as a person reads them on a terminal; it stays Markdown."""
+    lines: list[str] = []
+    rows: list[list[str]] = []
+    for line in [*markdown.split("\n"), ""]:
+        if line.startswith("|") and line.endswith("|"):
+            rows.append([cell.strip() for cell in line[1:-1].split("|")])
+            continue
+        lines += _aligned_rows(rows)
+        rows = []
+        lines.append(line)
+    return "\n".join(lines[:-1])
+
+
+def _aligned_rows(rows: list[list[str]]) -> list[str]:
+    """Return a table's lines; the second row says by its colons which columns are right-aligned."""
+    if len({len(row) for row in rows}) != 1 or len(rows) < 2:
+        return [f"| {' | '.join(row)} |" for row in rows]
+    columns = list(zip(*rows, strict=True))
+    widths = [max(3, *(len(cell) for place, cell in enumerate(column) if place != 1)) for column in columns]
+    shown = []
+    for place, row in enumerate(rows):
+        cells = []
+        for cell, width, rule in zip(row, widths, rows[1], strict=True):
+            if place == 1:
+                cells.append(f"{':' if cell.startswith(':') else '-'}{'-' * (width - 2)}{cell[-1]}")
+            else:
+                cells.append(cell.rjust(width) if rule.endswith(":") and rule[0] != ":" else cell.ljust(width))
+        shown.append(f"| {' | '.join(cells)} |")
+    return shown
+
+
 class LineHandler(logging.Handler):
     """Writes log lines to standard error, above the bar where there is one."""
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 
+from crrg.cli.terminal import aligned
+
 PROGRAM = """
 import logging
 from crrg.cli.terminal import log_lines
@@ -84,3 +86,20 @@ def test_in_a_pipe_there_are_plain_lines_only() -> None:
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in stamped)
     assert "\x1b" not in done.stderr
     assert done.stdout == "the result\n"
+
+
+def test_tables_are_aligned_and_the_rest_is_left_alone() -> None:
+    plain = "# Night\n\n| figure | value |\n|---|---:|\n| bleu | 0.25 |\n| a longer name | -1 |\n\nno | table\n"
+    assert aligned(plain).split("\n") == [
+        "# Night",
+        "",
+        "| figure        | value |",
+        "| ------------- | ----: |",
+        "| bleu          |  0.25 |",
+        "| a longer name |    -1 |",
+        "",
+        "no | table",
+        "",
+    ]
+    assert aligned("accept,3") == "accept,3"
+    assert aligned("") == ""

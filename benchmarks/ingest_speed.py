@@ -1,0 +1,191 @@
+"""Speed of ingest (``make bench-ingest``): the whole of it beside the bare work on the same films in the same run.
+
+Films of 2500 x 2048 pixels, uncompressed, JPEG lossless and JPEG 2000. Bare work is read, sha256, decode and resize in
+warm processes; the ingest adds start of the decoding processes, every check, pseudonyms, Parquet and commit. Each pair
+is measured in alternating rounds on one core and on two, and the best round counts. Then: memory of the parent from 200
+to 2,000 films, and what 20 ms of latency per object costs on S3. Ends with status 1 where a bound is missed.
+Run: ``python -m benchmarks.ingest_speed [--scale 0.1]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.ingest.films import ENCODINGS, write_films
+from crrg.storage import Storage
+from deployments.services import start_object_store
+
+NUM_FILMS = {"uncompressed": 300, "JPEG lossless": 160, "JPEG 2000": 48}
+MIN_SHARE = {"uncompressed": 0.65, "JPEG lossless": 0.80, "JPEG 2000": 0.80}
+MIN_SECOND_CORE = 0.9
+"""Least rate on two cores over twice the rate on one."""
+MEMORY_FILMS = (200, 2000)
+MAX_MEMORY_GROWTH = 1.15
+S3_FILMS = 160
+LATENCY_S = 0.020
+MAX_LATENCY_COST = 0.10
+BUCKET = "speed"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the result.
+
+    Attributes:
+        what: What was measured.
+        figures: Its columns.
+        bound: The bound in words.
+        is_met: Whether it holds.
+    """
+
+    what: str
+    figures: str
+    bound: str
+    is_met: bool
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=None, help="where films are drawn; kept if given")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the films, to try it out")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("speed", "memory", "latency"), default=None)
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="crrg-ingest-speed-"))
+    parts: dict[str, Callable[[Path, float, int], Iterator[Line]]] = {
+        "speed": speed, "memory": memory, "latency": latency
+    }  # fmt: skip
+    try:
+        lines = [
+            show(line)
+            for name, measure in parts.items()
+            if options.only in (None, name)
+            for line in measure(folder, options.scale, options.rounds)
+        ]
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if all(line.is_met for line in lines) else 1
+
+
+def show(line: Line) -> Line:
+    print(f"| {line.what} | {line.figures} | {line.bound} | {'met' if line.is_met else 'MISSED'} |", flush=True)
+    return line
+
+
+def speed(folder: Path, scale: float, rounds: int) -> Iterator[Line]:
+    """Yield one line per encoding: rates, shares of the bare rate, and what a second core brings."""
+    for encoding in ENCODINGS:
+        source = folder / encoding.replace(" ", "-").lower()
+        write_films(source, max(4, round(NUM_FILMS[encoding] * scale)), encoding)
+        bare, one, two = [], [], []
+        for _ in range(rounds):
+            bare.append(rate("bare", source))
+            one.append(rate("ingest", source))
+            two.append(rate("ingest", source, cores=2))
+        per_core = max(one) / max(bare), max(two) / 2 / max(bare)
+        second = max(two) / (2 * max(one))
+        figures = (
+            f"bare {max(bare):.2f} films/s, ingest {max(one):.2f} on one core ({per_core[0]:.2f}), "
+            f"{max(two):.2f} on two ({per_core[1]:.2f} per core; {2 * second:.2f} times one core)"
+        )
+        is_met = min(per_core) >= MIN_SHARE[encoding] and second >= MIN_SECOND_CORE
+        yield Line(
+            encoding, figures, f"at least {MIN_SHARE[encoding]:.2f} per core, {2 * MIN_SECOND_CORE} times", is_met
+        )
+
+
+def memory(folder: Path, scale: float, _: int) -> Iterator[Line]:
+    """Yield one line: the parent's peak memory at two sizes of archive, with films of 512 x 420 pixels."""
+    peaks = []
+    for num_films in (round(films * scale) for films in MEMORY_FILMS):
+        source = folder / f"small-{num_films}"
+        write_films(source, num_films, "uncompressed", rows=512, columns=420, painted=96)
+        peaks.append(measure("ingest", str(source), cores=2)["parent_peak_mb"])
+    small, large = peaks
+    figures = f"{small:.0f} MB at {MEMORY_FILMS[0] * scale:.0f} films, {large:.0f} MB at {MEMORY_FILMS[1] * scale:.0f}"
+    yield Line(
+        "parent's peak memory", figures, f"at most {MAX_MEMORY_GROWTH} times", large <= MAX_MEMORY_GROWTH * small
+    )
+
+
+def latency(folder: Path, scale: float, rounds: int) -> Iterator[Line]:
+    """Yield one line: the time of an ingest from S3 through a relay, without and with latency."""
+    num_films = max(4, round(S3_FILMS * scale))
+    source = folder / "jpeg-lossless"
+    write_films(source, num_films, "JPEG lossless")
+    with bucket_of(sorted(source.glob("*.dcm"))[:num_films], folder / "store") as port:
+        times: dict[float, list[float]] = {0.0: [], LATENCY_S: []}
+        for _ in range(rounds):
+            for delay_s, found in times.items():
+                with relay(port, delay_s) as relay_port:
+                    env = {"CRRG_S3_ENDPOINT": f"http://127.0.0.1:{relay_port}"}
+                    found.append(measure("ingest", f"s3://{BUCKET}/films", cores=2, env=env)["wall_s"])
+    without, with_latency = min(times[0.0]), min(times[LATENCY_S])
+    cost = with_latency / without - 1
+    figures = f"{num_films / without:.2f} films/s without, {num_films / with_latency:.2f} with ({cost:+.1%} time)"
+    yield Line(f"S3, {1000 * LATENCY_S:.0f} ms per request", figures, "less than 10 %", cost < MAX_LATENCY_COST)
+
+
+def rate(what: str, source: Path, cores: int = 1) -> float:
+    """Return films per second."""
+    figures = measure(what, str(source), cores=cores)
+    return figures["films"] / figures["wall_s"]
+
+
+def measure(what: str, source: str, *, cores: int, env: dict[str, str] | None = None) -> dict[str, float]:
+    """Measure in a fresh process and, for an ingest, an empty root."""
+    with tempfile.TemporaryDirectory(prefix="crrg-speed-root-") as root:
+        command = [sys.executable, "-m", "benchmarks.ingest.measure", what, source, "--cores", str(cores)]
+        done = subprocess.run(
+            [*command, "--root", root], check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    if figures.get("accepted", figures["films"]) != figures["films"]:
+        raise RuntimeError(f"only {figures['accepted']:.0f} of {figures['films']:.0f} films were accepted")
+    return figures
+
+
+@contextmanager
+def bucket_of(films: list[Path], folder: Path) -> Iterator[int]:
+    """Run an S3 server that holds the films; its keys stand in the environment; yield its port."""
+    shutil.rmtree(folder, ignore_errors=True)
+    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+    service = start_object_store(folder, access_key=access_key, secret_key=secret_key, bucket=BUCKET)
+    os.environ.update(service.env)
+    try:
+        store = Storage(f"s3://{BUCKET}/films")
+        for path in films:
+            store.put(path.name, path.read_bytes())
+        yield int(service.url.rsplit(":", 1)[1])
+    finally:
+        service.stop(0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def relay(port: int, delay_s: float) -> Iterator[int]:
+    """Run a relay to a port; yield its own."""
+    command = [sys.executable, "-m", "benchmarks.ingest.slow_store", str(port), str(delay_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None:
+            raise AssertionError("unreachable: the relay has a pipe")
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

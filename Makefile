@@ -21,7 +21,7 @@ export DO_NOT_TRACK := 1
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality test check e2e e2e-full real up bench soak-ingest system-deps
+.PHONY: help env lock demo quality test check e2e e2e-full real up bench soak-ingest bench-ingest system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -83,7 +83,7 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 	@exec $(PY) -m deployments.up
 
 bench: env  ## Measurements that performance claims rest on
-	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
+	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py benchmarks/ingest_speed.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
 
 soak-ingest: env  ## Randomly damaged films through the decoders (FILMS=10000); goes on where it was stopped
 	$(PY) -m benchmarks.soak_ingest --films $(or $(FILMS),10000)

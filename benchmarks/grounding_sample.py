@@ -3,7 +3,8 @@
 Without ``--answers`` the drawn sentences are listed, each after the one before it; a person writes region sets beside
 their numbers. With ``--answers`` the gold set is written: study number, section, sentence index, digest of the sentence
 and regions, never a word of text. Half of the sentences are drawn as they occur, half from the distinct ones, so that
-rare wordings have a say; the last 60 were drawn and read when the rules stood, and changed none of them. Run:
+rare wordings have a say. The rules were written with these in mind; the last 60 were drawn and read afterwards, and
+changed no rule: only they are held out. Run:
 ``python -m benchmarks.grounding_sample [--answers FILE --out GOLD.csv]``
 """
 

@@ -1,4 +1,7 @@
-"""Invented sentences with the regions they speak of, written down before any rule; the rules must read nearly all."""
+"""Invented sentences with the regions they speak of: a guard of the rules, after which they were written.
+
+How the rules do on sentences of others is measured by ``benchmarks/grounding_drawn.py``.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from crrg.data.checksums import SUMS_PATTERN, read_checksums
 from crrg.data.map_ahead import map_ahead
 from crrg.data.members import Members
 from crrg.data.mimic_tables import TABLE_PATTERN, MimicTables, read_mimic_tables
-from crrg.data.sections import MAX_REPORT_CHARACTERS, parse_sections
+from crrg.data.sections import MAX_REPORT_CHARACTERS, MODE_OF_SOURCE, parse_sections
 from crrg.data.sources import SourceItem
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
@@ -185,7 +185,8 @@ def _read_report(reports: Members, study_id: str) -> tuple[Report, DataError | N
     if study_id not in reports:
         return Report(), None
     try:
-        return parse_sections(reports.read(study_id).decode("utf-8-sig", errors="replace")), None
+        text = reports.read(study_id).decode("utf-8-sig", errors="replace")
+        return parse_sections(text, MODE_OF_SOURCE[SourceKind.MIMIC_CXR]), None
     except DataError as error:
         code = "LIMIT.REPORT" if error.code == "LIMIT.FILE_SIZE" else error.code
         return Report(), ReportError(error.reason, code=code)

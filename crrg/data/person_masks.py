@@ -48,8 +48,9 @@ _NUMBERS = (
         r"(?<=\b(?:pager|phone) )#?\s?[\d-]{3,}|(?<=\bbeeper )#?\s?[\d-]{3,}|(?<=\bext\. )\d{2,6}\b", re.IGNORECASE
     ),
     re.compile(
-        r"\b(?:MRN|medical record(?: number| no\.?)?|accession(?: number| no\.?)?|patient id|SSN"
-        r"|social security(?: number)?|account(?: number| no\.?)|encounter(?: number| no\.?))[\s#:.]*(?=[\w-]*\d)[\w-]+",
+        r"\b(?:MRN|medical record(?: number| no\.?)?|accession(?: number| no\.?)?|patient id"
+        r"|SSN|social security(?: number)?|account(?: number| no\.?)"
+        r"|encounter(?: number| no\.?))[\s#:.]*(?=[\w-]*\d)[\w-]+",
         re.IGNORECASE,
     ),
     re.compile(r"\b\d{7,}\b"),

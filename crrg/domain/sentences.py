@@ -37,6 +37,9 @@ _ABBREVIATIONS = frozenset(
     ]
 )
 _BOUNDARY = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|(?<=[a-z)])\.(?=[A-Z][a-z])|\n\s*\n|\n(?=\s*(?:[-*•]|\d{1,2}[.)]\s))")
+_UNITS = frozenset(("cm", "mm", "in", "approx", "fr", "hr", "hrs", "min", "max", "incl", "poss", "prob", "c/w", "r/o"))
+"""Shortened words that may end a sentence, but do not where a small letter follows."""
+_SMALL_LETTER_NEXT = re.compile(r"\s+[a-z]")
 _LIST_MARKER = re.compile(r"^\s*(?:[-*•]+\s+|\(?\d{1,2}[.)]\s+)")
 _LAST_TOKEN = re.compile(r"(\S+)$")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
@@ -45,8 +48,9 @@ _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 def split_sentences(text: str) -> list[str]:
     """Cut report text into sentences.
 
-    Full stops inside decimals (``1.5 cm``) and after abbreviations (``Dr.``, ``vs.``) do not end a sentence; blank
-    lines and list items do. List markers (``1.``, ``-``) are dropped; white space inside a sentence becomes one space.
+    Full stops inside decimals (``1.5 cm``) and after abbreviations (``Dr.``, ``vs.``) do not end a sentence, nor does
+    an ellipsis or a unit (``cm.``) before a small letter, nor a semicolon; blank lines and list items do. List markers
+    (``1.``, ``-``) are dropped; white space inside a sentence becomes one space.
 
     Args:
         text: Any report text.
@@ -57,7 +61,8 @@ def split_sentences(text: str) -> list[str]:
     sentences: list[str] = []
     start = 0
     for match in _BOUNDARY.finditer(text):
-        if text[match.start()] == "." and not _ends_sentence(text[start : match.start()]):
+        before, after = text[start : match.start()], text[match.end() :]
+        if text[match.start()] == "." and not _ends_sentence(before, match.group(), after):
             continue
         _append(sentences, text[start : match.end()])
         start = match.end()
@@ -65,13 +70,14 @@ def split_sentences(text: str) -> list[str]:
     return sentences
 
 
-def _ends_sentence(before: str) -> bool:
+def _ends_sentence(before: str, stop: str, after: str) -> bool:
     last = _LAST_TOKEN.search(before)
     if last is None:
         return False
     token = last.group(1).lower().lstrip("(")
     is_list_marker = token.isdigit() and len(token) <= 2 and not before[: last.start()].strip()
-    return not (is_list_marker or token in _ABBREVIATIONS)
+    is_open = (token in _UNITS or stop.startswith("...")) and _SMALL_LETTER_NEXT.match(after) is not None
+    return not (is_list_marker or is_open or token in _ABBREVIATIONS)
 
 
 def _append(sentences: list[str], piece: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from hypothesis import given, settings
@@ -10,6 +11,24 @@ from crrg.domain.labels import LABELS
 from crrg.evaluation.labeler import label_report
 
 WORDS = """no possible pneumonia effusion. heart normal, lungs clear; FINDINGS: IMPRESSION: ADDENDUM: 1. 2.5 XXXX but"""
+WORDS_AND_STOPS = [
+    "lungs",
+    "clear",
+    "heart",
+    "effusion.",
+    "cm.",
+    "dr.",
+    "vs.",
+    "...",
+    ";",
+    "!",
+    "?)",
+    "edema,",
+    "e.g.",
+    "2.5",
+    "no.",
+    "a",
+]
 words = st.sampled_from([*WORDS.split(), "\n"])
 texts = st.one_of(st.text(max_size=300), st.lists(words, max_size=40).map(" ".join))
 
@@ -32,6 +51,14 @@ def test_sentences_keep_the_words_of_the_text(text: str) -> None:
     at = 0
     for sentence in sentences:
         at = source.index("".join(sentence.split()), at)
+
+
+@given(st.lists(st.sampled_from(WORDS_AND_STOPS), max_size=40).map(" ".join))
+@settings(max_examples=300, deadline=None)
+def test_joined_sentences_hold_every_word(text: str) -> None:
+    joined = " ".join(split_sentences(text))
+    assert [word for word in joined.split() if word.isalpha()] == [word for word in text.split() if word.isalpha()]
+    assert re.findall(r"[a-z]+", joined) == re.findall(r"[a-z]+", text)
 
 
 @given(texts)

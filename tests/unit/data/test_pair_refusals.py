@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from crrg.data.deidentify import Pseudonyms
+from crrg.data.pairing import PairBuilder, PairingRules
+from crrg.data.sources import SourceItem
+from crrg.data.split import SplitShares
+from crrg.domain.report import Report
+from crrg.domain.study import Pair
+from crrg.errors import ReportError
+
+
+def build(report: Report, notes: str = "") -> Pair:
+    rules = PairingRules(Pseudonyms(b"k" * 32), lambda text: {}, 0, SplitShares(), False)
+    return PairBuilder(rules).build(
+        SourceItem(name="row", patient_id="P", study_id="S", report=report, notes=notes), "folder", "site", None, b"d"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Kein Erguss. Die Lunge ist beidseits frei, kein Nachweis eines Infiltrates.", "LANG.NOT_ENGLISH"),
+        ("Очаговых изменений в лёгких не выявлено.", "LANG.SCRIPT"),
+        ("Clear lungs. Date of birth: in spring", "PHI.LABELED"),
+    ],
+)
+def test_a_report_is_refused_by_name(text, code):
+    with pytest.raises(ReportError) as caught:
+        build(Report(findings=text))
+    assert caught.value.code == code
+    assert text not in str(caught.value)
+
+
+def test_masks_reach_every_section():
+    pair = build(Report("Told to Dr. Quux.", "Unchanged since 03/12/2019.", "Fell on March 12, 2019."))
+    assert pair.report == Report("Told to Dr. <deid>.", "Unchanged since <deid>.", "Fell on <deid>.")

@@ -22,11 +22,11 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import check_identity
 from crrg.domain.study import Film
-from crrg.errors import DataError, StorageError
+from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Outcome
 from crrg.operations.night_records import InputOutcome, ShardInput
-from crrg.storage import Storage
+from crrg.storage import Storage, StoredObject
 
 T = TypeVar("T")
 
@@ -196,14 +196,14 @@ def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage) -> _Fe
     if found.etag != wanted.etag:
         return _Fetched(wanted, "", _replaced())
     try:
-        data = inbox.get(found.key)
+        data = inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
+    except Conflict:
+        return _Fetched(wanted, "", _replaced())
     except StorageError as error:
         # The subject would be the source's own name, which must not travel on.
         if error.retryable or inbox.exists(found.key):
             raise StorageError(error.reason, wanted.key_hmac, retryable=error.retryable) from None
         return _Fetched(wanted, "", DataError("the object is gone since it was listed", code="CHANGED.GONE"))
-    if len(data) != wanted.size:
-        return _Fetched(wanted, "", _replaced())
     digest = hashlib.sha256(data).hexdigest()
     if wanted.previous is not None and wanted.previous.source_digest == digest:
         known = DataError("an earlier night read the same bytes", code="DUPLICATE.CARRIED")

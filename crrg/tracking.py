@@ -31,6 +31,16 @@ T = TypeVar("T")
 MAX_PARAMS_PER_CALL = 100
 MAX_PARAM_LENGTH = 500
 PIPELINE_MODEL = "crrg-pipeline"
+MODELS: Mapping[str, str] = {
+    PIPELINE_MODEL: "All four stages together: draft reports and labels of frontal chest radiographs, for review by a "
+    "radiologist. `champion` drafts the nights, `candidate` was trained last, `previous` was champion before.",
+    "crrg-detector": "Finds the 29 anatomical regions of a frontal chest radiograph.",
+    "crrg-selector": "Reads each region: is it worth a sentence, is it abnormal, which findings does it show.",
+    "crrg-generator": "Words the selected regions.",
+    "crrg-clip": "Labels films with calibrated probabilities, compares them with texts; the tag `stage` says whether "
+    "it was trained on reports alone (`clip`) or on reports and drafts (`joint`).",
+}
+"""What each registered model is for, as its page says it."""
 MISSING_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 PYFUNC_PACKAGES = ("numpy", "pillow", "pydantic", "safetensors", "tokenizers", "torch", "torchvision", "transformers")
 
@@ -223,11 +233,14 @@ class ModelRegistry:
             result.run_id, json.dumps(result.model_dump(mode="json"), indent=1), "checkpoint/result.json"
         )
         source = f"{run.info.artifact_uri}/checkpoint"
-        version = _reach(lambda: self._client.create_model_version(name, source, result.run_id, tags=tags))
+        about = f"Stage `{result.stage}`, weights in `{result.prefix}` under the root."
+        version = _reach(
+            lambda: self._client.create_model_version(name, source, result.run_id, tags=tags, description=about)
+        )
         return str(version.version)
 
     def register_bundle(
-        self, ref: BundleRef, folder: Path, model_file: Path, run_id: str, tags: Mapping[str, str]
+        self, ref: BundleRef, folder: Path, model_file: Path, run_id: str, tags: Mapping[str, str], about: str
     ) -> str:
         """Register a bundle as a new version of ``crrg-pipeline`` and return it.
 
@@ -237,6 +250,7 @@ class ModelRegistry:
             model_file: Models-from-code file.
             run_id: Run that the version belongs to.
             tags: Further tags of the version.
+            about: What the version's page says of it, Markdown.
         """
         import mlflow
 
@@ -254,7 +268,7 @@ class ModelRegistry:
         all_tags = {**tags, "bundle_id": ref.bundle_id, "bundle_prefix": ref.prefix}
         version = _reach(
             lambda: self._client.create_model_version(
-                PIPELINE_MODEL, info.model_uri, run_id, tags=all_tags, model_id=info.model_id
+                PIPELINE_MODEL, info.model_uri, run_id, tags=all_tags, model_id=info.model_id, description=about
             )
         )
         return str(version.version)
@@ -300,7 +314,7 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description=MODELS.get(name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 _reach(lambda: self._client.get_registered_model(name), name)

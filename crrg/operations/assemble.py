@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
+from crrg.operations.summaries import evaluation_markdown
 from crrg.registry.aliases import CANDIDATE
 from crrg.registry.bundle import BUNDLE_FILE, CARD_FILE, write_bundle
 from crrg.storage import Storage
@@ -70,4 +71,5 @@ def _register(
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         with tempfile.TemporaryDirectory() as temporary:
             folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
-            return registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about)
+            page = evaluation_markdown(evaluation)
+            return registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about, page)

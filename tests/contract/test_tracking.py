@@ -75,6 +75,19 @@ def test_equal_weights_keep_their_version(storage: Storage, settings: Settings) 
     assert registry.version_tags("2", "crrg-detector")["sha256"] == second.sha256
 
 
+def test_the_joint_stage_makes_versions_of_clip_and_pages_say_what_they_show(
+    storage: Storage, settings: Settings
+) -> None:
+    registry, client = ModelRegistry(settings, storage), mlflow_client(settings, storage)
+    with open_tracker(settings, storage, "train-joint", "j") as tracker:
+        clip = stand_in_stage(storage, "clip", 1, run_id=tracker.run_id)
+        joint = stand_in_stage(storage, "joint", 2, run_id=tracker.run_id)
+    versions = [registry.register_stage(result) for result in (clip, joint)]
+    assert [registry.version_tags(version, "crrg-clip")["stage"] for version in versions] == ["clip", "joint"]
+    assert "checkpoints/joint/02" in client.get_model_version("crrg-clip", versions[1]).description
+    assert "`joint`" in client.get_registered_model("crrg-clip").description
+
+
 def test_gate_promotion_and_rollback(
     storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -86,10 +86,10 @@ def _jpeg(stream: bytes, layout: PixelLayout, syntax: TransferSyntax) -> tuple[S
         space = space or "RGB"
 
     def decode(data: bytes) -> NDArray[Any]:
-        return decode_codestream(Codec.JPEG, data, space)
+        return np.asarray(_run(lambda: decode_codestream(Codec.JPEG, data, space)))
 
-    values = _run(lambda: decode(stream))
-    if not form.is_progressive:
+    values = decode(stream)
+    if not form.is_progressive and values.shape[:2] == (layout.rows, layout.columns):
         check_not_filled(stream, form.end, values, header.precision, decode)
     return _checked(values, layout, header, syntax), layout
 

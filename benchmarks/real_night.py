@@ -24,7 +24,8 @@ from benchmarks.real.training_data import (
     make_sources,
     missing_collections,
 )
-from crrg.cli.running import exits, show_log_lines, use_root
+from crrg.cli.running import exits, use_root
+from crrg.cli.terminal import log_lines
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary, RetrainResult
 from crrg.config.running import RetrainConfig
@@ -54,8 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_root(arguments.root)
-    show_log_lines()
-    with exits():
+    with exits(), log_lines():
         raise SystemExit(run(arguments))
 
 

@@ -55,6 +55,10 @@ class StoredObject:
     etag: str
 
 
+FOREIGN_OBJECT = "an object of the archive"
+"""Stands in errors for a name that is not ours."""
+
+
 class Storage:
     """Objects under one root URL (``file://``, a plain path, or ``s3://bucket/prefix``)."""
 
@@ -70,6 +74,7 @@ class Storage:
         self._settings = settings
         self._fs: Any = None
         self._fs_pid = -1
+        self._names_objects = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the connection behind: every process opens its own."""
@@ -81,11 +86,17 @@ class Storage:
 
     def child(self, prefix: str) -> Storage:
         """Return the storage rooted at a prefix of this one."""
-        return Storage(self.url(prefix), self._settings)
+        return self._like(Storage(self.url(prefix), self._settings))
 
     def at(self, root: str) -> Storage:
         """Return the storage of another root that is reached with the same settings."""
         return Storage(root, self._settings)
+
+    def without_names(self) -> Storage:
+        """Return the same root with errors that name no object; keys of archives and inboxes may name people."""
+        nameless = Storage(self.root, self._settings)
+        nameless._names_objects = False
+        return nameless
 
     def url(self, key: str = "") -> str:
         """Return the full URL or path of a key."""
@@ -149,7 +160,8 @@ class Storage:
         read = self._read_local if self.is_local else self._read_if_match
         data, etag = self._call(stored.key, lambda fs: read(fs, stored))
         if etag != stored.etag or len(data) != stored.size:
-            raise Conflict("the object was replaced since it was listed", stored.key)
+            subject = stored.key if self._names_objects else FOREIGN_OBJECT
+            raise Conflict("the object was replaced since it was listed", subject)
         return data
 
     def put(self, key: str, data: bytes) -> None:
@@ -231,6 +243,10 @@ class Storage:
             paths.append(path)
         return paths
 
+    def _like(self, other: Storage) -> Storage:
+        other._names_objects = self._names_objects
+        return other
+
     def _stripped(self, url: str) -> str:
         return url if self.is_local else url.split("://", 1)[1]
 
@@ -273,6 +289,15 @@ class Storage:
             temporary.unlink(missing_ok=True)
 
     def _call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
+        """Run one store action; what goes wrong names the object only where its name is ours."""
+        try:
+            return self._try(key, action, missing_is_error=missing_is_error)
+        except StorageError as error:
+            if self._names_objects:
+                raise
+            raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable) from None
+
+    def _try(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool) -> T:
         """Run one store action, retrying transient failures of the whole object with full jitter."""
         for attempt in range(1, MAX_TRIES + 1):
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 
+from crrg.data.burned_in import check_no_burned_in_text
 from crrg.data.dicom_display import display, to_grey
 from crrg.data.dicom_header import (
     check_scope,
@@ -17,6 +18,7 @@ from crrg.data.dicom_header import (
     read_layout,
     read_spacing,
     read_view,
+    text_value,
 )
 from crrg.data.dicom_pixels import read_stored_values
 from crrg.data.dicom_structure import open_dicom
@@ -65,6 +67,9 @@ def _read(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
     spacing, aspect = read_spacing(attributes)
     stored, layout = read_stored_values(body, layout)
     grey = to_grey(stored, layout, attributes)
+    if text_value(attributes, "BurnedInAnnotation").upper() != "NO":
+        # who declares the film free of text is believed; who says nothing is not
+        check_no_burned_in_text(grey.values)
     shown = display(grey, layout, attributes, aspect, image_size)
     film = Film(
         pixels=shown.pixels,

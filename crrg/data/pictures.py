@@ -8,6 +8,7 @@ in such a file says whether white is dense, so a clear negative is turned (``pol
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zlib
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from crrg.data.burned_in import check_no_burned_in_text
 from crrg.data.codestream import JpegForm, check_pixel_limit, check_trailer, read_jpeg_header, walk_jpeg
 from crrg.data.greyscale import check_not_blank, luminance, stretch
 from crrg.data.images import fitted_size, pixel_digest, resize
@@ -23,6 +25,9 @@ from crrg.data.jpeg_fill import check_not_filled
 from crrg.data.polarity import NOT_STATED, judge_polarity
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import DataError, ImageError
+
+# Pillow writes what EXIF says into its log
+logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -50,7 +55,7 @@ def read_picture(data: bytes, image_size: int) -> Film:
         image_size: Longest side of the result, pixels; smaller films are not enlarged.
 
     Raises:
-        ImageError: NOT_DICOM, LIMIT, BITS, PHOTOMETRIC, DECODE or QUALITY.
+        ImageError: NOT_DICOM, LIMIT, BITS, PHOTOMETRIC, DECODE, QUALITY or PHI.
     """
     try:
         form = _check_form(data)
@@ -58,6 +63,7 @@ def read_picture(data: bytes, image_size: int) -> Film:
         if form is not None and not form.is_progressive:
             check_not_filled(data, form.end, grey, 8, lambda probe: _decode(probe)[0])
         check_not_blank(grey, num_levels)
+        check_no_burned_in_text(grey)
         return _as_film(grey, num_levels, image_size)
     except DataError:
         raise

@@ -30,7 +30,7 @@ def open_source(text: str, kind: str = AUTO, settings: StorageSettings | None = 
     head, _, rest = text.partition(":")
     if rest and head in list(SourceKind):
         kind, text = head, rest
-    storage = Storage(text, settings)
+    storage = Storage(text, settings).without_names()
     names = storage.list_folder()
     if not names:
         raise ConfigError("there is nothing to ingest at this address; check it and the credentials", "source")

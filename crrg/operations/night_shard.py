@@ -95,7 +95,7 @@ def run_shard(
     if storage.exists(record_key(plan, shard.index)):
         return _result(plan, read_record(storage, plan, shard.index), reused=True)
     inputs = ShardInputs.model_validate_json(storage.get(shard.key)).inputs
-    inbox = storage.at(plan.inbox)
+    inbox = storage.at(plan.inbox).without_names()
     found = located if located is not None else locate_inbox(inbox, pseudonyms)
     wanted = {each.key_hmac: found[each.key_hmac] for each in inputs if each.key_hmac in found}
     readings = read_inputs(
@@ -106,7 +106,8 @@ def run_shard(
         image_size=plan.config.image_size,
         num_workers=plan.config.num_workers or default_num_workers(),
     )
-    say = count_progress(f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}", "inputs")
+    what = f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}"
+    say = count_progress(what, "inputs")
     with closing(readings), _ShardWriter(plan, shard, storage, drafter) as writer:
         for reading in readings:
             if should_stop():
@@ -116,7 +117,7 @@ def run_shard(
         record = writer.finish()
     say(len(inputs), len(inputs))
     result = _result(plan, record, reused=False)
-    logger.info("shard %d: %d drafted or known, %d refused", shard.index, result.num_accepted, result.num_quarantined)
+    logger.info("%s: %d drafted or known, %d refused", what, result.num_accepted, result.num_quarantined)
     return result
 
 

@@ -173,7 +173,7 @@ def run_night(
         try:
             if plan.shards:
                 drafter = make_drafter()
-                located = locate_inbox(storage.at(plan.inbox), pseudonyms)
+                located = locate_inbox(storage.at(plan.inbox).without_names(), pseudonyms)
             for shard in plan.shards:
                 result = run_shard(
                     plan, shard, storage, pseudonyms, drafter, located=located, should_stop=is_terminated.is_set
@@ -231,7 +231,7 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary |
 def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
     config = idle.config
     ledger = read_ledger(storage)
-    inbox = storage.at(config.inbox)
+    inbox = storage.at(config.inbox).without_names()
     objects = list_inbox(inbox, pseudonyms.object_key)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
     plan_open = _find_open_plan(idle.date, identity, ledger, storage)

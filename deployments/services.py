@@ -157,7 +157,12 @@ def start_prefect_server(folder: Path, *, port: int = 0) -> Service:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port(port)
     url = f"http://127.0.0.1:{port}"
-    env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+    env = {
+        **PREFECT_ENV,
+        "PREFECT_HOME": str(folder.absolute()),
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_UI_API_URL": f"{url}/api",  # the pages would ask the default port otherwise
+    }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     client_env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_API_URL": f"{url}/api"}
     service = _start("prefect-server", url, command, folder, env, client_env)

@@ -1,8 +1,9 @@
 """The process in which foreign files are decoded: limited, nameless, replaceable.
 
-Reads jobs from standard input and answers on standard output, both as length-prefixed bytes (``decoder_pool`` is the
-other end). Memory, processor time and open files are limited by the kernel, so that a hostile file ends this process
-and nothing else. Holds no credentials and can open no network connection (``decoder_isolation``).
+Reads jobs from standard input and their files from shared memory, and answers on standard output as length-prefixed
+bytes (``decoder_pool`` is the other end). Memory, processor time and open files are limited by the kernel, so that a
+hostile file ends this process and nothing else. Holds no credentials and can open no network connection
+(``decoder_isolation``).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ JOB = struct.Struct(">QI")
 
 
 def main() -> None:
-    """Serve jobs until standard input ends. Arguments: memory in bytes, processor seconds per file."""
-    max_memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2])
+    """Serve jobs until standard input ends. Arguments: memory in bytes, processor seconds per file, shared memory."""
+    max_memory_bytes, cpu_limit_s, shared = (int(argument) for argument in sys.argv[1:4])
     own_network = leave_network()
     jobs, answers = _take_over_streams()
     _load_codecs()
@@ -34,7 +35,7 @@ def main() -> None:
     while len(head := jobs.read(JOB.size)) == JOB.size:
         num_bytes, image_size = JOB.unpack(head)
         _limit_cpu(cpu_limit_s)
-        data = jobs.read(num_bytes)
+        data = os.pread(shared, num_bytes, 0)
         if len(data) < num_bytes:
             return
         for block in _answer(data, image_size) if image_size else _report(isolation):

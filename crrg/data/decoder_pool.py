@@ -6,7 +6,6 @@ then refused. Children get bytes and give pixels: no credentials, no paths, no p
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -14,6 +13,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -42,8 +42,8 @@ AHEAD_PER_WORKER = 8
 MAX_TRIES = 2
 MAX_DESCRIPTION_BYTES = 2**20
 """A child that says more about a film is not believed."""
-PIPE_BYTES = 2**20
-"""Most that an ordinary user may ask for; fewer, larger pieces of a film cost fewer changes between processes."""
+MAX_KEPT_BYTES = 64 * 2**20
+"""A larger file's shared memory is given back before the next one."""
 _CHILD_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -152,6 +152,8 @@ class _Child:
         self.job: _Job | None = None
         self.deadline_s = 0.0
         self.num_files = 0
+        self._shared = _shared_memory()
+        self._num_shared_bytes = 0
         package = str(Path(crrg.__file__).parent.parent)
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         self.process = subprocess.Popen(
@@ -162,15 +164,15 @@ class _Child:
                 "crrg.data.decoder_child",
                 str(limits.max_memory_bytes),
                 str(limits.cpu_limit_s),
+                str(self._shared),
             ],
+            pass_fds=(self._shared,),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**kept, **_CHILD_VARIABLES, "PYTHONPATH": package},
             bufsize=0,
         )
-        if self.process.stdin is not None:
-            _prepare_pipe(self.process.stdin.fileno())
 
     @property
     def answers(self) -> IO[bytes]:
@@ -179,19 +181,16 @@ class _Child:
         return self.process.stdout
 
     def give(self, job: _Job, image_size: int) -> None:
-        """Hand over a job; a child that is gone or does not read shows when its answer is awaited."""
+        """Hand over a job; a child that is gone shows when its answer is awaited."""
         job.tries += 1
         self.job = job
         self.num_files += 1
         self.deadline_s = time.monotonic() + self.limits.timeout_s
         if self.process.stdin is None:
             raise AssertionError("unreachable: the child has a pipe")
-        pipe = self.process.stdin.fileno()
+        self._share(job.data)
         with suppress(BrokenPipeError):
-            for part in (JOB.pack(len(job.data), image_size), job.data):
-                view = memoryview(part)
-                while view and self._waits_for(pipe, select.POLLOUT):
-                    view = view[os.write(pipe, view) :]
+            os.write(self.process.stdin.fileno(), JOB.pack(len(job.data), image_size))
 
     def read(self, image_size: int) -> tuple[dict[str, Any], bytes] | None:
         """Return description and pixels, or ``None`` where the child died or stopped in its answer."""
@@ -208,7 +207,18 @@ class _Child:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+        with suppress(OSError):
+            os.close(self._shared)
         return self.process.wait()
+
+    def _share(self, data: bytes) -> None:
+        """Lay a file's bytes where the child finds them: written once, without waiting for it."""
+        if self._num_shared_bytes > MAX_KEPT_BYTES:
+            os.ftruncate(self._shared, 0)
+        self._num_shared_bytes = len(data)
+        view, offset = memoryview(data), 0
+        while offset < len(data):
+            offset += os.pwrite(self._shared, view[offset:], offset)
 
     def _block(self, most: int) -> bytes | None:
         head = self._exactly(LENGTH.size)
@@ -361,8 +371,9 @@ def _outcome(description: dict[str, Any], pixels: bytes) -> DecodeOutcome:
     return DecodedFilm(film, DicomHeader(patient_id, study_instance_uid, sop_instance_uid, names=tuple(names)))
 
 
-def _prepare_pipe(pipe: int) -> None:
-    """Let writing never block, and make room for large pieces where the system allows it."""
-    os.set_blocking(pipe, False)
-    with suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+def _shared_memory() -> int:
+    """Return a descriptor of memory that a child can read: no pipe has to carry a film of ten megabytes."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("crrg-film")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

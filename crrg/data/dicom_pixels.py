@@ -97,7 +97,9 @@ def _jpeg(stream: bytes, layout: PixelLayout, syntax: TransferSyntax) -> tuple[S
 def _native(body: DicomBody, layout: PixelLayout) -> Stored:
     order = "<" if body.is_little else ">"
     if layout.bits_allocated == 16:
-        words = np.frombuffer(body.data, f"{order}u2", layout.num_bytes // 2, body.pixel_start).astype(np.uint16)
+        words = np.frombuffer(body.data, f"{order}u2", layout.num_bytes // 2, body.pixel_start).astype(
+            np.uint16, copy=False
+        )
         return words.reshape(layout.rows, layout.columns)
     values = np.frombuffer(body.data, np.uint8, body.pixel_length, body.pixel_start)
     if not body.is_little and body.pixel_vr == b"OW" and body.pixel_length % 2 == 0:
@@ -203,7 +205,7 @@ def _mask(values: Stored, layout: PixelLayout) -> Stored:
         return values
     full = layout.shift == 0 and layout.bits_stored == layout.bits_allocated
     if not full:
-        values = (values >> layout.shift) & ((1 << layout.bits_stored) - 1)
+        values = (values >> layout.shift if layout.shift else values) & ((1 << layout.bits_stored) - 1)
     if not layout.is_signed:
         return values
     unused = 16 - layout.bits_stored

@@ -47,8 +47,8 @@ class FilmIndex:
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         """Remember a film, uint8 ``[H, W]``."""
-        thumbnail = resize(pixels, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-        self._hashes += step_hash(pixels)
+        thumbnail = np.asarray(resize(pixels, THUMBNAIL_SIDE, THUMBNAIL_SIDE), dtype=np.uint8)
+        self._hashes += step_hash(thumbnail)
         self._file.write(np.ascontiguousarray(thumbnail).tobytes())
 
     def find_pairs(self) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ from crrg.domain.study import Pair, Split
 from crrg.errors import DataError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import InputRecord, KnownInputs, stale, what_is_said
-from crrg.operations.ingest_reading import FilmFeed, ReadItem
+from crrg.operations.ingest_reading import FilmFeed, ReadItem, keep_freed_memory
 from crrg.progress import count_progress
 from crrg.storage import Storage, canonical_json
 
@@ -118,6 +118,7 @@ class IngestRun:
         """Yield a row for every input that has one, in the order of the archives."""
         wanted = self._config.num_workers or default_num_workers()
         num_workers = max(1, min(wanted, self._num_expected // FILMS_PER_CHILD))
+        keep_freed_memory()
         for number, source in enumerate(self._sources):
             feed = FilmFeed(source, self._config.limit, partial(self._look_up, source))
             for outcome in decode_many(feed.films(), self._config.image_size, num_workers):

@@ -41,8 +41,8 @@ class Detections:
         input_boxes_xyxy: ``[B, R, 4]`` in model-input pixels; the class-prior box where a region was not detected.
         scores: ``[B, R]`` in 0..1, 0 where not detected.
         detected: bool ``[B, R]``.
-        region_features: Mean feature under each region's winning proposal ``[B, R, C]``, where the architecture hands it
-            on; that of an arbitrary proposal where the region was not detected.
+        region_features: Mean feature under each region's winning proposal ``[B, R, C]``, where the architecture hands
+            it on; that of an arbitrary proposal where the region was not detected.
     """
 
     input_boxes_xyxy: Tensor

@@ -2,8 +2,8 @@
 
 Row groups of 32 films of 512 px are 8 MB. ``benchmarks/reader_speed.py`` measures the choice, in films per second with
 4, 8, 16, 32, 64 and 128 rows: an epoch in mixed windows of 256 films gives 599, 1507, 2238, 2520, 1307, 721; reads
-without any neighbourhood 202, 193, 129, 49, 34, 15. Training reads in windows, so 32. A manifest names every row group's
-bytes with their sha256, so that a reader who fetches only these can verify them (``reader``).
+without any neighbourhood 202, 193, 129, 49, 34, 15. Training reads in windows, so 32. A manifest names every row
+group's bytes with their sha256, so that a reader who fetches only these can verify them (``reader``).
 """
 
 from __future__ import annotations

@@ -228,9 +228,10 @@ def _wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: 
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{service.name} did not answer at {url} within {timeout_s:.0f} s")
             time.sleep(0.2)
-    except BaseException:
+    except BaseException as error:
         service.stop(0)
-        logger.error("the last lines of %s:\n%s", service.log_path, service.log_tail())
+        if isinstance(error, Exception):
+            logger.error("the last lines of %s:\n%s", service.log_path, service.log_tail())
         raise
 
 

@@ -6,6 +6,7 @@ it listens on loopback only. Data and secrets lie under ``crrg-platform/`` and s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,9 +14,12 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
+
+import psutil
 
 from deployments.services import (
     CHECKOUT,
@@ -46,28 +50,26 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     folder = Path(os.environ.get("CRRG_PLATFORM_DIR", "crrg-platform")).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, _interrupt)
     services: list[Service] = []
     try:
-        env = start_all(folder, services, stop)
-        if not stop.is_set():
-            (folder / "env.sh").write_text("".join(f"export {name}='{value}'\n" for name, value in sorted(env.items())))
-            (folder / "env.sh").chmod(0o600)
-            logger.info(welcome(services, folder))
-        return wait_for_end(services, stop)
+        env = start_all(folder, services)
+        (folder / "env.sh").write_text("".join(f"export {name}='{value}'\n" for name, value in sorted(env.items())))
+        (folder / "env.sh").chmod(0o600)
+        logger.info(welcome(services, folder))
+        return wait_for_end(services)
+    except KeyboardInterrupt:
+        return 0
     finally:
         end_all(services)
 
 
-def start_all(folder: Path, services: list[Service], stop: threading.Event) -> dict[str, str]:
+def start_all(folder: Path, services: list[Service]) -> dict[str, str]:
     """Start the services in order, each into ``services`` as soon as it runs; return the variables of clients."""
     keys = read_secrets(folder)
     env = {"CRRG_ROOT": ROOT, "CRRG_INBOX": INBOX, "CRRG_HMAC_KEY": keys["hmac_key"]}
     for start in (_start_store, _start_tracking, _start_orchestrator):
-        if stop.is_set():
-            return env
         services.append(start(folder, env, keys))
         env |= services[-1].env
         logger.info("%s answers at %s", services[-1].name, services[-1].url)
@@ -97,14 +99,14 @@ def _start_orchestrator(folder: Path, _env: Mapping[str, str], _keys: Mapping[st
     return start_prefect_server(folder / "prefect", port=port("PREFECT"))
 
 
-def wait_for_end(services: list[Service], stop: threading.Event) -> int:
-    """Wait for the stop flag or for a service that ends by itself."""
-    while not stop.wait(LOOK_EVERY_S):
+def wait_for_end(services: list[Service]) -> int:
+    """Wait for a service that ends by itself; a signal ends the waiting."""
+    while True:
         for service in services:
             if service.process.poll() is not None:
                 logger.error("%s ended with code %s:\n%s", service.name, service.process.returncode, service.log_tail())
                 return 1
-    return 0
+        time.sleep(LOOK_EVERY_S)
 
 
 def end_all(services: list[Service]) -> None:
@@ -113,7 +115,15 @@ def end_all(services: list[Service]) -> None:
         signal.signal(number, signal.SIG_IGN)
     for service in reversed(services):
         service.stop(0 if service.name == "object-store" else 8)
+    for child in psutil.Process().children():  # a service that a signal met between its birth and its place in the list
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     logger.info("all services have ended")
+
+
+def _interrupt(*_: object) -> NoReturn:
+    logger.info("ending all services")
+    raise KeyboardInterrupt
 
 
 def read_secrets(folder: Path) -> dict[str, str]:

@@ -41,6 +41,8 @@ _PEAK_PIXELS = 31
 _INK_SHARES = (0.5, 0.35, 0.65)
 """Share of the strongest stroke nearby from which a pixel is ink."""
 _MORE_EVEN = 0.1
+_MIN_CRISPNESS = 0.38
+"""Share of a stroke's contrast that is reached across three pixels of its edge."""
 _WIDEST_LETTER, _NARROW_PITCH = 1.3, 0.62
 """Width of a letter, and distance of letters in a narrow type face, over the height of a capital."""
 
@@ -217,12 +219,14 @@ class _Letters:
 
     Attributes:
         ink: uint8 ``[H, W]``, 1 = stroke.
+        strokes: uint8 ``[H, W]``, contrast of each pixel with what lies around it.
         boxes: ``[N, 4]`` x, y, width, height.
         fill: Share of ink in each box.
         depth: Mean contrast of each shape's ink, 0..255.
     """
 
     ink: NDArray[np.uint8]
+    strokes: _Grey
     boxes: NDArray[np.int64]
     fill: NDArray[np.float64]
     depth: NDArray[np.float64]
@@ -239,7 +243,7 @@ class _Letters:
             # so many shapes are grain, not writing
             fits[:] = False
         depth = np.bincount(labels.ravel(), weights=strokes.ravel(), minlength=count) / np.maximum(area, 1)
-        return cls(ink, stats[fits, :4], (area / (height * width))[fits], depth[fits])
+        return cls(ink, strokes, stats[fits, :4], (area / (height * width))[fits], depth[fits])
 
     def rows(self) -> Iterator[NDArray[np.int64]]:
         """Yield the indices of the letters of each row of text."""
@@ -300,7 +304,14 @@ class _Letters:
         mean_fill = float((weights * self.fill[row]).sum())
         bars = float((width < 0.3 * height).mean())
         varies = float(self.fill[row].std()) > 0.03 or float(width.std()) > 0.06 * height
-        return spread < 0.25 and 0.2 < mean_fill < 0.8 and bars < 0.75 and varies and self._is_crossed(row, height)
+        return (
+            spread < 0.25
+            and 0.2 < mean_fill < 0.8
+            and bars < 0.75
+            and varies
+            and self._is_crossed(row, height)
+            and self._is_crisp(row)
+        )
 
     def _is_crossed(self, row: NDArray[np.int64], height: float) -> bool:
         """Return whether lines through a row meet about as many strokes as letters do."""
@@ -308,6 +319,15 @@ class _Letters:
         lines = self.ink[y1 + (y2 - y1) // 5 : y2 - (y2 - y1) // 5 : max(1, int(height) // 6), x1:x2].astype(np.int8)
         crossings = float((np.diff(lines, axis=1, prepend=0) == 1).sum(axis=1).mean())
         return 0.7 <= crossings / self.num_characters(row) <= 3.5
+
+    def _is_crisp(self, row: NDArray[np.int64]) -> bool:
+        """Return whether strokes end within two or three pixels, which shadows and grain do not."""
+        x1, y1, x2, y2 = self.bounds(row)
+        left = max(0, x1 - 2)
+        ink, strokes = self.ink[y1:y2, left : x2 + 2], self.strokes[y1:y2, left : x2 + 2].astype(np.int16)
+        edges = ink[:, 1:-2] != ink[:, 2:-1]
+        steps = np.abs(strokes[:, 3:] - strokes[:, :-3])[edges]
+        return bool(len(steps)) and float(steps.mean()) >= _MIN_CRISPNESS * float(self.depth[row].mean())
 
 
 def _connected(links: NDArray[np.bool_]) -> NDArray[np.int64]:

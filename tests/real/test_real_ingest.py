@@ -102,7 +102,8 @@ def test_dicom_folder(open_data, storage):
 
 def test_covid_films_and_what_their_notes_say(open_data, storage):
     summary = run(storage, str(open_data / "covid-cxr"))
-    assert (summary.num_inputs, summary.num_accepted) == (214, 214)
+    # text is burned in: names, dates and numbers on 14 films, words of position on 19, none on 5
+    assert (summary.num_inputs, summary.num_accepted, summary.reasons) == (214, 176, {"PHI.BURNED_IN": 38})
     pairs = pairs_of(storage, summary)
     assert all(pair.report.findings is None for pair in pairs)
     texts = [pair.report.impression for pair in pairs if pair.report.impression]
@@ -113,9 +114,9 @@ def test_covid_films_and_what_their_notes_say(open_data, storage):
     for patient, group in groups.items():
         pseudonym = PSEUDONYMS.patient(patient, "folder/covid-cxr")
         split_of_group.setdefault(group, set()).update(p.split for p in pairs if p.patient_id == pseudonym)
-    assert all(len(splits) == 1 for splits in split_of_group.values())
+    assert all(len(splits) <= 1 for splits in split_of_group.values())
     views = [pair.film.view_position.value for pair in pairs if pair.film]
-    assert (views.count("PA"), views.count("AP")) == (142, 72)
+    assert (views.count("PA"), views.count("AP")) == (121, 55)
 
 
 def test_openi_reports(open_data, storage):

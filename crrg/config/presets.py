@@ -28,7 +28,7 @@ def preset_training(preset: Preset) -> PresetTraining:
 def _tiny() -> PresetTraining:
     return PresetTraining(
         detector=DetectorTraining(loop=LoopConfig(num_steps=350, batch_size=16, learning_rate=3e-3)),
-        selector=SelectorTraining(loop=LoopConfig(num_steps=220, batch_size=16, learning_rate=3e-3, weight_decay=5e-2)),
+        selector=SelectorTraining(loop=LoopConfig(num_steps=440, batch_size=16, learning_rate=3e-3, weight_decay=5e-2)),
         generator=GeneratorTraining(
             architecture=GeneratorArchitecture(dropout=0.0),
             loop=LoopConfig(num_steps=600, batch_size=64, learning_rate=4e-3),

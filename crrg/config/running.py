@@ -190,7 +190,7 @@ class DemoConfig(FrozenConfig):
         device: Where to train and draft.
     """
 
-    num_studies: int = Field(1200, ge=12, le=100_000, title="Studies", json_schema_extra={"position": 0})
+    num_studies: int = Field(1600, ge=12, le=100_000, title="Studies", json_schema_extra={"position": 0})
     num_fresh_studies: int = Field(200, ge=4, le=10_000, title="Fresh studies", json_schema_extra={"position": 1})
     seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 2})
     preset: Preset = Field("tiny", title="Preset", json_schema_extra={"position": 3})

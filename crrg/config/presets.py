@@ -9,7 +9,7 @@ from crrg.config.models import (
     GeneratorArchitecture,
     SelectorArchitecture,
 )
-from crrg.config.paper import PAPER_DETECTOR
+from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR
 from crrg.config.training import (
     ClipTraining,
     DetectorTraining,
@@ -73,27 +73,19 @@ def _base() -> PresetTraining:
     return PresetTraining(
         detector=_base_detector(),
         selector=SelectorTraining(
-            architecture=SelectorArchitecture(
-                backbone="resnet50",
-                input_size=512,
-                detail_channels=0,
-                roi_size=8,
-                roi_samples=2,
-                keep_layout=False,
-                margin=0.0,
-                feature_size=1024,
-                dropout=0.0,
+            architecture=PAPER_SELECTOR.model_copy(
+                update={"backbone": "resnet50", "width": 24, "region_embedding": True}
             ),
             loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=5e-5),
         ),
         generator=GeneratorTraining(
-            architecture=GeneratorArchitecture(
-                num_layers=24,
-                num_heads=16,
-                hidden_size=1024,
-                vocab_size=50257,
-                max_length=300,
-                feature_size=1024,
+            architecture=PAPER_GENERATOR.model_copy(
+                update={
+                    "max_length": 300,
+                    "condition_on_findings": True,
+                    "position_table": "wpe",
+                    "freeze_language_model": False,
+                }
             ),
             loop=LoopConfig(num_steps=200_000, batch_size=64, learning_rate=5e-5),
         ),

@@ -21,7 +21,7 @@ export DO_NOT_TRACK := 1
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality test check e2e e2e-full real up bench soak-ingest bench-ingest system-deps
+.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest bench-ingest system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -50,6 +50,9 @@ demo: env  ## Draw a cohort, train every stage, promote the bundle, run a night,
 quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores)
 	@echo "== quality: everything lands under $(ROOT)-small"
 	$(BIN)/crrg demo --root $(ROOT)-small --preset small --studies 4000
+
+quality-classification: env  ## Fused head, ablation of text sources, consistency, joint rounds, on the root of `make quality`
+	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small
 
 test: env  ## Unit, property, contract and golden tests
 	@echo "== test: $(TEST_FOLDERS)"
@@ -83,7 +86,7 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 	@exec $(PY) -m deployments.up
 
 bench: env  ## Measurements that performance claims rest on
-	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py benchmarks/ingest_speed.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
+	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py benchmarks/ingest_speed.py benchmarks/quality_classification.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
 
 soak-ingest: env  ## Randomly damaged films through the decoders (FILMS=10000); goes on where it was stopped
 	$(PY) -m benchmarks.soak_ingest --films $(or $(FILMS),10000)

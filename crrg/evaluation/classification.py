@@ -41,9 +41,9 @@ def score_probabilities(
         thresholds: One for all, or ``[14]``; at or above is positive.
 
     Returns:
-        ``classification/<label>_auc|auprc|f1|accuracy|ece`` for labels that can be scored, and the means over them:
-        ``classification/mean_auc``, ``mean_auprc``, ``mean_f1``, ``mean_accuracy``, ``mean_ece``. A label without both
-        values has no AUC or AUPRC.
+        ``classification/<label>_auc|auprc|sensitivity|f1|accuracy|ece`` for labels that can be scored, and the means
+        over them: ``classification/mean_auc``, ``mean_auprc``, ``mean_sensitivity`` (at a specificity of 0.9),
+        ``mean_f1``, ``mean_accuracy``, ``mean_ece``. A label without both values has no AUC, AUPRC or sensitivity.
     """
     columns: dict[str, list[float]] = {}
     figures: dict[str, float] = {}
@@ -96,6 +96,54 @@ def average_precision(scores: NDArray[np.float64], references: NDArray[np.float6
     return float((steps * hits / places).sum())
 
 
+def sensitivity_at_specificity(
+    scores: NDArray[np.float64], references: NDArray[np.float64], specificity: float = 0.9
+) -> float:
+    """Return the share of positive films found where at least this share of negative films is left alone.
+
+    Args:
+        scores: ``[B]``, any range.
+        references: ``[B]``: 1, 0, NaN where unknown.
+        specificity: 0..1.
+
+    Returns:
+        0..1; NaN without both values.
+    """
+    known = ~np.isnan(references)
+    scores, positive = scores[known], references[known] == 1
+    if not positive.any() or positive.all():
+        return float("nan")
+    limits = np.unique(scores)
+    specific = np.searchsorted(np.sort(scores[~positive]), limits, side="left") / (~positive).sum()
+    allowed = limits[specific >= specificity]
+    return float((scores[positive] >= allowed[0]).mean()) if len(allowed) else 0.0
+
+
+def retrieval_recall(
+    similarities: NDArray[np.float64], texts: Sequence[str], ranks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
+    """Return how often a film finds its own report among all of them.
+
+    Equal texts are one text, so a film with a common report is not counted wrong for finding its twin.
+
+    Args:
+        similarities: ``[B, B]``, row i is film i against text j.
+        texts: ``[B]`` reports.
+        ranks: The k of ``retrieval/recall_at_<k>``.
+
+    Returns:
+        Recalls in 0..1 and ``retrieval/num_texts``; empty for no film.
+    """
+    if not len(texts):
+        return {}
+    unique, first, own = np.unique(np.array(texts), return_index=True, return_inverse=True)
+    table = similarities[:, first]
+    scores = table[np.arange(len(texts)), own]
+    places = 1 + (table > scores[:, None]).sum(axis=1)
+    figures = {f"retrieval/recall_at_{k}": float((places <= k).mean()) for k in ranks}
+    return {**figures, "retrieval/num_texts": float(len(unique))}
+
+
 def expected_calibration_error(probabilities: NDArray[np.float64], references: NDArray[np.float64]) -> float:
     """Return the mean gap between probability and frequency over 10 equal bins, weighted by size; 0 without labels."""
     known = ~np.isnan(references)
@@ -134,4 +182,5 @@ def _score_label(
     if wanted.any() and not wanted.all():
         figures["auc"] = roc_auc(probabilities, references)
         figures["auprc"] = average_precision(probabilities, references)
+        figures["sensitivity"] = sensitivity_at_specificity(probabilities, references)
     return figures

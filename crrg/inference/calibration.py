@@ -129,6 +129,84 @@ def fit_platt(logits: FloatArray, labels: FloatArray) -> tuple[float, float]:
     return max(LOWEST_SLOPE, slope), bias
 
 
+def fit_temperature(logits: FloatArray, labels: FloatArray) -> float:
+    """Return the temperature by which logits are divided, so that probabilities fit best; at least 0.05, at most 20.
+
+    Args:
+        logits: ``[N]``.
+        labels: ``[N]`` of 0 and 1.
+    """
+    grid = np.geomspace(0.05, 20.0, 241)
+    scaled = logits[None, :] / grid[:, None]
+    losses = (np.logaddexp(0, scaled) - labels[None, :] * scaled).sum(axis=1)
+    return float(grid[int(np.argmin(losses))]) if len(logits) else 1.0
+
+
+@dataclass(frozen=True)
+class IsotonicCurve:
+    """A rising curve from scores to probabilities, with straight lines between its points.
+
+    Attributes:
+        scores: ``[K]``, rising.
+        values: ``[K]`` in 0..1, never falling.
+    """
+
+    scores: FloatArray
+    values: FloatArray
+
+    def probabilities(self, scores: FloatArray) -> FloatArray:
+        """Return the probability of each score; flat beyond the ends."""
+        return np.asarray(np.interp(scores, self.scores, self.values), dtype=np.float64)
+
+
+def fit_isotonic(scores: FloatArray, labels: FloatArray) -> IsotonicCurve:
+    """Fit the rising curve with the least squared error, by pooling neighbours that fall.
+
+    Each pool is smoothed by one film that is half positive, so that no probability is 0 or 1.
+
+    Args:
+        scores: ``[N]``, any range.
+        labels: ``[N]`` of 0 and 1.
+
+    Returns:
+        The curve; one half everywhere for no film.
+
+    Source: Zadrozny and Elkan, KDD 2002.
+    """
+    if not len(scores):
+        return IsotonicCurve(np.zeros(1), np.full(1, 0.5))
+    points, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    hits = np.bincount(place, weights=labels)
+    pools: list[list[float]] = []
+    for point, hit, count in zip(points.tolist(), hits.tolist(), counts.tolist(), strict=True):
+        pools.append([hit, float(count), point * count])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
+            last = pools.pop()
+            pools[-1] = [before + added for before, added in zip(pools[-1], last, strict=True)]
+    table = np.array(pools)
+    values = np.maximum.accumulate((table[:, 0] + 0.5) / (table[:, 1] + 1))
+    return IsotonicCurve(table[:, 2] / table[:, 1], values)
+
+
+def threshold_at_specificity(probabilities: FloatArray, labels: FloatArray, specificity: float) -> float:
+    """Return the lowest threshold at which at least this share of the negative films stays below it.
+
+    Args:
+        probabilities: ``[N]``.
+        labels: ``[N]`` of 0 and 1.
+        specificity: 0..1.
+
+    Returns:
+        A value in 0..1; 0.5 where no film is negative.
+    """
+    negatives = np.sort(probabilities[labels == 0])
+    if not len(negatives):
+        return 0.5
+    num_below = int(np.ceil(specificity * len(negatives) - 1e-9))
+    limit = negatives[num_below - 1] if num_below else 0.0
+    return float(min(1.0, np.nextafter(limit, 2.0))) if num_below else 0.0
+
+
 def fit_thresholds(columns: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     """Choose a threshold per label for the best F1, drawn to the common threshold where positives are few.
 

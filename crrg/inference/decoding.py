@@ -84,9 +84,39 @@ def decode_phrases(
     Returns:
         ``N`` phrases in the order of the rows; an empty list for no row.
     """
+    hypotheses = decode_hypotheses(generator, tokenizer, features, region_index, finding_flags, settings)
+    follows = settings.follow_flags and generator.architecture.condition_on_findings
+    flags = torch.as_tensor(finding_flags).tolist()
+    return [
+        prefer_flagged(found, wanted) if follows else found[0] for found, wanted in zip(hypotheses, flags, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def decode_hypotheses(
+    generator: ReportGenerator,
+    tokenizer: TokenSpeller,
+    features: NDArray[np.floating] | Tensor,
+    region_index: NDArray[np.integer] | Tensor,
+    finding_flags: NDArray[np.floating] | Tensor,
+    settings: DecodingSettings,
+) -> list[list[DecodedPhrase]]:
+    """Draft the finished hypotheses of every row, among which a caller may choose.
+
+    Args:
+        generator: Trained generator in ``eval`` mode; decides the device.
+        tokenizer: Spells its tokens.
+        features: Region features ``[N, F]``.
+        region_index: Which region, ``[N]``, 0..28.
+        finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1.
+        settings: Beams, limits, slots.
+
+    Returns:
+        Per row one phrase per beam at most and one at least, the likeliest first; an empty list for no row.
+    """
     device = generator.feature_mean.device
     grid = _SlotGrid(generator.decoder, tokenizer, settings)
-    phrases: list[DecodedPhrase] = [DecodedPhrase("", 0.0, True)] * len(features)
+    rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
     conditions = _condition_tiles(
         generator,
         torch.as_tensor(features, dtype=torch.float32, device=device),
@@ -94,15 +124,19 @@ def decode_phrases(
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
         settings.num_slots,
     )
-    follows = settings.follow_flags and generator.architecture.condition_on_findings
-    flags = torch.as_tensor(finding_flags).tolist()
     for row, found in grid.run(conditions):
-        spelled = [DecodedPhrase(tokenizer.decode(item.token_ids), item.logprob, item.is_finished) for item in found]
-        # the first of equals is the likeliest
-        phrases[row] = (
-            min(spelled, key=lambda phrase: _num_disagreements(phrase, flags[row])) if follows else spelled[0]
-        )
-    return phrases
+        rows[row] = [DecodedPhrase(tokenizer.decode(item.token_ids), item.logprob, item.is_finished) for item in found]
+    return rows
+
+
+def prefer_flagged(hypotheses: Sequence[DecodedPhrase], flags: Sequence[float]) -> DecodedPhrase:
+    """Return the hypothesis whose words state the findings of its flags best; of equals the first, the likeliest.
+
+    Args:
+        hypotheses: Of one phrase, the likeliest first.
+        flags: The 15 flags it was conditioned on, 0..1.
+    """
+    return min(hypotheses, key=lambda phrase: _num_disagreements(phrase, flags))
 
 
 def _num_disagreements(phrase: DecodedPhrase, flags: Sequence[float]) -> int:

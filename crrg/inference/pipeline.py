@@ -23,14 +23,16 @@ from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
+from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film, RegionPrediction
 from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.calibration import Calibration
-from crrg.inference.consistency import SimilarityCurve, consistency
+from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
 from crrg.inference.decoding import DecodedPhrase, decode_phrases
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
+from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
@@ -210,7 +212,14 @@ class ReportPipeline:
         labels = dict(zip(LABELS, self.calibration.labels(probabilities[None])[0].tolist(), strict=True))
         findings, impression = report
         said = label_report(f"{findings} {impression}")
-        score, flags = consistency(by_label, said, agreement, self.label_thresholds)
+        score, flags = consistency(
+            by_label,
+            said,
+            agreement,
+            self.label_thresholds,
+            statements=[read_statement(sentence, label_report) for sentence in split_sentences(findings)],
+            sides=side_probabilities(readings.finding_probabilities[row]),
+        )
         letterbox = Letterbox(film.original_width, film.original_height, self.detector.architecture.input_size)
         boxes = letterbox.to_original(readings.input_boxes_xyxy[row].astype(float))
         regions = tuple(_region(readings, row, index, boxes[index], phrases) for index in range(len(REGIONS)))

@@ -17,6 +17,7 @@ from crrg.errors import TrainingError
 from crrg.storage import Storage
 from crrg.tracking import Tracker
 from crrg.training.clip import run_clip_stage
+from crrg.training.joint_quality import check_quality
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ def train_joint(
         The finished stage, named ``joint``.
 
     Raises:
-        TrainingError: There is no draft, or one belongs to no training film, or to a patient of another split.
+        TrainingError: There is no draft, the drafts are silent or have collapsed (``joint_quality``), or one belongs to
+            no training film or to a patient of another split.
     """
     texts = {instance_id: text for instance_id, text in drafts.items() if text.strip()}
     if not texts:
         raise TrainingError("there is no draft to train on; draft the training films first", dataset.name)
+    check_quality(drafts)
     check_no_leak(storage, dataset, texts)
     result = run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts)
     if not result.reused:

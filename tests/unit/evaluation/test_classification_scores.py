@@ -10,8 +10,10 @@ from crrg.evaluation.classification import (
     label_matrix,
     majority_accuracy,
     mean_auc,
+    retrieval_recall,
     roc_auc,
     score_probabilities,
+    sensitivity_at_specificity,
 )
 
 
@@ -79,3 +81,17 @@ def test_scores_per_label_and_their_means() -> None:
 def test_majority_accuracy() -> None:
     train = np.array([[1.0, 0.0], [1.0, np.nan], [0.0, 0.0]])
     assert majority_accuracy(train, np.array([[1.0, 1.0], [0.0, 0.0]])) == pytest.approx(0.5)
+
+
+def test_sensitivity_at_specificity() -> None:
+    scores = np.array([0.1, 0.2, 0.3, 0.8, 0.25, 0.9, np.nan])
+    truth = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, np.nan])
+    assert sensitivity_at_specificity(scores, truth, 0.75) == 0.5
+    assert sensitivity_at_specificity(scores, truth, 0.5) == 1.0
+
+
+def test_retrieval_takes_equal_texts_as_one() -> None:
+    similarities = np.array([[0.1, 0.9, 0.1], [0.2, 0.8, 0.2], [0.7, 0.1, 0.7]])
+    found = retrieval_recall(similarities, ["a", "b", "a"], (1, 2))
+    assert found["retrieval/recall_at_1"] == 2 / 3 and found["retrieval/recall_at_2"] == 1.0
+    assert found["retrieval/num_texts"] == 2.0

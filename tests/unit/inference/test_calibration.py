@@ -7,7 +7,16 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.errors import ModelError
-from crrg.inference.calibration import Calibration, best_f1_threshold, fit_calibration, fit_platt, sigmoid
+from crrg.inference.calibration import (
+    Calibration,
+    best_f1_threshold,
+    fit_calibration,
+    fit_isotonic,
+    fit_platt,
+    fit_temperature,
+    sigmoid,
+    threshold_at_specificity,
+)
 
 
 def test_platt_recovers_a_known_curve() -> None:
@@ -82,3 +91,22 @@ def test_a_missing_label_is_refused() -> None:
     del config["thresholds"][LABELS[4]]
     with pytest.raises(ModelError, match=LABELS[4]):
         Calibration.from_config(config)
+
+
+def test_isotonic_pools_neighbours_that_fall() -> None:
+    curve = fit_isotonic(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 1.0, 0.0, 1.0]))
+    assert curve.scores.tolist() == pytest.approx([0.1, 0.25, 0.4])
+    assert curve.values.tolist() == pytest.approx([0.25, 0.5, 0.75])
+    assert curve.probabilities(np.array([0.0, 0.25, 9.0])).tolist() == pytest.approx([0.25, 0.5, 0.75])
+
+
+def test_temperature_softens_what_is_too_sure() -> None:
+    logits = np.array([4.0, 4.0, 4.0, 4.0])
+    assert fit_temperature(logits, np.array([1.0, 1.0, 1.0, 0.0])) == pytest.approx(4 / np.log(3), rel=0.03)
+
+
+def test_threshold_leaves_the_wanted_share_of_negatives_alone() -> None:
+    chances = np.array([0.1, 0.2, 0.3, 0.4, 0.9])
+    truth = np.array([0.0, 0.0, 0.0, 0.0, 1.0])
+    threshold = threshold_at_specificity(chances, truth, 0.75)
+    assert 0.3 < threshold < 0.4

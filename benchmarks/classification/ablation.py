@@ -1,0 +1,66 @@
+"""Text source (real, generated, joint) by zero-shot, probe and fused; and a supervised classifier of the same tower."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.classification.readings import SplitReadings
+from benchmarks.classification.scores import fused, head, probe, summary
+from benchmarks.classification.towers import read_tower, tower_settings, train_tower, with_drafts_only
+from crrg.data.batches import FilmTable
+from crrg.evaluation.classification import retrieval_recall
+from crrg.storage import Storage
+
+SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")
+TableLoader = Callable[[str], FilmTable]
+
+
+def run_source(
+    source: str, reads: Mapping[str, SplitReadings], films: TableLoader, storage: Storage, folder: str, num_steps: int
+) -> dict[str, Any]:
+    """Train one tower and score it on the test films; a finished result is found again.
+
+    Args:
+        source: One of ``SOURCES``.
+        reads: ``train``, ``validation`` and ``test`` as the bundle reads them.
+        films: Gives the same films as tables at 128 pixels.
+        storage: Root.
+        folder: Where results are kept.
+        num_steps: Steps of the training.
+    """
+    key = f"{folder}/ablation-{source}-{num_steps}.json"
+    if storage.exists(key):
+        return dict(storage.get_json(key))
+    train = films("train")
+    drafts = None
+    if source in ("generated", "generated-masked"):
+        train = with_drafts_only(train, reads["train"], is_masked=source == "generated-masked")
+    if source == "joint":
+        drafts = dict(zip(train.instance_ids, reads["train"].drafts(), strict=True))
+    training = tower_settings(num_steps, supervised=source == "supervised")
+    model, tokenizer = train_tower(train, training, storage, source, drafts=drafts)
+    known = read_tower(model, tokenizer, films("validation"), reads["validation"].reports())
+    asked = read_tower(model, tokenizer, films("test"), reads["test"].reports())
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, validation=known.logits, test=asked.logits, known=known.image_features, asked=asked.image_features
+    )
+    storage.put(f"{folder}/tower-{source}-{num_steps}.npz", buffer.getvalue())
+    references, patients = reads["test"].arrays["references"], reads["test"].patients()
+    labels = reads["validation"].arrays["references"]
+    probabilities, thresholds = head(known.logits, labels, asked.logits)
+    mixed = fused(reads["validation"], reads["test"], (known.logits, asked.logits))
+    result = {
+        "zero_shot": summary(asked.zero_shot, references, patients),
+        "probe": summary(probe(known.image_features, labels, asked.image_features), references, patients),
+        "head": summary(probabilities, references, patients, thresholds),
+        "fused": summary(mixed[1], references, patients, mixed[0].thresholds),
+        "retrieval": retrieval_recall(asked.similarities, reads["test"].reports()),
+    }
+    storage.put(key, json.dumps(result).encode())
+    return result

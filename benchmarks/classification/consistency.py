@@ -1,0 +1,106 @@
+"""Are planted contradictions and real errors of drafts found by the consistency score and its flags?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.classification.readings import SplitReadings
+from crrg.domain.labels import FINDINGS, LABELS, POSITIVE
+from crrg.domain.sentences import split_sentences
+from crrg.evaluation.bootstrap import bootstrap_interval
+from crrg.evaluation.classification import roc_auc, sensitivity_at_specificity
+from crrg.evaluation.labeler import label_report
+from crrg.inference.consistency import consistency, side_probabilities
+from crrg.inference.contradictions import PLANTINGS, plant
+from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.statements import read_statement
+from crrg.inference.zero_shot import encode_texts
+
+
+def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipeline: ReportPipeline) -> dict[str, Any]:
+    """Score drafts as they are and with contradictions planted, with the label head's probabilities."""
+    probabilities = pipeline.calibration.probabilities(test.arrays["logits"])
+    drafts = test.drafts()
+    plain = _score(drafts, range(len(drafts)), test, probabilities, pipeline)
+    others = [sentence for text in drafts for sentence in split_sentences(text)]
+    found: dict[str, Any] = {}
+    pooled: list[tuple[float, float, str, bool]] = []
+    for kind in PLANTINGS:
+        rng = np.random.default_rng(7)
+        planted = [plant(text, kind, others, label_report, rng) for text in drafts]
+        rows = [i for i, text in enumerate(planted) if text]
+        scored = _score([planted[i] or "" for i in rows], rows, test, probabilities, pipeline)
+        own = [(plain[0][i], 0.0, test.rows[i]["patient_id"], bool(plain[1][i])) for i in rows]
+        changed = [
+            (score, 1.0, test.rows[i]["patient_id"], bool(flags))
+            for i, score, flags in zip(rows, scored[0], scored[1], strict=True)
+        ]
+        found[kind] = _told_apart([*own, *changed])
+        pooled += [*own, *changed]
+    found["all"] = _told_apart(pooled)
+    found["real_errors"] = _real_errors(test, plain, label_truth(test))
+    return found
+
+
+def label_truth(read: SplitReadings) -> NDArray[np.bool_]:
+    """Return which drafts say of at least one finding the opposite of what is true of the film."""
+    said = np.array([[label_report(text)[label] == POSITIVE for label in LABELS] for text in read.drafts()])
+    truth, num = read.arrays["references"], len(FINDINGS)
+    wrong = (said != (truth == 1)) & ~np.isnan(truth)
+    return np.asarray(wrong[:, :num].any(axis=1))
+
+
+def _score(
+    texts: Sequence[str],
+    rows: Sequence[int],
+    read: SplitReadings,
+    probabilities: NDArray[np.float64],
+    pipeline: ReportPipeline,
+) -> tuple[list[float], list[tuple[str, ...]]]:
+    features = encode_texts(pipeline.clip, pipeline.clip_tokenizer, list(texts)).numpy()
+    scores, flags = [], []
+    for text, row, text_features in zip(texts, rows, features, strict=True):
+        score, raised = consistency(
+            dict(zip(LABELS, probabilities[row].tolist(), strict=True)),
+            label_report(text),
+            pipeline.similarity.agreement(float(text_features @ read.arrays["image_features"][row])),
+            pipeline.label_thresholds,
+            statements=[read_statement(sentence, label_report) for sentence in split_sentences(text)],
+            sides=side_probabilities(read.arrays["finding_probabilities"][row]),
+        )
+        scores.append(score)
+        flags.append(raised)
+    return scores, flags
+
+
+def _told_apart(rows: list[tuple[float, float, str, bool]]) -> dict[str, float]:
+    scores = -np.array([row[0] for row in rows])
+    planted = np.array([row[1] for row in rows])
+    flagged = np.array([row[3] for row in rows])
+    low, high = bootstrap_interval(
+        lambda drawn: roc_auc(scores[drawn], planted[drawn]), [row[2] for row in rows], num_samples=200
+    )
+    return {
+        "num": float(planted.sum()),
+        "auc": roc_auc(scores, planted),
+        "auc_low": low,
+        "auc_high": high,
+        "found_at_10_percent_false_alarms": sensitivity_at_specificity(scores, planted, 0.9),
+        "flagged": float(flagged[planted == 1].mean()),
+        "false_alarms": float(flagged[planted == 0].mean()),
+    }
+
+
+def _real_errors(
+    read: SplitReadings, plain: tuple[list[float], list[tuple[str, ...]]], wrong: NDArray[np.bool_]
+) -> dict[str, float]:
+    return _told_apart(
+        [
+            (score, float(is_wrong), row["patient_id"], bool(flags))
+            for score, flags, is_wrong, row in zip(plain[0], plain[1], wrong, read.rows, strict=True)
+        ]
+    )

@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +20,7 @@ from crrg.config.models import ClipArchitecture
 from crrg.errors import ModelError
 from crrg.models.backbone import normalise_films
 from crrg.models.towers import ImageFeatures, TextTower, build_image_tower
+from crrg.models.weights import load_module
 
 FIRST_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
@@ -153,9 +152,7 @@ def load_clip(config: Mapping[str, Any], tensors: bytes, device: torch.device) -
     """
     try:
         model = ClipModel(ClipArchitecture.model_validate(config["architecture"]))
-        model.load_state_dict(load_tensors(tensors), strict=True)
     except (KeyError, ValidationError) as error:
         raise ModelError(f"config.json has no valid architecture: {error}", "clip") from error
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "clip") from error
+    load_module(model, tensors, "clip")
     return model.to(device).eval()

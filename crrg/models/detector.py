@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -22,11 +21,11 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from crrg.config.models import DetectorArchitecture
-from crrg.errors import ModelError
 from crrg.models.backbone import build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
 from crrg.models.region_matching import BACKGROUND, pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
+from crrg.models.weights import load_module
 
 IGNORED = -1
 SURE_SCORE = 0.5
@@ -259,8 +258,5 @@ def load_detector(config: Mapping[str, Any], tensors: bytes, device: torch.devic
         ModelError: Names or shapes do not fit the architecture.
     """
     model = RegionDetector(DetectorArchitecture.model_validate(config["architecture"]))
-    try:
-        model.load_state_dict(load_tensors(tensors), strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "detector") from error
+    load_module(model, tensors, "detector")
     return model.to(device).eval()

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from crrg.config.models import SelectorArchitecture
 from crrg.errors import ModelError
 from crrg.models.backbone import ConvBackbone, build_backbone, normalise_films
+from crrg.models.weights import load_module
 
 LEAST_SHARE = 1e-3
 """Nothing starts as rarer than this: a logit of minus infinity would never learn."""
@@ -211,8 +211,5 @@ def load_selector(config: Mapping[str, Any], tensors: bytes, device: torch.devic
     model: AnySelector = (
         FeatureSelector(architecture) if architecture.backbone == "detector" else RegionSelector(architecture)
     )
-    try:
-        model.load_state_dict(load_tensors(tensors), strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", "selector") from error
+    load_module(model, tensors, "selector")
     return model.to(device).eval()

@@ -154,18 +154,6 @@ def module_bytes(module: nn.Module) -> bytes:
     return save_tensors({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()})
 
 
-def load_module(module: nn.Module, data: bytes, subject: str) -> None:
-    """Load safetensors into a network, strictly.
-
-    Raises:
-        ModelError: Names or shapes do not fit the architecture.
-    """
-    try:
-        module.load_state_dict(load_tensors(data), strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the weights do not fit the architecture: {str(error)[:400]}", subject) from error
-
-
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Flatten an optimiser's state to named tensors."""
     state = optimizer.state_dict()["state"]

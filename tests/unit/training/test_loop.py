@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
 from crrg.errors import ModelError, NonFiniteLoss
+from crrg.models.weights import load_module
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
-from crrg.training.checkpoint import StageFolder, load_module, module_bytes, read_stage
+from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
 from crrg.training.loop import fit
 from crrg.training.optim import learning_rate_at
 
@@ -129,3 +130,8 @@ def test_finished_stage_is_read_back_and_reused(tmp_path: Path) -> None:
 def test_weights_of_another_architecture_are_refused() -> None:
     with pytest.raises(ModelError, match="do not fit"):
         load_module(nn.Linear(2, 2), module_bytes(Line()), "line")
+
+
+def test_damaged_weights_are_refused() -> None:
+    with pytest.raises(ModelError, match="do not fit"):
+        load_module(Line(), module_bytes(Line())[:-4], "line")

@@ -1,0 +1,57 @@
+"""A training killed at a random step, and taken up again, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crrg.config.training import LoopConfig
+from crrg.storage import Storage
+from crrg.tracking import NullTracker
+from crrg.training.checkpoint import StageFolder
+from crrg.training.loop import FitOutcome, fit
+
+NUM_STEPS = 30
+
+
+def train(root: str, name: str, killed_at: int = -1) -> FitOutcome:
+    """Train a small network with dropout and batch statistics; the process kills itself at the given step."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+    def batch(step: int) -> tuple[int, Tensor]:
+        return step, torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+
+    def loss(item: tuple[int, Tensor]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        step, inputs = item
+        if step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (module(inputs) - inputs.sum(1, keepdim=True)).square().mean(), {}
+
+    config = LoopConfig(num_steps=NUM_STEPS, log_every=1, checkpoint_every_s=1e-9)
+    folder = StageFolder(Storage(root), "line", name)
+    return fit(module, batch, loss, config, device=torch.device("cpu"), folder=folder, tracker=NullTracker())
+
+
+def test_a_killed_training_ends_with_the_undisturbed_loss(tmp_path: Path) -> None:
+    step = random.randrange(2, NUM_STEPS - 1)
+    child = subprocess.run([sys.executable, __file__, str(tmp_path), "killed", str(step)], check=False, timeout=120)
+    assert child.returncode == -signal.SIGKILL
+    resumed = train(str(tmp_path), "killed")
+    whole = train(str(tmp_path), "whole")
+    assert resumed.resumed_from == step
+    assert whole.resumed_from == 0
+    assert resumed.last_loss == pytest.approx(whole.last_loss, abs=1e-6), f"killed at step {step}"
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], sys.argv[2], int(sys.argv[3]))

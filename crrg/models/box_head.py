@@ -13,8 +13,12 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import MultiScaleRoIAlign
 
 from crrg.config.models import DetectorArchitecture
+from crrg.models.prepared import Prepared
+from crrg.models.roi_map import bin_weights, first_layer, pooled_means
 
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+MAP_ADVANTAGE = 2
+"""Applying the first layer to one cell of the map costs about as much as cutting out and scoring half a proposal."""
 
 
 class BoxHead(nn.Module):
@@ -22,6 +26,10 @@ class BoxHead(nn.Module):
 
     With a spatial prior it also knows where on the film the proposal lies and what the film as a whole looks like:
     anatomy has a fixed order, which a cut-out alone does not show.
+
+    Attributes:
+        exact_roi: Whether inference cuts proposals out one by one as in training. Otherwise, on a CPU, films with many
+            proposals are scored through the map (see ``roi_map``), which is faster and differs in the last digits.
     """
 
     def __init__(self, architecture: DetectorArchitecture, num_channels: int, stride: int) -> None:
@@ -38,6 +46,8 @@ class BoxHead(nn.Module):
         self.fc7 = nn.Linear(width, width)
         self.cls_score = nn.Linear(width, num_outputs)
         self.bbox_pred = nn.Linear(width, 4 * num_outputs)
+        self.exact_roi = False
+        self._bin_weights: Prepared[Tensor] = Prepared()
         self.geometry = nn.Linear(6, width, bias=False) if architecture.spatial_prior else None
         self.film = nn.Linear(16 * num_channels, width, bias=False) if architecture.spatial_prior else None
 
@@ -51,8 +61,7 @@ class BoxHead(nn.Module):
         Returns:
             Class logits ``[N, R + 1]`` with background first, and box codes ``[N, 4 (R + 1)]``, both float32.
         """
-        pooled = self.align({"0": self.reduce(features)}, proposals, [(self._size, self._size)] * len(proposals))
-        hidden = self.fc6(pooled.flatten(start_dim=1))
+        hidden = self._first_layer(self.reduce(features), proposals)
         if self.geometry is not None and self.film is not None:
             counts = torch.tensor([len(boxes) for boxes in proposals], device=features.device)
             film = self.film(nn.functional.adaptive_avg_pool2d(features, 4).flatten(start_dim=1))
@@ -63,9 +72,38 @@ class BoxHead(nn.Module):
 
     def mean_features(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Return the mean of the map ``[B, C, H, W]`` over the bins of each box ``[B, R, 4]``, as ``[B, R, C]``."""
-        sizes = [(self._size, self._size)] * len(boxes)
-        pooled = self.align({"0": features}, list(boxes), sizes).mean(dim=(2, 3))
-        return pooled.reshape(*boxes.shape[:2], -1)
+        scale, samples = float(self.align.scales[0]), self.align.sampling_ratio
+        return pooled_means(features, boxes, scale, self.align.output_size[0], samples)
+
+    def _first_layer(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
+        """Return the first layer's output ``[N, D]``; each film goes the way that its own proposals suggest."""
+        through_map = [number for number, boxes in enumerate(proposals) if self._is_map_cheaper(features, len(boxes))]
+        if not through_map:
+            return self._cut_out(features, proposals)
+        rows: list[Tensor] = [features.new_zeros(0, self.fc6.out_features)] * len(proposals)
+        weights = self._bin_weights.get(
+            [self.fc6.weight], lambda: bin_weights(self.fc6.weight, self.align.output_size[0] ** 2)
+        )
+        chosen = [proposals[number] for number in through_map]
+        found = first_layer(
+            features[through_map], chosen, weights, self.fc6.bias, self.align.scales[0], self.align.sampling_ratio
+        )
+        for number, hidden in zip(through_map, found.split([len(boxes) for boxes in chosen]), strict=True):
+            rows[number] = hidden
+        for number in set(range(len(proposals))) - set(through_map):
+            rows[number] = self._cut_out(features[number : number + 1], [proposals[number]])
+        return torch.cat(rows)
+
+    def _is_map_cheaper(self, features: Tensor, num_proposals: int) -> bool:
+        """Return whether a film's proposals are scored through the map, where cutting out would cost more."""
+        if self.training or self.exact_roi or torch.is_grad_enabled() or features.device.type != "cpu":
+            return False
+        return num_proposals * MAP_ADVANTAGE >= features.shape[2] * features.shape[3]
+
+    def _cut_out(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
+        pooled = self.align({"0": features}, proposals, [(self._size, self._size)] * len(proposals))
+        hidden: Tensor = self.fc6(pooled.flatten(start_dim=1))
+        return hidden
 
 
 def _geometry(boxes: Tensor, size: int) -> Tensor:

@@ -19,9 +19,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from crrg.config.models import DetectorArchitecture
-from crrg.models.backbone import build_backbone, normalise_films
+from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
 from crrg.models.region_matching import BACKGROUND, pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
@@ -71,6 +72,17 @@ class RegionDetector(nn.Module):
         self.box_head = BoxHead(architecture, num_channels, self.backbone.stride)
 
     @property
+    def exact_roi(self) -> bool:
+        """Whether inference computes as training does, slower, so that boxes agree to a thousandth of a pixel."""
+        return self.box_head.exact_roi
+
+    @exact_roi.setter
+    def exact_roi(self, is_exact: bool) -> None:
+        self.box_head.exact_roi = is_exact
+        if isinstance(self.backbone, ResNet50Backbone):
+            self.backbone.is_folded = not is_exact
+
+    @property
     def prior_boxes(self) -> Tensor:
         """Mean training boxes ``[R, 4]`` in model-input pixels."""
         return self.shape_prior.mean_boxes * self.architecture.input_size
@@ -94,7 +106,9 @@ class RegionDetector(nn.Module):
             {"boxes": boxes[is_known], "is_complete": is_known.all()}
             for boxes, is_known in zip(targets, known, strict=True)
         ]
-        proposals, losses = self._propose(features, rows)
+        size = self.architecture.input_size
+        blank = features.new_empty(len(features), 1, size, size)
+        proposals, losses = self.rpn(ImageList(blank, [(size, size)] * len(features)), {"0": features}, rows)
         rois = sample_training_rois(
             proposals,
             targets,
@@ -129,7 +143,7 @@ class RegionDetector(nn.Module):
     def find(self, images: Tensor) -> Detections:
         """Find the regions as ``detect`` does, without its last step, which weighs the boxes of a film together."""
         features = self._features(images)
-        proposals, _ = self._propose(features, None)
+        proposals = self.rpn.propose(features, self.architecture.input_size)
         if self.architecture.spatial_prior:
             proposals = [torch.cat([boxes, self.prior_boxes]) for boxes in proposals]
         class_logits, box_deltas = self.box_head(features, proposals)
@@ -152,13 +166,6 @@ class RegionDetector(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         features = self.backbone(normalise_films(images)).float()
         return features if self.place is None else features + self.place
-
-    def _propose(
-        self, features: Tensor, rows: list[dict[str, Tensor]] | None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        size = self.architecture.input_size
-        blank = features.new_empty(len(features), 1, size, size)
-        return self.rpn(ImageList(blank, [(size, size)] * len(features)), {"0": features}, rows)
 
     def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes; return the proposal as well.
@@ -197,6 +204,32 @@ def _rows(proposals: Tensor, chosen: Tensor) -> Tensor:
 class _AnnotatedProposalNetwork(RegionProposalNetwork):
     """Proposal network whose anchors are never background on a film with incomplete annotation."""
 
+    def propose(self, features: Tensor, size: int) -> list[Tensor]:
+        """Return the proposals ``[N_i, 4]`` of each film as the network itself does; only likely anchors are decoded.
+
+        Args:
+            features: Maps ``[B, C, H, W]``.
+            size: Side of the films, pixels.
+        """
+        (objectness,), (deltas,) = self.head([features])
+        blank = features.new_empty(1, 1, size, size)
+        (anchors,) = self.anchor_generator(ImageList(blank, [(size, size)]), [features[:1]])
+        num_films, num_kinds = objectness.shape[:2]
+        objectness = objectness.permute(0, 2, 3, 1).flatten(1)
+        deltas = (
+            deltas.view(num_films, num_kinds, 4, *deltas.shape[2:]).permute(0, 3, 4, 1, 2).reshape(num_films, -1, 4)
+        )
+        _, likely = objectness.topk(min(self.pre_nms_top_n(), objectness.shape[1]), dim=1)
+        proposals = []
+        for film, chosen in enumerate(likely):
+            boxes = self.box_coder.decode(deltas[film, chosen], [anchors[chosen]])[:, 0]
+            boxes = clip_boxes_to_image(boxes, (size, size))
+            is_large = remove_small_boxes(boxes, self.min_size)
+            boxes, scores = boxes[is_large], objectness[film, chosen[is_large]].sigmoid()
+            kept = nms(boxes, scores, self.nms_thresh)[: self.post_nms_top_n()]
+            proposals.append(boxes[kept])
+        return proposals
+
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -225,7 +258,7 @@ class _FloatHead(RPNHead):
         return [level.float() for level in objectness], [level.float() for level in deltas]
 
 
-def _build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> RegionProposalNetwork:
+def _build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> _AnnotatedProposalNetwork:
     anchors = AnchorGenerator((architecture.anchor_sizes,), (architecture.anchor_ratios,))
     num_training = architecture.num_training_proposals
     num_kept = {"training": num_training or architecture.num_proposals, "testing": architecture.num_proposals}

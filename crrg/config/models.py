@@ -135,8 +135,10 @@ class DecodingSettings(FrozenConfig):
         no_repeat_ngram: Length of a run of tokens that may not come twice in a phrase; 0 = off.
         follow_flags: Whether, of a phrase's hypotheses, the one is taken whose words state the finding flags best that
             it was conditioned on; otherwise the likeliest.
-        num_slots: Phrases computed at once. It fixes the shape of every step, so that a phrase does not depend on how
-            many others there are; more is faster where there are many, fewer where there is one film.
+        num_slots: Phrases computed at once at most; more is faster where there are many, and takes more memory.
+        precision: ``exact`` computes in float32; ``fast`` rounds weights to 8 bits on a CPU and to bfloat16 on a GPU,
+            which changes some phrases.
+        compat: ``rgrg`` allows what the paper's search allows: an empty phrase, and placeholders.
     """
 
     num_beams: int = Field(4, ge=1, le=16)
@@ -145,6 +147,8 @@ class DecodingSettings(FrozenConfig):
     no_repeat_ngram: int = Field(16, ge=0, le=64)
     follow_flags: bool = True
     num_slots: int = Field(32, ge=1, le=1024)
+    precision: Literal["exact", "fast"] = "exact"
+    compat: Literal["none", "rgrg"] = "none"
 
 
 class ClipArchitecture(FrozenConfig):

@@ -57,5 +57,11 @@ PAPER_GENERATOR = GeneratorArchitecture(
 )
 
 PAPER_DECODING = DecodingSettings(
-    num_beams=4, length_penalty=1.0, max_tokens=300, no_repeat_ngram=0, follow_flags=False
+    num_beams=4,
+    length_penalty=1.0,
+    max_tokens=300,
+    no_repeat_ngram=0,
+    follow_flags=False,
+    num_slots=48,
+    compat="rgrg",
 )

@@ -12,14 +12,18 @@ Source: scoring and stopping as in transformers' ``BeamSearchScorer`` 4.19 with 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 IMPOSSIBLE = -1e9
 """Score of a beam that does not exist yet (the first step has one beam only)."""
 NO_TOKEN = -1
+GROUP_SIZE = 64
+"""Neighbouring tokens whose maximum is taken first."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,23 @@ class BeamSearch:
             For each new beam the beam it continues, int64 ``[N, K]``, and its new token, int64 ``[N, K]``. Slots that
             are done keep their beams and get end tokens.
         """
-        _, num_beams, vocab_size = log_probabilities.shape
-        totals = (self.scores[:, :, None] + log_probabilities).flatten(1)
-        candidate_scores, candidates = totals.topk(min(2 * num_beams, totals.shape[1]), dim=1)
-        parents, next_tokens = candidates // vocab_size, candidates % vocab_size
+        return self.choose(*best_continuations(log_probabilities, self.scores[: len(log_probabilities)]))
+
+    def choose(self, candidate_scores: Tensor, parents: Tensor, next_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose among the best continuations of the first slots; the slots behind them must be done.
+
+        Args:
+            candidate_scores: Summed log-probabilities of the best continuations, best first, ``[n, M]`` with ``M`` =
+                2 ``K``, or all where there are fewer.
+            parents: Beam that each continues, int64 ``[n, M]``.
+            next_tokens: Token that each adds, int64 ``[n, M]``.
+
+        Returns:
+            As ``advance``, ``[n, K]`` each.
+        """
+        num_given, num_beams = len(candidate_scores), self.num_beams
+        behind = (0, 0, 0, len(self.is_done) - num_given)
+        candidate_scores, parents, next_tokens = (pad(t, behind) for t in (candidate_scores, parents, next_tokens))
         is_end = next_tokens == self.end_id
         for rank in range(num_beams):
             is_new = is_end[:, rank] & ~self.is_done & (candidate_scores[:, rank] > IMPOSSIBLE / 2)
@@ -123,7 +140,16 @@ class BeamSearch:
                 is_at_limit & (self.scores[:, beam] > IMPOSSIBLE / 2), index, self.scores[:, beam], is_ended=False
             )
         self.is_done |= is_full | is_at_limit
-        return parents, next_tokens
+        return parents[:num_given], next_tokens[:num_given]
+
+    def move(self, source: int, target: int) -> None:
+        """Move the phrase of one slot into another, replacing what was there; the slot it leaves is done."""
+        for state in (
+            self.tokens, self.lengths, self.scores, self.is_done,
+            self._found_tokens, self._found_lengths, self._found_scores, self._found_ended,
+        ):  # fmt: skip
+            state[target] = state[source]
+        self.is_done[source] = True
 
     def found(self, slot: int) -> list[FoundPhrase]:
         """Return the kept hypotheses of a slot that is done, at least one, the best first."""
@@ -156,22 +182,62 @@ class BeamSearch:
         self.scores = scores
 
 
-def repeated_ngram_mask(tokens: Tensor, lengths: Tensor, size: int, vocab_size: int) -> Tensor:
+def best_continuations(
+    logits: Tensor, scores: Tensor, banned: Sequence[tuple[Tensor | slice, ...]] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best 2 ``K`` continuations of each slot, without sorting or normalising the whole vocabulary.
+
+    A beam's best tokens lie in the groups of neighbouring tokens with the highest maxima, so only those are looked at.
+
+    Args:
+        logits: Of the next token, ``[n, K, V]``, of any scale; overwritten where banned.
+        scores: Summed log-probabilities of the living hypotheses ``[n, K]``.
+        banned: Places ``(slot, beam, token)`` that may not come next; they still count in the normalisation.
+
+    Returns:
+        Summed log-probabilities ``[n, M]``, best first, the beams they continue and the tokens they add, int64.
+    """
+    num_beams, vocab_size = logits.shape[1:]
+    normaliser = logits.logsumexp(dim=-1)
+    for places in banned:
+        logits[places] = -torch.inf
+    per_beam = min(2 * num_beams, vocab_size)
+    values, tokens = _largest(logits, per_beam)
+    totals = (scores[..., None] + (values - normaliser[..., None])).flatten(1)
+    best, chosen = totals.topk(min(2 * num_beams, totals.shape[1]), dim=1)
+    return best, chosen // per_beam, tokens.flatten(1).gather(1, chosen)
+
+
+def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the ``count`` largest of ``[n, K, V]`` and where they are, ``[n, K, count]``, largest first."""
+    vocab_size = logits.shape[-1]
+    num_groups = vocab_size // GROUP_SIZE
+    if num_groups <= count:
+        return logits.topk(count, dim=-1)
+    grouped = num_groups * GROUP_SIZE
+    groups = logits[..., :grouped].unflatten(-1, (num_groups, GROUP_SIZE)).amax(dim=-1).topk(count, dim=-1).indices
+    places = (groups[..., None] * GROUP_SIZE + torch.arange(GROUP_SIZE, device=logits.device)).flatten(2)
+    rest = torch.arange(grouped, vocab_size, device=logits.device).expand(*places.shape[:2], -1)
+    places = torch.cat([places, rest], dim=-1)
+    values, chosen = logits.gather(-1, places).topk(count, dim=-1)
+    return values, places.gather(-1, chosen)
+
+
+def repeated_ngrams(tokens: Tensor, lengths: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return which next tokens would make a run of ``size`` tokens come twice.
 
     Args:
         tokens: Hypotheses ``[N, K, L]``, -1 beyond their length.
         lengths: Tokens per slot ``[N]``.
         size: Length of the run, at least 2.
-        vocab_size: Tokens of the vocabulary.
 
     Returns:
-        bool ``[N, K, V]``.
+        Slots, beams and tokens of the repeats, int64 ``[r]`` each; empty where there is none.
     """
-    num_slots, num_beams, max_length = tokens.shape
-    mask = torch.zeros(num_slots, num_beams, vocab_size, dtype=torch.bool, device=tokens.device)
+    _, num_beams, max_length = tokens.shape
     if max_length < size:
-        return mask
+        nothing = lengths[:0]
+        return nothing, nothing, nothing
     windows = tokens.unfold(2, size, 1)
     ends = (lengths[:, None] - size + 1 + torch.arange(size - 1, device=tokens.device)).clamp_min(0)
     suffix = tokens.gather(2, ends[:, None].expand(-1, num_beams, -1))
@@ -179,5 +245,4 @@ def repeated_ngram_mask(tokens: Tensor, lengths: Tensor, size: int, vocab_size: 
     is_long_enough = (lengths >= size)[:, None, None]
     matches = (windows[..., :-1] == suffix[:, :, None]).all(dim=-1) & (windows[..., -1] != NO_TOKEN) & is_long_enough
     slots, beams, places = torch.nonzero(matches, as_tuple=True)
-    mask[slots, beams, windows[slots, beams, places, -1]] = True
-    return mask
+    return slots, beams, windows[slots, beams, places, -1]

@@ -3,10 +3,13 @@
 A phrase that ends leaves its slot to the next one waiting, so no phrase waits for the slowest. Condition and begin
 token are read once per phrase, not once per beam, and only the last position's logits are computed.
 
-**Why a phrase does not depend on its neighbours.** Every step has the same shape (``num_slots`` x ``num_beams`` rows
-over a multiple of 32 cached nodes), whatever is waiting; unused slots are padding. On one type of device and one number
-of threads a row of a matrix product depends neither on its place nor on the other rows of a product of that shape, so
-tokens and log-probabilities are the same alone or among a thousand (``tests/property/test_decoding_batch.py``).
+The slots in use are always the first ones: only they are computed, so neither a phrase that has ended nor an empty slot
+costs anything. With ``precision="fast"`` weights are rounded (``crrg.models.rounded``), which may change phrases.
+
+**Why a phrase does not depend on its neighbours.** A row of a matrix product depends neither on the other rows nor, on
+one type of device and one number of threads, on how many there are (from eight rows on; fewer are padded), attention
+runs over a multiple of 32 cached nodes, and rounding has a scale per row. So tokens are the same and log-probabilities
+within 1e-5 alone or among a thousand (``tests/property/test_decoding_batch.py``).
 
 Knows no films and no regions' names: see ``assembly`` for what becomes of the phrases.
 """
@@ -26,10 +29,12 @@ from torch import Tensor
 from crrg.config.running import DecodingSettings
 from crrg.domain.labels import FINDINGS, POSITIVE
 from crrg.evaluation.labeler import label_report
-from crrg.inference.beam import BeamSearch, FoundPhrase, repeated_ngram_mask
+from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
 from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
 
+LEAST_ROWS = 8
+"""Products of fewer rows are computed another way; unused slots fill them up."""
 UNCERTAIN_FLAG = 0.5
 """Flag of a finding that the words leave open; at night flags are 1 or 0, so drafts are worded as definite."""
 
@@ -100,6 +105,8 @@ def decode_hypotheses(
     region_index: NDArray[np.integer] | Tensor,
     finding_flags: NDArray[np.floating] | Tensor,
     settings: DecodingSettings,
+    *,
+    num_words: Sequence[int] | None = None,
 ) -> list[list[DecodedPhrase]]:
     """Draft the finished hypotheses of every row, among which a caller may choose.
 
@@ -110,19 +117,22 @@ def decode_hypotheses(
         region_index: Which region, ``[N]``, 0..28.
         finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1.
         settings: Beams, limits, slots.
+        num_words: Tokens that each row's phrase is made to have, end not counted; as many as it wants where not given.
 
     Returns:
         Per row one phrase per beam at most and one at least, the likeliest first; an empty list for no row.
     """
     device = generator.feature_mean.device
-    grid = _SlotGrid(generator.decoder, tokenizer, settings)
+    num_slots = min(settings.num_slots, max(len(features), 1))
+    decoder = generator.decoder_for(settings.precision)
+    grid = _SlotGrid(decoder, tokenizer, settings, num_slots, num_words)
     rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
     conditions = _condition_tiles(
         generator,
         torch.as_tensor(features, dtype=torch.float32, device=device),
         torch.as_tensor(region_index, dtype=torch.long, device=device),
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
-        settings.num_slots,
+        max(num_slots, LEAST_ROWS),
     )
     for row, found in grid.run(conditions):
         rows[row] = [DecodedPhrase(tokenizer.decode(item.token_ids), item.logprob, item.is_finished) for item in found]
@@ -161,78 +171,103 @@ def _condition_tiles(
 
 
 class _SlotGrid:
-    """A fixed number of slots that phrases pass through."""
+    """Slots that phrases pass through; those in use come first."""
 
     def __init__(
-        self, decoder: PseudoSelfAttentionDecoder, tokenizer: TokenSpeller, settings: DecodingSettings
+        self,
+        decoder: PseudoSelfAttentionDecoder,
+        tokenizer: TokenSpeller,
+        settings: DecodingSettings,
+        num_slots: int,
+        num_words: Sequence[int] | None,
     ) -> None:
         self.decoder = decoder
         self.end_id = tokenizer.end_id
         self.settings = settings
         self.max_length = min(settings.max_tokens, decoder.max_length)
         self.device = decoder.transformer.wte.weight.device
+        self.least_slots = -(-LEAST_ROWS // settings.num_beams)
+        self.num_slots = max(num_slots, self.least_slots)
         self.search = BeamSearch(
-            settings.num_slots,
+            self.num_slots,
             settings.num_beams,
             self.max_length,
             tokenizer.end_id,
             length_penalty=settings.length_penalty,
             device=self.device,
         )
-        self.banned = torch.zeros(decoder.transformer.config.vocab_size, dtype=torch.bool, device=self.device)
-        if tokenizer.placeholder_id >= 0:
-            self.banned[tokenizer.placeholder_id] = True
-        self.row_of_slot = [-1] * settings.num_slots
+        self.banned_id = tokenizer.placeholder_id if settings.compat == "none" else -1
+        self.num_words = num_words
+        self.rows: list[int] = []
 
     def run(self, conditions: Iterator[tuple[Tensor, int]]) -> Iterator[tuple[int, list[FoundPhrase]]]:
         """Yield row and hypotheses of every phrase, as they end, the best hypothesis first."""
         waiting = _Waiting(self.decoder, conditions, self.end_id)
-        cache: NodeCache | None = None
-        logits = torch.zeros(len(self.row_of_slot), self.settings.num_beams, len(self.banned), device=self.device)
+        tile = waiting.take(self.num_slots)
+        if tile is None:
+            return
+        num_conditions = tile.cache.visible.shape[2] - 1
+        cache = self.decoder.new_cache(self.num_slots, self.settings.num_beams, num_conditions, self.max_length)
+        vocab_size = tile.logits.shape[-1]
+        logits = torch.zeros(self.num_slots, self.settings.num_beams, vocab_size, device=self.device)
         while True:
-            free = [slot for slot, row in enumerate(self.row_of_slot) if row < 0]
-            while free and (tile := waiting.take(len(free))) is not None:
-                slots = torch.tensor(free[: len(tile.rows)], device=self.device)
-                free = free[len(tile.rows) :]
-                if cache is None:
-                    num_conditions = tile.cache.visible.shape[2] - 1
-                    cache = self.decoder.new_cache(
-                        len(self.row_of_slot), self.settings.num_beams, num_conditions, self.max_length
-                    )
-                cache.place(slots, tile.cache, tile.places)
-                self.search.start(slots)
-                logits[slots] = tile.logits[tile.places][:, None]
-                for slot, row in zip(slots.tolist(), tile.rows, strict=True):
-                    self.row_of_slot[slot] = row
-            if cache is None or all(row < 0 for row in self.row_of_slot):
+            while tile is not None:
+                self._place(tile, cache, logits)
+                tile = waiting.take(self.num_slots - len(self.rows))
+            if not self.rows:
                 return
-            parents, tokens = self.search.advance(self._log_probabilities(logits))
-            for slot in torch.nonzero(self.search.is_done).flatten().tolist():
-                if self.row_of_slot[slot] >= 0:
-                    yield self.row_of_slot[slot], self.search.found(slot)
-                    self.row_of_slot[slot] = -1
+            # the slots used to fill up hold phrases that are done, so whatever is chosen there is not kept
+            num_used = max(len(self.rows), self.least_slots)
+            parents, tokens = self._choose(logits[:num_used])
             cache.follow(parents)
-            self._rewind_idle(cache)
-            logits = self.decoder.step(tokens, self.search.lengths - 1, cache)
+            yield from self._leave(cache, tokens)
+            num_used = max(len(self.rows), self.least_slots)
+            cache.num_nodes[len(self.rows) :] = 0
+            if self.rows:
+                positions = (self.search.lengths[:num_used] - 1).clamp(max=self.max_length - 1)
+                logits[:num_used] = self.decoder.step(tokens[:num_used], positions, cache)
+            tile = waiting.take(self.num_slots - len(self.rows))
 
-    def _rewind_idle(self, cache: NodeCache) -> None:
-        """Keep slots that are done from growing beyond their cache."""
-        (idle,) = torch.nonzero(self.search.is_done, as_tuple=True)
-        cache.num_nodes[idle] = 0
-        self.search.lengths[idle] = 1
+    def _place(self, tile: _Tile, cache: NodeCache, logits: Tensor) -> None:
+        """Put phrases that were read into the slots behind those in use."""
+        slots = torch.arange(len(self.rows), len(self.rows) + len(tile.rows), device=self.device)
+        cache.place(slots, tile.cache, tile.places)
+        self.search.start(slots)
+        logits[slots] = tile.logits[tile.places][:, None].float()
+        self.rows += tile.rows
 
-    def _log_probabilities(self, logits: Tensor) -> Tensor:
-        """Return log-probabilities ``[N, K, V]``; what may not come next is at -inf."""
-        logprobs = torch.log_softmax(logits.float(), dim=-1).masked_fill(self.banned, -torch.inf)
-        # a phrase has at least one word
-        is_first = self.search.lengths == 1
-        logprobs[:, :, self.end_id] = logprobs[:, :, self.end_id].masked_fill(is_first[:, None], -torch.inf)
+    def _leave(self, cache: NodeCache, tokens: Tensor) -> Iterator[tuple[int, list[FoundPhrase]]]:
+        """Yield the phrases that are done; the last ones in use take their slots, their last ``tokens`` with them."""
+        for slot in reversed(torch.nonzero(self.search.is_done[: len(self.rows)]).flatten().tolist()):
+            yield self.rows[slot], self.search.found(slot)
+            last = len(self.rows) - 1
+            if slot != last:
+                cache.move(last, slot)
+                self.search.move(last, slot)
+                tokens[slot] = tokens[last]
+                self.rows[slot] = self.rows[last]
+            self.rows.pop()
+
+    def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose the next token of every beam among those that may come next."""
+        search, end = self.search, torch.tensor([self.end_id], device=self.device)
+        banned: list[tuple[Tensor | slice, ...]] = []
+        lengths = search.lengths[: len(logits)]
+        if self.banned_id >= 0:
+            banned.append((slice(None), slice(None), torch.tensor([self.banned_id], device=self.device)))
+        if self.settings.compat == "none":
+            # a phrase has at least one word
+            (first,) = torch.nonzero(lengths == 1, as_tuple=True)
+            banned.append((first[:, None], slice(None), end))
         if self.settings.no_repeat_ngram > 1:
-            mask = repeated_ngram_mask(
-                self.search.tokens, self.search.lengths, self.settings.no_repeat_ngram, logprobs.shape[-1]
-            )
-            logprobs = logprobs.masked_fill(mask, -torch.inf)
-        return logprobs
+            banned.append(repeated_ngrams(search.tokens[: len(logits)], lengths, self.settings.no_repeat_ngram))
+        if self.num_words is not None:
+            wanted = torch.tensor([self.num_words[row] for row in self.rows], device=self.device)
+            num_left = wanted - lengths[: len(self.rows)] + 1
+            words = torch.arange(logits.shape[-1], device=self.device)
+            banned.append((torch.nonzero(num_left > 0), slice(None), end))
+            banned.append((torch.nonzero(num_left <= 0), slice(None), words[words != self.end_id]))
+        return search.choose(*best_continuations(logits, search.scores[: len(logits)], banned))
 
 
 @dataclass
@@ -260,10 +295,13 @@ class _Waiting:
 
     def take(self, most: int) -> _Tile | None:
         """Return up to ``most`` phrases for free slots, or ``None`` where none is left."""
+        if most == 0:
+            return None
         if not self.queue:
             condition, num_real = next(self.conditions, (None, 0))
             if condition is None:
                 return None
+            condition = condition.to(self.decoder.transformer.wte.weight.dtype)
             self.logits, self.cache = self.decoder.prefill(condition, self.end_id)
             self.first_row = self.num_read
             self.num_read += num_real

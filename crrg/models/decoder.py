@@ -13,10 +13,11 @@ Source: Ziegler et al., Encoder-Agnostic Adaptation for Conditional Language Gen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
@@ -24,6 +25,10 @@ from crrg.config.models import GeneratorArchitecture
 
 NODE_MULTIPLE = 32
 """Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
+FIRST_NODES = 128
+"""Nodes a cache has room for at first; it doubles when they are used up, as most phrases are far below the longest."""
+WORDS_AT_ONCE = 4096
+"""Words scored by one product in inference: their rows of the word table stay in the cache meanwhile."""
 
 
 class PseudoSelfAttention(GPT2Attention):
@@ -71,16 +76,19 @@ class NodeCache:
         values: Per block, as ``keys``.
         visible: Which nodes a beam sees, bool ``[N, K, T]``.
         num_nodes: Nodes in use per slot, int64 ``[N]``.
+        max_nodes: Nodes that the longest phrase needs; the cache grows up to there.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     visible: Tensor
     num_nodes: Tensor
+    max_nodes: int
 
     def place(self, slots: Tensor, source: NodeCache, rows: Tensor) -> None:
         """Put prefilled phrases (``rows`` of ``source``) into ``slots``, replacing what was there."""
         width = source.visible.shape[2]
+        self.make_room(width)
         for own, other in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
             own[slots, :, :width] = other[rows]
         self.visible[slots] = False
@@ -88,12 +96,32 @@ class NodeCache:
         self.num_nodes[slots] = source.num_nodes[rows]
 
     def follow(self, parents: Tensor) -> None:
-        """Let each beam see what its parent beam saw.
+        """Let each beam of the first slots see what its parent beam saw.
 
         Args:
-            parents: Beam that each beam continues, int64 ``[N, K]``.
+            parents: Beam that each beam continues, int64 ``[n, K]``.
         """
-        self.visible = self.visible.gather(1, parents[:, :, None].expand_as(self.visible))
+        seen = self.visible[: len(parents)]
+        self.visible[: len(parents)] = seen.gather(1, parents[:, :, None].expand_as(seen))
+
+    def move(self, source: int, target: int) -> None:
+        """Move the phrase of one slot into another, replacing what was there."""
+        width = int(self.num_nodes[source])
+        for tensor in (*self.keys, *self.values):
+            tensor[target, :, :width] = tensor[source, :, :width]
+        self.visible[target] = self.visible[source]
+        self.num_nodes[target] = self.num_nodes[source]
+
+    def make_room(self, num_nodes: int) -> None:
+        """Grow so that every slot can hold ``num_nodes`` nodes."""
+        room = self.visible.shape[2]
+        if num_nodes <= room:
+            return
+        added = max(min(2 * room, self.max_nodes), num_nodes) - room
+        for tensors in (self.keys, self.values):
+            for index, tensor in enumerate(tensors):
+                tensors[index] = pad(tensor, (0, 0, 0, added))
+        self.visible = pad(self.visible, (0, added))
 
 
 class PseudoSelfAttentionDecoder(nn.Module):
@@ -125,6 +153,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
             attention = PseudoSelfAttention(config, index)
             attention.c_attn, attention.c_proj = block.attn.c_attn, block.attn.c_proj
             block.attn = attention
+        self.word_scores: nn.Module | None = None
         if architecture.freeze_language_model:
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(".uk." in name or ".uv." in name)
@@ -155,13 +184,15 @@ class PseudoSelfAttentionDecoder(nn.Module):
         """Return an empty cache for ``num_slots`` phrases of up to ``max_length`` tokens (begin token included)."""
         config, weight = self.transformer.config, self.transformer.wte.weight
         num_nodes = num_conditions + 1 + num_beams * (max_length - 1)
-        num_nodes = -(-num_nodes // NODE_MULTIPLE) * NODE_MULTIPLE
+        max_nodes = -(-num_nodes // NODE_MULTIPLE) * NODE_MULTIPLE
+        num_nodes = min(max_nodes, FIRST_NODES)
         shape = (num_slots, config.n_head, num_nodes, config.n_embd // config.n_head)
         return NodeCache(
             keys=[weight.new_zeros(shape) for _ in range(config.n_layer)],
             values=[weight.new_zeros(shape) for _ in range(config.n_layer)],
             visible=torch.zeros(num_slots, num_beams, num_nodes, dtype=torch.bool, device=weight.device),
             num_nodes=torch.zeros(num_slots, dtype=torch.long, device=weight.device),
+            max_nodes=max_nodes,
         )
 
     def prefill(self, condition: Tensor, bos_id: int) -> tuple[Tensor, NodeCache]:
@@ -184,38 +215,43 @@ class PseudoSelfAttentionDecoder(nn.Module):
             condition_keys, condition_values = block.attn.project_condition(condition)
             keys, values = torch.cat([condition_keys, keys], dim=2), torch.cat([condition_values, values], dim=2)
             hidden = hidden + block.attn.attend(query, keys, values, visible[:, None])
-            hidden = hidden + block.mlp(block.ln_2(hidden))
+            hidden = hidden + _feed_forward(block, hidden)
             all_keys.append(keys)
             all_values.append(values)
         num_nodes = torch.full((num_phrases,), num_conditions + 1, device=condition.device)
-        return self._logits(hidden)[:, 0], NodeCache(all_keys, all_values, visible, num_nodes)
+        cache = NodeCache(all_keys, all_values, visible, num_nodes, max_nodes=num_conditions + 1)
+        return self._logits(hidden)[:, 0], cache
 
     def step(self, token_ids: Tensor, positions: Tensor, cache: NodeCache) -> Tensor:
-        """Read one more token per beam and return the logits of the next.
+        """Read one more token per beam of the first slots and return the logits of the next.
 
         Args:
-            token_ids: The beams' last tokens, int64 ``[N, K]``.
-            positions: Position of those tokens in their phrase, int64 ``[N]``; the begin token has 0.
+            token_ids: The beams' last tokens, int64 ``[n, K]``, of the first ``n`` slots of the cache.
+            positions: Position of those tokens in their phrase, int64 ``[n]``; the begin token has 0.
             cache: What was read before; it grows by ``K`` nodes per slot.
 
         Returns:
-            Logits ``[N, K, V]``.
+            Logits ``[n, K, V]``.
         """
         num_slots, num_beams = token_ids.shape
         beams = torch.arange(num_beams, device=token_ids.device)
         slots = torch.arange(num_slots, device=token_ids.device)[:, None]
-        nodes = cache.num_nodes[:, None] + beams
+        nodes = cache.num_nodes[:num_slots, None] + beams
+        cache.num_nodes[:num_slots] += num_beams
+        most = int(cache.num_nodes[:num_slots].max())
+        cache.make_room(most)
         cache.visible[slots, beams, nodes] = True
-        cache.num_nodes = cache.num_nodes + num_beams
-        width = min(-(-int(cache.num_nodes.max()) // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])
-        visible = cache.visible[:, None, :, :width]
+        width = min(-(-most // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])
         hidden = self._embed(token_ids, positions[:, None])
+        visible = hidden.new_zeros(num_slots, 1, num_beams, width)
+        visible.masked_fill_(~cache.visible[:num_slots, None, :, :width], -torch.inf)
         for block, keys, values in zip(self.transformer.h, cache.keys, cache.values, strict=True):
             query, new_keys, new_values = block.attn.project_words(block.ln_1(hidden))
             keys[slots, :, nodes] = new_keys.transpose(1, 2)
             values[slots, :, nodes] = new_values.transpose(1, 2)
-            hidden = hidden + block.attn.attend(query, keys[:, :, :width], values[:, :, :width], visible)
-            hidden = hidden + block.mlp(block.ln_2(hidden))
+            seen_keys, seen_values = keys[:num_slots, :, :width], values[:num_slots, :, :width]
+            hidden = hidden + block.attn.attend(query, seen_keys, seen_values, visible)
+            hidden = hidden + _feed_forward(block, hidden)
         return self._logits(hidden)
 
     def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
@@ -223,4 +259,22 @@ class PseudoSelfAttentionDecoder(nn.Module):
         return self.transformer.drop(self.transformer.wte(token_ids) + table(positions))
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return linear(self.transformer.ln_f(hidden), self.transformer.wte.weight)
+        hidden, table = self.transformer.ln_f(hidden), self.transformer.wte.weight
+        if self.word_scores is not None:
+            scores: Tensor = self.word_scores(hidden)
+            return scores
+        if torch.is_grad_enabled() or len(table) <= WORDS_AT_ONCE:
+            return linear(hidden, table)
+        rows = hidden.flatten(0, -2)
+        logits = rows.new_empty(len(rows), len(table))
+        for first in range(0, len(table), WORDS_AT_ONCE):
+            torch.mm(rows, table[first : first + WORDS_AT_ONCE].t(), out=logits[:, first : first + WORDS_AT_ONCE])
+        return logits.view(*hidden.shape[:-1], -1)
+
+
+def _feed_forward(block: nn.Module, hidden: Tensor) -> Tensor:
+    """Return what a block's feed-forward layers add in inference: GPT-2's own, its activation in one pass."""
+    mlp: Any = block.mlp
+    norm: Any = block.ln_2
+    found: Tensor = mlp.c_proj(gelu(mlp.c_fc(norm(hidden)), approximate="tanh"))
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from crrg.config.models import GeneratorArchitecture
 from crrg.errors import ModelError
 from crrg.models.decoder import PseudoSelfAttentionDecoder
+from crrg.models.prepared import Prepared
+from crrg.models.rounded import fast_decoder
 
 
 class ReportGenerator(nn.Module):
@@ -52,6 +54,7 @@ class ReportGenerator(nn.Module):
             self.unknown_region = nn.Parameter(torch.randn(width) * 0.02)
             self.unknown_flags = nn.Parameter(torch.randn(width) * 0.02)
         self.decoder = PseudoSelfAttentionDecoder(architecture)
+        self._fast_decoder: Prepared[PseudoSelfAttentionDecoder] = Prepared()
 
     def fit_feature_scale(self, features: Tensor) -> None:
         """Store mean and spread of the training features ``[N, F]``, by which all features are standardised."""
@@ -89,6 +92,12 @@ class ReportGenerator(nn.Module):
             [token if known is None else torch.where(known[:, None], token, other) for token, other, known in tokens],
             dim=1,
         )
+
+    def decoder_for(self, precision: Literal["exact", "fast"]) -> PseudoSelfAttentionDecoder:
+        """Return the decoder, or a copy with rounded weights that is made once until the weights change."""
+        if precision == "exact":
+            return self.decoder
+        return self._fast_decoder.get(self.decoder.parameters(), lambda: fast_decoder(self.decoder))
 
     def forward(self, token_ids: Tensor, condition: Tensor) -> Tensor:
         """Return next-token logits ``[N, L, V]`` of phrases ``[N, L]`` under conditions ``[N, C, D]``."""

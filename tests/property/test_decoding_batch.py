@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -39,25 +41,33 @@ RNG = np.random.default_rng(0)
 FEATURES, REGIONS, FLAGS = RNG.normal(size=(64, 16)), RNG.integers(0, 29, 64), RNG.random((64, 15))
 
 
-def decode(rows: list[int], num_beams: int) -> list[DecodedPhrase]:
-    chosen = DecodingSettings(num_beams=num_beams, num_slots=8)
+def decode(rows: list[int], num_beams: int, precision: Literal["exact", "fast"]) -> list[DecodedPhrase]:
+    chosen = DecodingSettings(num_beams=num_beams, num_slots=8, precision=precision)
     return decode_phrases(MODEL, Numbers(), FEATURES[rows], REGIONS[rows], FLAGS[rows], chosen)
 
 
-ALL = {num_beams: decode(list(range(64)), num_beams) for num_beams in (1, 4)}
+KINDS: list[tuple[int, Literal["exact", "fast"]]] = [(1, "exact"), (4, "exact"), (4, "fast")]
+ALL = {kind: decode(list(range(64)), *kind) for kind in KINDS}
 
 
-@settings(max_examples=15, deadline=None)
-@given(rows=st.lists(st.integers(0, 63), min_size=1, max_size=20), num_beams=st.sampled_from([1, 4]))
-def test_neighbours_change_nothing(rows: list[int], num_beams: int) -> None:
-    got = decode(rows, num_beams)
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.integers(0, 63), min_size=1, max_size=20), kind=st.sampled_from(KINDS))
+def test_neighbours_change_nothing(rows: list[int], kind: tuple[int, Literal["exact", "fast"]]) -> None:
+    got = decode(rows, *kind)
     for row, phrase in zip(rows, got, strict=True):
-        assert phrase.text == ALL[num_beams][row].text
-        assert abs(phrase.logprob - ALL[num_beams][row].logprob) <= 1e-6
-        assert phrase.is_finished == ALL[num_beams][row].is_finished
+        assert phrase.text == ALL[kind][row].text
+        assert abs(phrase.logprob - ALL[kind][row].logprob) <= 1e-6
+        assert phrase.is_finished == ALL[kind][row].is_finished
+
+
+def test_rounding_changes_log_probabilities_by_little() -> None:
+    assert ALL[KINDS[1]] != ALL[KINDS[2]]
+    same = [(a, b) for a, b in zip(ALL[KINDS[1]], ALL[KINDS[2]], strict=True) if a.text == b.text]
+    assert len(same) > 16
+    assert max(abs(a.logprob - b.logprob) for a, b in same) < 0.1
 
 
 def test_the_phrases_differ_so_that_a_mix_up_would_show() -> None:
-    assert len({phrase.text for phrase in ALL[4]}) > 32
-    assert len({len(phrase.text.split()) for phrase in ALL[4]}) > 4
-    assert {phrase.is_finished for phrase in ALL[4]} == {True, False}
+    assert len({phrase.text for phrase in ALL[KINDS[1]]}) > 32
+    assert len({len(phrase.text.split()) for phrase in ALL[KINDS[1]]}) > 4
+    assert {phrase.is_finished for phrase in ALL[KINDS[1]]} == {True, False}

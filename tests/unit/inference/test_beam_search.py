@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from crrg.inference.beam import BeamSearch, FoundPhrase, repeated_ngram_mask
+from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
 
 Table = Callable[[tuple[int, ...]], torch.Tensor]
 END = 0
@@ -123,6 +123,34 @@ def test_only_the_token_that_would_complete_a_repeat_is_banned() -> None:
     tokens = torch.full((2, 1, 8), -1)
     tokens[0, 0, :6] = torch.tensor([0, 4, 5, 6, 4, 5])
     tokens[1, 0, :2] = torch.tensor([0, 4])
-    mask = repeated_ngram_mask(tokens, torch.tensor([6, 2]), 3, vocab_size=9)
-    assert torch.nonzero(mask).tolist() == [[0, 0, 6]]
-    assert not repeated_ngram_mask(tokens, torch.tensor([6, 2]), 4, vocab_size=9).any()
+    found = repeated_ngrams(tokens, torch.tensor([6, 2]), 3)
+    assert [place.tolist() for place in found] == [[0], [0], [6]]
+    assert all(len(place) == 0 for place in repeated_ngrams(tokens, torch.tensor([6, 2]), 4))
+
+
+@pytest.mark.parametrize("vocab_size", [5, 200, 1000])
+def test_best_continuations_are_those_of_the_whole_sorted_vocabulary(vocab_size: int) -> None:
+    logits = torch.randn(3, 4, vocab_size, generator=torch.Generator().manual_seed(vocab_size), dtype=torch.float64)
+    scores = torch.tensor([[-1.0, -1.5, -2.0, -9.0]] * 3, dtype=torch.float64)
+    wanted = torch.log_softmax(logits, -1)
+    wanted[:, :, 3] = -torch.inf
+    wanted[1, 2, 4] = -torch.inf
+    totals, places = (scores[..., None] + wanted).flatten(1).topk(8, dim=1)
+    banned = [(slice(None), slice(None), torch.tensor([3])), (torch.tensor([1]), torch.tensor([2]), torch.tensor([4]))]
+    found, parents, tokens = best_continuations(logits, scores, banned)
+    torch.testing.assert_close(found, totals)
+    assert torch.equal(parents * vocab_size + tokens, places)
+
+
+def test_a_phrase_goes_on_in_the_slot_it_is_moved_to() -> None:
+    beams = BeamSearch(3, 2, 6, END)
+    beams.start(torch.tensor([0, 1, 2]))
+    table = language(5, 6)
+    first = table((END,)).float().expand(3, 2, 6)
+    beams.advance(first)
+    beams.move(2, 0)
+    assert beams.is_done.tolist() == [False, False, True]
+    assert beams.tokens[0].tolist() == beams.tokens[1].tolist()
+    parents, _ = beams.advance(first[:2])
+    assert parents.shape == (2, 2)
+    assert beams.lengths.tolist() == [3, 3, 2]

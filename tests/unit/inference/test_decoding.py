@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crrg.config.models import DecodingSettings, GeneratorArchitecture
-from crrg.inference.decoding import decode_phrases
+from crrg.inference.decoding import decode_hypotheses, decode_phrases
 from crrg.models.report_generator import ReportGenerator
 
 
@@ -107,6 +107,26 @@ def test_max_tokens_counts_the_begin_token() -> None:
     settings = DecodingSettings(num_beams=1, max_tokens=5, num_slots=2, no_repeat_ngram=0)
     phrases = decode_phrases(talkative_generator(), Numbers(), *conditions(3), settings)
     assert max(len(phrase.text.split()) for phrase in phrases) == 4
+
+
+def test_the_papers_search_may_say_nothing_and_say_placeholders() -> None:
+    model = talkative_generator()
+    with torch.no_grad():
+        model.decoder.transformer.ln_f.bias.copy_(torch.ones(32))
+        model.decoder.transformer.wte.weight[0] = 3.0
+        model.decoder.transformer.wte.weight[1] = 2.9
+    settings = DecodingSettings(num_beams=2, compat="rgrg", follow_flags=False)
+    (found,) = decode_hypotheses(model, Numbers(), *conditions(1), settings)
+    assert found[0].text == ""
+    assert "1" in found[1].text.split()
+
+
+def test_phrases_have_the_lengths_they_are_made_to_have() -> None:
+    settings = DecodingSettings(num_beams=2, num_slots=3)
+    wanted = [2, 9, 1, 5, 5, 3, 7]
+    found = decode_hypotheses(talkative_generator(), Numbers(), *conditions(7), settings, num_words=wanted)
+    assert [len(phrases[0].text.split()) for phrases in found] == wanted
+    assert all(phrases[0].is_finished for phrases in found)
 
 
 class Findings(Numbers):

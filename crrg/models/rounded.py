@@ -1,0 +1,67 @@
+"""Weights rounded to 8 bits for faster decoding on a CPU, and to bfloat16 on a GPU: opt-in, not exact.
+
+Each output's weights share one scale and each row of the input has its own, so that what is said of a row does not
+depend on the rows beside it. Knows linear layers only; who may use them is decided in ``crrg.inference.decoding``.
+
+Source: Dettmers et al., LLM.int8(), 2022 (row-wise and column-wise scales; without its outlier columns).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from crrg.models.decoder import PseudoSelfAttentionDecoder
+
+LARGEST = 127
+ZERO = 128
+"""Inputs are stored as 1..255 around this zero: the CPU multiplies unsigned by signed bytes."""
+
+
+class RoundedLinear(nn.Module):
+    """A linear layer whose weights and inputs are rounded to 8 bits, for inference on a CPU."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Round the weight ``[out, in]``."""
+        super().__init__()
+        weight = weight.detach().float().contiguous()
+        scales = weight.abs().amax(dim=1).clamp_min(1e-12) / LARGEST
+        rounded = (weight / scales[:, None]).round().to(torch.int8)
+        self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._scales = scales
+        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
+        self._bias = None if bias is None else bias.detach().float()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``[..., out]`` of inputs ``[..., in]``, both float32."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        scales = rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / LARGEST
+        rounded = (rows / scales).round_().add_(ZERO).to(torch.uint8)
+        product = torch.ops.onednn.qlinear_pointwise(
+            rounded, 1.0, ZERO, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        found = product * scales if self._bias is None else torch.addcmul(self._bias, product, scales)
+        return found.view(*inputs.shape[:-1], -1)
+
+
+def fast_decoder(decoder: PseudoSelfAttentionDecoder) -> PseudoSelfAttentionDecoder:
+    """Return a copy for inference whose products are rounded: 8 bits on a CPU, bfloat16 on a GPU.
+
+    The word table stays as it is where it spells words; where it scores them it is rounded as well.
+    """
+    if decoder.transformer.wte.weight.device.type != "cpu":
+        return copy.deepcopy(decoder).eval().to(torch.bfloat16)
+    table = decoder.transformer.wte.weight
+    # the large tensors are not copied on the way: what is replaced is shared with the original until then
+    fast = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()}).eval()
+    for block in fast.transformer.h:
+        for part, names in ((block.attn, ("c_attn", "c_proj", "uk", "uv")), (block.mlp, ("c_fc", "c_proj"))):
+            for name in names:
+                layer = getattr(part, name)
+                weight = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
+                setattr(part, name, RoundedLinear(weight, layer.bias))
+    fast.word_scores = RoundedLinear(table, None)
+    return fast

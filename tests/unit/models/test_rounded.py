@@ -1,0 +1,40 @@
+"""Rounded layers say nearly what the exact ones say, row by row."""
+
+from __future__ import annotations
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from crrg.models.rounded import RoundedLinear
+
+
+def test_rows_are_nearly_those_of_the_exact_layer() -> None:
+    torch.manual_seed(0)
+    layer, inputs = torch.nn.Linear(64, 48), torch.randn(2, 9, 64)
+    inputs[0, 0] *= 1000
+    with torch.no_grad():
+        wanted, found = layer(inputs), RoundedLinear(layer.weight, layer.bias)(inputs)
+    assert found.shape == wanted.shape
+    # a row of large values takes nothing from the precision of the others
+    assert float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max()) < 0.02
+
+
+def test_a_transposed_weight_is_rounded_as_it_is_meant() -> None:
+    torch.manual_seed(0)
+    layer, inputs = Conv1D(48, 64), torch.randn(9, 64)
+    with torch.no_grad():
+        wanted, found = layer(inputs), RoundedLinear(layer.weight.t(), layer.bias)(inputs)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.02
+
+
+def test_rows_do_not_depend_on_their_neighbours() -> None:
+    torch.manual_seed(0)
+    layer, inputs = torch.nn.Linear(64, 48), torch.randn(32, 64)
+    rounded = RoundedLinear(layer.weight, layer.bias)
+    with torch.no_grad():
+        assert torch.equal(rounded(inputs)[8:16], rounded(inputs[8:16]))
+
+
+def test_zeros_give_the_bias() -> None:
+    layer = torch.nn.Linear(8, 3)
+    assert torch.equal(RoundedLinear(layer.weight, layer.bias)(torch.zeros(1, 8))[0], layer.bias)

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import logging
 import random
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from crrg.config.base import Device
 from crrg.errors import DeviceError
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -47,3 +50,35 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) -> list[Result]:
+    """Work through rows batch by batch; where the device's memory does not suffice, in halved batches from there on.
+
+    Args:
+        count: Rows.
+        batch_size: Rows at once, at most.
+        work: Gets the first row of a batch and the one behind its last.
+
+    Returns:
+        What ``work`` returned, in order; an empty list for no row.
+
+    Raises:
+        DeviceError: The memory does not suffice for one row.
+    """
+    results: list[Result] = []
+    first = 0
+    while first < count:
+        last = min(first + batch_size, count)
+        try:
+            results.append(work(first, last))
+        except torch.OutOfMemoryError as error:
+            if last - first == 1:
+                raise DeviceError("its memory does not suffice for one film; use a larger one", "device") from error
+            batch_size = (last - first) // 2
+            logger.warning("out of device memory; going on with batches of %d", batch_size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            first = last
+    return results

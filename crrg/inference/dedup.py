@@ -1,18 +1,20 @@
 """Drops sentences that say the same thing twice, in the order in which the regions speak.
 
 Exact repeats go first, then pairs whose similarity is above a threshold: the longer one stays. The rule is not
-transitive and depends on the order; it is kept as published, so that with the published similarity (BERTScore) the
-decisions are the published ones. The default similarity needs no weights and never equates sentences that differ in
-side, place, degree, number or negation.
+transitive and depends on the order; it is kept as published, so that with the published similarity (BERTScore, see
+``token_similarity``) and its encoder the decisions are the published ones. The default similarity needs no weights and
+never equates sentences that differ in side, place, degree, number or negation.
 
-Source: RGRG (Tanida et al., CVPR 2023), report post-processing.
+Source: RGRG (Tanida et al., CVPR 2023), report post-processing; Zhang et al., BERTScore, ICLR 2020.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,24 @@ from numpy.typing import NDArray
 SIMILARITY_THRESHOLD = 0.9
 Similarity = Callable[[Sequence[str]], NDArray[np.floating]]
 """Sentences to their pairwise similarity ``[n, n]``, 0..1."""
+
+
+@dataclass(frozen=True)
+class EncodedSentence:
+    """What an encoder says of one sentence.
+
+    Attributes:
+        vectors: One per token ``[L, D]``, of any length but zero.
+        weights: How much each token counts ``[L]``; the tokens that only begin and end a sentence have 0.
+    """
+
+    vectors: NDArray[np.floating]
+    weights: NDArray[np.floating]
+
+
+Encoder = Callable[[Sequence[str]], Sequence[EncodedSentence]]
+"""Sentences to their token vectors."""
+NUM_TRIGRAM_VALUES = 128
 
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 _DECISIVE_WORD = re.compile(
@@ -79,3 +99,70 @@ def lexical_similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
                 num_words = bag.total() + bags[second].total()
                 scores[first, second] = scores[second, first] = 2 * num_shared / num_words if num_words else 1.0
     return scores
+
+
+def token_similarity(encoder: Encoder) -> Similarity:
+    """Return BERTScore's F1 over an encoder's vectors as a similarity; each sentence is encoded once.
+
+    Args:
+        encoder: Any; ``spelling_vectors`` needs no weights.
+    """
+
+    def similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
+        return pairwise_f1(encoder(sentences))
+
+    return similarity
+
+
+def pairwise_f1(encoded: Sequence[EncodedSentence]) -> NDArray[np.float64]:
+    """Return BERTScore's F1 of all pairs, from one product of all tokens with all tokens.
+
+    Each token is matched with the most similar token of the other sentence; precision and recall are the weighted means
+    of those cosines.
+
+    Args:
+        encoded: Of ``n`` sentences.
+
+    Returns:
+        Symmetric ``[n, n]``.
+    """
+    if not encoded:
+        return np.zeros((0, 0))
+    lengths = [len(item.vectors) for item in encoded]
+    vectors = np.concatenate([item.vectors for item in encoded])
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    # [tokens, n]: of each token the best match in each sentence
+    best = np.maximum.reduceat(vectors @ vectors.T, starts, axis=1)
+    weights = np.concatenate([item.weights for item in encoded]).astype(np.float64)
+    totals = np.add.reduceat(weights, starts)
+    share = np.add.reduceat(best * weights[:, None], starts, axis=0) / np.maximum(totals, 1e-12)[:, None]
+    total = share + share.T
+    return np.asarray(np.divide(2 * share * share.T, total, out=np.zeros_like(total), where=total > 0))
+
+
+def spelling_vectors(sentences: Sequence[str]) -> list[EncodedSentence]:
+    """Return vectors of words by their spelling (three letters at a time), without weights and always the same.
+
+    Args:
+        sentences: Any text; case and punctuation do not matter. A sentence without words gets one vector of weight 0.
+    """
+    known: dict[str, NDArray[np.float64]] = {}
+    encoded = []
+    for sentence in sentences:
+        words = _WORD.findall(sentence.lower())
+        for word in words:
+            if word not in known:
+                known[word] = _spelling_vector(word)
+        vectors = [known[word] for word in words] or [np.ones(NUM_TRIGRAM_VALUES)]
+        encoded.append(EncodedSentence(np.stack(vectors), np.full(len(vectors), float(bool(words)))))
+    return encoded
+
+
+def _spelling_vector(word: str) -> NDArray[np.float64]:
+    vector = np.full(NUM_TRIGRAM_VALUES, 1e-3)
+    padded = f"^{word}$"
+    for start in range(len(padded) - 2):
+        number = zlib.crc32(padded[start : start + 3].encode())
+        vector[number % NUM_TRIGRAM_VALUES] += 1.0 if number & 1024 else -1.0
+    return vector

@@ -1,8 +1,9 @@
 """Reads the regions of films: boxes, features, which regions deserve a sentence and what is abnormal in them.
 
 Detector and selector run together here, for drafting and for training the generator alike, so that the generator meets
-at night the same features it was trained on. Films are read in tiles of fixed size, padded with copies: a film's
-reading depends neither on its neighbours nor on how many there are.
+at night the same features it was trained on. Small films are read in tiles of fixed size, padded with copies, so that a
+film's reading depends neither on its neighbours nor on how many there are; large ones are not padded, as that would
+cost seconds, and their readings agree within 1e-5. Batches halve where the device's memory does not suffice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crrg.device import autocast
+from crrg.device import autocast, in_batches
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import ModelError
@@ -25,6 +26,9 @@ from crrg.models.region_heads import AnySelector, FeatureSelector, RegionOutputs
 
 FloatArray = NDArray[np.float32]
 TILE_SIZE = 16
+LARGE_INPUT = 384
+"""Side of a film, pixels, from which tiles are not padded."""
+LARGE_TILE = 8
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,15 @@ def read_regions(
     Returns:
         Readings in the order of the films; empty arrays for no film.
     """
+    if len(images) == 0:
+        return _no_readings(selector)
     device = next(detector.parameters()).device
     scale = selector.architecture.input_size / detector.architecture.input_size
-    columns: list[list[Tensor]] = [[] for _ in range(7)]
-    for first in range(0, len(images), TILE_SIZE):
-        rows = np.minimum(np.arange(first, first + TILE_SIZE), len(images) - 1)
-        num_real = min(TILE_SIZE, len(images) - first)
+    is_large = detector.architecture.input_size >= LARGE_INPUT
+
+    def read(first: int, last: int) -> list[Tensor]:
+        num_rows = last - first if is_large else max(TILE_SIZE, last - first)
+        rows = np.minimum(np.arange(first, first + num_rows), last - 1)
         with autocast(device):
             found = detector.detect(_to_device(images[rows], device))
             outputs = _judge(selector, found, _to_device(selector_images[rows], device), scale)
@@ -152,10 +159,9 @@ def read_regions(
             outputs.abnormal_logits.float().sigmoid(),
             outputs.finding_logits.float().sigmoid(),
         )
-        for column, value in zip(columns, values, strict=True):
-            column.append(value[:num_real].cpu())
-    if len(images) == 0:
-        return _no_readings(selector)
+        return [value[: last - first].cpu() for value in values]
+
+    columns = zip(*in_batches(len(images), LARGE_TILE if is_large else TILE_SIZE, read), strict=True)
     arrays = [torch.cat(column) for column in columns]
     numbers = [array.float().numpy() if array.dtype != torch.bool else array.numpy() for array in arrays]
     return RegionReadings(*numbers)

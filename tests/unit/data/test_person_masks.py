@@ -9,6 +9,8 @@ MASKED = (
     ("Unchanged since 03/12/2019.", "Unchanged since <deid>."),
     ("Unchanged since 3/12.", "Unchanged since <deid>."),
     ("Compared to 2019-03-12, stable.", "Compared to <deid>, stable."),
+    ("Compared to 10/2/2180, stable.", "Compared to <deid>, stable."),
+    ("Compared to March 3, 2213, stable.", "Compared to <deid>, stable."),
     ("Compared to 12.03.19, stable.", "Compared to <deid>, stable."),
     ("Film of 12 March 2019.", "Film of <deid>."),
     ("Film of March 12, 2019 reviewed.", "Film of <deid> reviewed."),

@@ -93,5 +93,6 @@ def test_sensitivity_at_specificity() -> None:
 def test_retrieval_takes_equal_texts_as_one() -> None:
     similarities = np.array([[0.1, 0.9, 0.1], [0.2, 0.8, 0.2], [0.7, 0.1, 0.7]])
     found = retrieval_recall(similarities, ["a", "b", "a"], (1, 2))
-    assert found["retrieval/recall_at_1"] == 2 / 3 and found["retrieval/recall_at_2"] == 1.0
+    assert found["retrieval/recall_at_1"] == 2 / 3
+    assert found["retrieval/recall_at_2"] == 1.0
     assert found["retrieval/num_texts"] == 2.0

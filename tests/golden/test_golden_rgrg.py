@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.generation.published import FullModel, full_model, random_film, save_published
 from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
 from crrg.errors import ConfigError, ModelError
 from crrg.importers.imported import ImportedStage
@@ -17,7 +18,6 @@ from crrg.models.backbone import normalise_films
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.operations.importing import import_checkpoint, import_markdown
-from tests.support.rgrg_layout import FullModel, full_model, random_film, save_published
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def imported(path: Path) -> dict[str, ImportedStage]:
 def test_regions_are_those_of_the_published_model(
     published: FullModel, imported: dict[str, ImportedStage], exact_roi: bool, tolerance: float
 ) -> None:
-    boxes, detected, features = published.object_detector(normalise_films(random_film()))
+    (boxes,), (detected,), (features,) = published.object_detector(normalise_films(random_film()))
     detector = imported["detector"].module.eval()
     detector.exact_roi = exact_roi
     found = detector.detect(random_film())

@@ -1,10 +1,13 @@
-"""The published generation model as it is laid out, written down straight: loops, one film at a time, explicit masks.
+"""The published generation model as it is laid out and as it runs, written down straight: loops and explicit masks.
 
-Small sizes, random weights; what the importer and the paper's architecture are compared with.
+What the importer, the paper's architecture and the speed of generation are compared with; random weights of any size.
+
+Source: RGRG (Tanida et al., CVPR 2023), by its published description; no line of its code.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +26,21 @@ from crrg.models.backbone import normalise_films
 SIZES = (20, 40, 60, 80, 100, 120, 140, 160, 180, 300)
 RATIOS = (0.2, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.3, 1.5, 2.1, 2.6, 3.0, 5.0, 8.0)
 NUM_CLASSES = 30
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Sizes of the published layout; small by default."""
+
+    box_head: int = 16
+    feature: int = 64
+    width: int = 128
+    num_layers: int = 2
+    vocab_size: int = 300
+    num_positions: int = 32
+
+
+PUBLISHED_SIZES = ModelSizes(1024, 1024, 1024, 24, 50257, 1024)
 
 
 class Detector(nn.Module):
@@ -44,16 +62,27 @@ class Detector(nn.Module):
         self.roi_heads.dim_reduction = nn.Linear(2048, feature_size)
 
     @torch.no_grad()
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes ``[29, 4]``, whether each is detected, and region features of one normalised film."""
-        features = {"0": self.backbone(image)}
-        size = [tuple(image.shape[-2:])]
-        proposals, _ = self.rpn(ImageList(image, size), features)
-        pooled = self.roi_heads.box_roi_pool(features, proposals, size)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes ``[B, 29, 4]``, whether each is detected, and region features of normalised films."""
+        features = {"0": self.backbone(images)}
+        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        proposals, _ = self.rpn(ImageList(images, sizes), features)
+        pooled = self.roi_heads.box_roi_pool(features, proposals, sizes)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
-        scores = logits.softmax(dim=-1)[:, 1:]
+        counts = [len(boxes) for boxes in proposals]
+        scores = logits.softmax(dim=-1)[:, 1:].split(counts)
+        decoded = self.roi_heads.box_coder.decode(deltas, proposals).split(counts)
+        means = nn.functional.avg_pool2d(pooled, 8).flatten(start_dim=1).split(counts)
+        chosen = [self._choose(*film, sizes[0]) for film in zip(scores, decoded, means, strict=True)]
+        boxes, detected, rows = zip(*chosen, strict=True)
+        return torch.stack(boxes), torch.stack(detected), self.roi_heads.dim_reduction(torch.stack(rows))
+
+    def _choose(
+        self, scores: Tensor, decoded: Tensor, means: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give each region of one film the proposal that speaks for it best."""
         spoken_for = scores.argmax(dim=1)
-        decoded = clip_boxes_to_image(self.roi_heads.box_coder.decode(deltas, proposals), size[0])[:, 1:]
+        decoded = clip_boxes_to_image(decoded, size)[:, 1:]
         boxes, detected, rows = torch.zeros(NUM_CLASSES - 1, 4), torch.zeros(NUM_CLASSES - 1, dtype=torch.bool), []
         for region in range(NUM_CLASSES - 1):
             best, row = 0.0, 0
@@ -63,8 +92,7 @@ class Detector(nn.Module):
                     best, row = float(scores[candidate, region]), candidate
             boxes[region] = decoded[row, region]
             rows.append(row)
-        means = nn.functional.avg_pool2d(pooled, 8).flatten(start_dim=1)[rows]
-        return boxes, detected, self.roi_heads.dim_reduction(means)
+        return boxes, detected, means[rows]
 
 
 class Classifier(nn.Module):
@@ -81,11 +109,11 @@ class Classifier(nn.Module):
 class LanguageModel(nn.Module):
     """GPT-2 with pseudo self-attention; every part is registered under all the names that the published file has."""
 
-    def __init__(self, width: int, num_layers: int, vocab_size: int, feature_size: int) -> None:
+    def __init__(self, width: int, num_layers: int, vocab_size: int, feature_size: int, num_positions: int) -> None:
         super().__init__()
         config = GPT2Config(
             vocab_size=vocab_size,
-            n_positions=32,
+            n_positions=num_positions,
             n_embd=width,
             n_layer=num_layers,
             n_head=width // 64,
@@ -98,7 +126,7 @@ class LanguageModel(nn.Module):
         self.wte, self.wpe, self.final_layernorm = self.gpt.wte, self.gpt.wpe, self.gpt.ln_f
         for block in self.gpt.h:
             block.attn.uk, block.attn.uv = nn.Linear(width, width), nn.Linear(width, width)
-            causal = torch.tril(torch.ones(32, 32, dtype=torch.uint8)).view(1, 1, 32, 32)
+            causal = torch.tril(torch.ones(num_positions, num_positions, dtype=torch.uint8))[None, None]
             block.attn.register_buffer("causal_mask", causal)
             block.attn.register_buffer("mask_out_value", torch.tensor(-1e4))
         self.gpt2_blocks = nn.ModuleList(
@@ -134,18 +162,20 @@ class LanguageModel(nn.Module):
 class FullModel(nn.Module):
     """Detector, two classifiers, language model."""
 
-    def __init__(self, *, width: int = 128, num_layers: int = 2, vocab_size: int = 300, feature_size: int = 64) -> None:
+    def __init__(self, sizes: ModelSizes) -> None:
         super().__init__()
-        self.object_detector = Detector(16, feature_size)
-        self.binary_classifier_region_selection = Classifier(feature_size, 2.2)
-        self.binary_classifier_region_abnormal = Classifier(feature_size, 6.0)
-        self.language_model = LanguageModel(width, num_layers, vocab_size, feature_size)
+        self.object_detector = Detector(sizes.box_head, sizes.feature)
+        self.binary_classifier_region_selection = Classifier(sizes.feature, 2.2)
+        self.binary_classifier_region_abnormal = Classifier(sizes.feature, 6.0)
+        self.language_model = LanguageModel(
+            sizes.width, sizes.num_layers, sizes.vocab_size, sizes.feature, sizes.num_positions
+        )
 
 
-def full_model(seed: int = 0) -> FullModel:
-    """Return a model whose weights are random everywhere, normalisation statistics included."""
+def full_model(seed: int = 0, sizes: ModelSizes | None = None) -> FullModel:
+    """Return a model whose weights are random everywhere, normalisation statistics included; small by default."""
     torch.manual_seed(seed)
-    model = FullModel()
+    model = FullModel(sizes or ModelSizes())
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if name.endswith("running_mean"):
@@ -170,13 +200,15 @@ def _spread_classes(detector: Detector) -> None:
     detector.roi_heads.box_predictor.cls_score._forward_pre_hooks.clear()
     spread = hidden[0].std(dim=0).clamp_min(1e-6)
     weight = torch.randn(NUM_CLASSES, hidden[0].shape[1]) / spread
+    # scores of about the same size, however wide the head is
+    weight *= (16 / weight.shape[1]) ** 0.5
     detector.roi_heads.box_predictor.cls_score.weight.copy_(weight)
     detector.roi_heads.box_predictor.cls_score.bias.copy_(-(weight @ hidden[0].mean(dim=0)))
 
 
-def random_film() -> Tensor:
+def random_film(seed: int = 1) -> Tensor:
     """Return grey values ``[1, 1, 512, 512]`` with large structures."""
-    coarse = torch.randint(0, 256, (1, 1, 8, 8), generator=torch.Generator().manual_seed(1)).float()
+    coarse = torch.randint(0, 256, (1, 1, 8, 8), generator=torch.Generator().manual_seed(seed)).float()
     return nn.functional.interpolate(coarse, size=512, mode="bicubic").clamp(0, 255)
 
 

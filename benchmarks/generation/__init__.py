@@ -1,0 +1,1 @@
+"""Speed of generation beside the published procedure, on the same random weights of full size."""

@@ -19,14 +19,14 @@ _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
 _NO_UNIT = r"(?!\s*(?:cm|mm|ml|cc|%|x\b|of\b))"
 _NUMERIC_DATES = (
-    rf"\b(?:\d{{1,2}}(?P<separator>[/.-])\d{{1,2}}(?P=separator)(?:19|20|21|22)?\d{{2}}|(?:19|20|21|22)\d{{2}}(?P<other>[/.-])"
+    rf"\b(?:\d{{1,2}}(?P<separator>[/.-])\d{{1,2}}(?P=separator)(?:19|2[0-2])?\d{{2}}|(?:19|2[0-2])\d{{2}}(?P<other>[/.-])"
     rf"\d{{1,2}}(?P=other)\d{{1,2}})(?:T\d{{2}}:\d{{2}}(?::\d{{2}})?)?(?!\d){_NO_UNIT}"
 )
 _DATES = (
     re.compile(_NUMERIC_DATES),
     re.compile(
-        rf"\b(?:{_DAY}\s+(?:of\s+)?{_MONTH},?\s+(?:19|20|21|22)\d{{2}}|{_MONTH}\s+{_DAY},?\s+(?:19|20|21|22)\d{{2}}"
-        rf"|{_MONTH}\s+(?:19|20|21|22)\d{{2}}|\d{{1,2}}-{_MONTH}-\d{{2,4}})\b",
+        rf"\b(?:{_DAY}\s+(?:of\s+)?{_MONTH},?\s+(?:19|2[0-2])\d{{2}}|{_MONTH}\s+{_DAY},?\s+(?:19|2[0-2])\d{{2}}"
+        rf"|{_MONTH}\s+(?:19|2[0-2])\d{{2}}|\d{{1,2}}-{_MONTH}-\d{{2,4}})\b",
         re.IGNORECASE,
     ),
     re.compile(

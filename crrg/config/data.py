@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import FrozenConfig
+from crrg.config.fan_out import FanOut
 from crrg.domain.source_kind import AUTO, SOURCE_CHOICES
 
 
@@ -23,11 +24,13 @@ class IngestConfig(FrozenConfig):
         use_published_split: Whether an archive's own split is kept where it has one.
         seed: Seed of the split.
         max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good ingest, 0..1.
-        num_workers: Decoder processes; 0 takes what suits this machine.
+        num_workers: Decoder processes; 0 takes what suits this machine, and one for a shard that runs elsewhere.
         limit: Most inputs to take from each archive; 0 takes all.
         grounding: How films without a scene graph get regions: ``auto`` ties their findings to regions by words and
             draws boxes from boxes of the lungs, ``phrases`` only ties sentences to boxes that the archive has,
             ``off`` does neither.
+        shard_size: Films per shard, where shards are decoded in processes or machines of their own.
+        fan_out: Where shards are decoded.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
@@ -46,6 +49,8 @@ class IngestConfig(FrozenConfig):
     grounding: Literal["auto", "phrases", "off"] = Field(
         "auto", title="Regions of films without a scene graph", json_schema_extra={"position": 11}
     )
+    shard_size: int = Field(500, ge=1, le=2000, title="Films per shard", json_schema_extra={"position": 12})
+    fan_out: FanOut = Field(FanOut(), title="Where shards run", json_schema_extra={"position": 13})
 
     @field_validator("source", mode="before")
     @classmethod

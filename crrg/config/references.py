@@ -99,6 +99,44 @@ class IngestSummary(FrozenConfig):
     card_key: str = ""
 
 
+class IngestShard(FrozenConfig):
+    """A part of an ingest: a few hundred films that must be decoded.
+
+    Attributes:
+        index: Number of the shard in its plan.
+        key: Key of the object that its outcomes are staged in.
+        plan_key: Key of the plan it belongs to.
+        row_key: Digest of what shapes a single row.
+        first: Number of its first film among those that must be decoded, in the order of the archives.
+        num_inputs: How many films it has.
+    """
+
+    index: int
+    key: str
+    plan_key: str
+    row_key: str
+    first: int
+    num_inputs: int
+
+
+class StagedShard(FrozenConfig):
+    """A part of an ingest that was decoded.
+
+    Attributes:
+        index: Number of the shard in its plan.
+        num_inputs: How many films it has.
+        num_refused: How many of them were refused; 0 where it was reused.
+        reused: Whether an earlier run had staged it.
+        ran_on: Machine and process that did it; empty where nobody said.
+    """
+
+    index: int
+    num_inputs: int
+    num_refused: int = 0
+    reused: bool = False
+    ran_on: str = ""
+
+
 class ShardRef(FrozenConfig):
     """A part of a night: a few hundred inbox objects.
 
@@ -200,6 +238,24 @@ class NightSummary(FrozenConfig):
     digest: str = ""
     failure_share: float = 0.0
     exceeds_failure_rate: bool = False
+
+
+class DeliverySummary(FrozenConfig):
+    """What a delivery did.
+
+    Attributes:
+        num_studies: Studies with a current draft.
+        num_delivered: Written now, and sent where an archive was given.
+        num_unchanged: Delivered before.
+        num_objects_sent: DICOM objects that the archive took.
+        reasons: Count per reason of studies that could not be delivered.
+    """
+
+    num_studies: int
+    num_delivered: int
+    num_unchanged: int
+    num_objects_sent: int
+    reasons: dict[str, int] = Field(default_factory=dict)
 
 
 class EvaluationResult(FrozenConfig):

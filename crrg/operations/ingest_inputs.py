@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,6 +82,20 @@ class InputRecord:
     reason: str = ""
     sentence: str = ""
     stage: str = ""
+
+
+class EarlierInputs(Protocol):
+    """What was made of objects before, so that they need not be read."""
+
+    def find(self, object_id: str, etag: str, num_bytes: int, said: str) -> InputRecord | None:
+        """Return what became of the very same object with the same words about it, if that is known."""
+
+    def pair(self, record: InputRecord) -> Pair:
+        """Return the row that an object became.
+
+        Raises:
+            StorageError: The row cannot be read any more.
+        """
 
 
 class KnownInputs:

@@ -32,7 +32,7 @@ from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.domain.study import Pair, Split
 from crrg.errors import DataError
 from crrg.evaluation.labeler import label_report
-from crrg.operations.ingest_inputs import InputRecord, KnownInputs, stale, what_is_said
+from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest_reading import FilmFeed, ReadItem, keep_freed_memory
 from crrg.progress import count_progress
 from crrg.storage import Storage, canonical_json
@@ -73,7 +73,7 @@ class IngestRun:
         storage: Storage,
         pseudonyms: Pseudonyms,
         sources: list[Source],
-        known: KnownInputs,
+        known: EarlierInputs,
         folder: Path,
         shaping: Mapping[str, Any],
         quarantine: str,
@@ -86,7 +86,7 @@ class IngestRun:
             storage: Root to write to.
             pseudonyms: Turns identifiers into pseudonyms.
             sources: The archives.
-            known: What an earlier ingest made of the same objects.
+            known: What an earlier ingest, or a shard of this one, made of the same objects.
             folder: Local folder for what must wait; the caller removes it.
             shaping: What shapes the rows, for the card.
             quarantine: Key of the record of refused inputs.
@@ -103,16 +103,7 @@ class IngestRun:
         self._leaks = LeakReport(0, 0, 0)
         self._num_expected = num_expected
         self._say = count_progress(f"ingest of {config.dataset}", "inputs")
-        self._builder = PairBuilder(
-            PairingRules(
-                pseudonyms=pseudonyms,
-                label=label_report,
-                seed=config.seed,
-                shares=SplitShares(config.train_share, config.validation_share),
-                use_published_split=config.use_published_split,
-                grounding=config.grounding,
-            )
-        )
+        self._builder = pair_builder(config, pseudonyms)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield a row for every input that has one, in the order of the archives."""
@@ -214,7 +205,7 @@ class IngestRun:
             pair = self._pair(read, outcome, source)
         except DataError as error:
             was_decoded = isinstance(outcome, DecodedFilm)
-            entry.record = _refused(start, error, _stage(error, was_decoded, has_film=film is not None))
+            entry.record = refused(start, error, stage_of(error, was_decoded, has_film=film is not None))
             return
         if pair is not None and pair.film is not None:
             entry.record = replace(start, instance_id=pair.instance_id, pixel_digest=pair.film.pixel_digest)
@@ -260,7 +251,7 @@ class IngestRun:
             loss = losses.get(number)
             if loss is not None:
                 winner = claimants[loss.winner].record.object_id
-                entry.record = replace(_refused(entry.record, loss.error, _stage(loss.error)), winner=winner)
+                entry.record = replace(refused(entry.record, loss.error, stage_of(loss.error)), winner=winner)
                 entry.row = -1
             elif entry.row < 0:
                 raise stale(entry.record)
@@ -302,11 +293,33 @@ class IngestRun:
         ]
 
 
-def _refused(record: InputRecord, error: DataError, stage: str) -> InputRecord:
+def pair_builder(config: IngestConfig, pseudonyms: Pseudonyms) -> PairBuilder:
+    """Return what makes a row of an input, by the form's rules."""
+    return PairBuilder(
+        PairingRules(
+            pseudonyms=pseudonyms,
+            label=label_report,
+            seed=config.seed,
+            shares=SplitShares(config.train_share, config.validation_share),
+            use_published_split=config.use_published_split,
+            grounding=config.grounding,
+        )
+    )
+
+
+def refused(record: InputRecord, error: DataError, stage: str) -> InputRecord:
+    """Return the record of an input with the reason why it has no row."""
     return replace(record, split="", row=-1, reason=error.code, sentence=error.reason, stage=stage)
 
 
-def _stage(error: DataError, was_decoded: bool = True, *, has_film: bool = True) -> str:
+def stage_of(error: DataError, was_decoded: bool = True, *, has_film: bool = True) -> str:
+    """Return where an input was refused: ``identity``, ``report``, ``duplicate``, ``pairing``, ``decode``, ``source``.
+
+    Args:
+        error: Why.
+        was_decoded: Whether its film was decoded by then.
+        has_film: Whether it has a film at all.
+    """
     family = error.code.split(".", 1)[0]
     return _STAGES.get(family, "pairing" if was_decoded else "decode" if has_film else "source")
 

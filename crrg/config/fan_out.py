@@ -1,0 +1,27 @@
+"""What may be set about where shards run; nothing here knows Prefect or Ray."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig
+
+
+class FanOut(FrozenConfig):
+    """Where the shards of an ingest or a night run; what they make is the same everywhere.
+
+    Attributes:
+        task_runner: ``here`` works in this process and its decoder processes, ``processes`` runs shards in processes
+            of this machine, ``ray`` on every machine of a Ray cluster, ``flow`` in the task runner that the flow has.
+        max_processes: Most shards at a time under ``processes``; 0 takes what suits this machine.
+        ray_address: The cluster, ``host:6379`` on one of its machines or ``ray://host:10001``; empty starts Ray on
+            this machine for the run.
+    """
+
+    task_runner: Literal["here", "processes", "ray", "flow"] = Field(
+        "here", title="Run shards", json_schema_extra={"position": 0}
+    )
+    max_processes: int = Field(0, ge=0, le=256, title="Processes (0 = auto)", json_schema_extra={"position": 1})
+    ray_address: str = Field("", title="Address of the Ray cluster", json_schema_extra={"position": 2})

@@ -41,7 +41,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 lock: env  ## Resolve requirements.lock again from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra dev pyproject.toml -o requirements.lock
+		--extra dev --extra dicom pyproject.toml -o requirements.lock
 
 demo: env  ## Draw a cohort, train every stage, promote the bundle, run a night, print the scorecard
 	@echo "== demo: everything lands under $(ROOT)"

@@ -1,4 +1,4 @@
-"""Commands about nights: nightly, predict, outcomes, digest."""
+"""Commands about nights: nightly, predict, deliver, outcomes, digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ModelOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (nightly, predict, outcomes, digest):
+    for command in (nightly, predict, deliver, outcomes, digest):
         app.command()(command)
 
 
@@ -69,6 +69,35 @@ def predict(
             [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
         ),
     )
+
+
+def deliver(
+    inbox: InboxOption,
+    date: DateOption = None,
+    study: Annotated[
+        list[str] | None, typer.Option("--study", help="Only this study, by pseudonym; repeatable.")
+    ] = None,
+    form_name: Annotated[
+        list[str] | None, typer.Option("--form", help="fhir, sr or sc; repeatable, all if none.")
+    ] = None,
+    send_to: Annotated[str | None, typer.Option("--send-to", help="Archive, host:port, for C-STORE.")] = None,
+    called: Annotated[str | None, typer.Option("--called", help="The archive's AE title.")] = None,
+    calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what was delivered before.")] = False,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Write current drafts as FHIR, DICOM SR and Secondary Capture into $CRRG_IDENTIFIED_ROOT, and send them."""
+    from crrg.config.running import DeliverConfig
+    from crrg.operations.deliver import deliver as deliver_drafts
+    from crrg.operations.summaries import delivery_markdown
+
+    filled = form(
+        DeliverConfig, config, inbox=_absolute(inbox), date=date, studies=tuple(study) if study else None,
+        forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
+        again=again or None,
+    )  # fmt: skip
+    execute(root, lambda storage, settings: deliver_drafts(filled, storage, settings), delivery_markdown)
 
 
 def outcomes(

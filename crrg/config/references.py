@@ -194,6 +194,7 @@ class ShardResult(FrozenConfig):
         num_quarantined: Objects refused.
         reused: Whether an earlier run of the same night had finished it.
         stopped: Whether an operator's stop flag was found and the shard was left for the next run.
+        ran_on: Machine and process that did it; empty where nobody said.
     """
 
     index: int
@@ -202,6 +203,7 @@ class ShardResult(FrozenConfig):
     num_quarantined: int
     reused: bool = False
     stopped: bool = False
+    ran_on: str = ""
 
 
 class NightSummary(FrozenConfig):

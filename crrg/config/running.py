@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Stage
+from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.training import TrainStageConfig
 
@@ -31,6 +32,7 @@ class NightlyConfig(FrozenConfig):
         shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
         num_workers: Decoder processes; 0 takes what suits this machine.
         device: Where the models run; ``auto`` takes a GPU if there is one.
+        fan_out: Where shards run; every process that runs one holds the models.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -49,6 +51,7 @@ class NightlyConfig(FrozenConfig):
     shard_size: int = Field(200, ge=1, le=5000, title="Films per shard", json_schema_extra={"position": 9})
     num_workers: int = Field(0, ge=0, title="Decoder processes (0 = auto)", json_schema_extra={"position": 10})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 11})
+    fan_out: FanOut = Field(FanOut(), title="Where shards run", json_schema_extra={"position": 12})
 
     @field_validator("timezone")
     @classmethod
@@ -59,6 +62,34 @@ class NightlyConfig(FrozenConfig):
             except (ZoneInfoNotFoundError, ValueError):
                 raise ValueError("not a time zone; write it like Europe/Berlin") from None
         return value
+
+
+class DeliverConfig(FrozenConfig):
+    """Form of a delivery: current drafts as FHIR and DICOM under the identifiers of their sources.
+
+    Attributes:
+        inbox: URL or folder of the inbox that the nights read; sources are found again there.
+        date: Only drafts of this night, ``YYYY-MM-DD``; empty takes all nights.
+        studies: Only these studies, by pseudonym; empty takes all.
+        forms: Which documents are written.
+        send_to: Archive that is sent the DICOM objects by C-STORE, ``host:port``; empty sends nothing.
+        called_title: The archive's application entity title.
+        calling_title: Our application entity title, as the archive knows it.
+        again: Whether what was delivered before is delivered again; it replaces what it equals.
+    """
+
+    inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
+    date: str = Field(
+        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", title="Date (empty = all nights)", json_schema_extra={"position": 1}
+    )
+    studies: tuple[str, ...] = Field((), title="Studies (none = all)", json_schema_extra={"position": 2})
+    forms: tuple[Literal["fhir", "sr", "sc"], ...] = Field(
+        ("fhir", "sr", "sc"), min_length=1, title="Documents", json_schema_extra={"position": 3}
+    )
+    send_to: str = Field("", title="Archive, host:port (empty = none)", json_schema_extra={"position": 4})
+    called_title: str = Field("ARCHIVE", title="Archive's AE title", max_length=16, json_schema_extra={"position": 5})
+    calling_title: str = Field("CRRGCLIP", title="Our AE title", max_length=16, json_schema_extra={"position": 6})
+    again: bool = Field(False, title="Also what was delivered before", json_schema_extra={"position": 7})
 
 
 class Gate(FrozenConfig):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crrg.config.references import (
+    DeliverySummary,
     EvaluationResult,
     IngestSummary,
     NightSummary,
     PromotionResult,
     RetrainResult,
+    ShardResult,
+    StagedShard,
     StageResult,
 )
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
@@ -74,6 +77,12 @@ def ingest_markdown(summary: IngestSummary) -> str:
     return f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{_reasons(summary.reasons)}"
 
 
+def shards_markdown(shards: Sequence[StagedShard | ShardResult]) -> str:
+    """Return which shard was worked on where, to be set below the counts; empty where there was none."""
+    rows = [(each.index, *_shard_counts(each), "an earlier run" if each.reused else each.ran_on) for each in shards]
+    return f"\n\n{table(('shard', 'films', 'refused', 'done by'), rows)}" if rows else ""
+
+
 def night_markdown(summary: NightSummary) -> str:
     """Return the counts of a night."""
     rows = [
@@ -86,6 +95,25 @@ def night_markdown(summary: NightSummary) -> str:
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
     return f"{head}\n\n{table(('night', 'number'), rows)}\n\n{_reasons(summary.reasons)}\n\n{where}"
+
+
+def delivery_markdown(summary: DeliverySummary) -> str:
+    """Return the counts of a delivery."""
+    rows = [
+        ("studies with a current draft", summary.num_studies),
+        ("delivered now", summary.num_delivered),
+        ("delivered before", summary.num_unchanged),
+        ("DICOM objects the archive took", summary.num_objects_sent),
+        ("not deliverable", sum(summary.reasons.values())),
+    ]
+    reasons = f"\n\n{_reasons(summary.reasons)}" if summary.reasons else ""
+    return f"# Delivery of drafts\n\n{table(('delivery', 'number'), rows)}{reasons}"
+
+
+def _shard_counts(shard: StagedShard | ShardResult) -> tuple[int, int]:
+    if isinstance(shard, StagedShard):
+        return shard.num_inputs, shard.num_refused
+    return shard.num_accepted + shard.num_quarantined, shard.num_quarantined
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

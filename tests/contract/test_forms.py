@@ -15,11 +15,19 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from crrg.config.data import IngestConfig
-from crrg.config.running import DemoConfig, EvaluateConfig, GroundConfig, NightlyConfig, PromoteConfig, RetrainConfig
+from crrg.config.running import (
+    DeliverConfig,
+    DemoConfig,
+    EvaluateConfig,
+    GroundConfig,
+    NightlyConfig,
+    PromoteConfig,
+    RetrainConfig,
+)
 from crrg.config.training import TrainStageConfig
 
 FORMS: tuple[type[BaseModel], ...] = (
-    DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig, RetrainConfig,
+    DeliverConfig, DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig, RetrainConfig,
     TrainStageConfig,
 )  # fmt: skip
 SNAPSHOTS = Path(__file__).parent / "forms"

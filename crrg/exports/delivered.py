@@ -1,0 +1,68 @@
+"""A draft on its way to a hospital's systems: the study document together with the source it is about.
+
+What every delivered form shares lies here: which draft it is, when it was committed, and identifiers that are the same
+whenever the same draft is delivered again, so that a second delivery replaces the first. Lives in memory only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from crrg.exports.originals import OriginalFilm
+from crrg.storage import hash_json
+
+MANUFACTURER = "CRRG-CLIP"
+DEVICE_NAME = "CRRG-CLIP draft report pipeline"
+BANNER = "DRAFT - NOT REVIEWED BY A RADIOLOGIST"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One study's current draft and the source films it was made from.
+
+    Attributes:
+        document: The study document (``documents.py``), pseudonymous.
+        originals: Source headers by ``instance_id``; never shown.
+        committed: When the night was committed, with time zone.
+    """
+
+    document: Mapping[str, Any]
+    originals: Mapping[str, OriginalFilm] = field(repr=False)
+    committed: datetime
+
+    @property
+    def primary(self) -> OriginalFilm:
+        """Source of the film that stands for the study."""
+        return self.originals[next(film["instance_id"] for film in self.document["films"] if film["is_primary"])]
+
+    @property
+    def model_version(self) -> str:
+        """Version of the bundle as people know it, else its id."""
+        return str(self.document["model_version"] or self.document["bundle_id"])
+
+    def uid(self, form: str, part: str = "") -> str:
+        """Return the UID of one form of this draft: the same for the same draft, another for any other.
+
+        Args:
+            form: Which document.
+            part: Which object within it.
+
+        Source: DICOM PS3.5 annex B.2 (UIDs from UUIDs).
+        """
+        return self._uid(hash_json(self.document, length=64), form, part)
+
+    def series_uid(self, form: str) -> str:
+        """Return the UID of the series that holds every version of one form of this study's drafts."""
+        return self._uid("series", form)
+
+    def resource_id(self, kind: str, part: str = "") -> str:
+        """Return a FHIR id, stable like ``uid``."""
+        return self.uid(f"fhir-{kind}", part).removeprefix("2.25.")
+
+    def _uid(self, *parts: str) -> str:
+        name = "\n".join(("crrg-clip", self.primary.study_uid, *parts))
+        return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"

@@ -1,0 +1,266 @@
+"""A draft as FHIR R4: a preliminary DiagnosticReport, an Observation per label, and the Device that wrote them.
+
+They come as a transaction of PUTs under ids that are the same whenever the same draft is delivered, so that sending it
+again changes nothing. ``check_bundle`` holds the rules of R4 that matter here: required elements, closed value sets,
+and references that lead somewhere. Plain dictionaries; whoever sends them is not known here.
+
+Source: HL7 FHIR R4 (4.0.1), DiagnosticReport, Observation, Device, Bundle; http://hl7.org/fhir/R4.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from crrg.domain.labels import LABELS
+from crrg.errors import CrrgError
+from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SYSTEM_URLS, Code
+from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
+from crrg.exports.documents import DISCLAIMER, report_text
+
+CATEGORY_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0074"
+OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+DICOM_UID_SYSTEM = "urn:dicom:uid"
+CHEST_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
+_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
+_STATUSES = {"DiagnosticReport": {"preliminary"}, "Observation": {"preliminary"}, "Device": {"active"}}
+_REQUIRED = {
+    "DiagnosticReport": (
+        "status",
+        "category",
+        "code",
+        "subject",
+        "effectiveDateTime",
+        "issued",
+        "result",
+        "conclusion",
+    ),
+    "Observation": ("status", "category", "code", "subject", "effectiveDateTime", "device", "valueQuantity"),
+    "Device": ("identifier", "status", "manufacturer", "deviceName", "version"),
+}
+_SYSTEMS = {*SYSTEM_URLS.values(), CATEGORY_SYSTEM, OBSERVATION_CATEGORY, INTERPRETATION, IDENTIFIER_TYPES}
+_INTERPRETATIONS = {"POS", "NEG"}
+
+
+def fhir_bundle(delivery: Delivery) -> dict[str, Any]:
+    """Return a study's draft as a FHIR transaction.
+
+    Args:
+        delivery: The draft and its sources.
+
+    Returns:
+        A ``Bundle`` of type ``transaction``: Device, 14 Observations, DiagnosticReport.
+
+    Raises:
+        CrrgError: Where a rule of ``check_bundle`` is broken.
+    """
+    device = _device(delivery)
+    observations = [_observation(delivery, label, device["id"]) for label in LABELS]
+    resources = [device, *observations, _report(delivery, [each["id"] for each in observations])]
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {
+                "fullUrl": f"{resource['resourceType']}/{resource['id']}",
+                "resource": resource,
+                "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
+            }
+            for resource in resources
+        ],
+    }
+    check_bundle(bundle)
+    return bundle
+
+
+def check_bundle(bundle: Mapping[str, Any]) -> None:
+    """Check a transaction against the rules of R4 that receivers rely on.
+
+    Raises:
+        CrrgError: Naming the first rule that is broken, never a value.
+    """
+    for problem in _problems(bundle):
+        raise CrrgError(f"the FHIR document is not valid: {problem}; this study was not delivered")
+
+
+def _problems(bundle: Mapping[str, Any]) -> Iterator[str]:
+    if bundle.get("resourceType") != "Bundle" or bundle.get("type") != "transaction":
+        yield "not a transaction Bundle"
+    resources = [entry["resource"] for entry in bundle.get("entry", ())]
+    known = {f"{each.get('resourceType')}/{each.get('id')}" for each in resources}
+    for entry, resource in zip(bundle.get("entry", ()), resources, strict=True):
+        kind = str(resource.get("resourceType"))
+        if kind not in _STATUSES:
+            yield f"a resource of type {kind} is not one of ours"
+            continue
+        if not _ID.fullmatch(str(resource.get("id", ""))):
+            yield f"{kind}.id is not 1 to 64 letters, digits, dots and hyphens"
+        if resource.get("status") not in _STATUSES[kind]:
+            yield f"{kind}.status must be {' or '.join(sorted(_STATUSES[kind]))}"
+        for name in _REQUIRED[kind]:
+            if not resource.get(name) and resource.get(name) != 0:
+                yield f"{kind}.{name} is missing"
+        if entry.get("request") != {"method": "PUT", "url": f"{kind}/{resource.get('id')}"}:
+            yield f"the request of a {kind} is not a PUT under its own id"
+        yield from _coding_problems(resource, kind)
+        for reference in _references(resource):
+            if reference not in known:
+                yield f"{kind} refers to a resource that is not in the Bundle"
+
+
+def _coding_problems(value: Any, where: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for coding in value.get("coding", ()):
+            if coding.get("system") not in _SYSTEMS:
+                yield f"{where}: a code's system is not one of those used here"
+            if coding.get("system") == INTERPRETATION and coding.get("code") not in _INTERPRETATIONS:
+                yield f"{where}: an interpretation is neither POS nor NEG"
+            if not coding.get("code") or not coding.get("display"):
+                yield f"{where}: a code without value or display"
+        for name, child in value.items():
+            yield from _coding_problems(child, f"{where}.{name}")
+    elif isinstance(value, list):
+        for child in value:
+            yield from _coding_problems(child, where)
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for child in value.values():
+            yield from _references(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _references(child)
+
+
+def _device(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "resourceType": "Device",
+        "id": delivery.resource_id("device"),
+        "identifier": [{"system": "urn:crrg-clip:bundle", "value": delivery.document["bundle_id"]}],
+        "status": "active",
+        "manufacturer": MANUFACTURER,
+        "deviceName": [{"name": DEVICE_NAME, "type": "model-name"}],
+        "version": [{"value": delivery.model_version}],
+        "note": [{"text": DISCLAIMER}],
+    }
+
+
+def _observation(delivery: Delivery, label: str, device_id: str) -> dict[str, Any]:
+    document = delivery.document
+    is_positive = bool(document["labels"][label])
+    mark = ("POS", "Positive") if is_positive else ("NEG", "Negative")
+    observation: dict[str, Any] = {
+        "resourceType": "Observation",
+        "id": delivery.resource_id("observation", label),
+        "identifier": [_uid_identifier(delivery.uid("label", label))],
+        "status": "preliminary",
+        "category": [_concept_of(OBSERVATION_CATEGORY, "imaging", "Imaging")],
+        "code": {"coding": [_coding(code) for code in _label_codes(label)], "text": f"Probability of: {label}"},
+        "subject": _subject(delivery),
+        "effectiveDateTime": _effective(delivery),
+        "device": {"reference": f"Device/{device_id}"},
+        "valueQuantity": {
+            "value": document["probabilities"][label],
+            "unit": "probability",
+            "system": "http://unitsofmeasure.org",
+            "code": "1",
+        },
+        "interpretation": [_concept_of(INTERPRETATION, *mark)],
+        "note": [{"text": BANNER}],
+    }
+    threshold = document["thresholds"].get(label)
+    if threshold is not None:
+        observation["referenceRange"] = [{"text": f"positive at or above {threshold:.4f}"}]
+    return observation
+
+
+def _report(delivery: Delivery, observation_ids: list[str]) -> dict[str, Any]:
+    document = delivery.document
+    told = [region for film in document["films"] for region in film["regions"] if region["phrase"]]
+    report: dict[str, Any] = {
+        "resourceType": "DiagnosticReport",
+        "id": delivery.resource_id("report"),
+        "identifier": [_uid_identifier(delivery.uid("report"))],
+        "status": "preliminary",
+        "category": [_concept_of(CATEGORY_SYSTEM, "RAD", "Radiology")],
+        "code": {"coding": [_coding(CHEST_REPORT)], "text": "Chest radiograph, machine-made draft"},
+        "subject": _subject(delivery),
+        "effectiveDateTime": _effective(delivery),
+        "issued": delivery.committed.isoformat(timespec="seconds"),
+        "imagingStudy": [{"identifier": _uid_identifier(delivery.primary.study_uid), "type": "ImagingStudy"}],
+        "result": [{"reference": f"Observation/{each}"} for each in observation_ids],
+        "conclusion": f"{BANNER}. {document['impression'] or document['findings']}",
+        "conclusionCode": [
+            {"coding": [_coding(code) for code in _label_codes(label)], "text": f"{label} (draft)"}
+            for label in LABELS
+            if document["labels"][label]
+        ],
+        "presentedForm": [
+            {
+                "contentType": "text/plain; charset=utf-8",
+                "language": "en",
+                "data": base64.b64encode(report_text(document).encode()).decode(),
+                "title": BANNER,
+            }
+        ],
+        "extension": [_region_extension(region) for region in told],
+    }
+    accession = str(delivery.primary.header.AccessionNumber or "")
+    if accession:
+        kind = _concept_of(IDENTIFIER_TYPES, "ACSN", "Accession ID")
+        report["basedOn"] = [{"identifier": {"type": kind, "value": accession}, "type": "ServiceRequest"}]
+    return {name: value for name, value in report.items() if value != []}
+
+
+def _region_extension(region: Mapping[str, Any]) -> dict[str, Any]:
+    code = REGION_CODES[region["region"]]
+    return {
+        "url": "urn:crrg-clip:region-evidence",
+        "extension": [
+            {"url": "region", "valueCoding": _coding(code)},
+            {"url": "sentence", "valueString": region["phrase"]},
+            {"url": "abnormalProbability", "valueDecimal": region["abnormal_probability"]},
+        ],
+    }
+
+
+def _subject(delivery: Delivery) -> dict[str, Any]:
+    """Return the patient by the source's identifier; a reference would need the receiver's own record."""
+    header = delivery.primary.header
+    identifier: dict[str, Any] = {
+        "type": _concept_of(IDENTIFIER_TYPES, "MR", "Medical record number"),
+        "value": str(header.PatientID),
+    }
+    issuer = str(header.get("IssuerOfPatientID") or "")
+    if issuer:
+        identifier["assigner"] = {"display": issuer}
+    return {"type": "Patient", "identifier": identifier}
+
+
+def _effective(delivery: Delivery) -> str:
+    """Return when the film was taken, as a day; FHIR asks for a zone with any time, which films seldom tell."""
+    day = str(delivery.primary.header.StudyDate or "")
+    return f"{day[:4]}-{day[4:6]}-{day[6:8]}" if re.fullmatch(r"\d{8}", day) else delivery.committed.date().isoformat()
+
+
+def _label_codes(label: str) -> list[Code]:
+    return [*([LABEL_CONCEPTS[label]] if label in LABEL_CONCEPTS else []), LABEL_CODES[label]]
+
+
+def _coding(code: Code) -> dict[str, str]:
+    return {"system": SYSTEM_URLS[code.scheme], "code": code.value, "display": code.meaning}
+
+
+def _concept_of(system: str, code: str, display: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code, "display": display}]}
+
+
+def _uid_identifier(uid: str) -> dict[str, str]:
+    return {"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{uid}"}

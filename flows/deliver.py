@@ -1,0 +1,26 @@
+"""Deliver drafts to the hospital's systems; off unless the identified zone is set."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from crrg.config.references import DeliverySummary
+from crrg.config.running import DeliverConfig
+from crrg.operations.summaries import delivery_markdown
+from tasks.delivery import deliver_drafts
+from tasks.policy import FLOW
+
+
+@flow(flow_run_name="deliver-{config.date}", **FLOW)
+def deliver(config: DeliverConfig) -> DeliverySummary:
+    """Write current drafts as FHIR, DICOM SR and Secondary Capture under the identifiers of their sources.
+
+    Only the worker that may reach the identified root runs this. Drafts stay drafts: preliminary and unverified.
+
+    Args:
+        config: Inbox, night, documents, archive.
+    """
+    summary = deliver_drafts(config)
+    create_markdown_artifact(delivery_markdown(summary), key="deliver")
+    return summary

@@ -1,0 +1,130 @@
+"""Delivery into a real Orthanc that holds the originals, and what DICOM's own tools say of the documents."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.filebase import DicomBytesIO
+
+from crrg.operations.deliver import deliver
+from crrg.operations.dicom_send import Archive, send_objects
+from deployments.services import free_port
+from tests.support.delivered_night import STUDY_UIDS, DeliverableNight
+
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
+
+pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
+LIMIT_S = 60.0
+TITLE = "ORTHANC"
+
+
+@dataclass
+class Orthanc:
+    """A running archive.
+
+    Attributes:
+        dicom: ``host:port`` of its DICOM face.
+        web: Address of its REST face.
+    """
+
+    dicom: str
+    web: str
+
+    def ask(self, path: str) -> Any:
+        """Return what the REST face says."""
+        with urllib.request.urlopen(f"{self.web}/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def instances(self) -> list[dict[str, Any]]:
+        """Return the main tags of every instance, those of its study and series included."""
+        return [self.ask(f"instances/{each}/simplified-tags") for each in self.ask("instances")]
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+    if not Path(program).exists():
+        pytest.skip("no Orthanc here; `make system-deps` installs it")
+    dicom_port, web_port = free_port(), free_port()
+    settings = {
+        "StorageDirectory": str(tmp_path / "orthanc"), "IndexDirectory": str(tmp_path / "orthanc"), "DicomAet": TITLE,
+        "DicomPort": dicom_port, "HttpPort": web_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True, "OverwriteInstances": True, "Plugins": [],
+    }  # fmt: skip
+    file = tmp_path / "orthanc.json"
+    file.write_text(json.dumps(settings))
+    with (tmp_path / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen([program, str(file)], stdout=log, stderr=log)
+    archive = Orthanc(f"127.0.0.1:{dicom_port}", f"http://127.0.0.1:{web_port}")
+    try:
+        deadline_s = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                archive.ask("system")
+                break
+            except OSError:
+                assert time.monotonic() < deadline_s, "Orthanc did not start"
+                time.sleep(0.2)
+        yield archive
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> DeliverableNight:
+    return DeliverableNight(tmp_path / "night")
+
+
+def test_drafts_stand_in_the_study_of_their_originals(orthanc, night):
+    originals = [pydicom.dcmread(DicomBytesIO(night.inbox.get(each.key))) for each in night.inbox.list_objects()]
+    send_objects(originals, Archive.parse(orthanc.dicom, TITLE, "CRRGCLIP"))
+    form = night.form(send_to=orthanc.dicom, called_title=TITLE)
+
+    assert deliver(form, night.root, night.settings).num_objects_sent == 5
+    assert len(orthanc.ask("studies")) == len(STUDY_UIDS)
+    found = orthanc.instances()
+    assert sorted(each["Modality"] for each in found) == ["DX", "DX", "DX", "OT", "OT", "OT", "SR", "SR"]
+    assert {each["StudyInstanceUID"] for each in found} == set(STUDY_UIDS)
+
+    again = night.form(send_to=orthanc.dicom, called_title=TITLE, again=True)
+    assert deliver(again, night.root, night.settings).num_objects_sent == 5
+    assert len(orthanc.ask("instances")) == 8
+
+
+def test_documents_satisfy_the_validators(night, tmp_path):
+    if shutil.which("dciodvfy") is None or shutil.which("dsrdump") is None:
+        pytest.skip("no dciodvfy or dsrdump here; `make system-deps` installs them")
+    deliver(night.form(), night.root, night.settings)
+    files = [Path(night.zone.url(key)) for key in night.delivered() if key.endswith(".dcm")]
+    assert len(files) == 5
+    for file in files:
+        checked = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
+        said = checked.stdout + checked.stderr
+        assert "Error" not in said, said
+        if pydicom.dcmread(file, stop_before_pixels=True).Modality == "SR":
+            dumped = subprocess.run(["dsrdump", "+Pl", str(file)], capture_output=True, text=True, check=False)
+            assert dumped.returncode == 0, dumped.stderr
+            assert "Imaging Measurement Report" in dumped.stdout
+            assert "right lung: The lungs are clear." in dumped.stdout
+
+
+def test_a_wrong_document_is_found_by_the_validator(night, tmp_path):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("no dciodvfy here; `make system-deps` installs it")
+    deliver(night.form(forms=("sr",)), night.root, night.settings)
+    broken = pydicom.dcmread(DicomBytesIO(next(iter(night.delivered().values()))))
+    del broken.VerificationFlag
+    broken.save_as(tmp_path / "broken.dcm")
+    checked = subprocess.run(["dciodvfy", str(tmp_path / "broken.dcm")], capture_output=True, text=True, check=False)
+    assert "Error" in checked.stdout + checked.stderr

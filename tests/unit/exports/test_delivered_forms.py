@@ -1,0 +1,181 @@
+"""Codes, FHIR rules, boxes and identifiers of delivered documents, without a night around them."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from crrg.domain.labels import LABELS
+from crrg.domain.regions import REGIONS
+from crrg.errors import CrrgError, DicomError
+from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SNOMED, Code, region_site
+from crrg.exports.delivered import Delivery
+from crrg.exports.fhir import check_bundle, fhir_bundle
+from crrg.exports.originals import OriginalFilm, read_original
+from crrg.exports.secondary_capture import capture_picture
+
+VERHOEFF = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
+
+
+def turned(a: int, b: int) -> int:
+    """Return the product of two elements of the dihedral group of a pentagon; 5 to 9 are the reflections."""
+    turn = (a % 5 + b % 5) % 5 if a < 5 else (a % 5 - b % 5) % 5
+    return turn + 5 * ((a >= 5) != (b >= 5))
+
+
+def verhoeff_holds(number: str) -> bool:
+    """Return whether a SNOMED CT identifier's check digit fits."""
+    check = 0
+    for place, digit in enumerate(reversed(number)):
+        value = int(digit)
+        for _ in range(place % 8):
+            value = VERHOEFF[value]
+        check = turned(check, value)
+    return check == 0
+
+
+def all_codes() -> list[Code]:
+    sites = [code for region in REGIONS for code in region_site(region) if code is not None]
+    return [*LABEL_CODES.values(), *LABEL_CONCEPTS.values(), *REGION_CODES.values(), *sites]
+
+
+def test_check_digits_of_snomed_codes_hold():
+    assert verhoeff_holds("36118008")
+    assert not verhoeff_holds("36118009")
+    assert all(verhoeff_holds(code.value) for code in all_codes() if code.scheme == SNOMED)
+
+
+def test_codes_that_dicom_lists_mean_the_same_there():
+    from pydicom.sr._concepts_dict import concepts
+
+    listed = {
+        value: {meaning for meaning, *_ in [entry]}
+        for each in concepts["SCT"].values()
+        for value, entry in each.items()
+    }
+    known = [code for code in all_codes() if code.scheme == SNOMED and code.value in listed]
+    assert len({code.value for code in known}) >= 15
+    meanings = {}
+    for each in concepts["SCT"].values():
+        for value, entry in each.items():
+            meanings.setdefault(value, set()).add(entry[0])
+    assert all(code.meaning in meanings[code.value] for code in known)
+
+
+def test_codes_fit_into_dicom_and_are_told_apart():
+    codes = set(all_codes())
+    assert all(len(code.value) <= 16 and len(code.scheme) <= 16 and len(code.meaning) <= 64 for code in codes)
+    own = [*LABEL_CODES.values(), *REGION_CODES.values()]
+    assert len({code.value for code in own}) == len(LABELS) + len(REGIONS)
+    assert region_site("right lung")[1].meaning == "Right"
+    assert region_site("left hilar structures")[1].meaning == "Left"
+    assert region_site("right atrium") == (Code("73829009", SNOMED, "Right atrium"), None)
+
+
+def header(**tags: object) -> Dataset:
+    made = Dataset()
+    values = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1", "SOPInstanceUID": "2.25.9.1", "StudyInstanceUID": "2.25.8.1",
+        "SeriesInstanceUID": "2.25.7.1", "PatientID": "P1", "AccessionNumber": "A1", "StudyDate": "20261119",
+        "Rows": 1000, "Columns": 500,
+    }  # fmt: skip
+    for name, value in {**values, **tags}.items():
+        setattr(made, name, value)
+    return made
+
+
+def document(**changes: object) -> dict[str, object]:
+    regions = [
+        {"region": region, "box_xyxy": [50.0, 100.0, 250.0, 500.0], "abnormal_probability": 0.1, "phrase": None}
+        for region in REGIONS
+    ]
+    regions[0]["phrase"] = "The lungs are clear."
+    film = {"instance_id": "i", "is_primary": True, "width": 500, "height": 500, "regions": regions,
+            "flags": [], "view_position": "PA", "findings": "The lungs are clear.", "impression": "Normal.",
+            "consistency": 0.9}  # fmt: skip
+    return {
+        "study_id": "s", "films": [film], "findings": "The lungs are clear.", "impression": "Normal.", "flags": [],
+        "probabilities": dict.fromkeys(LABELS, 0.25), "labels": {**dict.fromkeys(LABELS, 0), "No Finding": 1},
+        "thresholds": dict.fromkeys(LABELS, 0.5), "bundle_id": "b" * 32, "model_version": "3", **changes,
+    }  # fmt: skip
+
+
+def delivery(**changes: object) -> Delivery:
+    return Delivery(document(**changes), {"i": OriginalFilm("i", header())}, datetime(2026, 11, 20, 3, tzinfo=UTC))
+
+
+def test_boxes_return_to_the_matrix_of_the_source():
+    # 500 x 500 square pixels of a matrix of 500 columns and 1000 rows
+    assert OriginalFilm("i", header()).matrix_box((50, 100, 250, 600), 500, 500) == (50, 200, 250, 1000)
+
+
+def test_uids_name_one_draft_of_one_study():
+    first, changed = delivery(), delivery(impression="Other.")
+    assert first.uid("sr") == delivery().uid("sr")
+    assert first.uid("sr") != changed.uid("sr")
+    assert first.uid("sr") != first.uid("sc")
+    assert first.series_uid("sr") == changed.series_uid("sr")
+    assert first.uid("sr").startswith("2.25.")
+    assert len(first.uid("sr")) <= 64
+
+
+def test_labels_at_their_threshold_become_conclusions():
+    report = fhir_bundle(delivery())["entry"][-1]["resource"]
+    assert [each["text"] for each in report["conclusionCode"]] == ["No Finding (draft)"]
+    assert report["effectiveDateTime"] == "2026-11-19"
+    assert report["imagingStudy"][0]["identifier"]["value"] == "urn:oid:2.25.8.1"
+    observation = fhir_bundle(delivery())["entry"][1]["resource"]
+    assert observation["interpretation"][0]["coding"][0]["code"] == "NEG"
+    assert observation["valueQuantity"]["value"] == 0.25
+
+
+def broken(path: list[object], value: object) -> dict[str, object]:
+    bundle = copy.deepcopy(fhir_bundle(delivery()))
+    target = bundle
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["entry", 15, "resource", "status"], "final", "DiagnosticReport.status must be preliminary"),
+        (["entry", 1, "resource", "status"], "bogus", "Observation.status"),
+        (["entry", 15, "resource", "conclusion"], "", "conclusion is missing"),
+        (["entry", 15, "resource", "result", 0, "reference"], "Observation/none", "not in the Bundle"),
+        (["entry", 1, "resource", "code", "coding", 0, "system"], "http://elsewhere", "system"),
+        (["entry", 1, "resource", "interpretation", 0, "coding", 0, "code"], "MAYBE", "POS nor NEG"),
+        (["entry", 0, "resource", "id"], "not allowed", "Device.id"),
+        (["type"], "collection", "transaction"),
+    ],
+)
+def test_documents_that_break_a_rule_are_not_delivered(path, value, message):
+    with pytest.raises(CrrgError, match=message):
+        check_bundle(broken(path, value))
+
+
+def test_capture_says_draft_and_shows_the_film():
+    pixels = np.full((500, 500), 90, np.uint8)
+    chosen = document()
+    picture = capture_picture(chosen, chosen["films"][0], pixels)
+    assert picture.shape == (980, 900 + 560, 3)
+    assert tuple(picture[5, 5]) == (255, 176, 0)
+    assert tuple(picture[975, 5]) == (255, 176, 0)
+    assert tuple(picture[800, 800]) == (90, 90, 90)
+    # the box of the one sentence, at 50..250 of 500 pixels shown on 900
+    assert tuple(picture[40 + 180, 200]) == (100, 170, 255)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"no dicom at all", "IDENTITY.MISSING"), (b"\0" * 128 + b"DICM", "IDENTITY.MISSING")]
+)
+def test_source_without_identity_is_refused(data, code):
+    with pytest.raises(DicomError) as error:
+        read_original(data, "i")
+    assert error.value.code == code

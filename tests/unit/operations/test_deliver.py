@@ -1,0 +1,154 @@
+"""Delivery: right identifiers in the identified zone, nothing identified anywhere else, once in effect."""
+
+from __future__ import annotations
+
+import json
+
+import pydicom
+import pytest
+from pydicom.filebase import DicomBytesIO
+
+from crrg.domain.labels import LABELS
+from crrg.errors import ConfigError, StorageError
+from crrg.ledger.audit import read_audit
+from crrg.operations.deliver import deliver
+from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
+from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
+
+pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
+
+
+@pytest.fixture
+def night(tmp_path):
+    return DeliverableNight(tmp_path)
+
+
+def datasets(night):
+    return [pydicom.dcmread(DicomBytesIO(data)) for key, data in night.delivered().items() if key.endswith(".dcm")]
+
+
+def test_delivery_is_off_without_an_identified_zone(night):
+    with pytest.raises(ConfigError, match="delivery is off"):
+        deliver(night.form(), night.root, night.settings.model_copy(update={"identified_root": ""}))
+
+
+@pytest.mark.parametrize("place", ["inside", "around"])
+def test_zone_and_root_must_lie_apart(night, place):
+    zone = f"{night.root.root}/identified" if place == "inside" else night.root.root.rpartition("/")[0]
+    with pytest.raises(ConfigError, match="within each other"):
+        deliver(night.form(), night.root, night.settings.model_copy(update={"identified_root": zone}))
+
+
+def test_documents_lie_under_the_true_study_with_the_true_identity(night):
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_studies, summary.num_delivered, summary.reasons) == (2, 2, {})
+    assert {key.split("/")[0] for key in night.delivered()} == set(STUDY_UIDS)
+    found = datasets(night)
+    assert sorted(each.Modality for each in found) == ["OT", "OT", "OT", "SR", "SR"]
+    for each in found:
+        assert (each.PatientID, str(each.PatientName), each.AccessionNumber) == (NUMBER, NAME, ACCESSION)
+        assert each.StudyInstanceUID in STUDY_UIDS
+
+
+def test_structured_report_is_preliminary_and_points_at_its_films(night):
+    deliver(night.form(forms=("sr",)), night.root, night.settings)
+    report = next(each for each in datasets(night) if each.StudyInstanceUID == "2.25.8.5")
+    assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
+        "PARTIAL", "UNVERIFIED", "PRELIMINARY",
+    )  # fmt: skip
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    cited = {
+        each.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for each in series.ReferencedSOPSequence
+    }
+    assert cited == {"2.25.9.51", "2.25.9.52"}
+    measurements = next(
+        item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    # 14 observations, and two regions with a sentence on each of two films
+    assert len(measurements.ContentSequence) == len(LABELS) + 4
+
+
+def test_box_is_drawn_in_the_matrix_of_the_source(tmp_path):
+    night = DeliverableNight(tmp_path)
+    # pixels twice as high as wide: the draft's square pixels are not the source's
+    night.inbox.put("d/tall.dcm", film_bytes(9, "7", "71", PixelAspectRatio=["2", "1"]))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    deliver(night.form(date="2026-11-21", forms=("sr",)), night.root, night.settings)
+    (report,) = datasets(night)
+    coordinates = [
+        list(found.GraphicData)
+        for group in next(
+            i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"
+        ).ContentSequence
+        for found in group.ContentSequence
+        if found.ValueType == "SCOORD"
+    ]
+    assert all(max(each) <= 64 for each in coordinates)
+    # the stand-in draws from a tenth of the width and height to half and nine tenths
+    assert coordinates[0] == pytest.approx([6.4, 6.4, 32, 6.4, 32, 57.6, 6.4, 57.6, 6.4, 6.4], abs=0.1)
+
+
+def test_fhir_is_a_preliminary_transaction(night):
+    deliver(night.form(forms=("fhir",)), night.root, night.settings)
+    bundles = [json.loads(data) for data in night.delivered().values()]
+    assert len(bundles) == 2
+    for bundle in bundles:
+        kinds = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
+        assert kinds == ["Device", *["Observation"] * 14, "DiagnosticReport"]
+        report = bundle["entry"][-1]["resource"]
+        assert report["status"] == "preliminary"
+        assert report["conclusion"].startswith("DRAFT - NOT REVIEWED")
+        assert report["subject"]["identifier"]["value"] == NUMBER
+        assert report["basedOn"][0]["identifier"]["value"] == ACCESSION
+
+
+def test_second_delivery_changes_nothing_and_a_forced_one_writes_the_same_bytes(night):
+    deliver(night.form(), night.root, night.settings)
+    first = night.delivered()
+    assert deliver(night.form(), night.root, night.settings).num_unchanged == 2
+    assert deliver(night.form(again=True), night.root, night.settings).num_delivered == 2
+    assert night.delivered() == first
+
+
+def test_nothing_identified_lies_in_the_root(night):
+    deliver(night.form(), night.root, night.settings)
+    for stored in night.root.list_objects():
+        data = night.root.get(stored.key)
+        for marker in (NUMBER, "Sample", ACCESSION, *STUDY_UIDS):
+            assert marker.encode() not in data, stored.key
+            assert marker not in stored.key
+
+
+def test_delivery_is_audited_by_pseudonym(night):
+    deliver(night.form(), night.root, night.settings)
+    entries = read_audit(night.root)
+    assert [entry.action for entry in entries] == ["deliver", "deliver"]
+    assert {entry.counts["files"] for entry in entries} == {4, 3}
+    assert all(len(entry.subject) == 26 and entry.bundle_id == "b" * 32 for entry in entries)
+
+
+def test_replaced_missing_and_pictures_are_counted_and_tried_again(night):
+    night.inbox.put("e/picture.png", png_bytes(5))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    kept = night.inbox.get("c/pa.dcm")
+    night.inbox.put("c/pa.dcm", film_bytes(30, "6", "61"))
+    night.inbox.delete("b/ap.dcm")
+    summary = deliver(night.form(), night.root, night.settings)
+    assert summary.reasons == {"CHANGED.GONE": 1, "CHANGED.REPLACED": 1, "IDENTITY.NO_DICOM": 1}
+    assert night.delivered() == {}
+    night.inbox.put("c/pa.dcm", kept)
+    assert deliver(night.form(), night.root, night.settings).num_delivered == 1
+
+
+def test_archive_out_of_reach_leaves_the_delivery_undone(night):
+    with pytest.raises(StorageError, match="cannot be reached") as error:
+        deliver(night.form(send_to="127.0.0.1:9"), night.root, night.settings)
+    assert error.value.retryable
+    assert deliver(night.form(), night.root, night.settings).num_delivered == 2
+
+
+def test_archive_address_is_checked(night):
+    with pytest.raises(ConfigError, match="host:port"):
+        deliver(night.form(send_to="archive"), night.root, night.settings)

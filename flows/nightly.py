@@ -10,9 +10,10 @@ from prefect.artifacts import create_markdown_artifact
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import dated, give_back
-from crrg.operations.summaries import night_markdown
+from crrg.operations.summaries import night_markdown, shards_markdown
 from tasks.inference import draft_films, plan_night, publish_night
 from tasks.policy import FLOW
+from tasks.runners import run_shards
 
 
 @flow(flow_run_name="nightly-{config.date}", **FLOW)
@@ -22,14 +23,14 @@ def nightly(config: NightlyConfig) -> NightSummary:
     A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist.
 
     Args:
-        config: Inbox, date, model, shard size, limits.
+        config: Inbox, date, model, shard size, limits, where shards run.
     """
     scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
     plan = plan_night(dated(config, scheduled))
     try:
-        results = [draft_films(plan, shard) for shard in plan.shards]
+        results = run_shards(config.fan_out, draft_films, [{"plan": plan, "shard": shard} for shard in plan.shards])
         summary = publish_night(plan, results)
     finally:
         give_back(plan)
-    create_markdown_artifact(night_markdown(summary), key="nightly")
+    create_markdown_artifact(night_markdown(summary) + shards_markdown(results), key="nightly")
     return summary

@@ -5,14 +5,16 @@ from __future__ import annotations
 from prefect import task
 
 from crrg.config.data import IngestConfig
-from crrg.config.references import IngestSummary
+from crrg.config.references import IngestShard, IngestSummary, StagedShard
 from crrg.config.running import DemoConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
+from crrg.operations import ingest_shards
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
 from crrg.operations.ingest import ingest
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
 from tasks.policy import TASK
+from tasks.runners import place
 
 
 @task(task_run_name="ingest-archives[{config.dataset}]", **TASK)
@@ -20,6 +22,22 @@ def ingest_archives(config: IngestConfig) -> IngestSummary:
     """Turn archives into one version of a dataset."""
     storage, settings = open_root()
     return ingest(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage)
+
+
+@task(task_run_name="plan-shards[{config.dataset}]", **TASK)
+def plan_shards(config: IngestConfig) -> tuple[IngestShard, ...]:
+    """Cut what an ingest must read into shards."""
+    storage, settings = open_root()
+    return ingest_shards.plan_shards(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage)
+
+
+@task(task_run_name="decode-films[{config.dataset}-{shard.index}]", **TASK)
+def decode_films(config: IngestConfig, shard: IngestShard) -> StagedShard:
+    """Decode the films of one shard and stage what became of them."""
+    storage, settings = open_root()
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    staged = ingest_shards.decode_shard(config, shard, storage, pseudonyms, settings.storage)
+    return staged.model_copy(update={"ran_on": place()})
 
 
 @task(task_run_name="pin-version[{config.dataset}]", **TASK)

@@ -11,6 +11,7 @@ from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import close_night, draft_shard, open_night
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot
+from tasks.runners import place
 
 
 @task(task_run_name="plan-night[{config.date}]", **TASK)
@@ -25,7 +26,8 @@ def draft_films(plan: NightPlan, shard: ShardRef) -> ShardResult:
     """Draft what one shard lists."""
     storage, settings = open_root()
     with gpu_slot(plan.config.device):
-        return draft_shard(plan, shard, storage, settings)
+        result = draft_shard(plan, shard, storage, settings)
+    return result.model_copy(update={"ran_on": place()})
 
 
 @task(task_run_name="publish-night[{plan.date}]", **TASK)

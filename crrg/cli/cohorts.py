@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from crrg.cli.running import (
-    EXIT_TOO_MANY_QUARANTINED,
     DirectOption,
     FileOption,
+    RayOption,
     RootOption,
+    RunnerOption,
     execute,
     exits,
+    fan_out_of,
     form,
+    ingest_code,
     through_prefect,
     use_root,
 )
@@ -82,10 +85,15 @@ def ingest(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
     grounding: Annotated[str | None, typer.Option("--grounding", help="auto, phrases or off.")] = None,
+    task_runner: RunnerOption = None,
+    ray_address: RayOption = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
-    """Turn archives into one version of a dataset; what cannot be used is quarantined with a reason."""
+    """Turn archives into one version of a dataset; what cannot be used is quarantined with a reason.
+
+    With a --task-runner other than here, shards are decoded beforehand where it says, through Prefect.
+    """
     from crrg.config.data import IngestConfig
     from crrg.data.deidentify import Pseudonyms
     from crrg.operations import ingest as operation
@@ -93,15 +101,17 @@ def ingest(
 
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
-        seed=seed, limit=limit, grounding=grounding,
+        seed=seed, limit=limit, grounding=grounding, fan_out=fan_out_of(task_runner, ray_address),
     )  # fmt: skip
+    if filled.fan_out.task_runner != "here":
+        through_prefect("ingest", filled, root)
     execute(
         root,
         lambda storage, settings: operation.ingest(
             filled, storage, Pseudonyms(settings.pseudonym_key()), settings.storage, tracked_by=settings
         ),
         ingest_markdown,
-        lambda summary: EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0,
+        ingest_code,
     )
 
 

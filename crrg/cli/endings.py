@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crrg.cli.running import ingest_code
 from crrg.config.base import FrozenConfig
+from crrg.config.data import IngestConfig
 from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
 from crrg.operations.demo_run import demo_markdown
 from crrg.operations.nightly import exit_code
 from crrg.operations.root import open_root
-from crrg.operations.summaries import night_markdown, retrain_markdown
+from crrg.operations.summaries import ingest_markdown, night_markdown, retrain_markdown
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Ending:
 
 ENDINGS: Mapping[str, Ending] = {
     "demo": Ending(DemoConfig, lambda result: demo_markdown(result, open_root()[0])),
+    "ingest": Ending(IngestConfig, ingest_markdown, ingest_code),
     "retrain": Ending(RetrainConfig, retrain_markdown),
     "nightly": Ending(NightlyConfig, night_markdown, exit_code),
 }

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from crrg.cli.running import DirectOption, FileOption, RootOption, execute, form, through_prefect
+from crrg.cli.running import (
+    DirectOption,
+    FileOption,
+    RayOption,
+    RootOption,
+    RunnerOption,
+    execute,
+    fan_out_of,
+    form,
+    through_prefect,
+)
 
 InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the inbox.")]
 DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD.")]
@@ -30,6 +40,8 @@ def nightly(
     limit: Annotated[int | None, typer.Option("--limit", help="Most new objects to take; all if 0.")] = None,
     settle_s: Annotated[float | None, typer.Option("--settle-s", help="Younger objects wait, seconds.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    task_runner: RunnerOption = None,
+    ray_address: RayOption = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
     root: RootOption = "",
@@ -39,7 +51,7 @@ def nightly(
 
     filled = form(
         NightlyConfig, config, inbox=_absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
-        device=device,
+        device=device, fan_out=fan_out_of(task_runner, ray_address),
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("nightly", filled, root)

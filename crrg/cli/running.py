@@ -24,6 +24,7 @@ from crrg.cli.terminal import aligned, log_lines
 
 if TYPE_CHECKING:
     from crrg.config.base import FrozenConfig, Settings
+    from crrg.config.references import IngestSummary
     from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ LONG_S = 10.0
 RootOption = Annotated[str, typer.Option("--root", help="Root URL or folder; $CRRG_ROOT or ./crrg-data if empty.")]
 FileOption = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file with settings of the form.")]
 DirectOption = Annotated[bool, typer.Option("--no-orchestrator", help="Run in this process, without Prefect.")]
+RunnerOption = Annotated[
+    str | None, typer.Option("--task-runner", help="Where shards run: here, processes, ray or flow.")
+]
+RayOption = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster; starts one here if empty.")]
 
 
 def execute(
@@ -97,6 +102,17 @@ def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
     with exits():
         values: dict[str, Any] = _read_form(file) if file else {}
         return config.model_validate({**values, **{name: value for name, value in flags.items() if value is not None}})
+
+
+def fan_out_of(task_runner: str | None, ray_address: str | None) -> dict[str, str] | None:
+    """Return the part of a form that says where shards run; ``None`` where no flag was given."""
+    flags = {"task_runner": task_runner, "ray_address": ray_address}
+    return {name: value for name, value in flags.items() if value is not None} or None
+
+
+def ingest_code(summary: IngestSummary) -> int:
+    """Return the exit code of an ingest: 0, or 3 where too much was quarantined."""
+    return EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0
 
 
 def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:

@@ -1,0 +1,71 @@
+"""Where shards run: one task for every shard, handed to the task runner that a form names.
+
+The only place that knows task runners. Every worker process, on this machine or another, opens root and archives with
+settings of its own environment: what travels is a form and a reference.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect import Task
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+
+from crrg.config.base import default_num_workers
+from crrg.config.fan_out import FanOut
+from crrg.errors import ConfigError
+
+
+def run_shards(fan_out: FanOut, shard_task: Task[..., Any], calls: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Call a task once for every shard, where the form says.
+
+    Args:
+        fan_out: Where shards run.
+        shard_task: The task; its module must be importable wherever it runs.
+        calls: Its parameters, one set for each shard.
+
+    Returns:
+        The results, in the order of the calls.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed.
+        CrrgError: What ended a shard after its retries; shards that were not begun are left.
+    """
+    if fan_out.task_runner == "here" or not calls:
+        return [shard_task(**call) for call in calls]
+    if fan_out.task_runner == "flow":
+        futures = [shard_task.submit(**call) for call in calls]
+        return [future.result() for future in futures]
+    with task_runner(fan_out) as runner:
+        futures = [runner.submit(shard_task, dict(call)) for call in calls]
+        return [future.result() for future in futures]
+
+
+def task_runner(fan_out: FanOut) -> TaskRunner[Any]:
+    """Return the task runner for ``processes`` or ``ray``, not yet started.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed.
+    """
+    if fan_out.task_runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=fan_out.max_processes or default_num_workers())
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        from prefect_ray import RayTaskRunner
+    except ImportError:
+        raise ConfigError("Ray is not installed; pip install 'crrg[ray]', on every machine", "task_runner") from None
+    if fan_out.ray_address:
+        return RayTaskRunner(address=fan_out.ray_address)
+    return RayTaskRunner(init_kwargs={"include_dashboard": False})
+
+
+def place() -> str:
+    """Return which machine and process runs this, for people: the host, or the node of a Ray cluster."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return f"Ray node {ray.get_runtime_context().get_node_id()[:8]}, process {os.getpid()}"
+    return f"{platform.node()}, process {os.getpid()}"

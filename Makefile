@@ -11,6 +11,7 @@ BIN := .venv/bin
 PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := .make/env-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+RAY_STAMP := .make/ray-$(shell cat requirements.lock requirements-ray.lock pyproject.toml | cksum | cut -d' ' -f1)
 ROOT ?= ./crrg-data
 
 ifneq ($(wildcard ../shared/data),)
@@ -21,7 +22,7 @@ export DO_NOT_TRACK := 1
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest bench-ingest system-deps
+.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest bench-ingest scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -39,9 +40,21 @@ $(STAMP): requirements.lock pyproject.toml
 	@mkdir -p .make && rm -f .make/env-* && touch $@
 	@echo "== environment: ready"
 
+$(RAY_STAMP): $(STAMP) requirements-ray.lock
+	@echo "== environment: .venv-ray, which is .venv with requirements-ray.lock on top"
+	@rm -rf .venv-ray && $(PY) -m venv --without-pip .venv-ray
+	@VIRTUAL_ENV=$(abspath .venv-ray) $(UV) pip install --quiet --no-deps --require-hashes -r requirements-ray.lock
+	@$(PY) -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> $$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/crrg-environment.pth
+	@mkdir -p .make && rm -f .make/ray-* && touch $@
+
 lock: env  ## Resolve requirements.lock again from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--extra dev --extra dicom pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --extra ray \
+		-c requirements.lock pyproject.toml | grep -vxFf <(sed 's/ \\$$//' requirements.lock) \
+		| $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-annotate \
+		--no-header - -o requirements-ray.lock
 
 demo: env  ## Draw a cohort, train every stage, promote the bundle, run a night, print the scorecard
 	@echo "== demo: everything lands under $(ROOT)"
@@ -86,13 +99,18 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 	@exec $(PY) -m deployments.up
 
 bench: env  ## Measurements that performance claims rest on
-	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py benchmarks/ingest_speed.py benchmarks/quality_classification.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
+	@for script in $(filter-out benchmarks/real_night.py benchmarks/soak_ingest.py benchmarks/ingest_speed.py benchmarks/quality_classification.py benchmarks/scale_out.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(PY) $$script; done
 
 soak-ingest: env  ## Randomly damaged films through the decoders (FILMS=10000); goes on where it was stopped
 	$(PY) -m benchmarks.soak_ingest --films $(or $(FILMS),10000)
 
 bench-ingest: env  ## Ingest beside the bare work on the same films, its memory, and latency on S3 (about half an hour)
 	$(PY) -m benchmarks.ingest_speed
+
+scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two nodes on this machine, beside one process
+	@echo "== scale-out: servers and nodes on free ports, some minutes; nothing is left"
+	.venv-ray/bin/python -m pytest tests/e2e/test_scale_out.py -q
+	.venv-ray/bin/python -m benchmarks.scale_out
 
 system-deps:  ## Debian packages that some end-to-end tests use; says so where it cannot install them
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

@@ -85,6 +85,7 @@ def ingest(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
     grounding: Annotated[str | None, typer.Option("--grounding", help="auto, phrases or off.")] = None,
+    languages: Annotated[str | None, typer.Option("--languages", help="Languages of reports, like en,de.")] = None,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
     config: FileOption = None,
@@ -101,7 +102,7 @@ def ingest(
 
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
-        seed=seed, limit=limit, grounding=grounding, fan_out=fan_out_of(task_runner, ray_address),
+        seed=seed, limit=limit, grounding=grounding, languages=languages, fan_out=fan_out_of(task_runner, ray_address),
     )  # fmt: skip
     if filled.fan_out.task_runner != "here":
         through_prefect("ingest", filled, root)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import FrozenConfig
 from crrg.config.fan_out import FanOut
+from crrg.domain.report import Language
 from crrg.domain.source_kind import AUTO, SOURCE_CHOICES
 
 
@@ -31,6 +32,10 @@ class IngestConfig(FrozenConfig):
             ``off`` does neither.
         shard_size: Films per shard, where shards are decoded in processes or machines of their own.
         fan_out: Where shards are decoded.
+        languages: Languages of reports that are let in. English is always read; of reports in another one only the
+            text is kept: labels and regions are read out of English alone. Others are refused (``LANG``).
+        report_sections: How whole reports are cut: ``general`` reads what hospitals write; ``compatible`` cuts reports
+            of MIMIC-CXR as published work does, and leaves out those it leaves out, to compare texts with it.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
@@ -51,12 +56,24 @@ class IngestConfig(FrozenConfig):
     )
     shard_size: int = Field(500, ge=1, le=2000, title="Films per shard", json_schema_extra={"position": 12})
     fan_out: FanOut = Field(FanOut(), title="Where shards run", json_schema_extra={"position": 13})
+    languages: tuple[Language, ...] = Field(
+        ("en",), title="Languages of reports", min_length=1, json_schema_extra={"position": 14}
+    )
+    report_sections: Literal["general", "compatible"] = Field(
+        "general", title="How reports are cut", json_schema_extra={"position": 15}
+    )
 
     @field_validator("source", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         """Accept one source as plain text."""
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes_with_commas(cls, value: Any) -> Any:
+        """Accept languages as plain text with commas between them."""
+        return tuple(value.replace(" ", "").split(",")) if isinstance(value, str) else value
 
     @field_validator("source_kind")
     @classmethod

@@ -24,6 +24,7 @@ from crrg.data.members import Members
 from crrg.data.mimic_cxr import SITE, MimicCxrSource
 from crrg.data.mimic_tables import FilmFacts, exact_view, splits_by_patient
 from crrg.data.scene_graphs import read_scene_graph
+from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split
@@ -48,6 +49,15 @@ class ChestImagenomeSource:
         """Open the root under which both collections lie."""
         self.storage = storage
         self._films = MimicCxrSource(storage)
+
+    @property
+    def section_mode(self) -> Mode:
+        """How its reports are cut."""
+        return self._films.section_mode
+
+    @section_mode.setter
+    def section_mode(self, mode: Mode) -> None:
+        self._films.section_mode = mode
 
     @staticmethod
     def recognises(_storage: Storage, names: list[str]) -> bool:

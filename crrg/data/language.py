@@ -1,15 +1,17 @@
-"""Refuses report text that is not English: the labeler, the lexicon and the models know no other language.
+"""Refuses report text in a language that the form does not let in, and says which text may be read as English.
 
-Counts words that only one side uses: English function words and everyday words of chest reports against function words
-of other European languages. Learns nothing. Made so that an English report is never refused for being short: without
-enough foreign words the text passes.
+The labeler and the lexicon know English alone. Counts words that only one side uses: English function words and
+everyday words of chest reports against function words of other European languages. Learns nothing. Made so that an
+English report is never refused for being short: without enough foreign words the text passes.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 
+from crrg.domain.report import Language
 from crrg.errors import ReportError
 
 MIN_LETTERS = 40
@@ -17,6 +19,7 @@ MIN_LETTERS = 40
 
 MIN_OTHER_SCRIPT_LETTERS = 8
 MIN_FOREIGN_WORDS = 3
+_WAY_OUT = "; name its language in `languages` to keep the text, without labels and regions from it"
 
 _PLACEHOLDER = re.compile(r"<[^<>\s]*>")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -27,42 +30,69 @@ _ENGLISH_WORDS = """
     prior study
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
-_FOREIGN_WORDS = """
-    der die das und ist nicht kein keine keinen mit des dem den auf eine einen links rechts beidseits sind wird zum
-    zur herz lunge bei vom unauffällig le la les du et dans avec pas une au aux sur gauche droit droite sans pour
-    est pleurale poumon el los las del con sin una por derecho izquierdo y que se pulmonar derrame corazón tamaño os
-    dos da na com sem direito esquerdo não nos sinais coração il lo gli dei della di senza non sono nel delle alla
-    dello versamento cuore het een van geen en zijn niet op aan voor bij met de hart longen ve bir ile yok sağ sol
-    kalp akciğer her iki izlenmedi saptanmadı normaldir görülmedi mevcut olup och inte är på af til ikke er som og
-    för med hjerte
-"""
-_FOREIGN = frozenset(_FOREIGN_WORDS.split())
+_WORDS_OF: dict[Language, str] = {
+    "de": """
+        der die das und ist nicht kein keine keinen mit des dem den auf eine einen links rechts beidseits sind
+        wird zum zur herz lunge bei vom unauffällig
+    """,
+    "fr": "le la les du et dans avec pas une au aux sur gauche droit droite sans pour est pleurale poumon de des",
+    "es": "el los las del con sin una por derecho izquierdo y que se pulmonar derrame corazón tamaño la de",
+    "pt": "os dos da na com sem direito esquerdo não nos sinais coração de que se por pulmonar derrame",
+    "it": "il lo gli dei della di senza non sono nel delle alla dello versamento cuore con una la del pleurale",
+    "nl": "het een van geen en zijn niet op aan voor bij met de hart longen links rechts",
+    "tr": "ve bir ile yok sağ sol kalp akciğer her iki izlenmedi saptanmadı normaldir görülmedi mevcut olup",
+    "sv": "och inte är på som för med den",
+    "da": "af til ikke er som og med hjerte på den",
+    "no": "af til ikke er som og med hjerte på den",
+}
+"""Function words and everyday words of chest reports; some are of several languages."""
+
+_LISTS = {language: frozenset(words.split()) for language, words in _WORDS_OF.items()}
+_FOREIGN = frozenset[str]().union(*_LISTS.values())
+_SCRIPTS_OF: dict[Language, tuple[str, ...]] = {
+    "ru": ("CYRILLIC",), "uk": ("CYRILLIC",), "el": ("GREEK",), "ar": ("ARABIC",), "fa": ("ARABIC",),
+    "he": ("HEBREW",), "hi": ("DEVANAGARI",), "th": ("THAI",), "zh": ("CJK",), "ja": ("CJK", "HIRAGANA", "KATAKANA"),
+    "ko": ("HANGUL",),
+}  # fmt: skip
+"""First word of the Unicode names of a language's letters."""
 
 
-def check_language(text: str) -> None:
-    """Refuse report text that is plainly not English.
+def check_language(text: str, languages: Collection[Language] = ("en",)) -> bool:
+    """Refuse report text that is plainly in a language that is not let in.
 
-    Text in another script is refused from eight letters on, if they are more than half. Text in Latin letters is
-    refused from 40 letters on, if it holds at least three foreign words and more of them than English ones. A word
-    with an accent counts as foreign. Placeholders are not read.
+    Text in another script is judged from eight letters on, if they are more than half. Text in Latin letters is
+    judged from 40 letters on, if it holds at least three foreign words and more of them than English ones. A word
+    with an accent counts as foreign. Placeholders are not read. Languages that share a script, or most of their
+    words, let each other in.
 
     Args:
         text: Report text after cleaning; empty text passes.
+        languages: Those that are let in beside English.
+
+    Returns:
+        Whether it may be read as English: ``False`` for text in another language that is let in.
 
     Raises:
         ReportError: Another script (``LANG.SCRIPT``) or another language (``LANG.NOT_ENGLISH``).
     """
     words = [word.lower() for word in _WORD.findall(_PLACEHOLDER.sub(" ", text))]
     letters = "".join(words)
-    num_other = sum(not _is_latin(letter) for letter in letters)
-    if num_other >= MIN_OTHER_SCRIPT_LETTERS and num_other > len(letters) / 2:
-        raise ReportError("the report is not written in Latin letters; only English is read", code="LANG.SCRIPT")
+    others = [letter for letter in letters if not _is_latin(letter)]
+    if len(others) >= MIN_OTHER_SCRIPT_LETTERS and len(others) > len(letters) / 2:
+        scripts = tuple(script for language in languages for script in _SCRIPTS_OF.get(language, ()))
+        if sum(unicodedata.name(letter, "").startswith(scripts) for letter in others) > len(others) / 2:
+            return False
+        raise ReportError(f"the report is written in a script that is not let in{_WAY_OUT}", code="LANG.SCRIPT")
     if len(letters) < MIN_LETTERS:
-        return
+        return True
     num_english = sum(word in _ENGLISH for word in words)
     num_foreign = sum(word in _FOREIGN or not word.isascii() for word in words)
-    if num_foreign >= MIN_FOREIGN_WORDS and num_foreign > num_english:
-        raise ReportError("the report is not in English; only English is read", code="LANG.NOT_ENGLISH")
+    if num_foreign < MIN_FOREIGN_WORDS or num_foreign <= num_english:
+        return True
+    counts = {language: sum(word in known for word in words) for language, known in _LISTS.items()}
+    if max((counts.get(language, 0) for language in languages), default=0) >= max(1, *counts.values()):
+        return False
+    raise ReportError(f"the report is in a language that is not let in{_WAY_OUT}", code="LANG.NOT_ENGLISH")
 
 
 def _is_latin(letter: str) -> bool:

@@ -3,7 +3,8 @@
 Obtain: PhysioNet (credentialed). Found anywhere under the root: films ``p10/p10000032/s50414267/<dicom_id>.jpg`` or
 ``.dcm``, reports ``p10/p10000032/s50414267.txt`` loose or in ``mimic-cxr-reports.zip``, and the tables that
 ``mimic_tables`` reads. Patient and study come from the path. A film is accepted without a report and a report without
-a film; a row of a table whose film or study is not there is refused by name.
+a film; a row of a table whose film or study is not there is refused by name. Where reports are cut compatibly with
+published work, the studies that it leaves out have no report.
 
 Source: Johnson et al., MIMIC-CXR, Scientific Data 2019;6:317.
 """
@@ -21,7 +22,8 @@ from crrg.data.checksums import SUMS_PATTERN, read_checksums
 from crrg.data.map_ahead import map_ahead
 from crrg.data.members import Members
 from crrg.data.mimic_tables import TABLE_PATTERN, MimicTables, read_mimic_tables
-from crrg.data.sections import MAX_REPORT_CHARACTERS, MODE_OF_SOURCE, parse_sections
+from crrg.data.sections import MAX_REPORT_CHARACTERS, Mode, parse_sections
+from crrg.data.sections_compatible import HAND_CUT_STUDIES
 from crrg.data.sources import SourceItem
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
@@ -61,6 +63,7 @@ class MimicCxrSource:
     def __init__(self, storage: Storage) -> None:
         """Open the root under which the collection lies."""
         self.storage = storage
+        self.section_mode: Mode = "general"
 
     @staticmethod
     def recognises(storage: Storage, names: list[str]) -> bool:
@@ -94,7 +97,7 @@ class MimicCxrSource:
         studies, strays = self._studies(reports)
         sums = read_checksums(self.storage, self.objects, _FILM)
         known: set[str] = set()
-        for items in map_ahead(partial(_items_of, tables, reports), studies):
+        for items in map_ahead(partial(_items_of, tables, reports, self.section_mode), studies):
             known.update(item.instance_id for item in items if item.instance_id)
             yield from (replace(item, sha256=sums.get(item.name, "")) for item in items)
         for stray in strays:
@@ -141,9 +144,9 @@ def _mark_ambiguous(studies: Collection[_Study]) -> None:
         study.is_ambiguous = times[study.study_id] > 1
 
 
-def _items_of(tables: MimicTables, reports: Members, study: _Study) -> list[SourceItem]:
+def _items_of(tables: MimicTables, reports: Members, mode: Mode, study: _Study) -> list[SourceItem]:
     """Return the inputs of one study: one per film, or one for the report alone."""
-    report, problem = _read_report(reports, study.study_id)
+    report, problem = _read_report(reports, study.study_id, mode)
     if study.is_ambiguous:
         problem = IdentityError("the study lies under several patients", code="IDENTITY.CONFLICT")
     labels, label_source = tables.labels_of(study.study_id)
@@ -180,13 +183,13 @@ def _form_rank(key: str) -> int:
     return FILM_FORMS.index(key.rsplit(".", 1)[-1].lower())
 
 
-def _read_report(reports: Members, study_id: str) -> tuple[Report, DataError | None]:
-    """Return a study's report, empty where there is none, or why it cannot be read."""
-    if study_id not in reports:
+def _read_report(reports: Members, study_id: str, mode: Mode) -> tuple[Report, DataError | None]:
+    """Return a study's report, empty where there is none or none to compare with, or why it cannot be read."""
+    if study_id not in reports or (mode == "compatible" and study_id in HAND_CUT_STUDIES):
         return Report(), None
     try:
         text = reports.read(study_id).decode("utf-8-sig", errors="replace")
-        return parse_sections(text, MODE_OF_SOURCE[SourceKind.MIMIC_CXR]), None
+        return parse_sections(text, mode), None
     except DataError as error:
         code = "LIMIT.REPORT" if error.code == "LIMIT.FILE_SIZE" else error.code
         return Report(), ReportError(error.reason, code=code)

@@ -22,7 +22,7 @@ from crrg.data.sources import SourceItem
 from crrg.data.split import SplitShares, SplitWish, split_of
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import NO_FINDING, LabelValues
-from crrg.domain.report import Report
+from crrg.domain.report import Language, Report
 from crrg.domain.study import Film, Pair, RegionAnnotation
 from crrg.errors import AnnotationError, IdentityError, ReportError
 
@@ -45,6 +45,7 @@ class PairingRules:
         shares: How large the splits are.
         use_published_split: Whether an archive's own split is kept.
         grounding: How films without a scene graph get regions: ``auto``, ``phrases`` or ``off``, as in the form.
+        languages: Languages of reports that are let in beside English.
     """
 
     pseudonyms: Pseudonyms
@@ -53,6 +54,7 @@ class PairingRules:
     shares: SplitShares
     use_published_split: bool
     grounding: Literal["auto", "phrases", "off"] = "off"
+    languages: tuple[Language, ...] = ("en",)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class PairBuilder:
             source_digest: sha256 of the film's bytes, or of the report's text.
 
         Raises:
-            DataError: IDENTITY, REPORT, LIMIT or GEOMETRY.
+            DataError: IDENTITY, REPORT, LANG, LIMIT or GEOMETRY.
         """
         header = decoded.header if decoded else None
         ids = self._identify(item, header, site, decoded, source_digest)
@@ -90,7 +92,7 @@ class PairBuilder:
             impression=_clean(item.report.impression, names),
             indication=_clean(item.report.indication, names),
         )
-        check_language(report.text)
+        is_english = check_language(report.text, self._rules.languages)
         if item.notes:
             report = replace(report, impression=report.impression or self._read_notes(item.notes, names))
         if decoded is None and not report.text:
@@ -98,7 +100,7 @@ class PairBuilder:
         film = None
         if decoded is not None:
             film = replace(decoded.film, view_position=item.view_position or decoded.film.view_position)
-        labels, label_source = self._label(item, report)
+        labels, label_source = self._label(item, report, is_english)
         pair = Pair(
             patient_id=ids.patient_id,
             study_id=ids.study_id,
@@ -112,7 +114,7 @@ class PairBuilder:
             source_digest=source_digest,
             split=self.split_wish(item, site, ids.patient_id).split,
         )
-        if self._rules.grounding == "off":
+        if self._rules.grounding == "off" or not is_english:
             return pair
         return ground_pair(pair, self._rules.label, with_atlas=self._rules.grounding == "auto")
 
@@ -168,10 +170,11 @@ class PairBuilder:
         values = self._rules.label(sentence)
         return any(value is not None for label, value in values.items() if label != NO_FINDING)
 
-    def _label(self, item: SourceItem, report: Report) -> tuple[LabelValues, str]:
+    def _label(self, item: SourceItem, report: Report, is_english: bool) -> tuple[LabelValues, str]:
+        """Return the archive's labels, else the text's; none from a language whose negations nobody here knows."""
         if item.labels:
             return item.labels, item.label_source
-        if not report.text:
+        if not report.text or not is_english:
             return {}, "none"
         labels = {label: value for label, value in self._rules.label(report.text).items() if value is not None}
         if item.notes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from crrg.data.sections_compatible import cut_compatible
 from crrg.domain.report import Report
@@ -21,7 +21,7 @@ from crrg.errors import ReportError
 
 __all__ = [
     "MAX_REPORT_CHARACTERS",
-    "MODE_OF_SOURCE",
+    "Mode",
     "PLACEHOLDER",
     "Sections",
     "clean_text",
@@ -43,10 +43,8 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _CATEGORIES_TO_DROP = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 Section = Literal["findings", "impression", "indication", "comparison", "wet read", "other"]
-Mode = Literal["general", "compatible"]
-
-MODE_OF_SOURCE: Mapping[str, Mode] = {"mimic-cxr": "general"}
-"""How whole reports are cut, by kind of archive; ``compatible`` where texts are to be compared with published ones."""
+Mode: TypeAlias = Literal["general", "compatible"]
+"""How whole reports are cut: ``compatible`` where texts are to be compared with published ones."""
 
 
 @dataclass(frozen=True)

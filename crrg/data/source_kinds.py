@@ -10,10 +10,28 @@ from importlib import import_module
 from typing import cast
 
 from crrg.config.base import StorageSettings
-from crrg.data.sources import Source, SourceOpener
+from crrg.config.data import IngestConfig
+from crrg.data.sources import CutsReports, Source, SourceOpener
 from crrg.domain.source_kind import AUTO, SourceKind
 from crrg.errors import ConfigError
 from crrg.storage import Storage
+
+
+def open_sources(config: IngestConfig, settings: StorageSettings | None = None) -> list[Source]:
+    """Open all archives of an ingest, to be read as its form says.
+
+    Args:
+        config: The form.
+        settings: How to reach S3.
+
+    Raises:
+        ConfigError: There is nothing at a URL.
+    """
+    sources = [open_source(text, config.source_kind, settings) for text in config.source]
+    for source in sources:
+        if isinstance(source, CutsReports):
+            source.section_mode = config.report_sections
+    return sources
 
 
 def open_source(text: str, kind: str = AUTO, settings: StorageSettings | None = None) -> Source:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from crrg.data.sections import Mode
 from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
@@ -84,6 +85,13 @@ class Source(Protocol):
 
     def items(self) -> Iterator[SourceItem]:
         """Yield every input once, in an order that depends on their names alone."""
+
+
+@runtime_checkable
+class CutsReports(Protocol):
+    """An archive of whole reports, which can be cut into sections in more than one way."""
+
+    section_mode: Mode
 
 
 class SourceOpener(Protocol):

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Language: TypeAlias = Literal[
+    "en", "de", "fr", "es", "pt", "it", "nl", "tr", "sv", "da", "no",
+    "ru", "uk", "el", "ar", "fa", "he", "hi", "th", "zh", "ja", "ko",
+]  # fmt: skip
+"""Languages that reports can be told to be in, ISO 639-1; the first eleven are written in Latin letters."""
 
 
 @dataclass(frozen=True)

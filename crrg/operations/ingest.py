@@ -21,7 +21,7 @@ from crrg.config.references import DatasetRef, IngestSummary
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
 from crrg.data.quarantine import quarantine_key
-from crrg.data.source_kinds import open_source
+from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source
 from crrg.errors import ConfigError, StorageError
 from crrg.operations.ingest_inputs import (
@@ -65,7 +65,7 @@ def ingest(
         DataError: A table as a whole cannot be read.
     """
     check_dataset_name(config.dataset)
-    sources = [open_source(text, config.source_kind, settings) for text in config.source]
+    sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     done = read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest)
     if done is not None and (earlier := _find_version(storage, config.dataset, done["version"])):

@@ -19,7 +19,7 @@ from crrg.data.sources import Source
 from crrg.operations.ingest_inputs import row_code_digest
 from crrg.storage import hash_json
 
-ROW_SETTINGS = ("schema_version", "preprocessing_version", "image_size", "grounding")
+ROW_SETTINGS = ("schema_version", "preprocessing_version", "image_size", "grounding", "languages", "report_sections")
 """Of what shapes a dataset, the part that decides what a single row holds."""
 
 
@@ -86,6 +86,8 @@ def shaping_settings(config: IngestConfig, sources: Sequence[Source], pseudonyms
         "sources": [source.kind.value for source in sources],
         "limit": config.limit,
         "grounding": "off" if config.grounding == "off" else f"{config.grounding}:{GROUNDING_VERSION}",
+        "languages": sorted({"en", *config.languages}),
+        "report_sections": config.report_sections,
         "pseudonym_key_id": pseudonyms.key_id,
     }
 

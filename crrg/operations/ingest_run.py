@@ -303,6 +303,7 @@ def pair_builder(config: IngestConfig, pseudonyms: Pseudonyms) -> PairBuilder:
             shares=SplitShares(config.train_share, config.validation_share),
             use_published_split=config.use_published_split,
             grounding=config.grounding,
+            languages=config.languages,
         )
     )
 

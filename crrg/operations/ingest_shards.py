@@ -23,7 +23,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
 from crrg.data.pairing import PairBuilder
 from crrg.data.pairs import check_dataset_name
-from crrg.data.source_kinds import open_source
+from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source, SourceItem
 from crrg.domain.source_kind import SourceKind
 from crrg.errors import ConfigError, Conflict, DataError
@@ -58,7 +58,7 @@ def plan_shards(
         StorageError: A store cannot be reached.
     """
     check_dataset_name(config.dataset)
-    sources = [open_source(text, config.source_kind, settings) for text in config.source]
+    sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     if read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest) is not None:
         return ()
@@ -108,7 +108,7 @@ def decode_shard(
     """
     if storage.exists(shard.key):
         return StagedShard(index=shard.index, num_inputs=shard.num_inputs, reused=True)
-    sources = [open_source(text, config.source_kind, settings) for text in config.source]
+    sources = open_sources(config, settings)
     _check_place(config, shard, storage, sources, pseudonyms)
     known = read_known_inputs(storage, config.dataset, shard.row_key)
     pending = islice(_pending(config, sources, known, pseudonyms), shard.first, shard.first + shard.num_inputs)

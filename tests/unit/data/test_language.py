@@ -90,3 +90,25 @@ def test_short_english_reports_pass():
 @pytest.mark.parametrize("text", ["", "<deid>", "12.5 - 13", "µ"])
 def test_nothing_to_judge_passes(text):
     check_language(text)
+
+
+CODES = {
+    "German": "de", "German, short": "de", "French": "fr", "Spanish": "es", "Portuguese": "pt", "Italian": "it",
+    "Dutch": "nl", "Turkish": "tr", "Danish": "da", "Chinese": "zh", "Arabic": "ar", "Russian": "ru",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", CODES)
+def test_a_language_of_the_form_is_let_in_but_not_read_as_english(language):
+    text = {**FOREIGN, **OTHER_SCRIPTS}[language]
+    assert check_language(text, ("en", CODES[language])) is False
+
+
+@pytest.mark.parametrize(("language", "allowed"), [("German", "fr"), ("Italian", "de"), ("Chinese", "ru")])
+def test_a_language_lets_no_other_one_in(language, allowed):
+    with pytest.raises(ReportError, match="name its language in `languages`"):
+        check_language({**FOREIGN, **OTHER_SCRIPTS}[language], (allowed,))
+
+
+def test_english_is_read_whatever_the_form_lets_in():
+    assert all(check_language(text, ("de", "zh")) for text in SHORT_ENGLISH)

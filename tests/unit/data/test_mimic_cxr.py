@@ -12,7 +12,9 @@ from crrg.config.data import IngestConfig
 from crrg.data import mimic_cxr
 from crrg.data.decoder_pool import decode_many
 from crrg.data.mimic_cxr import MimicCxrSource
-from crrg.data.source_kinds import detect_kind
+from crrg.data.sections_compatible import HAND_CUT_STUDIES
+from crrg.data.source_kinds import detect_kind, open_sources
+from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import DataError
@@ -146,6 +148,30 @@ def test_reports_may_lie_in_their_published_zip(tree):
     assert "mimic-cxr-reports.zip" in {stored.key for stored in source_of(tree).inventory()}
 
 
+@pytest.mark.parametrize("study", ["50913680", "50525523", "58235663"], ids=["section", "span", "no findings"])
+def test_a_report_that_published_work_cuts_by_hand_is_left_out_where_texts_are_compared(tree, study):
+    tree.film(P3, study, instance(4))
+    tree.report(P3, study)
+    source = source_of(tree)
+    assert {item.study_id: item.report.findings for item in source.items()}[study] == (
+        "The lungs are clear. The heart is of normal size."
+    )
+    source.section_mode = "compatible"
+    reports = {item.study_id: item.report for item in source.items()}
+    assert reports[study] == Report()
+    assert reports[S1].findings == "The lungs are clear. The heart is of normal size."
+    assert len(HAND_CUT_STUDIES) == 54
+
+
+def test_the_form_says_how_reports_are_cut(tree):
+    tree.report(P1, S1, " Preamble.\n FINDINGS: First.\n chest:\n IMPRESSION: Second.\n Findings: Third.\n")
+    form = {"source": (str(tree.root), f"chest-imagenome:{tree.root}"), "dataset": "d"}
+    for mode, findings in (("general", "Third."), ("compatible", "First. chest:")):
+        for source in open_sources(IngestConfig(**form, report_sections=mode)):
+            assert source.section_mode == mode
+            assert next(source.items()).report.findings == findings
+
+
 def test_a_damaged_zip_of_reports_stops_the_archive(tree):
     (tree.root / "mimic-cxr-reports.zip").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(DataError) as caught:
@@ -162,7 +188,7 @@ def test_a_film_without_report_is_kept(tree):
 
 def test_a_report_too_long_to_be_one_refuses_its_films(tree, monkeypatch):
     tree.report(P1, S1, "a" * 90_000)
-    monkeypatch.setattr(mimic_cxr, "parse_sections", lambda _: pytest.fail("was read"))
+    monkeypatch.setattr(mimic_cxr, "parse_sections", lambda *_: pytest.fail("was read"))
     tree.root.joinpath(f"{folder_of(P2, S2)}.txt").unlink()
     assert codes(tree) == ["LIMIT.REPORT", "LIMIT.REPORT"]
 

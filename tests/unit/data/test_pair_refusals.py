@@ -9,6 +9,7 @@ from crrg.data.split import SplitShares
 from crrg.domain.report import Report
 from crrg.domain.study import Pair
 from crrg.errors import ReportError
+from crrg.evaluation.labeler import label_report
 
 
 def build(report: Report, notes: str = "") -> Pair:
@@ -36,3 +37,14 @@ def test_a_report_is_refused_by_name(text, code):
 def test_masks_reach_every_section():
     pair = build(Report("Told to Dr. Quux.", "Unchanged since 03/12/2019.", "Fell on March 12, 2019."))
     assert pair.report == Report("Told to Dr. <deid>.", "Unchanged since <deid>.", "Fell on <deid>.")
+
+
+def test_a_report_in_a_language_that_is_let_in_gives_no_labels():
+    """German negates with other words: read as English, this text would affirm the pneumothorax."""
+    text = "Kein Pneumothorax. Die Lunge ist beidseits frei, kein Nachweis eines Infiltrates."
+    rules = PairingRules(Pseudonyms(b"k" * 32), label_report, 0, SplitShares(), False, "auto", languages=("en", "de"))
+    item = SourceItem(name="row", patient_id="P", study_id="S", report=Report(findings=text))
+    pair = PairBuilder(rules).build(item, "folder", "site", None, b"d")
+    assert pair.report.findings == text
+    assert (pair.labels, pair.label_source) == ({}, "none")
+    assert label_report(text)["Pneumothorax"] == 1

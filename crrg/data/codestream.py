@@ -8,8 +8,10 @@ Source: ITU-T T.81 annex B, T.87 annex C, T.800 annex A.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crrg.errors import DataError
 
@@ -27,10 +29,20 @@ _PROGRESSIVE = 0xC2
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])
 _MARKERS = frozenset([0xC4, 0xCC, *range(0xD9, 0xF0), 0xF8, 0xFE, 0xFF]) | _JPEG_FRAMES | _STANDALONE
 _START_OF_SCAN, _END = 0xDA, 0xD9
-_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_AFTER_LS_SCAN = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
+_SCANNED_BYTES = 2**20
+
+
+def _ends_scan(*inside: range) -> NDArray[np.bool_]:
+    """Return for each byte whether a scan ends where it follows 0xFF: all but the ones that may stand inside."""
+    ends = np.ones(256, np.bool_)
+    for values in (*inside, range(0xD0, 0xD8), range(0xFF, 0x100)):
+        ends[values.start : values.stop] = False
+    return ends
+
+
+_ENDS_SCAN = _ends_scan(range(1))
+_ENDS_LS_SCAN = _ends_scan(range(0x80))
 """After 0xFF, JPEG-LS stuffs a bit where JPEG stuffs a byte."""
-_RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
 _J2K_START = b"\xff\x4f\xff\x51"
 _J2K_COD = 0x52
 _PROGRAMS = (b"PK", b"MZ", b"\x7fELF", b"#!", b"Rar!", b"%PDF", b"<?php", b"<script")
@@ -157,13 +169,21 @@ def walk_jpeg(data: bytes) -> JpegForm:
 
 
 def _end_of_scan(data: bytes, start: int, *, is_ls: bool) -> int:
-    found = (_AFTER_LS_SCAN if is_ls else _AFTER_SCAN).search(data, start)
-    if found is None:
-        raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
-    restarts = _RESTARTS.finditer(data, start, found.start())
-    if any(restart.group()[1] & 7 != number % 8 for number, restart in enumerate(restarts)):
-        raise DataError("restart markers are not in turn, a part is missing", code="DECODE.CODESTREAM")
-    return found.start()
+    """Return where the first marker after a scan stands; restart markers within it must be in turn."""
+    ends, num_restarts = (_ENDS_LS_SCAN if is_ls else _ENDS_SCAN), 0
+    for offset in range(start, len(data) - 1, _SCANNED_BYTES):
+        part = np.frombuffer(data, np.uint8, min(_SCANNED_BYTES + 1, len(data) - offset), offset)
+        places = np.flatnonzero(part[:-1] == 0xFF)
+        following = part[places + 1]
+        found = np.flatnonzero(ends[following])
+        inside = following[: found[0]] if found.size else following
+        restarts = inside[(inside & 0xF8) == 0xD0] & 7
+        if np.any(restarts != (num_restarts + np.arange(restarts.size)) % 8):
+            raise DataError("restart markers are not in turn, a part is missing", code="DECODE.CODESTREAM")
+        num_restarts += restarts.size
+        if found.size:
+            return offset + int(places[found[0]])
+    raise DataError("the codestream has no end marker, it was cut", code="DECODE.TRUNCATED")
 
 
 def _stated_space(segment: bytes) -> str:

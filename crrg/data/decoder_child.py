@@ -14,6 +14,7 @@ import resource
 import struct
 import sys
 from dataclasses import asdict
+from itertools import cycle
 from typing import BinaryIO
 
 from crrg.data.decoder_isolation import Isolation, give_up_rights, leave_network
@@ -26,16 +27,21 @@ JOB = struct.Struct(">QI")
 
 
 def main() -> None:
-    """Serve jobs until standard input ends. Arguments: memory in bytes, processor seconds per file, shared memory."""
-    max_memory_bytes, cpu_limit_s, shared = (int(argument) for argument in sys.argv[1:4])
+    """Serve jobs until standard input ends.
+
+    Arguments: memory in bytes, processor seconds per file, descriptors of shared memory, in which files lie in turn.
+    """
+    max_memory_bytes, cpu_limit_s, *shared = (int(argument) for argument in sys.argv[1:])
     own_network = leave_network()
     jobs, answers = _take_over_streams()
     _load_codecs()
     isolation = give_up_rights(max_memory_bytes, own_network=own_network)
-    while len(head := jobs.read(JOB.size)) == JOB.size:
+    for place in cycle(shared):
+        if len(head := jobs.read(JOB.size)) < JOB.size:
+            return
         num_bytes, image_size = JOB.unpack(head)
         _limit_cpu(cpu_limit_s)
-        data = os.pread(shared, num_bytes, 0)
+        data = os.pread(place, num_bytes, 0)
         if len(data) < num_bytes:
             return
         for block in _answer(data, image_size) if image_size else _report(isolation):

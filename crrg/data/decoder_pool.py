@@ -6,6 +6,7 @@ then refused. Children get bytes and give pixels: no credentials, no paths, no p
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -39,7 +40,11 @@ DecodeOutcome: TypeAlias = "DecodedFilm | DataError"
 
 AHEAD_PER_WORKER = 8
 """Files read ahead of the slowest one, per child: what bounds memory."""
+JOBS_PER_CHILD = 2
+"""A child decodes one file while the next lies ready, so that it never waits for this process."""
 MAX_TRIES = 2
+PIPE_BYTES = 2**20
+"""Holds the answer to a film, so that a child need not wait until it is read."""
 MAX_DESCRIPTION_BYTES = 2**20
 """A child that says more about a film is not believed."""
 MAX_KEPT_BYTES = 64 * 2**20
@@ -145,34 +150,39 @@ class _Job:
 
 
 class _Child:
-    """One decoding process and the job it holds."""
+    """One decoding process, the job it works on, and the one that lies ready for it."""
 
     def __init__(self, limits: DecoderLimits) -> None:
         self.limits = limits
-        self.job: _Job | None = None
+        self.jobs: deque[_Job] = deque()
         self.deadline_s = 0.0
         self.num_files = 0
-        self._shared = _shared_memory()
-        self._num_shared_bytes = 0
+        self._shared = tuple(_shared_memory() for _ in range(JOBS_PER_CHILD))
+        self._num_shared_bytes = [0] * JOBS_PER_CHILD
         package = str(Path(crrg.__file__).parent.parent)
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        arguments = (limits.max_memory_bytes, limits.cpu_limit_s, *self._shared)
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "crrg.data.decoder_child",
-                str(limits.max_memory_bytes),
-                str(limits.cpu_limit_s),
-                str(self._shared),
-            ],
-            pass_fds=(self._shared,),
+            [sys.executable, "-P", "-m", "crrg.data.decoder_child", *map(str, arguments)],
+            pass_fds=self._shared,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**kept, **_CHILD_VARIABLES, "PYTHONPATH": package},
             bufsize=0,
         )
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(self.answers.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    @property
+    def job(self) -> _Job | None:
+        """The job it works on, or ``None``."""
+        return self.jobs[0] if self.jobs else None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given another file."""
+        return len(self.jobs) < JOBS_PER_CHILD and self.num_files < self.limits.files_per_child
 
     @property
     def answers(self) -> IO[bytes]:
@@ -182,15 +192,26 @@ class _Child:
 
     def give(self, job: _Job, image_size: int) -> None:
         """Hand over a job; a child that is gone shows when its answer is awaited."""
-        job.tries += 1
-        self.job = job
-        self.num_files += 1
-        self.deadline_s = time.monotonic() + self.limits.timeout_s
+        self.jobs.append(job)
+        if len(self.jobs) == 1:
+            self._begin()
         if self.process.stdin is None:
             raise AssertionError("unreachable: the child has a pipe")
-        self._share(job.data)
+        # the child takes the places in turn, as jobs are given
+        self._share(job.data, self.num_files % JOBS_PER_CHILD)
+        self.num_files += 1
         with suppress(BrokenPipeError):
             os.write(self.process.stdin.fileno(), JOB.pack(len(job.data), image_size))
+
+    def finish(self) -> None:
+        """Note that the first job is answered; the time of the next one begins."""
+        self.jobs.popleft()
+        if self.jobs:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.jobs[0].tries += 1
+        self.deadline_s = time.monotonic() + self.limits.timeout_s
 
     def read(self, image_size: int) -> tuple[dict[str, Any], bytes] | None:
         """Return description and pixels, or ``None`` where the child died or stopped in its answer."""
@@ -207,18 +228,19 @@ class _Child:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
-        with suppress(OSError):
-            os.close(self._shared)
+        for shared in self._shared:
+            with suppress(OSError):
+                os.close(shared)
         return self.process.wait()
 
-    def _share(self, data: bytes) -> None:
+    def _share(self, data: bytes, place: int) -> None:
         """Lay a file's bytes where the child finds them: written once, without waiting for it."""
-        if self._num_shared_bytes > MAX_KEPT_BYTES:
-            os.ftruncate(self._shared, 0)
-        self._num_shared_bytes = len(data)
+        if self._num_shared_bytes[place] > MAX_KEPT_BYTES:
+            os.ftruncate(self._shared[place], 0)
+        self._num_shared_bytes[place] = len(data)
         view, offset = memoryview(data), 0
         while offset < len(data):
-            offset += os.pwrite(self._shared, view[offset:], offset)
+            offset += os.pwrite(self._shared[place], view[offset:], offset)
 
     def _block(self, most: int) -> bytes | None:
         head = self._exactly(LENGTH.size)
@@ -285,18 +307,17 @@ class _Pool:
         self.selector.close()
 
     def _idle_child(self) -> _Child | None:
-        for child in self.children:
-            if child.job is None and child.num_files < self.limits.files_per_child:
+        """Return the child that should get the next file: one without work, a new one, one with room, or ``None``."""
+        for child in [child for child in self.children if not child.jobs]:
+            if child.has_room:
                 return child
-            if child.job is None:
-                self._drop(child)
-                break
-        if len(self.children) >= self.num_workers:
-            return None
-        child = _Child(self.limits)
-        self.children.append(child)
-        self.selector.register(child.answers, selectors.EVENT_READ, child)
-        return child
+            self._drop(child)
+        if len(self.children) < self.num_workers:
+            child = _Child(self.limits)
+            self.children.append(child)
+            self.selector.register(child.answers, selectors.EVENT_READ, child)
+            return child
+        return next((child for child in self.children if child.has_room), None)
 
     def _collect(self) -> None:
         """Wait for an answer, a death or a deadline."""
@@ -311,7 +332,7 @@ class _Pool:
                 self._bury(child)
             else:
                 self.outcomes[child.job.index] = outcome
-                child.job = None
+                child.finish()
         for child in [child for child in self.children if child.job and child.deadline_s <= time.monotonic()]:
             self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")
 
@@ -334,17 +355,19 @@ class _Pool:
         if status == -signal.SIGXCPU:
             self._refuse(child, f"decoding took more than {self.limits.cpu_limit_s} processor s", "DECODE.TIMEOUT")
         elif job is not None and job.tries < MAX_TRIES:
-            self.again.append(job)
+            self.again.append(child.jobs.popleft())
             self._drop(child)
         else:
             self._refuse(child, "the decoding process crashed on this file", "DECODE.CRASH")
 
     def _refuse(self, child: _Child, reason: str, code: str) -> None:
         if child.job is not None:
-            self.outcomes[child.job.index] = DicomError(reason, code=code)
+            self.outcomes[child.jobs.popleft().index] = DicomError(reason, code=code)
         self._drop(child)
 
     def _drop(self, child: _Child) -> None:
+        """End a child; what lay ready for it is given to another."""
+        self.again.extend(child.jobs)
         self.selector.unregister(child.answers)
         self.children.remove(child)
         child.end()

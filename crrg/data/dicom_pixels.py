@@ -220,7 +220,8 @@ def _clip(values: Stored, layout: PixelLayout) -> Stored:
     if not layout.is_signed:
         high = (1 << layout.bits_stored) - 1
     info = np.iinfo(values.dtype)
-    if low <= info.min and high >= info.max:
+    # looking for the ends costs a tenth of clipping, and lossless codecs never pass them
+    if (low <= info.min or values.min() >= low) and (high >= info.max or values.max() <= high):
         return values
     return np.clip(values, max(low, int(info.min)), min(high, int(info.max)))
 

@@ -61,7 +61,7 @@ def test_what_does_not_hold_is_said():
 @pytest.mark.parametrize("answer", [b"\xff" * 64, b"\0\0\0\0\0\0\0\2{}" + bytes(8), b"\0\0\0\0\0\0\0\3!!!" + bytes(8)])
 def test_a_child_that_answers_nonsense_costs_its_file(monkeypatch, answer):
     def say_nonsense(self, job, _image_size):
-        self.job = _Job(job.index, b"", tries=2)
+        self.jobs.append(_Job(job.index, b"", tries=2))
         self.deadline_s = time.monotonic() + 30
         self.process.kill()
         self.process.wait()

@@ -70,6 +70,7 @@ def test_a_hanging_child_is_replaced(monkeypatch):
             self.deadline_s = 0.0
 
     monkeypatch.setattr(_Child, "give", give_and_freeze)
+    monkeypatch.setattr("crrg.data.decoder_pool.JOBS_PER_CHILD", 1)
     first, slow, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
     assert isinstance(first, DecodedFilm)
     assert isinstance(slow, DicomError)
@@ -88,11 +89,39 @@ def test_a_file_that_kills_two_children_is_refused(monkeypatch):
         give(self, job, image_size)
 
     monkeypatch.setattr(_Child, "give", give_and_kill)
+    monkeypatch.setattr("crrg.data.decoder_pool.JOBS_PER_CHILD", 1)
     first, killer, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
     assert isinstance(first, DecodedFilm)
     assert killer.code == "DECODE.CRASH"
     assert tries == [0, 1]
     assert isinstance(last, DecodedFilm)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how):
+    give, given = _Child.give, []
+
+    def give_and_lose(self, job, image_size):
+        is_first_time = (job.index, self.process.pid) not in given and not any(index == 3 for index, _ in given)
+        given.append((job.index, self.process.pid))
+        give(self, job, image_size)
+        if job.index == 3 and is_first_time:
+            assert len(self.jobs) == 2
+            self.process.send_signal(how)
+            if how == signal.SIGSTOP:
+                self.deadline_s = 0.0
+
+    monkeypatch.setattr(_Child, "give", give_and_lose)
+    outcomes = list(decode_many([picture(number) for number in range(6)], 64, 1))
+    children = [pid for index, pid in given if index == 3]
+    assert len(children) == len(set(children)) == 2
+    lost = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, DecodedFilm)]
+    # only the one it worked on may be blamed, and only for the time it took
+    assert lost == ([] if how == signal.SIGKILL else [2])
+    assert [outcomes[number].code for number in lost] == ["DECODE.TIMEOUT"] * len(lost)
+    for number in set(range(6)) - set(lost):
+        alone = next(decode_many([picture(number)], 64, 0))
+        assert np.array_equal(outcomes[number].film.pixels, alone.film.pixels)
 
 
 def environment_of(pid: int) -> bytes:

@@ -19,6 +19,7 @@ MIN_LETTERS = 40
 
 MIN_OTHER_SCRIPT_LETTERS = 8
 MIN_FOREIGN_WORDS = 3
+ENGLISH_ONLY: tuple[Language, ...] = ("en",)
 _WAY_OUT = "; name its language in `languages` to keep the text, without labels and regions from it"
 
 _PLACEHOLDER = re.compile(r"<[^<>\s]*>")
@@ -57,7 +58,7 @@ _SCRIPTS_OF: dict[Language, tuple[str, ...]] = {
 """First word of the Unicode names of a language's letters."""
 
 
-def check_language(text: str, languages: Collection[Language] = ("en",)) -> bool:
+def check_language(text: str, languages: Collection[Language] = ENGLISH_ONLY) -> bool:
     """Refuse report text that is plainly in a language that is not let in.
 
     Text in another script is judged from eight letters on, if they are more than half. Text in Latin letters is

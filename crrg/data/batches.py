@@ -1,12 +1,16 @@
-"""One split of a dataset in memory, as arrays that a training stage can index.
+"""One split of a dataset as arrays that a training stage can index.
 
-Films are letterboxed to the model's size while reading, so that a split of 1,000 films of 128 px takes 16 MB. Knows
-no tensors and no loop.
+Films are letterboxed to the model's size while reading, so that a split of 1,000 films of 128 px takes 16 MB. What
+exceeds ``MAX_HELD_BYTES`` lies in a temporary file that the arrays are mapped to: any row is read when it is asked for,
+in any order, and memory stays flat from a thousand films to a million. Knows no tensors and no loop.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +31,16 @@ UNKNOWN = -1
 """Stands in ``FilmTable.is_abnormal`` where nothing is known of a region."""
 
 
+MAX_HELD_BYTES = 2 * 2**30
+"""Pictures of a split that stay in memory; more go to a file in the folder for temporary files (``TMPDIR``)."""
+
+
 @dataclass(frozen=True)
 class FilmTable:
     """The frontal films of one split, row by row.
 
     Attributes:
-        images: uint8 ``[N, S, S]``, letterboxed, white = dense.
+        images: uint8 ``[N, S, S]``, letterboxed, white = dense; mapped to a file where they are many.
         original_sizes: int32 ``[N, 2]``, width and height in original pixels.
         input_boxes_xyxy: float32 ``[N, 29, 4]`` in input pixels; NaN where a region is un-annotated.
         phrases: Per film, region name to phrase; only regions that have one.
@@ -60,7 +68,20 @@ class FilmTable:
         return len(self.instance_ids)
 
 
-def load_films(storage: Storage, dataset: DatasetRef, split: Split, size: int, limit: int = 0) -> FilmTable:
+def has_boxes(pair: Pair) -> bool:
+    """Return whether any region of a row is annotated."""
+    return bool(pair.regions)
+
+
+def load_films(
+    storage: Storage,
+    dataset: DatasetRef,
+    split: Split,
+    size: int,
+    limit: int = 0,
+    *,
+    keep: Callable[[Pair], bool] = lambda _pair: True,
+) -> FilmTable:
     """Read the frontal films of a split, ready for a model of one input size.
 
     Args:
@@ -69,20 +90,21 @@ def load_films(storage: Storage, dataset: DatasetRef, split: Split, size: int, l
         split: Part of it.
         size: Side of the model's square input, pixels.
         limit: Most films to read; 0 = all.
+        keep: Which rows to take, beside the view.
 
     Returns:
         The films in dataset order; text-only rows and lateral films are left out. Empty arrays where there is none.
     """
     pairs: list[Pair] = []
-    images: list[NDArray[np.uint8]] = []
+    images = _Pictures(size)
     for pair in read_pairs(storage, dataset, split):
-        if pair.film is None or not pair.film.view_position.is_frontal:
+        if pair.film is None or not pair.film.view_position.is_frontal or not keep(pair):
             continue
-        images.append(model_input(pair.film.pixels, size))
+        images.add(model_input(pair.film.pixels, size))
         pairs.append(_without_pixels(pair))
         if limit and len(pairs) >= limit:
             break
-    return _film_table(pairs, images, size)
+    return _film_table(pairs, images.array(), size)
 
 
 def load_texts(storage: Storage, dataset: DatasetRef, split: Split) -> list[Report]:
@@ -90,7 +112,37 @@ def load_texts(storage: Storage, dataset: DatasetRef, split: Split) -> list[Repo
     return [Report(**row) for table in read_tables(storage, dataset, split, TEXT_COLUMNS) for row in table.to_pylist()]
 
 
-def _film_table(pairs: list[Pair], images: list[NDArray[np.uint8]], size: int) -> FilmTable:
+class _Pictures:
+    """Equal pictures one after the other: in memory while they are few, then in a file without a name."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held: list[NDArray[np.uint8]] = []
+        self._file: IO[bytes] | None = None
+        self._num = 0
+
+    def add(self, picture: NDArray[np.uint8]) -> None:
+        self._num += 1
+        self._held.append(picture)
+        if len(self._held) * picture.nbytes > (0 if self._file else MAX_HELD_BYTES):
+            self._spill()
+
+    def array(self) -> NDArray[np.uint8]:
+        shape = (self._num, self._size, self._size)
+        if self._file is None:
+            return np.stack(self._held) if self._held else np.zeros(shape, dtype=np.uint8)
+        self._file.flush()
+        # the mapping keeps the file, which no folder names any more, until the last array is gone
+        return np.memmap(self._file, np.uint8, "c", shape=shape)
+
+    def _spill(self) -> None:
+        self._file = self._file or tempfile.TemporaryFile(prefix="crrg-films-")  # noqa: SIM115 - outlives this call
+        for picture in self._held:
+            self._file.write(np.ascontiguousarray(picture).tobytes())
+        self._held = []
+
+
+def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> FilmTable:
     num = len(pairs)
     boxes = np.full((num, NUM_REGIONS, 4), np.nan, dtype=np.float32)
     is_abnormal = np.full((num, NUM_REGIONS), UNKNOWN, dtype=np.int8)
@@ -113,7 +165,7 @@ def _film_table(pairs: list[Pair], images: list[NDArray[np.uint8]], size: int) -
                 labels[row, LABEL_INDEX[label]] = value
         phrases.append({a.region: a.phrase for a in pair.regions if a.phrase is not None})
     return FilmTable(
-        images=np.stack(images) if images else np.zeros((0, size, size), dtype=np.uint8),
+        images=images,
         original_sizes=original_sizes,
         input_boxes_xyxy=boxes,
         phrases=phrases,

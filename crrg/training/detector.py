@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import DetectorTraining, TrainStageConfig
-from crrg.data.batches import FilmTable, load_films
+from crrg.data.batches import FilmTable, has_boxes, load_films
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
@@ -75,7 +74,9 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     if finished is not None:
         return finished
     size = settings.architecture.input_size
-    train = _annotated_films(load_films(storage, dataset, Split.TRAIN, size))
+    train = load_films(storage, dataset, Split.TRAIN, size, keep=has_boxes)
+    if not len(train):
+        raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     device = resolve_device(config.device)
     tracker.log_params({"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train)})
@@ -197,23 +198,3 @@ def boxes_picture(model: RegionDetector, films: FilmTable, device: torch.device)
         x1, y1, x2, y2 = np.round(box * side / size).astype(int).tolist()
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
     return bytes(cv2.imencode(".png", picture)[1])
-
-
-def _annotated_films(films: FilmTable) -> FilmTable:
-    """Return the films with at least one annotated region."""
-    rows = np.flatnonzero(np.isfinite(films.input_boxes_xyxy).all(axis=-1).any(axis=-1))
-    if len(rows) == 0:
-        raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
-    return replace(
-        films,
-        images=films.images[rows],
-        original_sizes=films.original_sizes[rows],
-        input_boxes_xyxy=films.input_boxes_xyxy[rows],
-        phrases=[films.phrases[row] for row in rows],
-        is_abnormal=films.is_abnormal[rows],
-        labels=films.labels[rows],
-        reports=[films.reports[row] for row in rows],
-        texts=[films.texts[row] for row in rows],
-        patient_ids=[films.patient_ids[row] for row in rows],
-        instance_ids=[films.instance_ids[row] for row in rows],
-    )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crrg.data.batches import load_films, load_texts
+from crrg.data.batches import has_boxes, load_films, load_texts
 from crrg.data.images import golden_digest, model_input, pixel_digest
 from crrg.data.pairs import list_versions, read_manifest, read_pairs, resolve_dataset, write_dataset
 from crrg.domain.report import Report
@@ -158,6 +158,30 @@ def test_films_become_arrays(storage):
     assert [report.findings for report in load_texts(storage, ref, Split.TRAIN)] == [
         f"Finding number {i}." for i in range(4)
     ]
+
+
+def test_many_films_lie_in_a_file_without_a_name(storage, monkeypatch, tmp_path):
+    pairs = [make_pair(number, film=make_film(30 + number, 40)) for number in range(7)]
+    ref = write_dataset(storage, "demo", pairs, {"image_size": 64})
+    held = load_films(storage, ref, Split.TRAIN, 20)
+    monkeypatch.setattr("crrg.data.batches.MAX_HELD_BYTES", 3 * 20 * 20)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    mapped = load_films(storage, ref, Split.TRAIN, 20)
+    assert isinstance(mapped.images, np.memmap)
+    assert not isinstance(held.images, np.memmap)
+    assert list(scratch.iterdir()) == []
+    assert np.array_equal(mapped.images, held.images)
+    assert np.array_equal(mapped.images[[6, 0, 3]], held.images[[6, 0, 3]])
+    assert mapped.instance_ids == held.instance_ids
+
+
+def test_rows_are_chosen_while_reading(storage):
+    pairs = [make_pair(0, film=make_film()), make_pair(1, film=make_film(20, 40))]
+    ref = write_dataset(storage, "demo", pairs, {"image_size": 64})
+    assert load_films(storage, ref, Split.TRAIN, 20, keep=has_boxes).instance_ids == ["instance0", "instance1"]
+    assert len(load_films(storage, ref, Split.TRAIN, 20, keep=lambda pair: pair.instance_id == "instance1")) == 1
 
 
 def test_model_input_keeps_aspect_and_centres():

@@ -187,6 +187,34 @@ def start_worker(folder: Path, *, pool: str, env: Mapping[str, str], limit: int 
     return _start("worker", "", command, folder, {**PREFECT_ENV, **extra, **env}, {})
 
 
+def start_ray_node(folder: Path, *, head: Service | None = None, env: Mapping[str, str], num_cpus: int = 1) -> Service:
+    """Start one node of a Ray cluster that runs tasks from this checkout.
+
+    Args:
+        folder: Log folder, and that of a head's sockets: its path must have fewer than 40 characters.
+        head: The cluster's first node; without one a cluster is begun.
+        env: What every task needs: root, secret, credentials.
+        num_cpus: Shards at a time.
+
+    Returns:
+        The node; the ``url`` of a head is the address of its cluster.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = ["--block", "--num-cpus", str(num_cpus), "--num-gpus", "0", "--disable-usage-stats"]
+    address = head.url if head else f"127.0.0.1:{free_port()}"
+    if head:
+        flags += ["--address", address]
+    else:
+        flags += ["--head", "--port", address.rpartition(":")[2], "--ray-client-server-port", str(free_port())]
+        flags += ["--include-dashboard", "false", "--temp-dir", str(folder / "ray")]
+    extra = {"PYTHONPATH": str(CHECKOUT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
+    name = "ray-node" if head else "ray-head"
+    service = _start(name, address, command, folder, {**PREFECT_ENV, **extra, **env}, {})
+    _wait_until_said(service, "Ray runtime started", timeout_s=120)
+    return service
+
+
 def deploy_all(env: Mapping[str, str]) -> None:
     """Register every deployment of ``prefect.yaml`` with the server that ``env`` names.
 
@@ -233,6 +261,17 @@ def _wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: 
         if isinstance(error, Exception):
             logger.error("the last lines of %s:\n%s", service.log_path, service.log_tail())
         raise
+
+
+def _wait_until_said(service: Service, words: str, *, timeout_s: float) -> None:
+    """Return when the service wrote these words; whatever else happens meanwhile ends it."""
+    deadline = time.monotonic() + timeout_s
+    while words not in service.log_tail():
+        if service.process.poll() is not None or time.monotonic() > deadline:
+            service.stop(0)
+            logger.error("the last lines of %s:\n%s", service.log_path, service.log_tail())
+            raise RuntimeError(f"{service.name} did not start")
+        time.sleep(0.2)
 
 
 def _answers(url: str, *, any_status: bool) -> bool:

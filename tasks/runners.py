@@ -9,15 +9,22 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from crrg.config.base import default_num_workers
 from crrg.config.fan_out import FanOut
 from crrg.errors import ConfigError
+
+LOOK_FOR_PARENT_S = 1.0
 
 
 def run_shards(fan_out: FanOut, shard_task: Task[..., Any], calls: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -32,7 +39,7 @@ def run_shards(fan_out: FanOut, shard_task: Task[..., Any], calls: Sequence[Mapp
         The results, in the order of the calls.
 
     Raises:
-        ConfigError: Ray is asked for and not installed.
+        ConfigError: Ray is asked for and not installed, or its cluster would have no Prefect server to report to.
         CrrgError: What ended a shard after its retries; shards that were not begun are left.
     """
     if fan_out.task_runner == "here" or not calls:
@@ -40,7 +47,7 @@ def run_shards(fan_out: FanOut, shard_task: Task[..., Any], calls: Sequence[Mapp
     if fan_out.task_runner == "flow":
         futures = [shard_task.submit(**call) for call in calls]
         return [future.result() for future in futures]
-    with task_runner(fan_out) as runner:
+    with _one_server(fan_out), task_runner(fan_out) as runner:
         futures = [runner.submit(shard_task, dict(call)) for call in calls]
         return [future.result() for future in futures]
 
@@ -52,7 +59,8 @@ def task_runner(fan_out: FanOut) -> TaskRunner[Any]:
         ConfigError: Ray is asked for and not installed.
     """
     if fan_out.task_runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=fan_out.max_processes or default_num_workers())
+        num_processes = fan_out.max_processes or default_num_workers()
+        return ProcessPoolTaskRunner(max_workers=num_processes, initializer=_end_with, initargs=(os.getpid(),))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         from prefect_ray import RayTaskRunner
@@ -69,3 +77,32 @@ def place() -> str:
     if ray is not None and ray.is_initialized():
         return f"Ray node {ray.get_runtime_context().get_node_id()[:8]}, process {os.getpid()}"
     return f"{platform.node()}, process {os.getpid()}"
+
+
+@contextmanager
+def _one_server(fan_out: FanOut) -> Iterator[None]:
+    """Have worker processes report to the server of this run; each would start a private one where none is named.
+
+    Raises:
+        ConfigError: Other machines could not reach a server that is private to this run.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    if fan_out.ray_address:
+        raise ConfigError("the machines of a Ray cluster need one Prefect server; name it", "PREFECT_API_URL")
+    with get_client(sync_client=True) as client:
+        address = str(client.api_url)
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a pool whose owner was killed would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_FOR_PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

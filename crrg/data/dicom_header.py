@@ -165,9 +165,11 @@ def read_attributes(body: DicomBody) -> Dataset:
     Raises:
         DicomError: PARSE.HEADER where the reader fails.
     """
+    stream = io.BytesIO(body.data)
+    stream.seek(body.start)
     try:
         return read_dataset(
-            io.BytesIO(body.data),
+            stream,
             is_implicit_VR=body.is_implicit,
             is_little_endian=body.is_little,
             stop_when=lambda tag, _vr, _length: tag.group >= PIXEL_GROUP,

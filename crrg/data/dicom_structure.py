@@ -58,7 +58,8 @@ class DicomBody:
     """A data set whose lengths all fit.
 
     Attributes:
-        data: Bytes of the data set, inflated where it was deflated.
+        data: The whole file, or the data set alone where that was deflated.
+        start: Where the data set begins in it.
         is_implicit: Whether elements carry no value representation.
         is_little: Byte order.
         transfer_syntax: UID, guessed where the file does not say.
@@ -71,6 +72,7 @@ class DicomBody:
     """
 
     data: bytes
+    start: int
     is_implicit: bool
     is_little: bool
     transfer_syntax: str
@@ -116,11 +118,12 @@ def open_dicom(data: bytes) -> DicomBody:
         raise DicomError("neither a DICOM mark nor a leading DICOM element", code="NOT_DICOM.MARK")
     has_preamble = data[128:132] == b"DICM"
     start, syntax = _read_file_meta(data, 132 if has_preamble else 0)
-    raw = data[start:]
     if not syntax:
-        syntax = EXPLICIT_LITTLE if raw[4:6] in _SHORT_VRS | _LONG_VRS else IMPLICIT_LITTLE
+        syntax = EXPLICIT_LITTLE if data[start + 4 : start + 6] in _SHORT_VRS | _LONG_VRS else IMPLICIT_LITTLE
+    is_deflated = syntax == DEFLATED
     body = DicomBody(
-        data=_inflate(raw) if syntax == DEFLATED else raw,
+        data=_inflate(data[start:]) if is_deflated else data,
+        start=0 if is_deflated else start,
         is_implicit=syntax == IMPLICIT_LITTLE,
         is_little=syntax != EXPLICIT_BIG,
         transfer_syntax=syntax,
@@ -206,7 +209,7 @@ class _Walk:
         self.body = body
         self.data = body.data
         self.order: str = "little" if body.is_little else "big"
-        self.position = 0
+        self.position = body.start
         self.num_elements = 0
         self.levels = [_Level(is_sequence=False, end=len(body.data), is_implicit=body.is_implicit)]
 

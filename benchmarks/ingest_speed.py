@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from benchmarks.ingest.films import ENCODINGS, write_films
@@ -90,21 +91,19 @@ def speed(folder: Path, scale: float, rounds: int) -> Iterator[Line]:
     for encoding in ENCODINGS:
         source = folder / encoding.replace(" ", "-").lower()
         write_films(source, max(4, round(NUM_FILMS[encoding] * scale)), encoding)
-        bare, one, two = [], [], []
+        rates: dict[tuple[str, int], float] = {}
         for _ in range(rounds):
-            bare.append(rate("bare", source))
-            one.append(rate("ingest", source))
-            two.append(rate("ingest", source, cores=2))
-        per_core = max(one) / max(bare), max(two) / 2 / max(bare)
-        second = max(two) / (2 * max(one))
+            for key in product(("bare", "ingest"), (1, 2)):
+                rates[key] = max(rates.get(key, 0.0), rate(key[0], source, cores=key[1]))
+        per_core = [rates["ingest", cores] / rates["bare", cores] for cores in (1, 2)]
+        second = rates["ingest", 2] / (2 * rates["ingest", 1])
         figures = (
-            f"bare {max(bare):.2f} films/s, ingest {max(one):.2f} on one core ({per_core[0]:.2f}), "
-            f"{max(two):.2f} on two ({per_core[1]:.2f} per core; {2 * second:.2f} times one core)"
+            f"one core: bare {rates['bare', 1]:.2f} films/s, ingest {rates['ingest', 1]:.2f} ({per_core[0]:.2f}); "
+            f"two: {rates['bare', 2]:.2f}, {rates['ingest', 2]:.2f} ({per_core[1]:.2f}; {2 * second:.2f} times one)"
         )
         is_met = min(per_core) >= MIN_SHARE[encoding] and second >= MIN_SECOND_CORE
-        yield Line(
-            encoding, figures, f"at least {MIN_SHARE[encoding]:.2f} per core, {2 * MIN_SECOND_CORE} times", is_met
-        )
+        bound = f"at least {MIN_SHARE[encoding]:.2f} of the bare rate, {2 * MIN_SECOND_CORE} times one core"
+        yield Line(encoding, figures, bound, is_met)
 
 
 def memory(folder: Path, scale: float, _: int) -> Iterator[Line]:

@@ -1,0 +1,144 @@
+"""What an archive without boxes and labels teaches once it is grounded (``make bench-grounding``).
+
+Three bundles of the preset ``tiny`` are trained and scored on the same fresh drawn studies: on a small cohort with
+scene graphs, the annotated set that somebody has; on another, larger cohort of which only films and report texts are
+given, with regions from ``crrg ground`` by the first bundle's detector and labels read out of the reports; and on that
+same cohort with its scene graphs and drawn labels, as if it had been annotated. Goes on where it was stopped.
+Run: ``python -m benchmarks.grounded_training --root ROOT [--annotated 600] [--archive 1600] [--fresh 300]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+
+from crrg.config.base import Settings
+from crrg.config.data import IngestConfig
+from crrg.config.references import BundleRef, DatasetRef
+from crrg.config.running import GroundConfig, RetrainConfig
+from crrg.data.deidentify import Pseudonyms
+from crrg.data.pairs import read_pairs
+from crrg.device import resolve_device
+from crrg.domain.study import Split
+from crrg.evaluation.scorecard import Scorecard
+from crrg.inference.pipeline import ReportPipeline
+from crrg.operations.assemble import assemble_bundle
+from crrg.operations.ground import ground
+from crrg.operations.ingest import ingest
+from crrg.operations.phantom import draw_phantom
+from crrg.operations.scoring import Case, fit_baselines, score_cases
+from crrg.operations.train import train_stages
+from crrg.registry.bundle import read_bundle
+from crrg.storage import Storage
+
+SEEDS = {"annotated": 101, "archive": 102, "fresh": 103}
+SIZE = 256
+FIGURES = (
+    "detection/mean_region_iou", "selection/f1", "classification/mean_auc", "rgrg/bleu_4", "rgrg/rouge_l",
+    "clinical/micro_f1",
+)  # fmt: skip
+KEPT_COLUMNS = ("patient_id", "study_id", "indication", "findings", "impression")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--annotated", type=int, default=600)
+    parser.add_argument("--archive", type=int, default=1600)
+    parser.add_argument("--fresh", type=int, default=300)
+    options = parser.parse_args()
+    cohorts: Path = options.root.absolute()
+    for name, seed in SEEDS.items():
+        if not (cohorts / name / "truth.parquet").exists():
+            draw_phantom(str(cohorts / name), getattr(options, name), seed, SIZE, workers=os.cpu_count() or 1)
+    only_texts(cohorts / "archive", cohorts / "only-texts")
+    bench = Bench(cohorts)
+    annotated = bench.train(bench.ingest("annotated"))
+    grounded = bench.train(bench.ground(bench.ingest("only-texts"), annotated))
+    reference = bench.ingest("archive")
+    bundles = {
+        f"{options.annotated} studies with scene graphs": annotated,
+        f"{options.archive} films with texts, grounded by that detector": grounded,
+        f"the same {options.archive} with scene graphs and drawn labels": bench.train(reference),
+    }
+    show({name: bench.score(bundle, reference) for name, bundle in bundles.items()})
+    return 0
+
+
+class Bench:
+    """One root with its datasets and bundles; what is finished is found again by the library itself."""
+
+    def __init__(self, cohorts: Path) -> None:
+        self.cohorts = cohorts
+        self.storage = Storage(str(cohorts / "root"))
+        self.settings = Settings(root=str(cohorts / "root"))
+
+    def ingest(self, name: str) -> DatasetRef:
+        """Return the dataset of a cohort."""
+        config = IngestConfig(source=(str(self.cohorts / name),), dataset=name, image_size=SIZE)
+        return ingest(config, self.storage, Pseudonyms(b"benchmark" * 4)).dataset
+
+    def ground(self, dataset: DatasetRef, bundle: BundleRef) -> DatasetRef:
+        """Return the dataset with regions found by a bundle's detector."""
+        form = GroundConfig(
+            dataset=dataset.name, dataset_version=dataset.version, model=self.storage.url(bundle.prefix)
+        )
+        return ground(form, self.storage, self.settings)
+
+    def train(self, dataset: DatasetRef) -> BundleRef:
+        """Return the bundle of a dataset."""
+        form = RetrainConfig(dataset=dataset.name, dataset_version=dataset.version, preset="tiny")
+        stages = train_stages(form.stages(), form.stage_config(), self.storage, self.settings)
+        return assemble_bundle(stages, dataset.version, self.storage)
+
+    def score(self, bundle: BundleRef, known: DatasetRef) -> Scorecard:
+        """Score a bundle on the fresh studies; the baselines know the annotated archive."""
+        key = f"scores/{bundle.bundle_id}.json"
+        if self.storage.exists(key):
+            return Scorecard.from_dict(self.storage.get_json(key))
+        pipeline = ReportPipeline.from_bundle(read_bundle(self.storage, bundle), resolve_device("auto"))
+        fresh = self.ingest("fresh")
+        pairs = list(chain.from_iterable(read_pairs(self.storage, fresh, split) for split in Split))
+        films = [pair.film for pair in pairs if pair.film is not None]
+        drafts = [draft for first in range(0, len(films), 64) for draft in pipeline.draft(films[first : first + 64])]
+        cases = [Case(pair, draft) for pair, draft in zip(pairs, drafts, strict=True)]
+        card = score_cases(cases, fit_baselines(self.storage, known))
+        self.storage.put(key, json.dumps(card.to_dict()).encode())
+        return card
+
+
+def only_texts(cohort: Path, target: Path) -> None:
+    """Lay out a cohort as an archive: films and a report table, without scene graphs, boxes and labels."""
+    films = {path.stem: path for path in sorted((cohort / "dicom").rglob("*.dcm"))}
+    rows = []
+    with (cohort / "reports.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            place = target / "films" / films[row["instance_id"]].name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                place.hardlink_to(films[row["instance_id"]])
+            rows.append({"file": f"films/{place.name}", **{name: row[name] for name in KEPT_COLUMNS}})
+    with (target / "reports.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", *KEPT_COLUMNS])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(cards: Mapping[str, Scorecard]) -> None:
+    print(f"| figure | {' | '.join(cards)} |\n| --- |{' ---: |' * len(cards)}")
+    for name in FIGURES:
+        cells = []
+        for card in cards.values():
+            figure = next(each for each in card if each.name == name)
+            cells.append(f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

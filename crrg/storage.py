@@ -46,7 +46,7 @@ class StoredObject:
         key: Key relative to the root.
         size: Bytes.
         modified_s: Store's modification time, seconds since the epoch.
-        etag: The store's version mark; for local files made from size and modification time.
+        etag: The store's version mark; for local files a digest over key, size and modification time.
     """
 
     key: str
@@ -341,5 +341,10 @@ def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:
     modified = info.get("mtime", info.get("LastModified", 0.0))
     modified_s = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
     size = int(info["size"])
-    etag = str(info.get("ETag", "")).strip('"') or f"{size:x}-{int(modified_s * 1e6):x}"
+    etag = str(info.get("ETag", "")).strip('"')
+    if not etag:
+        # hashed with the key: records keep it, and when a source's file was written is a date of the examination
+        etag = hashlib.sha256(
+            f"{key}\0{size:x}\0{int(modified_s * 1e6):x}".encode("utf-8", "surrogateescape")
+        ).hexdigest()[:24]
     return StoredObject(key=key, size=size, modified_s=modified_s, etag=etag)

@@ -1,8 +1,9 @@
 """The data card of a dataset version: what is in it, in counts, and a sheet of sample films.
 
 Written beside the parts as ``card.json``, ``card.md`` and ``samples.png``. Counts say nothing of a person and may
-travel; the sheet shows patients' films and stays under the root. Report text appears nowhere. Rows are seen one by
-one, so that a card costs no memory. Knows no source and no refused input; those counts are handed in.
+travel; the sheet shows patients' films and stays in the zone of the root, where the tracking server is, too. Report
+text appears nowhere. Rows are seen one by one, so that a card costs no memory. Knows no source and no refused input;
+those counts are handed in.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def card_markdown(figures: Mapping[str, Any]) -> str:
         ("Source of labels", "label_sources"), ("Refused for", "reasons"),
     ):  # fmt: skip
         parts.append(_table((title, "number"), figures[name].items()))
-    parts.append("`samples.png` beside this card shows films of patients: it stays under the root.")
+    parts.append("`samples.png` beside this card shows films of patients: it stays in the zone of the root.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A new dataset version as a tracked run: its counts and its data card, never a text, a picture or a name."""
+"""A new dataset version as a tracked run: its counts and its data card with the sheet of samples; no text, no name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary
 from crrg.errors import ConfigError, StorageError
-from crrg.operations.ingest_run import CARD_FIGURES
+from crrg.operations.ingest_run import CARD_FIGURES, SAMPLES
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
 
@@ -19,7 +19,8 @@ EXPERIMENT = "ingest"
 def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -> None:
     """Record an ingest; a tracking server that is away costs the run, not the dataset.
 
-    The sheet of samples shows patients' films and stays under the root.
+    The sheet of samples shows films without names: a tracking server of its own belongs into the same zone as the
+    root.
 
     Args:
         summary: What the ingest did.
@@ -48,5 +49,7 @@ def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -
             tracker.log_metrics(metrics)
             for name in CARD_FIGURES:
                 tracker.log_text(f"card/{name}", storage.get(f"{folder}/{name}").decode())
+            if storage.exists(f"{folder}/{SAMPLES}"):
+                tracker.log_picture(f"card/{SAMPLES}", storage.get(f"{folder}/{SAMPLES}"))
     except (StorageError, ConfigError) as error:
         logger.warning("dataset %s: its card did not reach the tracking server: %s", dataset.name, error.reason)

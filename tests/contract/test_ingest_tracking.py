@@ -1,0 +1,94 @@
+"""A dataset version as a run on a real MLflow database: its counts, its card, its sheet of samples, and no marker."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crrg.config.base import Settings
+from crrg.config.data import IngestConfig
+from crrg.config.references import IngestSummary
+from crrg.errors import StorageError
+from crrg.operations import ingest_tracking
+from crrg.operations.ingest import ingest
+from crrg.operations.ingest_tracking import EXPERIMENT
+from crrg.storage import Storage
+from crrg.tracking import mlflow_client
+from tests.support.canaries import find_markers, marked_archive, marked_table
+from tests.support.drawn_night import PSEUDONYMS
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Settings, IngestSummary, IngestConfig]:
+    """An archive whose every field carries a marker, ingested and tracked."""
+    folder = tmp_path_factory.mktemp("tracked")
+    archive, root = Storage(str(folder / "archive")), Storage(str(folder / "root"))
+    files = marked_archive()
+    for key, data in {**files, "table.csv": marked_table(files)}.items():
+        archive.put(key, data)
+    settings = Settings(root=root.root)
+    config = IngestConfig(source=(archive.root,), dataset="marked", num_workers=1)
+    return root, settings, ingest(config, root, PSEUDONYMS, tracked_by=settings), config
+
+
+def runs(settings: Settings, root: Storage) -> list:
+    client = mlflow_client(settings, root)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_counts_and_settings_stand_in_the_run(ingested) -> None:
+    root, settings, summary, _ = ingested
+    (run,) = runs(settings, root)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dataset_version"] == summary.dataset.version
+    assert run.data.metrics["ingest/num_inputs"] == summary.num_inputs == 17
+    assert run.data.metrics["ingest/num_accepted"] + run.data.metrics["ingest/num_quarantined"] == 17
+    assert {name: run.data.metrics[f"rows/{name}"] for name in summary.dataset.num_rows} == summary.dataset.num_rows
+    refused = {name: number for name, number in run.data.metrics.items() if name.startswith("refused/")}
+    assert refused == {f"refused/{reason}": number for reason, number in summary.reasons.items()}
+    assert run.data.params["image_size"] == "512"
+
+
+def test_card_and_sheet_of_samples_are_those_beside_the_dataset(ingested) -> None:
+    root, settings, summary, _ = ingested
+    (run,) = runs(settings, root)
+    logged = Path(run.info.artifact_uri.removeprefix("file://"), "card")
+    beside = Path(root.root, summary.card_key).parent
+    assert sorted(path.name for path in logged.iterdir()) == ["card.json", "card.md", "samples.png"]
+    for path in logged.iterdir():
+        assert path.read_bytes() == (beside / path.name).read_bytes()
+    sheet = np.asarray(Image.open(io.BytesIO((logged / "samples.png").read_bytes())))
+    num_films = json.loads((logged / "card.json").read_text())["num_films"]
+    tiles = sheet.reshape(-1, 160, 6, 160).swapaxes(1, 2).reshape(-1, 160, 160)
+    assert sum(tile.std() > 0 for tile in tiles) == num_films >= 8
+
+
+def test_no_marker_reaches_the_tracking_database(ingested) -> None:
+    root, _, _, _ = ingested
+    assert Path(root.root, "mlflow.db").stat().st_size > 0
+    assert find_markers(Path(root.root)) == []
+
+
+def test_a_version_that_was_there_is_not_tracked_again(ingested) -> None:
+    root, settings, _, config = ingested
+    assert ingest(config, root, PSEUDONYMS, tracked_by=settings).reused
+    assert len(runs(settings, root)) == 1
+
+
+def test_a_tracking_server_that_is_away_costs_a_line_in_the_log(ingested, monkeypatch, caplog) -> None:
+    root, settings, summary, _ = ingested
+
+    def away(*_: object) -> None:
+        raise StorageError("the tracking server cannot be reached", retryable=True)
+
+    monkeypatch.setattr(ingest_tracking, "open_tracker", away)
+    caplog.set_level(logging.WARNING)
+    ingest_tracking.track_ingest(summary, root, settings)
+    assert "did not reach the tracking server" in caplog.text

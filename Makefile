@@ -19,7 +19,8 @@ export CRRG_OPEN_DATA ?= $(abspath ../shared/data)
 endif
 export DO_NOT_TRACK := 1
 
-LONG_BENCHMARKS := real_night soak_ingest ingest_speed quality_classification scale_out grounded_training
+# of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
+NOT_IN_BENCH := real_night soak_ingest ingest_speed quality_classification scale_out grounded_training grounding_sample
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
@@ -100,7 +101,7 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 	@exec $(PY) -m deployments.up
 
 bench: env  ## Measurements that performance claims rest on; the longer ones have targets of their own
-	@for name in $(filter-out $(LONG_BENCHMARKS) __init__,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))); do \
+	@for name in $(filter-out $(NOT_IN_BENCH) __init__,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))); do \
 		echo "== bench: $$name"; $(PY) -m benchmarks.$$name; done
 
 soak-ingest: env  ## Randomly damaged films through the decoders (FILMS=10000); goes on where it was stopped

@@ -1,28 +1,41 @@
 """How well the rule labeler reads drawn reports: its labels against what was drawn.
 
 A drawn report states a mild finding as possible now and then, so an uncertain reading of a drawn finding counts as
-found. A finding that was not drawn may be denied or unmentioned. Run:
-``crrg phantom COHORT --studies 400 --seed 11 && python benchmarks/labeler_truth.py COHORT``
+found. A finding that was not drawn may be denied or unmentioned. Run: ``python -m benchmarks.labeler_truth [COHORT]``;
+without a folder 400 studies are drawn.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from crrg.data.phantom.cohort import REPORTS_KEY, TRUTH_KEY
+from crrg.data.phantom.cohort import REPORTS_KEY, TRUTH_KEY, write_cohort
 from crrg.domain.labels import LABELS, label_column
 from crrg.evaluation.label_agreement import MICRO, Agreement
 from crrg.evaluation.labeler import label_report
 
+NUM_STUDIES, SEED, SIZE = 400, 11, 64
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cohort", type=Path, help="folder of a drawn cohort")
-    cohort = parser.parse_args().cohort
+    parser.add_argument("cohort", type=Path, nargs="?", help="folder of a drawn cohort")
+    cohort: Path | None = parser.parse_args().cohort
+    if cohort is not None:
+        measure(cohort)
+        return
+    with tempfile.TemporaryDirectory(prefix="crrg-cohort-") as drawn:
+        write_cohort(drawn, NUM_STUDIES, SEED, size=SIZE)
+        measure(Path(drawn))
+
+
+def measure(cohort: Path) -> None:
+    """Print how well the reports of a drawn cohort are read."""
     with (cohort / REPORTS_KEY).open(encoding="utf-8", newline="") as file:
         texts = {row["study_id"]: f"{row['findings']} {row['impression']}" for row in csv.DictReader(file)}
     truth = pq.read_table(cohort / TRUTH_KEY).to_pylist()

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from prefect import Task
@@ -47,7 +47,7 @@ def run_shards(fan_out: FanOut, shard_task: Task[..., Any], calls: Sequence[Mapp
     if fan_out.task_runner == "flow":
         futures = [shard_task.submit(**call) for call in calls]
         return [future.result() for future in futures]
-    with _one_server(fan_out), task_runner(fan_out) as runner:
+    with _one_server(fan_out), task_runner(fan_out) as runner, _needs(fan_out):
         futures = [runner.submit(shard_task, dict(call)) for call in calls]
         return [future.result() for future in futures]
 
@@ -95,6 +95,15 @@ def _one_server(fan_out: FanOut) -> Iterator[None]:
         address = str(client.api_url)
     with temporary_settings({PREFECT_API_URL: address}):
         yield
+
+
+def _needs(fan_out: FanOut) -> AbstractContextManager[object]:
+    """Tell Ray what a shard needs beside one processor."""
+    if fan_out.task_runner != "ray" or not fan_out.gpus_per_shard:
+        return nullcontext()
+    from prefect_ray.context import remote_options
+
+    return remote_options(num_gpus=fan_out.gpus_per_shard)
 
 
 def _end_with(parent: int) -> None:

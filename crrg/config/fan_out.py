@@ -18,6 +18,8 @@ class FanOut(FrozenConfig):
         max_processes: Most shards at a time under ``processes``; 0 takes what suits this machine.
         ray_address: The cluster, ``host:6379`` on one of its machines or ``ray://host:10001``; empty starts Ray on
             this machine for the run.
+        gpus_per_shard: GPUs that Ray keeps for a shard and shows it; one half lets two shards share one. Without any a
+            shard on Ray sees no GPU.
     """
 
     task_runner: Literal["here", "processes", "ray", "flow"] = Field(
@@ -25,3 +27,4 @@ class FanOut(FrozenConfig):
     )
     max_processes: int = Field(0, ge=0, le=256, title="Processes (0 = auto)", json_schema_extra={"position": 1})
     ray_address: str = Field("", title="Address of the Ray cluster", json_schema_extra={"position": 2})
+    gpus_per_shard: float = Field(0.0, ge=0, le=8, title="GPUs per shard on Ray", json_schema_extra={"position": 3})

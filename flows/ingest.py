@@ -9,11 +9,11 @@ from crrg.config.data import IngestConfig
 from crrg.config.references import IngestSummary
 from crrg.operations.summaries import ingest_markdown, shards_markdown
 from tasks.data import decode_films, ingest_archives, plan_shards
-from tasks.policy import FLOW
+from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
 
 
-@flow(flow_run_name="ingest-{config.dataset}", **FLOW)
+@flow(flow_run_name="ingest-{config.dataset}", **SHARDED_FLOW)
 def ingest(config: IngestConfig) -> IngestSummary:
     """Turn archives of films and reports into a dataset; what cannot be used is quarantined with a reason.
 

@@ -12,11 +12,11 @@ from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import dated, give_back
 from crrg.operations.summaries import night_markdown, shards_markdown
 from tasks.inference import draft_films, plan_night, publish_night
-from tasks.policy import FLOW
+from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
 
 
-@flow(flow_run_name="nightly-{config.date}", **FLOW)
+@flow(flow_run_name="nightly-{config.date}", **SHARDED_FLOW)
 def nightly(config: NightlyConfig) -> NightSummary:
     """Draft what is new in the inbox and publish it with one manifest.
 

@@ -10,8 +10,9 @@ from prefect import runtime
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from crrg.config.base import Device
+from crrg.config.base import Device, default_num_workers
 
 GPU_LIMIT = "gpu"
 RETRY_WAITS_S = [10, 60]
@@ -35,6 +36,9 @@ TASK: dict[str, Any] = {
 
 FLOW: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 """Options of every flow: its result is JSON, so that another process can read it."""
+
+SHARDED_FLOW: dict[str, Any] = {**FLOW, "task_runner": ThreadPoolTaskRunner(max_workers=default_num_workers())}
+"""Options of a flow whose shards may run in its own task runner: Prefect's threads would all start at once."""
 
 
 @contextmanager

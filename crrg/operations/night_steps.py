@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _kept: dict[tuple[str, str, str], ReportPipeline] = {}
+_keeping = threading.Lock()
 
 
 def dated(config: NightlyConfig, started: datetime) -> NightlyConfig:
@@ -114,8 +116,9 @@ def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> Repo
     from crrg.inference.pipeline import ReportPipeline
 
     key = (storage.url(bundle.prefix), bundle.bundle_id, device)
-    if key not in _kept:
-        built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
-        _kept.clear()
-        _kept[key] = built
-    return _kept[key]
+    with _keeping:
+        if key not in _kept:
+            built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
+            _kept.clear()
+            _kept[key] = built
+        return _kept[key]

@@ -112,7 +112,7 @@ bench-ingest: env  ## Ingest beside the bare work on the same films, its memory,
 
 scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two nodes on this machine, beside one process
 	@echo "== scale-out: servers and nodes on free ports, some minutes; nothing is left"
-	.venv-ray/bin/python -m pytest tests/e2e/test_scale_out.py -q
+	PATH="$(abspath $(BIN)):$$PATH" .venv-ray/bin/python -m pytest tests/e2e/test_scale_out.py -q
 	.venv-ray/bin/python -m benchmarks.scale_out
 
 bench-grounding: env  ## What an archive without boxes teaches once it is grounded (about half an hour)

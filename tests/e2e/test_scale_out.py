@@ -23,9 +23,12 @@ import pytest
 from crrg.config.data import IngestConfig
 from crrg.config.fan_out import FanOut
 from crrg.config.references import IngestSummary, StagedShard
+from crrg.data.deidentify import Pseudonyms
 from crrg.data.phantom.cohort import write_cohort
 from crrg.errors import ConfigError
 from crrg.operations.digest import committed_digest
+from crrg.operations.ingest import ingest
+from crrg.operations.ingest_shards import decode_shard, plan_shards
 from crrg.operations.nightly import commit_night, plan_night
 from crrg.storage import Storage
 from deployments.services import CHECKOUT, Service, start_ray_node
@@ -96,10 +99,10 @@ def ingest_form(films: str, **settings: object) -> IngestConfig:
 
 
 def run_ingest(root: Storage, form: IngestConfig, monkeypatch: pytest.MonkeyPatch) -> IngestSummary:
-    from flows.ingest import ingest
+    from flows.ingest import ingest as flow
 
     monkeypatch.setenv("CRRG_ROOT", root.root)
-    summary: IngestSummary = ingest(form)
+    summary: IngestSummary = flow(form)
     return summary
 
 
@@ -143,6 +146,17 @@ def test_the_dataset_is_the_same_to_the_byte(runner, films, tmp_path, monkeypatc
     assert len(shards) == 4
     if runner == "ray":
         assert len({line.split("Ray node ")[1].split(",")[0] for line in shards}) == 2
+
+
+def test_shards_are_staged_in_a_bucket(films, s3_store, tmp_path):
+    root, whole = Storage(s3_store.new_root()), Storage(str(tmp_path / "whole"))
+    form, pseudonyms = ingest_form(films), Pseudonyms(HMAC_KEY.encode())
+    shards = plan_shards(form, root, pseudonyms)
+    assert [decode_shard(form, shard, root, pseudonyms).reused for shard in shards] == [False] * 4
+    assert decode_shard(form, shards[1], root, pseudonyms).reused
+    root.delete(shards[2].key)
+    assert ingest(form, root, pseudonyms) == ingest(form, whole, pseudonyms)
+    assert committed(root) == committed(whole)
 
 
 def test_an_ingest_that_was_killed_keeps_its_shards(films, tmp_path, monkeypatch, prefect_server):
@@ -224,11 +238,8 @@ def is_worker_of(process: psutil.Process, group: int) -> bool:
         return False
 
 
-def test_parameters_of_a_shard_hold_no_secret_and_no_name(films, tmp_path, monkeypatch):
-    from tasks.data import plan_shards
-
-    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
-    shards = plan_shards.fn(ingest_form(films))
+def test_parameters_of_a_shard_hold_no_secret_and_no_name(films, tmp_path):
+    shards = plan_shards(ingest_form(films), Storage(str(tmp_path / "root")), Pseudonyms(HMAC_KEY.encode()))
     told = json.dumps([shard.model_dump(mode="json") for shard in shards])
     assert len(shards) == 4
     assert HMAC_KEY not in told

@@ -159,10 +159,21 @@ class Storage:
         """
         read = self._read_local if self.is_local else self._read_if_match
         data, etag = self._call(stored.key, lambda fs: read(fs, stored))
-        if etag != stored.etag or len(data) != stored.size:
-            subject = stored.key if self._names_objects else FOREIGN_OBJECT
-            raise Conflict("the object was replaced since it was listed", subject)
+        self._check_unchanged(stored, len(data), etag)
         return data
+
+    def read_unchanged(self, stored: StoredObject, memory: memoryview) -> None:
+        """Read the very version that a listing showed into memory of its size; see ``get_unchanged``.
+
+        Args:
+            stored: The version.
+            memory: ``stored.size`` writable bytes.
+        """
+        if not self.is_local:
+            memory[:] = self.get_unchanged(stored)
+            return
+        num_bytes, etag = self._call(stored.key, lambda _: self._read_local_into(stored, memory))
+        self._check_unchanged(stored, num_bytes, etag)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, replacing what was there; readers see the old or the new bytes, never a mixture."""
@@ -255,6 +266,19 @@ class Storage:
             data = file.read()
             status = os.fstat(file.fileno())
         return data, _stored_object(stored.key, {"size": status.st_size, "mtime": status.st_mtime}).etag
+
+    def _read_local_into(self, stored: StoredObject, memory: memoryview) -> tuple[int, str]:
+        with open(self.url(stored.key), "rb", buffering=0) as file:
+            num_bytes = 0
+            while part := file.readinto(memory[num_bytes:]):
+                num_bytes += part
+            status = os.fstat(file.fileno())
+        return num_bytes, _stored_object(stored.key, {"size": status.st_size, "mtime": status.st_mtime}).etag
+
+    def _check_unchanged(self, stored: StoredObject, num_bytes: int, etag: str) -> None:
+        if etag != stored.etag or num_bytes != stored.size:
+            subject = stored.key if self._names_objects else FOREIGN_OBJECT
+            raise Conflict("the object was replaced since it was listed", subject)
 
     def _read_if_match(self, fs: Any, stored: StoredObject) -> tuple[bytes, str]:
         """Ask for the version; a store that ignores the condition shows another version mark in its answer."""

@@ -14,7 +14,6 @@ import resource
 import struct
 import sys
 from dataclasses import asdict
-from itertools import cycle
 from typing import BinaryIO
 
 from crrg.data.decoder_isolation import Isolation, give_up_rights, leave_network
@@ -22,26 +21,24 @@ from crrg.data.film import DecodedFilm, read_film
 from crrg.errors import DataError
 
 LENGTH = struct.Struct(">Q")
-JOB = struct.Struct(">QI")
-"""Header of a job: bytes of the file, image size. An image size of 0 asks what this process is and can."""
+JOB = struct.Struct(">QIH")
+"""Header of a job: bytes of the file, image size, place. An image size of 0 asks what this process is and can."""
 
 
 def main() -> None:
     """Serve jobs until standard input ends.
 
-    Arguments: memory in bytes, processor seconds per file, descriptors of shared memory, in which files lie in turn.
+    Arguments: memory in bytes, processor seconds per file, descriptors of the places in shared memory where files lie.
     """
-    max_memory_bytes, cpu_limit_s, *shared = (int(argument) for argument in sys.argv[1:])
+    max_memory_bytes, cpu_limit_s, *places = (int(argument) for argument in sys.argv[1:])
     own_network = leave_network()
     jobs, answers = _take_over_streams()
     _load_codecs()
     isolation = give_up_rights(max_memory_bytes, own_network=own_network)
-    for place in cycle(shared):
-        if len(head := jobs.read(JOB.size)) < JOB.size:
-            return
-        num_bytes, image_size = JOB.unpack(head)
+    while len(head := jobs.read(JOB.size)) == JOB.size:
+        num_bytes, image_size, place = JOB.unpack(head)
         _limit_cpu(cpu_limit_s)
-        data = os.pread(place, num_bytes, 0)
+        data = os.pread(places[place], num_bytes, 0)
         if len(data) < num_bytes:
             return
         for block in _answer(data, image_size) if image_size else _report(isolation):

@@ -204,7 +204,7 @@ def _mask(values: Stored, layout: PixelLayout) -> Stored:
     if layout.samples == 3:
         return values
     full = layout.shift == 0 and layout.bits_stored == layout.bits_allocated
-    if not full:
+    if not full and (layout.shift or layout.is_signed or values.max() >> layout.bits_stored):
         values = (values >> layout.shift if layout.shift else values) & ((1 << layout.bits_stored) - 1)
     if not layout.is_signed:
         return values

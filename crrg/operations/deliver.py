@@ -2,8 +2,8 @@
 
 Off unless ``CRRG_IDENTIFIED_ROOT`` names the identified zone; nothing identified is written anywhere else. The source
 films are found again in the inbox by computing the HMAC of every key, checked against the digest the night recorded,
-and their headers are held in memory only. What was delivered once is not delivered again; the same draft always gives the
-same bytes under the same key and UID.
+and their headers are held in memory only. What was delivered once is not delivered again; the same draft always gives
+the same bytes under the same key and UID.
 """
 
 from __future__ import annotations

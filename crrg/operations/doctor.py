@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from crrg.config.base import Settings
 from crrg.data.codestream import MAX_PIXELS
-from crrg.data.decoder_pool import DecoderLimits, examine_child
+from crrg.data.decoder_pool import examine_child
+from crrg.data.decoder_process import DecoderLimits
 from crrg.data.dicom_codecs import check_syntaxes
 from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES
 from crrg.errors import Conflict, CrrgError

@@ -17,10 +17,11 @@ from itertools import islice
 
 from crrg.data.decoder_pool import DecodeItem
 from crrg.data.dicom_structure import MAX_FILE_BYTES
+from crrg.data.shared_films import FilmPlaces, PlacedFilm
 from crrg.data.sources import Source, SourceItem
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.operations.ingest_inputs import InputRecord
-from crrg.storage import Storage
+from crrg.storage import Storage, StoredObject
 
 READERS = 8
 READ_AHEAD = 16
@@ -62,6 +63,7 @@ class FilmFeed:
         source: The archive.
         limit: Most inputs to take; 0 = all.
         look_up: Returns what is said of a film, as an HMAC, and what an earlier ingest made of it.
+        places: Where films are read into; as bytes if not given.
         waiting: What was handed to the decoder and has not come back, in order.
         num_handed_over: How many inputs the decoder was given.
     """
@@ -69,6 +71,7 @@ class FilmFeed:
     source: Source
     limit: int
     look_up: Callable[[SourceItem], tuple[str, InputRecord | None]]
+    places: FilmPlaces | None = None
     waiting: deque[ReadItem] = field(default_factory=deque)
     num_handed_over: int = 0
 
@@ -83,7 +86,7 @@ class FilmFeed:
                     bytes_ahead -= _size_ahead(ahead[0])
                     yield self._hand_over(*ahead.popleft())
                 is_read = read.has_film and read.known is None
-                future = readers.submit(read_object, self.source.storage, item) if is_read else None
+                future = readers.submit(read_object, self.source.storage, item, self.places) if is_read else None
                 ahead.append((read, future))
                 bytes_ahead += _size_ahead(ahead[-1])
             while ahead:
@@ -106,12 +109,13 @@ class FilmFeed:
         return data
 
 
-def read_object(storage: Storage, item: SourceItem) -> tuple[DecodeItem, bytes]:
+def read_object(storage: Storage, item: SourceItem, places: FilmPlaces | None = None) -> tuple[DecodeItem, bytes]:
     """Return an object's bytes and their sha256, or the reason why it cannot be read.
 
     Args:
         storage: Where it lies.
         item: The input, which has a film.
+        places: Where to read it into, while one is free.
 
     Raises:
         StorageError: The store is out of reach; the source's name is not in it.
@@ -121,18 +125,31 @@ def read_object(storage: Storage, item: SourceItem) -> tuple[DecodeItem, bytes]:
         raise AssertionError("unreachable: only films are read")
     if film.size > MAX_FILE_BYTES:
         return DataError(f"{film.size} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE"), b""
+    placed = places.take(film.size) if places else None
+    read, digest = _read(storage, film, placed)
+    if not isinstance(read, DataError) and item.sha256 and digest.hex() != item.sha256:
+        read = DataError("the bytes are not those whose digest the archive publishes", code="INTEGRITY.SHA256")
+    if isinstance(read, DataError):
+        if placed is not None:
+            placed.give_back()
+        return read, b""
+    return read, digest
+
+
+def _read(storage: Storage, film: StoredObject, placed: PlacedFilm | None) -> tuple[DecodeItem, bytes]:
     try:
-        data = storage.get_unchanged(film)
+        if placed is None:
+            data = storage.get_unchanged(film)
+            return data, hashlib.sha256(data).digest()
+        with placed.view() as memory:
+            storage.read_unchanged(film, memory)
+            return placed, hashlib.sha256(memory).digest()
     except Conflict:
         return DataError("the object was replaced while the archive was read", code="CHANGED.REPLACED"), b""
     except StorageError as error:
         if error.retryable or storage.exists(film.key):
             raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
         return DataError("the object went away while the archive was read", code="CHANGED.GONE"), b""
-    digest = hashlib.sha256(data)
-    if item.sha256 and digest.hexdigest() != item.sha256:
-        return DataError("the bytes are not those whose digest the archive publishes", code="INTEGRITY.SHA256"), b""
-    return data, digest.digest()
 
 
 def keep_freed_memory() -> None:

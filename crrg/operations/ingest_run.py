@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,18 +28,21 @@ from crrg.data.near_duplicates import FilmIndex
 from crrg.data.pairing import PairBuilder, PairingRules
 from crrg.data.pairs import version_prefix
 from crrg.data.quarantine import Refusal, count_reasons, write_quarantine
+from crrg.data.shared_films import FilmPlaces
 from crrg.data.sources import Source, SourceItem
 from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.domain.study import Pair, Split
 from crrg.errors import DataError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
-from crrg.operations.ingest_reading import FilmFeed, ReadItem, keep_freed_memory
+from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, keep_freed_memory
 from crrg.progress import count_progress
 from crrg.storage import Storage, canonical_json
 
 FILMS_PER_CHILD = 16
 """A further decoding child is worth its start for this many films."""
+PLACES_PER_WORKER = 3
+"""Films that a decoding child holds, and the next one."""
 CARD_FIGURES = ("card.json", "card.md")
 """Files of a data card that hold counts only."""
 SAMPLES = "samples.png"
@@ -110,12 +114,14 @@ class IngestRun:
         wanted = self._config.num_workers or default_num_workers()
         num_workers = max(1, min(wanted, self._num_expected // FILMS_PER_CHILD))
         keep_freed_memory()
-        for number, source in enumerate(self._sources):
-            feed = FilmFeed(source, self._config.limit, partial(self._look_up, source))
-            for outcome in decode_many(feed.films(), self._config.image_size, num_workers):
-                yield from self._row(feed.waiting.popleft(), outcome, source, number)
-                self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
-            self.num_inputs += feed.num_handed_over
+        with closing(FilmPlaces(READ_AHEAD + PLACES_PER_WORKER * num_workers)) as places:
+            for number, source in enumerate(self._sources):
+                feed = FilmFeed(source, self._config.limit, partial(self._look_up, source), places)
+                outcomes = decode_many(feed.films(), self._config.image_size, num_workers, places=places)
+                for outcome in outcomes:
+                    yield from self._row(feed.waiting.popleft(), outcome, source, number)
+                    self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
+                self.num_inputs += feed.num_handed_over
 
     def splits(self) -> Sequence[Split | None]:
         """Settle which rows stay and in which split; see ``WritePlan``."""

@@ -246,7 +246,7 @@ def test_identifiers_in_phrases_are_masked(tree):
 
 
 def test_every_input_of_a_messy_copy_ends_once(tree, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
     tree.avoid(OTHER)
     tree.graph(instance(8), graph_of(instance(8)))
     root = Storage(str(tmp_path_factory.mktemp("root")))

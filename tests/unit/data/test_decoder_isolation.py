@@ -7,7 +7,8 @@ import time
 import pytest
 
 from crrg.data.decoder_isolation import Isolation
-from crrg.data.decoder_pool import DecoderLimits, _Child, _Job, decode_many, examine_child
+from crrg.data.decoder_pool import decode_many, examine_child
+from crrg.data.decoder_process import Child, DecoderLimits, Job
 from crrg.data.dicom_codecs import TRANSFER_SYNTAXES
 from crrg.errors import DicomError
 
@@ -61,13 +62,13 @@ def test_what_does_not_hold_is_said():
 @pytest.mark.parametrize("answer", [b"\xff" * 64, b"\0\0\0\0\0\0\0\2{}" + bytes(8), b"\0\0\0\0\0\0\0\3!!!" + bytes(8)])
 def test_a_child_that_answers_nonsense_costs_its_file(monkeypatch, answer):
     def say_nonsense(self, job, _image_size):
-        self.jobs.append(_Job(job.index, b"", tries=2))
+        self.jobs.append(Job(job.index, b"", tries=2))
         self.deadline_s = time.monotonic() + 30
         self.process.kill()
         self.process.wait()
 
-    monkeypatch.setattr(_Child, "give", say_nonsense)
-    monkeypatch.setattr(_Child, "_exactly", _reader_of(answer))
+    monkeypatch.setattr(Child, "give", say_nonsense)
+    monkeypatch.setattr(Child, "_exactly", _reader_of(answer))
     (outcome,) = decode_many([b"x"], 64, 1, DecoderLimits())
     assert isinstance(outcome, DicomError)
     assert outcome.code == "DECODE.CRASH"

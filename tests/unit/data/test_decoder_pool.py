@@ -5,14 +5,17 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crrg.data.decoder_pool import DecoderLimits, _Child, decode_many
+from crrg.data.decoder_pool import decode_many
+from crrg.data.decoder_process import Child, DecoderLimits
 from crrg.data.film import DecodedFilm
+from crrg.data.shared_films import MAX_PLACED_BYTES, FilmPlaces
 from crrg.errors import DataError, DicomError, ImageError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -60,7 +63,7 @@ def test_a_child_without_memory_costs_its_file_only():
 
 
 def test_a_hanging_child_is_replaced(monkeypatch):
-    give = _Child.give
+    give = Child.give
 
     def give_and_freeze(self, job, image_size):
         if job.index == 1:
@@ -69,8 +72,8 @@ def test_a_hanging_child_is_replaced(monkeypatch):
         if job.index == 1:
             self.deadline_s = 0.0
 
-    monkeypatch.setattr(_Child, "give", give_and_freeze)
-    monkeypatch.setattr("crrg.data.decoder_pool.JOBS_PER_CHILD", 1)
+    monkeypatch.setattr(Child, "give", give_and_freeze)
+    monkeypatch.setattr("crrg.data.decoder_process.JOBS_PER_CHILD", 1)
     first, slow, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
     assert isinstance(first, DecodedFilm)
     assert isinstance(slow, DicomError)
@@ -79,7 +82,7 @@ def test_a_hanging_child_is_replaced(monkeypatch):
 
 
 def test_a_file_that_kills_two_children_is_refused(monkeypatch):
-    give, tries = _Child.give, []
+    give, tries = Child.give, []
 
     def give_and_kill(self, job, image_size):
         if job.index == 1:
@@ -88,8 +91,8 @@ def test_a_file_that_kills_two_children_is_refused(monkeypatch):
             tries.append(job.tries)
         give(self, job, image_size)
 
-    monkeypatch.setattr(_Child, "give", give_and_kill)
-    monkeypatch.setattr("crrg.data.decoder_pool.JOBS_PER_CHILD", 1)
+    monkeypatch.setattr(Child, "give", give_and_kill)
+    monkeypatch.setattr("crrg.data.decoder_process.JOBS_PER_CHILD", 1)
     first, killer, last = decode_many([picture(0), picture(1), picture(2)], 64, 1)
     assert isinstance(first, DecodedFilm)
     assert killer.code == "DECODE.CRASH"
@@ -99,7 +102,7 @@ def test_a_file_that_kills_two_children_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how):
-    give, given = _Child.give, []
+    give, given = Child.give, []
 
     def give_and_lose(self, job, image_size):
         is_first_time = (job.index, self.process.pid) not in given and not any(index == 3 for index, _ in given)
@@ -111,7 +114,7 @@ def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how)
             if how == signal.SIGSTOP:
                 self.deadline_s = 0.0
 
-    monkeypatch.setattr(_Child, "give", give_and_lose)
+    monkeypatch.setattr(Child, "give", give_and_lose)
     outcomes = list(decode_many([picture(number) for number in range(6)], 64, 1))
     children = [pid for index, pid in given if index == 3]
     assert len(children) == len(set(children)) == 2
@@ -122,6 +125,67 @@ def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how)
     for number in set(range(6)) - set(lost):
         alone = next(decode_many([picture(number)], 64, 0))
         assert np.array_equal(outcomes[number].film.pixels, alone.film.pixels)
+
+
+def placed(places: FilmPlaces, data: bytes):
+    film = places.take(len(data))
+    with film.view() as memory:
+        memory[:] = data
+    return film
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_placed_films_decode_as_their_bytes_do(num_workers):
+    files = [picture(0), build_dicom(), b"not a film", picture(3), build_dicom(gradient(200, 90)), picture(5)]
+    wanted = list(decode_many(files, 64, 1))
+    with closing(FilmPlaces(4)) as places:
+        items = (data if number % 3 == 2 else placed(places, data) for number, data in enumerate(files))
+        found = list(decode_many(items, 64, num_workers, places=places))
+        for ours, theirs in zip(found, wanted, strict=True):
+            if isinstance(theirs, DecodedFilm):
+                assert np.array_equal(ours.film.pixels, theirs.film.pixels)
+            else:
+                assert (ours.code, ours.reason) == (theirs.code, theirs.reason)
+        assert [places.take(1) is not None for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_a_place_is_used_again_and_a_large_film_gets_none():
+    with closing(FilmPlaces(1)) as places:
+        for data in (picture(0), build_dicom(gradient(300, 300)), picture(1)):
+            (found,) = decode_many([placed(places, data)], 64, 1, places=places)
+            (wanted,) = decode_many([data], 64, 0)
+            assert np.array_equal(found.film.pixels, wanted.film.pixels)
+        assert places.take(0) is None
+        assert places.take(MAX_PLACED_BYTES + 1) is None
+
+
+def test_the_place_of_a_film_that_kills_its_child_is_given_back(monkeypatch):
+    give = Child.give
+
+    def give_and_kill(self, job, image_size):
+        if job.index == 0:
+            self.process.kill()
+            self.process.wait()
+        give(self, job, image_size)
+
+    monkeypatch.setattr(Child, "give", give_and_kill)
+    with closing(FilmPlaces(2)) as places:
+        killer, good = decode_many([placed(places, picture(0)), placed(places, picture(1))], 64, 1, places=places)
+        assert killer.code == "DECODE.CRASH"
+        assert isinstance(good, DecodedFilm)
+        assert places.take(1) is not None
+        assert places.take(1) is not None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are reopened through /proc")
+def test_children_can_only_read_places():
+    with closing(FilmPlaces(1)) as places:
+        placed(places, b"film")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(places.descriptors[0], b"x", 0)
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.ftruncate(places.descriptors[0], 0)
+        assert os.pread(places.descriptors[0], 4, 0) == b"film"
 
 
 def environment_of(pid: int) -> bytes:
@@ -135,7 +199,7 @@ def environment_of(pid: int) -> bytes:
 def test_children_know_no_secret(monkeypatch):
     monkeypatch.setenv("CRRG_HMAC_KEY", "canary-secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
-    child = _Child(DecoderLimits())
+    child = Child(DecoderLimits())
     try:
         environment = environment_of(child.process.pid)
     finally:

@@ -11,7 +11,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from crrg.data.decoder_pool import _Child, decode_many
+from crrg.data.decoder_pool import decode_many
+from crrg.data.decoder_process import Child
 from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import check_identity
 from crrg.errors import DataError
@@ -38,7 +39,7 @@ def corpus() -> list[Variant]:
 def decoded(corpus):
     """Decode everything in one child; return the outcomes and the most memory the child held, bytes."""
     peaks = []
-    end = _Child.end
+    end = Child.end
 
     def measure_and_end(self):
         status = Path(f"/proc/{self.process.pid}/status")
@@ -47,7 +48,7 @@ def decoded(corpus):
         return end(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Child, "end", measure_and_end)
+        patch.setattr(Child, "end", measure_and_end)
         outcomes = list(decode_many((variant.data for variant in corpus), 256, 1))
     return outcomes, peaks
 

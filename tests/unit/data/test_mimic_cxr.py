@@ -412,7 +412,7 @@ def test_a_report_that_goes_away_refuses_its_films_without_naming_it(tree):
 
 
 def test_every_input_of_a_messy_copy_ends_once(tree, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
     tree.film(P1, S1, A, "dcm")
     tree.report(P3, S3, " FINDINGS: Clear lungs.")
     tree.report(P3, "59000004", "")

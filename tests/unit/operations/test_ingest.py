@@ -23,6 +23,7 @@ from crrg.errors import ConfigError, StorageError
 from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
+from tests.support.store_hooks import before_reading
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
@@ -39,7 +40,7 @@ def storage(tmp_path) -> Storage:
 @pytest.fixture(autouse=True)
 def decode_in_this_process(monkeypatch):
     """Children are the subject of test_decoder_pool; here they would only cost their start."""
-    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_lungs_are_dark_whatever_the_stored_polarity(cohort, storage):
 def test_the_same_inputs_are_not_read_twice(cohort, storage, monkeypatch):
     first = run(storage, cohort)
     other = run(storage, cohort, seed=1)
-    monkeypatch.setattr(ingest_run, "decode_many", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda *_, **__: pytest.fail("decoded again"))
     again = run(storage, cohort)
     assert again.reused
     assert again.dataset == first.dataset != other.dataset
@@ -293,7 +294,7 @@ def test_a_lost_input_fails_the_run(tmp_path, storage, monkeypatch):
     for index in range(3):
         write_picture(folder / f"{index}.png", index)
 
-    def lose_one(items, size, _):
+    def lose_one(items, size, _, **__):
         return list(decode_many(items, size, 0))[1:]
 
     monkeypatch.setattr(ingest_run, "decode_many", lose_one)
@@ -307,22 +308,19 @@ def test_a_film_that_goes_away_is_named_and_a_store_that_fails_is_not_hidden(tmp
     folder.mkdir()
     for index in range(2):
         write_picture(folder / f"{index}.png", index)
-    get = Storage.get_unchanged
 
-    def get_some(self, stored):
+    def lose_one(stored):
         if stored.key == "1.png":
             (folder / "1.png").unlink(missing_ok=True)
-        return get(self, stored)
 
-    monkeypatch.setattr(Storage, "get_unchanged", get_some)
+    before_reading(monkeypatch, lose_one)
     assert run(storage, str(folder)).reasons == {"CHANGED.GONE": 1}
 
-    def fail(self, stored):
+    def fail(stored):
         if stored.key == "0.png":
             raise StorageError("away", stored.key, retryable=True)
-        return get(self, stored)
 
-    monkeypatch.setattr(Storage, "get_unchanged", fail)
+    before_reading(monkeypatch, fail)
     with pytest.raises(StorageError, match="away") as raised:
         run(storage, str(folder), image_size=65)
     assert "0.png" not in str(raised.value)
@@ -333,14 +331,12 @@ def test_a_film_that_is_replaced_after_the_listing_is_named(tmp_path, storage, m
     folder.mkdir()
     for index in range(2):
         write_picture(folder / f"{index}.png", index)
-    get = Storage.get_unchanged
 
-    def replace_first(self, stored):
+    def replace_second(stored):
         if stored.key == "1.png":
             write_picture(folder / "1.png", 7)
-        return get(self, stored)
 
-    monkeypatch.setattr(Storage, "get_unchanged", replace_first)
+    before_reading(monkeypatch, replace_second)
     assert run(storage, str(folder)).reasons == {"CHANGED.REPLACED": 1}
     monkeypatch.undo()
     assert run(storage, str(folder)).num_accepted == 2

@@ -38,7 +38,7 @@ def archives(tmp_path: Path) -> Path:
 
 
 def test_films_without_reports_are_rows_with_labels(archives, monkeypatch):
-    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
     storage = Storage(str(archives / "root"))
     sources = tuple(str(archives / name) for name in ("rsna", "chexpert"))
     form = IngestConfig(source=sources, dataset="labelled", image_size=64, num_workers=1, max_failure_rate=0.5)

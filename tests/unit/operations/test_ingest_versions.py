@@ -20,6 +20,7 @@ from crrg.domain.study import Split
 from crrg.operations import ingest_run, ingest_tracking
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
+from tests.support.store_hooks import before_reading
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
@@ -30,20 +31,14 @@ PSEUDONYMS = Pseudonyms(b"k" * 32)
 
 @pytest.fixture(autouse=True)
 def decode_in_this_process(monkeypatch):
-    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _: decode_many(items, size, 0))
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
 
 
 @pytest.fixture
 def objects_read(monkeypatch) -> list[str]:
     """Names of the objects that are read, in order of reading."""
     names: list[str] = []
-    get = Storage.get_unchanged
-
-    def note(self, stored):
-        names.append(stored.key)
-        return get(self, stored)
-
-    monkeypatch.setattr(Storage, "get_unchanged", note)
+    before_reading(monkeypatch, lambda stored: names.append(stored.key))
     return names
 
 

@@ -157,6 +157,7 @@ def platform(folder: Path) -> Iterator[tuple[dict[str, str], list[Place]]]:
         node_env = {**env, "CRRG_ROOT": roots["ray"].root}
         head = begin(start_ray_node(folder / "a", env=node_env))
         begin(start_ray_node(folder / "b", env=node_env, head=head))
+        env |= head.env
         yield (
             env,
             [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -197,7 +198,7 @@ def start_ray_node(folder: Path, *, head: Service | None = None, env: Mapping[st
         num_cpus: Shards at a time.
 
     Returns:
-        The node; the ``url`` of a head is the address of its cluster.
+        The node; the ``url`` of a head is the address of its cluster, ``env`` the token that whoever connects needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     flags = ["--block", "--num-cpus", str(num_cpus), "--num-gpus", "0", "--disable-usage-stats"]
@@ -207,10 +208,11 @@ def start_ray_node(folder: Path, *, head: Service | None = None, env: Mapping[st
     else:
         flags += ["--head", "--port", address.rpartition(":")[2], "--ray-client-server-port", str(free_port())]
         flags += ["--include-dashboard", "false", "--temp-dir", str(folder / "ray")]
-    extra = {"PYTHONPATH": str(CHECKOUT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    token = head.env if head else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    extra = {"PYTHONPATH": str(CHECKOUT), "RAY_USAGE_STATS_ENABLED": "0", **token}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
     name = "ray-node" if head else "ray-head"
-    service = _start(name, address, command, folder, {**PREFECT_ENV, **extra, **env}, {})
+    service = _start(name, address, command, folder, {**PREFECT_ENV, **extra, **env}, dict(token))
     _wait_until_said(service, "Ray runtime started", timeout_s=120)
     return service
 

@@ -18,8 +18,8 @@ class FanOut(FrozenConfig):
         max_processes: Most shards at a time under ``processes``; 0 takes what suits this machine.
         ray_address: The cluster, ``host:6379`` on one of its machines or ``ray://host:10001``; empty starts Ray on
             this machine for the run.
-        gpus_per_shard: GPUs that Ray keeps for a shard and shows it; one half lets two shards share one. Without any a
-            shard on Ray sees no GPU.
+        gpus_per_shard: GPUs that Ray keeps for a shard and shows it; one half lets two shards share one. With 0 every
+            shard sees all GPUs of its machine.
     """
 
     task_runner: Literal["here", "processes", "ray", "flow"] = Field(

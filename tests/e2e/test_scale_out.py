@@ -80,7 +80,10 @@ def ray_address(prefect_server: Service, ray_root: Storage) -> Iterator[str]:
         try:
             nodes.append(start_ray_node(Path(folder) / "a", env=env))
             nodes.append(start_ray_node(Path(folder) / "b", env=env, head=nodes[0]))
-            yield nodes[0].url
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in nodes[0].env.items():
+                    patch.setenv(name, value)
+                yield nodes[0].url
         finally:
             for node in reversed(nodes):
                 node.stop()
@@ -201,6 +204,17 @@ def test_without_ray_the_form_says_how_to_get_it(monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install 'crrg\[ray\]'"):
         run_shards(FanOut(task_runner="ray"), draft_drawn, [{}])
     assert run_shards(FanOut(task_runner="ray"), draft_drawn, []) == []
+
+
+@needs_ray
+def test_a_cluster_lets_nobody_in_without_its_token(ray_address):
+    code = f"import ray; ray.init(address={ray_address!r}); print(ray.nodes())"
+    env = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert "uthenticat" in done.stderr
 
 
 @needs_ray

@@ -135,6 +135,22 @@ def test_box_lies_where_the_region_is(page):
     assert page.locator("#film-stage svg").get_attribute("viewBox") == "0 0 500 400"
 
 
+@pytest.mark.parametrize("left_edge", [2, 470])
+def test_name_of_a_box_at_the_edge_stays_on_the_film(page, left_edge):
+    page.evaluate(
+        """(x) => {
+            const name = "left costophrenic angle";
+            state.item.study.films[state.film].regions[night.regions.indexOf(name)].splice(0, 4, x, 300, x + 25, 330);
+            light([name]);
+        }""",
+        left_edge,
+    )
+    film, name = page.locator("#film-stage svg").bounding_box(), page.locator("#box-name").bounding_box()
+    assert page.locator("#box-name").text_content() == "left costophrenic angle"
+    assert name["x"] >= film["x"]
+    assert name["x"] + name["width"] <= film["x"] + film["width"]
+
+
 def test_keys_walk_the_list_and_filters_narrow_it(page):
     page.keyboard.press("j")
     assert chosen(page) == "study-b"

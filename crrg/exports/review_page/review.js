@@ -37,7 +37,10 @@ function light(names) {
   name.textContent = regions.length === 1 ? regions[0].name : "";
   if (regions.length === 1) {
     const size = Number(name.dataset.size);
-    name.setAttribute("x", regions[0].box[0]);
+    // a name that begins in the right half ends with its box, so that it stays on the film
+    const isRight = regions[0].box[0] > state.item.study.films[state.film].width / 2;
+    name.setAttribute("text-anchor", isRight ? "end" : "start");
+    name.setAttribute("x", regions[0].box[isRight ? 2 : 0]);
     name.setAttribute("y", regions[0].box[1] > size * 1.6 ? regions[0].box[1] - size * 0.4 : regions[0].box[3] + size);
   }
   const caption = document.getElementById("film-caption");

@@ -50,7 +50,7 @@ def nightly(
     from crrg.config.running import NightlyConfig
 
     filled = form(
-        NightlyConfig, config, inbox=_absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
+        NightlyConfig, config, inbox=absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
         device=device, fan_out=fan_out_of(task_runner, ray_address),
     )  # fmt: skip
     if not no_orchestrator:
@@ -105,7 +105,7 @@ def deliver(
     from crrg.operations.summaries import delivery_markdown
 
     filled = form(
-        DeliverConfig, config, inbox=_absolute(inbox), date=date, studies=tuple(study) if study else None,
+        DeliverConfig, config, inbox=absolute(inbox), date=date, studies=tuple(study) if study else None,
         forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
         again=again or None,
     )  # fmt: skip
@@ -130,7 +130,7 @@ def outcomes(
     execute(
         root,
         lambda storage, settings: outcomes_csv(
-            inbox_outcomes(_absolute(inbox), storage, Pseudonyms(settings.pseudonym_key()))
+            inbox_outcomes(absolute(inbox), storage, Pseudonyms(settings.pseudonym_key()))
         ),
         shown,
     )
@@ -143,6 +143,6 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
     execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
     """Return a local path as it will mean the same in another process."""
     return url if "://" in url else str(Path(url).absolute())

@@ -1,0 +1,141 @@
+"""Removal of what no commit names: left-overs of runs that were stopped, and the scaffolding of those that finished.
+
+Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging); bundles,
+checkpoints, the audit and anything unknown stay. What is younger than the given age stays as well, since somebody may
+be working on it, and so does a night that was begun and can be gone on with. A dataset whose manifest cannot be read is
+left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
+from crrg.errors import ConfigError, CrrgError
+from crrg.ledger.audit import write_audit
+from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
+from crrg.storage import Storage, StoredObject
+
+logger = logging.getLogger(__name__)
+
+MIN_AGE_H = 24.0
+HOUR_S = 3600.0
+_RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", "quarantine/date=")
+_KEPT_NAMES = ("_manifest",)
+
+
+@dataclass
+class Garbage:
+    """What is named by no commit.
+
+    Attributes:
+        objects: Old enough to go.
+        num_bytes: Their size.
+        num_young: Left because they are younger than the age asked for.
+        is_removed: Whether they are gone.
+    """
+
+    objects: list[StoredObject] = field(default_factory=list)
+    num_bytes: int = 0
+    num_young: int = 0
+    is_removed: bool = False
+
+
+def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: bool = False) -> Garbage:
+    """Find what no manifest names and is older than an age; remove it where asked.
+
+    Args:
+        storage: The root.
+        min_age_h: Least age by the store's clock, hours; 0 takes everything and is safe only while nothing runs.
+        remove: Whether to delete; otherwise nothing is changed.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigError: The age is negative.
+        StorageError: The store is out of reach, or does not let objects be deleted.
+    """
+    if min_age_h < 0:
+        raise ConfigError("the least age must be 0 or more hours", "min_age_h")
+    garbage, now_s = Garbage(), time.time()
+    for stored in sorted(_unnamed(storage), key=lambda each: each.key):
+        if now_s - stored.modified_s < min_age_h * HOUR_S:
+            garbage.num_young += 1
+            continue
+        garbage.objects.append(stored)
+        garbage.num_bytes += stored.size
+    if remove and garbage.objects:
+        for stored in garbage.objects:
+            storage.delete(stored.key)
+        write_audit(storage, "gc", counts={"objects": len(garbage.objects), "bytes": garbage.num_bytes})
+        garbage.is_removed = True
+    return garbage
+
+
+def _unnamed(storage: Storage) -> Iterator[StoredObject]:
+    yield from _unnamed_of_nights(storage)
+    yield from _unnamed_of_datasets(storage)
+    yield from storage.list_objects("staging")
+
+
+def _unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
+    """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
+    manifests = read_manifests(storage)
+    named = set().union(*(_named_by(storage, manifest) for manifest in manifests)) if manifests else set()
+    committed = {(manifest.date, manifest.run_id) for manifest in manifests}
+    for date in night_dates(storage):
+        resumable = _resumable_runs(storage, date, committed)
+        for stored in storage.list_objects(f"{_RESULTS}/date={date}"):
+            name = stored.key.rsplit("/", 1)[-1]
+            is_resumable = any(stored.key.startswith(f"{run_prefix(date, run_id)}/") for run_id in resumable)
+            if stored.key not in named and not name.startswith(_KEPT_NAMES) and not is_resumable:
+                yield stored
+    for prefix in _NIGHT_TABLES:
+        for stored in storage.list_objects(prefix.partition("/")[0]):
+            if stored.key.startswith(prefix) and stored.key not in named:
+                yield stored
+
+
+def _resumable_runs(storage: Storage, date: str, committed: set[tuple[str, str]]) -> set[str]:
+    """Return the runs of a night that never committed, where no later run of that night did."""
+    if any(each == date for each, _ in committed):
+        return set()
+    folders = storage.list_folder(f"{_RESULTS}/date={date}")
+    return {name.removeprefix("run=") for name in folders if name.startswith("run=")}
+
+
+def _named_by(storage: Storage, manifest: Manifest) -> set[str]:
+    index = storage.get_json(manifest.index_key) if manifest.index_key else {}
+    return {manifest.index_key, *(file.key for file in manifest.files), *index}
+
+
+def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:
+    """Yield parts of dataset versions that have no manifest, or that it does not name."""
+    for name in storage.list_folder("datasets"):
+        committed = set(list_versions(storage, name))
+        folders = [each for each in storage.list_folder(f"datasets/{name}") if each.startswith("version=")]
+        for version in (each.removeprefix("version=") for each in folders):
+            prefix = f"datasets/{name}/version={version}/"
+            objects = [stored for stored in storage.list_objects(prefix[:-1]) if stored.key.startswith(prefix)]
+            named = _named_parts(storage, name, version) if version in committed else frozenset()
+            if named is None:
+                logger.warning("dataset %s version %s: its manifest cannot be read, left alone", name, version)
+                continue
+            is_part = f"{prefix}split="
+            yield from (
+                stored
+                for stored in objects
+                if stored.key not in named and (version not in committed or stored.key.startswith(is_part))
+            )
+
+
+def _named_parts(storage: Storage, name: str, version: str) -> frozenset[str] | None:
+    try:
+        manifest = read_manifest(storage, resolve_dataset(storage, name, version))
+        return frozenset(entry["key"] for entry in manifest["files"])
+    except (CrrgError, ValueError, KeyError):
+        return None

@@ -1,0 +1,103 @@
+"""The source of a pseudonym, found by computing pseudonyms anew; nothing anywhere stores the way back.
+
+The ledger tells which object of the inbox a patient, study, image or object pseudonym belongs to, by the HMAC of the
+object's key; only those objects are read. Who knows the secret and may read the inbox could do this anyway; here it is
+done in the open: every question is audited, with the pseudonyms that were asked for and without what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from crrg.data.deidentify import Pseudonyms
+from crrg.errors import DataError, StorageError
+from crrg.exports.originals import read_original
+from crrg.ledger.audit import write_audit
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.ledger.ledger import LedgerRow, ledger_rows
+from crrg.ledger.manifest import read_manifests
+from crrg.storage import Storage
+
+_MAGIC = slice(128, 132)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An object of the inbox and whom it belongs to; never logged, never stored.
+
+    Attributes:
+        pseudonym: What was asked for.
+        kind: ``patient``, ``study``, ``instance`` or ``object``.
+        file: The object's key in the inbox.
+        patient_id: PatientID of the source; empty for PNG and JPEG films.
+        study_uid: StudyInstanceUID of the source.
+        accession_number: Accession number of the source.
+    """
+
+    pseudonym: str
+    kind: str
+    file: str = field(repr=False)
+    patient_id: str = field(default="", repr=False)
+    study_uid: str = field(default="", repr=False)
+    accession_number: str = field(default="", repr=False)
+
+
+def reidentify(
+    inbox_url: str, pseudonyms_asked: Sequence[str], storage: Storage, pseudonyms: Pseudonyms
+) -> list[Source]:
+    """Return the sources of pseudonyms, in the order asked, then by file.
+
+    Args:
+        inbox_url: The inbox that the nights read.
+        pseudonyms_asked: Ids of patients, studies, images or refused objects, as tables and pages show them.
+        storage: The root with the ledger.
+        pseudonyms: The key the nights ran with.
+
+    Returns:
+        One entry per object; pseudonyms that nothing in the inbox belongs to any more have none.
+
+    Raises:
+        ConfigError: There is no such inbox.
+        StorageError: Inbox or root is out of reach; the question itself is audited first.
+    """
+    asked = list(dict.fromkeys(pseudonyms_asked))
+    write_audit(storage, "reidentify", inputs=tuple(asked), counts={"asked": len(asked)})
+    inbox = storage.at(inbox_url).without_names()
+    located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
+    rows = {row.key_hmac: row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest)}
+    found = [
+        _source(pseudonym, kind, located[key_hmac], inbox)
+        for pseudonym in asked
+        for kind, key_hmac in _objects(pseudonym, rows.values(), located)
+    ]
+    return sorted(found, key=lambda each: (asked.index(each.pseudonym), each.file))
+
+
+def _objects(pseudonym: str, rows: Iterable[LedgerRow], located: dict[str, InboxObject]) -> Iterable[tuple[str, str]]:
+    if pseudonym in located:
+        yield "object", pseudonym
+    for row in rows:
+        ids = {row.patient_id: "patient", row.study_id: "study", row.instance_id: "instance"}
+        if pseudonym and pseudonym in ids and row.key_hmac in located:
+            yield ids[pseudonym], row.key_hmac
+
+
+def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage) -> Source:
+    try:
+        data = inbox.get(found.key)
+        header = read_original(data, pseudonym).header if data[_MAGIC] == b"DICM" else None
+    except StorageError as error:
+        raise StorageError(error.reason, found.key_hmac, retryable=error.retryable) from None
+    except DataError:
+        header = None
+    if header is None:
+        return Source(pseudonym, kind, found.key)
+    return Source(
+        pseudonym,
+        kind,
+        found.key,
+        str(header.PatientID),
+        str(header.StudyInstanceUID),
+        str(header.AccessionNumber or ""),
+    )

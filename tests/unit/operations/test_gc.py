@@ -1,0 +1,121 @@
+"""What no commit names goes; what a commit names, what is young, and a night that can be gone on with stay."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from crrg.config.data import IngestConfig
+from crrg.errors import ConfigError
+from crrg.ledger.audit import read_audit
+from crrg.ledger.manifest import read_manifests
+from crrg.operations.digest import committed_digest
+from crrg.operations.gc import collect_garbage
+from crrg.operations.ingest import ingest
+from crrg.operations.nightly import plan_night, release_night
+from crrg.storage import Storage
+from tests.support.drawn_night import (
+    BUNDLE,
+    DATE,
+    PSEUDONYMS,
+    StandInDrafter,
+    fill_inbox,
+    night_config,
+    png_bytes,
+    run_test_night,
+)
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    store = Storage(str(tmp_path / "inbox"))
+    fill_inbox(store, 3)
+    return store
+
+
+@pytest.fixture
+def root(tmp_path, inbox):
+    store = Storage(str(tmp_path / "root"))
+    run_test_night(inbox, store, StandInDrafter())
+    return store
+
+
+def keys(root):
+    return {stored.key for stored in root.list_objects()}
+
+
+def named(root):
+    (manifest,) = read_manifests(root, DATE)
+    return {manifest.index_key, *root.get_json(manifest.index_key), *(file.key for file in manifest.files)}
+
+
+def test_scaffolding_of_a_committed_night_goes_and_its_results_stay(root):
+    digest, before = committed_digest(root, ""), keys(root)
+    found = collect_garbage(root, min_age_h=0)
+    assert found.objects
+    assert not found.is_removed
+    assert keys(root) == before
+    assert {stored.key for stored in found.objects} & named(root) == set()
+    removed = collect_garbage(root, min_age_h=0, remove=True)
+    assert removed.is_removed
+    assert keys(root) >= named(root)
+    assert not any("/plan/" in key or "/shards/" in key for key in keys(root))
+    assert committed_digest(root, "") == digest
+    (entry,) = read_audit(root)
+    assert (entry.action, entry.counts["objects"]) == ("gc", len(removed.objects))
+    assert collect_garbage(root, min_age_h=0).objects == []
+
+
+def test_what_is_young_stays(root):
+    found = collect_garbage(root, min_age_h=1, remove=True)
+    assert found.objects == []
+    assert found.num_young > 0
+    for stored in root.list_objects():
+        path = root.url(stored.key)
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    assert collect_garbage(root, min_age_h=1).num_young == 0
+
+
+def test_a_night_that_can_be_gone_on_with_stays(tmp_path, inbox):
+    root = Storage(str(tmp_path / "other"))
+    plan = plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)
+    release_night(plan, root)
+    assert collect_garbage(root, min_age_h=0).objects == []
+    run_test_night(inbox, root, StandInDrafter())
+    assert collect_garbage(root, min_age_h=0, remove=True).objects
+
+
+def test_left_overs_of_a_later_run_go(root, inbox):
+    stray = f"results/date={DATE}/run=0123456789abcdef/reports-00000.parquet"
+    root.put(stray, b"half")
+    root.put(f"quarantine/date={DATE}/0123456789abcdef.parquet", b"half")
+    root.put(f"ledger/date={DATE}/0123456789abcdef.parquet", b"half")
+    root.put("audit/date=2026-01-01/x.json", b"{}")
+    root.put("models/bundles/stray/bundle.json", b"{}")
+    collect_garbage(root, min_age_h=0, remove=True)
+    assert not any("0123456789abcdef" in key for key in keys(root))
+    assert {"audit/date=2026-01-01/x.json", "models/bundles/stray/bundle.json"} <= keys(root)
+
+
+def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, monkeypatch):
+    root, films = Storage(str(tmp_path / "root")), Storage(str(tmp_path / "films"))
+    for number in range(3):
+        films.put(f"{number}.png", png_bytes(number))
+    summary = ingest(IngestConfig(source=(films.root,), dataset="demo", image_size=64), root, PSEUDONYMS)
+    kept = keys(root)
+    prefix = f"datasets/demo/version={summary.dataset.version}/split=train"
+    root.put(f"{prefix}/part-99999.parquet", b"half")
+    root.put("datasets/demo/version=0000/split=train/part-00000.parquet", b"half")
+    root.put("staging/ingest/demo/x/shard-0.parquet", b"half")
+    removed = collect_garbage(root, min_age_h=0, remove=True)
+    assert {stored.key.rsplit("/", 1)[-1] for stored in removed.objects} == {
+        "part-99999.parquet", "part-00000.parquet", "shard-0.parquet",
+    }  # fmt: skip
+    assert {key for key in keys(root) if not key.startswith("audit/")} == kept
+
+
+def test_an_impossible_age_is_refused(root):
+    with pytest.raises(ConfigError):
+        collect_garbage(root, min_age_h=-1)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from prefect import task
 
 from crrg.config.data import IngestConfig
-from crrg.config.references import IngestShard, IngestSummary, StagedShard
-from crrg.config.running import DemoConfig, RetrainConfig
+from crrg.config.references import DatasetRef, IngestShard, IngestSummary, StagedShard
+from crrg.config.running import DemoConfig, GroundConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.operations import ingest_shards
+from crrg.operations import ground, ingest_shards
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
 from crrg.operations.ingest import ingest
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
-from tasks.policy import TASK
+from tasks.policy import TASK, gpu_slot
 from tasks.runners import place
 
 
@@ -21,7 +21,8 @@ from tasks.runners import place
 def ingest_archives(config: IngestConfig) -> IngestSummary:
     """Turn archives into one version of a dataset."""
     storage, settings = open_root()
-    return ingest(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage)
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    return ingest(config, storage, pseudonyms, settings.storage, tracked_by=settings)
 
 
 @task(task_run_name="plan-shards[{config.dataset}]", **TASK)
@@ -38,6 +39,14 @@ def decode_films(config: IngestConfig, shard: IngestShard) -> StagedShard:
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     staged = ingest_shards.decode_shard(config, shard, storage, pseudonyms, settings.storage)
     return staged.model_copy(update={"ran_on": place()})
+
+
+@task(task_run_name="ground-films[{config.dataset}]", **TASK)
+def ground_films(config: GroundConfig) -> DatasetRef:
+    """Write a version of a dataset whose films have a detector's boxes."""
+    storage, settings = open_root()
+    with gpu_slot(config.device):
+        return ground.ground(config, storage, settings)
 
 
 @task(task_run_name="pin-version[{config.dataset}]", **TASK)

@@ -130,6 +130,7 @@ def ground(
     """Find the regions of a dataset's films with a trained detector and tie their reports to them."""
     from crrg.config.running import GroundConfig
     from crrg.operations import ground as operation
+    from crrg.operations.summaries import grounding_markdown
 
     filled = form(
         GroundConfig, config, dataset=dataset, dataset_version=dataset_version, model=model, min_score=min_score,
@@ -138,7 +139,5 @@ def ground(
     execute(
         root,
         lambda storage, settings: operation.ground(filled, storage, settings),
-        lambda grounded: (
-            f"Dataset `{grounded.name}`, version `{grounded.version}`: {sum(grounded.num_rows.values())} rows."
-        ),
+        grounding_markdown,
     )

@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from crrg.data.images import model_input
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.study import Split
+from crrg.storage import Storage, canonical_json
 
+CARD_FIGURES = ("card.json", "card.md")
+"""Files of a data card that hold counts only."""
+SAMPLES = "samples.png"
 NUM_SAMPLES = 24
 SAMPLE_SIDE = 160
 SAMPLES_PER_LINE = 6
@@ -108,6 +112,24 @@ class DataCard:
             heapq.heappush(self._samples, entry)
         else:
             heapq.heapreplace(self._samples, entry)
+
+
+def write_card(storage: Storage, prefix: str, card: DataCard, about: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Write the card of a dataset version and return keys and digests of its files, for the manifest.
+
+    Args:
+        storage: The root.
+        prefix: Folder of the version.
+        card: What was counted.
+        about: What rows do not show; see ``card_markdown``.
+    """
+    figures = card.figures(about)
+    files = dict(zip(CARD_FIGURES, (canonical_json(figures), card_markdown(figures).encode()), strict=True))
+    if sheet := card.sample_sheet():
+        files[SAMPLES] = sheet
+    for name, data in files.items():
+        storage.put(f"{prefix}/{name}", data)
+    return [{"key": f"{prefix}/{name}", "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
 
 
 def card_markdown(figures: Mapping[str, Any]) -> str:

@@ -8,15 +8,16 @@ their split.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef
 from crrg.config.running import GroundConfig
+from crrg.data.data_card import CARD_FIGURES, DataCard, write_card
 from crrg.data.pair_grounding import GROUNDING_VERSION, ground_by_detector, needs_boxes
-from crrg.data.pairs import read_manifest, read_pairs, resolve_dataset, write_dataset
+from crrg.data.pairs import read_manifest, read_pairs, resolve_dataset, version_prefix, write_dataset
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILMS_AT_ONCE = 32
+_KEPT_FIGURES = ("num_inputs", "num_accepted", "num_quarantined", "reasons", "leaks", "image_size")
 
 
 def ground(config: GroundConfig, storage: Storage, settings: Settings) -> DatasetRef:
@@ -68,11 +70,55 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
         "min_score": config.min_score,
     }
     pairs = chain.from_iterable(read_pairs(storage, dataset, split) for split in Split)
-    grounded = write_dataset(
-        storage, dataset.name, grounded_pairs(pairs, detector, device, min_score=config.min_score), shaping
-    )
+    plan = _KeepRows(storage, dataset, shaping)
+    rows = plan.noted(grounded_pairs(pairs, detector, device, min_score=config.min_score))
+    grounded = write_dataset(storage, dataset.name, rows, shaping, plan)
     logger.info("dataset %s: version %s grounded as version %s", dataset.name, dataset.version, grounded.version)
     return grounded
+
+
+class _KeepRows:
+    """Leaves every row where it is and describes the new version; a ``WritePlan``."""
+
+    def __init__(self, storage: Storage, dataset: DatasetRef, shaping: Mapping[str, Any]) -> None:
+        """Remember what the new version is made of."""
+        self._storage, self._dataset, self._shaping = storage, dataset, dict(shaping)
+        self._splits: list[Split | None] = []
+        self._card = DataCard()
+
+    def noted(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """Yield rows and remember their splits."""
+        for pair in pairs:
+            self._splits.append(pair.split)
+            yield pair
+
+    def splits(self) -> Sequence[Split | None]:
+        """Return the split that each row had."""
+        return self._splits
+
+    def see(self, row: Mapping[str, Any], split: Split) -> None:
+        """Count a row for the card."""
+        self._card.add(row, split)
+
+    def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
+        """Write the card; what its rows do not show is what the earlier version's card says of its ingest."""
+        key = f"{version_prefix(self._dataset)}/{CARD_FIGURES[0]}"
+        earlier = self._storage.get_json(key) if self._storage.exists(key) else {}
+        num_rows = len(self._splits)
+        about = {
+            "num_inputs": num_rows,
+            "num_accepted": num_rows,
+            "num_quarantined": 0,
+            "reasons": {},
+            "leaks": {"near_duplicate_pairs": 0, "groups_across_splits": 0, "rows_moved": 0},
+            "image_size": self._shaping["image_size"],
+            **{name: earlier[name] for name in _KEPT_FIGURES if name in earlier},
+            "name": dataset.name,
+            "version": dataset.version,
+            "settings": self._shaping,
+        }
+        card = write_card(self._storage, version_prefix(dataset), self._card, about)
+        return {"grounded_from": self._dataset.version, "card": card}
 
 
 def grounded_pairs(

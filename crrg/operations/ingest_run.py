@@ -18,7 +18,7 @@ import crrg
 from crrg.config.base import default_num_workers
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef
-from crrg.data.data_card import DataCard, card_markdown
+from crrg.data.data_card import DataCard, write_card
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.duplicates import Claim, judge_claims
@@ -37,15 +37,12 @@ from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, keep_freed_memory
 from crrg.progress import count_progress
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage
 
 FILMS_PER_CHILD = 16
 """A further decoding child is worth its start for this many films."""
 PLACES_PER_WORKER = 3
 """Films that a decoding child holds, and the next one."""
-CARD_FIGURES = ("card.json", "card.md")
-"""Files of a data card that hold counts only."""
-SAMPLES = "samples.png"
 _STAGES = {"IDENTITY": "identity", "REPORT": "report", "DUPLICATE": "duplicate"}
 
 
@@ -146,23 +143,15 @@ class IngestRun:
         """Write quarantine and data card; see ``WritePlan``."""
         self.write_quarantine()
         counts = self.counts()
-        figures = self._card.figures(
-            {
-                "name": dataset.name,
-                "version": dataset.version,
-                "image_size": self._config.image_size,
-                "settings": dict(self._shaping),
-                "leaks": asdict(self._leaks),
-                **{name: counts[name] for name in ("num_inputs", "num_accepted", "num_quarantined", "reasons")},
-            }
-        )
-        files = dict(zip(CARD_FIGURES, (canonical_json(figures), card_markdown(figures).encode()), strict=True))
-        if sheet := self._card.sample_sheet():
-            files[SAMPLES] = sheet
-        keys = {name: f"{version_prefix(dataset)}/{name}" for name in files}
-        for name, data in files.items():
-            self._storage.put(keys[name], data)
-        card = [{"key": keys[name], "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
+        about = {
+            "name": dataset.name,
+            "version": dataset.version,
+            "image_size": self._config.image_size,
+            "settings": dict(self._shaping),
+            "leaks": asdict(self._leaks),
+            **{name: counts[name] for name in ("num_inputs", "num_accepted", "num_quarantined", "reasons")},
+        }
+        card = write_card(self._storage, version_prefix(dataset), self._card, about)
         return {**counts, "leaks": asdict(self._leaks), "card": card}
 
     def counts(self) -> dict[str, Any]:

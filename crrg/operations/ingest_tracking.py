@@ -6,8 +6,8 @@ import logging
 
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary
+from crrg.data.data_card import CARD_FIGURES, SAMPLES
 from crrg.errors import ConfigError, StorageError
-from crrg.operations.ingest_run import CARD_FIGURES, SAMPLES
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crrg.config.references import (
+    DatasetRef,
     DeliverySummary,
     EvaluationResult,
     IngestSummary,
@@ -25,6 +26,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
     return "\n".join(lines)
+
+
+def grounding_markdown(grounded: DatasetRef) -> str:
+    """Return which version has regions now."""
+    return f"Dataset `{grounded.name}`, version `{grounded.version}`: {sum(grounded.num_rows.values())} rows."
 
 
 def stages_markdown(stages: Sequence[StageResult]) -> str:

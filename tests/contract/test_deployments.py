@@ -64,7 +64,7 @@ def flow_of(deployment: Deployment) -> Any:
 
 def test_every_promised_deployment_is_there(prefect_file: PrefectFile) -> None:
     found = {deployment.entrypoint.split(":")[1] for deployment in prefect_file.deployments}
-    assert {"nightly", "retrain", "ingest", "evaluate", "promote"} <= found
+    assert {"nightly", "retrain", "ingest", "ground", "evaluate", "promote"} <= found
 
 
 def test_every_entrypoint_imports_and_its_parameters_fit_its_form(prefect_file: PrefectFile) -> None:

@@ -69,6 +69,15 @@ def test_frontal_films_get_boxes_with_phrases_and_keep_their_split(storage: Stor
     assert grounded.version != first.version
     assert grounded.num_rows == first.num_rows
     assert read_manifest(storage, grounded)["settings"]["detector_sha256"] == "ab" * 32
+    manifest = read_manifest(storage, grounded)["ingest"]
+    assert manifest["grounded_from"] == first.version
+    (card_key,) = [entry["key"] for entry in manifest["card"] if entry["key"].endswith("card.json")]
+    card = storage.get_json(card_key)
+    assert (card["version"], card["num_films"], card["num_films_with_boxes"]) == (grounded.version, 45, 44)
+    assert storage.exists(card_key.replace("card.json", "samples.png"))
+    assert (
+        operation.ground(config.model_copy(update={"dataset_version": first.version}), storage, Settings()) == grounded
+    )
     train = {row.instance_id: row for row in read_pairs(storage, grounded, Split.TRAIN)}
     test = {row.instance_id: row for row in read_pairs(storage, grounded, Split.TEST)}
     assert (len(train), len(test)) == (39, 6)

@@ -246,7 +246,7 @@ def test_every_version_has_its_card(films, storage):
     }
 
 
-def test_a_new_version_is_a_tracked_run_without_pictures(films, storage, monkeypatch):
+def test_a_new_version_is_a_tracked_run(films, storage, monkeypatch):
     logged: dict[str, object] = {}
 
     class Tracker:
@@ -258,6 +258,9 @@ def test_a_new_version_is_a_tracked_run_without_pictures(films, storage, monkeyp
 
         def log_text(self, name, text):
             logged[name] = text
+
+        def log_picture(self, name, png):
+            logged[name] = png
 
     class Opened:
         def __init__(self, settings, storage, experiment, run_name, tags):
@@ -279,7 +282,9 @@ def test_a_new_version_is_a_tracked_run_without_pictures(films, storage, monkeyp
     assert logged["ingest/rows_moved"] == 0
     assert logged["refused/NOT_DICOM.MARK"] == 1
     assert logged["prevalence/Pneumothorax"] == 0
-    assert {name for name in logged if name.startswith("card/")} == {"card/card.json", "card/card.md"}
+    assert {name for name in logged if name.startswith("card/")} == {
+        f"card/{name}" for name in ("card.json", "card.md", "samples.png")
+    }
     logged.clear()
     assert ingest(form, storage, PSEUDONYMS, tracked_by=settings).reused
     assert logged == {}

@@ -27,7 +27,7 @@ from benchmarks.ingest.films import ENCODINGS, write_films
 from crrg.storage import Storage
 from deployments.services import start_object_store
 
-NUM_FILMS = {"uncompressed": 600, "JPEG lossless": 320, "JPEG 2000": 64}
+NUM_FILMS = {"uncompressed": 1000, "JPEG lossless": 640, "JPEG 2000": 64}
 """Enough that the second which every ingest needs to start does not count."""
 MIN_SHARE = {"uncompressed": 0.65, "JPEG lossless": 0.80, "JPEG 2000": 0.80}
 MIN_SECOND_CORE = 0.9

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ LAYOUT_VERSION = 2
 """Raised when parts or their manifest entries change while rows do not."""
 ROW_GROUP_ROWS = 32
 PART_ROWS = 128
-"""Rows per part: 33 MB at 512 px, the most that is held in memory to send or to verify a part."""
+"""Rows per part: 33 MB at 512 px, what is held in memory to send or to verify a part."""
+SENDERS = 4
 
 _WORD_COLUMNS = (
     "view_position",
@@ -70,14 +72,16 @@ class PartWriter:
         self._end_part()
 
     def send(self, storage: Storage, prefix: str) -> list[dict[str, Any]]:
-        """Put the parts under a prefix and return their manifest entries."""
-        entries = []
-        for path, rows in self._parts:
+        """Put the parts under a prefix, some at once, and return their manifest entries in order."""
+
+        def send_part(path: Path, rows: int) -> dict[str, Any]:
             data = path.read_bytes()
             key = f"{prefix}/split={self.split.value}/{path.name.split('-', 1)[1]}"
             storage.put(key, data)
-            entries.append({"key": key, "split": self.split.value, "num_rows": rows, **describe_part(data)})
-        return entries
+            return {"key": key, "split": self.split.value, "num_rows": rows, **describe_part(data)}
+
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="crrg-send") as senders:
+            return list(senders.map(send_part, *zip(*self._parts, strict=True))) if self._parts else []
 
     def _flush(self) -> None:
         if not self._rows:

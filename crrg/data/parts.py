@@ -26,7 +26,7 @@ LAYOUT_VERSION = 2
 ROW_GROUP_ROWS = 32
 PART_ROWS = 128
 """Rows per part: 33 MB at 512 px, what is held in memory to send or to verify a part."""
-SENDERS = 4
+SENDERS = 2
 
 _WORD_COLUMNS = (
     "view_position",

@@ -166,6 +166,9 @@ def test_keys_walk_the_list_and_filters_narrow_it(page):
     assert chosen(page) == "study-c"
     page.keyboard.press("4")
     assert page.locator(".row").count() == 2
+    page.keyboard.press("5")
+    unsure = int(page.locator("#filters button").nth(4).locator(".num").inner_text())
+    assert page.locator(".row").count() == unsure
     page.keyboard.press("1")
     page.keyboard.press("/")
     page.keyboard.type("study-b")
@@ -173,6 +176,21 @@ def test_keys_walk_the_list_and_filters_narrow_it(page):
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("consistency", "probability", "is_unsure"), [(0.75, 0.1, 0), (0.4, 0.1, 1), (0.75, 0.49, 1), (0.75, 0.53, 0)]
+)
+def test_drafts_that_could_be_otherwise_are_listed(page, consistency, probability, is_unsure):
+    found = page.evaluate(
+        """([consistency, probability]) => {
+            const study = { ...night.studies[0], consistency,
+                            probabilities: night.labels.map((_, i) => i === 1 ? probability : 0.02) };
+            return listItems({ ...night, studies: [study], quarantined: [] }).filter((item) => item.isUnsure).length;
+        }""",
+        [consistency, probability],
+    )
+    assert found == is_unsure
 
 
 def test_other_film_of_the_study_and_no_boxes(page):

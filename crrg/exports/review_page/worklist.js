@@ -7,7 +7,11 @@ const FILTERS = [
   ["flagged", "Flagged", (item) => item.flags.length > 0],
   ["abnormal", "Abnormal", (item) => item.isAbnormal],
   ["quarantined", "Quarantined", (item) => item.isQuarantined],
+  ["unsure", "Low confidence", (item) => item.isUnsure],
 ];
+// A draft whose text agrees so little with its film, or a label so close to its threshold, that either could be otherwise.
+const LEAST_AGREEMENT = 0.5;
+const CLOSE_TO_THRESHOLD = 0.02;
 const ORDERS = {
   id: (a, b) => a.place - b.place,
   abnormal: (a, b) => b.worst - a.worst || a.place - b.place,
@@ -38,12 +42,14 @@ function listItems(night) {
     return {
       id: study.id, study, flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
       worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
+      isUnsure: study.consistency < LEAST_AGREEMENT || study.probabilities.some((value, i) =>
+        i < finding && night.thresholds[i] !== null && Math.abs(value - night.thresholds[i]) < CLOSE_TO_THRESHOLD),
       view: study.films.map((film) => viewName(film.view)).join(", "),
       line: positive.length ? positive.map(([, , i]) => night.labels[i]).join(", ") : "no finding above its threshold",
     };
   });
   const refused = night.quarantined.map((entry) => ({
-    id: entry.id, refused: entry, flags: [], isQuarantined: true, isAbnormal: false, worst: -1, consistency: 2,
+    id: entry.id, refused: entry, flags: [], isQuarantined: true, isAbnormal: false, isUnsure: false, worst: -1, consistency: 2,
     view: "", line: entry.reason,
   }));
   const items = [...studies, ...refused];

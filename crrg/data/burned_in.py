@@ -17,12 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.marker_words import is_marker
+from crrg.data.marker_words import count_unread, is_marker
 from crrg.errors import ImageError
 
 MIN_CHARACTERS = 6
 """A shorter row names nobody: side letters, initials, a time of day."""
 _MIN_MARKER_CHARACTERS = 2
+_MAX_UNREAD = 3
+"""Letters beside words of position: ``AP``, ``45`` or a clip; three name nobody."""
 _Grey: TypeAlias = NDArray[np.uint8]
 _Box: TypeAlias = "tuple[int, int, int, int]"
 _MIN_STEP = 40
@@ -209,6 +211,8 @@ def _reads_as_marker(strokes: _Grey, peaks: _Grey, box: _Box, min_step: int) -> 
     for share in _INK_SHARES:
         letters = _Letters.find(_ink(cut, highest, min_step, share), cut)
         if len(letters.boxes) and is_marker(cut, letters.boxes):
+            return True
+        if len(letters.boxes) >= MIN_CHARACTERS and count_unread(cut, letters.boxes) <= _MAX_UNREAD:
             return True
     return False
 

@@ -37,6 +37,16 @@ _MIN_LETTER_FIT = 0.88
 _MAX_LETTER_DOUBT = 0.12
 _MIN_WORD_FIT = 0.8
 _MAX_WIDER = 1.5
+_MIN_SPOTTED_LETTERS = 4
+_STRETCHES = (0.9, 1.0, 1.1)
+_MIN_SPOT_FIT = 0.67
+_WEIGHTS = (1, 4)
+"""Strokes of drawn words, pixels of a type of about 26: markers are thin or fat more often than letters."""
+_SPOT_STEP_PIXELS = 2
+_PITCH = 0.8
+"""Usual distance of letters over the height of a capital."""
+_EVEN = 0.2
+"""How far, relative to it, a letter's height may be from a capital's."""
 
 
 def is_marker(strokes: _Grey, boxes: _Boxes) -> bool:
@@ -51,6 +61,51 @@ def is_marker(strokes: _Grey, boxes: _Boxes) -> bool:
         return False
     cuts = _cuts(boxes)
     return len(cuts) <= _MAX_CUTS and _reads(strokes, boxes, cuts, _MAX_WORDS)
+
+
+def count_unread(strokes: _Grey, boxes: _Boxes) -> int:
+    """Return how many letters of a row lie outside words of ``WORDS`` that its picture shows.
+
+    Reads words of four letters and more wherever they stand in the row, so that a shape beside them, a broken letter
+    or one that touches another does not hide them.
+
+    Args:
+        strokes: Contrast of the row's ink, uint8 ``[H, W]``; the row cut out.
+        boxes: ``[N, 4]`` x, y, width, height of its letters in that cut.
+    """
+    capital = float(np.percentile(boxes[:, 3], 60))
+    even = boxes[np.abs(boxes[:, 3] - capital) <= _EVEN * capital]
+    if len(even) < _MIN_SPOTTED_LETTERS or len(boxes) > _MAX_LETTERS:
+        return len(boxes)
+    top, bottom = int(np.median(even[:, 1])), int(np.median(even[:, 1] + even[:, 3]))
+    scale = _SIDE / (bottom - top)
+    line = cv2.resize(strokes[top:bottom], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    line = cv2.resize(line, (line.shape[1], _SIDE))
+    unread = boxes[boxes[:, 3] >= capital / 2]
+    for left, right in _spotted(np.pad(_soft(line), ((0, 0), (4, 4)))):
+        middles = (unread[:, 0] + unread[:, 2] / 2) * scale + 4
+        unread = unread[(middles < left) | (middles > right)]
+    # letters that touch are one shape
+    return int(np.maximum(1, np.rint(unread[:, 2] / (_PITCH * capital))).sum())
+
+
+def _spotted(line: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Return left and right end of words in the picture of a row, the surest first, none over another."""
+    found: list[tuple[float, int, int]] = []
+    for width, drawn in _stretched_words().items():
+        if width <= line.shape[1]:
+            windows = np.lib.stride_tricks.sliding_window_view(line, width, axis=1)[:, ::_SPOT_STEP_PIXELS]
+            seen = windows.transpose(1, 0, 2).reshape(-1, _SIDE * width)
+            seen = seen - seen.mean(axis=1, keepdims=True)
+            seen = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-6)
+            fits = (seen @ drawn.T).max(axis=1)
+            places = np.flatnonzero(fits >= _MIN_SPOT_FIT).tolist()
+            found += [(fits[at], at * _SPOT_STEP_PIXELS, at * _SPOT_STEP_PIXELS + width) for at in places]
+    words: list[tuple[int, int]] = []
+    for _, left, right in sorted(found, reverse=True):
+        if all(right <= other[0] + 2 or left >= other[1] - 2 for other in words):
+            words.append((left, right))
+    return words
 
 
 def _cuts(boxes: _Boxes) -> list[int]:
@@ -133,12 +188,25 @@ def _words() -> dict[int, NDArray[np.float32]]:
     return {width: np.stack(drawn) for width, drawn in pictures.items()}
 
 
-def _draw(text: str) -> list[_Grey]:
+@cache
+def _stretched_words() -> dict[int, NDArray[np.float32]]:
+    """Return the same of words long enough to be spotted, in capitals, narrower and wider, too."""
+    pictures: dict[int, list[NDArray[np.float32]]] = {}
+    for word in (word for word in WORDS if len(word) >= _MIN_SPOTTED_LETTERS):
+        for mask in (drawn for weight in _WEIGHTS for drawn in _draw(word, weight)):
+            for stretch in _STRETCHES:
+                width = 4 * max(1, round(_SIDE * stretch * mask.shape[1] / mask.shape[0] / 4))
+                small = cv2.resize(mask, (width, _SIDE), interpolation=cv2.INTER_AREA)
+                pictures.setdefault(width, []).append(_normalised(_soft(small)).ravel())
+    return {width: np.stack(drawn) for width, drawn in pictures.items()}
+
+
+def _draw(text: str, weight: int = 2) -> list[_Grey]:
     """Return a text in every type face, cut to its ink."""
     drawn = []
     for face in _FACES:
         canvas = np.zeros((96, 48 * len(text) + 40), np.uint8)
-        cv2.putText(canvas, text, (10, 60), face, 1.2, 255, 2, cv2.LINE_AA)
+        cv2.putText(canvas, text, (10, 60), face, 1.2, 255, weight, cv2.LINE_AA)
         drawn.append(canvas)
     picture = Image.new("L", (48 * len(text) + 40, 96))
     ImageDraw.Draw(picture).text((10, 10), text, font=ImageFont.load_default(40), fill=255)

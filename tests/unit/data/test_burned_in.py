@@ -9,6 +9,7 @@ import pytest
 
 from crrg.data.burned_in import find_text
 from crrg.data.film import read_film
+from crrg.data.marker_words import count_unread, is_marker
 from crrg.errors import DataError
 from tests.support.burned_text import BurnedText, burn, drawn_grey, sample_marker, sample_text
 from tests.support.drawn_night import dicom_bytes
@@ -112,3 +113,21 @@ def test_either_polarity(named):
 
 def test_a_silent_tag_on_a_clean_film(films):
     assert code_of(dicom(films[3], None)) == ""
+
+
+@pytest.mark.parametrize(("word", "num_unread"), [("SUPINE", 1), ("GARCIA", 7)])
+def test_a_shape_beside_a_position_word_does_not_hide_it(word, num_unread):
+    line = np.zeros((60, 300), np.uint8)
+    cv2.putText(line, word, (20, 45), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 255, 2, cv2.LINE_AA)
+    top, bottom = np.flatnonzero(line.any(axis=1))[[0, -1]]
+    right = np.flatnonzero(line.any(axis=0))[-1]
+    line[top : bottom + 1, right + 4 : right + 9] = 255
+    boxes = cv2.connectedComponentsWithStats((line > 127).astype(np.uint8))[2][1:, :4].astype(np.int64)
+    assert not is_marker(line, boxes)
+    assert count_unread(line, boxes) == num_unread
+
+
+@pytest.mark.parametrize("text", ["SUPINE SMITHSON", "PORTABLE 12/03/61", "AP ERECT GARCIA"])
+def test_a_name_or_date_beside_a_position_word_is_text(films, text):
+    row = BurnedText(text, 28, "plain", "sans", "top_right", 0.0, 0)
+    assert find_text(burn(films[1], row, np.random.default_rng(0)))

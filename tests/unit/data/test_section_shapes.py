@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crrg.data.sections import MODE_OF_SOURCE, Sections, cut_report, parse_sections
+from crrg.data.sections import Sections, cut_report, parse_sections
 from crrg.domain.report import Report
 
 F, I, H = "Lungs are clear.", "Normal chest.", "Cough."  # noqa: E741
@@ -96,7 +96,3 @@ def test_compatible_mode(shape):
 
 def test_addenda_close_the_impression():
     assert parse_sections("ADDENDUM: Nodule.\nIMPRESSION: Normal.").impression == "Normal. Nodule."
-
-
-def test_the_mode_of_a_source_is_a_known_one():
-    assert set(MODE_OF_SOURCE.values()) <= {"general", "compatible"}

@@ -102,8 +102,8 @@ def test_dicom_folder(open_data, storage):
 
 def test_covid_films_and_what_their_notes_say(open_data, storage):
     summary = run(storage, str(open_data / "covid-cxr"))
-    # text is burned in: names, dates and numbers on 14 films, words of position on 19, none on 5
-    assert (summary.num_inputs, summary.num_accepted, summary.reasons) == (214, 176, {"PHI.BURNED_IN": 38})
+    # of 38 films that were held back once and looked at, three let in since show words of position in those rows
+    assert (summary.num_inputs, summary.num_accepted, summary.reasons) == (214, 179, {"PHI.BURNED_IN": 35})
     pairs = pairs_of(storage, summary)
     assert all(pair.report.findings is None for pair in pairs)
     texts = [pair.report.impression for pair in pairs if pair.report.impression]
@@ -116,7 +116,7 @@ def test_covid_films_and_what_their_notes_say(open_data, storage):
         split_of_group.setdefault(group, set()).update(p.split for p in pairs if p.patient_id == pseudonym)
     assert all(len(splits) <= 1 for splits in split_of_group.values())
     views = [pair.film.view_position.value for pair in pairs if pair.film]
-    assert (views.count("PA"), views.count("AP")) == (121, 55)
+    assert (views.count("PA"), views.count("AP")) == (123, 56)
 
 
 def test_openi_reports(open_data, storage):

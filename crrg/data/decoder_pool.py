@@ -10,7 +10,7 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,7 +44,7 @@ def decode_many(
     limits: DecoderLimits | None = None,
     *,
     places: FilmPlaces | None = None,
-) -> Iterator[DecodeOutcome]:
+) -> Generator[DecodeOutcome, None, None]:
     """Decode files, in their order, each to a film or to the reason why not.
 
     Args:

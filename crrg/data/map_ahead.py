@@ -33,4 +33,5 @@ def map_ahead(work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
         while ahead:
             yield ahead.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # never waits: garbage collection may run this in any thread, in the middle of starting another one
+        pool.shutdown(wait=False, cancel_futures=True)

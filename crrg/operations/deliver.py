@@ -177,7 +177,7 @@ def _deliver_chunk(drafts: Sequence[_Draft], work: _Round) -> None:
             work.refuse(draft, error)
     wanted = [data for _, sources in ready for data in sources.values()] if "sc" in work.config.forms else []
     decoded = decode_many(wanted, CAPTURE_SIZE, 1)
-    with closing(decoded):  # type: ignore[type-var]
+    with closing(decoded):
         for draft, sources in ready:
             pictures = {name: next(decoded) for name in sources} if wanted else {}
             try:

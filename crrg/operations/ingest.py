@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def _ingest(
     with tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
         run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, key, plan.num_inputs)
         try:
-            dataset = write_dataset(storage, config.dataset, run.pairs(), plan.shaping, run)
+            with closing(run.pairs()) as pairs:
+                dataset = write_dataset(storage, config.dataset, pairs, plan.shaping, run)
         except ConfigError:
             # nothing was accepted: why stands in the quarantine, which would otherwise be lost
             run.write_quarantine()

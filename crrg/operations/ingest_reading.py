@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,8 +75,11 @@ class FilmFeed:
     waiting: deque[ReadItem] = field(default_factory=deque)
     num_handed_over: int = 0
 
-    def films(self) -> Iterator[DecodeItem]:
-        """Yield the bytes of every film, or a reason where there are none to decode."""
+    def films(self) -> Generator[DecodeItem, None, None]:
+        """Yield the bytes of every film, or a reason where there are none to decode.
+
+        Close it where it is not consumed whole: it waits for its threads, which garbage collection must never do.
+        """
         ahead: deque[tuple[ReadItem, Future[tuple[DecodeItem, bytes]] | None]] = deque()
         bytes_ahead = 0
         with ThreadPoolExecutor(READERS, thread_name_prefix="crrg-read") as readers:

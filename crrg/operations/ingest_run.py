@@ -7,7 +7,7 @@ all are known. Knows no dataset versions (``pairs``) and no earlier ingest beyon
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -106,18 +106,24 @@ class IngestRun:
         self._say = count_progress(f"ingest of {config.dataset}", "inputs")
         self._builder = pair_builder(config, pseudonyms)
 
-    def pairs(self) -> Iterator[Pair]:
-        """Yield a row for every input that has one, in the order of the archives."""
+    def pairs(self) -> Generator[Pair, None, None]:
+        """Yield a row for every input that has one, in the order of the archives.
+
+        Close it where it is not consumed whole; it holds threads and children.
+        """
         wanted = self._config.num_workers or default_num_workers()
         num_workers = max(1, min(wanted, self._num_expected // FILMS_PER_CHILD))
         keep_freed_memory()
         with closing(FilmPlaces(READ_AHEAD + PLACES_PER_WORKER * num_workers)) as places:
             for number, source in enumerate(self._sources):
                 feed = FilmFeed(source, self._config.limit, partial(self._look_up, source), places)
-                outcomes = decode_many(feed.films(), self._config.image_size, num_workers, places=places)
-                for outcome in outcomes:
-                    yield from self._row(feed.waiting.popleft(), outcome, source, number)
-                    self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
+                with (
+                    closing(feed.films()) as films,
+                    closing(decode_many(films, self._config.image_size, num_workers, places=places)) as outcomes,
+                ):
+                    for outcome in outcomes:
+                        yield from self._row(feed.waiting.popleft(), outcome, source, number)
+                        self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
                 self.num_inputs += feed.num_handed_over
 
     def splits(self) -> Sequence[Split | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -117,8 +118,12 @@ def decode_shard(
     for number, entries in groupby(pending, key=lambda entry: entry[0]):
         source = _Slice(sources[number], [item for _, _, item in entries])
         feed = FilmFeed(source, 0, partial(_nothing_known, source, pseudonyms))
-        for outcome in decode_many(feed.films(), config.image_size, max(1, config.num_workers)):
-            _stage(feed.waiting.popleft(), outcome, source, pseudonyms, builder, writer)
+        with (
+            closing(feed.films()) as films,
+            closing(decode_many(films, config.image_size, max(1, config.num_workers))) as outcomes,
+        ):
+            for outcome in outcomes:
+                _stage(feed.waiting.popleft(), outcome, source, pseudonyms, builder, writer)
     data = writer.data()
     try:
         storage.put_if_absent(shard.key, data)

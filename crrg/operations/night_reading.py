@@ -11,9 +11,9 @@ import hashlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -168,13 +168,15 @@ def _decoded(
 ) -> Generator[ReadInput, None, None]:
     waiting: deque[_Fetched] = deque()
 
-    def items() -> Iterator[DecodeItem]:
-        for fetched in _fetch_all(inputs, located, inbox):
-            waiting.append(fetched)
-            yield fetched.item
+    def items() -> Generator[DecodeItem, None, None]:
+        with closing(_fetch_all(inputs, located, inbox)) as everything:
+            for fetched in everything:
+                waiting.append(fetched)
+                yield fetched.item
 
-    for decoded in decode_many(items(), image_size, num_workers):
-        yield _judge(waiting.popleft(), decoded, pseudonyms)
+    with closing(items()) as films, closing(decode_many(films, image_size, num_workers)) as outcomes:
+        for decoded in outcomes:
+            yield _judge(waiting.popleft(), decoded, pseudonyms)
 
 
 def _fetch_all(

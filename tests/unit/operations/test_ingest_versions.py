@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,9 @@ from crrg.config.data import IngestConfig
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_manifest, read_pairs
+from crrg.data.staging import StagedRows
 from crrg.domain.study import Split
+from crrg.errors import StorageError
 from crrg.operations import ingest_run, ingest_tracking
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
@@ -160,6 +163,24 @@ def test_rows_that_are_lost_are_read_again(films, storage, objects_read):
     second = run(storage, films)
     assert second.num_accepted == 9
     assert len(set(objects_read)) == 10
+
+
+def test_a_failed_ingest_leaves_no_thread_to_the_garbage_collector(films, storage, monkeypatch):
+    rows = iter(range(3))
+
+    def add(_self, _pair):
+        if next(rows, None) is None:
+            raise StorageError("the disk is full", "a part")
+
+    monkeypatch.setattr(StagedRows, "add", add)
+    # the error's traceback keeps every frame alive, as a reference cycle would
+    with pytest.raises(StorageError) as failed:
+        run(storage, films)
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("crrg-")]
+    for thread in left:
+        thread.join(5)
+    assert [thread.name for thread in left if thread.is_alive()] == []
+    assert failed.traceback
 
 
 def test_the_oldest_of_equal_films_counts_whatever_its_name(films, storage):

@@ -295,7 +295,9 @@ def test_a_lost_input_fails_the_run(tmp_path, storage, monkeypatch):
         write_picture(folder / f"{index}.png", index)
 
     def lose_one(items, size, _, **__):
-        return list(decode_many(items, size, 0))[1:]
+        outcomes = decode_many(items, size, 0)
+        next(outcomes)
+        yield from outcomes
 
     monkeypatch.setattr(ingest_run, "decode_many", lose_one)
     with pytest.raises(AssertionError, match="lost"):

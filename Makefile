@@ -24,7 +24,7 @@ NOT_IN_BENCH := real_night soak_ingest ingest_speed quality_classification scale
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest bench-ingest bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest bench-ingest bench-generation bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -114,6 +114,9 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 	@echo "== scale-out: servers and nodes on free ports, some minutes; nothing is left"
 	PATH="$(abspath $(BIN)):$$PATH" .venv-ray/bin/python -m pytest tests/e2e/test_scale_out.py -q
 	.venv-ray/bin/python -m benchmarks.scale_out
+
+bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
+	$(PY) -m benchmarks.generation
 
 bench-grounding: env  ## What an archive without boxes teaches once it is grounded (about half an hour)
 	$(PY) -m benchmarks.grounded_training --root $(ROOT)-grounding

@@ -1,0 +1,99 @@
+"""Film to report beside the published procedure: `python -m benchmarks.generation`.
+
+Both sides get the same random weights of the published size and the same drawn films, take turns in one process on one
+thread, and every pass is noted in `pieces.json` as it ends: a call that is stopped, or ends after `--minutes`, is gone
+on with by the next. `report.md` has the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.generation.exactness import compare, floor
+from benchmarks.generation.models import MOST_FILMS, build
+from benchmarks.generation.pieces import Lengths, Piece, Side, few_proposals, run
+from benchmarks.generation.tables import markdown
+
+logger = logging.getLogger(__name__)
+NUM_REPEATS = 3
+
+
+def pieces() -> list[Piece]:
+    """Return all passes, both sides taking turns."""
+    passes: list[tuple[tuple[Side, ...], int, Lengths, int]] = [
+        (("published", "ours", "fast"), 8, "realistic", 8),
+        (("published", "ours", "fast"), 8, "equal", 8),
+        (("published", "ours", "fast"), 1, "realistic", 8),
+        (("ours", "fast"), MOST_FILMS, "realistic", MOST_FILMS),
+    ]
+    sides: tuple[Side, ...] = ("published", "ours", "fast")
+    return [
+        piece
+        for repeat in range(NUM_REPEATS)
+        for piece in (
+            *(Piece(side, 1, "equal", (repeat, 1), repeat) for side in sides),
+            *(Piece(side, batch, lengths, (0, count), repeat) for own, batch, lengths, count in passes for side in own),
+        )
+    ]
+
+
+def main() -> None:
+    """Measure what is missing and write the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path("bench-generation"))
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after this long; the next call goes on")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    end = time.monotonic() + 60 * options.minutes
+    torch.set_num_threads(1)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    table = _Table(options.folder / "pieces.json")
+    sides = build(options.folder)
+    table.fill("floor", floor)
+    table.fill("exactness", lambda: compare(sides, options.folder))
+    with torch.inference_mode():
+        sides.detector.detect(sides.films[:1])
+    sides.generator.decoder_for("fast")
+    for repeat in range(NUM_REPEATS):
+        for batch in (1, 4):
+            for side in ("published", "ours"):
+                name = f"{side}/batch{batch}/few-proposals/{repeat}"
+                table.fill(name, lambda side=side, batch=batch: few_proposals(side, batch, sides))
+    for piece in pieces():
+        if time.monotonic() > end:
+            logger.info("time is up; call again to go on")
+            break
+        table.fill(piece.name, lambda piece=piece: run(piece, sides))
+    (options.folder / "report.md").write_text(markdown(table.rows))
+    logger.info("tables in %s", options.folder / "report.md")
+
+
+class _Table:
+    """Finished measurements on disk."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def fill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measure what is not in the table yet, and write it down."""
+        if name in self.rows:
+            return
+        start = time.monotonic()
+        self.rows[name] = measure()
+        logger.info("%s in %.0f s", name, time.monotonic() - start)
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(self.rows))
+        new.replace(self.file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What is measured: whole passes from films to de-duplicated reports, ours and the published procedure's."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from benchmarks.generation import procedure
+from benchmarks.generation.models import END_ID, EQUAL_LENGTH, Sides, Words
+from crrg.inference.decoding import decode_hypotheses
+from crrg.inference.dedup import deduplicate, token_similarity
+from crrg.models.backbone import normalise_films
+
+Side = Literal["published", "ours", "fast"]
+Lengths = Literal["equal", "realistic"]
+SELECTION_LOGIT = -1.0
+FEW_PROPOSALS = 150
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One pass.
+
+    Attributes:
+        side: Who computes.
+        batch: Films at once.
+        lengths: 28 words in every sentence, or as many as were drawn for it.
+        films: First film and number of films.
+        repeat: Which repetition.
+    """
+
+    side: Side
+    batch: int
+    lengths: Lengths
+    films: tuple[int, int]
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """Key in the table."""
+        return f"{self.side}/batch{self.batch}/{self.lengths}/films{self.films[0]}+{self.films[1]}/{self.repeat}"
+
+
+class Stages:
+    """CPU and wall seconds per stage of a pass."""
+
+    def __init__(self) -> None:
+        self.cpu: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        self.cpu[stage] = self.cpu.get(stage, 0.0) + time.process_time() - cpu
+        self.wall[stage] = self.wall.get(stage, 0.0) + time.perf_counter() - wall
+
+
+def run(piece: Piece, sides: Sides) -> dict[str, Any]:
+    """Make one pass and return its times, memory and sentences."""
+    stages = Stages()
+    reports: list[list[list[Any]]] = []
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    first, count = piece.films
+    kept: list[list[str]] = []
+    for start in range(first, first + count, piece.batch):
+        films = list(range(start, min(start + piece.batch, first + count)))
+        one_pass = _published if piece.side == "published" else _ours
+        found = one_pass(piece, sides, films, stages)
+        reports += found
+        with stages("deduplication"):
+            for report in found:
+                sentences = [sentence[0] for sentence in report]
+                if piece.side == "published":
+                    kept.append(procedure.deduplicate(sentences, sides.encoder))
+                else:
+                    kept.append(deduplicate(sentences, similarity=token_similarity(sides.encoder)))
+    return {
+        "cpu_s": stages.cpu,
+        "wall_s": stages.wall,
+        "num_films": count,
+        "working_gib": (_memory("VmHWM") - before) / 2**20,
+        "reports": reports,
+        "kept": kept,
+        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def _published(piece: Piece, sides: Sides, films: Sequence[int], stages: Stages) -> list[list[list[Any]]]:
+    model = sides.published
+    with torch.no_grad():
+        with stages("detection"):
+            _, detected, features = model.object_detector(normalise_films(sides.films[list(films)]))
+        with stages("selection"):
+            logits = model.binary_classifier_region_selection.classifier(features)[..., 0]
+            selected = detected & (logits > SELECTION_LOGIT)
+        with stages("decoding"):
+            found = procedure.beam_search(
+                model.language_model, features[selected], END_ID, num_words=_lengths(piece, sides, films, selected)
+            )
+    sentences = [[Words().decode(tuple(item[0][1])), item[0][0], item[0][0] - item[1][0]] for item in found]
+    return _by_film(sentences, selected)
+
+
+def _ours(piece: Piece, sides: Sides, films: Sequence[int], stages: Stages) -> list[list[list[Any]]]:
+    with torch.inference_mode():
+        with stages("detection"):
+            found = sides.detector.detect(sides.films[list(films)])
+        with stages("selection"):
+            if found.region_features is None:
+                raise AssertionError("the paper's detector hands region features on")
+            judged = sides.selector(found.region_features)
+            selected = found.detected & (judged.selection_logits > SELECTION_LOGIT)
+        with stages("decoding"):
+            number = int(selected.sum())
+            settings = sides.decoding.model_copy(update={"precision": "fast" if piece.side == "fast" else "exact"})
+            phrases = decode_hypotheses(
+                sides.generator,
+                Words(),
+                judged.features[selected],
+                torch.zeros(number, dtype=torch.long),
+                torch.zeros(number, 15),
+                settings,
+                num_words=_lengths(piece, sides, films, selected),
+            )
+    sentences = [[item[0].text, item[0].logprob, item[0].logprob - item[1].logprob] for item in phrases]
+    return _by_film(sentences, selected)
+
+
+def _lengths(piece: Piece, sides: Sides, films: Sequence[int], selected: Tensor) -> list[int]:
+    rows, regions = torch.nonzero(selected, as_tuple=True)
+    if piece.lengths == "equal":
+        return [EQUAL_LENGTH - 1] * len(rows)
+    return [sides.lengths[films[row]][region] for row, region in zip(rows.tolist(), regions.tolist(), strict=True)]
+
+
+def _by_film(sentences: list[list[Any]], selected: Tensor) -> list[list[list[Any]]]:
+    counts = selected.sum(dim=1).tolist()
+    starts = [sum(counts[:number]) for number in range(len(counts))]
+    return [sentences[start : start + count] for start, count in zip(starts, counts, strict=True)]
+
+
+def few_proposals(side: Side, batch: int, sides: Sides) -> dict[str, Any]:
+    """Return the seconds of detection where few proposals survive, as with trained weights."""
+    networks = (sides.published.object_detector.rpn, sides.detector.rpn)
+    usual = [dict(network._post_nms_top_n) for network in networks]
+    for network in networks:
+        network._post_nms_top_n = {"training": FEW_PROPOSALS, "testing": FEW_PROPOSALS}
+    films = sides.films[:batch]
+    detect: Callable[[], object] = (
+        (lambda: sides.published.object_detector(normalise_films(films)))
+        if side == "published"
+        else (lambda: sides.detector.detect(films))
+    )
+    cpu, wall = time.process_time(), time.perf_counter()
+    with torch.no_grad():
+        detect()
+    found = {"cpu_s": {"detection": time.process_time() - cpu}, "wall_s": {"detection": time.perf_counter() - wall}}
+    for network, number in zip(networks, usual, strict=True):
+        network._post_nms_top_n = number
+    return {**found, "num_films": batch}
+
+
+def _memory(kind: str) -> float:
+    """Return a line of this process' status, kB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(kind):
+            return float(line.split()[1])
+    raise AssertionError(f"no {kind}")

@@ -1,12 +1,13 @@
 """Runs small reads in threads, a bounded number ahead, and gives their results in order.
 
-For the many small objects that an archive keeps beside its films: one after the other, each would wait for the store.
+For the many small objects that an archive keeps beside its films, and for the row groups of a dataset: one after the
+other, each would wait for the store.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ NUM_THREADS = 8
 DEPTH = 32
 
 
-def map_ahead(work: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+def map_ahead(work: Callable[[T], R], values: Iterable[T]) -> Generator[R, None, None]:
     """Yield ``work(value)`` for every value, in order; at most 32 results are in memory.
 
     Args:

@@ -26,7 +26,7 @@ from crrg.config.references import DatasetRef
 from crrg.data.pair_schema import row_to_pair
 from crrg.data.pairs import read_manifest
 from crrg.domain.study import Pair, Split
-from crrg.errors import DigestMismatch, StorageError
+from crrg.errors import DigestMismatch
 from crrg.storage import Storage
 
 WINDOW_GROUPS = 8
@@ -50,7 +50,8 @@ class _Part:
 @dataclass(frozen=True, slots=True)
 class _Group:
     part: int
-    number: int
+    number: int | None
+    """Number in its part; ``None`` for a whole part, of versions written before row groups were indexed."""
     place: _Range
 
 
@@ -71,7 +72,7 @@ class PairReader:
             cached_groups: Row groups kept in memory, at least 1.
 
         Raises:
-            StorageError: There is no such version, or it was written without an index of its row groups.
+            StorageError: There is no such version.
         """
         self._storage = storage
         self._split = split
@@ -101,6 +102,17 @@ class PairReader:
         row = index - (self._ends[group] - self.group_sizes[group])
         return row_to_pair(self._table(group).slice(row, 1).to_pylist()[0], self._split)
 
+    def group(self, index: int) -> list[Pair]:
+        """Return the rows of one row group, fetched anew; threads may share the reader for this.
+
+        Args:
+            index: Number of the row group, below ``len(group_sizes)``.
+
+        Raises:
+            DigestMismatch: The row group's bytes are not the recorded ones.
+        """
+        return [row_to_pair(row, self._split) for row in self._read(index).to_pylist()]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was read behind: every process reads for itself."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_footers")}
@@ -115,9 +127,13 @@ class PairReader:
         self._footers: dict[int, pq.FileMetaData] = {}
 
     def _index(self, entry: dict[str, Any]) -> None:
-        if "row_groups" not in entry:
-            raise StorageError("this dataset version has no index of its row groups; ingest again", entry["key"])
         part = len(self._parts)
+        if "row_groups" not in entry:
+            whole = _Range(0, entry["num_bytes"], entry["sha256"])
+            self._parts.append(_Part(entry["key"], entry["num_bytes"], whole))
+            self._groups.append(_Group(part, None, whole))
+            self.group_sizes.append(entry["num_rows"])
+            return
         self._parts.append(_Part(entry["key"], entry["num_bytes"], _Range(**entry["footer"])))
         for number, group in enumerate(entry["row_groups"]):
             place = _Range(group["start"], group["end"], group["sha256"])
@@ -128,17 +144,22 @@ class PairReader:
         if index in self._tables:
             self._tables.move_to_end(index)
             return self._tables[index]
+        while len(self._tables) >= self._num_cached:
+            self._tables.popitem(last=False)
+        self._tables[index] = self._read(index)
+        return self._tables[index]
+
+    def _read(self, index: int) -> pa.Table:
         group = self._groups[index]
         part = self._parts[group.part]
+        if group.number is None:
+            return pq.read_table(pa.BufferReader(self._fetch(part, group.place)), use_threads=False)
         if group.part not in self._footers:
             # a file's end alone is enough to read what its footer says
             self._footers[group.part] = pq.read_metadata(pa.BufferReader(self._fetch(part, part.footer)))
         view = _PartView(part.num_bytes, group.place.start, self._fetch(part, group.place))
         file = pq.ParquetFile(pa.PythonFile(view, mode="r"), metadata=self._footers[group.part])
-        while len(self._tables) >= self._num_cached:
-            self._tables.popitem(last=False)
-        self._tables[index] = file.read_row_group(group.number, use_threads=False)
-        return self._tables[index]
+        return file.read_row_group(group.number, use_threads=False)
 
     def _fetch(self, part: _Part, place: _Range) -> bytes:
         data = self._storage.get_range(part.key, place.start, place.end)

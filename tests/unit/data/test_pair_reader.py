@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from crrg.data import parts
 from crrg.data.pairs import read_manifest, read_pairs, write_dataset
 from crrg.data.reader import EpochOrder, PairReader
 from crrg.domain.study import Split
-from crrg.errors import DigestMismatch, StorageError
+from crrg.errors import DigestMismatch
 from crrg.storage import Storage
 
 
@@ -71,14 +72,31 @@ def test_damaged_bytes_are_told_by_the_row_group_that_holds_them(dataset):
         reader[2]
 
 
-def test_a_version_without_an_index_is_refused(dataset):
+def test_a_version_from_before_the_index_is_read_part_by_part(dataset):
     storage, ref = dataset
     manifest = storage.get_json(ref.manifest_key)
     for entry in manifest["files"]:
-        del entry["row_groups"]
+        del entry["row_groups"], entry["footer"]
     storage.put_json(ref.manifest_key, manifest)
-    with pytest.raises(StorageError, match="ingest again"):
-        PairReader(storage, ref, Split.TRAIN)
+    reader = PairReader(storage, ref, Split.TRAIN)
+    assert reader.group_sizes == [4, 1]
+    assert [reader[index].instance_id for index in (4, 0, 3)] == ["instance4", "instance0", "instance3"]
+    storage.put(manifest["files"][0]["key"], b"something else")
+    with pytest.raises(DigestMismatch):
+        reader.group(0)
+
+
+def test_whole_row_groups_come_to_several_threads(dataset):
+    storage, ref = dataset
+    reader = PairReader(storage, ref, Split.TRAIN)
+    with ThreadPoolExecutor(4) as pool:
+        groups = list(pool.map(reader.group, [0, 1, 2] * 10))
+    assert [[pair.instance_id for pair in group] for group in groups[:3]] == [
+        ["instance0", "instance1"],
+        ["instance2", "instance3"],
+        ["instance4"],
+    ]
+    assert all(len(group) == size for group, size in zip(groups, reader.group_sizes * 10, strict=True))
 
 
 def test_a_reader_can_be_sent_to_another_process(dataset):

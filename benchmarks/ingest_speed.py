@@ -12,20 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from benchmarks.ingest.films import ENCODINGS, write_films
-from crrg.storage import Storage
-from deployments.services import start_object_store
+from benchmarks.ingest.stores import BUCKET, bucket_of, relay
 
 NUM_FILMS = {"uncompressed": 1000, "JPEG lossless": 640, "JPEG 2000": 64}
 """Enough that the second which every ingest needs to start does not count."""
@@ -37,7 +34,6 @@ MAX_MEMORY_GROWTH = 1.15
 S3_FILMS = 160
 LATENCY_S = 0.020
 MAX_LATENCY_COST = 0.10
-BUCKET = "speed"
 
 
 @dataclass(frozen=True)
@@ -157,36 +153,6 @@ def measure(what: str, source: str, *, cores: int, env: dict[str, str] | None = 
     if figures.get("accepted", figures["films"]) != figures["films"]:
         raise RuntimeError(f"only {figures['accepted']:.0f} of {figures['films']:.0f} films were accepted")
     return figures
-
-
-@contextmanager
-def bucket_of(films: list[Path], folder: Path) -> Iterator[int]:
-    """Run an S3 server that holds the films; its keys stand in the environment; yield its port."""
-    shutil.rmtree(folder, ignore_errors=True)
-    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    service = start_object_store(folder, access_key=access_key, secret_key=secret_key, bucket=BUCKET)
-    os.environ.update(service.env)
-    try:
-        store = Storage(f"s3://{BUCKET}/films")
-        for path in films:
-            store.put(path.name, path.read_bytes())
-        yield int(service.url.rsplit(":", 1)[1])
-    finally:
-        service.stop(0)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def relay(port: int, delay_s: float) -> Iterator[int]:
-    """Run a relay to a port; yield its own."""
-    command = [sys.executable, "-m", "benchmarks.ingest.slow_store", str(port), str(delay_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout is None:
-            raise AssertionError("unreachable: the relay has a pipe")
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""One pass over a folder or bucket of films in a process of its own: a plain loop, a night, or the flow of a night.
+
+Run: ``python -m benchmarks.nightly.measure plain|night|flow INBOX --bundle FOLDER``; root and secret stand in the
+environment. Models are loaded and used once before the clock starts. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from crrg.config.running import NightlyConfig
+from crrg.data.decoder_pool import decode_many
+from crrg.data.film import DecodedFilm
+from crrg.domain.study import Film
+from crrg.inference.pipeline import ReportPipeline
+from crrg.operations.night_shard import DRAFT_WINDOW
+from crrg.operations.night_steps import bundle_pipeline, run_night
+from crrg.operations.root import open_root
+from crrg.registry.aliases import resolve_bundle
+
+DATE = "2026-03-01"
+NUM_WARM = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("plain", "night", "flow"))
+    parser.add_argument("inbox", help="folder, or for a night any URL")
+    parser.add_argument("--bundle", required=True, help="folder of the bundle")
+    parser.add_argument("--warm", required=True, type=Path, help="folder with films to warm up with")
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    options = parser.parse_args()
+    config = NightlyConfig(
+        inbox=options.inbox, date=DATE, model=options.bundle, settle_s=0, image_size=options.image_size,
+        device=options.device,
+    )  # fmt: skip
+    storage, settings = open_root()
+    pipeline = bundle_pipeline(storage, resolve_bundle(config.model, storage, settings).ref, config.device)
+    pipeline.draft(decoded(sorted(options.warm.rglob("*.dcm"))[:NUM_WARM], config.image_size))
+    work: dict[str, Callable[[], int]] = {
+        "plain": lambda: plain(sorted(Path(options.inbox).rglob("*.dcm")), pipeline, config.image_size),
+        "night": lambda: run_night(config, storage, settings).num_accepted,
+        "flow": lambda: flow(config),
+    }
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    num_drafted = work[options.what]()
+    figures = {
+        "films": num_drafted,
+        "wall_s": time.perf_counter() - wall_s,
+        "cpu_s": time.process_time() - cpu_s,
+        "threads": torch.get_num_threads(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(figures))
+
+
+def plain(paths: list[Path], pipeline: ReportPipeline, image_size: int) -> int:
+    """Decode and draft window after window, in one process; nothing is kept. Return how many were drafted."""
+    num_drafted = 0
+    for start in range(0, len(paths), DRAFT_WINDOW):
+        num_drafted += len(pipeline.draft(decoded(paths[start : start + DRAFT_WINDOW], image_size)))
+    return num_drafted
+
+
+def decoded(paths: list[Path], image_size: int) -> list[Film]:
+    """Return the frontal films of files that can be decoded."""
+    outcomes = decode_many((path.read_bytes() for path in paths), image_size, 0)
+    films = [outcome.film for outcome in outcomes if isinstance(outcome, DecodedFilm)]
+    return [film for film in films if film.view_position.is_frontal]
+
+
+def flow(config: NightlyConfig) -> int:
+    """Run the flow on the Prefect server of the environment; return how many were drafted."""
+    from flows.nightly import nightly
+
+    return nightly(config).num_accepted
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Speed of a night (``make bench-nightly``): the whole of it beside a plain loop over the same films in the same run.
+
+The plain loop decodes and drafts with the same bundle on the same cores: no store, no ledger, no documents, no pages.
+Rounds alternate, the best of each kind counts; models are loaded before the clock starts. Then: what a Prefect server
+adds to a night, and what 20 ms of latency per request costs where inbox and root lie on S3. Ends with status 1 where a
+bound is missed. Run: ``python -m benchmarks.nightly_speed --root ROOT [--films 600]``; ROOT is one that ``make demo``
+or ``make quality`` made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.ingest.stores import BUCKET, bucket_of, relay
+from benchmarks.ingest_speed import LATENCY_S, MAX_LATENCY_COST, Line, show
+from crrg.config.base import default_num_workers
+from crrg.data.phantom.cohort import write_cohort
+from crrg.registry.aliases import CHAMPION, recorded_alias
+from crrg.storage import Storage
+from deployments.services import start_prefect_server
+
+MIN_SHARE = 0.85
+MAX_ORCHESTRATION = 0.05
+SECRET = "drawn films need no secret of their own"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="root with a champion")
+    parser.add_argument("--folder", type=Path, default=None, help="where films are drawn; kept if given")
+    parser.add_argument("--films", type=int, default=600)
+    parser.add_argument("--size", type=int, default=1024, help="their longer side, pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("speed", "orchestration", "latency"), default=None)
+    options = parser.parse_args()
+    champion = recorded_alias(Storage(str(options.root)), CHAMPION)
+    if champion is None:
+        print("this root has no champion; make demo ROOT=... makes one", file=sys.stderr)
+        return 2
+    bundle = str(options.root.absolute() / champion.prefix)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="crrg-night-speed-"))
+    films = folder / "drawn"
+    try:
+        if not films.exists():
+            write_cohort(Storage(str(films)), options.films, 0, options.size, workers=default_num_workers())
+        parts: dict[str, Callable[[Path, str, int], Iterator[Line]]] = {
+            "speed": speed, "orchestration": orchestration, "latency": latency
+        }  # fmt: skip
+        lines = [
+            show(line)
+            for name, part in parts.items()
+            if options.only in (None, name)
+            for line in part(films / "dicom", bundle, options.rounds)
+        ]
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if all(line.is_met for line in lines) else 1
+
+
+def speed(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+    """Yield one line: studies per second of a plain loop and of a night."""
+    best = best_of(("plain", "night"), films, bundle, rounds)
+    rates = {kind: figures["films"] / figures["wall_s"] for kind, figures in best.items()}
+    share = rates["night"] / rates["plain"]
+    peaks = f"{best['plain']['peak_mb']:.0f} and {best['night']['peak_mb']:.0f} MB"
+    shown = f"plain {rates['plain']:.2f} films/s, night {rates['night']:.2f} ({share:.2f}); {peaks}"
+    yield Line(f"night of {best['night']['films']:.0f} films", shown, f"at least {MIN_SHARE}", share >= MIN_SHARE)
+
+
+def orchestration(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+    """Yield one line: the time of a night without Prefect, and as a flow on a Prefect server."""
+    with tempfile.TemporaryDirectory(prefix="crrg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        server = start_prefect_server(Path(folder) / "prefect")
+        try:
+            best = best_of(("night", "flow"), films, bundle, rounds, env=server.env)
+        finally:
+            server.stop()
+    cost = best["flow"]["wall_s"] / best["night"]["wall_s"] - 1
+    shown = f"{best['night']['wall_s']:.1f} s without, {best['flow']['wall_s']:.1f} s with ({cost:+.1%} time)"
+    yield Line("Prefect server", shown, "less than 5 %", cost < MAX_ORCHESTRATION)
+
+
+def latency(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+    """Yield one line: a night whose inbox and root lie on S3, through a relay without and with latency."""
+    paths = sorted(films.rglob("*.dcm"))
+    times: dict[float, list[float]] = {0.0: [], LATENCY_S: []}
+    with bucket_of(paths, films.parent / "store") as port:
+        for number in range(rounds):
+            for delay_s, found in times.items():
+                with relay(port, delay_s) as relay_port:
+                    env = {
+                        "CRRG_S3_ENDPOINT": f"http://127.0.0.1:{relay_port}",
+                        "CRRG_ROOT": f"s3://{BUCKET}/root-{number}-{1000 * delay_s:.0f}",
+                    }
+                    found.append(measure("night", f"s3://{BUCKET}/films", films, bundle, env)["wall_s"])
+    without, late = (min(found) for found in times.values())
+    shown = f"{len(paths) / without:.2f} films/s without, {len(paths) / late:.2f} with ({late / without - 1:+.1%} time)"
+    yield Line(
+        f"S3, {1000 * LATENCY_S:.0f} ms per request", shown, "less than 10 %", late / without - 1 < MAX_LATENCY_COST
+    )
+
+
+def best_of(
+    kinds: tuple[str, str], films: Path, bundle: str, rounds: int, env: dict[str, str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Measure kinds in turns, each in an empty root; return the fastest round of each."""
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind in kinds:
+            with tempfile.TemporaryDirectory(prefix="crrg-speed-root-") as root:
+                found[kind].append(measure(kind, str(films), films, bundle, {**(env or {}), "CRRG_ROOT": root}))
+    counts = {figures["films"] for measured in found.values() for figures in measured}
+    if len(counts) != 1:
+        raise RuntimeError(f"passes drafted different numbers of films: {sorted(counts)}")
+    return {kind: min(measured, key=lambda figures: figures["wall_s"]) for kind, measured in found.items()}
+
+
+def measure(what: str, inbox: str, films: Path, bundle: str, env: dict[str, str]) -> dict[str, float]:
+    """Make one pass in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.nightly.measure", what, inbox, "--bundle", bundle]
+    done = subprocess.run(
+        [*command, "--warm", str(films)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CRRG_HMAC_KEY": SECRET, "PREFECT_LOGGING_LEVEL": "WARNING", **env},
+    )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

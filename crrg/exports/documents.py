@@ -143,8 +143,13 @@ def _study_document(
         "labels": {label: max(int(row[f"label_{column}"]) for row in rows) for label, column in columns},
         "thresholds": {label: thresholds[label] for label in LABELS if label in thresholds},
         "consistency": round(float(primary["consistency"]), DECIMALS),
-        "flags": list(dict.fromkeys(flag for row in rows for flag in row["flags"])),
+        "flags": list(dict.fromkeys([*(flag for row in rows for flag in row["flags"]), *_study_flags(rows)])),
         "films": films,
         "bundle_id": primary["bundle_id"],
         "model_version": model_version,
     }
+
+
+def _study_flags(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return ``mixed_bundles`` for a study whose films were drafted by different models."""
+    return ["mixed_bundles"] if len({row["bundle_id"] for row in rows}) > 1 else []

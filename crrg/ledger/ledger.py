@@ -87,11 +87,13 @@ class Ledger:
         self._by_version: dict[tuple[str, str], LedgerRow] = {}
         self._by_key: dict[str, LedgerRow] = {}
         self._by_instance: dict[str, LedgerRow] = {}
+        self._by_study: dict[str, list[LedgerRow]] = {}
         for row in rows:
             self._by_version[row.key_hmac, row.etag] = row
             self._by_key[row.key_hmac] = row
             if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
                 self._by_instance[row.instance_id] = row
+                self._by_study.setdefault(row.study_id, []).append(row)
 
     def __len__(self) -> int:
         """Return the number of different objects and versions."""
@@ -112,10 +114,16 @@ class Ledger:
         """Return the last row that drafted this image, or ``None``."""
         return self._by_instance.get(instance_id)
 
+    def find_drafts_of(self, study_id: str) -> list[LedgerRow]:
+        """Return the rows that drafted images of a study, in the order in which they were committed."""
+        return self._by_study.get(study_id, [])
+
 
 def read_ledger(storage: Storage) -> Ledger:
     """Read the ledger as of now; without any night it is empty."""
-    return Ledger(row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest))
+    # A night of an earlier date may have been committed later.
+    manifests = sorted(read_manifests(storage), key=lambda manifest: manifest.committed_utc)
+    return Ledger(row for manifest in manifests for row in ledger_rows(storage, manifest))
 
 
 def ledger_rows(storage: Storage, manifest: Manifest) -> list[LedgerRow]:

@@ -137,15 +137,17 @@ def _current_drafts(config: DeliverConfig, storage: Storage) -> Iterator[_Draft]
     manifests = read_manifests(storage)
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
     wanted = set(config.studies)
+    rows: dict[str, LedgerRow] = {}
     for manifest in manifests:
-        if config.date and manifest.date != config.date:
-            continue
-        index: dict[str, str] = _read_json(storage, manifest.index_key, manifest.index_sha256)
-        rows = {
+        # A draft also shows films that an earlier night read.
+        rows |= {
             row.instance_id: row
             for row in ledger_rows(storage, manifest)
             if row.outcome is Outcome.ACCEPTED and not row.is_carried
         }
+        if config.date and manifest.date != config.date:
+            continue
+        index: dict[str, str] = _read_json(storage, manifest.index_key, manifest.index_sha256)
         prefix = f"{run_prefix(manifest.date, manifest.run_id)}/documents/"
         for key in sorted(key for key in index if key.startswith(prefix) and key.endswith("/report.json")):
             study_id = key.removeprefix(prefix).partition("/")[0]
@@ -154,7 +156,9 @@ def _current_drafts(config: DeliverConfig, storage: Storage) -> Iterator[_Draft]
             document = _read_json(storage, key, index[key])
             if any((film["instance_id"], manifest.run_id) in replaced for film in document["films"]):
                 continue
-            yield _Draft(manifest, document, rows)
+            yield _Draft(
+                manifest, document, {film["instance_id"]: rows[film["instance_id"]] for film in document["films"]}
+            )
 
 
 def _read_json(storage: Storage, key: str, sha256: str) -> Any:

@@ -37,6 +37,7 @@ from crrg.ledger.manifest import (
 )
 from crrg.ledger.tables import TableFile, read_table, read_tables, write_table
 from crrg.operations.night_equals import FirstImages
+from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_records import (
     InputOutcome,
     ShardInputs,
@@ -77,6 +78,7 @@ class SettledNight:
         tables: Report and region tables.
         objects: Key of each document and picture to its sha256.
         documents: One per study.
+        earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
         thresholds: Probability from which a label counts as positive.
     """
@@ -85,6 +87,7 @@ class SettledNight:
     tables: tuple[TableFile, ...]
     objects: dict[str, str]
     documents: Sequence[Mapping[str, Any]]
+    earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
     thresholds: Mapping[str, float]
 
@@ -190,9 +193,11 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, sto
         refusal = first_images.refusal(outcome) if outcome.is_drafted else None
         settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
     outcomes = tuple(settled.values())
-    primary = primary_images(outcomes)
+    earlier = find_earlier_films((each for each in outcomes if each.is_drafted), ledger, storage)
+    shown = (*outcomes, *earlier.outcomes)
+    primary = primary_images(shown)
     tables: list[TableFile] = []
-    changed_studies: set[str] = set()
+    changed_studies = {each.study_id for each in earlier.outcomes}
     for record in records:
         drafted = [each for each in record.outcomes if each.is_drafted]
         dropped = {each for each in drafted if not settled[each.key_hmac].is_drafted}
@@ -201,14 +206,17 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, sto
         changed_studies |= {each.study_id for each in dropped | moved}
         gone = frozenset(each.instance_id for each in dropped)
         tables += _settled_tables(plan, record, gone, primary, storage) if dropped | moved else record.tables
+    tables += write_earlier_films(plan, earlier, primary, storage)
     thresholds = records[0].thresholds
-    documents = _documents(plan, tables, outcomes, thresholds, storage)
+    documents = _documents(plan, tables, shown, thresholds, storage)
     # A study can also span shards without any row changing; its documents were then written from a part of it.
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     changed_studies |= {study for study, num_shards in spread.items() if num_shards > 1}
     objects = {key: digest for record in records for key, digest in record.objects.items()}
-    _rewrite_documents(plan, changed_studies, documents, outcomes, objects, storage)
-    return SettledNight(outcomes, tuple(tables), objects, documents, tuple(first_images.superseded), thresholds)
+    objects |= copy_pictures(plan, earlier, storage)
+    _rewrite_documents(plan, changed_studies, documents, shown, objects, storage)
+    superseded = tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded)))
+    return SettledNight(outcomes, tuple(tables), objects, documents, earlier, superseded, thresholds)
 
 
 def _settled_tables(
@@ -266,15 +274,16 @@ def _rewrite_documents(
 
 
 def _check_counts(night: SettledNight, storage: Storage) -> None:
-    """Check that tables hold a row for every drafted image and 29 for its regions, and nothing else."""
-    num_drafted = sum(1 for each in night.outcomes if each.is_drafted)
+    """Check that tables hold a row for every image of a draft and 29 for its regions, and nothing else."""
+    drafted = [*(each for each in night.outcomes if each.is_drafted), *night.earlier.outcomes]
+    num_drafted = len(drafted)
     num_rows = Counter[str]()
     for file in night.tables:
         num_rows[file.kind] += file.num_rows
     if num_rows["reports"] != num_drafted or num_rows["regions"] != num_drafted * NUM_REGIONS:
         raise conservation_error("tables", f"{num_drafted} drafts with {NUM_REGIONS} regions each", dict(num_rows))
     ids = read_tables(storage, night.tables, "reports", REPORTS_SCHEMA)["instance_id"].to_pylist()
-    if sorted(ids) != sorted(each.instance_id for each in night.outcomes if each.is_drafted):
+    if sorted(ids) != sorted(each.instance_id for each in drafted):
         raise conservation_error("tables", "the drafted images", "others")
 
 

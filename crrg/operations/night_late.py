@@ -1,0 +1,186 @@
+"""Studies that a night adds an image to: what earlier nights drafted of them moves on into the new draft.
+
+A study is one draft over all its films. Where a film arrives later, the rows, regions and pictures of the study's
+earlier films are repeated beside the new one, and the older draft is named as superseded; it stays where it is. Nothing
+is drafted again here, hence an earlier film keeps the bundle that drafted it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from crrg.config.references import NightPlan
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary
+from crrg.exports.review import picture_name
+from crrg.ledger.ledger import Ledger, LedgerRow
+from crrg.ledger.manifest import Manifest, Superseded, read_manifests, run_prefix
+from crrg.ledger.tables import TableFile, read_tables, write_table
+from crrg.operations.night_records import InputOutcome
+from crrg.storage import Storage
+
+SUFFIX = "earlier"
+
+
+@dataclass(frozen=True)
+class EarlierFilms:
+    """What earlier nights drafted of the studies that a night adds to.
+
+    Attributes:
+        outcomes: One per film that moves on, as if it had been read in this night; of no rank.
+        reports: Their report rows.
+        regions: Their region rows.
+        pictures: Where each film's picture lies: key and sha256 per ``instance_id``.
+        superseded: The older drafts of these studies.
+    """
+
+    outcomes: tuple[InputOutcome, ...] = ()
+    reports: pa.Table = field(default_factory=REPORTS_SCHEMA.empty_table)
+    regions: pa.Table = field(default_factory=REGIONS_SCHEMA.empty_table)
+    pictures: Mapping[str, tuple[str, str]] | None = None
+    superseded: tuple[Superseded, ...] = ()
+
+
+def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage: Storage) -> EarlierFilms:
+    """Return the current earlier films of the studies that newly drafted images belong to.
+
+    Args:
+        drafted: Images that this night drafts.
+        ledger: What earlier nights did.
+        storage: The root.
+
+    Raises:
+        DigestMismatch: An earlier result is not what its manifest recorded.
+        StorageError: The root is out of reach.
+    """
+    images = {each.instance_id: each.study_id for each in drafted}
+    rows = {row.instance_id: row for study in set(images.values()) for row in ledger.find_drafts_of(study)}
+    if not rows:
+        return EarlierFilms()
+    runs = {row.run_id for study in set(images.values()) for row in ledger.find_drafts_of(study)}
+    manifests = read_manifests(storage)
+    replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
+    collected = _Collected(rows, images)
+    for manifest in reversed(manifests):
+        if manifest.run_id in runs:
+            collected.take(manifest, replaced, storage)
+    return collected.films()
+
+
+def write_earlier_films(
+    plan: NightPlan, earlier: EarlierFilms, primary: frozenset[str], storage: Storage
+) -> list[TableFile]:
+    """Write the rows that move on as tables of this run; none where no study has earlier films.
+
+    Args:
+        plan: The night.
+        earlier: What moves on.
+        primary: The image that stands for each study.
+        storage: The root.
+    """
+    if not earlier.outcomes:
+        return []
+    prefix = run_prefix(plan.date, plan.run_id)
+    reports = with_primary(earlier.reports, frozenset(), primary)
+    return [
+        write_table(storage, f"{prefix}/reports-{SUFFIX}.parquet", reports, "reports"),
+        write_table(storage, f"{prefix}/regions-{SUFFIX}.parquet", earlier.regions, "regions"),
+    ]
+
+
+def copy_pictures(plan: NightPlan, earlier: EarlierFilms, storage: Storage) -> dict[str, str]:
+    """Put the pictures of the films that move on beside those of this run; return the sha256 per new key."""
+    folder = f"{run_prefix(plan.date, plan.run_id)}/review"
+    copied: dict[str, str] = {}
+    for instance_id, (key, sha256) in sorted((earlier.pictures or {}).items()):
+        target = f"{folder}/{picture_name(instance_id)}"
+        storage.put(target, storage.get_verified(key, sha256))
+        copied[target] = sha256
+    return copied
+
+
+class _Collected:
+    """Films found so far, newest run first."""
+
+    def __init__(self, rows: Mapping[str, LedgerRow], images: Mapping[str, str]) -> None:
+        self.rows = rows
+        self.images = images
+        self.studies = set(images.values())
+        self.outcomes: dict[str, InputOutcome] = {}
+        self.reports: list[dict[str, Any]] = []
+        self.regions: list[dict[str, Any]] = []
+        self.pictures: dict[str, tuple[str, str]] = {}
+        self.superseded: list[Superseded] = []
+
+    def take(self, manifest: Manifest, replaced: set[tuple[str, str]], storage: Storage) -> None:
+        """Take what a run holds of the studies and no newer run replaced."""
+        table = read_tables(storage, manifest.files, "reports", REPORTS_SCHEMA)
+        held = [
+            row
+            for row in table.to_pylist()
+            if row["study_id"] in self.studies and (row["instance_id"], manifest.run_id) not in replaced
+        ]
+        self.superseded += [
+            Superseded(instance_id=row["instance_id"], date=manifest.date, run_id=manifest.run_id) for row in held
+        ]
+        moving = [row for row in held if row["instance_id"] not in {*self.images, *self.outcomes}]
+        if not moving:
+            return
+        names = {row["instance_id"] for row in moving}
+        regions = read_tables(storage, manifest.files, "regions", REGIONS_SCHEMA).to_pylist()
+        index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
+        sizes = _sizes(manifest, {row["study_id"] for row in moving}, index, storage)
+        self.reports += moving
+        self.regions += [row for row in regions if row["instance_id"] in names]
+        for row in moving:
+            name = row["instance_id"]
+            key = f"{run_prefix(manifest.date, manifest.run_id)}/review/{picture_name(name)}"
+            self.pictures[name] = (key, index[key])
+            self.outcomes[name] = _outcome(self.rows[name], row["view_position"], sizes[name])
+
+    def films(self) -> EarlierFilms:
+        """Return all of it in an order of its own."""
+        reports = sorted(self.reports, key=lambda row: (row["study_id"], row["instance_id"]))
+        place = {row["instance_id"]: rank for rank, row in enumerate(reports)}
+        return EarlierFilms(
+            outcomes=tuple(self.outcomes[name] for name in place),
+            reports=pa.Table.from_pylist(reports, REPORTS_SCHEMA),
+            regions=pa.Table.from_pylist(
+                sorted(self.regions, key=lambda row: place[row["instance_id"]]), REGIONS_SCHEMA
+            ),
+            pictures=self.pictures,
+            superseded=tuple(sorted(self.superseded, key=lambda each: (each.date, each.run_id, each.instance_id))),
+        )
+
+
+def _sizes(
+    manifest: Manifest, studies: Iterable[str], index: Mapping[str, str], storage: Storage
+) -> dict[str, tuple[int, int]]:
+    """Return width and height in original pixels per image, from a run's documents."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for study_id in sorted(studies):
+        key = f"{run_prefix(manifest.date, manifest.run_id)}/documents/{study_id}/report.json"
+        films: Sequence[Mapping[str, Any]] = json.loads(storage.get_verified(key, index[key]))["films"]
+        sizes |= {film["instance_id"]: (film["width"], film["height"]) for film in films}
+    return sizes
+
+
+def _outcome(row: LedgerRow, view_position: str, size: tuple[int, int]) -> InputOutcome:
+    return InputOutcome(
+        key_hmac=row.key_hmac,
+        etag=row.etag,
+        rank=-1,
+        outcome=row.outcome,
+        source_digest=row.source_digest.hex(),
+        pixel_digest=row.pixel_digest.hex(),
+        patient_id=row.patient_id,
+        study_id=row.study_id,
+        instance_id=row.instance_id,
+        view_position=view_position,
+        width=size[0],
+        height=size[1],
+    )

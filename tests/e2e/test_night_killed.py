@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from crrg.config.references import NightPlan, ShardResult
+from crrg.ledger.lease import LIFETIME_S
 from crrg.ledger.manifest import fencing_numbers, read_manifests
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import run_night
@@ -127,3 +128,30 @@ def test_of_nights_started_together_one_commits(s3_root, tmp_path):
     (manifest,) = read_manifests(root, DATE)
     assert manifest.num_accepted + manifest.num_quarantined == manifest.num_inputs == 8
     assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
+
+
+def test_stopped_holder_that_wakes_up_cannot_commit(tmp_path):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 6)
+    asleep = start_child(inbox, root, 1.0, tmp_path / "asleep")
+    try:
+        wait_for(lambda: len(finished_shards(root)) >= 1)
+        os.killpg(asleep.pid, signal.SIGSTOP)
+        (lease,) = root.list_objects("leases/date=" + DATE)
+        # Two minutes of sleep, as the store's clock shows them.
+        long_ago_s = time.time() - 2 * LIFETIME_S
+        os.utime(root.url(lease.key), (long_ago_s, long_ago_s))
+        assert start_child(inbox, root, 0.0, tmp_path / "awake").wait(timeout=LIMIT_S) == 0
+        (manifest,) = read_manifests(root, DATE)
+        assert manifest.fencing == 2
+        before = contents(root)
+        os.killpg(asleep.pid, signal.SIGCONT)
+        assert asleep.wait(timeout=LIMIT_S) == 1
+    finally:
+        if asleep.poll() is None:
+            os.killpg(asleep.pid, signal.SIGKILL)
+            asleep.wait()
+    assert read_manifests(root) == [manifest]
+    assert fencing_numbers(root, DATE) == [1, 2]
+    assert contents(root) == before
+    assert root.list_objects("leases/date=" + DATE) == []

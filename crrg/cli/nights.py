@@ -42,6 +42,22 @@ def nightly(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
+    reread_date: Annotated[
+        str | None, typer.Option("--reread-date", help="Also read again what this night read with another bundle.")
+    ] = None,
+    reread_studies: Annotated[
+        Path | None,
+        typer.Option(
+            "--reread-studies",
+            exists=True,
+            dir_okay=False,
+            help="File of study pseudonyms, one a line, to read again.",
+        ),
+    ] = None,
+    reread_older_than_bundle: Annotated[
+        int | None,
+        typer.Option("--reread-older-than-bundle", help="Also read again what model versions below this one drafted."),
+    ] = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
     root: RootOption = "",
@@ -51,7 +67,9 @@ def nightly(
 
     filled = form(
         NightlyConfig, config, inbox=absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
-        device=device, fan_out=fan_out_of(task_runner, ray_address),
+        device=device, fan_out=fan_out_of(task_runner, ray_address), reread_date=reread_date,
+        reread_studies=tuple(reread_studies.read_text().split()) if reread_studies else None,
+        reread_older_than_bundle=reread_older_than_bundle,
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("nightly", filled, root)

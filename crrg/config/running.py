@@ -33,6 +33,10 @@ class NightlyConfig(FrozenConfig):
         num_workers: Decoder processes; 0 takes what suits this machine.
         device: Where the models run; ``auto`` takes a GPU if there is one.
         fan_out: Where shards run; every process that runs one holds the models.
+        reread_date: Also read again what was read on this night by another bundle, ``YYYY-MM-DD``; empty for none.
+        reread_studies: Also read these studies again, by pseudonym, where another bundle drafted them.
+        reread_older_than_bundle: Also read again what a bundle below this version of ``crrg-pipeline`` drafted, or one
+            that was never registered; 0 for none.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -52,6 +56,16 @@ class NightlyConfig(FrozenConfig):
     num_workers: int = Field(0, ge=0, title="Decoder processes (0 = auto)", json_schema_extra={"position": 10})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 11})
     fan_out: FanOut = Field(FanOut(), title="Where shards run", json_schema_extra={"position": 12})
+    reread_date: str = Field(
+        "",
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+        title="Read again: night (empty = none)",
+        json_schema_extra={"position": 13},
+    )
+    reread_studies: tuple[str, ...] = Field((), title="Read again: studies", json_schema_extra={"position": 14})
+    reread_older_than_bundle: int = Field(
+        0, ge=0, title="Read again: drafts of versions below (0 = none)", json_schema_extra={"position": 15}
+    )
 
     @field_validator("timezone")
     @classmethod

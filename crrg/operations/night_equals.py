@@ -45,7 +45,8 @@ class FirstImages:
         if pixels is not None:
             return RESENT if pixels == image.pixel_digest else CONFLICT
         earlier = self._ledger.find_draft(image.instance_id)
-        if earlier is not None:
+        is_same_object = earlier is not None and image.is_reread and earlier.key_hmac == image.key_hmac
+        if earlier is not None and not is_same_object:
             if earlier.pixel_digest.hex() == image.pixel_digest:
                 return RESENT
             if self._resend_policy == "conflict":

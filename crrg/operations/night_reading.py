@@ -225,6 +225,7 @@ def _judge(fetched: _Fetched, decoded: DecodedFilm | DataError, pseudonyms: Pseu
         rank=wanted.rank,
         outcome=Outcome.ACCEPTED,
         source_digest=fetched.source_digest,
+        is_reread=bool(wanted.replaces_run),
     )
     if fetched.is_carried and wanted.previous is not None:
         return ReadInput(start.model_copy(update={**wanted.previous.model_dump(), "is_carried": True}), None)

@@ -18,6 +18,7 @@ from crrg.errors import CrrgError
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile
+from crrg.operations.night_rereads import asked_rereads
 from crrg.storage import Storage, canonical_json, hash_json
 
 OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"})
@@ -55,6 +56,7 @@ class ShardInput(FrozenConfig):
         size: Bytes that were listed.
         rank: Its place among the night's inputs by (modification time, key); the first of equals is drafted.
         previous: What an earlier night made of it, if the ledger knows another version.
+        replaces_run: Run whose reading of the same version is repeated because somebody asked; empty otherwise.
     """
 
     key_hmac: str
@@ -62,6 +64,7 @@ class ShardInput(FrozenConfig):
     size: int
     rank: int
     previous: PreviousOutcome | None = None
+    replaces_run: str = ""
 
 
 class ShardInputs(FrozenConfig):
@@ -104,6 +107,7 @@ class InputOutcome(FrozenConfig):
         width: Original pixels, 0 where not decoded.
         height: Original pixels, 0 where not decoded.
         num_flags: Flags of the draft that ask for attention.
+        is_reread: Whether an earlier night read the same object and somebody asked to read it again.
     """
 
     key_hmac: str
@@ -122,6 +126,7 @@ class InputOutcome(FrozenConfig):
     width: int = 0
     height: int = 0
     num_flags: int = 0
+    is_reread: bool = False
 
     @property
     def is_drafted(self) -> bool:
@@ -186,7 +191,8 @@ def put_value(storage: Storage, key: str, value: FrozenConfig) -> None:
 def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str:
     """Return a digest over what a plan's results depend on besides its inputs."""
     shaping = (config.shard_size, config.image_size, config.resend_policy)
-    return hash_json([bundle_id, inbox_hmac, *shaping])
+    asked = asked_rereads(config)
+    return hash_json([bundle_id, inbox_hmac, *shaping, *(asked if any(asked) else ())])
 
 
 def failure_share(reasons: Mapping[str, int], num_read: int) -> float:

@@ -12,7 +12,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -35,6 +35,7 @@ from crrg.operations.night_records import (
     plan_key,
     put_value,
 )
+from crrg.operations.night_rereads import Reread, find_rereads, last_reading
 from crrg.operations.night_shard import STOP_KEY, NightDrafter, locate_inbox, run_shard
 from crrg.storage import Storage, hash_json
 
@@ -236,20 +237,24 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
     plan_open = _find_open_plan(idle.date, identity, ledger, storage)
     inventory = take_inventory(objects, ledger, now_s=time.time(), settle_s=config.settle_s, limit=config.limit)
+    rereads = find_rereads(config, idle.bundle, objects, ledger, storage)
+    if config.limit:
+        rereads = rereads[: max(0, config.limit - len(inventory.new))]
     if plan_open is None:
-        if not inventory.new:
+        if not inventory.new and not rereads:
             update = {"num_done": inventory.num_known, "num_pending": len(inventory.pending)}
             return idle.model_copy(update={**update, "status": "nothing_new"})
-        plan_open = _write_plan(idle, identity, inventory, ledger, storage)
+        plan_open = _write_plan(idle, identity, inventory, rereads, ledger, storage)
     shards = _shard_refs(idle.date, plan_open)
-    planned = {each.key_hmac for shard in shards for each in _listed(storage, shard.key)}
+    listed = [each for shard in shards for each in _listed(storage, shard.key)]
+    planned = {each.key_hmac for each in listed}
     return idle.model_copy(
         update={
             "run_id": plan_open.run_id,
             "fencing": fencing,
             "shards": shards,
             "num_new": len(planned),
-            "num_done": inventory.num_known,
+            "num_done": inventory.num_known - sum(1 for each in listed if each.replaces_run),
             "num_pending": sum(1 for each in (*inventory.new, *inventory.pending) if each.key_hmac not in planned),
             "status": "planned",
         }
@@ -266,20 +271,41 @@ def _find_open_plan(date: str, identity: str, ledger: Ledger, storage: Storage) 
             continue
         plan = OpenPlan.model_validate_json(storage.get(key))
         listed = [each for shard in _shard_refs(date, plan) for each in _listed(storage, shard.key)]
-        if plan.identity == identity and all(ledger.find(each.key_hmac, each.etag) is None for each in listed):
+        if plan.identity == identity and all(_is_to_do(each, ledger) for each in listed):
             logger.info("the night %s is taken up where an earlier run left it", date)
             return plan
     return None
 
 
-def _write_plan(idle: NightPlan, identity: str, inventory: Inventory, ledger: Ledger, storage: Storage) -> OpenPlan:
+def _is_to_do(planned: ShardInput, ledger: Ledger) -> bool:
+    """Whether no run has read an input since it was planned."""
+    if not planned.replaces_run:
+        return ledger.find(planned.key_hmac, planned.etag) is None
+    row = last_reading(planned.key_hmac, planned.etag, ledger)
+    return row is not None and row.run_id == planned.replaces_run
+
+
+def _write_plan(
+    idle: NightPlan,
+    identity: str,
+    inventory: Inventory,
+    rereads: Sequence[Reread],
+    ledger: Ledger,
+    storage: Storage,
+) -> OpenPlan:
     """Write the listings of all shards, then the plan that makes them count."""
-    run_id = hash_json([idle.date, inventory.digest, identity])
-    by_age = sorted(inventory.new, key=lambda each: (each.modified_s, each.key))
+    runs = {each.found.key_hmac: each.run_id for each in rereads}
+    content: list[object] = [idle.date, inventory.digest, identity]
+    if runs:
+        # The same objects may be read again by the same bundle later: what is committed keeps its own prefix.
+        content += [runs, len(read_manifests(storage, idle.date))]
+    run_id = hash_json(content)
+    members_of_night = sorted([*inventory.new, *(each.found for each in rereads)], key=lambda each: each.key)
+    by_age = sorted(members_of_night, key=lambda each: (each.modified_s, each.key))
     ranks = {each.key_hmac: rank for rank, each in enumerate(by_age)}
-    shards = cut_shards(inventory.new, idle.config.shard_size)
+    shards = cut_shards(members_of_night, idle.config.shard_size)
     for index, members in enumerate(shards):
-        inputs = [_shard_input(each, ranks[each.key_hmac], ledger) for each in members]
+        inputs = [_shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, "")) for each in members]
         listing = ShardInputs(inputs=tuple(sorted(inputs, key=lambda each: each.rank)))
         put_value(storage, inputs_key(idle.date, run_id, index), listing)
     plan = OpenPlan(run_id=run_id, identity=identity, shards=tuple(len(members) for members in shards))
@@ -287,14 +313,15 @@ def _write_plan(idle: NightPlan, identity: str, inventory: Inventory, ledger: Le
     return plan
 
 
-def _shard_input(found: InboxObject, rank: int, ledger: Ledger) -> ShardInput:
-    earlier = ledger.find_key(found.key_hmac)
+def _shard_input(found: InboxObject, rank: int, ledger: Ledger, replaces_run: str) -> ShardInput:
+    earlier = None if replaces_run else ledger.find_key(found.key_hmac)
     return ShardInput(
         key_hmac=found.key_hmac,
         etag=found.etag,
         size=found.size,
         rank=rank,
         previous=None if earlier is None else _previous(earlier),
+        replaces_run=replaces_run,
     )
 
 

@@ -1,0 +1,86 @@
+"""What a night reads again because somebody asked: objects of a date, of some studies, or drafted by older bundles.
+
+Only what still lies in the inbox as it was can be read again. What the night's own bundle has read already is left
+alone, so that asking twice changes nothing. How an older draft is marked is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from crrg.config.references import BundleRef
+from crrg.config.running import NightlyConfig
+from crrg.ledger.inventory import InboxObject
+from crrg.ledger.ledger import Ledger, LedgerRow, Outcome
+from crrg.ledger.manifest import read_manifests
+from crrg.storage import Storage
+
+
+@dataclass(frozen=True)
+class Reread:
+    """An object that is read again.
+
+    Attributes:
+        found: The object.
+        run_id: Run that read it last.
+    """
+
+    found: InboxObject
+    run_id: str
+
+
+def find_rereads(
+    config: NightlyConfig, bundle: BundleRef, objects: Iterable[InboxObject], ledger: Ledger, storage: Storage
+) -> list[Reread]:
+    """Return the objects that the form asks to read again; none where it asks for nothing.
+
+    Args:
+        config: The form.
+        bundle: The night's bundle.
+        objects: What lies in the inbox.
+        ledger: What earlier nights did.
+        storage: The root.
+
+    Raises:
+        StorageError: The root is out of reach.
+    """
+    if not any(asked_rereads(config)):
+        return []
+    versions = {each.bundle.bundle_id: each.bundle.model_version for each in read_manifests(storage) if each.bundle}
+    studies = frozenset(config.reread_studies)
+
+    def is_asked(row: LedgerRow) -> bool:
+        if row.date == config.reread_date or row.study_id in studies:
+            return True
+        is_draft = row.outcome is Outcome.ACCEPTED
+        return is_draft and _is_older(versions.get(row.bundle_id, ""), config.reread_older_than_bundle)
+
+    rereads = []
+    for found in objects:
+        row = last_reading(found.key_hmac, found.etag, ledger)
+        if row is not None and row.bundle_id != bundle.bundle_id and is_asked(row):
+            rereads.append(Reread(found, row.run_id))
+    return rereads
+
+
+def asked_rereads(config: NightlyConfig) -> tuple[str, list[str], int]:
+    """Return what a form asks to read again: date, studies in order, version; all empty where it asks for nothing."""
+    return config.reread_date, sorted(config.reread_studies), config.reread_older_than_bundle
+
+
+def last_reading(key_hmac: str, etag: str, ledger: Ledger) -> LedgerRow | None:
+    """Return the row that drafted or refused an object in this version.
+
+    ``None`` for a new object, and for one whose image another object has replaced since.
+    """
+    row = ledger.find(key_hmac, etag)
+    if row is None or row.outcome is not Outcome.ACCEPTED:
+        return row
+    draft = ledger.find_draft(row.instance_id)
+    return draft if draft is not None and draft.key_hmac == key_hmac else None
+
+
+def _is_older(model_version: str, limit: int) -> bool:
+    """Whether a bundle's registered version is below a limit; an unregistered bundle counts as older than any."""
+    return limit > 0 and (not model_version.isdecimal() or int(model_version) < limit)

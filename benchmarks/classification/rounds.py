@@ -17,6 +17,7 @@ from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.evaluation import clinical, text
 from crrg.evaluation.labeler import label_report
+from crrg.evaluation.protocols import tokenize
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.decoding import decode_phrases
 from crrg.inference.pipeline import ReportPipeline
@@ -105,7 +106,7 @@ def score_drafts(drafts: list[tuple[str, str]], read: SplitReadings, findings: l
     ]
     said = clinical.read_labels([f"{first} {second}" for first, second in drafts])
     counts = clinical.micro_f1_counts(said, truth)
-    tokens = [[text.tokenize(item, "rgrg") for item in items] for items in ([first for first, _ in drafts], findings)]
+    tokens = [[tokenize(item, "rgrg") for item in items] for items in ([first for first, _ in drafts], findings)]
     return {"f1": clinical.f1_from_counts(counts.sum(axis=0)), "bleu_4": text.bleu(tokens[0], tokens[1])[3]}
 
 

@@ -14,7 +14,8 @@ from rapidfuzz.distance import LCSseq
 
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, NO_FINDING, POSITIVE
 from crrg.evaluation.clinical import precision_recall_f1
-from crrg.evaluation.text import Protocol, Tokens, bleu_from_counts, rouge_l_from_lengths, tokenize
+from crrg.evaluation.protocols import Protocol, Tokens, tokenize
+from crrg.evaluation.text import bleu_from_counts, rouge_l_from_lengths
 
 NORMAL_REPORT = (
     "The lungs are clear. No pneumothorax. No pleural effusion. The mediastinal contours are normal. "

@@ -8,9 +8,50 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A figure made of sums over rows, so that any part of the rows and any sample of patients has it at once.
+
+    Attributes:
+        counts: What each row adds ``[B, K]``.
+        combine: The figure from summed counts ``[K]``.
+    """
+
+    counts: NDArray[np.float64]
+    combine: Callable[[NDArray[np.float64]], float]
+
+    def value(self, rows: NDArray[np.int64] | None = None) -> float:
+        """Return the figure of all rows, or of those given."""
+        counts = self.counts if rows is None else self.counts[rows]
+        return self.combine(counts.sum(axis=0))
+
+    def interval(
+        self,
+        patient_ids: Sequence[str],
+        rows: NDArray[np.int64] | None = None,
+        *,
+        num_samples: int = 500,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> tuple[float, float]:
+        """Return the percentile interval over patients, of all rows or of those given (``bootstrap_sums``)."""
+        chosen = np.arange(len(self.counts)) if rows is None else rows
+        patients = [patient_ids[row] for row in chosen]
+        return bootstrap_sums(
+            self.counts[chosen], self.combine, patients, num_samples=num_samples, level=level, seed=seed
+        )
+
+
+def mean_statistic(values: NDArray[np.float64]) -> Statistic:
+    """Return the mean of row values ``[B]`` as a statistic; NaN values are left out."""
+    known = ~np.isnan(values)
+    return Statistic(np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1), _ratio)
 
 
 def bootstrap_interval(
@@ -79,9 +120,7 @@ def bootstrap_mean(
     values: NDArray[np.float64], patient_ids: Sequence[str], *, num_samples: int = 500, seed: int = 0
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean of row values ``[B]``; NaN values are left out."""
-    known = ~np.isnan(values)
-    counts = np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1)
-    return bootstrap_sums(counts, _ratio, patient_ids, num_samples=num_samples, seed=seed)
+    return mean_statistic(values).interval(patient_ids, num_samples=num_samples, seed=seed)
 
 
 def _ratio(counts: NDArray[np.float64]) -> float:

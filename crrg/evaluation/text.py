@@ -1,40 +1,37 @@
-"""Scores drafted text against reference text: BLEU, ROUGE-L, CIDEr-D and a METEOR without language resources.
+"""Scores drafted text against reference text: BLEU, ROUGE-L, CIDEr-D and a METEOR without Java.
 
-Every figure carries the protocol by which the text was cut into tokens, because the protocol moves the figure:
-``rgrg`` keeps case and only sets full stops apart, ``r2gen`` lower-cases. Knows nothing of labels: see ``clinical``.
+Every figure carries the protocol by which the text was cut into tokens (``protocols``), because the protocol moves the
+figure. BLEU, ROUGE-L and CIDEr-D of the same tokens are those of the COCO caption evaluation to 1e-9; METEOR is not 1.5
+(``meteor`` says why, ``meteor_jar`` asks 1.5). Knows nothing of labels: see ``clinical``.
 
 Source: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr-D), with the constants of the
-COCO caption evaluation; token protocol of RGRG (Tanida et al., CVPR 2023).
+COCO caption evaluation; Bird et al. 2009 (NLTK's BLEU of a sentence, smoothed by method 1 of Chen and Cherry 2014).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 
-Protocol = Literal["rgrg", "r2gen"]
-Tokens: TypeAlias = list[str]
+from crrg.evaluation.bootstrap import Statistic, mean_statistic
+from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, Synonyms, meteor_counts, meteor_from_counts
+from crrg.evaluation.protocols import Protocol, Tokens, stemmed_words, tokenize, wordpunct
+
 NGram: TypeAlias = tuple[str, ...]
 
 _MAX_ORDER = 4
 _TINY, _SMALL = 1e-15, 1e-9
 _ROUGE_BETA = 1.2
 _CIDER_SIGMA = 6.0
-_SPACES = re.compile(" +")
-_SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ies", "ed", "es", "ly", "s", "e", "y")
-
-
-def tokenize(text: str, protocol: Protocol) -> Tokens:
-    """Cut a text into tokens by a protocol; an empty text has none."""
-    spaced = _SPACES.sub(" ", text.replace(".", " ."))
-    return (spaced.lower() if protocol == "r2gen" else spaced).split()
+_NLTK_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.25))
+_NLTK_SMOOTHING = 0.1
 
 
 def score_text(
@@ -42,30 +39,73 @@ def score_text(
     references: Sequence[str],
     protocol: Protocol = "rgrg",
     *,
+    empty: Literal["score", "skip"] = "score",
+    frequencies: Mapping[NGram, int] | None = None,
+    synonyms: Synonyms | None = None,
     with_per_report: bool = False,
 ) -> dict[str, float]:
     """Score drafts against the reports that a radiologist wrote, one reference each.
 
     Args:
-        candidates: Drafts; an empty draft counts as empty, it is not left out.
+        candidates: Drafts.
         references: Reports in the same order.
         protocol: How the texts are cut into tokens.
+        empty: ``score`` counts an empty draft as empty; ``skip`` leaves it out with its reference, as RGRG does, which
+            flatters a system that says nothing.
+        frequencies: Document frequencies for ``cider_d_given_idf`` (``rgrg_document_frequencies``).
+        synonyms: Groups of meaning by word, for METEOR.
         with_per_report: Whether to add ``<protocol>/bleu_4_mean`` (mean of smoothed sentence BLEU-4).
 
     Returns:
-        ``<protocol>/bleu_1`` .. ``bleu_4`` (0..1, corpus level), ``rouge_l`` (0..1), ``cider_d`` (0..10) and
-        ``meteor_stem`` (0..1, *not* METEOR 1.5: no synonyms or paraphrases). All 0 where there are no reports.
+        ``<protocol>/bleu_1`` .. ``bleu_4`` (0..1, of the corpus; under ``nltk`` the mean of reports), ``rouge_l``
+        (0..1), ``cider_d`` (0..10) and ``meteor_offline`` (0..1, *not* METEOR 1.5). All 0 where there are no reports.
+    """
+    _check_pairs(candidates, references)
+    if empty == "skip":
+        kept = [row for row, text in enumerate(candidates) if text.strip()]
+        candidates, references = [candidates[row] for row in kept], [references[row] for row in kept]
+    found = text_statistics(candidates, references, protocol, frequencies=frequencies, synonyms=synonyms)
+    values = {name: each.value() if len(candidates) else 0.0 for name, each in found.items()}
+    if with_per_report:
+        first = [tokenize(text, protocol) for text in candidates]
+        values["bleu_4_mean"] = _mean(sentence_bleu(first, [tokenize(text, protocol) for text in references]))
+    return {f"{protocol}/{name}": value for name, value in values.items()}
+
+
+def text_statistics(
+    candidates: Sequence[str],
+    references: Sequence[str],
+    protocol: Protocol = "rgrg",
+    *,
+    frequencies: Mapping[NGram, int] | None = None,
+    synonyms: Synonyms | None = None,
+) -> dict[str, Statistic]:
+    """Return the figures of ``score_text`` as sums per report, for intervals and subgroups.
+
+    Document frequencies of CIDEr-D are those of all references and stay so in a sample or a subgroup.
     """
     _check_pairs(candidates, references)
     first = [tokenize(text, protocol) for text in candidates]
     second = [tokenize(text, protocol) for text in references]
-    values = {f"bleu_{order}": float(value) for order, value in enumerate(bleu(first, second), start=1)}
-    values["rouge_l"] = _mean(rouge_l_per_report(first, second))
-    values["cider_d"] = _mean(cider_d_per_report(first, second))
-    values["meteor_stem"] = _mean(meteor_stem_per_report(first, second))
-    if with_per_report:
-        values["bleu_4_mean"] = _mean(sentence_bleu(first, second))
-    return {f"{protocol}/{name}": value for name, value in values.items()}
+    counts = bleu_counts(first, second)
+    if protocol == "nltk":
+        smoothed = nltk_bleu_from_counts(counts)
+        figures = {f"bleu_{order + 1}": mean_statistic(smoothed[:, order]) for order in range(_MAX_ORDER)}
+        stems = [stemmed_words(text) for text in candidates], [stemmed_words(text) for text in references]
+        figures["rouge_l"] = mean_statistic(rouge_l_per_report(*stems, beta=1.0))
+    else:
+        figures = {f"bleu_{n + 1}": Statistic(counts, partial(_bleu_of_order, order=n)) for n in range(_MAX_ORDER)}
+        figures["rouge_l"] = mean_statistic(rouge_l_per_report(first, second))
+    figures["cider_d"] = mean_statistic(cider_d_per_report(first, second))
+    if frequencies is not None:
+        figures["cider_d_given_idf"] = mean_statistic(cider_d_per_report(first, second, frequencies))
+    weights = FIRST_METEOR if protocol == "nltk" else METEOR_1_5
+    matches = meteor_counts(first, second, weights, synonyms)
+    if protocol == "nltk":
+        figures["meteor_offline"] = mean_statistic(np.array([meteor_from_counts(row, weights) for row in matches]))
+    else:
+        figures["meteor_offline"] = Statistic(matches, meteor_from_counts)
+    return figures
 
 
 def bleu(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> tuple[float, float, float, float]:
@@ -107,6 +147,18 @@ def bleu_from_counts(counts: NDArray[np.float64]) -> tuple[float, float, float, 
     return values[0], values[1], values[2], values[3]
 
 
+def nltk_bleu_from_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return NLTK's BLEU-1 to BLEU-4 ``[B, 4]`` of each report from ``bleu_counts``: a missing order counts as 0.1."""
+    possible = np.maximum(counts[:, _MAX_ORDER : 2 * _MAX_ORDER], 1)
+    matches = np.where(counts[:, :_MAX_ORDER] > 0, counts[:, :_MAX_ORDER], _NLTK_SMOOTHING)
+    logs = np.log(matches / possible)
+    lengths, wanted = counts[:, -2], counts[:, -1]
+    penalty = np.exp(np.minimum(0.0, 1 - wanted / np.maximum(lengths, 1)))
+    columns = [logs[:, : len(weights)] @ np.array(weights) for weights in _NLTK_WEIGHTS]
+    values = np.exp(np.stack(columns, axis=1)) * penalty[:, None]
+    return np.where((lengths > 0)[:, None] & (counts[:, :1] > 0), values, 0.0)
+
+
 def sentence_bleu(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
     """Return BLEU-4 of each report ``[B]``, orders above 1 smoothed by one (Lin and Och 2004)."""
     counts = bleu_counts(candidates, references)
@@ -120,84 +172,88 @@ def sentence_bleu(candidates: Sequence[Tokens], references: Sequence[Tokens]) ->
     return np.where((lengths > 0) & (counts[:, 0] > 0), value, 0.0)
 
 
-def rouge_l_per_report(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
-    """Return ROUGE-L F of each report ``[B]`` (beta 1.2, 0..1); 0 where nothing is common."""
+def rouge_l_per_report(
+    candidates: Sequence[Tokens], references: Sequence[Tokens], beta: float = _ROUGE_BETA
+) -> NDArray[np.float64]:
+    """Return ROUGE-L F of each report ``[B]`` (0..1); 0 where nothing is common.
+
+    Args:
+        candidates: Tokens of drafts.
+        references: Tokens of reports in the same order.
+        beta: Weight of recall; the COCO caption evaluation has 1.2, the ROUGE of NLTK's users 1.
+    """
     pairs = list(zip(candidates, references, strict=True))
     common = np.array([LCSseq.similarity(candidate, reference) for candidate, reference in pairs], dtype=float)
     lengths = np.array([len(candidate) for candidate, _ in pairs], dtype=float)
-    return rouge_l_from_lengths(common, lengths, np.array([len(reference) for _, reference in pairs], dtype=float))
+    wanted = np.array([len(reference) for _, reference in pairs], dtype=float)
+    return rouge_l_from_lengths(common, lengths, wanted, beta)
 
 
 def rouge_l_from_lengths(
-    common: NDArray[np.float64], candidate_lengths: NDArray[np.float64], reference_lengths: NDArray[np.float64]
+    common: NDArray[np.float64],
+    candidate_lengths: NDArray[np.float64],
+    reference_lengths: NDArray[np.float64],
+    beta: float = _ROUGE_BETA,
 ) -> NDArray[np.float64]:
     """Return ROUGE-L F ``[B]`` from the lengths of longest common subsequences, candidates and references."""
     precision, recall = common / np.maximum(candidate_lengths, 1), common / np.maximum(reference_lengths, 1)
-    weighted = recall + _ROUGE_BETA**2 * precision
-    return np.asarray((1 + _ROUGE_BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1.0))
+    weighted = recall + beta**2 * precision
+    return np.asarray((1 + beta**2) * precision * recall / np.where(weighted > 0, weighted, 1.0))
 
 
-def cider_d_per_report(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
-    """Return CIDEr-D of each report ``[B]`` (0..10); document frequencies are those of the references."""
-    wanted = [[_ngrams(tokens, order) for order in range(1, _MAX_ORDER + 1)] for tokens in references]
-    frequency: Counter[NGram] = Counter(gram for grams in wanted for counter in grams for gram in counter)
+def document_frequencies(references: Sequence[Tokens]) -> Counter[NGram]:
+    """Return in how many reports each run of one to four tokens stands."""
+    return Counter(
+        gram for tokens in references for order in range(1, _MAX_ORDER + 1) for gram in _ngrams(tokens, order)
+    )
+
+
+def rgrg_document_frequencies(validation_references: Sequence[str]) -> Counter[NGram]:
+    """Return the document frequencies that RGRG's CIDEr-D uses: of validation reports, in lower case and cut elsewhere.
+
+    Runs with a capital letter, a word glued to a comma or of a test report alone are then unknown and weigh most, so
+    ``cider_d_given_idf`` compares with RGRG's kind of figure and with no other.
+    """
+    return document_frequencies([wordpunct(text) for text in validation_references])
+
+
+def cider_d_per_report(
+    candidates: Sequence[Tokens], references: Sequence[Tokens], frequencies: Mapping[NGram, int] | None = None
+) -> NDArray[np.float64]:
+    """Return CIDEr-D of each report ``[B]`` (0..10).
+
+    Args:
+        candidates: Tokens of drafts.
+        references: Tokens of reports in the same order; their number is the number of documents.
+        frequencies: In how many documents a run of tokens stands; those of the references by default.
+    """
+    frequencies = document_frequencies(references) if frequencies is None else frequencies
     log_size = math.log(max(len(references), 1))
-    idf = {gram: log_size - math.log(n) for gram, n in frequency.items()}
+    idf = {gram: log_size - math.log(max(n, 1)) for gram, n in frequencies.items()}
     values = np.zeros(len(candidates))
-    for i, (candidate, grams) in enumerate(zip(candidates, wanted, strict=True)):
-        difference = len(candidate) - len(references[i])
-        weight = math.exp(-(difference**2) / (2 * _CIDER_SIGMA**2))
-        total = sum(_cider_order(_ngrams(candidate, order), grams[order - 1], idf, log_size) for order in range(1, 5))
+    for i, (candidate, reference) in enumerate(zip(candidates, references, strict=True)):
+        weight = math.exp(-((len(candidate) - len(reference)) ** 2) / (2 * _CIDER_SIGMA**2))
+        total = 0.0
+        for order in range(1, _MAX_ORDER + 1):
+            found = {gram: n * idf.get(gram, log_size) for gram, n in _ngrams(candidate, order).items()}
+            wanted = {gram: n * idf.get(gram, log_size) for gram, n in _ngrams(reference, order).items()}
+            total += _cosine(found, wanted)
         values[i] = 10 * weight * total / _MAX_ORDER
     return values
 
 
-def _cider_order(found: Counter[NGram], wanted: Counter[NGram], idf: dict[NGram, float], unknown: float) -> float:
-    norm_found = math.sqrt(sum((n * idf.get(gram, unknown)) ** 2 for gram, n in found.items()))
-    norm_wanted = math.sqrt(sum((n * idf[gram]) ** 2 for gram, n in wanted.items()))
+def _cosine(found: Mapping[NGram, float], wanted: Mapping[NGram, float]) -> float:
+    """Return the cosine of two weighted texts, a draft's weight cut at the reference's."""
+    norm_found = math.sqrt(sum(value**2 for value in found.values()))
+    norm_wanted = math.sqrt(sum(value**2 for value in wanted.values()))
     if norm_found == 0 or norm_wanted == 0:
         return 0.0
-    dot = sum(min(n, wanted[gram]) * wanted[gram] * idf[gram] ** 2 for gram, n in found.items() if gram in wanted)
+    dot = sum(min(value, wanted[gram]) * wanted[gram] for gram, value in found.items() if gram in wanted)
     return dot / (norm_found * norm_wanted)
 
 
-def meteor_stem_per_report(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
-    """Return an offline METEOR of each report ``[B]`` (0..1).
-
-    Words match exactly or by a simple stem (a common ending cut off); each match takes the nearest free word after the
-    previous match. Parameters of the first METEOR: F = 10PR/(R+9P), penalty 0.5 (chunks/matches)^3. It is not METEOR
-    1.5: no synonyms, no paraphrases, no function-word weights, so it compares only with itself.
-    """
-    return np.array([_meteor_stem(*pair) for pair in zip(candidates, references, strict=True)])
-
-
-def _meteor_stem(candidate: Tokens, reference: Tokens) -> float:
-    places: dict[str, list[int]] = {}
-    for j, token in enumerate(reference):
-        places.setdefault(_stem(token), []).append(j)
-    matches, chunks, last = 0, 0, -2
-    for token in candidate:
-        free = places.get(_stem(token))
-        if not free:
-            last = -2
-            continue
-        j = next((place for place in free if place > last), free[0]) if last + 1 not in free else last + 1
-        free.remove(j)
-        matches += 1
-        chunks += j != last + 1
-        last = j
-    if matches == 0:
-        return 0.0
-    precision, recall = matches / len(candidate), matches / len(reference)
-    return 10 * precision * recall / (recall + 9 * precision) * (1 - 0.5 * (chunks / matches) ** 3)
-
-
-def _stem(token: str) -> str:
-    word = token.lower()
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            return word[: -len(suffix)]
-    return word
+def _bleu_of_order(counts: NDArray[np.float64], order: int) -> float:
+    return bleu_from_counts(counts)[order]
 
 
 def _ngrams(tokens: Tokens, order: int) -> Counter[NGram]:

@@ -28,6 +28,8 @@ from crrg.evaluation import baselines, clinical, text
 from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
 from crrg.evaluation.classification import label_matrix, mean_auc, score_probabilities
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou, score_selection
+from crrg.evaluation.protocols import Protocol as TextProtocol
+from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.progress import count_progress
 from crrg.storage import Storage
@@ -35,7 +37,7 @@ from crrg.storage import Storage
 FloatArray = NDArray[np.float64]
 THUMBNAIL_SIZE = 32
 CHUNK_SIZE = 64
-PROTOCOL: text.Protocol = "rgrg"
+PROTOCOL: TextProtocol = "rgrg"
 
 
 class Drafter(Protocol):
@@ -238,9 +240,9 @@ def _text_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[st
     if not rows:
         return []
     patients = [patients[row] for row in rows]
-    references = [text.tokenize(cases[row].reference.report.findings or "", PROTOCOL) for row in rows]
-    candidates = [text.tokenize(cases[row].draft.findings, PROTOCOL) for row in rows]
-    constants = [text.tokenize(known.constant, PROTOCOL)] * len(rows)
+    references = [tokenize(cases[row].reference.report.findings or "", PROTOCOL) for row in rows]
+    candidates = [tokenize(cases[row].draft.findings, PROTOCOL) for row in rows]
+    constants = [tokenize(known.constant, PROTOCOL)] * len(rows)
     counts = text.bleu_counts(candidates, references)
     rouge = text.rouge_l_per_report(candidates, references)[:, None]
     low, high = bootstrap_sums(counts, lambda sums: text.bleu_from_counts(sums)[3], patients)
@@ -258,7 +260,7 @@ def _text_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[st
         [cases[row].reference.report.findings or "" for row in rows],
         PROTOCOL,
     )
-    shown = [Figure(f"{PROTOCOL}/{name}", others[f"{PROTOCOL}/{name}"]) for name in ("cider_d", "meteor_stem")]
+    shown = [Figure(f"{PROTOCOL}/{name}", others[f"{PROTOCOL}/{name}"]) for name in ("cider_d", "meteor_offline")]
     return [bleu, rouge_l, *shown]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.regions import REGIONS
-from crrg.evaluation.text import Protocol, bleu_counts, bleu_from_counts, rouge_l_per_report, tokenize
+from crrg.evaluation.protocols import Protocol, tokenize
+from crrg.evaluation.text import bleu_counts, bleu_from_counts, rouge_l_per_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.regions import RegionReadings, RegionThresholds, select_regions
 

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from crrg.evaluation.protocols import PROTOCOLS, frequent_words, stemmed_words, tokenize, wordpunct
+
+TEXT = "The  lungs, are clear. Heart-size isn't 2.5 cm (normal)."
+
+
+def test_rgrg_sets_only_full_stops_apart() -> None:
+    cut = ["The", "lungs,", "are", "clear", ".", "Heart-size", "isn't", "2", ".5", "cm", "(normal)", "."]
+    assert tokenize(TEXT, "rgrg") == cut
+
+
+def test_r2gen_lowers_removes_and_ends_each_sentence() -> None:
+    cut = ["the", "lungs", "are", "clear", ".", "heart-size", "isnt", "25", "cm", "normal", "."]
+    assert tokenize(TEXT, "r2gen") == cut
+    assert tokenize("1. Lungs clear.. 2. No effusion", "r2gen") == ["lungs", "clear", ".", "no", "effusion", "."]
+
+
+def test_r2gen_cuts_at_its_longest_length_and_hides_rare_words() -> None:
+    assert len(tokenize("word " * 120, "r2gen")) == PROTOCOLS["r2gen"].max_tokens == 99
+    assert len(tokenize("word " * 120, "r2gen", max_tokens=59)) == 59
+    assert len(tokenize("word " * 120, "rgrg")) == 120
+    words = frequent_words(["lungs clear.", "lungs dark."], minimum=2)
+    assert words == {"lungs", "."}
+    assert tokenize("Lungs clear.", "r2gen", vocabulary=words) == ["lungs", "<unk>", "."]
+
+
+def test_nltk_cuts_as_the_treebank() -> None:
+    cut = ["the", "lungs", ",", "are", "clear", ".", "heart-size", "is", "n't", "2.5", "cm", "(", "normal", ")", "."]
+    assert tokenize(TEXT, "nltk") == cut
+    assert tokenize("We cannot exclude: A, B; patient's 1,000 ml...", "nltk") == [
+        "we", "can", "not", "exclude", ":", "a", ",", "b", ";", "patient", "'s", "1,000", "ml", "..."
+    ]  # fmt: skip
+
+
+def test_empty_texts_have_no_tokens() -> None:
+    assert [tokenize(text, protocol) for text in ("", " \n") for protocol in PROTOCOLS] == [[]] * 6
+
+
+def test_other_cuts() -> None:
+    assert wordpunct("Lungs, clear.") == ["lungs", ",", "clear", "."]
+    assert stemmed_words("No effusions, the lungs.") == ["no", "effus", "the", "lung"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
-import random
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -25,6 +25,7 @@ from fsspec.asyn import sync
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
+from crrg.retries import guard_of, is_expired, lasting_error
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,10 +33,6 @@ T = TypeVar("T")
 # the libraries' own debug lines name every object, and a source's names are not ours to log
 for _library in ("fsspec", "s3fs", "botocore", "aiobotocore"):
     logging.getLogger(_library).setLevel(logging.WARNING)
-
-MAX_TRIES = 6
-FIRST_WAIT_S = 0.2
-LONGEST_WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,8 @@ class Storage:
             else:
                 settings = self._settings or Settings().storage
                 self._fs = fsspec.filesystem(self.root.split("://", 1)[0], **settings.s3fs_options())
+                # tried again here, as a whole object and within one budget
+                self._fs.retries = 1
             self._fs_pid = os.getpid()
         return self._fs
 
@@ -322,33 +321,47 @@ class Storage:
             raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable) from None
 
     def _try(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool) -> T:
-        """Run one store action, retrying transient failures of the whole object with full jitter."""
-        for attempt in range(1, MAX_TRIES + 1):
+        """Run one store action; transient failures of the whole object are tried again as the store's guard says."""
+        guard = guard_of(self.root)
+        started_s = guard.now_s()
+        is_refreshed = False
+        for attempt in itertools.count(1):
             try:
-                return action(self.filesystem)
+                result = action(self.filesystem)
             except FileNotFoundError as error:
                 if missing_is_error:
                     raise StorageError(f"no such object in {self.root}", key) from error
                 raise
             except FileExistsError:
                 raise
-            except PermissionError as error:
-                raise StorageError(
-                    f"access to {self.root} is denied; check the credentials and the policy of this prefix", key
-                ) from error
-            except (OSError, TimeoutError) as error:
-                if "pre-condition" in str(error).lower() or "precondition" in str(error).lower():
-                    raise Conflict("another writer was first", key) from error
-                if self.is_local or attempt == MAX_TRIES:
+            except Exception as error:
+                if is_expired(error) and not is_refreshed:
+                    is_refreshed = True
+                    self._forget_client()
+                    continue
+                lasting = lasting_error(error, self.root, key, is_local=self.is_local)
+                if lasting is not None:
+                    raise lasting from error
+                guard.note(is_answer=False)
+                wait_s = guard.next_wait_s(attempt, started_s)
+                if wait_s is None:
                     raise StorageError(
                         f"{self.root} is out of reach after {attempt} tries ({type(error).__name__}); run again later",
                         key,
                         retryable=True,
                     ) from error
-                wait_s = random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
                 logger.warning("store action failed (%s), try %d in %.1f s", type(error).__name__, attempt + 1, wait_s)
                 time.sleep(wait_s)
-        raise AssertionError("unreachable: the last try raises")
+            else:
+                guard.note(is_answer=True)
+                return result
+        raise AssertionError("unreachable: the guard ends the tries")
+
+    def _forget_client(self) -> None:
+        """Make the next call open a new client, which reads renewed credentials."""
+        if self._fs is not None:
+            type(self._fs).clear_instance_cache()
+        self._fs = None
 
 
 def canonical_json(value: Any) -> bytes:

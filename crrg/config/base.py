@@ -61,19 +61,29 @@ class StorageSettings(FrozenConfig):
         access_key_id: Key id.
         secret_access_key: Secret.
         region: Region name; any value where the store has none.
+        connect_timeout_s: Seconds until a connection must stand.
+        read_timeout_s: Seconds without a byte after which a request is given up and tried again.
     """
 
     endpoint_url: str = ""
     access_key_id: SecretStr = SecretStr("")
     secret_access_key: SecretStr = SecretStr("")
     region: str = "us-east-1"
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
 
     def s3fs_options(self) -> dict[str, Any]:
         """Return keyword arguments for ``s3fs.S3FileSystem``; listings are never cached."""
         client: dict[str, str] = {"region_name": self.region}
         if self.endpoint_url:
             client["endpoint_url"] = self.endpoint_url
-        options: dict[str, Any] = {"client_kwargs": client, "use_listings_cache": False}
+        # one try each: crrg.storage tries whole objects again, and two layers of retries would multiply
+        config = {
+            "connect_timeout": self.connect_timeout_s,
+            "read_timeout": self.read_timeout_s,
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+        }
+        options: dict[str, Any] = {"client_kwargs": client, "config_kwargs": config, "use_listings_cache": False}
         if self.access_key_id.get_secret_value():
             options["key"] = self.access_key_id.get_secret_value()
             options["secret"] = self.secret_access_key.get_secret_value()
@@ -87,6 +97,7 @@ class Settings(BaseSettings):
         root: Where everything lies (``docs/operations.md``), any fsspec URL.
         identified_root: The only place for identified documents; empty = off.
         s3_endpoint: Address of an S3-compatible service.
+        s3_read_timeout_s: Seconds without a byte after which a request to it is tried again.
         hmac_key: Secret of the pseudonyms, at least 32 bytes.
         hmac_key_file: File that holds the secret instead.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
@@ -98,6 +109,7 @@ class Settings(BaseSettings):
     root: str = "./crrg-data"
     identified_root: str = ""
     s3_endpoint: str = ""
+    s3_read_timeout_s: float = 30.0
     hmac_key: SecretStr = SecretStr("")
     hmac_key_file: Path | None = None
     aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
@@ -126,6 +138,7 @@ class Settings(BaseSettings):
             access_key_id=self.aws_access_key_id,
             secret_access_key=self.aws_secret_access_key,
             region=self.aws_region,
+            read_timeout_s=self.s3_read_timeout_s,
         )
 
     def pseudonym_key(self) -> bytes:

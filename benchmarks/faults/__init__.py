@@ -1,0 +1,1 @@
+"""Nights under faults: what goes wrong, and how each case is judged."""

@@ -1,0 +1,103 @@
+"""Make nights suffer (``make faults``): spoilt requests, kills, races, a store that dies, a full disk.
+
+Each finished case is a line of ``cases.jsonl`` in the folder; run again with it, only what is missing runs. Ends with 0 where every case was well, 1 where one was not, 3 where time ran out before all were done. Run:
+``python -m benchmarks.faults --folder DIR [--minutes 60]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.cases import Finding, LocalCases, StoreCases
+
+NUM_FAULTS = 1000
+CASES = {"killed": 100, "terminated": 20, "raced": 50, "restarted": 5, "disk_full": 5}
+NEEDS_ROOT = "disk_full"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where finished cases and logs are kept")
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--only", choices=("spoilt", *CASES), default=None)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    table = options.folder / "cases.jsonl"
+    deadline_s = time.monotonic() + 60 * options.minutes
+    wanted = [options.only] if options.only else ["spoilt", *CASES]
+    if os.geteuid() != 0 and NEEDS_ROOT in wanted:
+        print("a full disk needs root to make one; left out")
+        wanted.remove(NEEDS_ROOT)
+    for part in wanted:
+        run_part(part, options.folder / "work", table, deadline_s)
+    return show(table, wanted)
+
+
+def run_part(part: str, folder: Path, table: Path, deadline_s: float) -> None:
+    """Run what is missing of one kind until time is up."""
+    if is_done(part, read(table)):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    cases: Any = StoreCases(folder) if part in ("spoilt", "restarted") else LocalCases(folder)
+    run: Callable[[int], Finding] = getattr(cases, part)
+    try:
+        while not is_done(part, done := read(table)) and time.monotonic() < deadline_s:
+            number = sum(case["part"] == part for case in done)
+            started_s = time.monotonic()
+            try:
+                found = run(number)
+            except (OSError, RuntimeError) as error:
+                found = Finding([f"{type(error).__name__}: {error}"])
+            line = {"part": part, "number": number, "seconds": round(time.monotonic() - started_s, 1), **vars(found)}
+            with table.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            if found.problems:
+                print(line, flush=True)
+    finally:
+        if isinstance(cases, StoreCases):
+            cases.close()
+
+
+def read(table: Path) -> list[dict[str, Any]]:
+    """Return the finished cases."""
+    return [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+
+
+def is_done(part: str, done: list[dict[str, Any]]) -> bool:
+    """Whether enough cases of a kind are finished; of spoilt requests, enough faults."""
+    mine = [case for case in done if case["part"] == part]
+    if part == "spoilt":
+        return sum(sum(case["injected"].values()) for case in mine) >= NUM_FAULTS
+    return len(mine) >= CASES[part]
+
+
+def show(table: Path, wanted: list[str]) -> int:
+    """Print what was done; return the exit status."""
+    done = read(table)
+    print("| kind | cases | faults | nights needed | not well |\n| --- | --- | --- | --- | --- |")
+    for part in wanted:
+        mine = [case for case in done if case["part"] == part]
+        faults = sum((Counter(case["injected"]) for case in mine), Counter[str]())
+        num_bad = sum(bool(case["problems"]) for case in mine)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
+        print(f"| {part} | {len(mine)} | {kinds} | {sum(case['nights'] for case in mine)} | {num_bad} |")
+    num_done = sum(is_done(part, done) for part in wanted)
+    num_cases = sum(case["part"] in wanted for case in done)
+    print(f"\n{num_done} of {len(wanted)} kinds done, {num_cases} cases")
+    if any(case["problems"] for case in done if case["part"] in wanted):
+        return 1
+    return 0 if num_done == len(wanted) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

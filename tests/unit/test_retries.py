@@ -1,0 +1,172 @@
+"""When a store is asked again, and when a run stops asking."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from crrg import retries, storage
+from crrg.errors import Conflict, StorageError
+from crrg.retries import MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of
+from crrg.storage import Storage
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def longest(_: float, most: float) -> float:
+    return most
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_waits_double_up_to_a_limit_and_end_after_eight_tries(clock):
+    guard = StoreGuard(clock, longest)
+    waits = [guard.next_wait_s(attempt, 0.0) for attempt in range(1, MAX_TRIES + 1)]
+    assert waits == [pytest.approx(wait) for wait in (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20.0)] + [None]
+
+
+def test_no_try_of_an_object_begins_after_two_minutes(clock):
+    guard = StoreGuard(clock, longest)
+    clock.now_s = 119.0
+    assert guard.next_wait_s(1, 0.0) == pytest.approx(0.4)
+    assert guard.next_wait_s(3, 0.0) is None
+
+
+def test_retries_share_a_budget_that_successes_refill(clock):
+    guard = StoreGuard(clock, longest)
+    granted = sum(guard.next_wait_s(1, clock()) is not None for _ in range(1000))
+    assert granted == MAX_RETRIES
+    guard.note(is_answer=True)
+    assert guard.next_wait_s(1, clock()) is None
+    guard.note(is_answer=True)
+    assert guard.next_wait_s(1, clock()) is not None
+
+
+def test_breaker_opens_after_a_minute_of_failures_and_closes_again(clock):
+    guard = StoreGuard(clock, longest)
+    for second in range(61):
+        clock.now_s = float(second)
+        guard.note(is_answer=second % 3 == 0)
+        assert guard.is_open is (second >= 60)
+    assert guard.next_wait_s(1, clock()) is None
+    for _ in range(40):
+        guard.note(is_answer=True)
+    assert not guard.is_open
+
+
+def test_half_of_all_requests_may_fail(clock):
+    guard = StoreGuard(clock, longest)
+    for second in range(121):
+        clock.now_s = float(second)
+        guard.note(is_answer=second % 2 == 0)
+    assert not guard.is_open
+
+
+class Answering:
+    """A client that answers by a list; an error in it is raised."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+
+    def cat_file(self, _: str) -> object:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    @classmethod
+    def clear_instance_cache(cls) -> None:
+        """Called where a client is forgotten."""
+
+
+class ReadTimeoutError(Exception):
+    """Stands in for the library's error, which is no OSError."""
+
+
+ReadTimeoutError.__module__ = "botocore.exceptions"
+
+
+def refused(code: str, kind: type[Exception] = PermissionError) -> Exception:
+    cause = Exception()
+    cause.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
+    error = kind("refused")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    guard_of.cache_clear()
+
+    def make(*answers: object) -> Storage:
+        found = Storage("s3://bucket/root")
+        found._fs, found._fs_pid = Answering(*answers), os.getpid()
+        return found
+
+    return make
+
+
+def test_what_may_pass_is_tried_again(s3):
+    answers = (ConnectionResetError(), ReadTimeoutError(), TimeoutError(), OSError(5, "SlowDown"), b"data")
+    assert s3(*answers).get("key") == b"data"
+
+
+def test_a_store_out_of_reach_says_so_after_eight_tries(s3):
+    with pytest.raises(StorageError, match="out of reach after 8 tries") as caught:
+        s3(*[ConnectionResetError()] * 8, b"too late").get("key")
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refused("AccessDenied"), "is denied"),
+        (refused("RequestTimeTooSkewed", OSError), "clock"),
+        (refused("PreconditionFailed", OSError), "another writer"),
+    ],
+)
+def test_what_lasts_is_not_tried_again(s3, error, message):
+    with pytest.raises(StorageError, match=message) as caught:
+        s3(error, b"never asked").get("key")
+    assert not caught.value.retryable
+
+
+def test_lost_condition_is_a_conflict(s3):
+    with pytest.raises(Conflict):
+        s3(refused("PreconditionFailed", OSError)).get("key")
+
+
+def test_faults_of_our_own_pass_unchanged(s3):
+    with pytest.raises(ValueError, match="ours"):
+        s3(ValueError("ours")).get("key")
+
+
+def test_expired_credentials_are_read_anew_once(s3, monkeypatch):
+    store = s3(refused("ExpiredToken", TimeoutError))
+    renewed = Answering(b"data")
+    monkeypatch.setattr(storage.fsspec, "filesystem", lambda *_, **__: renewed)
+    assert store.get("key") == b"data"
+
+
+def test_credentials_that_stay_expired_are_named(s3, monkeypatch):
+    store = s3(refused("ExpiredToken", TimeoutError))
+    monkeypatch.setattr(storage.fsspec, "filesystem", lambda *_, **__: Answering(refused("ExpiredToken", TimeoutError)))
+    with pytest.raises(StorageError, match="have expired"):
+        store.get("key")
+
+
+def test_roots_of_a_bucket_share_a_guard():
+    assert guard_of("s3://bucket/one") is guard_of("s3://bucket/two")
+    assert guard_of("s3://bucket/one") is not guard_of("s3://other/one")
+    assert retries.is_transient(EOFError())

@@ -1,6 +1,7 @@
 """Make nights suffer (``make faults``): spoilt requests, kills, races, a store that dies, a full disk.
 
-Each finished case is a line of ``cases.jsonl`` in the folder; run again with it, only what is missing runs. Ends with 0 where every case was well, 1 where one was not, 3 where time ran out before all were done. Run:
+Each finished case is a line of ``cases.jsonl`` in the folder; run again with it, only what is missing runs. Ends with
+0 where every case was well, 1 where one was not, 3 where time ran out before all were done. Run:
 ``python -m benchmarks.faults --folder DIR [--minutes 60]``.
 """
 

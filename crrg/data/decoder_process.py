@@ -50,12 +50,14 @@ class DecoderLimits:
         cpu_limit_s: Processor seconds per file.
         timeout_s: Wall seconds per file, start of the child included.
         files_per_child: Files after which a child is replaced.
+        niceness: By how much it steps back behind its parent where processors are short, 0 to 19.
     """
 
     max_memory_bytes: int = 2 * 2**30
     cpu_limit_s: int = 20
     timeout_s: float = 60.0
     files_per_child: int = 500
+    niceness: int = 0
 
 
 @dataclass
@@ -106,6 +108,8 @@ class Child:
             env={**kept, **_CHILD_VARIABLES, "PYTHONPATH": package},
             bufsize=0,
         )
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, os.getpriority(os.PRIO_PROCESS, 0) + limits.niceness)
         with suppress(OSError, AttributeError):
             fcntl.fcntl(self.answers.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 

@@ -52,7 +52,7 @@ from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
 
-WRITERS = 8
+WRITERS = 24
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("key_hmac", pa.string(), nullable=False),

@@ -11,13 +11,14 @@ import hashlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from crrg.data.decoder_pool import DecodeItem, decode_many
+from crrg.data.decoder_process import DecoderLimits
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import check_identity
@@ -30,6 +31,8 @@ from crrg.storage import Storage, StoredObject
 
 T = TypeVar("T")
 
+LIMITS = DecoderLimits(niceness=5)
+"""Models run in several threads that wait for one another: each time a decoder takes the place of one, all stand."""
 FETCHERS = 8
 FETCH_AHEAD = 16
 FILMS_AHEAD = 64
@@ -66,8 +69,8 @@ def read_inputs(
     *,
     image_size: int,
     num_workers: int,
-) -> Generator[ReadInput, None, None]:
-    """Read inputs in their order; close the generator where not all of it is used.
+) -> ReadAhead[ReadInput]:
+    """Begin to read inputs in their order; close it, also where all of it is used.
 
     Args:
         inputs: What the plan lists.
@@ -80,7 +83,7 @@ def read_inputs(
     Raises:
         StorageError: The inbox is out of reach.
     """
-    return read_ahead(_decoded(inputs, located, inbox, pseudonyms, image_size, num_workers), FILMS_AHEAD)
+    return ReadAhead(_decoded(inputs, located, inbox, pseudonyms, image_size, num_workers), FILMS_AHEAD)
 
 
 def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> tuple[str, str, str]:
@@ -119,43 +122,55 @@ def check_view(film: Film) -> None:
         raise DataError("a lateral film; drafts are written for frontal films", code="VIEW.LATERAL")
 
 
-def read_ahead(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
-    """Run a generator in a thread, at most ``depth`` items ahead; its errors surface at the caller's side."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-    is_over = threading.Event()
+class ReadAhead(Iterator[T]):
+    """Runs a generator in a thread, a bounded number of items ahead; its errors surface at the caller's side."""
 
-    def offer(item: T | None, error: BaseException | None = None) -> None:
-        while not is_over.is_set():
-            with suppress(queue.Full):
-                ready.put((item, error), timeout=0.2)
-                return
+    def __init__(self, items: Generator[T, None, None], depth: int) -> None:
+        """Start at once.
 
-    def fill() -> None:
+        Args:
+            items: The generator; it is run to its end or closed, in the thread.
+            depth: How many items wait at most.
+        """
+        self._items = items
+        self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+        self._is_over = threading.Event()
+        self._filler = threading.Thread(target=self._fill, name="reading-ahead", daemon=True)
+        self._filler.start()
+
+    def __next__(self) -> T:
+        """Return the next item, waiting for it."""
+        if self._is_over.is_set():
+            raise StopIteration
+        item, error = self._ready.get()
+        if error is not None:
+            self.close()
+            raise error
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """End the thread and what it runs; nothing happens where it has ended already."""
+        self._is_over.set()
+        self._filler.join()
+
+    def _fill(self) -> None:
         end: BaseException = StopIteration()
         try:
-            for item in items:
-                offer(item)
-                if is_over.is_set():
+            for item in self._items:
+                self._offer(item)
+                if self._is_over.is_set():
                     break
         except BaseException as error:
             end = error
         finally:
-            items.close()
-        offer(None, end)
+            self._items.close()
+        self._offer(None, end)
 
-    filler = threading.Thread(target=fill, name="reading-ahead", daemon=True)
-    filler.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
+    def _offer(self, item: T | None, error: BaseException | None = None) -> None:
+        while not self._is_over.is_set():
+            with suppress(queue.Full):
+                self._ready.put((item, error), timeout=0.2)
                 return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
-    finally:
-        is_over.set()
-        filler.join()
 
 
 def _decoded(
@@ -174,7 +189,7 @@ def _decoded(
                 waiting.append(fetched)
                 yield fetched.item
 
-    with closing(items()) as films, closing(decode_many(films, image_size, num_workers)) as outcomes:
+    with closing(items()) as films, closing(decode_many(films, image_size, num_workers, LIMITS)) as outcomes:
         for decoded in outcomes:
             yield _judge(waiting.popleft(), decoded, pseudonyms)
 

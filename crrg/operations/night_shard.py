@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Protocol
 
-from crrg.config.base import default_num_workers
+import numpy as np
+from numpy.typing import NDArray
+
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.domain.study import DraftReport, Film, ViewPosition
@@ -22,14 +24,12 @@ from crrg.exports.documents import attention_flags, document_files, study_docume
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import film_png
 from crrg.exports.review import picture_name
-from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.night_equals import FirstImages
-from crrg.operations.night_reading import read_inputs
+from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_records import (
     InputOutcome,
-    ShardInputs,
     ShardRecord,
     put_value,
     read_record,
@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 STOP_KEY = "control/STOP"
 DRAFT_WINDOW = 64
 """Films drafted in one go; bounds memory, does not change a draft."""
-WRITERS = 8
+WRITERS = 24
+"""Objects written at a time: a store in another building is mostly waited for."""
 
 
 class NightDrafter(Protocol):
@@ -69,7 +70,7 @@ def run_shard(
     pseudonyms: Pseudonyms,
     drafter: NightDrafter,
     *,
-    located: Mapping[str, InboxObject] | None = None,
+    feed: ShardFeed | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ShardResult:
     """Draft what a shard lists, unless an earlier run of the same night did.
@@ -80,7 +81,7 @@ def run_shard(
         storage: The root.
         pseudonyms: Makes the ids; the key the plan was made with.
         drafter: The plan's bundle.
-        located: The inbox by pseudonym of the key, where the caller listed it already.
+        feed: Opens shards, where the caller runs several: the next one is then read ahead.
         should_stop: Asked between windows of films; a stopped shard leaves no record and is done again.
 
     Raises:
@@ -94,36 +95,25 @@ def run_shard(
         return stopped
     if storage.exists(record_key(plan, shard.index)):
         return _result(plan, read_record(storage, plan, shard.index), reused=True)
-    inputs = ShardInputs.model_validate_json(storage.get(shard.key)).inputs
-    inbox = storage.at(plan.inbox).without_names()
-    found = located if located is not None else locate_inbox(inbox, pseudonyms)
-    wanted = {each.key_hmac: found[each.key_hmac] for each in inputs if each.key_hmac in found}
-    readings = read_inputs(
-        inputs,
-        wanted,
-        inbox,
-        pseudonyms,
-        image_size=plan.config.image_size,
-        num_workers=plan.config.num_workers or default_num_workers(),
-    )
     what = f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}"
     say = count_progress(what, "inputs")
-    with closing(readings), _ShardWriter(plan, shard, storage, drafter) as writer:
-        for reading in readings:
+    with ExitStack() as stack:
+        own = feed or stack.enter_context(ShardFeed(plan, storage, pseudonyms))
+        opened = own.open(shard)
+        stack.callback(opened.readings.close)
+        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter))
+        for reading in opened.readings:
             if should_stop():
                 return stopped
             writer.take(reading.outcome, reading.film)
-            say(len(writer.outcomes), len(inputs))
+            say(len(writer.outcomes), len(opened.inputs))
+        if feed is not None:
+            feed.open_after(shard.index)
         record = writer.finish()
-    say(len(inputs), len(inputs))
+    say(len(opened.inputs), len(opened.inputs))
     result = _result(plan, record, reused=False)
     logger.info("%s: %d drafted or known, %d refused", what, result.num_accepted, result.num_quarantined)
     return result
-
-
-def locate_inbox(inbox: Storage, pseudonyms: Pseudonyms) -> dict[str, InboxObject]:
-    """Return what lies in an inbox by pseudonym of its key."""
-    return {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
 
 
 def primary_images(outcomes: Sequence[InputOutcome]) -> frozenset[str]:
@@ -170,6 +160,7 @@ class _ShardWriter:
         self.films: list[DraftedFilm] = []
         self.window: list[tuple[InputOutcome, Film]] = []
         self.objects: dict[str, str] = {}
+        self.pictures: list[Future[tuple[str, str]]] = []
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
     def __enter__(self) -> _ShardWriter:
@@ -205,6 +196,7 @@ class _ShardWriter:
             self.plan.bundle.model_version,
         )
         self._put_all(document_files(self.prefix, documents))
+        self._await_pictures()
         record = ShardRecord(
             index=self.shard.index,
             tables=(self._table("reports", reports), self._table("regions", regions)),
@@ -220,7 +212,7 @@ class _ShardWriter:
 
     def _draft_window(self) -> None:
         drafts = self.drafter.draft([film for _, film in self.window]) if self.window else []
-        pictures: dict[str, bytes] = {}
+        pictures: list[Future[tuple[str, str]]] = []
         for (outcome, film), draft in zip(self.window, drafts, strict=True):
             check_draft(draft, outcome.instance_id)
             drafted = DraftedFilm(
@@ -236,9 +228,21 @@ class _ShardWriter:
             )
             self.films.append(drafted)
             self.outcomes.append(outcome.model_copy(update={"num_flags": len(attention_flags(drafted.flags))}))
-            pictures[f"{self.prefix}/review/{picture_name(outcome.instance_id)}"] = film_png(film.pixels)
-        self._put_all(pictures)
+            key = f"{self.prefix}/review/{picture_name(outcome.instance_id)}"
+            pictures.append(self.pool.submit(self._put_picture, key, film.pixels))
+        # written while the next window is drafted
+        self._await_pictures()
+        self.pictures = pictures
         self.window = []
+
+    def _put_picture(self, key: str, pixels: NDArray[np.uint8]) -> tuple[str, str]:
+        data = film_png(pixels)
+        self.storage.put(key, data)
+        return key, hashlib.sha256(data).hexdigest()
+
+    def _await_pictures(self) -> None:
+        self.objects |= dict(future.result() for future in self.pictures)
+        self.pictures = []
 
     def _put_all(self, files: Mapping[str, bytes]) -> None:
         for future in [self.pool.submit(self.storage.put, key, data) for key, data in files.items()]:

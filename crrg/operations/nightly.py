@@ -25,6 +25,7 @@ from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import Ledger, LedgerRow, read_ledger
 from crrg.ledger.manifest import night_prefix, read_manifests
 from crrg.operations.night_commit import publish_night
+from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_records import (
     OpenPlan,
     PreviousOutcome,
@@ -36,7 +37,7 @@ from crrg.operations.night_records import (
     put_value,
 )
 from crrg.operations.night_rereads import Reread, find_rereads, last_reading
-from crrg.operations.night_shard import STOP_KEY, NightDrafter, locate_inbox, run_shard
+from crrg.operations.night_shard import STOP_KEY, NightDrafter, run_shard
 from crrg.storage import Storage, hash_json
 
 __all__ = ["STOP_KEY", "commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
@@ -170,14 +171,13 @@ def run_night(
     """
     plan = plan_night(config, storage, bundle, pseudonyms, registry_available=registry_available)
     results: list[ShardResult] = []
-    with _sigterm_noticed() as is_terminated:
+    with _sigterm_noticed() as is_terminated, ShardFeed(plan, storage, pseudonyms) as feed:
         try:
             if plan.shards:
                 drafter = make_drafter()
-                located = locate_inbox(storage.at(plan.inbox).without_names(), pseudonyms)
             for shard in plan.shards:
                 result = run_shard(
-                    plan, shard, storage, pseudonyms, drafter, located=located, should_stop=is_terminated.is_set
+                    plan, shard, storage, pseudonyms, drafter, feed=feed, should_stop=is_terminated.is_set
                 )
                 results.append(result)
                 if on_shard is not None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.data import IngestConfig
-from crrg.operations import night_shard
+from crrg.operations import night_feed
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 from tests.support.canaries import marked_archive, marked_table
@@ -20,7 +20,7 @@ from tests.support.zones import KEYS, what_does_not_belong
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    monkeypatch.setattr(night_shard, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
     files = marked_archive()
     storage = Storage(str(tmp_path / "archive"))
     for key, data in {**files, "table.csv": marked_table(files)}.items():

@@ -7,7 +7,7 @@ import pytest
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_table
-from crrg.operations import night_shard
+from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
@@ -18,7 +18,7 @@ STUDY = PSEUDONYMS.study("2.25.8.5")
 
 @pytest.fixture(autouse=True)
 def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_shard, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from crrg.config.references import BundleRef, NightPlan, NightSummary
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_shard
+from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import plan_night, release_night, run_night
 from crrg.storage import Storage
@@ -20,7 +20,7 @@ STUDY = PSEUDONYMS.study("2.25.8.5")
 
 @pytest.fixture(autouse=True)
 def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_shard, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from crrg.errors import ConfigError, Conflict, CrrgError, ModelError, StorageErr
 from crrg.ledger.lease import acquire_lease
 from crrg.ledger.ledger import Outcome, read_ledger
 from crrg.ledger.manifest import read_manifests, seal_number
-from crrg.operations import night_shard, nightly
+from crrg.operations import night_feed, nightly
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import commit_night, exit_code, plan_night, run_night, run_shard
 from crrg.operations.outcomes import FileOutcome, inbox_outcomes, outcomes_csv
@@ -33,7 +33,7 @@ from tests.support.drawn_night import (
 
 @pytest.fixture(autouse=True)
 def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_shard, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
 
 
 @pytest.fixture

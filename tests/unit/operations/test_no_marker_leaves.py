@@ -17,7 +17,7 @@ import pytest
 from crrg.config.data import IngestConfig
 from crrg.data.source_kinds import open_source
 from crrg.errors import StorageError
-from crrg.operations import night_shard
+from crrg.operations import night_feed
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 from tests.support.canaries import MARKERS, find_markers, hits, marked_archive, marked_table
@@ -26,7 +26,7 @@ from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, run_test_night
 
 @pytest.fixture(autouse=True)
 def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_shard, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""Opens the shards of a night: the next one is read while the last films of one are drafted and its texts written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from crrg.config.base import default_num_workers
+from crrg.config.references import NightPlan, ShardRef
+from crrg.data.deidentify import Pseudonyms
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.operations.night_reading import ReadAhead, ReadInput, read_inputs
+from crrg.operations.night_records import ShardInput, ShardInputs, record_key
+from crrg.storage import Storage
+
+
+@dataclass(frozen=True)
+class OpenShard:
+    """A shard that is being read.
+
+    Attributes:
+        index: Its place in the plan.
+        inputs: What it lists.
+        readings: What becomes of each, in the same order; closed by whoever takes it.
+    """
+
+    index: int
+    inputs: tuple[ShardInput, ...]
+    readings: ReadAhead[ReadInput]
+
+
+class ShardFeed:
+    """Opens shards of one night; lists the inbox once."""
+
+    def __init__(self, plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> None:
+        """Prepare; nothing is read before a shard is opened.
+
+        Args:
+            plan: The night.
+            storage: The root.
+            pseudonyms: Makes the ids; the key the plan was made with.
+        """
+        self._plan = plan
+        self._storage = storage
+        self._pseudonyms = pseudonyms
+        self._inbox = storage.at(plan.inbox).without_names()
+        self._located: Mapping[str, InboxObject] | None = None
+        self._ahead: OpenShard | None = None
+
+    def __enter__(self) -> ShardFeed:
+        """Return the feed itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Stop reading what was opened ahead."""
+        if self._ahead is not None:
+            self._ahead.readings.close()
+            self._ahead = None
+
+    def open(self, shard: ShardRef) -> OpenShard:
+        """Return a shard that is being read, from now or from ``open_after`` on.
+
+        Raises:
+            StorageError: Inbox or root is out of reach.
+        """
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.index == shard.index:
+            return ahead
+        if ahead is not None:
+            ahead.readings.close()
+        return self._open(shard)
+
+    def open_after(self, index: int) -> None:
+        """Begin to read the shard that follows one, if there is one that no earlier run has finished."""
+        following = next((shard for shard in self._plan.shards if shard.index == index + 1), None)
+        if following is None or self._ahead is not None:
+            return
+        if not self._storage.exists(record_key(self._plan, following.index)):
+            self._ahead = self._open(following)
+
+    def _open(self, shard: ShardRef) -> OpenShard:
+        inputs = ShardInputs.model_validate_json(self._storage.get(shard.key)).inputs
+        if self._located is None:
+            objects = list_inbox(self._inbox, self._pseudonyms.object_key)
+            self._located = {found.key_hmac: found for found in objects}
+        readings = read_inputs(
+            inputs,
+            {each.key_hmac: self._located[each.key_hmac] for each in inputs if each.key_hmac in self._located},
+            self._inbox,
+            self._pseudonyms,
+            image_size=self._plan.config.image_size,
+            num_workers=self._plan.config.num_workers or default_num_workers(),
+        )
+        return OpenShard(shard.index, inputs, readings)

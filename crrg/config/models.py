@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crrg.config.base import FrozenConfig
 from crrg.domain.labels import NUM_LABELS
@@ -155,29 +155,99 @@ class ClipArchitecture(FrozenConfig):
     """Image tower, text tower, projections and label head.
 
     Attributes:
-        image_tower: ``conv`` is a small network from scratch, ``resnet50`` the paper's.
+        image_tower: ``conv`` is a small network from scratch, ``resnet50`` the paper's, ``swin`` a Swin transformer
+            (its default sizes but for ``image_width`` are Swin-T's), ``vit`` the image tower of OpenAI's CLIP.
         input_size: Side of the square input, pixels.
-        image_width: Base channels of the ``conv`` tower.
+        pixel_scale: Grey values 0..255 are divided by it before mean and deviation are applied.
+        pixel_mean: Mean of scaled grey values; one for all channels, or three (not for ``conv``).
+        pixel_std: Their standard deviation, as many.
+        image_width: Base channels of ``conv``, channels of the first stage of ``swin``, width of ``vit``.
+        image_layers: Blocks per stage of ``swin``; one number for ``vit``.
+        image_heads: Attention heads, as many numbers as ``image_layers``.
+        patch_size: Side of the patches of ``swin`` and ``vit``, pixels.
+        window_size: Side of the attention windows of ``swin``, patches.
+        image_pooling: What ``swin`` says of a whole film: the mean of its places, or the first place, as published.
+        text_tower: ``bert`` sees the whole text, ``clip`` is the text tower of OpenAI's CLIP and sees what came before;
+            with ``none`` there are no text tower and no projections, only films are read.
         text_layers: Transformer blocks of the text tower.
         text_heads: Attention heads.
         text_hidden_size: Width of the text tower.
         text_vocab_size: Size of the vocabulary trained on the training reports.
         max_text_length: Longest text, tokens.
+        text_positions: Length of the table of positions; 0 = ``max_text_length``.
+        text_types: Length of the table of segment types of ``bert``, of which only the first is used.
         text_dropout: Share of states dropped in the text tower in training; above 0 costs much time on a CPU.
+        projection: ``linear``, or ``mlp``: a second layer beside the first, dropout and normalisation.
+        projection_bias: Whether a linear projection adds a bias.
         projection_size: Length of the shared embedding.
+        projects_evidence: Whether the image projection sees what the label head found, beside the film's feature.
+        label_head: ``places`` sums what each place of the film says, ``linear`` reads the film's feature alone,
+            ``none`` reads no labels.
         head_dropout: Share of raw features dropped before the label head in training.
         num_labels: Outputs of the label head.
     """
 
-    image_tower: Literal["conv", "resnet50"] = "conv"
+    image_tower: Literal["conv", "resnet50", "swin", "vit"] = "conv"
     input_size: int = Field(128, ge=32, le=1024)
-    image_width: int = Field(24, ge=4, le=256)
+    pixel_scale: float = Field(255.0, gt=0)
+    pixel_mean: tuple[float, ...] = Field((0.471,), min_length=1, max_length=3)
+    pixel_std: tuple[float, ...] = Field((0.302,), min_length=1, max_length=3)
+    image_width: int = Field(24, ge=4, le=2048)
+    image_layers: tuple[int, ...] = Field((2, 2, 6, 2), min_length=1, max_length=8)
+    image_heads: tuple[int, ...] = Field((3, 6, 12, 24), min_length=1, max_length=8)
+    patch_size: int = Field(4, ge=1, le=64)
+    window_size: int = Field(7, ge=1, le=64)
+    image_pooling: Literal["mean", "token0"] = "mean"
+    text_tower: Literal["bert", "clip", "none"] = "bert"
     text_layers: int = Field(2, ge=1, le=24)
     text_heads: int = Field(4, ge=1, le=32)
     text_hidden_size: int = Field(128, ge=16, le=2048)
     text_vocab_size: int = Field(1024, ge=300, le=60000)
     max_text_length: int = Field(96, ge=8, le=512)
+    text_positions: int = Field(0, ge=0, le=2048)
+    text_types: int = Field(1, ge=1, le=8)
     text_dropout: float = Field(0.0, ge=0, lt=1)
+    projection: Literal["linear", "mlp"] = "linear"
+    projection_bias: bool = True
     projection_size: int = Field(128, ge=8, le=2048)
+    projects_evidence: bool = True
+    label_head: Literal["places", "linear", "none"] = "places"
     head_dropout: float = Field(0.2, ge=0, lt=1)
-    num_labels: int = NUM_LABELS
+    num_labels: int = Field(NUM_LABELS, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse sizes that no network can have."""
+        for problem, is_wrong in {
+            "pixel_mean and pixel_std are one number each, or three": (
+                len(self.pixel_mean) != len(self.pixel_std) or len(self.pixel_mean) == 2
+            ),
+            "the tower `conv` takes one pixel_mean": self.image_tower == "conv" and len(self.pixel_mean) > 1,
+            "image_layers and image_heads are equally many": len(self.image_layers) != len(self.image_heads),
+            "the tower `vit` takes one number in image_layers and image_heads": (
+                self.image_tower == "vit" and len(self.image_layers) != 1
+            ),
+            "patch_size must divide input_size for the tower `vit`": (
+                self.image_tower == "vit" and self.input_size % self.patch_size != 0
+            ),
+            "image_heads must divide the width of their stage": not self._heads_fit(),
+            "text_heads must divide text_hidden_size": self.text_hidden_size % self.text_heads != 0,
+            "text_positions is shorter than max_text_length": 0 < self.text_positions < self.max_text_length,
+            "num_labels is 0 with label_head `none`, and only then": (
+                (self.label_head == "none") != (self.num_labels == 0)
+            ),
+            "without a label head there is no evidence: set projects_evidence to false": (
+                self.label_head == "none" and self.projects_evidence
+            ),
+            "label_head `linear` needs a tower whose places look like the whole film, not `conv`": (
+                self.label_head == "linear" and self.image_tower == "conv"
+            ),
+        }.items():
+            if is_wrong:
+                raise ValueError(problem)
+        return self
+
+    def _heads_fit(self) -> bool:
+        if self.image_tower not in ("swin", "vit"):
+            return True
+        return all(self.image_width * 2**stage % heads == 0 for stage, heads in enumerate(self.image_heads))

@@ -19,16 +19,28 @@ from crrg.errors import ModelError
 from crrg.models.prepared import Prepared
 
 BackboneKind = Literal["conv", "resnet50"]
+PIXEL_SCALE = 255.0
 PIXEL_MEAN = 0.471
 PIXEL_STD = 0.302
 
 
-def normalise_films(images: Tensor) -> Tensor:
+def normalise_films(
+    images: Tensor,
+    mean: Tensor | float = PIXEL_MEAN,
+    std: Tensor | float = PIXEL_STD,
+    scale: float = PIXEL_SCALE,
+) -> Tensor:
     """Return grey values 0..255 ``[B, 1, S, S]`` (uint8 or float) as normalised float32.
 
-    Source: mean and standard deviation of RGRG (Tanida et al., CVPR 2023).
+    Args:
+        images: The films.
+        mean: Of scaled grey values; ``[1, C, 1, 1]`` gives one normalised copy per channel.
+        std: Standard deviation, as ``mean``.
+        scale: What grey values are divided by first.
+
+    Source: the default mean and standard deviation are those of RGRG (Tanida et al., CVPR 2023).
     """
-    return (images.float() / 255.0 - PIXEL_MEAN) / PIXEL_STD
+    return (images.float() / scale - mean) / std
 
 
 class ConvBackbone(nn.Module):

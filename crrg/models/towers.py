@@ -1,6 +1,7 @@
-"""The two towers of CLIP: a radiograph, or a text, to raw features.
+"""The image towers of CLIP: a radiograph to raw features.
 
-Knows tensors only: no tokenizer, no projection to the shared space (``crrg.models.clip``), no weights from elsewhere.
+Knows tensors only: no text (``crrg.models.text_towers``), no projection to the shared space (``crrg.models.clip``), no
+weights from elsewhere; published ones come through ``crrg.importers``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
-from transformers import BertConfig, BertModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, SwinConfig, SwinModel
 
 from crrg.config.models import ClipArchitecture
 
-NUM_LENGTH_GROUPS = 4
-"""In training a batch is encoded in this many groups of similar length, so that short texts carry little padding."""
+NUM_CHANNELS = 3
+"""Channels of the towers that were made for photographs; a film is shown to all of them."""
 
 
 @dataclass(frozen=True)
@@ -103,59 +104,106 @@ class ResNet50Tower(nn.Module):
         self.num_channels = 2048
 
     def forward(self, images: Tensor) -> ImageFeatures:
-        """Return the features of normalised films ``[B, 1, H, W]``."""
-        cells = self.body(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        """Return the features of normalised films ``[B, 1, H, W]`` or ``[B, 3, H, W]``."""
+        cells = self.body(_three_channels(images).contiguous(memory_format=torch.channels_last))
         return ImageFeatures(raw=cells.mean(dim=(2, 3)), cells=cells)
 
 
-def build_image_tower(architecture: ClipArchitecture) -> ConvTower | ResNet50Tower:
-    """Return the image tower that the architecture names, with random weights."""
-    if architecture.image_tower == "resnet50":
-        return ResNet50Tower()
-    return ConvTower(architecture.image_width)
-
-
-class TextTower(nn.Module):
-    """BERT-type encoder; a text is the state at its last token, the end mark.
+class SwinTower(nn.Module):
+    """Swin transformer: attention inside shifted windows, four stages of patches that become fewer and wider.
 
     Attributes:
-        feature_size: Width of the encoder.
+        feature_size: Width of the last stage.
+        num_channels: The same; its map has stride ``patch_size`` times 2 per later stage.
 
-    Source: "eos" pooling of CXR-CLIP (You et al., MICCAI 2023).
+    Source: Liu et al., ICCV 2021; first-place pooling: CXR-CLIP (You et al., MICCAI 2023).
     """
 
     def __init__(self, architecture: ClipArchitecture) -> None:
-        """Build the encoder with random weights."""
+        """Build the network with random weights."""
         super().__init__()
-        self.bert = BertModel(
-            BertConfig(
-                vocab_size=architecture.text_vocab_size,
-                hidden_size=architecture.text_hidden_size,
-                num_hidden_layers=architecture.text_layers,
-                num_attention_heads=architecture.text_heads,
-                intermediate_size=4 * architecture.text_hidden_size,
-                max_position_embeddings=architecture.max_text_length,
-                hidden_dropout_prob=architecture.text_dropout,
-                attention_probs_dropout_prob=architecture.text_dropout,
-                type_vocab_size=1,
+        self.swin = SwinModel(
+            SwinConfig(
+                image_size=architecture.input_size,
+                patch_size=architecture.patch_size,
+                num_channels=NUM_CHANNELS,
+                embed_dim=architecture.image_width,
+                depths=list(architecture.image_layers),
+                num_heads=list(architecture.image_heads),
+                window_size=architecture.window_size,
             ),
             add_pooling_layer=False,
         )
-        self.feature_size = architecture.text_hidden_size
+        self._takes_first = architecture.image_pooling == "token0"
+        self._shrinks = architecture.patch_size * 2 ** (len(architecture.image_layers) - 1)
+        self.feature_size = architecture.image_width * 2 ** (len(architecture.image_layers) - 1)
+        self.num_channels = self.feature_size
 
-    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return raw features ``[B, D]`` of token ids ``[B, L]``; the mask is 1 on tokens and 0 on padding."""
-        lengths = attention_mask.sum(dim=1).clamp(min=1)
-        if not self.training:
-            # in inference a text's numbers must not depend on its neighbours
-            return self._encode(token_ids, attention_mask, lengths)
-        groups = torch.argsort(lengths).chunk(NUM_LENGTH_GROUPS)
-        features = []
-        for rows in groups:
-            longest = int(lengths[rows].max())
-            features.append(self._encode(token_ids[rows, :longest], attention_mask[rows, :longest], lengths[rows]))
-        return torch.cat(features)[torch.argsort(torch.cat(groups))]
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Return the features of normalised films ``[B, 1, H, W]`` or ``[B, 3, H, W]``."""
+        places = self.swin(pixel_values=_three_channels(images)).last_hidden_state
+        raw = places[:, 0] if self._takes_first else places.mean(dim=1)
+        num_rows = -(-images.shape[-2] // self._shrinks)
+        return ImageFeatures(raw=raw, cells=_as_map(places, num_rows))
 
-    def _encode(self, token_ids: Tensor, attention_mask: Tensor, lengths: Tensor) -> Tensor:
-        states = self.bert(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
-        return states[torch.arange(len(states), device=states.device), lengths - 1]
+
+class VisionTransformerTower(nn.Module):
+    """The image tower of OpenAI's CLIP: equal patches and one class token, which stands for the whole film.
+
+    Attributes:
+        feature_size: Width.
+        num_channels: The same; its map has one cell per patch.
+
+    Source: Radford et al., ICML 2021; used on radiographs by CheXzero (Tiu et al., 2022).
+    """
+
+    def __init__(self, architecture: ClipArchitecture) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.vit = CLIPVisionModel(
+            CLIPVisionConfig(
+                image_size=architecture.input_size,
+                patch_size=architecture.patch_size,
+                num_channels=NUM_CHANNELS,
+                hidden_size=architecture.image_width,
+                intermediate_size=4 * architecture.image_width,
+                num_hidden_layers=architecture.image_layers[0],
+                num_attention_heads=architecture.image_heads[0],
+                hidden_act="quick_gelu",
+            )
+        )
+        self._num_rows = architecture.input_size // architecture.patch_size
+        self.feature_size = architecture.image_width
+        self.num_channels = architecture.image_width
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Return the features of normalised films ``[B, 1, S, S]`` or ``[B, 3, S, S]``."""
+        states = self.vit(pixel_values=_three_channels(images)).last_hidden_state
+        states = self.vit.post_layernorm(states)
+        return ImageFeatures(raw=states[:, 0], cells=_as_map(states[:, 1:], self._num_rows))
+
+
+AnyImageTower = ConvTower | ResNet50Tower | SwinTower | VisionTransformerTower
+
+
+def build_image_tower(architecture: ClipArchitecture) -> AnyImageTower:
+    """Return the image tower that the architecture names, with random weights."""
+    match architecture.image_tower:
+        case "conv":
+            return ConvTower(architecture.image_width)
+        case "resnet50":
+            return ResNet50Tower()
+        case "swin":
+            return SwinTower(architecture)
+        case "vit":
+            return VisionTransformerTower(architecture)
+
+
+def _three_channels(images: Tensor) -> Tensor:
+    """Show one normalised film to all channels; films normalised per channel are left as they are."""
+    return images.expand(-1, NUM_CHANNELS, -1, -1)
+
+
+def _as_map(places: Tensor, num_rows: int) -> Tensor:
+    """Return places ``[B, h * w, C]`` in reading order as a map ``[B, C, h, w]``."""
+    return places.transpose(1, 2).unflatten(2, (num_rows, -1))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crrg.domain.labels import NEGATIVE, POSITIVE, UNCERTAIN
-from crrg.models.clip import pool_cells
+from crrg.models.clip_heads import pool_cells
 
 UNMENTIONED_VALUE = -2
 """Number that stands for an unmentioned label in a label array."""

@@ -10,7 +10,8 @@ from safetensors.torch import save
 
 from crrg.config.models import ClipArchitecture
 from crrg.errors import ModelError
-from crrg.models.clip import ClipModel, load_clip, pool_cells
+from crrg.models.clip import ClipModel, load_clip
+from crrg.models.clip_heads import pool_cells
 
 SMALL = ClipArchitecture(
     input_size=32, image_width=4, text_layers=1, text_heads=2, text_hidden_size=16, text_vocab_size=300,

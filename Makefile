@@ -24,7 +24,7 @@ NOT_IN_BENCH := real_night soak_ingest ingest_speed nightly_speed quality_classi
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check e2e e2e-full real up bench soak-ingest faults bench-ingest bench-generation bench-nightly bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults bench-ingest bench-generation bench-nightly bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -54,7 +54,7 @@ lock: env  ## Resolve requirements.lock again from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--extra dev --extra dicom pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --extra ray \
-		-c requirements.lock pyproject.toml | grep -vxFf <(sed 's/ \\$$//' requirements.lock) \
+		-c requirements.lock pyproject.toml | grep -vEf <(sed -nE 's/^([a-z0-9._-]+==).*/^\1/p' requirements.lock) \
 		| $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-annotate \
 		--no-header - -o requirements-ray.lock
 
@@ -83,6 +83,10 @@ check: env  ## Style, types, import layers, ceilings and other promises
 	$(BIN)/lint-imports
 	@echo "== check: ceilings, forms, deployments"
 	$(PY) -m pytest tests/contract -q
+
+audit: env  ## Bill of materials, version floors and advisories of the locked environment (RELEASE=1 for a release)
+	@echo "== audit: build/sbom.cdx.json, floors, advisories"
+	$(PY) -m deployments.audit $(if $(RELEASE),--release)
 
 e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and ended by the tests
 	@echo "== e2e: servers on free ports, some minutes"

@@ -10,19 +10,26 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from crrg.config.redaction import keep_out_of_logs
 from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
+OTHER_SECRETS = (
+    "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "RAY_AUTH_TOKEN",
+)  # fmt: skip
+"""Variables of libraries that this program does not use itself but must not log."""
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One field in the `Attributes` of a docstring, with the lines that go on."""
 Device = Literal["auto", "cpu", "cuda"]
 Preset = Literal["tiny", "small", "base"]
 Stage = Literal["detector", "selector", "generator", "clip", "joint"]
+Encryption = Literal["", "AES256", "aws:kms"]
 STAGES: tuple[Stage, ...] = ("detector", "selector", "generator", "clip")
 """The four parts of a bundle, each named after the stage that makes it, in the order of their training."""
 TRAINABLE: tuple[Stage, ...] = (*STAGES, "joint")
@@ -63,6 +70,8 @@ class StorageSettings(FrozenConfig):
         region: Region name; any value where the store has none.
         connect_timeout_s: Seconds until a connection must stand.
         read_timeout_s: Seconds without a byte after which a request is given up and tried again.
+        encryption: How the store is told to encrypt what is written; empty leaves it to the bucket's own default.
+        kms_key_id: Key for ``aws:kms``; empty takes the provider's own.
     """
 
     endpoint_url: str = ""
@@ -71,6 +80,19 @@ class StorageSettings(FrozenConfig):
     region: str = "us-east-1"
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
+    encryption: Encryption = ""
+    kms_key_id: str = ""
+
+    @model_validator(mode="after")
+    def _a_key_is_of_kms(self) -> Self:
+        if self.kms_key_id and self.encryption != "aws:kms":
+            raise ConfigError("a KMS key encrypts nothing unless CRRG_S3_SSE is aws:kms; set it", "CRRG_S3_KMS_KEY_ID")
+        return self
+
+    def write_arguments(self) -> dict[str, str]:
+        """Return what every put, copy and beginning of a multipart upload has to say about encryption."""
+        arguments = {"ServerSideEncryption": self.encryption, "SSEKMSKeyId": self.kms_key_id}
+        return {name: value for name, value in arguments.items() if value}
 
     def s3fs_options(self) -> dict[str, Any]:
         """Return keyword arguments for ``s3fs.S3FileSystem``; listings are never cached."""
@@ -84,6 +106,8 @@ class StorageSettings(FrozenConfig):
             "retries": {"mode": "standard", "total_max_attempts": 1},
         }
         options: dict[str, Any] = {"client_kwargs": client, "config_kwargs": config, "use_listings_cache": False}
+        if written := self.write_arguments():
+            options["s3_additional_kwargs"] = written
         if self.access_key_id.get_secret_value():
             options["key"] = self.access_key_id.get_secret_value()
             options["secret"] = self.secret_access_key.get_secret_value()
@@ -98,6 +122,9 @@ class Settings(BaseSettings):
         identified_root: The only place for identified documents; empty = off.
         s3_endpoint: Address of an S3-compatible service.
         s3_read_timeout_s: Seconds without a byte after which a request to it is tried again.
+        s3_sse: Server-side encryption asked for with every write: ``AES256``, ``aws:kms``, or empty for the bucket's
+            default.
+        s3_kms_key_id: Key for ``aws:kms``.
         hmac_key: Secret of the pseudonyms, at least 32 bytes.
         hmac_key_file: File that holds the secret instead.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
@@ -110,6 +137,8 @@ class Settings(BaseSettings):
     identified_root: str = ""
     s3_endpoint: str = ""
     s3_read_timeout_s: float = 30.0
+    s3_sse: Encryption = ""
+    s3_kms_key_id: str = ""
     hmac_key: SecretStr = SecretStr("")
     hmac_key_file: Path | None = None
     aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
@@ -130,6 +159,11 @@ class Settings(BaseSettings):
         """Order the sources: flags, environment, TOML file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    def model_post_init(self, _: object, /) -> None:
+        """Keep the secrets of these settings out of every log line from now on."""
+        held = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        keep_out_of_logs([*held, *(os.environ.get(name, "") for name in OTHER_SECRETS)])
+
     @property
     def storage(self) -> StorageSettings:
         """Settings of the object store."""
@@ -139,6 +173,8 @@ class Settings(BaseSettings):
             secret_access_key=self.aws_secret_access_key,
             region=self.aws_region,
             read_timeout_s=self.s3_read_timeout_s,
+            encryption=self.s3_sse,
+            kms_key_id=self.s3_kms_key_id,
         )
 
     def pseudonym_key(self) -> bytes:
@@ -149,6 +185,7 @@ class Settings(BaseSettings):
         """
         if self.hmac_key_file is not None:
             key = self.hmac_key_file.read_bytes().strip()
+            keep_out_of_logs((key.decode(errors="replace"),))
         else:
             key = self.hmac_key.get_secret_value().encode()
         if len(key) < MIN_HMAC_KEY_BYTES:

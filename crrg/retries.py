@@ -20,7 +20,11 @@ MAX_TRIES = 8
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 20.0
 LONGEST_OBJECT_S = 120.0
-"""No new try of one object begins after this."""
+"""No new try of one object begins after this, and no try of up to half a gigabyte takes longer."""
+LARGEST_FILM = 512 * 2**20
+SLOWEST_BYTES_S = 4 * 2**20
+"""What is larger than any film, which only parts of bundles are, may take as long as this rate needs."""
+LARGEST_OBJECT = 4 * 2**30
 MAX_RETRIES = 200.0
 """What a full budget holds."""
 REFILL = 0.5
@@ -30,9 +34,12 @@ BREAKER_SHARE = 0.5
 BREAKER_LEAST = 20
 """Requests in the window from which its share of failures means something."""
 
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "400"})
+"""A question for an object's head has an answer without body: then only the status says that a token is too old."""
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _NOT_TRANSIENT = frozenset({"ParamValidationError", "UnknownServiceError", "InvalidRegionError"})
+_POLICY_NAMES = {"HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+"""Requests that a policy allows under the name of another action."""
 _CLIENT_LIBRARIES = ("botocore.", "aiobotocore.", "aiohttp.")
 
 
@@ -96,6 +103,16 @@ class StoreGuard:
         return self._clock()
 
 
+def object_limit_s(num_bytes: int | None = None) -> float:
+    """Return how long one try of an object may take, however many bytes trickle in, seconds.
+
+    Args:
+        num_bytes: Its size; ``None`` where only the store knows it.
+    """
+    size = LARGEST_OBJECT if num_bytes is None else num_bytes
+    return max(LONGEST_OBJECT_S, (size - LARGEST_FILM) / SLOWEST_BYTES_S)
+
+
 @functools.cache
 def guard_of(root: str) -> StoreGuard:
     """Return this process's guard of the store that a root lies in."""
@@ -117,10 +134,10 @@ def lasting_error(error: Exception, root: str, key: str, *, is_local: bool) -> E
     if is_skewed(error):
         return StorageError(f"{root} refuses this machine's time; set the clock of this machine, then run again", key)
     if is_expired(error):
-        reason = f"the credentials for {root} have expired; renew them and run again: what is done stays"
+        reason = f"{root} says that the credentials have expired; renew them and run again: what is done stays"
         return StorageError(reason, key)
     if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
-        reason = f"access to {root} is denied; check the credentials and the policy of this prefix"
+        reason = f"{_action(error)} {root} is denied; check the credentials and the policy of this prefix"
         return StorageError(reason, key)
     if not is_transient(error):
         return error
@@ -152,6 +169,15 @@ def is_lost_condition(error: BaseException) -> bool:
     """Return whether a store refused a conditional request because the condition does not hold."""
     text = str(error).lower()
     return _code(error) == "PreconditionFailed" or "pre-condition" in text or "precondition" in text
+
+
+def _action(error: BaseException) -> str:
+    """Return which action on a store an error is about, as policies name it; ``access to`` where nobody says."""
+    for each in (error, error.__cause__):
+        name = getattr(each, "operation_name", "")
+        if name:
+            return f"{_POLICY_NAMES.get(name, name)} on"
+    return "access to"
 
 
 def _code(error: BaseException) -> str:

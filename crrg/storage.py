@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from fsspec.asyn import sync
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
-from crrg.retries import guard_of, is_expired, lasting_error
+from crrg.local_files import free_bytes, read_file, read_file_into, write_file
+from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key))))
+        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
 
     def open_binary(self, key: str) -> BinaryIO:
         """Open an object for reading anywhere in it; pieces are fetched as they are asked for.
@@ -147,7 +147,8 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key), start=start, end=end)))
+        limits = self._within(end - start)
+        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key), start=start, end=end, **limits)))
 
     def get_unchanged(self, stored: StoredObject) -> bytes:
         """Return the bytes of the very version that a listing showed, in one request.
@@ -156,8 +157,11 @@ class Storage:
             Conflict: The object was replaced since.
             StorageError: There is no such object any more, or the store cannot be reached.
         """
-        read = self._read_local if self.is_local else self._read_if_match
-        data, etag = self._call(stored.key, lambda fs: read(fs, stored))
+        if self.is_local:
+            data, status = self._call(stored.key, lambda _: read_file(self.url(stored.key)))
+            etag = _local_etag(stored.key, status)
+        else:
+            data, etag = self._call(stored.key, lambda fs: self._read_if_match(fs, stored))
         self._check_unchanged(stored, len(data), etag)
         return data
 
@@ -171,15 +175,15 @@ class Storage:
         if not self.is_local:
             memory[:] = self.get_unchanged(stored)
             return
-        num_bytes, etag = self._call(stored.key, lambda _: self._read_local_into(stored, memory))
-        self._check_unchanged(stored, num_bytes, etag)
+        num_bytes, status = self._call(stored.key, lambda _: read_file_into(self.url(stored.key), memory))
+        self._check_unchanged(stored, num_bytes, _local_etag(stored.key, status))
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, replacing what was there; readers see the old or the new bytes, never a mixture."""
         if self.is_local:
-            self._write_local(key, data, replace=True)
+            write_file(Path(self.url(key)), data, key, replace=True)
         else:
-            self._call(key, lambda fs: fs.pipe_file(self.url(key), data))
+            self._call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Write an object only where there is none; of several writers exactly one succeeds.
@@ -190,9 +194,10 @@ class Storage:
         """
         try:
             if self.is_local:
-                self._write_local(key, data, replace=False)
+                write_file(Path(self.url(key)), data, key, replace=False)
             else:
-                self._call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create"))
+                limits = self._within(len(data))
+                self._call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **limits))
         except (FileExistsError, Conflict):
             if self.get(key) == data:
                 return
@@ -220,10 +225,28 @@ class Storage:
         with contextlib.suppress(FileNotFoundError):
             self._call(key, lambda fs: fs.rm_file(self.url(key)), missing_is_error=False)
 
+    def discard(self, key: str) -> bool:
+        """Remove an object that nobody names, if this process may remove objects; return whether it is gone.
+
+        A policy that lets nights remove nothing leaves it to ``crrg gc``.
+        """
+        try:
+            self.delete(key)
+        except StorageError as error:
+            if error.retryable:
+                raise
+            return False
+        return True
+
+    def free_bytes(self) -> int | None:
+        """Return how much room there is; ``None`` where the store does not say."""
+        return free_bytes(self.root) if self.is_local else None
+
     def list_objects(self, prefix: str = "") -> list[StoredObject]:
         """Return all objects under a prefix folder, sorted by key; links are not followed."""
         base = self.url(prefix.rstrip("/"))
-        found = self._call(prefix, lambda fs: fs.find(base, detail=True) if fs.exists(base) else {})
+        nothing: dict[str, Any] = {}
+        found = self._list(prefix, lambda fs: fs.find(base, detail=True), nothing)
         start = len(self._stripped(self.root)) + 1
         objects = [
             _stored_object(str(path)[start:], info)
@@ -235,7 +258,8 @@ class Storage:
     def list_folder(self, prefix: str = "") -> list[str]:
         """Return the sorted names directly under a prefix folder, of objects and of folders, without their parents."""
         base = self.url(prefix.rstrip("/"))
-        found = self._call(prefix, lambda fs: fs.ls(base, detail=False) if fs.exists(base) else [])
+        nothing: list[str] = []
+        found = self._list(prefix, lambda fs: fs.ls(base, detail=False), nothing)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         return sorted(name for name in names if name and ".tmp-" not in name)
 
@@ -260,19 +284,16 @@ class Storage:
     def _stripped(self, url: str) -> str:
         return url if self.is_local else url.split("://", 1)[1]
 
-    def _read_local(self, _: Any, stored: StoredObject) -> tuple[bytes, str]:
-        with open(self.url(stored.key), "rb") as file:
-            data = file.read()
-            status = os.fstat(file.fileno())
-        return data, _stored_object(stored.key, {"size": status.st_size, "mtime": status.st_mtime}).etag
+    def _within(self, num_bytes: int | None = None) -> dict[str, float]:
+        """Return how long a request about one object may take, as a client takes it; a folder needs no limit."""
+        return {} if self.is_local else {"timeout": object_limit_s(num_bytes)}
 
-    def _read_local_into(self, stored: StoredObject, memory: memoryview) -> tuple[int, str]:
-        with open(self.url(stored.key), "rb", buffering=0) as file:
-            num_bytes = 0
-            while part := file.readinto(memory[num_bytes:]):
-                num_bytes += part
-            status = os.fstat(file.fileno())
-        return num_bytes, _stored_object(stored.key, {"size": status.st_size, "mtime": status.st_mtime}).etag
+    def _list(self, prefix: str, action: Callable[[Any], T], nothing: T) -> T:
+        """Run a listing; where there is no such prefix it is empty. Asking first would hide a store's failures."""
+        try:
+            return self._call(prefix, action, missing_is_error=False)
+        except FileNotFoundError:
+            return nothing
 
     def _check_unchanged(self, stored: StoredObject, num_bytes: int, etag: str) -> None:
         if etag != stored.etag or num_bytes != stored.size:
@@ -288,28 +309,8 @@ class Storage:
             async with answer["Body"] as body:
                 return bytes(await body.read()), str(answer["ETag"]).strip('"')
 
-        data, etag = sync(fs.loop, fetch)
+        data, etag = sync(fs.loop, fetch, **self._within(stored.size))
         return data, etag
-
-    def _write_local(self, key: str, data: bytes, *, replace: bool) -> None:
-        path = Path(self.url(key))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if replace:
-                temporary.replace(path)
-            else:
-                os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot write: {error.strerror}; check space and permissions", key) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
         """Run one store action; what goes wrong names the object only where its name is ours."""
@@ -372,6 +373,10 @@ def canonical_json(value: Any) -> bytes:
 def hash_json(value: Any, length: int = 16) -> str:
     """Return the first hex digits of the sha256 over a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:length]
+
+
+def _local_etag(key: str, status: os.stat_result) -> str:
+    return _stored_object(key, {"size": status.st_size, "mtime": status.st_mtime}).etag
 
 
 def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:

@@ -18,10 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.cases import Finding, LocalCases, StoreCases
+from benchmarks.faults.cases import Finding, LocalCases
+from benchmarks.faults.store_cases import StoreCases
 
 NUM_FAULTS = 1000
-CASES = {"killed": 100, "terminated": 20, "raced": 50, "restarted": 5, "disk_full": 5}
+ON_FOLDERS = {"killed": 100, "terminated": 20, "raced": 50, "asleep": 5, "disk_full": 5}
+ON_A_STORE = {"restarted": 5, "expired": 5, "denied": 3, "skewed": 3, "overloaded": 2}
+CASES = {**ON_FOLDERS, **ON_A_STORE}
 NEEDS_ROOT = "disk_full"
 
 
@@ -49,7 +52,7 @@ def run_part(part: str, folder: Path, table: Path, deadline_s: float) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    cases: Any = StoreCases(folder) if part in ("spoilt", "restarted") else LocalCases(folder)
+    cases: Any = LocalCases(folder) if part in ON_FOLDERS else StoreCases(folder)
     run: Callable[[int], Finding] = getattr(cases, part)
     try:
         while not is_done(part, done := read(table)) and time.monotonic() < deadline_s:

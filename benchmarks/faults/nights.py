@@ -7,22 +7,24 @@ a reader could see.
 
 from __future__ import annotations
 
+import functools
+import logging
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from crrg.ledger.manifest import read_manifests
+from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
 from crrg.operations.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, fill_inbox, run_test_night
 
 LIMIT_S = 300.0
-CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Undisturbed:
     def of(cls, inbox: Storage, root: Storage, num_films: int) -> Undisturbed:
         """Fill an inbox and run a night over it."""
         fill_inbox(inbox, num_films)
-        summary = run_test_night(inbox, root, StandInDrafter())
+        decode_here(0)
+        summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0)
         if summary.status != "committed":
             raise RuntimeError(f"the undisturbed night is {summary.status}")
         return cls(inbox, committed_digest(root), committed(root))
@@ -74,27 +77,106 @@ def committed(root: Storage) -> dict[str, bytes]:
     return {key: root.get(key) for key in keys}
 
 
+class Night:
+    """A night in a process of its own."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        """Take a process that was started."""
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        if self._process.pid is None:
+            raise AssertionError("unreachable: the process was started")
+        return self._process.pid
+
+    def wait(self, timeout_s: float = LIMIT_S) -> int:
+        """Return its exit status, negative where a signal ended it.
+
+        Raises:
+            TimeoutError: It still runs.
+        """
+        self._process.join(timeout_s)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"the night still runs after {timeout_s:.0f} s")
+        return self._process.exitcode
+
+
 def start_night(
-    inbox: Storage, root: Storage, log: Path, *, delay_s: float = 0.0, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a night; its output goes to the end of ``log``."""
-    command = [sys.executable, "-m", "tests.support.drawn_night", inbox.root, root.root, str(delay_s)]
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [*command, str(log.with_suffix(".started"))],
-            cwd=CHECKOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    inbox: Storage,
+    root: Storage,
+    log: Path,
+    *,
+    delay_s: float = 0.0,
+    env: Mapping[str, str] | None = None,
+    num_workers: int = 0,
+    through: Callable[[Storage, Storage, float, int], None] | None = None,
+) -> Night:
+    """Start a night; its output goes to the end of ``log``.
+
+    The process is forked from one that has imported the library and done nothing else: it is killed like any other and
+    costs no import.
+
+    Args:
+        inbox: The films.
+        root: The root.
+        log: Where its output goes.
+        delay_s: Time that drafting a window takes at least, seconds.
+        env: Further variables.
+        num_workers: Decoder processes; 0 decodes in the night's own.
+        through: What runs in the process instead of a plain night.
+    """
+    work = through or run_plain
+    process = _forks().Process(
+        target=_run, args=(work, inbox.root, root.root, delay_s, num_workers, str(log), dict(env or {}))
+    )
+    process.start()
+    return Night(process)
 
 
-def finish(inbox: Storage, root: Storage, log: Path, env: Mapping[str, str] | None = None) -> int:
+def run_plain(inbox: Storage, root: Storage, delay_s: float, num_workers: int) -> None:
+    """Run a night without orchestrator in this process."""
+    decode_here(num_workers)
+    run_test_night(inbox, root, StandInDrafter(delay_s), num_workers=num_workers)
+
+
+def decode_here(num_workers: int) -> None:
+    """Have this process decode its films itself where it is to have no decoder processes; in a form 0 means auto."""
+    if not num_workers:
+        night_feed.default_num_workers = lambda: 0
+
+
+@functools.cache
+def _forks() -> ForkServerContext:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.faults.nights", "s3fs"])
+    return context
+
+
+def _run(
+    work: Callable[[Storage, Storage, float, int], None],
+    inbox: str,
+    root: str,
+    delay_s: float,
+    num_workers: int,
+    log: str,
+    env: dict[str, str],
+) -> None:
+    os.environ.update(env)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    work(Storage(inbox), Storage(root), delay_s, num_workers)
+
+
+def finish(inbox: Storage, root: Storage, log: Path, env: Mapping[str, str] | None = None, num_workers: int = 0) -> int:
     """Run nights until one has committed; return how many it took."""
     deadline_s = time.monotonic() + LIMIT_S
     for number in range(1, 1000):
-        start_night(inbox, root, log, env=env).wait(timeout=LIMIT_S)
+        start_night(inbox, root, log, env=env, num_workers=num_workers).wait()
         if read_manifests(root, DATE):
             return number
         if time.monotonic() > deadline_s:

@@ -6,6 +6,9 @@ listens. One request per connection: a spoilt one then harms no other. Each faul
 ``drop``: no answer. ``reset``: the connection ends before the request is passed on. ``cut``: half of the answer.
 ``half_written``: the server gets half of the request. ``answer_lost``: the server has done it, the client never hears.
 ``500``, ``503``, ``403``: the server's refusals. ``delay``: late by up to a second.
+
+With ``--refuse CODE`` nothing else happens: from one request on, and for some time, every request of the named methods
+is refused with that code.
 """
 
 from __future__ import annotations
@@ -15,39 +18,75 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS = {
     "drop": 1, "reset": 5, "cut": 6, "half_written": 6, "answer_lost": 6, "500": 4, "503": 6, "403": 0.1, "delay": 3,
 }  # fmt: skip
 REFUSALS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+STATUS = {"ExpiredToken": 400, "AccessDenied": 403, "RequestTimeTooSkewed": 403, "SlowDown": 503}
 LONGEST_DELAY_S = 1.0
 HANG_S = 60.0
+
+
+@dataclass
+class Refusal:
+    """A refusal of every request, from one on and for some time.
+
+    Attributes:
+        code: The server's code.
+        methods: Methods that are refused; empty for all.
+        first: How many requests pass before.
+        seconds: How long it lasts.
+    """
+
+    code: str
+    methods: tuple[str, ...]
+    first: int
+    seconds: float
+    num_seen: int = 0
+    since_s: float | None = None
+
+    def meets(self, method: str) -> bool:
+        """Return whether a request is refused; counts it."""
+        self.num_seen += 1
+        if self.num_seen <= self.first or (self.methods and method not in self.methods):
+            return False
+        self.since_s = self.since_s or time.monotonic()
+        return time.monotonic() - self.since_s < self.seconds
 
 
 class FaultyProxy:
     """Passes requests on, or spoils them."""
 
-    def __init__(self, upstream_port: int, share: float, seed: int, record: Path) -> None:
+    def __init__(
+        self, upstream_port: int, share: float, seed: int, record: Path, refusal: Refusal | None = None
+    ) -> None:
         """Prepare; ``share`` of the requests get a fault, kinds by weight."""
         self._port = upstream_port
         self._share = share
         self._rng = random.Random(seed)
         self._record = record
+        self._refusal = refusal
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection."""
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await _read_request(reader, writer)
-            fault = self._choose()
+            method = request.split(b" ", 1)[0].decode()
+            fault = self._choose(method)
             if fault:
                 with self._record.open("a") as file:
-                    file.write(f"{fault} {request.split(b' ', 1)[0].decode()}\n")
+                    file.write(f"{fault} {method}\n")
             await self._answer(fault, request, writer)
         writer.close()
 
-    def _choose(self) -> str:
+    def _choose(self, method: str) -> str:
+        if self._refusal is not None:
+            return self._refusal.code if self._refusal.meets(method) else ""
         if self._rng.random() >= self._share:
             return ""
         return self._rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -59,8 +98,8 @@ class FaultyProxy:
         if fault == "reset":
             _reset(writer)
             return
-        if fault in REFUSALS:
-            writer.write(_refusal(fault))
+        if fault in REFUSALS or fault in STATUS:
+            writer.write(_refusal(fault, with_body=not request.startswith(b"HEAD ")))
             await writer.drain()
             return
         if fault == "delay":
@@ -109,16 +148,20 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _refusal(status: str) -> bytes:
-    code = REFUSALS[status]
+def _refusal(fault: str, *, with_body: bool) -> bytes:
+    code = REFUSALS.get(fault, fault)
+    status = STATUS.get(code, 500)
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>planted</Message></Error>".encode()
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+    return head.encode() + b"Connection: close\r\n\r\n" + (body if with_body else b"")
 
 
 async def run(options: argparse.Namespace) -> None:
     """Listen until the process is ended."""
-    proxy = FaultyProxy(options.upstream_port, options.share, options.seed, options.record)
+    refusal = (
+        Refusal(options.refuse, tuple(options.methods), options.first, options.seconds) if options.refuse else None
+    )
+    proxy = FaultyProxy(options.upstream_port, options.share, options.seed, options.record, refusal)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -130,4 +173,8 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--refuse", choices=tuple(STATUS), default="")
+    parser.add_argument("--methods", nargs="*", default=[])
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9)
     asyncio.run(run(parser.parse_args()))

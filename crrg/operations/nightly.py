@@ -9,11 +9,8 @@ bundle comes from, is not known here.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
@@ -24,6 +21,7 @@ from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import Ledger, LedgerRow, read_ledger
 from crrg.ledger.manifest import night_prefix, read_manifests
+from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_records import (
@@ -38,6 +36,7 @@ from crrg.operations.night_records import (
 )
 from crrg.operations.night_rereads import Reread, find_rereads, last_reading
 from crrg.operations.night_shard import STOP_KEY, NightDrafter, run_shard
+from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
 from crrg.storage import Storage, hash_json
 
 __all__ = ["STOP_KEY", "commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
@@ -46,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 EXIT_NOT_DONE = 1
 EXIT_TOO_MANY_QUARANTINED = 3
-EXIT_SIGTERM = 143
 _held: dict[tuple[str, str, int], Lease] = {}
 
 
@@ -171,7 +169,10 @@ def run_night(
     """
     plan = plan_night(config, storage, bundle, pseudonyms, registry_available=registry_available)
     results: list[ShardResult] = []
-    with _sigterm_noticed() as is_terminated, ShardFeed(plan, storage, pseudonyms) as feed:
+    with (
+        sigterm_noticed(lambda: release_night(plan, storage)) as is_terminated,
+        ShardFeed(plan, storage, pseudonyms) as feed,
+    ):
         try:
             if plan.shards:
                 drafter = make_drafter()
@@ -196,20 +197,6 @@ def exit_code(summary: NightSummary) -> int:
     if summary.status == "stopped":
         return EXIT_NOT_DONE
     return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
-
-
-@contextmanager
-def _sigterm_noticed() -> Iterator[threading.Event]:
-    """Turn SIGTERM into an event for as long as a night runs; in threads, which cannot, nothing is changed."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary | None:
@@ -244,6 +231,9 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         if not inventory.new and not rereads:
             update = {"num_done": inventory.num_known, "num_pending": len(inventory.pending)}
             return idle.model_copy(update={**update, "status": "nothing_new"})
+        to_read = [*inventory.new, *(each.found for each in rereads)]
+        check_room(len(to_read), config.image_size, storage)
+        check_rights(idle.date, storage, inbox, next((each for each in to_read if each.size), None))
         plan_open = _write_plan(idle, identity, inventory, rereads, ledger, storage)
     shards = _shard_refs(idle.date, plan_open)
     listed = [each for shard in shards for each in _listed(storage, shard.key)]

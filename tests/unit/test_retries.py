@@ -8,7 +8,7 @@ import pytest
 
 from crrg import retries, storage
 from crrg.errors import Conflict, StorageError
-from crrg.retries import MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of
+from crrg.retries import LONGEST_OBJECT_S, MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of, object_limit_s
 from crrg.storage import Storage
 
 
@@ -78,7 +78,8 @@ class Answering:
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
 
-    def cat_file(self, _: str) -> object:
+    def cat_file(self, _: str, *, timeout: float, start: int = 0, end: int = 0) -> object:
+        self.timeout_s = timeout
         answer = self.answers.pop(0)
         if isinstance(answer, BaseException):
             raise answer
@@ -99,6 +100,7 @@ ReadTimeoutError.__module__ = "botocore.exceptions"
 def refused(code: str, kind: type[Exception] = PermissionError) -> Exception:
     cause = Exception()
     cause.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
+    cause.operation_name = "PutObject"  # type: ignore[attr-defined]
     error = kind("refused")
     error.__cause__ = cause
     return error
@@ -131,7 +133,7 @@ def test_a_store_out_of_reach_says_so_after_eight_tries(s3):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (refused("AccessDenied"), "is denied"),
+        (refused("AccessDenied"), "PutObject on s3://bucket/root is denied"),
         (refused("RequestTimeTooSkewed", OSError), "clock"),
         (refused("PreconditionFailed", OSError), "another writer"),
     ],
@@ -152,8 +154,17 @@ def test_faults_of_our_own_pass_unchanged(s3):
         s3(ValueError("ours")).get("key")
 
 
-def test_expired_credentials_are_read_anew_once(s3, monkeypatch):
-    store = s3(refused("ExpiredToken", TimeoutError))
+def test_no_try_of_a_film_may_trickle_on_for_more_than_two_minutes(s3):
+    assert object_limit_s(512 * 2**20) == object_limit_s(1) == LONGEST_OBJECT_S == 120.0
+    assert object_limit_s(3 * 2**30) > 600
+    store = s3(b"data")
+    store.get_range("key", 0, 100)
+    assert store._fs.timeout_s == LONGEST_OBJECT_S
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "400"])
+def test_expired_credentials_are_read_anew_once(s3, monkeypatch, code):
+    store = s3(refused(code, TimeoutError))
     renewed = Answering(b"data")
     monkeypatch.setattr(storage.fsspec, "filesystem", lambda *_, **__: renewed)
     assert store.get("key") == b"data"

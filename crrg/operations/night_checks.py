@@ -1,0 +1,62 @@
+"""What is checked before a night begins to work: that it may read and write where it will, and that there is room.
+
+A night that would fail at its commit for a missing right or a full disk fails here, before a film is read.
+"""
+
+from __future__ import annotations
+
+from crrg.errors import DigestMismatch, StorageError
+from crrg.ledger.inventory import InboxObject
+from crrg.ledger.manifest import night_prefix
+from crrg.local_files import disk_full
+from crrg.storage import Storage
+
+ROOM_PER_FILM = 48 * 2**10
+"""Rows, documents and page of a film, bytes; its picture has at most as many bytes as pixels."""
+_PROBE = b"written by a night to see that it may"
+
+
+def check_rights(date: str, storage: Storage, inbox: Storage, found: InboxObject | None) -> None:
+    """Write, read and remove a probe wherever a night writes, and read a byte of an inbox object.
+
+    Args:
+        date: The night.
+        storage: The root.
+        inbox: The inbox.
+        found: One of its objects; ``None`` where there is nothing to read.
+
+    Raises:
+        StorageError: Something is not allowed; the message names the action and the bucket.
+        DigestMismatch: The store gave back other bytes than were written.
+    """
+    for prefix in (night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"):
+        key = f"{prefix}/probe"
+        storage.put(key, _PROBE)
+        if storage.get(key) != _PROBE:
+            raise DigestMismatch("the store gives back other bytes than were written; do not use it", key)
+        storage.discard(key)
+    if found is None or not found.size:
+        return
+    try:
+        inbox.get_range(found.key, 0, 1)
+    except StorageError:
+        # it may have been removed since it was listed, which is no lack of a right
+        if inbox.exists(found.key):
+            raise
+
+
+def check_room(num_films: int, image_size: int, storage: Storage) -> None:
+    """Check that a folder's disk has room for a night's results; a bucket does not say.
+
+    Args:
+        num_films: Inputs that may become drafts.
+        image_size: Longer side of their pictures, pixels.
+        storage: The root.
+
+    Raises:
+        StorageError: It has not, code ``DISK.FULL``.
+    """
+    free = storage.free_bytes()
+    needed = num_films * (image_size**2 + ROOM_PER_FILM)
+    if free is not None and free < needed:
+        raise disk_full(storage.root, "", needed)

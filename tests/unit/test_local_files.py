@@ -1,0 +1,66 @@
+"""Files of a root that is a folder: whole or absent, and a full disk by its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from crrg import local_files
+from crrg.errors import StorageError
+from crrg.local_files import DISK_FULL, free_bytes, write_file
+from crrg.storage import Storage
+
+
+def failing(number: int):
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "key"
+    write_file(path, b"old", "key", replace=True)
+    monkeypatch.setattr(local_files.os, "fsync", failing(errno.ENOSPC))
+    with pytest.raises(StorageError, match=DISK_FULL) as caught:
+        write_file(path, b"new", "key", replace=True)
+    assert (caught.value.code, caught.value.retryable) == (DISK_FULL, False)
+    assert [each.name for each in path.parent.iterdir()] == ["key"]
+    assert path.read_bytes() == b"old"
+
+
+def test_other_faults_of_a_disk_are_not_called_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_files.os, "fsync", failing(errno.EIO))
+    with pytest.raises(StorageError, match="cannot write") as caught:
+        write_file(tmp_path / "key", b"new", "key", replace=True)
+    assert caught.value.code == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_told_for_folders_that_are_yet_to_be_made(tmp_path):
+    assert free_bytes(str(tmp_path / "a" / "b")) == pytest.approx(free_bytes(str(tmp_path)), rel=0.05)
+    assert Storage("s3://bucket/root").free_bytes() is None
+
+
+def test_discarding_says_whether_the_object_is_gone(tmp_path, monkeypatch):
+    storage = Storage(str(tmp_path))
+    storage.put("key", b"data")
+    assert storage.discard("key")
+    assert storage.discard("key")
+
+    def denied(self: Storage, key: str) -> None:
+        raise StorageError("denied", key)
+
+    monkeypatch.setattr(Storage, "delete", denied)
+    assert not storage.discard("key")
+
+
+def test_missing_folder_is_an_empty_listing_and_a_broken_one_is_not(tmp_path):
+    storage = Storage(str(tmp_path / "root"))
+    assert (storage.list_objects("none"), storage.list_folder("none")) == ([], [])
+    (tmp_path / "root").mkdir()
+    Path(storage.url("one")).write_bytes(b"1")
+    assert storage.list_folder("") == ["one"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crrg.config.base import Device, FrozenConfig, Preset
 from crrg.config.models import (
@@ -21,23 +21,35 @@ class LoopConfig(FrozenConfig):
 
     Attributes:
         num_steps: Optimiser steps.
-        batch_size: Items per step (films, or phrases for the generator).
+        batch_size: Items per batch (films, or phrases for the generator).
+        accumulate: Batches per step; their mean loss is followed, so that a step sees as many items as memory forbids.
         learning_rate: Highest learning rate of the schedule.
         weight_decay: AdamW's decay.
         warmup_share: Share of the steps in which the rate rises linearly.
         schedule: ``one_cycle`` and ``cosine`` fall to zero, ``constant`` stays.
         clip_norm: Gradient norm above which gradients are scaled down; 0 = off.
+        ema_decay: Decay of a moving average of the weights, which is then validated and kept; 0 = off.
+        freeze_normalisation: Whether batch normalisation keeps the statistics and weights it starts with: for batches
+            of a few films and weights that were trained before.
+        validate_every: Steps between scores on validation films, of which the best weights are kept; 0 = only the last
+            weights are measured. What the score is says each stage.
+        patience: Scores without a better one after which training ends; 0 = never.
         log_every: Steps between logged losses.
         checkpoint_every_s: Seconds between checkpoints of the full training state.
     """
 
     num_steps: int = Field(300, ge=1)
     batch_size: int = Field(16, ge=1)
+    accumulate: int = Field(1, ge=1, le=1024)
     learning_rate: float = Field(2e-3, gt=0, le=1)
     weight_decay: float = Field(1e-2, ge=0)
     warmup_share: float = Field(0.1, ge=0, le=0.9)
     schedule: Literal["one_cycle", "cosine", "constant"] = "cosine"
     clip_norm: float = Field(1.0, ge=0)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    freeze_normalisation: bool = False
+    validate_every: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0)
     log_every: int = Field(20, ge=1)
     checkpoint_every_s: float = Field(60.0, gt=0)
 
@@ -80,6 +92,8 @@ class SelectorTraining(FrozenConfig):
         finding_loss_weight: Weight of the loss over the findings of regions.
         study_loss_weight: Weight of the loss that compares the strongest region with the film's labels.
         box_jitter: Standard deviation of the random change of each box side in training, share of the box's sides.
+        balanced_share: Share of films that are drawn so that every finding of the films' labels comes as often as any
+            other; the rest are drawn as they come.
     """
 
     architecture: SelectorArchitecture = SelectorArchitecture()
@@ -91,6 +105,7 @@ class SelectorTraining(FrozenConfig):
     finding_loss_weight: float = Field(6.0, ge=0)
     study_loss_weight: float = Field(2.0, ge=0)
     box_jitter: float = Field(0.04, ge=0, le=0.5)
+    balanced_share: float = Field(0.0, ge=0, le=1)
 
 
 class GeneratorTraining(FrozenConfig):
@@ -165,6 +180,10 @@ class TrainStageConfig(FrozenConfig):
         learning_rate: Highest learning rate; 0 takes the preset's.
         seed: Seed of weights, order and augmentation.
         device: Where to train; ``auto`` takes a GPU if there is one.
+        accumulate: Batches per optimiser step; 0 takes the preset's. Their mean loss counts.
+        ema_decay: Decay of a moving average of the weights, which is kept instead of the last ones; 0 = none.
+        validate_every: Steps between scores on validation films, the best of which decides what is kept; 0 = the last.
+        patience: Scores without a better one after which the stage ends early; 0 = never.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -174,12 +193,19 @@ class TrainStageConfig(FrozenConfig):
     seed: int = Field(0, ge=0, title="Seed", json_schema_extra={"position": 4})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
     dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 6})
+    accumulate: int = Field(0, ge=0, le=1024, title="Batches per step (0 = preset)", json_schema_extra={"position": 7})
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="Averaging of weights (0 = off)", json_schema_extra={"position": 8})
+    validate_every: int = Field(0, ge=0, title="Validate every (steps, 0 = end)", json_schema_extra={"position": 9})
+    patience: int = Field(0, ge=0, title="Patience (scores, 0 = off)", json_schema_extra={"position": 10})
+
+    @model_validator(mode="after")
+    def _patience_has_scores(self) -> TrainStageConfig:
+        if self.patience and not self.validate_every:
+            raise ValueError("patience counts validation scores; set validate_every as well, or patience to 0")
+        return self
 
     def loop(self, preset_loop: LoopConfig) -> LoopConfig:
         """Return the preset's loop with this form's changes."""
-        changes: dict[str, float] = {}
-        if self.num_steps:
-            changes["num_steps"] = self.num_steps
-        if self.learning_rate:
-            changes["learning_rate"] = self.learning_rate
+        names = ("num_steps", "learning_rate", "accumulate", "ema_decay", "validate_every", "patience")
+        changes = {name: getattr(self, name) for name in names if getattr(self, name)}
         return LoopConfig.model_validate({**preset_loop.model_dump(), **changes})

@@ -31,7 +31,7 @@ from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_pictures import reliability_picture, roc_picture
-from crrg.training.clip_validation import ClipValidation, validate
+from crrg.training.clip_validation import ClipValidation, findings_auc, validate
 from crrg.training.loop import fit
 from crrg.training.losses import contrastive_loss, label_loss, label_weights, place_loss
 
@@ -94,11 +94,12 @@ def run_clip_stage(
     tokenizer = train_clip_tokenizer([*texts, *(drafts or {}).values()], training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts)
     model = ClipModel(training.architecture).to(device)
+    validation = load_films(storage, dataset, Split.VALIDATION, training.architecture.input_size)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), training.loop,
-        device=device, folder=folder, tracker=tracker,
+        device=device, folder=folder, tracker=tracker, score=lambda: findings_auc(model, validation),
     )  # fmt: skip
-    found = validate(model, tokenizer, load_films(storage, dataset, Split.VALIDATION, training.architecture.input_size))
+    found = validate(model, tokenizer, validation)
     _log_validation(tracker, found)
     return folder.finish(
         model,

@@ -72,6 +72,12 @@ def read_table(model: ClipModel, films: FilmTable, batch_size: int = 64) -> Film
     return FilmOutputs(torch.cat(logits).numpy().astype(np.float64), torch.cat(features))
 
 
+def findings_auc(model: ClipModel, films: FilmTable) -> float:
+    """Return the label head's mean AUC over findings; NaN where no finding is known both ways."""
+    references = np.where(films.labels >= 0, films.labels, np.nan)
+    return _auc_metrics("{}auc", read_table(model, films).logits, references).get("mean_auc", float("nan"))
+
+
 def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable) -> ClipValidation:
     """Fit calibration, thresholds and similarity curve on validation films and measure the model there.
 

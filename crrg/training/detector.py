@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 
 import cv2
@@ -91,6 +92,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
         device=device,
         folder=folder,
         tracker=tracker,
+        score=lambda: detection_metrics(model, validation, device).get("detection/mean_iou", math.nan),
     )
     model.eval()
     calibrate_shape(model, train, device)

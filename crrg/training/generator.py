@@ -110,9 +110,11 @@ def train_generator(
     if not table.is_seen.any():
         raise TrainingError("no training film has a region phrase; ingest films with grounded reports", dataset.name)
     tokenizer = train_tokenizer(table.texts, settings.architecture.vocab_size)
-    model, duration_s = fit_generator(table, tokenizer, settings, folder, tracker, device=device, seed=config.seed)
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
+    )
+    model, duration_s = fit_generator(
+        table, tokenizer, settings, folder, tracker, device=device, seed=config.seed, validation=validation
     )
     validation = tuned(model, tokenizer, validation, settings)
     metrics = score_generator(model, tokenizer, validation, settings)
@@ -205,6 +207,7 @@ def fit_generator(
     *,
     device: torch.device,
     seed: int = 0,
+    validation: ReadFilms | None = None,
 ) -> tuple[ReportGenerator, float]:
     """Train a generator from scratch on phrases.
 
@@ -216,6 +219,7 @@ def fit_generator(
         tracker: Receives the curves.
         device: Where to train.
         seed: Seed of weights, order and what is hidden.
+        validation: Films whose drafts' clinical micro-F1 scores the weights, where the loop asks for scores.
 
     Returns:
         The trained generator in ``eval`` mode, and the wall time in seconds.
@@ -229,7 +233,14 @@ def fit_generator(
     def loss_fn(batch: PhraseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return phrase_loss(model, batch.to(device)), {}
 
-    outcome = fit(model, sampler.batch, loss_fn, settings.loop, device=device, folder=folder, tracker=tracker)
+    def score() -> float:
+        assert validation is not None
+        return clinical_micro_f1(model, tokenizer, validation, settings)
+
+    outcome = fit(
+        model, sampler.batch, loss_fn, settings.loop,
+        device=device, folder=folder, tracker=tracker, score=score if validation is not None else None,
+    )  # fmt: skip
     return model.eval(), outcome.duration_s
 
 
@@ -270,14 +281,21 @@ def score_generator(
     )
     stated = [_positives(phrase.text) for phrase in drafted]
     wanted = [{label for label in FINDINGS if row[LABEL_INDEX[label]]} for row in flags]
-    reports = draft_films(model, tokenizer, validation, settings)
-    truth = [{label for label in FINDINGS if row[LABEL_INDEX[label]] == POSITIVE} for row in validation.films.labels]
     return {
         "generation/val_loss": loss,
         "generation/perplexity": math.exp(min(loss, 50.0)),
         "generation/label_fidelity": _micro_f1(wanted, stated),
-        "generation/clinical_micro_f1": _micro_f1(truth, [_positives(report) for report in reports]),
+        "generation/clinical_micro_f1": clinical_micro_f1(model, tokenizer, validation, settings),
     }
+
+
+def clinical_micro_f1(
+    model: ReportGenerator, tokenizer: PhraseTokenizer, validation: ReadFilms, settings: GeneratorTraining
+) -> float:
+    """Return the micro-F1 between the films' labels and what drafts of the regions the selector chose state."""
+    reports = draft_films(model, tokenizer, validation, settings)
+    truth = [{label for label in FINDINGS if row[LABEL_INDEX[label]] == POSITIVE} for row in validation.films.labels]
+    return _micro_f1(truth, [_positives(report) for report in reports])
 
 
 def tuned(

@@ -1,9 +1,10 @@
 """The one training loop: every stage gives it a network, a batch for each step, and a loss.
 
-A batch is a pure function of its step, so a resumed run sees the same batches as an undisturbed one. The loop knows
-nothing of films, texts or metrics. Guards (``docs/operations.md``): a step with a non-finite loss or gradient is
-skipped; after three in a row the last good state comes back with half the learning rate; after two such roll-backs
-training fails, and nothing is registered. SIGTERM writes a state and exits with 143.
+A batch is a pure function of its number, so a resumed run sees the same batches as an undisturbed one. The loop knows
+nothing of films, texts or metrics; a stage may give it a score by which the best weights are kept. Guards
+(``docs/operations.md``): a step with a non-finite loss or gradient is skipped; after three in a row the last good
+state comes back with half the learning rate; after two such roll-backs training fails, and nothing is registered.
+SIGTERM writes a state and exits with 143.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ from crrg.device import autocast
 from crrg.errors import NonFiniteLoss
 from crrg.progress import count_progress
 from crrg.tracking import Tracker
+from crrg.training.averaging import WeightAverage
+from crrg.training.best_weights import BestWeights
 from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 
@@ -43,16 +46,18 @@ class FitOutcome:
     """What a finished loop reports.
 
     Attributes:
-        num_steps: Steps done in all.
+        num_steps: Steps done in all, fewer than asked for where training was stopped early.
         resumed_from: Step at which a stored state was taken up, 0 for a fresh start.
         duration_s: Wall time of this call, seconds.
         last_loss: Mean loss over the last logging window.
+        best_step: Steps after which the weights were best that the network has now; ``num_steps`` without a score.
     """
 
     num_steps: int
     resumed_from: int
     duration_s: float
     last_loss: float
+    best_step: int
 
 
 def fit(
@@ -64,40 +69,60 @@ def fit(
     device: torch.device,
     folder: StageFolder,
     tracker: Tracker,
+    score: Callable[[], float] | None = None,
 ) -> FitOutcome:
     """Train a network for ``config.num_steps`` steps, taking up a stored state if there is one.
 
     Args:
-        module: Network, already on ``device``; trained in place, left in ``train`` mode.
-        make_batch: Step to batch, pure; called ahead of time in one background thread.
+        module: Network, already on ``device``; trained in place, left in ``train`` mode with its last weights, the
+            averaged ones where ``config.ema_decay`` asks for them, or the best where it was scored.
+        make_batch: Number of a batch to the batch, pure; called ahead of time in one background thread. A step takes
+            ``config.accumulate`` of them.
         loss_fn: Batch to scalar loss and its named parts for the log.
         config: Length, rates, clipping, checkpointing.
         device: Where the network is.
         folder: Where states go.
         tracker: Receives ``train/loss``, the parts and the learning rate.
+        score: Validation score of the network in ``eval`` mode, higher is better; asked for every
+            ``config.validate_every`` steps.
 
     Raises:
         NonFiniteLoss: Skipping steps and rolling back did not help.
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
     started = time.monotonic()
+    if config.freeze_normalisation:
+        freeze_normalisation(module)
     run = _Run(module, config, device, folder)
     first = run.restore()
     log = _LossLog(tracker, folder.stage, config, first)
     saved_at = time.monotonic()
-    module.train()
-    with _stop_flag() as stop, _prefetched(make_batch, first, config.num_steps) as batches:
-        for step, batch in batches:
-            loss, parts = run.step(step, batch, loss_fn)
+    run.start_training()
+    done = first
+    with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
+        for step, batches in steps:
+            loss, parts = run.step(step, batches, loss_fn)
+            done = step + 1
             log.add(step, loss, parts, run.learning_rate(step))
+            if score is not None and config.validate_every and done % config.validate_every == 0:
+                tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
             if stop.is_set():
-                run.save(step + 1)
+                run.save(done)
                 logger.warning("stage %s: SIGTERM at step %d, state written; run again to resume", folder.stage, step)
                 raise SystemExit(EXIT_SIGTERM)
+            if run.best.is_exhausted:
+                logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
+                break
             if time.monotonic() - saved_at > config.checkpoint_every_s:
-                run.save(step + 1)
+                run.save(done)
                 saved_at = time.monotonic()
-    return FitOutcome(config.num_steps, first, time.monotonic() - started, log.last)
+    return FitOutcome(done, first, time.monotonic() - started, log.last, run.finish(done))
+
+
+def freeze_normalisation(module: nn.Module) -> None:
+    """Fix statistics and weights of every batch normalisation: with few films per step they are mostly noise."""
+    for part in _normalisations(module):
+        part.requires_grad_(False)
 
 
 class _Run:
@@ -109,6 +134,8 @@ class _Run:
         self.device = device
         self.folder = folder
         self.optimizer = build_optimizer(module.parameters(), config)
+        self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
+        self.best = BestWeights(config.patience)
         self.rate_factor = 1.0
         self.num_skipped = 0
         self.num_rollbacks = 0
@@ -118,7 +145,7 @@ class _Run:
         state = self.folder.latest_state()
         if state is None:
             return 0
-        self._load(state.tensors)
+        self._load(state)
         self.rate_factor = state.values.get("rate_factor", 1.0)
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
@@ -126,29 +153,65 @@ class _Run:
     def save(self, step: int) -> None:
         """Write a state after ``step`` steps; refused while steps are being skipped, since it may be bad."""
         if self.num_skipped == 0:
-            self.folder.save_state(TrainingState(step, self._tensors(), {"rate_factor": self.rate_factor}))
+            values = {"rate_factor": self.rate_factor, **self.best.values()}
+            self.folder.save_state(TrainingState(step, self._tensors(), values))
+
+    def start_training(self) -> None:
+        """Put the network into ``train`` mode; frozen normalisation stays as in use."""
+        self.module.train()
+        if self.config.freeze_normalisation:
+            for part in _normalisations(self.module):
+                part.eval()
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step after roll-backs."""
         return learning_rate_at(step, self.config) * self.rate_factor
 
     def step(
-        self, step: int, batch: Batch, loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
+        self, step: int, batches: Sequence[Batch], loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Do one optimiser step, or skip it where loss or gradients are not finite."""
+        """Do one optimiser step on the mean loss of some batches, or skip it where loss or gradients are not finite."""
         set_learning_rate(self.optimizer, self.learning_rate(step))
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device):
-            loss, parts = loss_fn(batch)
-        loss.backward()
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            with autocast(self.device):
+                loss, parts = loss_fn(batch)
+            (loss / len(batches)).backward()
+            for name, value in {"": loss.detach(), **parts}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        means = {name: total / len(batches) for name, total in sums.items()}
+        mean_loss = means.pop("")
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(mean_loss)):
             self.optimizer.step()
             self.num_skipped = 0
+            if self.average is not None:
+                self.average.update()
         else:
             self._skip(step)
-        return loss.detach(), parts
+        return mean_loss, means
+
+    def validate(self, score: Callable[[], float], step: int) -> float:
+        """Score the network as it would be used, and keep it where it is the best; random numbers stay as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        used = self.average.in_use() if self.average is not None else nullcontext()
+        self.module.eval()
+        with torch.random.fork_rng(devices=devices), used:
+            value = score()
+            self.best.offer(self.module, value, step)
+        self.start_training()
+        return value
+
+    def finish(self, step: int) -> int:
+        """Give the network its best or averaged weights; return after how many steps they were reached."""
+        if self.best.step:
+            self.best.apply(self.module)
+            return self.best.step
+        if self.average is not None:
+            self.average.apply()
+        return step
 
     def _skip(self, step: int) -> None:
         self.num_skipped += 1
@@ -163,25 +226,36 @@ class _Run:
                 "rate or look at the data of this stage",
                 self.folder.stage,
             )
-        self._load(state.tensors)
+        self._load(state)
         self.rate_factor *= 0.5
         self.num_skipped = 0
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
         tensors |= {name: tensor.detach().cpu() for name, tensor in optimizer_tensors(self.optimizer).items()}
+        tensors |= self.best.tensors()
+        if self.average is not None:
+            tensors |= self.average.tensors()
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
-    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+    def _load(self, state: TrainingState) -> None:
+        tensors = state.tensors
         model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         self.module.load_state_dict(model, strict=True)
         load_optimizer_tensors(self.optimizer, tensors)
+        self.best.load(tensors, state.values)
+        if self.average is not None:
+            self.average.load(tensors)
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _normalisations(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 
 
 class _LossLog:
@@ -226,22 +300,26 @@ def _stop_flag() -> Iterator[threading.Event]:
 
 @contextmanager
 def _prefetched(
-    make_batch: Callable[[int], Batch], first: int, num_steps: int
-) -> Iterator[Iterator[tuple[int, Batch]]]:
-    """Yield an iterator over steps and batches; one batch is made ahead in a thread."""
+    make_batch: Callable[[int], Batch], first: int, config: LoopConfig
+) -> Iterator[Iterator[tuple[int, list[Batch]]]]:
+    """Yield an iterator over steps and their batches; those of one step are made ahead in a thread."""
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
 
-    def batches() -> Iterator[tuple[int, Batch]]:
-        if first >= num_steps:
+    def begin(step: int) -> list[Future[Batch]]:
+        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
+        return [pool.submit(make_batch, number) for number in numbers]
+
+    def steps() -> Iterator[tuple[int, list[Batch]]]:
+        if first >= config.num_steps:
             return
-        ahead = pool.submit(make_batch, first)
-        for step in range(first, num_steps):
-            batch = ahead.result()
-            if step + 1 < num_steps:
-                ahead = pool.submit(make_batch, step + 1)
-            yield step, batch
+        ahead = begin(first)
+        for step in range(first, config.num_steps):
+            batches = [future.result() for future in ahead]
+            if step + 1 < config.num_steps:
+                ahead = begin(step + 1)
+            yield step, batches
 
     try:
-        yield batches()
+        yield steps()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

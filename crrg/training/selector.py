@@ -37,7 +37,7 @@ from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detect_films
 from crrg.training.loop import fit
-from crrg.training.order import rows_of_step
+from crrg.training.order import balanced_rows_of_step
 from crrg.training.region_targets import RegionTargets, region_targets, study_scores
 from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
 
@@ -137,6 +137,7 @@ def train_selector(
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
     tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
+    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
     seed_everything(config.seed)
     model = build_selector(settings, train.targets, finder, device)
     outcome = fit(
@@ -147,8 +148,8 @@ def train_selector(
         device=device,
         folder=folder,
         tracker=tracker,
+        score=lambda: findings_auc(judge_films(model, validation, device), validation.targets),
     )
-    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
     judged = judge_films(model.eval(), validation, device)
     thresholds = choose_thresholds(judged, validation.targets)
     metrics = selector_metrics(judged, validation.targets, thresholds)
@@ -211,7 +212,8 @@ def batch_maker(
     """Return the function from a step to its batch: augmented films, boxes moved along and jittered."""
 
     def make_batch(step: int) -> RegionBatch:
-        rows = rows_of_step(len(films.images), settings.loop.batch_size, seed, step)
+        findings = films.targets.study[:, : len(FINDINGS)]
+        rows = balanced_rows_of_step(findings, settings.loop.batch_size, settings.balanced_share, seed, step)
         rng = np.random.default_rng([seed, step, 2])
         images, moved = augment_films(films.images[rows], films.boxes[rows], settings.augmentation, rng)
         boxes = np.nan_to_num(moved)
@@ -302,6 +304,11 @@ def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, A
     }
 
 
+def findings_auc(judged: Judgements, targets: RegionTargets) -> float:
+    """Return the mean AUC of the films' findings by their surest regions; NaN where no finding is known both ways."""
+    return mean_auc(study_scores(judged.findings).astype(float), targets.study.astype(float))
+
+
 def selector_metrics(judged: Judgements, targets: RegionTargets, thresholds: Mapping[str, Any]) -> dict[str, float]:
     """Measure the selector on validation films; a figure about which nothing is known is left out."""
     metrics: dict[str, float] = {}
@@ -315,7 +322,7 @@ def selector_metrics(judged: Judgements, targets: RegionTargets, thresholds: Map
         metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
     scores = study_scores(judged.findings)
     metrics["abnormality/auc"] = roc_auc(judged.abnormal.astype(float).ravel(), targets.abnormal.astype(float).ravel())
-    metrics["region_findings/mean_auc"] = mean_auc(scores.astype(float), targets.study.astype(float))
+    metrics["region_findings/mean_auc"] = findings_auc(judged, targets)
     metrics["region_findings/micro_f1"] = _micro_f1(scores, targets.study, thresholds["findings"])
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
 

@@ -135,3 +135,104 @@ def test_weights_of_another_architecture_are_refused() -> None:
 def test_damaged_weights_are_refused() -> None:
     with pytest.raises(ModelError, match="do not fit"):
         load_module(Line(), module_bytes(Line())[:-4], "line")
+
+
+def test_accumulated_batches_give_the_gradient_of_their_mean(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain, split = nn.Linear(3, 1), nn.Linear(3, 1)
+    split.load_state_dict(plain.state_dict())
+
+    def train(module: nn.Linear, config: LoopConfig, batches, name: str) -> None:
+        def loss(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+            return (module(batch) - 1).square().mean(), {}
+
+        folder = StageFolder(Storage(str(tmp_path)), "line", name)
+        fit(module, batches, loss, config, device=CPU, folder=folder, tracker=NullTracker())
+
+    train(plain, LoopConfig(num_steps=3), lambda step: torch.cat([batch_at(2 * step), batch_at(2 * step + 1)]), "plain")
+    train(split, LoopConfig(num_steps=3, accumulate=2), batch_at, "split")
+    assert torch.allclose(plain.weight, split.weight, atol=1e-7)
+
+
+def test_a_resumed_run_with_average_and_scores_ends_with_the_same_weights(tmp_path: Path) -> None:
+    config = LoopConfig(
+        num_steps=20, checkpoint_every_s=1e-9, ema_decay=0.9, validate_every=4, learning_rate=0.05, accumulate=2
+    )
+
+    def train(name: str, dies_at: int = -1) -> tuple[Line, int]:
+        torch.manual_seed(0)
+        module = Line()
+
+        def score() -> float:
+            torch.rand(1)  # a score that draws numbers must not change what follows
+            return -float(module.loss(batch_at(999))[0].detach())
+
+        def batches(number: int) -> Tensor:
+            if number == dies_at:
+                raise Interrupted
+            return batch_at(number)
+
+        folder = StageFolder(Storage(str(tmp_path)), "line", name)
+        outcome = fit(
+            module, batches, module.loss, config, device=CPU, folder=folder, tracker=NullTracker(), score=score
+        )
+        return module, outcome.best_step
+
+    whole, best = train("whole")
+    with pytest.raises(Interrupted):
+        train("cut", dies_at=27)
+    resumed, resumed_best = train("cut")
+    assert resumed_best == best
+    assert torch.equal(whole.linear.weight, resumed.linear.weight)
+
+
+def scored(root: Path, config: LoopConfig, scores: list[float]) -> tuple[Line, int, int, list[Tensor]]:
+    torch.manual_seed(0)
+    module, seen, left = Line(), [], iter(scores)
+
+    def score() -> float:
+        assert not module.training
+        seen.append(module.linear.weight.detach().clone())
+        return next(left)
+
+    folder = StageFolder(Storage(str(root)), "line", "scored")
+    outcome = fit(module, batch_at, module.loss, config, device=CPU, folder=folder, tracker=NullTracker(), score=score)
+    assert module.training
+    return module, outcome.num_steps, outcome.best_step, seen
+
+
+def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path: Path) -> None:
+    config = LoopConfig(num_steps=100, validate_every=2, patience=2, learning_rate=0.05)
+    module, num_steps, best, seen = scored(tmp_path, config, [0.1, 0.5, math.nan, 0.4])
+    assert (num_steps, best) == (8, 4)
+    assert torch.equal(module.linear.weight, seen[1])
+
+
+def test_the_average_is_what_is_scored_and_kept(tmp_path: Path) -> None:
+    plain = run(tmp_path, LoopConfig(num_steps=6, learning_rate=0.05), "plain")
+    averaged = run(tmp_path, LoopConfig(num_steps=6, learning_rate=0.05, ema_decay=0.99), "averaged")
+    assert not torch.equal(plain.linear.weight, averaged.linear.weight)
+    torch.manual_seed(0)
+    start = Line().linear.weight
+    assert (averaged.linear.weight - start).norm() < (plain.linear.weight - start).norm()
+    config = LoopConfig(num_steps=6, learning_rate=0.05, ema_decay=0.99, validate_every=6)
+    scored_module, _, _, seen = scored(tmp_path, config, [1.0])
+    assert torch.equal(seen[0], averaged.linear.weight)
+    assert torch.equal(scored_module.linear.weight, averaged.linear.weight)
+
+
+def test_frozen_normalisation_keeps_statistics_and_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    norm = module[1]
+    before = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
+    first = module[0].weight.detach().clone()
+
+    def loss(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return (module(batch) - 1).square().mean(), {}
+
+    config = LoopConfig(num_steps=3, freeze_normalisation=True, validate_every=1)
+    folder = StageFolder(Storage(str(tmp_path)), "line", "frozen")
+    fit(module, batch_at, loss, config, device=CPU, folder=folder, tracker=NullTracker(), score=lambda: 1.0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in norm.state_dict().items())
+    assert not torch.equal(first, module[0].weight)

@@ -9,6 +9,7 @@ Source: Dettmers et al., LLM.int8(), 2022 (row-wise and column-wise scales; with
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from crrg.models.decoder import PseudoSelfAttentionDecoder
 
 LARGEST = 127
+LARGEST_PAIR = 63
+"""Two products of an unsigned byte and a weight up to this one still fit into 16 bits."""
 ZERO = 128
 """Inputs are stored as 1..255 around this zero: the CPU multiplies unsigned by signed bytes."""
 
@@ -28,7 +31,7 @@ class RoundedLinear(nn.Module):
         """Round the weight ``[out, in]``."""
         super().__init__()
         weight = weight.detach().float().contiguous()
-        scales = weight.abs().amax(dim=1).clamp_min(1e-12) / LARGEST
+        scales = weight.abs().amax(dim=1).clamp_min(1e-12) / largest_weight()
         rounded = (weight / scales[:, None]).round().to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._scales = scales
@@ -40,11 +43,29 @@ class RoundedLinear(nn.Module):
         rows = inputs.reshape(-1, inputs.shape[-1])
         scales = rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / LARGEST
         rounded = (rows / scales).round_().add_(ZERO).to(torch.uint8)
-        product = torch.ops.onednn.qlinear_pointwise(
-            rounded, 1.0, ZERO, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        product = _product(rounded, self._packed, self._scales, self._zeros)
         found = product * scales if self._bias is None else torch.addcmul(self._bias, product, scales)
         return found.view(*inputs.shape[:-1], -1)
+
+
+@functools.lru_cache(maxsize=1)
+def largest_weight() -> int:
+    """Return the largest rounded weight that this CPU multiplies rightly.
+
+    A CPU without instructions for products of bytes (VNNI) adds two products in 16 bits and cuts the sum off where it
+    does not fit. Which kind this one is, is tried out, since what is used depends on more than its flags.
+    """
+    weights = torch.full((32, 64), LARGEST, dtype=torch.int8)
+    ones, zeros = torch.ones(32), torch.zeros(32, dtype=torch.int32)
+    packed = torch.ops.onednn.qlinear_prepack(weights, None)
+    found = _product(torch.full((4, 64), 255, dtype=torch.uint8), packed, ones, zeros)
+    return LARGEST if bool((found == (255 - ZERO) * LARGEST * 64).all()) else LARGEST_PAIR
+
+
+def _product(rounded: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    return torch.ops.onednn.qlinear_pointwise(
+        rounded, 1.0, ZERO, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
 
 
 def fast_decoder(decoder: PseudoSelfAttentionDecoder) -> PseudoSelfAttentionDecoder:

@@ -107,6 +107,8 @@ def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how)
     def give_and_lose(self, job, image_size):
         is_first_time = (job.index, self.process.pid) not in given and not any(index == 3 for index, _ in given)
         given.append((job.index, self.process.pid))
+        if job.index == 3 and is_first_time:
+            self.process.send_signal(signal.SIGSTOP)
         give(self, job, image_size)
         if job.index == 3 and is_first_time:
             assert len(self.jobs) == 2
@@ -115,7 +117,9 @@ def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how)
                 self.deadline_s = 0.0
 
     monkeypatch.setattr(Child, "give", give_and_lose)
-    outcomes = list(decode_many([picture(number) for number in range(6)], 64, 1))
+    # the child is stopped at the third, which must take longer than the time until it is
+    pictures = [picture(number) if number != 2 else build_dicom(gradient(4000, 4000)) for number in range(6)]
+    outcomes = list(decode_many(pictures, 64, 1))
     children = [pid for index, pid in given if index == 3]
     assert len(children) == len(set(children)) == 2
     lost = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, DecodedFilm)]
@@ -123,7 +127,7 @@ def test_what_lay_ready_for_a_lost_child_is_decoded_by_another(monkeypatch, how)
     assert lost == ([] if how == signal.SIGKILL else [2])
     assert [outcomes[number].code for number in lost] == ["DECODE.TIMEOUT"] * len(lost)
     for number in set(range(6)) - set(lost):
-        alone = next(decode_many([picture(number)], 64, 0))
+        alone = next(decode_many([pictures[number]], 64, 0))
         assert np.array_equal(outcomes[number].film.pixels, alone.film.pixels)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from crrg.models.rounded import RoundedLinear
+from crrg.models import rounded
+from crrg.models.rounded import LARGEST, LARGEST_PAIR, RoundedLinear, largest_weight
 
 
 def test_rows_are_nearly_those_of_the_exact_layer() -> None:
@@ -30,11 +32,26 @@ def test_a_transposed_weight_is_rounded_as_it_is_meant() -> None:
 def test_rows_do_not_depend_on_their_neighbours() -> None:
     torch.manual_seed(0)
     layer, inputs = torch.nn.Linear(64, 48), torch.randn(32, 64)
-    rounded = RoundedLinear(layer.weight, layer.bias)
+    layer_rounded = RoundedLinear(layer.weight, layer.bias)
     with torch.no_grad():
-        assert torch.equal(rounded(inputs)[8:16], rounded(inputs[8:16]))
+        assert torch.equal(layer_rounded(inputs)[8:16], layer_rounded(inputs[8:16]))
 
 
 def test_zeros_give_the_bias() -> None:
     layer = torch.nn.Linear(8, 3)
     assert torch.equal(RoundedLinear(layer.weight, layer.bias)(torch.zeros(1, 8))[0], layer.bias)
+
+
+@pytest.mark.parametrize("largest", [LARGEST, LARGEST_PAIR])
+def test_extreme_values_are_not_cut_off(monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
+    """All weights and inputs of one sign give the largest sums there are; 7-bit weights are right on every CPU."""
+    if largest > largest_weight():
+        pytest.skip("this CPU has no products of bytes that are right for 8-bit weights")
+    monkeypatch.setattr(rounded, "largest_weight", lambda: largest)
+    layer = torch.nn.Linear(256, 48)
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+        inputs = torch.full((5, 256), 3.0)
+        wanted = layer(inputs)
+        found = RoundedLinear(layer.weight, layer.bias)(inputs)
+    assert torch.allclose(found, wanted, rtol=1e-5)

@@ -9,37 +9,20 @@ Source: 45 CFR 164.514 (b)(2).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
+from crrg.data.date_masks import mask_dates
 from crrg.errors import ReportError
 
 MASK = "<deid>"
 
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-_NO_UNIT = r"(?!\s*(?:cm|mm|ml|cc|%|x\b|of\b))"
-_NUMERIC_DATES = (
-    rf"\b(?:\d{{1,2}}(?P<separator>[/.-])\d{{1,2}}(?P=separator)(?:19|2[0-2])?\d{{2}}|(?:19|2[0-2])\d{{2}}(?P<other>[/.-])"
-    rf"\d{{1,2}}(?P=other)\d{{1,2}})(?:T\d{{2}}:\d{{2}}(?::\d{{2}})?)?(?!\d){_NO_UNIT}"
-)
-_DATES = (
-    re.compile(_NUMERIC_DATES),
-    re.compile(
-        rf"\b(?:{_DAY}\s+(?:of\s+)?{_MONTH},?\s+(?:19|2[0-2])\d{{2}}|{_MONTH}\s+{_DAY},?\s+(?:19|2[0-2])\d{{2}}"
-        rf"|{_MONTH}\s+(?:19|2[0-2])\d{{2}}|\d{{1,2}}-{_MONTH}-\d{{2,4}})\b",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December"
-        rf"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.?\s+{_DAY}\b{_NO_UNIT}(?!\.\d)"
-    ),
-    re.compile(rf"(?<=\bsince )\d{{1,2}}/\d{{1,2}}\b(?![/\d]){_NO_UNIT}", re.IGNORECASE),
-    re.compile(rf"(?<=\b(?:from|film|exam|date) )\d{{1,2}}/\d{{1,2}}\b(?![/\d]){_NO_UNIT}", re.IGNORECASE),
-    re.compile(rf"(?<=\b(?:dated|study) )\d{{1,2}}/\d{{1,2}}\b(?![/\d]){_NO_UNIT}", re.IGNORECASE),
-)
-_NUMBERS = (
+_WRITTEN_TO = (
     re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE),
+    re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
+)
+_NUMBERS = (
     re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)\s?|\d{3}[ .-])\d{3}[ .-]?\d{4}\b"),
     re.compile(r"(?<![\w.])\+\d{1,3}(?:[ .-]?\d{2,5}){2,4}\b"),
     re.compile(r"(?<![\w.-])\d{3}-\d{4}\b(?!-)"),
@@ -47,6 +30,8 @@ _NUMBERS = (
     re.compile(
         r"(?<=\b(?:pager|phone) )#?\s?[\d-]{3,}|(?<=\bbeeper )#?\s?[\d-]{3,}|(?<=\bext\. )\d{2,6}\b", re.IGNORECASE
     ),
+    re.compile(r"\b(?:tel|telephone|telefon|phone|fax)\b[.:]?\s?[+(]?\d[\d /().-]{3,}\d", re.IGNORECASE),
+    re.compile(r"(?:(?<=\bserial )(?:number|no\.?|#)|\bS/N)[\s#:.]*(?=[\w-]*\d)[\w-]+", re.IGNORECASE),
     re.compile(
         r"\b(?:MRN|medical record(?: number| no\.?)?|accession(?: number| no\.?)?|patient id"
         r"|SSN|social security(?: number)?|account(?: number| no\.?)"
@@ -55,6 +40,7 @@ _NUMBERS = (
     ),
     re.compile(r"\b\d{7,}\b"),
 )
+_DIGIT = re.compile(r"\d")
 _STREET = r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Court|Ct|Highway|Hwy|Parkway|Pkwy)\b\.?"
 _ADDRESSES = (
     re.compile(rf"\b\d{{1,5}} (?:[NSEW]\.? )?(?:[A-Z][\w'-]+ ){{1,3}}{_STREET}(?:,? (?:Apt|Suite|Unit|#) ?\w+)?"),
@@ -62,8 +48,15 @@ _ADDRESSES = (
 )
 _NAME = r"[A-Z][A-Za-z'’-]*[a-z][A-Za-z'’-]*"
 _MIXED = rf"(?:{_NAME}|[A-Z]\.)(?: (?:[A-Z]\.|(?:van|von|de|la|del) )? ?{_NAME}){{0,2}}"
+_NO_NAMES_BEHIND_TITLE = (
+    "and|has|had|was|were|for|who|the|will|called|notified|informed|told|aware|with|from|about|over"
+)
 _SPOKEN_OF = (
-    re.compile(rf"(?P<kept>\b(?:Dr|DR|Drs|Doctor|Mr|MR|Mrs|Ms|Prof|Professor|Nurse)\.? )(?:{_MIXED}|[A-Z][A-Z'-]+)"),
+    re.compile(
+        r"(?P<kept>\b(?:(?:Dr|DR|Drs|Mr|MR|Mrs|Ms|Prof)(?:\. ?| )|(?:Doctor|Professor|Nurse) ))"
+        rf"(?:{_MIXED}|[A-Z][A-Z'-]+)(?: (?:and|&) (?:Dr\.? )?{_NAME})*"
+    ),
+    re.compile(rf"(?P<kept>\b[Dd]r\.? )(?!(?:{_NO_NAMES_BEHIND_TITLE})\b)[a-z][a-z'-]{{2,}}\b"),
     re.compile(
         r"(?P<kept>\b(?:dictated|signed|read|reviewed|interpreted|transcribed|approved|verified|notified) by:? )"
         rf"(?:{_MIXED}|[A-Z][A-Z'-]+ [A-Z][A-Z'-]+)",
@@ -82,7 +75,15 @@ _SPOKEN_OF = (
         rf"(?:{_MIXED}|[A-Z][A-Z',-]+(?: [A-Z][A-Z'-]+)?)"
     ),
 )
-_OLD_AGE = re.compile(r"\b(?:9\d|1[01]\d)(?=[ -]?(?:years?|yrs?)[ -]old\b|[ -]?y/?o\b)", re.IGNORECASE)
+_OVER_89 = r"(?:9\d|1[0-2]\d)"
+_OLD_AGE = (
+    re.compile(
+        rf"(?P<kept>)\b{_OVER_89}"
+        r"(?=[ -]?(?:(?:years?|yrs?)(?: of age|[ -]old)\b|y\.?/? ?o\b|jährig|ans\b|años\b|anos\b|anni\b))",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"(?P<kept>\bage[ds]?:? (?:of )?){_OVER_89}\b(?! ?(?:cm|mm|%))", re.IGNORECASE),
+)
 _LABELED = re.compile(
     r"\b(?P<label>patient(?:'s)? name|date of birth|dob|social security|ssn|home address|next of kin"
     rf"|insurance (?:id|number)) ?(?::|#|=)\s*(?!{MASK})[^\s.]",
@@ -106,6 +107,7 @@ _NO_NAMES = frozenset(
 )
 """Words that stand in name fields without being names."""
 
+_UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI")
 SHORTEST_MASKED_NAME = 3
 """A shorter part of a name is too like a word or a measure to be masked everywhere."""
 
@@ -113,23 +115,27 @@ SHORTEST_MASKED_NAME = 3
 def mask_text(text: str, names: Iterable[str] = ()) -> str:
     """Replace what points to a person in report text by ``<deid>``.
 
-    Masked are dates, e-mail and web addresses, telephone, pager and record numbers, digits in runs of seven or more,
-    street addresses, ages above 89, names behind a title or a role ("Dr. X", "signed by X"), and every part with at
-    least three letters of the given names.
+    Masked are dates (``date_masks``), e-mail, web and IP addresses, telephone, pager, serial and record numbers, digits
+    in runs of seven or more, street addresses, ages above 89, names behind a title or a role ("Dr. X", "signed by X"),
+    and every part with at least three letters of the given names; of names in a script without spaces every part, and
+    a shorter part where it stands beside a masked one.
 
     Args:
         text: Report text.
         names: Names from the tags of the same study, DICOM or plain.
     """
-    for pattern in (*_NUMBERS[:2], *_DATES, *_NUMBERS[2:], *_ADDRESSES, _OLD_AGE):
+    for pattern in _WRITTEN_TO:
         text = pattern.sub(MASK, text)
+    if _DIGIT.search(text):
+        # most sentences have no digit, and all of these need one
+        text = mask_dates(text, MASK)
+        for pattern in (*_NUMBERS, *_ADDRESSES):
+            text = pattern.sub(MASK, text)
+        for pattern in _OLD_AGE:
+            text = pattern.sub(rf"\g<kept>{MASK}", text)
     for pattern in _SPOKEN_OF:
         text = pattern.sub(rf"\g<kept>{MASK}", text)
-    parts = {part for part in _parts(names) if len(part) >= SHORTEST_MASKED_NAME}
-    if parts:
-        longest_first = sorted(parts, key=lambda part: (-len(part), part))
-        text = re.sub(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", MASK, text, flags=re.IGNORECASE)
-    return text
+    return _mask_names(text, _parts(names))
 
 
 def check_masked(text: str, names: Iterable[str] = ()) -> None:
@@ -145,9 +151,27 @@ def check_masked(text: str, names: Iterable[str] = ()) -> None:
     """
     if _LABELED.search(text):
         raise ReportError("a field that identifies the patient is left in the text; remove it", code="PHI.LABELED")
-    short = [part.capitalize() for part in _parts(names) if len(part) < SHORTEST_MASKED_NAME]
+    short = [part.capitalize() for part in _parts(names) if len(part) < SHORTEST_MASKED_NAME and not _is_unspaced(part)]
     if any(re.search(rf"(?<![.!?] )(?<!^)(?<!\n)\b{part}\b", text) for part in short):
         raise ReportError("a part of the patient's name may be left in the text; remove it", code="PHI.NAME")
+
+
+def _mask_names(text: str, parts: set[str]) -> str:
+    unspaced = sorted((part for part in parts if _is_unspaced(part)), key=lambda part: (-len(part), part))
+    if unspaced:
+        text = re.sub("|".join(map(re.escape, unspaced)), MASK, text)
+    spaced = sorted(parts.difference(unspaced), key=lambda part: (-len(part), part))
+    long = [re.escape(part) for part in spaced if len(part) >= SHORTEST_MASKED_NAME]
+    if long:
+        text = re.sub(rf"\b(?:{'|'.join(long)})\b", MASK, text, flags=re.IGNORECASE)
+    for part in (part.capitalize() for part in spaced if len(part) < SHORTEST_MASKED_NAME):
+        text = re.sub(rf"\b{part}(?=[ -]{MASK})|(?<={MASK}[ -]){part}\b", MASK, text)
+    return text
+
+
+def _is_unspaced(part: str) -> bool:
+    """Return whether a name is written in a script that puts no space between words."""
+    return unicodedata.name(part[0], "").startswith(_UNSPACED_SCRIPTS)
 
 
 def _parts(names: Iterable[str]) -> set[str]:

@@ -42,6 +42,7 @@ MARKERS = {
     "column": "COLqxVictor",
     "study": "STUqx90817",
     "comments": "TXTqxYankee",
+    "date": "19470823",
 }
 """What is marked, and the marker; none is a word of any report."""
 
@@ -60,6 +61,7 @@ def marked_dicom(seed: int, *, instance: str, burned_in: str = "NO", rows: int =
     film.InstitutionAddress = film.PatientAddress = f"{MARKERS['institution']} Road 1"
     film.StudyDescription = film.SeriesDescription = film.ProtocolName = MARKERS["comments"]
     film.PatientComments = film.ImageComments = film.AdditionalPatientHistory = MARKERS["comments"]
+    film.PatientBirthDate = film.StudyDate = film.SeriesDate = film.AcquisitionDate = film.ContentDate = MARKERS["date"]
     film.BurnedInAnnotation = burned_in
     film.add_new(0x00090010, "LO", MARKERS["private"])
     film.add_new(0x00091001, "UT", MARKERS["private"])
@@ -129,7 +131,7 @@ def marked_table(files: dict[str, bytes]) -> bytes:
     rows = [f"file,patient_id,study_id,findings,impression,indication,physician_{MARKERS['column']},remark"]
     text = (
         f"The lungs are clear. Discussed with Dr. {MARKERS['name']}. "
-        f"MRN: {MARKERS['patient']}. Accession number {MARKERS['accession']}."
+        f"MRN: {MARKERS['patient']}. Accession number {MARKERS['accession']}. Unchanged since {MARKERS['date']}."
     )
     for number, key in enumerate(sorted(files)):
         # who is meant by a bare name is only known from the tags of the same film

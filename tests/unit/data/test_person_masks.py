@@ -36,6 +36,14 @@ MASKED = (
     ("Told to Zebedee Quux, MD by telephone.", "Told to <deid>, MD by telephone."),
     ("Patient name: Quux, no film.", "Patient name: <deid>, no film."),
     ("A 93-year-old woman.", "A <deid>-year-old woman."),
+    ("A 95 y.o. man, aged 97 years, at the age of 101.", "A <deid> y.o. man, aged <deid> years, at the age of <deid>."),
+    ("Stable since 3/12/2350 and 2350-01-02.", "Stable since <deid> and <deid>."),
+    ("CT of 12/2018, film of 05Mar2019, on the 5th of March.", "CT of <deid>, film of <deid>, on the <deid>."),
+    ("Compared with 1/1; exam of 07/04.", "Compared with <deid>; exam of <deid>."),
+    ("Mr.Smith and drs of dr. quux came.", "Mr.<deid> and drs of dr. <deid> came."),
+    ("Drs. Quux and Zebedee agreed.", "Drs. <deid> agreed."),
+    ("Tel 06221/123456, fax: 0049-6221-56-1234.", "<deid>, <deid>."),
+    ("Seen from 10.20.30.40, serial no. AB-1234.", "Seen from <deid>, serial <deid>."),
 )
 
 
@@ -61,12 +69,52 @@ def test_what_points_to_a_person_is_masked(text, expected):
         "Read by the resident. Reviewed by the attending.",
         "CT 3/12 images on 3/4 of the chest.",
         "HEART: NORMAL. LUNGS: CLEAR. BONES: INTACT.",
+        "Dr. was informed; the dr will call. Discussed with the ER dr.",
+        "A 97 mm mass, stage 91, image 95; 1.2.3 levels; serial films, 12 in all.",
+        "The 2nd rib may show it. 3 may differ.",
         "Swan-Ganz catheter, Kerley B lines, Chilaiditi sign.",
     ],
 )
 def test_measures_levels_and_times_stay(text):
     assert mask_text(text) == text
     check_masked(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Voraufnahme vom 3. März 2019.",
+        "Comparaison du 12 mars 2019.",
+        "Le 1er février.",
+        "Del 5 de marzo de 2019.",
+        "Do dia 5 de março de 2019.",
+        "Del 5 maggio 2019.",
+        "Opname van 5 mei 2019.",
+        "5 Mayıs 2019 tarihli.",
+        "От 12 марта 2019.",
+        "Στις 3 Μαρτίου 2019.",
+        "2019年3月12日の検査。",
+        "2019년 3월 12일.",
+    ],
+)
+def test_dates_in_the_languages_that_can_be_let_in(text):
+    masked = mask_text(text)
+    assert "<deid>" in masked
+    assert not any(c.isdigit() for c in masked)
+
+
+def test_names_in_a_script_without_spaces_are_masked_inside_a_text():
+    assert (
+        mask_text("山田太郎様の胸部。田中医師。", ["Tanaka=田中", "Yamada^Taro=山田^太郎"])
+        == "<deid><deid>様の胸部。<deid>医師。"
+    )
+
+
+def test_a_short_part_of_a_name_beside_a_masked_one_is_masked():
+    assert (
+        mask_text("Li Quux seen, Quux Li told. Li base.", ["Quux^Li"])
+        == "<deid> <deid> seen, <deid> <deid> told. Li base."
+    )
 
 
 def test_names_of_the_study_are_masked():

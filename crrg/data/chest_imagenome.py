@@ -22,10 +22,11 @@ from crrg.data.big_tables import read_frame
 from crrg.data.map_ahead import map_ahead
 from crrg.data.members import Members
 from crrg.data.mimic_cxr import SITE, MimicCxrSource
-from crrg.data.mimic_tables import FilmFacts, exact_view, splits_by_patient
+from crrg.data.mimic_tables import FilmFacts, splits_by_patient
 from crrg.data.scene_graphs import read_scene_graph
 from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
+from crrg.data.view_words import view_of_words
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split
 from crrg.errors import DataError, DicomError, IdentityError, ImageError
@@ -95,7 +96,7 @@ class ChestImagenomeSource:
                 frame = read_frame(self.storage, stored.key, columns, ("ViewPosition",))
                 rows += [(patient, match.group("name")) for patient in frame["subject_id"]]
                 listed.update(
-                    (name, FilmFacts(patient or "", study or "", exact_view(view), None))
+                    (name, FilmFacts(patient or "", study or "", view_of_words(view or ""), None))
                     for name, patient, study, view in frame.iter_rows()
                     if name
                 )
@@ -151,5 +152,5 @@ def _with_regions(annotations: _Annotations, item: SourceItem) -> SourceItem:
     graph = read_scene_graph(annotations.graphs.read(name))
     if graph.image_id and graph.image_id.removesuffix(".dcm") != name:
         raise IdentityError("the scene graph speaks of another film", code="IDENTITY.CONFLICT")
-    view = item.view_position or (facts.view_position if facts else None) or exact_view(graph.viewpoint)
+    view = item.view_position or (facts.view_position if facts else None) or view_of_words(graph.viewpoint)
     return replace(item, regions=graph.regions, boxes_may_exceed=True, view_position=view)

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from crrg.data.film import may_be_film
 from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
-from crrg.data.tables import Row, iterate_rows, labels_of, text_of, view_of
+from crrg.data.tables import Row, iterate_rows, labels_of, text_of
+from crrg.data.view_words import view_of_words
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import AnnotationError, DataError, DicomError
@@ -149,7 +150,7 @@ def _item(tail: str, film: StoredObject | None, row: Row, split: Split | None, m
 def _view(tail: str, row: Row) -> ViewPosition:
     """Return the projection: the column of frontal and lateral first, since it is the one that never contradicts."""
     side = text_of(row, "Frontal/Lateral").lower() or ("lateral" if tail.endswith("lateral") else "frontal")
-    view = view_of(text_of(row, "AP/PA"))
+    view = view_of_words(text_of(row, "AP/PA"))
     if side == "lateral":
         return ViewPosition.LL if view is ViewPosition.LL else ViewPosition.LATERAL
     return view if view in (ViewPosition.PA, ViewPosition.AP) else ViewPosition.UNKNOWN

@@ -22,6 +22,7 @@ from pydicom.filereader import read_dataset
 from crrg.data.codestream import check_pixel_limit
 from crrg.data.dicom_structure import PIXEL_GROUP, DicomBody
 from crrg.data.identity import DicomHeader
+from crrg.data.view_words import view_of_words
 from crrg.domain.study import ViewPosition
 from crrg.errors import DicomError
 
@@ -42,9 +43,8 @@ SOP_CLASSES = {
 }
 """Accepted SOP classes: computed and digital radiography, for presentation and for processing; secondary capture."""
 _MODALITIES = {"CR": ("CR", "DX"), "DX": ("CR", "DX"), "SC": ("CR", "DX", "RG", "OT", "")}
-_CHEST = ("CHEST", "THORAX", "LUNG")
-_FRONTAL = {"PA": ViewPosition.PA, "AP": ViewPosition.AP}
-_LEFT_LATERAL = ("LL",)
+_CHEST = ("CHEST", "THORAX", "LUNG", "TORAX", "TÓRAX", "TORACE")
+"""Parts of the words for a body part that hold the chest; some devices translate the defined terms."""
 _VIEW_MEANINGS = (
     ("postero-anterior", ViewPosition.PA),
     ("posteroanterior", ViewPosition.PA),
@@ -226,12 +226,12 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
 
 
 def read_view(attributes: Dataset) -> ViewPosition:
-    """Return the projection; every named view that is neither PA nor AP counts as lateral, a code by its meaning."""
-    view = text_value(attributes, "ViewPosition").upper()
-    if not view:
-        meaning = _meaning(attributes, "ViewCodeSequence").lower()
-        return next((view for words, view in _VIEW_MEANINGS if words in meaning), ViewPosition.UNKNOWN)
-    return _FRONTAL.get(view, ViewPosition.LL if view in _LEFT_LATERAL else ViewPosition.LATERAL)
+    """Return the projection; a code, where no words are given, by its meaning."""
+    view = view_of_words(text_value(attributes, "ViewPosition"))
+    if view is not None and view is not ViewPosition.UNKNOWN:
+        return view
+    meaning = _meaning(attributes, "ViewCodeSequence").lower()
+    return next((view for words, view in _VIEW_MEANINGS if words in meaning), ViewPosition.UNKNOWN)
 
 
 def read_layout(attributes: Dataset, body: DicomBody) -> PixelLayout:

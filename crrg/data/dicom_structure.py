@@ -117,9 +117,7 @@ def open_dicom(data: bytes) -> DicomBody:
     if not looks_like_dicom(data):
         raise DicomError("neither a DICOM mark nor a leading DICOM element", code="NOT_DICOM.MARK")
     has_preamble = data[128:132] == b"DICM"
-    start, syntax = _read_file_meta(data, 132 if has_preamble else 0)
-    if not syntax:
-        syntax = EXPLICIT_LITTLE if data[start + 4 : start + 6] in _SHORT_VRS | _LONG_VRS else IMPLICIT_LITTLE
+    start, syntax = find_data_set(data)
     is_deflated = syntax == DEFLATED
     body = DicomBody(
         data=_inflate(data[start:]) if is_deflated else data,
@@ -139,6 +137,21 @@ def _first_elements() -> frozenset[bytes]:
         for group, elements in ((b"\x08\x00", (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18)), (b"\x02\x00", (0x00, 0x01)))
         for element in (bytes([low, 0]) for low in elements)
     )
+
+
+def find_data_set(data: bytes) -> tuple[int, str]:
+    """Return where the data set begins and its transfer syntax UID, guessed where the file does not say.
+
+    Args:
+        data: A file that looks like DICOM, or its beginning.
+
+    Raises:
+        DicomError: PARSE where the file meta header makes no sense or does not end.
+    """
+    start, syntax = _read_file_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    if not syntax:
+        syntax = EXPLICIT_LITTLE if data[start + 4 : start + 6] in _SHORT_VRS | _LONG_VRS else IMPLICIT_LITTLE
+    return start, syntax
 
 
 def _read_file_meta(data: bytes, start: int) -> tuple[int, str]:

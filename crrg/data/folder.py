@@ -1,10 +1,11 @@
-"""A folder of DICOM, PNG and JPEG files, with or without a table of reports, as an archive.
+"""A folder of DICOM, PNG and JPEG files, with or without tables of reports, as an archive.
 
-The table is the CSV or Parquet file at the top of the folder that has a column naming files. Columns: ``file`` (or
-``image``, ``path``, ``filename``), ``patient_id``, ``study_id``, ``findings``, ``impression``, ``indication``,
-``view_position``, ``case_group``, any of the 14 labels, and ``clinical_notes`` for case histories that are no reports
-(the table of the COVID-19 image data collection has this shape). A film without a row and a row without a film are
-inputs of their own.
+Tables are the CSV and Parquet files at the top of the folder. One with a column ``file`` (or ``image``, ``path``,
+``filename``) says of films: ``patient_id``, ``study_id``, ``findings``, ``impression``, ``indication``, or a whole
+``report``, ``view_position``, ``case_group``, any of the 14 labels, and ``clinical_notes`` for case histories that are
+no reports (the table of the COVID-19 image data collection has this shape). One without it, but with ``study_id``,
+``study_instance_uid`` or ``accession_number``, holds the reports of studies. Several rows about the same are versions
+of a report (``report_versions``). A film without a row and a row without a film are inputs of their own.
 
 Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, else from a table at the top with
 ``label``, ``x1``, ``y1``, ``x2``, ``y2`` beside the column naming files; ``region_boxes`` says what both look like.
@@ -12,26 +13,31 @@ Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, 
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 from crrg.data.film import may_be_film
+from crrg.data.folder_tables import PATIENT_COLUMNS, FolderTables, Said
 from crrg.data.map_ahead import map_ahead
-from crrg.data.region_boxes import boxes_of_mask, boxes_of_rows, is_box_table
+from crrg.data.region_boxes import boxes_of_mask
+from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
-from crrg.data.tables import TABLE_SUFFIXES, Row, labels_of, read_rows, text_of, view_of
+from crrg.data.study_words import HEAD_BYTES, read_study_words
+from crrg.data.tables import TABLE_SUFFIXES, labels_of, read_rows, text_of
+from crrg.data.view_words import view_of_words
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation
-from crrg.errors import AnnotationError, DataError, ReportError
+from crrg.errors import AnnotationError, DataError, ReportError, StorageError
 from crrg.storage import Storage, StoredObject
 
-T = TypeVar("T")
-FILE_COLUMNS = ("file", "image", "path", "filename", "dicom_id")
+logger = logging.getLogger(__name__)
+
 MASKS_PREFIX = "masks/"
 MAX_MASK_BYTES = 16 * 2**20
-_PATIENT = ("patient_id", "patientid", "subject_id")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class FolderSource:
@@ -43,6 +49,7 @@ class FolderSource:
         """Open the folder; identifiers of its table are valid under the folder's own name."""
         self.storage = storage
         self.site = f"folder/{storage.root.rstrip('/').rsplit('/', 1)[-1]}"
+        self.section_mode: Mode = "general"
 
     @staticmethod
     def recognises(_storage: Storage, _names: list[str]) -> bool:
@@ -59,32 +66,42 @@ class FolderSource:
         ]
 
     def items(self) -> Iterator[SourceItem]:
-        """Yield every film in key order, then rows whose film is not there."""
+        """Yield every film in key order, then what tables say of no film and what of them does not count."""
         objects = self.inventory()
         masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
-        table, boxes = self._tables(objects)
-        rows, boxes_of = _ByFile(table), _ByFile(boxes)
-        read = map_ahead(lambda film: self._mask_boxes(masks.get(_stem(film.key))), films)
-        for film, drawn in zip(films, read, strict=True):
-            item = _item(film.key, film, rows.take(film.key) or {})
-            yield _with_boxes(item, drawn, boxes_of.take(film.key) or ())
-        for name, row in rows.left():
-            yield _item(name, None, row)
+        read = ((stored.key, read_rows(self.storage, stored.key)) for stored in objects if _is_table(stored.key))
+        tables = FolderTables(read, (film.key for film in films), self.section_mode)
+        has_heads = tables.names_studies
+        beside = map_ahead(lambda film: self._beside(film, masks.get(_stem(film.key)), has_head=has_heads), films)
+        counts = Counter[str]()
+        for film, (drawn, head) in zip(films, beside, strict=True):
+            said = tables.of_film(film.key, read_study_words(head))
+            item = _item(film.key, film, said)
+            counts["film without report"] += not item.report.text
+            yield _with_boxes(item, drawn, tables.boxes_of(film.key))
+        for said in tables.left():
+            item = _item(said.name, None, said)
+            counts["report without film"] += item.problem is None
+            yield item
+        logger.info(
+            "%d films; %d films without report, %d reports without film",
+            len(films), counts["film without report"], counts["report without film"],
+        )  # fmt: skip
 
-    def _tables(self, objects: list[StoredObject]) -> tuple[dict[str, Row], dict[str, tuple[RegionAnnotation, ...]]]:
-        """Return the first table that names files, and the boxes of the first table of boxes, both by name of file."""
-        table: dict[str, Row] = {}
-        boxes: dict[str, tuple[RegionAnnotation, ...]] = {}
-        for key in (stored.key for stored in objects if _is_table(stored.key)):
-            rows = read_rows(self.storage, key)
-            if not rows or not any(column in rows[0] for column in FILE_COLUMNS):
-                continue
-            if is_box_table(rows[0]):
-                boxes = boxes or boxes_of_rows(rows, FILE_COLUMNS)
-            else:
-                table = table or {text_of(row, *FILE_COLUMNS) or f"row {index}": row for index, row in enumerate(rows)}
-        return table, boxes
+    def _beside(
+        self, film: StoredObject, mask: StoredObject | None, *, has_head: bool
+    ) -> tuple[_MaskBoxes | None, bytes]:
+        """Return the boxes of a film's mask, and the beginning of the film where its study is asked for."""
+        if not has_head or film.key.lower().endswith(_PICTURE_SUFFIXES):
+            return self._mask_boxes(mask), b""
+        try:
+            return self._mask_boxes(mask), self.storage.get_range(film.key, 0, min(film.size, HEAD_BYTES))
+        except StorageError as error:
+            if error.retryable:
+                raise
+            # what became of it is said when it is read as a whole
+            return self._mask_boxes(mask), b""
 
     def _mask_boxes(self, mask: StoredObject | None) -> _MaskBoxes | None:
         if mask is None:
@@ -106,52 +123,34 @@ class _MaskBoxes:
     problem: DataError | None = None
 
 
-class _ByFile(Generic[T]):
-    """Rows of a table, or boxes, found by the path or the bare name of a file."""
-
-    def __init__(self, values: dict[str, T]) -> None:
-        self._values = dict(values)
-
-    def take(self, key: str) -> T | None:
-        """Return and remove what belongs to a file; ``None`` where there is nothing."""
-        base = key.rsplit("/", 1)[-1]
-        for name in (key, base, base.rsplit(".", 1)[0]):
-            if name in self._values:
-                return self._values.pop(name)
-        return None
-
-    def left(self) -> list[tuple[str, T]]:
-        """Return what belongs to files that did not come."""
-        return list(self._values.items())
-
-
 def _with_boxes(item: SourceItem, drawn: _MaskBoxes | None, boxes: tuple[RegionAnnotation, ...]) -> SourceItem:
     if drawn is None:
         return replace(item, regions=boxes)
     return replace(item, regions=drawn.regions, boxes_size=drawn.size, problem=item.problem or drawn.problem)
 
 
-def _item(name: str, film: StoredObject | None, row: Row) -> SourceItem:
+def _item(name: str, film: StoredObject | None, said: Said) -> SourceItem:
+    row = said.row
     report = Report(
         findings=text_of(row, "findings") or None,
         impression=text_of(row, "impression") or None,
         indication=text_of(row, "indication") or None,
     )
     labels = labels_of(row)
-    problem: DataError | None = None
-    if film is None and not report.text:
+    problem = said.problem
+    if film is None and not report.text and problem is None:
         problem = ReportError("a table row with neither film nor report", code="REPORT.NO_FILM")
     return SourceItem(
         name=name,
         film=film,
-        patient_id=text_of(row, *_PATIENT),
+        patient_id=text_of(row, *PATIENT_COLUMNS),
         study_id=text_of(row, "study_id"),
         group=text_of(row, "case_group"),
         report=report,
         notes=text_of(row, "clinical_notes"),
         labels=labels,
         label_source="table" if labels else "",
-        view_position=view_of(text_of(row, "view_position", "view")),
+        view_position=view_of_words(text_of(row, "view_position", "view")),
         problem=problem,
     )
 

@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crrg.data.big_tables import read_frame
+from crrg.data.view_words import view_of_words
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.study import Split, ViewPosition
 from crrg.storage import Storage, StoredObject
@@ -167,17 +168,6 @@ def splits_by_patient(rows: Iterable[tuple[str | None, str | None]], names: Mapp
     return found
 
 
-def exact_view(text: str | None) -> ViewPosition | None:
-    """Return the projection that ViewPosition names; oblique, decubitus and axial views count as lateral.
-
-    The same rule as for the tag of a DICOM file, so that both trees of the archive agree.
-    """
-    name = (text or "").strip().upper()
-    if not name:
-        return None
-    return ViewPosition(name) if name in ("PA", "AP", "LL") else ViewPosition.LATERAL
-
-
 def _facts(frame: pl.DataFrame) -> dict[str, FilmFacts]:
     return {
         instance: FilmFacts(patient or "", study or "", _view(*views), _size(columns, rows))
@@ -195,11 +185,12 @@ def _facts_of_splits(frame: pl.DataFrame) -> dict[str, FilmFacts]:
 
 def _view(position: str | None, coded: str | None, procedure: str | None) -> ViewPosition | None:
     """Return the projection; where ViewPosition is blank, what the coded view or an unambiguous procedure says."""
-    view = exact_view(position) or _CODED_VIEWS.get((coded or "").lower())
-    if view is None:
-        named = set(_VIEW_WORDS.findall((procedure or "").upper()))
-        view = ViewPosition(named.pop()) if named in ({"PA"}, {"AP"}) else None
-    return view
+    said = view_of_words(position or "")
+    if said is not None and said is not ViewPosition.UNKNOWN:
+        return said
+    named = set(_VIEW_WORDS.findall((procedure or "").upper()))
+    procedure_view = ViewPosition(named.pop()) if named in ({"PA"}, {"AP"}) else None
+    return _CODED_VIEWS.get((coded or "").lower()) or procedure_view or said
 
 
 def _size(width: str | None, height: str | None) -> tuple[int, int] | None:

@@ -28,7 +28,8 @@ from crrg.data.map_ahead import map_ahead
 from crrg.data.mesh_codes import LABEL_SOURCE, MeshCode, labels_of_codes, read_codes
 from crrg.data.openi_xml import MAX_XML_BYTES, plain_text, read_openi_report
 from crrg.data.sources import SourceItem
-from crrg.data.tables import Row, iterate_rows, text_of, view_of
+from crrg.data.tables import Row, iterate_rows, text_of
+from crrg.data.view_words import view_of_words
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
@@ -228,7 +229,7 @@ def _figure(key: str) -> str:
 
 
 def _view(row: Row) -> ViewPosition | None:
-    projection, header = view_of(text_of(row, "projection")), view_of(text_of(row, "view_position"))
+    projection, header = view_of_words(text_of(row, "projection")), view_of_words(text_of(row, "view_position"))
     if projection is ViewPosition.LATERAL:
         return header if header is ViewPosition.LL else projection
     return header if projection is not None and header in (ViewPosition.PA, ViewPosition.AP) else projection

@@ -23,7 +23,7 @@ from crrg.data.split import SplitShares, SplitWish, split_of
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import NO_FINDING, LabelValues
 from crrg.domain.report import Language, Report
-from crrg.domain.study import Film, Pair, RegionAnnotation
+from crrg.domain.study import Film, Pair, RegionAnnotation, ViewPosition
 from crrg.errors import AnnotationError, IdentityError, ReportError
 
 Labeler: TypeAlias = Callable[[str], LabelValues]
@@ -99,7 +99,7 @@ class PairBuilder:
             raise ReportError("there is neither a film nor findings or impression", code="REPORT.EMPTY")
         film = None
         if decoded is not None:
-            film = replace(decoded.film, view_position=item.view_position or decoded.film.view_position)
+            film = replace(decoded.film, view_position=_settled_view(item.view_position, decoded.film.view_position))
         labels, label_source = self._label(item, report, is_english)
         pair = Pair(
             patient_id=ids.patient_id,
@@ -181,6 +181,13 @@ class PairBuilder:
             # a sentence or two of a case text cannot say that there is nothing else
             labels = {label: value for label, value in labels.items() if label != NO_FINDING or value == 0}
         return labels, "report"
+
+
+def _settled_view(told: ViewPosition | None, read: ViewPosition) -> ViewPosition:
+    """Return what the archive tells of a projection; what the film says where that is nothing, or just "frontal"."""
+    if told is None or (told is ViewPosition.UNKNOWN and read.is_frontal):
+        return read
+    return told
 
 
 def _clean(text: str | None, names: tuple[str, ...]) -> str | None:

@@ -5,6 +5,7 @@ Knows the column names under which archives keep the same things; an archive's o
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
@@ -15,29 +16,31 @@ from typing import Any, TypeAlias
 import pyarrow.parquet as pq
 
 from crrg.domain.labels import LABELS, LabelValues, label_column
-from crrg.domain.study import ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 MAX_TABLE_BYTES = 512 * 2**20
+_DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*"')
 Row: TypeAlias = "dict[str, Any]"
 
-_FRONTAL = re.compile(r"\b(PA|AP)\b")
 _LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
 # the name of the same observation in labels by people (test sets of CheXpert and MIMIC-CXR)
 _LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
 
 
 def read_rows(storage: Storage, key: str) -> list[Row]:
-    """Read a CSV (UTF-8, with or without byte order mark) or Parquet table as a whole; see ``iterate_rows``."""
+    """Read a CSV or Parquet table as a whole; see ``iterate_rows``."""
     return list(iterate_rows(storage, key))
 
 
 def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
-    """Read a CSV (UTF-8, with or without byte order mark) or Parquet table row by row.
+    """Read a CSV or Parquet table row by row.
 
-    A row as a value takes many times the room that it takes in the file: large tables are read this way.
+    A CSV is UTF-8, with or without byte order mark, or UTF-16 with one; cells are set apart by what stands most often
+    in the header line of comma, semicolon, tab and bar. A row as a value takes many times the room that it takes in the
+    file: large tables are read this way.
 
     Raises:
         DataError: PARSE.TABLE where it cannot be read, LIMIT.TABLE where it is too large.
@@ -51,9 +54,24 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
                 yield from batch.to_pylist()
         else:
             csv.field_size_limit(2**20)
-            yield from csv.DictReader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
+            text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
+            delimiter = _delimiter_of(text.readline())
+            text.seek(0)
+            yield from csv.DictReader(text, delimiter=delimiter)
+    except UnicodeDecodeError as error:
+        raise DataError("the table is not UTF-8; save it as UTF-8 and start again", code="PARSE.TABLE") from error
     except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
+
+
+def _encoding_of(data: bytes) -> str:
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _delimiter_of(header: str) -> str:
+    """Return what sets the names of a header line apart; a comma where nothing does."""
+    outside = _QUOTED.sub("", header)
+    return max(_DELIMITERS, key=outside.count)
 
 
 def text_of(row: Mapping[str, Any], *names: str) -> str:
@@ -65,19 +83,6 @@ def text_of(row: Mapping[str, Any], *names: str) -> str:
             if text:
                 return text
     return ""
-
-
-def view_of(text: str) -> ViewPosition | None:
-    """Return the projection that a table names (``AP Supine``, ``frontal``, ``L``), ``None`` where it says nothing."""
-    upper = text.upper().strip()
-    if not upper:
-        return None
-    frontal = _FRONTAL.search(upper)
-    if frontal:
-        return ViewPosition(frontal.group(1))
-    if upper == "LL":
-        return ViewPosition.LL
-    return ViewPosition.UNKNOWN if upper in ("FRONTAL", "UNKNOWN") else ViewPosition.LATERAL
 
 
 def labels_of(row: Mapping[str, Any]) -> LabelValues:

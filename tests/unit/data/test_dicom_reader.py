@@ -233,7 +233,10 @@ def test_what_is_accepted_with_a_flag(tags, flags):
     assert read_dicom(build_dicom(**tags), 64).flags == flags
 
 
-@pytest.mark.parametrize(("view", "expected"), [("LL", "LL"), ("RL", "LATERAL"), ("LATERAL", "LATERAL"), ("AP", "AP")])
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [("LL", "LL"), ("RL", "LATERAL"), ("LATERAL", "LATERAL"), ("AP", "AP"), ("AP SUPINE", "AP"), ("AP/PA", "UNKNOWN")],
+)
 def test_views(view, expected):
     assert read_dicom(build_dicom(ViewPosition=view), 64).view_position.value == expected
 

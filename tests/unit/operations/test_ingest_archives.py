@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 from tests.support.drawn_archives import PSEUDONYMS, write_picture, write_table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+from dicom_builder import build_dicom, gradient
 
 CHEXPERT_ROWS = [
     "x/train/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,PA,,1.0,-1.0",
@@ -54,3 +59,28 @@ def test_films_without_reports_are_rows_with_labels(archives, monkeypatch):
     uncertain = pairs[PSEUDONYMS.study("patient00001/study1", "chexpert")]
     assert uncertain.labels == {"Edema": 1, "Fracture": -1}
     assert uncertain.label_source == "chexpert"
+
+
+def test_an_addendum_makes_a_new_version_and_reads_only_its_film_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
+    storage, folder = Storage(str(tmp_path / "root")), tmp_path / "archive"
+    for number in range(3):
+        uids = {"SOPInstanceUID": f"1.2.3.{number}", "StudyInstanceUID": f"1.2.{number}", "PatientID": f"P-{number}"}
+        (folder / f"p{number}").mkdir(parents=True)
+        data = build_dicom(gradient(40 + number, 50), **uids, AccessionNumber=f"A-{number}")
+        (folder / f"p{number}" / "film").write_bytes(data)
+    first = [f"A-{number},final,IMPRESSION: Text {number}." for number in range(3)]
+    write_table(folder / "ris.csv", "accession_number,status,report", *first)
+    form = IngestConfig(source=(str(folder),), dataset="ris", image_size=64, num_workers=1)
+    earlier = ingest(form, storage, PSEUDONYMS)
+    write_table(folder / "ris.csv", "accession_number,status,report", *first, "A-1,addendum,ADDENDUM: A nodule.")
+    caplog.set_level("INFO")
+    later = ingest(form, storage, PSEUDONYMS)
+    assert "1 objects read" in caplog.text
+    assert "A-1" not in caplog.text
+    assert later.reasons == {}
+    for summary, text in ((earlier, "Text 1."), (later, "Text 1. A nodule.")):
+        pairs = [pair for split in Split for pair in read_pairs(storage, summary.dataset, split)]
+        impressions = {pair.study_id: pair.report.impression for pair in pairs}
+        assert len(impressions) == 3
+        assert impressions[PSEUDONYMS.study("1.2.1")] == text

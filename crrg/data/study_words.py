@@ -1,0 +1,70 @@
+"""By which words a DICOM file names its study, read from the beginning of the file.
+
+Reports of a hospital name a study by its accession number or UID, so what a report says of a film is only known when
+the film's header is. Reads a few kilobytes and no pixels; whether the identifiers are legal is checked with the film.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from dataclasses import dataclass, field
+
+import pydicom
+from pydicom.filereader import read_dataset
+
+from crrg.data.dicom_header import text_value
+from crrg.data.dicom_structure import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, find_data_set, looks_like_dicom
+from crrg.errors import DataError
+
+HEAD_BYTES = 2**16
+_TAGS = ("AccessionNumber", "PatientID", "StudyInstanceUID")
+_LAST_TAG = 0x0020000D
+
+
+@dataclass(frozen=True)
+class StudyWords:
+    """Identifiers of a film's study, not yet checked; empty where the file has none, or they stand too far in it.
+
+    Attributes:
+        patient_id: PatientID.
+        accession_number: AccessionNumber.
+        study_instance_uid: StudyInstanceUID.
+    """
+
+    patient_id: str = field(default="", repr=False)
+    accession_number: str = field(default="", repr=False)
+    study_instance_uid: str = field(default="", repr=False)
+
+
+def read_study_words(head: bytes) -> StudyWords:
+    """Return the identifiers of a film's study; all empty where the file is not DICOM or is damaged.
+
+    Args:
+        head: The beginning of the file, ``HEAD_BYTES`` of it where it is longer.
+    """
+    if not looks_like_dicom(head):
+        return StudyWords()
+    try:
+        start, syntax = find_data_set(head)
+        body = head[start:]
+        if syntax == DEFLATED:
+            body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, HEAD_BYTES)
+        with warnings.catch_warnings():
+            # pydicom's warnings quote values
+            warnings.simplefilter("ignore")
+            attributes = read_dataset(
+                io.BytesIO(body),
+                is_implicit_VR=syntax == IMPLICIT_LITTLE,
+                is_little_endian=syntax != EXPLICIT_BIG,
+                stop_when=lambda tag, _vr, _length: tag > _LAST_TAG,
+                specific_tags=[pydicom.tag.Tag(name) for name in _TAGS],
+            )
+            return StudyWords(
+                patient_id=text_value(attributes, "PatientID"),
+                accession_number=text_value(attributes, "AccessionNumber"),
+                study_instance_uid=text_value(attributes, "StudyInstanceUID"),
+            )
+    except (DataError, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, RecursionError, OSError):
+        return StudyWords()

@@ -1,0 +1,145 @@
+"""Tables beside a folder of films, as hospitals export them: what each comes to, and that no row is lost in silence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from crrg.data.folder import FolderSource
+from crrg.data.sources import SourceItem
+from crrg.data.study_words import HEAD_BYTES, StudyWords, read_study_words
+from crrg.domain.study import ViewPosition
+from crrg.storage import Storage
+from tests.support.drawn_archives import build_pair, write_picture
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from dicom_builder import build_dicom
+
+SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
+CLEAR = "FINDINGS: The lungs are clear. IMPRESSION: Normal."
+
+
+def read(folder: Path, mode: str = "general") -> dict[str, SourceItem]:
+    source = FolderSource(Storage(str(folder)))
+    source.section_mode = mode
+    return {item.name: item for item in source.items()}
+
+
+def codes(items: dict[str, SourceItem]) -> list[str]:
+    return sorted(item.problem.code for item in items.values() if item.problem)
+
+
+def write_dicom(path: Path, **tags: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(build_dicom(**tags))
+
+
+def test_two_versions_and_an_addendum_of_one_accession(tmp_path):
+    for name in ("pa", "lateral"):
+        write_dicom(tmp_path / "a" / f"{name}.dcm", AccessionNumber="A-1")
+    write_dicom(tmp_path / "b.dcm", AccessionNumber="A-2")
+    (tmp_path / "ris.csv").write_text(
+        "AccessionNumber;Report;Report Status;Report Time\n"
+        'A-1;"ADDENDUM: CT advised.";addendum;2019-03-14\n'
+        'A-1;"IMPRESSION: Effusion.";final;2019-03-12\n'
+        'A-1;"IMPRESSION: No effusion.";corrected;2019-03-13\n'
+        'A-9;"IMPRESSION: Of no film.";final;2019-03-12\n'
+    )
+    items = read(tmp_path)
+    assert items["a/pa.dcm"].report == items["a/lateral.dcm"].report
+    assert items["a/pa.dcm"].report.impression == "No effusion. CT advised."
+    assert items["b.dcm"].report.text == ""
+    assert codes(items) == ["DUPLICATE.REPORT"]
+    (alone,) = [item for item in items.values() if item.film is None and item.problem is None]
+    assert (alone.report.impression, alone.study_id) == ("Of no film.", "A-9")
+    assert len(items) == 5
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_report_finds_its_films_by_the_uid_of_the_study(tmp_path, syntax):
+    write_dicom(tmp_path / "1.2.3.4", syntax=syntax, StudyInstanceUID="1.2.77")
+    (tmp_path / "reports.csv").write_text(f"study_instance_uid,patient_id,report\n1.2.77,P-7,{CLEAR}\n")
+    items = read(tmp_path)
+    assert [item.report.impression for item in items.values()] == ["Normal."]
+
+
+def test_a_report_of_another_patient_is_not_put_to_a_film(tmp_path):
+    write_dicom(tmp_path / "a.dcm", AccessionNumber="A-1")
+    (tmp_path / "reports.csv").write_text(f"accession,patient_id,report\nA-1,P-8,{CLEAR}\n")
+    assert codes(read(tmp_path)) == ["IDENTITY.CONFLICT"]
+
+
+def test_films_and_reports_in_tables_of_their_own(tmp_path):
+    write_picture(tmp_path / "x" / "a.png", 0)
+    write_picture(tmp_path / "x" / "b.png", 9)
+    (tmp_path / "films.csv").write_text("File,Patient_ID,Study_ID,View\nx\\a.png,1,S1,PA\n./x/b.png,1,S1,lateral\n")
+    (tmp_path / "labels.csv").write_bytes("study_id,Pleural Effusion\nS1,1\n".encode("utf-16"))
+    (tmp_path / "reports.csv").write_text(f"study_id\treport\nS1\t{CLEAR}\n")
+    items = read(tmp_path)
+    assert {item.report.impression for item in items.values()} == {"Normal."}
+    assert {(item.patient_id, item.study_id) for item in items.values()} == {("1", "S1")}
+    assert [items[f"x/{name}.png"].view_position for name in "ab"] == [ViewPosition.PA, ViewPosition.LATERAL]
+    assert all(item.labels == {"Pleural Effusion": 1} for item in items.values())
+    assert len(items) == 2
+
+
+def test_a_bare_name_that_fits_two_films_names_none(tmp_path):
+    for number, folder in enumerate(("p1", "p2", "")):
+        write_picture(tmp_path / folder / f"image{'' if folder else '0'}.png", 5 * number)
+    rows = "image.png,1,Effusion.\np2/image.png,2,Clear.\nimage0,3,Mass.\n"
+    (tmp_path / "reports.csv").write_text(f"file,patient_id,findings\n{rows}")
+    items = read(tmp_path)
+    assert items["p1/image.png"].report.text == ""
+    assert items["p2/image.png"].report.findings == "Clear."
+    assert items["image0.png"].report.findings == "Mass."
+    assert codes(items) == ["IDENTITY.CONFLICT"]
+
+
+def test_rows_that_give_one_film_to_two_patients_refuse_it(tmp_path):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "reports.csv").write_text("file,patient_id,findings\na.png,1,Clear.\na.png,2,Mass.\n")
+    assert codes(read(tmp_path)) == ["DUPLICATE.REPORT", "IDENTITY.CONFLICT"]
+
+
+def test_a_table_that_says_nothing_of_films_or_studies_is_named(tmp_path):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "people.csv").write_text("patient,age\n1,61\n")
+    (tmp_path / "empty.csv").write_text("file,findings\n")
+    assert codes(read(tmp_path)) == ["PARSE.TABLE"]
+
+
+def test_a_table_in_another_encoding_says_what_to_do(tmp_path):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "reports.csv").write_bytes("file;findings\na.png;Erguß\n".encode("cp1252"))
+    with pytest.raises(Exception, match="save it as UTF-8"):
+        read(tmp_path)
+
+
+def test_whole_reports_are_cut_as_the_form_says(tmp_path):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "reports.csv").write_text('file,report\na.png,"\n FINDINGS: Clear.\n OTHER: x\nImpression: Text."\n')
+    assert read(tmp_path)["a.png"].report.impression == "Text."
+    assert read(tmp_path, "compatible")["a.png"].report.impression is None
+
+
+def test_a_header_that_cannot_be_read_names_no_study():
+    data = build_dicom(AccessionNumber="A-1")
+    assert read_study_words(data[:HEAD_BYTES]) == StudyWords("P-7", "A-1", "1.2.3")
+    for head in (b"", b"x" * 500, data[:140], data[:150] + b"\xff" * 50, data.replace(b"UI", b"QQ")):
+        assert read_study_words(head).study_instance_uid == ""
+    assert "A-1" not in repr(read_study_words(data))
+
+
+@pytest.mark.parametrize(
+    ("told", "tag", "expected"),
+    [("frontal", "AP", "AP"), ("frontal", "LL", "UNKNOWN"), ("lateral", "PA", "LATERAL"), ("", "PA", "PA")],
+)
+def test_a_table_that_says_frontal_leaves_the_projection_to_the_film(tmp_path, told, tag, expected):
+    write_dicom(tmp_path / "a.dcm", ViewPosition=tag)
+    (tmp_path / "films.csv").write_text(f"file,view\na.dcm,{told}\n")
+    source = FolderSource(Storage(str(tmp_path)))
+    (item,) = source.items()
+    assert build_pair(source, item).film.view_position.value == expected

@@ -19,12 +19,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
 GROUPS = st.lists(st.integers(1, 40), max_size=30)
 
 
+@settings(deadline=None)
 @given(GROUPS, st.integers(0, 2**32), st.integers(0, 50), st.integers(1, 9))
 def test_every_row_comes_exactly_once(sizes, seed, epoch, window):
     rows = EpochOrder(sizes, seed, epoch, window_groups=window).rows()
     assert sorted(rows.tolist()) == list(range(sum(sizes)))
 
 
+@settings(deadline=None)
 @given(GROUPS, st.integers(0, 2**32), st.integers(0, 50), st.integers(0, 1300))
 def test_an_order_resumed_at_any_row_goes_on_as_if_nothing_had_happened(sizes, seed, epoch, start):
     whole = EpochOrder(sizes, seed, epoch)
@@ -33,7 +35,7 @@ def test_an_order_resumed_at_any_row_goes_on_as_if_nothing_had_happened(sizes, s
     assert len(resumed) == len(list(resumed))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(2, 40), min_size=3, max_size=30), st.integers(0, 2**32))
 def test_epochs_and_seeds_differ(sizes, seed):
     first = EpochOrder(sizes, seed, 0).rows()

@@ -45,7 +45,7 @@ class DataCard:
         self._words = {section: Counter[int]() for section in _SECTIONS}
         self._counts = {name: Counter[str]() for name in ("view_position", "source", "label_source", "original_size")}
         self._labels = {label: Counter[str]() for label in LABELS}
-        self._num_boxed = self._num_films = 0
+        self._num_boxed = self._num_films = self._num_films_without_text = 0
         self._samples: list[tuple[bytes, NDArray[np.uint8]]] = []
 
     def add(self, row: Mapping[str, Any], split: Split) -> None:
@@ -62,9 +62,19 @@ class DataCard:
         if row["image"] is not None:
             self._num_films += 1
             self._num_boxed += bool(row["regions"])
+            self._num_films_without_text += not (row["findings"] or row["impression"])
             self._counts["view_position"][row["view_position"]] += 1
             self._counts["original_size"][_size_class(row["original_width"], row["original_height"])] += 1
             self._keep_sample(row)
+
+    def joins(self) -> dict[str, int]:
+        """Return how many films have no text, how many texts no film, and how many rows a text without findings."""
+        num_rows = sum(self._rows.values())
+        return {
+            "films_without_text": self._num_films_without_text,
+            "texts_without_film": num_rows - self._num_films,
+            "texts_without_findings": self._words["findings"][0] - self._num_films_without_text,
+        }
 
     def figures(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Return the card as plain values.
@@ -80,6 +90,7 @@ class DataCard:
             },
             "num_films": self._num_films,
             "num_films_with_boxes": self._num_boxed,
+            "joins": self.joins(),
             "view_positions": dict(sorted(self._counts["view_position"].items())),
             "original_sizes": dict(sorted(self._counts["original_size"].items())),
             "sources": dict(sorted(self._counts["source"].items())),
@@ -141,12 +152,13 @@ def card_markdown(figures: Mapping[str, Any]) -> str:
     """
     leaks = figures["leaks"]
     across, moved = leaks["groups_across_splits"], leaks["rows_moved"]
-    words = figures["words"]
+    words, joins = figures["words"], figures["joins"]
     parts = [
         f"# Dataset `{figures['name']}`, version `{figures['version']}`",
         f"{figures['num_inputs']} inputs, {figures['num_accepted']} accepted, {figures['num_quarantined']} refused. "
         f"{figures['num_films']} films of at most {figures['image_size']} px, {figures['num_films_with_boxes']} of "
-        "them with boxes.",
+        f"them with boxes. {joins['films_without_text']} films have no text, {joins['texts_without_film']} texts no "
+        f"film; {joins['texts_without_findings']} texts are an impression alone.",
         _table(("split", "rows", "patients", "studies"), ((k, *v.values()) for k, v in figures["splits"].items())),
         f"No patient, group or exposure lies in two splits: {leaks['near_duplicate_pairs']} pairs of films of "
         f"different patients show the same exposure; {across} groups would have lain in several splits, {moved} rows "

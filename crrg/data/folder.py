@@ -13,8 +13,6 @@ Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, 
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -32,8 +30,6 @@ from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation
 from crrg.errors import AnnotationError, DataError, ReportError, StorageError
 from crrg.storage import Storage, StoredObject
-
-logger = logging.getLogger(__name__)
 
 MASKS_PREFIX = "masks/"
 MAX_MASK_BYTES = 16 * 2**20
@@ -74,20 +70,11 @@ class FolderSource:
         tables = FolderTables(read, (film.key for film in films), self.section_mode)
         has_heads = tables.names_studies
         beside = map_ahead(lambda film: self._beside(film, masks.get(_stem(film.key)), has_head=has_heads), films)
-        counts = Counter[str]()
         for film, (drawn, head) in zip(films, beside, strict=True):
             said = tables.of_film(film.key, read_study_words(head))
-            item = _item(film.key, film, said)
-            counts["film without report"] += not item.report.text
-            yield _with_boxes(item, drawn, tables.boxes_of(film.key))
+            yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
         for said in tables.left():
-            item = _item(said.name, None, said)
-            counts["report without film"] += item.problem is None
-            yield item
-        logger.info(
-            "%d films; %d films without report, %d reports without film",
-            len(films), counts["film without report"], counts["report without film"],
-        )  # fmt: skip
+            yield _item(said.name, None, said)
 
     def _beside(
         self, film: StoredObject, mask: StoredObject | None, *, has_head: bool

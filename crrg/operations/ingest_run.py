@@ -7,6 +7,7 @@ all are known. Knows no dataset versions (``pairs``) and no earlier ingest beyon
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,8 @@ from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, wha
 from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, keep_freed_memory
 from crrg.progress import count_progress
 from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 FILMS_PER_CHILD = 16
 """A further decoding child is worth its start for this many films."""
@@ -157,6 +160,7 @@ class IngestRun:
             "leaks": asdict(self._leaks),
             **{name: counts[name] for name in ("num_inputs", "num_accepted", "num_quarantined", "reasons")},
         }
+        logger.info("dataset %s: %s", dataset.name, ", ".join(f"{name} {n}" for name, n in self._card.joins().items()))
         card = write_card(self._storage, version_prefix(dataset), self._card, about)
         return {**counts, "leaks": asdict(self._leaks), "card": card}
 

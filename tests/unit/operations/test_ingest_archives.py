@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -69,18 +70,20 @@ def test_an_addendum_makes_a_new_version_and_reads_only_its_film_again(tmp_path,
         (folder / f"p{number}").mkdir(parents=True)
         data = build_dicom(gradient(40 + number, 50), **uids, AccessionNumber=f"A-{number}")
         (folder / f"p{number}" / "film").write_bytes(data)
-    first = [f"A-{number},final,IMPRESSION: Text {number}." for number in range(3)]
-    write_table(folder / "ris.csv", "accession_number,status,report", *first)
+    first = [f"A-{number},final,IMPRESSION: Text {number},P-{number}" for number in range(4)]
+    write_table(folder / "ris.csv", "accession_number,status,report,patient_id", *first)
     form = IngestConfig(source=(str(folder),), dataset="ris", image_size=64, num_workers=1)
     earlier = ingest(form, storage, PSEUDONYMS)
-    write_table(folder / "ris.csv", "accession_number,status,report", *first, "A-1,addendum,ADDENDUM: A nodule.")
+    write_table(folder / "ris.csv", "accession_number,status,report,patient_id", *first, "A-1,addendum,A nodule.,")
     caplog.set_level("INFO")
     later = ingest(form, storage, PSEUDONYMS)
     assert "1 objects read" in caplog.text
     assert "A-1" not in caplog.text
     assert later.reasons == {}
-    for summary, text in ((earlier, "Text 1."), (later, "Text 1. A nodule.")):
+    card = json.loads(storage.get(later.card_key))
+    assert card["joins"] == {"films_without_text": 0, "texts_without_film": 1, "texts_without_findings": 4}
+    for summary, text in ((earlier, "Text 1"), (later, "Text 1 A nodule.")):
         pairs = [pair for split in Split for pair in read_pairs(storage, summary.dataset, split)]
         impressions = {pair.study_id: pair.report.impression for pair in pairs}
-        assert len(impressions) == 3
+        assert len(impressions) == 4
         assert impressions[PSEUDONYMS.study("1.2.1")] == text

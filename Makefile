@@ -24,7 +24,7 @@ NOT_IN_BENCH := real_night soak_ingest ingest_speed nightly_speed quality_classi
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults bench-ingest bench-generation bench-nightly bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-generation bench-nightly bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -106,6 +106,10 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 
 faults: env  ## Nights under faults: spoilt requests, kills, races, a dying store, a full disk (MINUTES=120); goes on
 	$(PY) -m benchmarks.faults --folder $(or $(FOLDER),.make/faults) --minutes $(or $(MINUTES),120)
+
+soak: env  ## Nights for hours beside somebody who fills the inbox (STUDIES=10000, ROOT: one with a champion); goes on
+	$(PY) -m benchmarks.soak --root $(ROOT) --folder $(or $(FOLDER),.make/soak) --studies $(or $(STUDIES),10000) \
+		--minutes $(or $(MINUTES),120)
 
 bench: env  ## Measurements that performance claims rest on; the longer ones have targets of their own
 	@for name in $(filter-out $(NOT_IN_BENCH) __init__,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))); do \

@@ -82,23 +82,37 @@ class RefusedObject:
 
 
 def review_files(
-    facts: NightFacts, documents: Sequence[Mapping[str, Any]], refused: Sequence[RefusedObject]
+    facts: NightFacts, documents: Iterable[Mapping[str, Any]], refused: Sequence[RefusedObject]
 ) -> dict[str, bytes]:
-    """Return file name to bytes of the page, pictures left out (``picture_name`` says where they are expected)."""
+    """Return file name to bytes of the page, pictures left out (``picture_name`` says where they are expected).
+
+    Args:
+        facts: The night as a whole.
+        documents: One per study, in any order; each is forgotten once it is text.
+        refused: Quarantined objects.
+    """
+    studies: list[tuple[str, str]] = []
+    num_films = num_flagged = 0
+    for document in documents:
+        studies.append((document["study_id"], _text(_study_value(document))))
+        num_films += len(document["films"])
+        num_flagged += bool(attention_flags(document["flags"]))
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     html = environment.from_string(page.joinpath("index.html.j2").read_text(encoding="utf-8")).render(
         date=facts.date,
-        num_studies=len(documents),
-        num_films=sum(len(document["films"]) for document in documents),
-        num_flagged=sum(1 for document in documents if attention_flags(document["flags"])),
+        num_studies=len(studies),
+        num_films=num_films,
+        num_flagged=num_flagged,
         num_quarantined=len(refused),
         num_pending=facts.num_pending,
         model_version=facts.model_version,
         bundle_id=facts.bundle_id,
     )
     files = {name: page.joinpath(name).read_bytes() for name in STATIC_FILES}
-    return {"index.html": html.encode(), "data.js": _script(_night_value(facts, documents, refused)), **files}
+    rows = ",".join(text for _, text in sorted(studies))
+    script = f'window.CRRG_NIGHT={_text(_night_value(facts, refused))[:-1]},"studies":[{rows}]}};\n'
+    return {"index.html": html.encode(), "data.js": script.encode(), **files}
 
 
 def picture_name(instance_id: str) -> str:
@@ -106,9 +120,7 @@ def picture_name(instance_id: str) -> str:
     return f"films/{instance_id}.png"
 
 
-def _night_value(
-    facts: NightFacts, documents: Iterable[Mapping[str, Any]], refused: Iterable[RefusedObject]
-) -> dict[str, Any]:
+def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[str, Any]:
     return {
         "date": facts.date,
         "bundleId": facts.bundle_id,
@@ -117,7 +129,6 @@ def _night_value(
         "regions": REGIONS,
         "families": dict(FAMILIES),
         "thresholds": [facts.thresholds.get(label) for label in LABELS],
-        "studies": [_study_value(document) for document in documents],
         "quarantined": [
             {"id": each.key_hmac, "reason": each.reason, "detail": each.detail, "instanceId": each.instance_id}
             for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
@@ -162,9 +173,9 @@ def _study_value(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _script(value: Any) -> bytes:
-    """Return a script that sets the page's data; no byte of it can end a script element or open a comment."""
+def _text(value: Any) -> str:
+    """Return a value as a script reads it; no character of it can end a script element or open a comment."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return f"window.CRRG_NIGHT={text};\n".encode()
+    return text

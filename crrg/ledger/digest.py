@@ -4,7 +4,8 @@ Of a study that was drafted again only the newest draft counts; asked for one ni
 
 It covers ids, outcomes, reasons, sentences, labels, the bundle, and floats rounded to 3 decimals. It leaves out paths,
 run ids and times, so that a night gives the same digest on another machine, in another store, or after a crash. Inputs
-are told apart by the digest of their bytes; ids are pseudonyms, hence two HMAC keys give two digests.
+are told apart by the digest of their bytes; ids are pseudonyms, hence two HMAC keys give two digests. Rows are read
+file by file and forgotten, so that a night of any size is digested in the same memory.
 """
 
 from __future__ import annotations
@@ -18,10 +19,65 @@ import pyarrow.compute as pc
 
 from crrg.ledger.ledger import LEDGER_SCHEMA, LedgerRow
 from crrg.ledger.manifest import read_manifests
-from crrg.ledger.tables import TableFile, read_tables
+from crrg.ledger.tables import TableFile, read_table
 from crrg.storage import Storage, canonical_json
 
 DECIMALS = 3
+ROWS_AT_ONCE = 1024
+
+
+class RowsDigest:
+    """A digest over rows that does not depend on their order and keeps none of them.
+
+    Row digests are added as numbers modulo 2**256: equal rows that come twice count twice.
+    """
+
+    def __init__(self) -> None:
+        """Begin without rows."""
+        self._num_rows = 0
+        self._total = 0
+
+    def add(self, row: Sequence[Any]) -> None:
+        """Take one row of plain values."""
+        self._num_rows += 1
+        self._total = (self._total + int.from_bytes(hashlib.sha256(canonical_json(row)).digest())) % 2**256
+
+    def add_table(self, table: pa.Table) -> None:
+        """Take all rows of a table, whatever the order of its columns."""
+        names = sorted(table.schema.names)
+        for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                self.add([_plain(row[name]) for name in names])
+
+    @property
+    def value(self) -> str:
+        """The number of rows and the sum of their digests."""
+        return f"{self._num_rows}:{self._total:064x}"
+
+
+class NightDigest:
+    """The digest of committed results, fed piece by piece."""
+
+    def __init__(self) -> None:
+        """Begin with nothing, which has a digest too."""
+        self._rows = {"reports": RowsDigest(), "regions": RowsDigest()}
+        self._outcomes = RowsDigest()
+
+    def add_table(self, kind: str, table: pa.Table) -> None:
+        """Take rows of kind ``reports`` or ``regions``."""
+        self._rows[kind].add_table(table)
+
+    def add_outcomes(self, ledger: Iterable[Mapping[str, Any]]) -> None:
+        """Take rows of the ledger; inputs are told apart by the digest of their bytes."""
+        for row in ledger:
+            self._outcomes.add(
+                [row["source_digest"].hex(), row["instance_id"], str(row["outcome"]), row["reason"], row["bundle_id"]]
+            )
+
+    def hexdigest(self) -> str:
+        """Return the hex sha256 over everything taken so far."""
+        parts = [self._rows["reports"].value, self._rows["regions"].value, self._outcomes.value]
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
 def results_digest(storage: Storage, reports: pa.Schema, regions: pa.Schema, date: str = "") -> str:
@@ -35,16 +91,16 @@ def results_digest(storage: Storage, reports: pa.Schema, regions: pa.Schema, dat
     """
     manifests = read_manifests(storage, date)
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
-    tables = {"reports": reports.empty_table(), "regions": regions.empty_table()}
-    ledger: list[Mapping[str, Any]] = []
+    digest, schemas = NightDigest(), {"reports": reports, "regions": regions}
     for manifest in manifests:
         gone = pa.array([name for name, run_id in replaced if run_id == manifest.run_id], pa.string())
-        for kind, rows in tables.items():
-            held = read_tables(storage, manifest.files, kind, rows.schema)
-            current = held.filter(pc.invert(pc.is_in(held["instance_id"], value_set=gone)))
-            tables[kind] = pa.concat_tables([rows, current])
-        ledger += read_tables(storage, manifest.files, "ledger", LEDGER_SCHEMA).to_pylist()
-    return digest_of(tables["reports"], tables["regions"], ledger)
+        for file in manifest.files:
+            if file.kind in schemas:
+                held = read_table(storage, file).cast(schemas[file.kind])
+                digest.add_table(file.kind, held.filter(pc.invert(pc.is_in(held["instance_id"], value_set=gone))))
+            elif file.kind == "ledger":
+                digest.add_outcomes(read_table(storage, file).to_pylist())
+    return digest.hexdigest()
 
 
 def files_digest(
@@ -55,24 +111,21 @@ def files_digest(
     regions: pa.Schema,
 ) -> str:
     """Return the digest that a run will have once these files are committed."""
-    rows = [{name: getattr(row, name) for name in LEDGER_SCHEMA.names} for row in ledger]
-    report_rows = read_tables(storage, files, "reports", reports)
-    return digest_of(report_rows, read_tables(storage, files, "regions", regions), rows)
+    digest, schemas = NightDigest(), {"reports": reports, "regions": regions}
+    for file in files:
+        if file.kind in schemas:
+            digest.add_table(file.kind, read_table(storage, file).cast(schemas[file.kind]))
+    digest.add_outcomes({name: getattr(row, name) for name in LEDGER_SCHEMA.names} for row in ledger)
+    return digest.hexdigest()
 
 
 def digest_of(reports: pa.Table, regions: pa.Table, ledger: Iterable[Mapping[str, Any]]) -> str:
-    """Return the hex sha256 over rows in an order of their own; no rows at all give the digest of three empty lists."""
-    outcomes = sorted(
-        [row["source_digest"].hex(), row["instance_id"], str(row["outcome"]), row["reason"], row["bundle_id"]]
-        for row in ledger
-    )
-    content = [_sorted_rows(reports), _sorted_rows(regions), outcomes]
-    return hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-def _sorted_rows(table: pa.Table) -> list[str]:
-    names = sorted(table.schema.names)
-    return sorted(canonical_json([_plain(row[name]) for name in names]).decode() for row in table.to_pylist())
+    """Return the hex sha256 over rows in whatever order; no rows at all have a digest too."""
+    digest = NightDigest()
+    digest.add_table("reports", reports)
+    digest.add_table("regions", regions)
+    digest.add_outcomes(ledger)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

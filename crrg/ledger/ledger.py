@@ -6,16 +6,23 @@ not commit left no trace here. Objects appear as HMACs of their keys, never by n
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.storage import Storage
+
+READERS = 8
+"""Tables read at a time: those of a store in another building are mostly waited for."""
 
 
 class Outcome(StrEnum):
@@ -25,7 +32,7 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LedgerRow:
     """One input of one night.
 
@@ -119,20 +126,60 @@ class Ledger:
         return self._by_study.get(study_id, [])
 
 
-def read_ledger(storage: Storage) -> Ledger:
-    """Read the ledger as of now; without any night it is empty."""
-    # A night of an earlier date may have been committed later.
-    manifests = sorted(read_manifests(storage), key=lambda manifest: manifest.committed_utc)
-    return Ledger(row for manifest in manifests for row in ledger_rows(storage, manifest))
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows somebody asks for: those that match any of these.
+
+    Attributes:
+        keys: HMACs of object keys.
+        instances: Pseudonyms of images.
+        studies: Pseudonyms of studies.
+    """
+
+    keys: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    studies: frozenset[str] = frozenset()
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """Return the rows of a table that are asked for."""
+        columns = {"key_hmac": self.keys, "instance_id": self.instances, "study_id": self.studies}
+        masks = [pc.is_in(table[name], value_set=pa.array(asked, pa.string())) for name, asked in columns.items()]
+        return table.filter(functools.reduce(pc.or_, masks))
 
 
-def ledger_rows(storage: Storage, manifest: Manifest) -> list[LedgerRow]:
-    """Return the rows of one committed run."""
+def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
+    """Read the ledger as of now; without any night it is empty.
+
+    Every night so far is looked through, several at a time; only rows that are asked for stay in memory.
+
+    Args:
+        storage: The root.
+        wanted: Rows to keep; all where not given.
+    """
+    # a night of an earlier date may have been committed later, and clocks of two machines need not agree
+    manifests = sorted(read_manifests(storage), key=lambda manifest: (manifest.sequence, manifest.committed_utc))
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
+        rows = pool.map(lambda manifest: ledger_rows(storage, manifest, wanted), manifests)
+        return Ledger(row for found in rows for row in found)
+
+
+def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = None) -> list[LedgerRow]:
+    """Return the rows of one committed run, or those of them that are asked for."""
+    tables = [read_table(storage, file) for file in manifest.files if file.kind == "ledger"]
     return [
-        LedgerRow(**{**row, "outcome": Outcome(row["outcome"])}, date=manifest.date)
-        for file in manifest.files
-        if file.kind == "ledger"
-        for row in read_table(storage, file).to_pylist()
+        LedgerRow(
+            **{
+                **row,
+                "outcome": Outcome(row["outcome"]),
+                # the same few values in all rows
+                "reason": sys.intern(row["reason"]),
+                "bundle_id": sys.intern(row["bundle_id"]),
+                "run_id": sys.intern(row["run_id"]),
+            },
+            date=manifest.date,
+        )
+        for table in tables
+        for row in (wanted.of(table) if wanted else table).to_pylist()
     ]
 
 

@@ -9,6 +9,8 @@ place taken and cannot commit. What a number means to the holder is the lease's 
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -20,6 +22,8 @@ from crrg.ledger.tables import TableFile
 from crrg.storage import Storage, canonical_json
 
 SCHEMA_VERSION = 1
+READERS = 16
+"""Nights looked at at a time: a store in another building is mostly waited for."""
 _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _MANIFEST = re.compile(r"_manifest-(\d+)\.json")
 
@@ -63,6 +67,8 @@ class Manifest(FrozenConfig):
         superseded: Older drafts replaced by this run.
         digest: ``crrg digest`` of this run.
         committed_utc: When, ISO 8601.
+        sequence: Place among the commits of all nights, from 1: their order, whatever the clocks say; 0 in manifests
+            of before it was noted.
         versions: Library versions that worked.
     """
 
@@ -87,6 +93,7 @@ class Manifest(FrozenConfig):
     superseded: tuple[Superseded, ...] = ()
     digest: str = ""
     committed_utc: str = ""
+    sequence: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -119,13 +126,15 @@ def night_dates(storage: Storage) -> list[str]:
 
 def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
     """Return the committed manifests of a night, or of all nights, in order of date and fencing number."""
-    dates = [date] if date else night_dates(storage)
-    manifests = [
-        Manifest.model_validate(storage.get_json(manifest_key(each, fencing)))
-        for each in dates
-        for fencing in fencing_numbers(storage, each)
-    ]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="manifests") as pool:
+        nights = pool.map(partial(_read_night, storage), [date] if date else night_dates(storage))
+        manifests = [manifest for night in nights for manifest in night]
     return [manifest for manifest in manifests if manifest.status == "committed"]
+
+
+def next_sequence(storage: Storage) -> int:
+    """Return the place that the next commit takes; only who holds the night may ask."""
+    return 1 + max((manifest.sequence for manifest in read_manifests(storage)), default=0)
 
 
 def commit_manifest(storage: Storage, manifest: Manifest) -> str:
@@ -160,6 +169,13 @@ def seal_number(storage: Storage, date: str, fencing: int) -> bool:
     except Conflict:
         return False
     return True
+
+
+def _read_night(storage: Storage, date: str) -> list[Manifest]:
+    return [
+        Manifest.model_validate(storage.get_json(manifest_key(date, fencing)))
+        for fencing in fencing_numbers(storage, date)
+    ]
 
 
 def _taken_over(date: str, fencing: int) -> Conflict:

@@ -12,30 +12,29 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
-from crrg.exports.documents import document_files, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
 from crrg.ledger.digest import files_digest, results_digest
-from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, read_ledger, write_ledger
+from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
     Manifest,
     Superseded,
     check_number_unused,
     commit_manifest,
+    next_sequence,
     read_manifests,
     run_prefix,
 )
-from crrg.ledger.tables import TableFile, read_table, read_tables, write_table
+from crrg.ledger.tables import TableFile, read_table, write_table
+from crrg.operations.night_documents import night_documents, put_all, rewriting
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_records import (
@@ -47,12 +46,11 @@ from crrg.operations.night_records import (
     read_record,
     table_key,
 )
-from crrg.operations.night_shard import group_regions, primary_images
+from crrg.operations.night_shard import primary_images
 from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
 
-WRITERS = 24
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("key_hmac", pa.string(), nullable=False),
@@ -76,8 +74,9 @@ class SettledNight:
     Attributes:
         outcomes: What became of every input.
         tables: Report and region tables.
-        objects: Key of each document and picture to its sha256.
-        documents: One per study.
+        objects: Key of each document and picture to its sha256, as the shards wrote them.
+        spread: Studies whose films lie in several tables.
+        changed: Studies whose documents are written again.
         earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
         thresholds: Probability from which a label counts as positive.
@@ -86,7 +85,8 @@ class SettledNight:
     outcomes: tuple[InputOutcome, ...]
     tables: tuple[TableFile, ...]
     objects: dict[str, str]
-    documents: Sequence[Mapping[str, Any]]
+    spread: frozenset[str]
+    changed: frozenset[str]
     earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
     thresholds: Mapping[str, float]
@@ -101,7 +101,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     """
     check_number_unused(storage, plan.date, plan.fencing)
     records = _finished_records(plan, results, storage)
-    night = _settle(plan, records, read_ledger(storage), storage)
+    night = _settle(plan, records, _earlier_rows(records, storage), storage)
     _check_counts(night, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     rows = [_ledger_row(plan, each) for each in night.outcomes]
@@ -110,8 +110,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         _write_quarantine(plan, refused, storage),
         write_ledger(storage, plan.date, plan.run_id, rows),
     )
-    page = _write_review(plan, night, refused, storage)
-    index = canonical_json(dict(sorted({**night.objects, **page}.items())))
+    index = canonical_json(dict(sorted(_write_objects(plan, night, refused, storage).items())))
     prefix = run_prefix(plan.date, plan.run_id)
     storage.put(f"{prefix}/index.json", index)
     manifest = Manifest(
@@ -134,6 +133,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         superseded=night.superseded,
         digest=files_digest(storage, files, rows, REPORTS_SCHEMA, REGIONS_SCHEMA),
         committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        sequence=next_sequence(storage),
         versions={"crrg": crrg.__version__, "python": platform.python_version(), "pyarrow": pa.__version__},
     )
     key = commit_manifest(storage, manifest)
@@ -185,6 +185,13 @@ def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: 
     return records
 
 
+def _earlier_rows(records: Sequence[ShardRecord], storage: Storage) -> Ledger:
+    """Return what earlier nights did of the images and studies that this one drafts."""
+    drafted = [each for record in records for each in record.outcomes if each.is_drafted]
+    instances, studies = ({each.instance_id for each in drafted}, {each.study_id for each in drafted})
+    return read_ledger(storage, Wanted(instances=frozenset(instances), studies=frozenset(studies)))
+
+
 def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, storage: Storage) -> SettledNight:
     """Decide between equal images of different shards and nights, and choose each study's primary image."""
     first_images = FirstImages(ledger, plan.config.resend_policy)
@@ -207,16 +214,20 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, sto
         gone = frozenset(each.instance_id for each in dropped)
         tables += _settled_tables(plan, record, gone, primary, storage) if dropped | moved else record.tables
     tables += write_earlier_films(plan, earlier, primary, storage)
-    thresholds = records[0].thresholds
-    documents = _documents(plan, tables, shown, thresholds, storage)
     # A study can also span shards without any row changing; its documents were then written from a part of it.
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
-    changed_studies |= {study for study, num_shards in spread.items() if num_shards > 1}
+    across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
     objects = {key: digest for record in records for key, digest in record.objects.items()}
-    objects |= copy_pictures(plan, earlier, storage)
-    _rewrite_documents(plan, changed_studies, documents, shown, objects, storage)
-    superseded = tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded)))
-    return SettledNight(outcomes, tuple(tables), objects, documents, earlier, superseded, thresholds)
+    return SettledNight(
+        outcomes=outcomes,
+        tables=tuple(tables),
+        objects=objects | copy_pictures(plan, earlier, storage),
+        spread=frozenset(across),
+        changed=frozenset(changed_studies | across),
+        earlier=earlier,
+        superseded=tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded))),
+        thresholds=records[0].thresholds,
+    )
 
 
 def _settled_tables(
@@ -236,43 +247,6 @@ def _settled_tables(
     ]
 
 
-def _documents(
-    plan: NightPlan,
-    tables: Sequence[TableFile],
-    outcomes: Sequence[InputOutcome],
-    thresholds: Mapping[str, float],
-    storage: Storage,
-) -> list[dict[str, Any]]:
-    return study_documents(
-        read_tables(storage, tables, "reports", REPORTS_SCHEMA).to_pylist(),
-        group_regions(read_tables(storage, tables, "regions", REGIONS_SCHEMA).to_pylist()),
-        {each.instance_id: (each.width, each.height) for each in outcomes if each.is_drafted},
-        thresholds,
-        plan.bundle.model_version,
-    )
-
-
-def _rewrite_documents(
-    plan: NightPlan,
-    studies: set[str],
-    documents: Sequence[Mapping[str, Any]],
-    outcomes: Sequence[InputOutcome],
-    objects: dict[str, str],
-    storage: Storage,
-) -> None:
-    """Write the documents of studies that changed, and remove what no draft stands behind any more."""
-    prefix = run_prefix(plan.date, plan.run_id)
-    again = document_files(prefix, [document for document in documents if document["study_id"] in studies])
-    _put_all(storage, again)
-    objects |= {key: hashlib.sha256(data).hexdigest() for key, data in again.items()}
-    films = {f"{prefix}/review/{picture_name(each.instance_id)}" for each in outcomes if each.is_drafted}
-    kept = {f"{prefix}/documents/{document['study_id']}" for document in documents}
-    orphans = [key for key in objects if key not in films and key.rsplit("/", 1)[0] not in kept]
-    for key in orphans:
-        storage.delete(key)
-        del objects[key]
-
-
 def _check_counts(night: SettledNight, storage: Storage) -> None:
     """Check that tables hold a row for every image of a draft and 29 for its regions, and nothing else."""
     drafted = [*(each for each in night.outcomes if each.is_drafted), *night.earlier.outcomes]
@@ -282,7 +256,12 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
         num_rows[file.kind] += file.num_rows
     if num_rows["reports"] != num_drafted or num_rows["regions"] != num_drafted * NUM_REGIONS:
         raise conservation_error("tables", f"{num_drafted} drafts with {NUM_REGIONS} regions each", dict(num_rows))
-    ids = read_tables(storage, night.tables, "reports", REPORTS_SCHEMA)["instance_id"].to_pylist()
+    ids = [
+        name
+        for file in night.tables
+        if file.kind == "reports"
+        for name in read_table(storage, file)["instance_id"].to_pylist()
+    ]
     if sorted(ids) != sorted(each.instance_id for each in drafted):
         raise conservation_error("tables", "the drafted images", "others")
 
@@ -324,9 +303,18 @@ def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage:
     return write_table(storage, f"quarantine/date={plan.date}/{plan.run_id}.parquet", table, "quarantine")
 
 
-def _write_review(
+def _write_objects(
     plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], storage: Storage
 ) -> dict[str, str]:
+    """Write the page and the documents of studies that changed; return the sha256 of every object of the run by key.
+
+    What no draft stands behind any more is removed, or left to ``crrg gc`` where nights may remove nothing.
+    """
+    prefix = run_prefix(plan.date, plan.run_id)
+    objects = dict(night.objects)
+    shown = [each for each in (*night.outcomes, *night.earlier.outcomes) if each.is_drafted]
+    sizes = {each.instance_id: (each.width, each.height) for each in shown}
+    documents = night_documents(night.tables, night.spread, sizes, night.thresholds, plan.bundle.model_version, storage)
     facts = NightFacts(
         date=plan.date,
         bundle_id=plan.bundle.bundle_id,
@@ -334,14 +322,11 @@ def _write_review(
         num_pending=plan.num_pending,
         thresholds=night.thresholds,
     )
-    shown = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
-    folder = f"{run_prefix(plan.date, plan.run_id)}/review"
-    files = {f"{folder}/{name}": data for name, data in review_files(facts, night.documents, shown).items()}
-    _put_all(storage, files)
-    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
-
-
-def _put_all(storage: Storage, files: Mapping[str, bytes]) -> None:
-    with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as pool:
-        for future in [pool.submit(storage.put, key, data) for key, data in files.items()]:
-            future.result()
+    lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
+    page = review_files(facts, rewriting(documents, night.changed, prefix, objects, storage), lines)
+    films = {f"{prefix}/review/{picture_name(each.instance_id)}" for each in shown}
+    folders = {f"{prefix}/documents/{each.study_id}" for each in shown}
+    for key in [key for key in objects if key not in films and key.rsplit("/", 1)[0] not in folders]:
+        storage.discard(key)
+        del objects[key]
+    return objects | put_all({f"{prefix}/review/{name}": data for name, data in page.items()}, storage)

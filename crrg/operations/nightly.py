@@ -19,7 +19,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox, take_inventory
 from crrg.ledger.lease import Lease, acquire_lease
-from crrg.ledger.ledger import Ledger, LedgerRow, read_ledger
+from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, read_ledger
 from crrg.ledger.manifest import night_prefix, read_manifests
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
@@ -34,7 +34,7 @@ from crrg.operations.night_records import (
     plan_key,
     put_value,
 )
-from crrg.operations.night_rereads import Reread, find_rereads, last_reading
+from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
 from crrg.operations.night_shard import STOP_KEY, NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
 from crrg.storage import Storage, hash_json
@@ -218,9 +218,11 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary |
 
 def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
     config = idle.config
-    ledger = read_ledger(storage)
     inbox = storage.at(config.inbox).without_names()
     objects = list_inbox(inbox, pseudonyms.object_key)
+    # what is read again may have been drafted from an object that is gone: then every row counts
+    asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
+    ledger = read_ledger(storage, asked)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
     plan_open = _find_open_plan(idle.date, identity, ledger, storage)
     inventory = take_inventory(objects, ledger, now_s=time.time(), settle_s=config.settle_s, limit=config.limit)
@@ -236,15 +238,19 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         check_rights(idle.date, storage, inbox, next((each for each in to_read if each.size), None))
         plan_open = _write_plan(idle, identity, inventory, rereads, ledger, storage)
     shards = _shard_refs(idle.date, plan_open)
-    listed = [each for shard in shards for each in _listed(storage, shard.key)]
-    planned = {each.key_hmac for each in listed}
+    planned: set[str] = set()
+    num_again = 0
+    for shard in shards:
+        listed = _listed(storage, shard.key)
+        planned |= {each.key_hmac for each in listed}
+        num_again += sum(1 for each in listed if each.replaces_run)
     return idle.model_copy(
         update={
             "run_id": plan_open.run_id,
             "fencing": fencing,
             "shards": shards,
             "num_new": len(planned),
-            "num_done": inventory.num_known - sum(1 for each in listed if each.replaces_run),
+            "num_done": inventory.num_known - num_again,
             "num_pending": sum(1 for each in (*inventory.new, *inventory.pending) if each.key_hmac not in planned),
             "status": "planned",
         }
@@ -260,7 +266,7 @@ def _find_open_plan(date: str, identity: str, ledger: Ledger, storage: Storage) 
         if run_id in committed or not storage.exists(key):
             continue
         plan = OpenPlan.model_validate_json(storage.get(key))
-        listed = [each for shard in _shard_refs(date, plan) for each in _listed(storage, shard.key)]
+        listed = (each for shard in _shard_refs(date, plan) for each in _listed(storage, shard.key))
         if plan.identity == identity and all(_is_to_do(each, ledger) for each in listed):
             logger.info("the night %s is taken up where an earlier run left it", date)
             return plan

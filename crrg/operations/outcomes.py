@@ -10,7 +10,7 @@ from typing import Literal
 
 from crrg.data.deidentify import Pseudonyms
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.ledger.ledger import Ledger, Outcome, read_ledger
+from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
 from crrg.storage import Storage
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -42,8 +42,9 @@ def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> 
     Raises:
         ConfigError: There is no such inbox.
     """
-    ledger = read_ledger(storage)
-    return [_outcome(found, ledger) for found in list_inbox(storage.at(inbox_url), pseudonyms.object_key)]
+    objects = list_inbox(storage.at(inbox_url), pseudonyms.object_key)
+    ledger = read_ledger(storage, Wanted(keys=frozenset(found.key_hmac for found in objects)))
+    return [_outcome(found, ledger) for found in objects]
 
 
 def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:

@@ -1,0 +1,98 @@
+"""Documents and page of a night, made shard by shard from its tables, so that memory does not grow with the night.
+
+Shards have written the documents of their studies already. Here only those of studies that more than one shard or an
+earlier night has a part in are written again, and every study becomes a line of the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crrg.exports.documents import document_files, study_documents
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.ledger.tables import TableFile, read_table
+from crrg.operations.night_shard import group_regions
+from crrg.storage import Storage
+
+WRITERS = 24
+
+
+def night_documents(
+    tables: Sequence[TableFile],
+    across: frozenset[str],
+    sizes: Mapping[str, tuple[int, int]],
+    thresholds: Mapping[str, float],
+    model_version: str,
+    storage: Storage,
+) -> Iterator[dict[str, Any]]:
+    """Yield one document per study.
+
+    Args:
+        tables: Report tables, each followed by the region table of the same films.
+        across: Studies whose films lie in several of them; their documents come last.
+        sizes: Width and height in original pixels per ``instance_id``.
+        thresholds: Probability from which a label counts as positive.
+        model_version: Version of the bundle in the registry; empty if unregistered.
+        storage: The root.
+    """
+    left_reports, left_regions = [REPORTS_SCHEMA.empty_table()], [REGIONS_SCHEMA.empty_table()]
+    spread = pa.array(across, pa.string())
+    for reports_file, regions_file in zip(tables[::2], tables[1::2], strict=True):
+        reports = read_table(storage, reports_file).cast(REPORTS_SCHEMA)
+        regions = read_table(storage, regions_file).cast(REGIONS_SCHEMA)
+        is_left = pc.is_in(reports["study_id"], value_set=spread)
+        names = reports.filter(is_left)["instance_id"].combine_chunks()
+        is_region_left = pc.is_in(regions["instance_id"], value_set=names)
+        left_reports.append(reports.filter(is_left))
+        left_regions.append(regions.filter(is_region_left))
+        own = reports.filter(pc.invert(is_left)), regions.filter(pc.invert(is_region_left))
+        yield from _documents(*own, sizes, thresholds, model_version)
+    yield from _documents(
+        pa.concat_tables(left_reports), pa.concat_tables(left_regions), sizes, thresholds, model_version
+    )
+
+
+def rewriting(
+    documents: Iterable[dict[str, Any]],
+    changed: frozenset[str],
+    prefix: str,
+    objects: dict[str, str],
+    storage: Storage,
+) -> Iterator[dict[str, Any]]:
+    """Yield documents as they come; those of changed studies are written again on the way.
+
+    Args:
+        documents: One per study.
+        changed: Studies to write again.
+        prefix: Prefix of the run.
+        objects: Key of each object of the run to its sha256; what is written is entered.
+        storage: The root.
+    """
+    for document in documents:
+        if document["study_id"] in changed:
+            objects |= put_all(document_files(prefix, [document]), storage)
+        yield document
+
+
+def put_all(files: Mapping[str, bytes], storage: Storage) -> dict[str, str]:
+    """Write objects, several at a time; return the sha256 per key."""
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as pool:
+        for future in [pool.submit(storage.put, key, data) for key, data in files.items()]:
+            future.result()
+    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+
+
+def _documents(
+    reports: pa.Table,
+    regions: pa.Table,
+    sizes: Mapping[str, tuple[int, int]],
+    thresholds: Mapping[str, float],
+    model_version: str,
+) -> list[dict[str, Any]]:
+    return study_documents(reports.to_pylist(), group_regions(regions.to_pylist()), sizes, thresholds, model_version)

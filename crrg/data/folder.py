@@ -22,7 +22,7 @@ from crrg.data.map_ahead import map_ahead
 from crrg.data.region_boxes import boxes_of_mask
 from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
-from crrg.data.study_words import HEAD_BYTES, read_study_words
+from crrg.data.study_words import HEAD_BYTES, LONG_HEAD_BYTES, StudyWords, read_study_words
 from crrg.data.tables import TABLE_SUFFIXES, labels_of, read_rows, text_of
 from crrg.data.view_words import view_of_words
 from crrg.domain.report import Report
@@ -71,7 +71,7 @@ class FolderSource:
         has_heads = tables.names_studies
         beside = map_ahead(lambda film: self._beside(film, masks.get(_stem(film.key)), has_head=has_heads), films)
         for film, (drawn, head) in zip(films, beside, strict=True):
-            said = tables.of_film(film.key, read_study_words(head))
+            said = tables.of_film(film.key, self._study_words(film, head))
             yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
         for said in tables.left():
             yield _item(said.name, None, said)
@@ -82,13 +82,23 @@ class FolderSource:
         """Return the boxes of a film's mask, and the beginning of the film where its study is asked for."""
         if not has_head or film.key.lower().endswith(_PICTURE_SUFFIXES):
             return self._mask_boxes(mask), b""
+        return self._mask_boxes(mask), self._head(film, HEAD_BYTES)
+
+    def _study_words(self, film: StoredObject, head: bytes) -> StudyWords:
+        words = read_study_words(head)
+        if not head or words.study_instance_uid or film.size <= len(head):
+            return words
+        # large elements of a vendor may stand before the study
+        return read_study_words(self._head(film, LONG_HEAD_BYTES))
+
+    def _head(self, film: StoredObject, num_bytes: int) -> bytes:
         try:
-            return self._mask_boxes(mask), self.storage.get_range(film.key, 0, min(film.size, HEAD_BYTES))
+            return self.storage.get_range(film.key, 0, min(film.size, num_bytes))
         except StorageError as error:
             if error.retryable:
                 raise
             # what became of it is said when it is read as a whole
-            return self._mask_boxes(mask), b""
+            return b""
 
     def _mask_boxes(self, mask: StoredObject | None) -> _MaskBoxes | None:
         if mask is None:

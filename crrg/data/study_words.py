@@ -11,14 +11,12 @@ import warnings
 import zlib
 from dataclasses import dataclass, field
 
-import pydicom
-from pydicom.filereader import read_dataset
-
-from crrg.data.dicom_header import text_value
 from crrg.data.dicom_structure import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, find_data_set, looks_like_dicom
 from crrg.errors import DataError
 
 HEAD_BYTES = 2**16
+LONG_HEAD_BYTES = 2**22
+"""Read where the first bytes do not reach the study."""
 _TAGS = ("AccessionNumber", "PatientID", "StudyInstanceUID")
 _LAST_TAG = 0x0020000D
 
@@ -42,15 +40,21 @@ def read_study_words(head: bytes) -> StudyWords:
     """Return the identifiers of a film's study; all empty where the file is not DICOM or is damaged.
 
     Args:
-        head: The beginning of the file, ``HEAD_BYTES`` of it where it is longer.
+        head: The beginning of the file.
     """
     if not looks_like_dicom(head):
         return StudyWords()
+    # an ingest whose reports name films starts without a DICOM library in this process
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+
+    from crrg.data.dicom_header import text_value
+
     try:
         start, syntax = find_data_set(head)
         body = head[start:]
         if syntax == DEFLATED:
-            body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, HEAD_BYTES)
+            body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, LONG_HEAD_BYTES)
         with warnings.catch_warnings():
             # pydicom's warnings quote values
             warnings.simplefilter("ignore")
@@ -59,7 +63,7 @@ def read_study_words(head: bytes) -> StudyWords:
                 is_implicit_VR=syntax == IMPLICIT_LITTLE,
                 is_little_endian=syntax != EXPLICIT_BIG,
                 stop_when=lambda tag, _vr, _length: tag > _LAST_TAG,
-                specific_tags=[pydicom.tag.Tag(name) for name in _TAGS],
+                specific_tags=[Tag(name) for name in _TAGS],
             )
             return StudyWords(
                 patient_id=text_value(attributes, "PatientID"),

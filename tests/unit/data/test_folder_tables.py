@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from crrg.data.folder import FolderSource
@@ -143,3 +145,12 @@ def test_a_table_that_says_frontal_leaves_the_projection_to_the_film(tmp_path, t
     source = FolderSource(Storage(str(tmp_path)))
     (item,) = source.items()
     assert build_pair(source, item).film.view_position.value == expected
+
+
+def test_a_study_that_stands_behind_a_large_element_is_found(tmp_path):
+    film = pydicom.dcmread(io.BytesIO(build_dicom()))
+    film.add_new(0x00190010, "LO", "VENDOR")
+    film.add_new(0x00191001, "OB", bytes(2 * HEAD_BYTES))
+    film.save_as(tmp_path / "a.dcm")
+    (tmp_path / "reports.csv").write_text(f"study_instance_uid,report\n1.2.3,{CLEAR}\n")
+    assert read(tmp_path)["a.dcm"].report.impression == "Normal."

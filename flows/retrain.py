@@ -37,7 +37,7 @@ def retrain(config: RetrainConfig = RetrainConfig()) -> RetrainResult:
         *([train_joint] if config.joint else []),
     )
     stages = [run_stage(stage, config.stage_config(), config.stages_on) for stage in stage_flows]
-    bundle = assemble_stages(stages, config.dataset_version)
+    bundle = assemble_stages(stages, config)
     evaluation = register_candidate(score_bundle(bundle, evaluation_form(config)))
     promotion = decide_promotion(evaluation, config)
     result = RetrainResult(stages=tuple(stages), evaluation=evaluation, promotion=promotion)

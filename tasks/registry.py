@@ -8,17 +8,18 @@ from prefect import task
 
 from crrg.config.references import BundleRef, EvaluationResult, PromotionResult, StageResult
 from crrg.config.running import PromoteConfig, RetrainConfig
-from crrg.operations.assemble import assemble_bundle, register_bundle
+from crrg.operations.assemble import assemble_fused, register_bundle
 from crrg.operations.promote import gate_and_promote, promote
 from crrg.operations.root import open_root
-from tasks.policy import TASK, run_tags
+from tasks.policy import TASK, gpu_slot, run_tags
 
 
 @task(**TASK)
-def assemble_stages(stages: Sequence[StageResult], dataset_version: str) -> BundleRef:
-    """Put the four finished stages into one bundle folder."""
+def assemble_stages(stages: Sequence[StageResult], config: RetrainConfig) -> BundleRef:
+    """Put the finished stages into one bundle folder, with the classifier that fuses what they say."""
     storage, _ = open_root()
-    return assemble_bundle(stages, dataset_version, storage)
+    with gpu_slot(config.device):
+        return assemble_fused(stages, config, storage)
 
 
 @task(task_run_name="register-candidate[{evaluation.bundle.bundle_id}]", **TASK)

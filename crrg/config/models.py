@@ -138,6 +138,8 @@ class DecodingSettings(FrozenConfig):
         num_slots: Phrases computed at once at most; more is faster where there are many, and takes more memory.
         precision: ``exact`` computes in float32; ``fast`` rounds weights to 8 bits on a CPU and to bfloat16 on a GPU,
             which changes some phrases.
+        rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP
+            stage finds most like the film; otherwise the likeliest.
         compat: ``rgrg`` allows what the paper's search allows: an empty phrase, and placeholders.
     """
 
@@ -148,6 +150,7 @@ class DecodingSettings(FrozenConfig):
     follow_flags: bool = True
     num_slots: int = Field(32, ge=1, le=1024)
     precision: Literal["exact", "fast"] = "exact"
+    rerank: bool = False
     compat: Literal["none", "rgrg"] = "none"
 
 
@@ -251,3 +254,24 @@ class ClipArchitecture(FrozenConfig):
         if self.image_tower not in ("swin", "vit"):
             return True
         return all(self.image_width * 2**stage % heads == 0 for stage, heads in enumerate(self.image_heads))
+
+
+class FusionSettings(FrozenConfig):
+    """The fused classifier: how it is calibrated on validation films, and where its labels begin.
+
+    Attributes:
+        calibration: ``temperature`` or ``isotonic`` for every label; ``auto`` takes, label by label, what does better
+            on validation films left out, and temperature where films are few.
+        operating_point: ``f1`` takes each label's threshold for the best F1, ``specificity`` for a fixed specificity.
+        specificity: Least share of films without a label that stay without it, 0..1; with ``specificity`` only.
+        max_films: Most validation films that are drafted for the fit; 0 leaves the classifier out of the bundle.
+    """
+
+    calibration: Literal["auto", "temperature", "isotonic"] = Field(
+        "auto", title="Calibration", json_schema_extra={"position": 0}
+    )
+    operating_point: Literal["f1", "specificity"] = Field(
+        "f1", title="Operating point", json_schema_extra={"position": 1}
+    )
+    specificity: float = Field(0.9, gt=0, lt=1, title="Specificity", json_schema_extra={"position": 2})
+    max_films: int = Field(2000, ge=0, title="Validation films", json_schema_extra={"position": 3})

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Stage
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
+from crrg.config.models import FusionSettings
 from crrg.config.training import TrainStageConfig
 
 CHAMPION = "models:/crrg-pipeline@champion"
@@ -140,6 +141,7 @@ class RetrainConfig(FrozenConfig):
         evaluation_limit: Most films to evaluate on; 0 takes all of the test split.
         promote: ``if_gate_passes`` moves the champion alias, ``never`` only registers a candidate.
         gate: What the bundle must reach.
+        fusion: How the classifier over film, draft and regions is fitted on validation films.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -156,6 +158,7 @@ class RetrainConfig(FrozenConfig):
         "if_gate_passes", title="Promote", json_schema_extra={"position": 10}
     )
     gate: Gate = Field(Gate(), title="Gate", json_schema_extra={"position": 11})
+    fusion: FusionSettings = Field(FusionSettings(), title="Fused classifier", json_schema_extra={"position": 12})
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages to train, in order."""

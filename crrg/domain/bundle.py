@@ -13,8 +13,8 @@ class BundleFiles:
 
     Attributes:
         bundle_id: Digest over all parts.
-        spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, label set,
-            decoding settings, preprocessing version and golden digest, registered versions.
+        spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, fused
+            classifier, label set, decoding settings, preprocessing version and golden digest, registered versions.
         files: File name (``detector.safetensors``, ``tokenizer.json``, …) to bytes.
     """
 

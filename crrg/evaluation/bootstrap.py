@@ -85,6 +85,35 @@ def bootstrap_interval(
     return _percentiles(values, level)
 
 
+def bootstrap_figures(
+    statistics: Callable[[NDArray[np.int64]], dict[str, float]],
+    patient_ids: Sequence[str],
+    *,
+    num_samples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the percentile intervals of several figures of the same samples.
+
+    Args:
+        statistics: Values of a sample by name, given the row numbers ``[B']`` in it; always the same names.
+        patient_ids: Patient of each row.
+        num_samples: Number of samples.
+        level: Share of samples inside the interval.
+        seed: Same seed, same intervals.
+
+    Returns:
+        Low and high end by name; empty for no rows.
+    """
+    rows = _rows_by_patient(patient_ids)
+    if not rows:
+        return {}
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(rows), size=len(rows)) for _ in range(num_samples)]
+    samples = [statistics(np.concatenate([rows[j] for j in drawn])) for drawn in draws]
+    return {name: _percentiles(np.array([sample[name] for sample in samples]), level) for name in samples[0]}
+
+
 def bootstrap_sums(
     counts: NDArray[np.float64],
     combine: Callable[[NDArray[np.float64]], float],

@@ -136,12 +136,32 @@ def retrieval_recall(
     """
     if not len(texts):
         return {}
-    unique, first, own = np.unique(np.array(texts), return_index=True, return_inverse=True)
+    places = retrieval_places(similarities, texts)
+    figures = {f"retrieval/recall_at_{k}": float((places <= k).mean()) for k in ranks}
+    return {**figures, "retrieval/num_texts": float(len(set(texts)))}
+
+
+def retrieval_places(similarities: NDArray[np.float64], texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return at which place each film finds its own report, ``[B]``, 1 is first; equal texts are one text."""
+    _, first, own = np.unique(np.array(texts), return_index=True, return_inverse=True)
     table = similarities[:, first]
     scores = table[np.arange(len(texts)), own]
-    places = 1 + (table > scores[:, None]).sum(axis=1)
-    figures = {f"retrieval/recall_at_{k}": float((places <= k).mean()) for k in ranks}
-    return {**figures, "retrieval/num_texts": float(len(unique))}
+    return np.asarray(1 + (table > scores[:, None]).sum(axis=1), dtype=np.int64)
+
+
+def own_phrase_auc(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return how surely a film prefers its own phrase of a region to another film's of the same region.
+
+    Args:
+        own: Similarity of film and own phrase, ``[P]``.
+        other: Similarity of the same film and the other's phrase, ``[P]``.
+
+    Returns:
+        Share of pairs in which the own one wins, ties one half; NaN for no pair.
+    """
+    if not len(own):
+        return float("nan")
+    return float(((own > other) + 0.5 * (own == other)).mean())
 
 
 def expected_calibration_error(probabilities: NDArray[np.float64], references: NDArray[np.float64]) -> float:

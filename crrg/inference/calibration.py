@@ -129,16 +129,17 @@ def fit_platt(logits: FloatArray, labels: FloatArray) -> tuple[float, float]:
     return max(LOWEST_SLOPE, slope), bias
 
 
-def fit_temperature(logits: FloatArray, labels: FloatArray) -> float:
+def fit_temperature(logits: FloatArray, labels: FloatArray, *, strength: float = 0.0) -> float:
     """Return the temperature by which logits are divided, so that probabilities fit best; at least 0.05, at most 20.
 
     Args:
         logits: ``[N]``.
         labels: ``[N]`` of 0 and 1.
+        strength: How strongly its logarithm is drawn to 0, in units of the log-likelihood.
     """
     grid = np.geomspace(0.05, 20.0, 241)
     scaled = logits[None, :] / grid[:, None]
-    losses = (np.logaddexp(0, scaled) - labels[None, :] * scaled).sum(axis=1)
+    losses = (np.logaddexp(0, scaled) - labels[None, :] * scaled).sum(axis=1) + strength / 2 * np.log(grid) ** 2
     return float(grid[int(np.argmin(losses))]) if len(logits) else 1.0
 
 

@@ -146,10 +146,10 @@ def prefer_flagged(hypotheses: Sequence[DecodedPhrase], flags: Sequence[float]) 
         hypotheses: Of one phrase, the likeliest first.
         flags: The 15 flags it was conditioned on, 0..1.
     """
-    return min(hypotheses, key=lambda phrase: _num_disagreements(phrase, flags))
+    return min(hypotheses, key=lambda phrase: num_disagreements(phrase, flags))
 
 
-def _num_disagreements(phrase: DecodedPhrase, flags: Sequence[float]) -> int:
+def num_disagreements(phrase: DecodedPhrase, flags: Sequence[float]) -> int:
     """Return how many findings a phrase states without a flag or leaves out in spite of one, plus one if it was cut."""
     values = label_report(phrase.text)
     stated = [values[label] == POSITIVE for label in FINDINGS]

@@ -1,8 +1,11 @@
 """The fused classifier: what the film shows, what the draft says and what its regions look like, in one probability.
 
-Numpy only, no tensors. A small logistic model per label, fitted on drafts of validation films and drawn towards the
-film's own logit, so that with few films it falls back to the label head. Knows neither how drafts are made nor how
-labels are read from them (``crrg.evaluation.labeler``).
+Numpy only, no tensors. A small logistic model per label over five signals, a calibration curve behind it, and the
+threshold of the operating point. ``fusion_fitting`` fits it on drafts of validation films. Knows neither how drafts are
+made nor how labels are read from them (``crrg.evaluation.labeler``).
+
+"No Finding" is no finding of its own but the absence of the others (support devices are none): it is never likelier
+than the absence of the likeliest abnormality, and never given beside one.
 """
 
 from __future__ import annotations
@@ -16,44 +19,60 @@ from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, NO_FINDING, NUM_LABELS, POSITIVE, UNCERTAIN, LabelValues
 from crrg.errors import ModelError
-from crrg.inference.calibration import FloatArray, fit_thresholds, sigmoid
+from crrg.inference.calibration import FloatArray, IsotonicCurve, sigmoid
 
 SIGNALS = ("film", "affirmed", "denied", "region", "abnormal")
 """Film's logit; draft affirms it (one half: uncertain); draft denies it; strongest region; strongest abnormality."""
-PRIOR_WEIGHTS = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
-PRIOR_STRENGTH = np.array([8.0, 8.0, 8.0, 8.0, 8.0])
-"""How strongly each weight is drawn to its prior, in units of the log-likelihood."""
-BIAS_STRENGTH = 0.05
 LONGEST_LOGIT = 12.0
-NUM_NEWTON_STEPS = 60
-_ABNORMAL = [LABELS.index(label) for label in FINDINGS if label != "Support Devices"]
+ABNORMAL = [LABELS.index(label) for label in FINDINGS if label != "Support Devices"]
+"""Places of the 12 labels whose absence is "No Finding"."""
+BELOW = 0.999
+"""Factor of the threshold that "No Finding" is held at where an abnormality is given."""
 _NO_FINDING = LABELS.index(NO_FINDING)
 
 
 @dataclass(frozen=True)
 class FusedClassifier:
-    """Weights of the five signals per label, with the thresholds of the fused probabilities.
+    """Weights of the five signals per label, the curve that calibrates them, and thresholds.
 
     Attributes:
         weights: ``[14, 5]`` in the order of ``SIGNALS``.
         biases: ``[14]``.
+        temperatures: ``[14]``, by which logits are divided; unused where a label has a curve.
+        curves: Label to the rising curve over its logit, for labels that are calibrated by one.
         thresholds: ``[14]`` in 0..1; a label is given at or above its threshold.
     """
 
     weights: FloatArray
     biases: FloatArray
+    temperatures: FloatArray
+    curves: Mapping[str, IsotonicCurve]
     thresholds: FloatArray
 
+    def logits(self, signals: FloatArray) -> FloatArray:
+        """Return logits ``[N, 14]`` before calibration, of signals ``[N, 14, 5]`` (``fusion_signals``)."""
+        return np.asarray((signals * self.weights).sum(axis=-1) + self.biases)
+
     def probabilities(self, signals: FloatArray) -> FloatArray:
-        """Return calibrated probabilities ``[N, 14]`` of signals ``[N, 14, 5]`` (``fusion_signals``)."""
-        return sigmoid(np.einsum("nlk,lk->nl", signals, self.weights) + self.biases)
+        """Return calibrated probabilities ``[N, 14]`` that do not contradict each other about "No Finding"."""
+        logits = self.logits(signals)
+        chances = sigmoid(logits / self.temperatures)
+        for label, curve in self.curves.items():
+            column = LABELS.index(label)
+            chances[:, column] = curve.probabilities(logits[:, column])
+        return hold_no_finding(chances, self.thresholds)
+
+    def labels(self, probabilities: FloatArray) -> NDArray[np.int8]:
+        """Return 1 at or above the threshold and 0 below it, ``[N, 14]``."""
+        return (probabilities >= self.thresholds).astype(np.int8)
 
     def as_config(self) -> dict[str, Any]:
-        """Return the model by label name, as it stands in a ``config.json``."""
+        """Return the model by label name, as it stands in ``bundle.json``."""
         return {
             label: {
                 "weights": dict(zip(SIGNALS, self.weights[i].tolist(), strict=True)),
                 "bias": float(self.biases[i]),
+                "calibration": self._curve_config(i, label),
                 "threshold": float(self.thresholds[i]),
             }
             for i, label in enumerate(LABELS)
@@ -64,17 +83,30 @@ class FusedClassifier:
         """Read what ``as_config`` wrote.
 
         Raises:
-            ModelError: A label or a signal is missing.
+            ModelError: A label, a signal or a curve is missing.
         """
         try:
             rows = [config[label] for label in LABELS]
+            curves = {
+                label: IsotonicCurve(np.array(row["calibration"]["scores"]), np.array(row["calibration"]["values"]))
+                for label, row in zip(LABELS, rows, strict=True)
+                if row["calibration"]["kind"] == "isotonic"
+            }
             return cls(
                 weights=np.array([[row["weights"][name] for name in SIGNALS] for row in rows], dtype=np.float64),
                 biases=np.array([row["bias"] for row in rows], dtype=np.float64),
+                temperatures=np.array([row["calibration"].get("temperature", 1.0) for row in rows], dtype=np.float64),
+                curves=curves,
                 thresholds=np.array([row["threshold"] for row in rows], dtype=np.float64),
             )
         except KeyError as error:
-            raise ModelError(f"the fused classifier lacks {error}; fit it again", "fusion") from error
+            raise ModelError(f"the fused classifier lacks {error}; assemble the bundle again", "fusion") from error
+
+    def _curve_config(self, row: int, label: str) -> dict[str, Any]:
+        curve = self.curves.get(label)
+        if curve is None:
+            return {"kind": "temperature", "temperature": float(self.temperatures[row])}
+        return {"kind": "isotonic", "scores": curve.scores.tolist(), "values": curve.values.tolist()}
 
 
 def fusion_signals(
@@ -101,7 +133,7 @@ def fusion_signals(
         return signals
     share = {POSITIVE: 1.0, UNCERTAIN: 0.5, NEGATIVE: 0.0, None: 0.0}
     regions = _logits(finding_probabilities).max(axis=1)
-    regions[:, _NO_FINDING] = -regions[:, _ABNORMAL].max(axis=1)
+    regions[:, _NO_FINDING] = -regions[:, ABNORMAL].max(axis=1)
     abnormal = _logits(abnormal_probabilities).max(axis=1, keepdims=True).repeat(NUM_LABELS, axis=1)
     abnormal[:, _NO_FINDING] *= -1
     signals[:, :, 0] = np.clip(label_logits, -LONGEST_LOGIT, LONGEST_LOGIT)
@@ -112,39 +144,23 @@ def fusion_signals(
     return signals
 
 
-def fit_fused(signals: FloatArray, labels: NDArray[np.floating[Any]]) -> FusedClassifier:
-    """Fit the model on validation films.
+def hold_no_finding(probabilities: FloatArray, thresholds: FloatArray | None = None) -> FloatArray:
+    """Return probabilities ``[N, 14]`` in which "No Finding" says what the other labels leave of it.
 
     Args:
-        signals: ``[N, 14, 5]``.
-        labels: ``[N, 14]``: 1, 0, NaN where unknown and left out.
+        probabilities: Each label by itself.
+        thresholds: ``[14]``; with them "No Finding" also stays below its threshold where an abnormality is given.
     """
-    weights = np.tile(PRIOR_WEIGHTS, (NUM_LABELS, 1))
-    biases = np.zeros(NUM_LABELS)
-    columns = []
-    for i in range(NUM_LABELS):
-        is_known = ~np.isnan(labels[:, i])
-        rows, truth = signals[is_known, i], labels[is_known, i].astype(np.float64)
-        weights[i], biases[i] = _fit_label(rows, truth)
-        columns.append((sigmoid(rows @ weights[i] + biases[i]), truth))
-    return FusedClassifier(weights=weights, biases=biases, thresholds=fit_thresholds(columns))
-
-
-def _fit_label(signals: FloatArray, labels: FloatArray) -> tuple[FloatArray, float]:
-    """Return weights ``[5]`` and bias by Newton's method under the prior; the prior itself for no film."""
-    design = np.concatenate([signals, np.ones((len(signals), 1))], axis=1)
-    prior = np.append(PRIOR_WEIGHTS, 0.0)
-    strength = np.append(PRIOR_STRENGTH, BIAS_STRENGTH)
-    found = prior.copy()
-    for _ in range(NUM_NEWTON_STEPS):
-        chance = sigmoid(design @ found)
-        gradient = design.T @ (chance - labels) + strength * (found - prior)
-        hessian = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(strength)
-        step = np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
-        found = found - step
-        if np.abs(step).max() < 1e-9:
-            break
-    return found[:-1], float(found[-1])
+    held = probabilities.copy()
+    if not len(held):
+        return held
+    likeliest = held[:, ABNORMAL].max(axis=1)
+    held[:, _NO_FINDING] = np.minimum(held[:, _NO_FINDING], 1 - likeliest)
+    if thresholds is not None:
+        is_given = (held[:, ABNORMAL] >= thresholds[ABNORMAL]).any(axis=1)
+        limit = np.where(is_given, BELOW * thresholds[_NO_FINDING], 1.0)
+        held[:, _NO_FINDING] = np.minimum(held[:, _NO_FINDING], limit)
+    return held
 
 
 def _logits(probabilities: NDArray[np.floating[Any]]) -> FloatArray:

@@ -7,7 +7,7 @@ a night nor the size of a shard change it. Knows no files and no store; see ``cr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import autocast
 from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
-from crrg.domain.labels import LABELS
+from crrg.domain.film_labels import FilmLabels
+from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film, RegionPrediction
@@ -30,10 +31,12 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
-from crrg.inference.decoding import DecodedPhrase, decode_phrases
+from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases
+from crrg.inference.fusion import FusedClassifier, fusion_signals
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
+from crrg.inference.reranking import likest_to_film
 from crrg.inference.statements import read_statement
-from crrg.inference.zero_shot import encode_texts, zero_shot_labels
+from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import AnySelector, load_selector
@@ -50,11 +53,39 @@ class LabelReading:
 
     Attributes:
         image_features: ``[N, D]``, length 1.
-        probabilities: Calibrated, ``[N, 14]``.
+        logits: Of the label head, ``[N, 14]``.
+        probabilities: The head's, calibrated, ``[N, 14]``.
     """
 
     image_features: torch.Tensor
+    logits: FloatArray
     probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class FilmDrafts:
+    """Films with all that is made of them on the way to a draft.
+
+    Attributes:
+        readings: Of their regions.
+        labels: Of the films as a whole.
+        phrases: Per film, region index to phrase.
+        reports: Per film, findings and impression.
+        said: Per film, what its draft says of each label.
+    """
+
+    readings: RegionReadings
+    labels: LabelReading
+    phrases: list[dict[int, DecodedPhrase]]
+    reports: list[tuple[str, str]]
+    said: list[LabelValues]
+
+    def signals(self) -> FloatArray:
+        """Return the five signals ``[N, 14, 5]`` of the fused classifier."""
+        regions = self.readings
+        return fusion_signals(
+            self.labels.logits, self.said, regions.finding_probabilities, regions.abnormal_probabilities
+        )
 
 
 @dataclass(frozen=True)
@@ -73,6 +104,7 @@ class ReportPipeline:
         calibration: Of the label head.
         similarity: Cosine to agreement.
         decoding: How phrases are searched.
+        fusion: The fused classifier, whose probabilities are given out; without it they are the label head's.
     """
 
     bundle_id: str
@@ -86,6 +118,7 @@ class ReportPipeline:
     calibration: Calibration
     similarity: SimilarityCurve
     decoding: DecodingSettings
+    fusion: FusedClassifier | None = None
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -112,13 +145,20 @@ class ReportPipeline:
                 calibration=Calibration.from_config(stages["clip"]),
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
                 decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),
+                fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
             )
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error
 
     @property
     def label_thresholds(self) -> dict[str, float]:
-        """Probability from which each label counts as positive."""
+        """Probability from which each label is given."""
+        thresholds = self.calibration.thresholds if self.fusion is None else self.fusion.thresholds
+        return dict(zip(LABELS, thresholds.tolist(), strict=True))
+
+    @property
+    def film_thresholds(self) -> dict[str, float]:
+        """The same for the label head alone, which has not read the draft."""
         return dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
@@ -132,16 +172,24 @@ class ReportPipeline:
         """
         if not films:
             return []
+        made = self.make_drafts(films)
+        given = self.given_probabilities(made)
+        agreements = self._agreements(made.labels.image_features, [findings for findings, _ in made.reports])
+        return [self._draft_one(film, made, i, given[i], agreements[i]) for i, film in enumerate(films)]
+
+    def make_drafts(self, films: Sequence[Film]) -> FilmDrafts:
+        """Read at least one film, word its regions and read the labels of what was worded."""
         readings = self.read_regions(films)
-        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
-        phrases = self._word(readings, flags, selected)
-        reports = [_assemble(phrases[i], flags[i]) for i in range(len(films))]
         labels = self.read_labels(films)
-        agreements = self._agreements(labels.image_features, [findings for findings, _ in reports])
-        return [
-            self._draft_one(film, readings, i, phrases[i], reports[i], labels.probabilities[i], agreements[i])
-            for i, film in enumerate(films)
-        ]
+        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
+        phrases = self._word(readings, flags, selected, labels.image_features)
+        reports = [assemble_phrases(phrases[i], flags[i]) for i in range(len(films))]
+        said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
+        return FilmDrafts(readings, labels, phrases, reports, said)
+
+    def given_probabilities(self, made: FilmDrafts) -> FloatArray:
+        """Return the probabilities ``[N, 14]`` that are given out: fused where the bundle has the classifier."""
+        return made.labels.probabilities if self.fusion is None else self.fusion.probabilities(made.signals())
 
     def read_regions(self, films: Sequence[Film]) -> RegionReadings:
         """Run detector and selector over films."""
@@ -164,28 +212,53 @@ class ReportPipeline:
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
             features.append(reading.image_features[:num_real].float().cpu())
             logits.append(reading.label_logits[:num_real].float().cpu())
-        probabilities = self.calibration.probabilities(torch.cat(logits).numpy())
-        return LabelReading(torch.cat(features), probabilities)
+        scores = torch.cat(logits).numpy().astype(np.float64)
+        return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 
-    def zero_shot(self, films: Sequence[Film]) -> FloatArray:
-        """Return zero-shot probabilities ``[N, 14]`` by prompt pairs, without the label head and uncalibrated."""
-        features = self.read_labels(films).image_features
-        found = zero_shot_labels(self.clip, self.clip_tokenizer, features, LABELS)
-        return np.stack([found[label].numpy() for label in LABELS], axis=1)
+    def film_labels(self, films: Sequence[Film]) -> FilmLabels:
+        """Return what the CLIP stage alone says of at least one film: label head, zero-shot, features."""
+        reading = self.read_labels(films)
+        found = zero_shot_labels(self.clip, self.clip_tokenizer, reading.image_features, LABELS)
+        return FilmLabels(
+            head=reading.probabilities,
+            head_thresholds=self.calibration.thresholds,
+            zero_shot=np.stack([found[label].numpy() for label in LABELS], axis=1).astype(np.float64),
+            image_features=reading.image_features.numpy().astype(np.float64),
+        )
+
+    def text_features(self, texts: Sequence[str]) -> FloatArray:
+        """Return features ``[N, D]`` of length 1 of texts, as an array."""
+        return np.asarray(self.encode_texts(texts).numpy(), dtype=np.float64)
+
+    def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
+        """Ask about findings in any words; uncalibrated (``zero_shot.ask_labels``).
+
+        Args:
+            films: At least one.
+            labels: Findings in words.
+        """
+        return ask_labels(self.clip, self.clip_tokenizer, self.read_labels(films).image_features, labels)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return features ``[N, D]`` of length 1 of texts."""
+        return encode_texts(self.clip, self.clip_tokenizer, texts)
 
     def _word(
-        self, readings: RegionReadings, flags: FloatValues, selected: NDArray[np.bool_]
+        self,
+        readings: RegionReadings,
+        flags: FloatValues,
+        selected: NDArray[np.bool_],
+        image_features: torch.Tensor,
     ) -> list[dict[int, DecodedPhrase]]:
         """Word the selected regions of all films in one go; per film, region index to phrase."""
         films, regions = np.nonzero(selected)
-        decoded = decode_phrases(
-            self.generator,
-            self.tokenizer,
-            readings.features[films, regions],
-            regions,
-            flags[films, regions],
-            self.decoding,
-        )
+        conditions = (readings.features[films, regions], regions, flags[films, regions])
+        if self.decoding.rerank:
+            found = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
+            decoded = likest_to_film(found, conditions[2], image_features[torch.from_numpy(films)], self.encode_texts)
+        else:
+            decoded = decode_phrases(self.generator, self.tokenizer, *conditions, self.decoding)
         phrases: list[dict[int, DecodedPhrase]] = [{} for _ in range(len(selected))]
         for film, region, phrase in zip(films.tolist(), regions.tolist(), decoded, strict=True):
             if phrase.text:
@@ -194,41 +267,33 @@ class ReportPipeline:
 
     @torch.inference_mode()
     def _agreements(self, image_features: torch.Tensor, texts: Sequence[str]) -> list[float]:
-        text_features = encode_texts(self.clip, self.clip_tokenizer, texts)
+        text_features = self.encode_texts(texts)
         cosines = (image_features * text_features).sum(dim=1).tolist()
         return [self.similarity.agreement(cosine) for cosine in cosines]
 
-    def _draft_one(
-        self,
-        film: Film,
-        readings: RegionReadings,
-        row: int,
-        phrases: dict[int, DecodedPhrase],
-        report: tuple[str, str],
-        probabilities: FloatArray,
-        agreement: float,
-    ) -> DraftReport:
-        by_label = dict(zip(LABELS, probabilities.tolist(), strict=True))
-        labels = dict(zip(LABELS, self.calibration.labels(probabilities[None])[0].tolist(), strict=True))
-        findings, impression = report
-        said = label_report(f"{findings} {impression}")
+    def _draft_one(self, film: Film, made: FilmDrafts, row: int, given: FloatArray, agreement: float) -> DraftReport:
+        thresholds = self.calibration.thresholds if self.fusion is None else self.fusion.thresholds
+        findings, impression = made.reports[row]
+        # the film alone is asked whether it agrees: fused probabilities have read the draft
         score, flags = consistency(
-            by_label,
-            said,
+            dict(zip(LABELS, made.labels.probabilities[row].tolist(), strict=True)),
+            made.said[row],
             agreement,
-            self.label_thresholds,
+            self.film_thresholds,
             statements=[read_statement(sentence, label_report) for sentence in split_sentences(findings)],
-            sides=side_probabilities(readings.finding_probabilities[row]),
+            sides=side_probabilities(made.readings.finding_probabilities[row]),
         )
         letterbox = Letterbox(film.original_width, film.original_height, self.detector.architecture.input_size)
-        boxes = letterbox.to_original(readings.input_boxes_xyxy[row].astype(float))
-        regions = tuple(_region(readings, row, index, boxes[index], phrases) for index in range(len(REGIONS)))
+        boxes = letterbox.to_original(made.readings.input_boxes_xyxy[row].astype(float))
+        regions = tuple(
+            _region(made.readings, row, index, boxes[index], made.phrases[row]) for index in range(len(REGIONS))
+        )
         return DraftReport(
             findings=findings,
             impression=impression,
             regions=regions,
-            probabilities=by_label,
-            labels=labels,
+            probabilities=dict(zip(LABELS, given.tolist(), strict=True)),
+            labels=dict(zip(LABELS, (given >= thresholds).astype(int).tolist(), strict=True)),
             consistency=score,
             flags=flags,
         )
@@ -251,7 +316,8 @@ def _region(
     )
 
 
-def _assemble(phrases: dict[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
+def assemble_phrases(phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
+    """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
     report = assemble(
         [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
     )

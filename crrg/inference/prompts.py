@@ -1,7 +1,8 @@
-"""Sentences that ask CLIP about a label: several that affirm it and several that deny it.
+"""Sentences that ask CLIP about a label: several that affirm it, several that deny it, several that leave it open.
 
-To add a prompt, add it to the tuples below and raise ``PROMPTS_VERSION``; nothing else changes. A label without an own
-entry gets the general templates, so any wording a user gives works.
+To add a prompt, add it to the tuples below and raise ``PROMPTS_VERSION`` (training knows affirming and denying ones
+only, so for one that leaves a label open it stays); nothing else changes. A label without an own entry gets the general
+templates, so any wording a user gives works.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ _DENY = (
     "There is no {}.",
     "No {} is seen.",
     "No evidence of {}.",
+)
+_LEAVE_OPEN = (
+    "There may be {}.",
+    "{} cannot be excluded.",
+    "Possible {}.",
 )
 
 
@@ -47,6 +53,11 @@ def prompt_pair(label: str) -> PromptPair:
     if label in _OWN:
         return _OWN[label]
     return _from_nouns((label.lower(),))
+
+
+def open_prompts(label: str) -> tuple[str, ...]:
+    """Return sentences that say of a label, or of any finding in words, that it may be there and may not be."""
+    return tuple(_sentence(template, label.lower()) for template in _LEAVE_OPEN)
 
 
 def _from_nouns(nouns: tuple[str, ...], positive: tuple[str, ...] = (), negative: tuple[str, ...] = ()) -> PromptPair:

@@ -1,6 +1,6 @@
 """Choices between what the stages offer, by asking another stage: which wording fits the film, which flags hold.
 
-Arrays and texts only. Hypotheses come from ``decoding``, similarities from ``zero_shot``, probabilities from
+Arrays, tensors and texts only. Hypotheses come from ``decoding``, similarities from ``zero_shot``, probabilities from
 ``calibration``.
 """
 
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, POSITIVE, LabelValues
 from crrg.inference.consistency import CLAIM_SHARE
+from crrg.inference.decoding import DecodedPhrase, num_disagreements
 
 Labeler = Callable[[str], Mapping[str, int | None]]
 
@@ -49,6 +51,35 @@ def prefer_text(
     first = _stated(texts[allowed[0]], labeler)
     allowed = [i for i in allowed if _stated(texts[i], labeler) == first] if wanted is not None else allowed
     return max(allowed, key=lambda i: similarities[i])
+
+
+def likest_to_film(
+    hypotheses: Sequence[Sequence[DecodedPhrase]],
+    flags: NDArray[np.floating[Any]],
+    image_features: Tensor,
+    encode: Callable[[Sequence[str]], Tensor],
+) -> list[DecodedPhrase]:
+    """Choose each phrase's hypothesis: what states its flags best first, among equals what is likest to the film.
+
+    Args:
+        hypotheses: Per phrase, the likeliest first.
+        flags: ``[N, 15]`` that the phrases were conditioned on.
+        image_features: ``[N, D]`` of length 1, of each phrase's film.
+        encode: Texts to features ``[K, D]`` of length 1.
+
+    Returns:
+        One hypothesis per phrase; an empty list for none.
+    """
+    texts = sorted({phrase.text for found in hypotheses for phrase in found})
+    place = {text: row for row, text in enumerate(texts)}
+    features = encode(texts)
+    chosen = []
+    for found, wanted, film in zip(hypotheses, flags.tolist(), image_features, strict=True):
+        faults = [num_disagreements(phrase, wanted) for phrase in found]
+        best = [phrase for phrase, fault in zip(found, faults, strict=True) if fault == min(faults)]
+        cosines = (features[[place[phrase.text] for phrase in best]] @ film).tolist()
+        chosen.append(best[int(np.argmax(cosines))])
+    return chosen
 
 
 def reconcile_flags(

@@ -9,6 +9,7 @@ Source: the prompt pairs of CheXzero (Tiu et al., 2022), with the trained temper
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,12 +17,28 @@ from torch.nn import functional
 
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import FINDINGS, NO_FINDING
-from crrg.inference.prompts import PromptPair, prompt_pair
+from crrg.errors import ConfigError
+from crrg.inference.prompts import PromptPair, open_prompts, prompt_pair
 from crrg.models.clip import ClipModel
 
 LENGTH_STEP = 32
 """Texts are padded to a multiple of this many tokens."""
 TILE_ROWS = 16
+LONGEST_LABEL = 80
+"""Characters of a finding in words."""
+
+
+@dataclass(frozen=True)
+class LabelAnswer:
+    """What films say of a finding in words; none of it is calibrated.
+
+    Attributes:
+        probability: Present against absent, ``[B]`` in 0..1.
+        uncertain: Share of the sentences that leave it open, beside those that affirm and deny it, ``[B]`` in 0..1.
+    """
+
+    probability: Tensor
+    uncertain: Tensor
 
 
 def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
@@ -128,3 +145,34 @@ def zero_shot_labels(
     if NO_FINDING in labels:
         found[NO_FINDING] = 1 - torch.stack([found[label] for label in abnormal]).amax(dim=0)
     return {label: found[label] for label in labels}
+
+
+def ask_labels(
+    model: ClipModel, tokenizer: PhraseTokenizer, image_features: Tensor, labels: Sequence[str]
+) -> dict[str, LabelAnswer]:
+    """Ask films about findings in any words, by ensembles of affirming, denying and open sentences.
+
+    The probability is ``zero_shot_labels``'; the share of open sentences comes from a softmax over all three.
+
+    Args:
+        model: In ``eval`` mode.
+        tokenizer: The model's.
+        image_features: ``[B, D]`` of the films.
+        labels: Label names or any finding in words, at least one.
+
+    Raises:
+        ConfigError: A label is empty, or too long to be a finding.
+    """
+    wrong = [label for label in labels if not label.strip() or len(label) > LONGEST_LABEL]
+    if wrong or not labels:
+        raise ConfigError(f"a label is 1 to {LONGEST_LABEL} characters of words, like 'pleural plaque'", "label")
+    found = zero_shot_labels(model, tokenizer, image_features, labels)
+    scale = float(model.scale.detach())
+    answers = {}
+    for label in labels:
+        pair = prompt_pair(label)
+        groups = (pair.negative, pair.positive, open_prompts(label))
+        means = torch.stack([encode_texts(model, tokenizer, texts).mean(dim=0) for texts in groups])
+        shares = (scale * image_features.cpu() @ functional.normalize(means, dim=-1).T).softmax(dim=1)
+        answers[label] = LabelAnswer(found[label], shares[:, 2])
+    return answers

@@ -9,9 +9,19 @@ from pathlib import Path
 
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
+from crrg.config.running import RetrainConfig
+from crrg.data.pairs import resolve_dataset
+from crrg.operations.fuse import fit_fusion
 from crrg.operations.summaries import evaluation_markdown
 from crrg.registry.aliases import CANDIDATE
-from crrg.registry.bundle import BUNDLE_FILE, CARD_FILE, write_bundle
+from crrg.registry.bundle import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    commit_bundle,
+    compose_bundle,
+    with_fusion,
+    write_bundle,
+)
 from crrg.storage import Storage
 from crrg.tracking import PIPELINE_MODEL, ModelRegistry, open_tracker
 
@@ -22,7 +32,7 @@ MODEL_FILE = Path(__file__).with_name("bundle_model.py")
 
 
 def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storage: Storage) -> BundleRef:
-    """Put four finished stages into one bundle folder.
+    """Put four finished stages into one bundle folder, without a fused classifier.
 
     Args:
         results: detector, selector, generator and clip; a later one takes the place of an earlier one of the same
@@ -33,7 +43,31 @@ def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storag
     Raises:
         ModelError: A stage is missing or incomplete.
     """
-    return write_bundle(storage, {result.part: result for result in results}, dataset_version=dataset_version)
+    return write_bundle(storage, parts_of(results), dataset_version=dataset_version)
+
+
+def assemble_fused(results: Sequence[StageResult], config: RetrainConfig, storage: Storage) -> BundleRef:
+    """Put four finished stages into one bundle folder, with the classifier over film, draft and regions.
+
+    The classifier is fitted on drafts of the dataset's validation films; without any it is left out.
+
+    Args:
+        results: As for ``assemble_bundle``.
+        config: Form of the retraining, with the dataset's version pinned.
+        storage: Root with their checkpoints and the dataset.
+
+    Raises:
+        ModelError: A stage is missing or incomplete.
+    """
+    dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
+    bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version)
+    fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
+    return commit_bundle(storage, with_fusion(bundle, fusion) if fusion else bundle)
+
+
+def parts_of(results: Sequence[StageResult]) -> dict[str, StageResult]:
+    """Return part of a bundle to the last result that makes it."""
+    return {result.part: result for result in results}
 
 
 def register_bundle(

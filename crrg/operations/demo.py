@@ -23,6 +23,7 @@ from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import read_tables
 from crrg.operations.scoring import Case, Drafter, fit_baselines, permute_drafts, score_cases
+from crrg.operations.scoring_labels import gather_evidence
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def score_night(
         training: Dataset whose training split gives the baselines.
         fresh: Dataset of the same studies, with their reports, boxes and labels.
         storage: Root with the committed night.
-        drafter: Pipeline that adds zero-shot probabilities; left out where not given.
+        drafter: Pipeline that adds label head, probe, zero-shot and retrieval; they are left out where not given.
         permuted: Whether every film is given another film's draft: what survives that does not come from the picture.
 
     Raises:
@@ -112,9 +113,9 @@ def score_night(
     if permuted:
         cases = permute_drafts(cases)
     films = [case.reference.film for case in cases if case.reference.film is not None]
-    zero_shot = None if drafter is None else drafter.zero_shot(films).astype(float)
+    evidence = None if drafter is None else gather_evidence(drafter, films, training, storage)
     subject = {"night": date, "dataset": fresh.name, "dataset_version": fresh.version}
-    return score_cases(cases, fit_baselines(storage, training), zero_shot=zero_shot, subject=subject)
+    return score_cases(cases, fit_baselines(storage, training), evidence=evidence, subject=subject)
 
 
 def committed_drafts(storage: Storage, date: str) -> dict[str, DraftReport]:

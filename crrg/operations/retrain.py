@@ -8,7 +8,7 @@ from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, RetrainResult
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.data.pairs import resolve_dataset
-from crrg.operations.assemble import assemble_bundle, register_bundle
+from crrg.operations.assemble import assemble_fused, register_bundle
 from crrg.operations.evaluate import evaluate_bundle
 from crrg.operations.promote import gate_and_promote
 from crrg.operations.train import train_stages
@@ -32,7 +32,7 @@ def retrain(
     """
     config = pin_dataset(config, storage)
     stages = train_stages(config.stages(), config.stage_config(), storage, settings, tags=tags)
-    bundle = assemble_bundle(stages, config.dataset_version, storage)
+    bundle = assemble_fused(stages, config, storage)
     evaluation = evaluate_bundle(bundle, evaluation_form(config), storage)
     registered = register_bundle(evaluation, storage, settings, tags=tags)
     evaluation = evaluation.model_copy(update={"bundle": registered})

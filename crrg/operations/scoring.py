@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +25,21 @@ from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical, text
 from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
-from crrg.evaluation.classification import label_matrix, mean_auc, score_probabilities
+from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou, score_selection
+from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.protocols import Protocol as TextProtocol
 from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.scorecard import Figure, Scorecard
+from crrg.operations.scoring_labels import (
+    FilmReader,
+    LabelEvidence,
+    evidence_figures,
+    gather_evidence,
+    given_labels,
+    is_frontal,
+    retrieval_figures,
+)
 from crrg.progress import count_progress
 from crrg.storage import Storage
 
@@ -40,7 +49,7 @@ CHUNK_SIZE = 64
 PROTOCOL: TextProtocol = "rgrg"
 
 
-class Drafter(Protocol):
+class Drafter(FilmReader, Protocol):
     """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
 
     @property
@@ -49,9 +58,6 @@ class Drafter(Protocol):
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Return one draft per film."""
-
-    def zero_shot(self, films: Sequence[Film]) -> NDArray[np.floating[Any]]:
-        """Return zero-shot probabilities ``[N, 14]``."""
 
 
 @dataclass(frozen=True)
@@ -116,22 +122,21 @@ def score_bundle(
         split: Part of the dataset.
         limit: Most films; 0 takes all.
     """
-    pairs = [pair for pair in read_pairs(storage, dataset, split) if _is_frontal(pair)]
+    pairs = [pair for pair in read_pairs(storage, dataset, split) if is_frontal(pair)]
     pairs = pairs[:limit] if limit else pairs
     films = [pair.film for pair in pairs if pair.film is not None]
-    cases, zero_shot = [], []
+    cases: list[Case] = []
     say = count_progress("evaluation", "films")
     for first in range(0, len(films), CHUNK_SIZE):
         chunk = films[first : first + CHUNK_SIZE]
         drafts = drafter.draft(chunk)
         cases += [Case(pair, draft) for pair, draft in zip(pairs[first : first + CHUNK_SIZE], drafts, strict=True)]
-        zero_shot.append(np.asarray(drafter.zero_shot(chunk), dtype=float))
         say(len(cases), len(films))
     subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
     return score_cases(
         cases,
         fit_baselines(storage, dataset),
-        zero_shot=np.concatenate(zero_shot) if zero_shot else None,
+        evidence=gather_evidence(drafter, films, dataset, storage) if films else None,
         subject={**subject, "split": split.value},
     )
 
@@ -140,7 +145,7 @@ def score_cases(
     cases: Sequence[Case],
     known: Baselines,
     *,
-    zero_shot: FloatArray | None = None,
+    evidence: LabelEvidence | None = None,
     subject: dict[str, str] | None = None,
 ) -> Scorecard:
     """Score drafts, each figure beside its baselines on the same films, with 95 % intervals over patients.
@@ -148,7 +153,7 @@ def score_cases(
     Args:
         cases: Drafts and references; films without a reference box, phrase or label count where they have one.
         known: Baselines of the training dataset.
-        zero_shot: Zero-shot probabilities ``[B, 14]`` of the same films, shown beside the label head's.
+        evidence: What the CLIP stage alone says of the same films, shown beside the probabilities given out.
         subject: What was scored on what.
 
     Returns:
@@ -160,7 +165,7 @@ def score_cases(
     thumbnails = np.stack([model_input(_film(case).pixels, THUMBNAIL_SIZE) for case in cases]).astype(float)
     figures = [
         *_region_figures(cases, known, patients),
-        *_label_figures(cases, known, thumbnails, zero_shot, patients),
+        *_label_figures(cases, known, thumbnails, evidence, patients),
         *_text_figures(cases, known, patients),
         *_clinical_figures(cases, known, thumbnails, patients),
     ]
@@ -211,7 +216,7 @@ def _label_figures(
     cases: Sequence[Case],
     known: Baselines,
     thumbnails: FloatArray,
-    zero_shot: FloatArray | None,
+    evidence: LabelEvidence | None,
     patients: Sequence[str],
 ) -> list[Figure]:
     references = label_matrix([case.reference.labels for case in cases])
@@ -220,19 +225,19 @@ def _label_figures(
     if not np.isfinite(mean_auc(probabilities[:, :num], references[:, :num])):
         return []
     simple = baselines.logistic_regression_probabilities(known.thumbnails, known.labels, thumbnails)
-    rivals = {
-        "classification/mean_auc": (
-            probabilities, ("32x32 logistic regression", mean_auc(simple[:, :num], references[:, :num]))
-        ),
-        "classification/zero_shot_mean_auc": (zero_shot, ("chance", 0.5)),
-    }  # fmt: skip
-    figures = [
-        _figure(name, partial(_auc_of_rows, scores[:, :num], references[:, :num]), patients, rival)
-        for name, (scores, rival) in rivals.items()
-        if scores is not None
+    rival = ("32x32 logistic regression", mean_auc(simple[:, :num], references[:, :num]))
+    decisions = given_labels([case.draft.labels for case in cases])
+    figures = classifier_figures("classification/", probabilities, decisions, references, patients, known.labels)
+    auc = figures[0]
+    beside = Figure(auc.name, auc.value, auc.low, auc.high, *rival)
+    if evidence is None:
+        return [beside, *figures]
+    return [
+        beside,
+        *figures,
+        *evidence_figures(evidence, references, known.labels, patients),
+        *retrieval_figures(evidence, [case.reference for case in cases], patients),
     ]
-    error = score_probabilities(probabilities, references)["classification/mean_ece"]
-    return [*figures, Figure("classification/mean_ece", error)]
 
 
 def _text_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[str]) -> list[Figure]:
@@ -297,10 +302,6 @@ def _figure(
     return Figure(name, statistic(np.arange(len(patients))), low, high, *rival)
 
 
-def _auc_of_rows(scores: FloatArray, references: FloatArray, rows: NDArray[np.int64]) -> float:
-    return mean_auc(scores[rows], references[rows])
-
-
 def _mean_of_regions(iou: FloatArray) -> float:
     """Return the mean over regions of the mean over films; regions annotated nowhere are left out."""
     is_known = np.isfinite(iou)
@@ -333,10 +334,6 @@ def _film(case: Case) -> Film:
     if case.reference.film is None:
         raise ValueError("a text-only row cannot be a case")
     return case.reference.film
-
-
-def _is_frontal(pair: Pair) -> bool:
-    return pair.film is not None and pair.film.view_position.is_frontal
 
 
 def _moved(giver: Case, taker: Case) -> DraftReport:

@@ -27,7 +27,9 @@ from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 has ``fusion``, the fused classifier or ``null``; 1 has none and gives out the label head's probabilities."""
+READABLE_VERSIONS = (1, 2)
 ID_LENGTH = 32
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "model_card.md"
@@ -45,16 +47,28 @@ def write_bundle(
     dataset_version: str,
     decoding: DecodingSettings | None = None,
 ) -> BundleRef:
-    """Put the four finished stages into one folder.
+    """Put the four finished stages into one folder, without a fused classifier (``compose_bundle`` has the details)."""
+    composed = compose_bundle(storage, results, dataset_version=dataset_version, decoding=decoding)
+    return commit_bundle(storage, composed)
+
+
+def compose_bundle(
+    storage: Storage,
+    results: Mapping[str, StageResult],
+    *,
+    dataset_version: str,
+    decoding: DecodingSettings | None = None,
+) -> BundleFiles:
+    """Put the four finished stages together in memory.
 
     Args:
-        storage: Root with the stages' checkpoints; receives the bundle.
+        storage: Root with the stages' checkpoints.
         results: Stage name to its finished result; all four.
         dataset_version: What they were trained on, for the model card.
         decoding: How drafts are searched; the generator's own settings if not given.
 
     Returns:
-        Reference to the bundle; an equal bundle that exists already is left as it is.
+        A bundle that is written nowhere yet.
 
     Raises:
         ModelError: A stage is missing or incomplete.
@@ -80,12 +94,39 @@ def write_bundle(
         "regions": list(REGIONS),
         "thresholds": configs["clip"].get("thresholds", {}),
         "calibration": configs["clip"].get("calibration", {}),
+        "fusion": None,
         "decoding": chosen.model_dump(mode="json"),
         "preprocessing": {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()},
+        "versions": {stage: results[stage].model_version for stage in STAGES},
     }
-    files[CARD_FILE] = model_card(spec).encode()
-    spec["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
-    return _commit(storage, spec, files, {stage: results[stage].model_version for stage in STAGES})
+    return _sealed(spec, files)
+
+
+def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:
+    """Return the bundle with a fused classifier; its thresholds become the bundle's.
+
+    Args:
+        bundle: Composed, not written yet.
+        fusion: ``labels`` (``FusedClassifier.as_config``) and how it was fitted.
+    """
+    thresholds = {label: values["threshold"] for label, values in fusion["labels"].items()}
+    return _sealed({**bundle.spec, "fusion": dict(fusion), "thresholds": thresholds}, dict(bundle.files))
+
+
+def commit_bundle(storage: Storage, bundle: BundleFiles) -> BundleRef:
+    """Write the parts, then ``bundle.json``, which makes the folder a bundle; an equal one is left as it is."""
+    prefix = f"models/bundles/{bundle.bundle_id}"
+    ref = BundleRef(bundle_id=bundle.bundle_id, prefix=prefix)
+    if storage.exists(f"{prefix}/{BUNDLE_FILE}"):
+        logger.info("bundle %s exists already", bundle.bundle_id)
+        return ref
+    for name, data in bundle.files.items():
+        storage.put(f"{prefix}/{name}", data)
+    try:
+        storage.put_if_absent(f"{prefix}/{BUNDLE_FILE}", canonical_json(dict(bundle.spec)))
+    except Conflict:
+        logger.info("bundle %s was written by another run", bundle.bundle_id)
+    return ref
 
 
 def read_bundle(storage: Storage, ref: BundleRef) -> BundleFiles:
@@ -130,8 +171,7 @@ def read_spec(folder: Storage) -> dict[str, Any]:
         raise ModelError("there is no bundle here (no bundle.json); name a bundle folder", folder.root) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError("bundle.json cannot be read; restore the bundle from its store", folder.root) from error
-    if spec.get("schema_version") != SCHEMA_VERSION:
-        raise ModelError(f"schema version {spec.get('schema_version')}, this program reads {SCHEMA_VERSION}", subject)
+    _check_version(spec, subject)
     if listed != set(REQUIRED_FILES):
         odd = sorted(listed ^ set(REQUIRED_FILES))
         raise ModelError(f"missing or unexpected parts: {', '.join(odd)}; a bundle is loaded whole or refused", subject)
@@ -160,24 +200,24 @@ def _stage_config(storage: Storage, result: StageResult) -> dict[str, Any]:
     return config
 
 
-def _commit(
-    storage: Storage, spec: dict[str, Any], files: Mapping[str, bytes], versions: Mapping[str, str]
-) -> BundleRef:
-    """Write the parts, then ``bundle.json``, which makes the folder a bundle."""
-    bundle_id = bundle_digest(spec)
-    prefix = f"models/bundles/{bundle_id}"
-    ref = BundleRef(bundle_id=bundle_id, prefix=prefix)
-    if storage.exists(f"{prefix}/{BUNDLE_FILE}"):
-        logger.info("bundle %s exists already", bundle_id)
-        return ref
-    for name, data in files.items():
-        storage.put(f"{prefix}/{name}", data)
-    try:
-        content = canonical_json({**spec, "bundle_id": bundle_id, "versions": dict(versions)})
-        storage.put_if_absent(f"{prefix}/{BUNDLE_FILE}", content)
-    except Conflict:
-        logger.info("bundle %s was written by another run", bundle_id)
-    return ref
+def _sealed(spec: Mapping[str, Any], files: dict[str, bytes]) -> BundleFiles:
+    """Return the bundle with its model card, the digests of its parts, and its id."""
+    files[CARD_FILE] = model_card(spec).encode()
+    sealed = {**spec, "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}}
+    sealed["bundle_id"] = bundle_digest(sealed)
+    return BundleFiles(bundle_id=sealed["bundle_id"], spec=sealed, files=files)
+
+
+def _check_version(spec: Mapping[str, Any], subject: str) -> None:
+    version = spec.get("schema_version")
+    if version not in READABLE_VERSIONS:
+        known = " and ".join(str(each) for each in READABLE_VERSIONS)
+        raise ModelError(
+            f"schema version {version}, this program reads {known}; use the program version that wrote it, or retrain",
+            subject,
+        )
+    if version == SCHEMA_VERSION and "fusion" not in spec:
+        raise ModelError("bundle.json lacks fusion; restore it from its store, or retrain", subject)
 
 
 def _check_content(name: str, data: bytes) -> None:

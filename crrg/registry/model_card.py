@@ -26,7 +26,7 @@ def model_card(spec: Mapping[str, Any]) -> str:
 
     Args:
         spec: ``bundle.json`` as far as it is known: ``stages``, ``checkpoints``, ``metrics``, ``dataset_version``,
-            ``thresholds``, ``preprocessing``.
+            ``thresholds``, ``preprocessing``, and ``fusion`` where there is one.
     """
     lines = [
         f"Dataset version `{spec['dataset_version']}`; preprocessing version {spec['preprocessing']['version']}.",
@@ -38,6 +38,27 @@ def model_card(spec: Mapping[str, Any]) -> str:
         metrics = spec["metrics"].get(stage) or {"none recorded": float("nan")}
         for name, value in sorted(metrics.items()):
             lines.append(f"| {stage} | `{checkpoint}` | {name} | {value:.4g} |")
-    lines += ["", "## Operating points", "", "| observation | threshold |", "|---|---|"]
-    lines += [f"| {label} | {threshold:.3f} |" for label, threshold in spec["thresholds"].items()]
+    lines += ["", "## Operating points", "", _given(spec.get("fusion")), ""]
+    lines += ["| observation | threshold | calibrated by |", "|---|---|---|"]
+    for label, threshold in spec["thresholds"].items():
+        lines.append(f"| {label} | {threshold:.3f} | {_calibration(spec.get('fusion'), label)} |")
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _given(fusion: Mapping[str, Any] | None) -> str:
+    if not fusion:
+        return "Probabilities are those of the label head, which reads the film alone."
+    settings = fusion["settings"]
+    point = "the best F1" if settings["operating_point"] == "f1" else f"a specificity of {settings['specificity']:g}"
+    return (
+        "Probabilities are fused from the film, its draft and its regions, by a classifier fitted on "
+        f"{fusion['num_films']} validation films; thresholds for {point}. No Finding is never likelier than the "
+        "absence of the likeliest abnormality."
+    )
+
+
+def _calibration(fusion: Mapping[str, Any] | None, label: str) -> str:
+    if not fusion:
+        return "slope and bias of its logit"
+    curve = fusion["labels"][label]["calibration"]
+    return f"temperature {curve['temperature']:.2f}" if curve["kind"] == "temperature" else "a rising curve"

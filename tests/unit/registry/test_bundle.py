@@ -138,6 +138,38 @@ def test_other_preprocessing_is_refused(storage: Storage, monkeypatch: pytest.Mo
         read_bundle(storage, ref)
 
 
+def test_a_bundle_of_the_first_schema_is_read_and_later_ones_are_refused(storage: Storage) -> None:
+    ref = stand_in_bundle(storage)
+    spec = {name: value for name, value in storage.get_json(f"{ref.prefix}/bundle.json").items() if name != "fusion"}
+    for version in (1, 2, 3):
+        sealed = {**spec, "schema_version": version}
+        sealed["bundle_id"] = bundles.bundle_digest(sealed)
+        storage.put_json(f"{ref.prefix}/bundle.json", sealed)
+        same = BundleRef(bundle_id=sealed["bundle_id"], prefix=ref.prefix)
+        if version == 1:
+            assert "fusion" not in read_bundle(storage, same).spec
+        else:
+            with pytest.raises(ModelError, match="lacks fusion" if version == 2 else "reads 1 and 2"):
+                read_bundle(storage, same)
+
+
+def test_a_fused_classifier_makes_another_bundle_with_its_thresholds(storage: Storage) -> None:
+    parts = {name: stand_in_stage(storage, name) for name in STAGES}
+    plain = bundles.compose_bundle(storage, parts, dataset_version="d1")
+    assert plain.spec["fusion"] is None
+    assert plain.bundle_id == stand_in_bundle(storage).bundle_id
+    fitted = {"Edema": {"threshold": 0.25, "calibration": {"kind": "temperature", "temperature": 1.5}}}
+    settings = {"operating_point": "specificity", "specificity": 0.9}
+    fused = bundles.with_fusion(plain, {"settings": settings, "num_films": 7, "labels": fitted})
+    assert fused.bundle_id != plain.bundle_id
+    again = read_bundle(storage, bundles.commit_bundle(storage, fused))
+    assert again.spec["thresholds"] == {"Edema": 0.25}
+    assert again.spec["fusion"]["labels"] == fitted
+    card = again.files["model_card.md"].decode()
+    assert "7 validation films; thresholds for a specificity of 0.9" in card
+    assert "| Edema | 0.250 | temperature 1.50 |" in card
+
+
 def test_no_bundle_names_the_way_out(storage: Storage) -> None:
     with pytest.raises(ModelError, match=r"no bundle\.json"):
         read_bundle(storage, BundleRef(bundle_id="x", prefix="models/bundles/x"))

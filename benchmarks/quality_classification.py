@@ -1,8 +1,10 @@
-"""Quality of classification, of consistency and of the joint loop, on a finished root of the preset ``small``.
+"""Quality of classification, of consistency and of the joint loop, on a finished root of ``tiny`` or ``small``.
 
 Run: ``python -m benchmarks.quality_classification --root ROOT [--source SOURCE] [--pieces read,fused,...]``. The root
-must hold the datasets ``demo`` and ``demo-fresh`` and a bundle (``make quality`` makes both). Pieces that were finished
-are found under ``ROOT/classification`` and not done again. Prints one JSON object per piece.
+must hold the datasets ``demo`` and ``demo-fresh`` and a bundle (``make demo`` or ``make quality`` make both). ``openi``
+and ``unseen`` draw and ingest their cohorts under the root's secret first: pictures that fit Open-i's reports (of
+``CRRG_OPEN_DATA``), and a cohort of another seed. Pieces that were finished are found under ``ROOT/classification`` and
+not done again. Prints one JSON object per piece.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ import numpy as np
 import torch
 
 from benchmarks.classification.ablation import run_source
+from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.classification.consistency import measure_consistency
 from benchmarks.classification.fused import measure_fused
 from benchmarks.classification.readings import SplitReadings, read_split
-from benchmarks.classification.rounds import run_variants
+from benchmarks.classification.real_films import predict_real
+from benchmarks.classification.rounds import VARIANTS, decoding_variants, finished_stages, run_variant
 from crrg.config.references import BundleRef
 from crrg.data.batches import FilmTable, load_films
-from crrg.data.pairs import resolve_dataset
+from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.device import resolve_device
-from crrg.domain.study import Split
+from crrg.domain.study import Film, Pair, Split
 from crrg.inference.pipeline import ReportPipeline
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -41,7 +45,14 @@ PIECES = (
     "ablation-joint",
     "ablation-supervised",
     "rounds",
+    "decoding",
+    "unseen",
+    "openi",
+    "real",
 )
+FRESH = "demo-fresh"
+DRAWN = {"unseen": "demo-unseen", "openi": "demo-openi"}
+"""Pieces that draw a cohort of their own, and the dataset it becomes."""
 
 
 class Bench:
@@ -61,18 +72,34 @@ class Bench:
         ref = BundleRef(bundle_id=self.bundle_id, prefix=f"models/bundles/{self.bundle_id}")
         return ReportPipeline.from_bundle(read_bundle(self.storage, ref), resolve_device("cpu"))
 
-    def _read(self, part: str) -> SplitReadings:
-        name = "demo-fresh" if part == "test" else "demo"
+    def _read(self, part: str, name: str = "") -> SplitReadings:
+        name = name or (FRESH if part == "test" else "demo")
         limit = self.options.train_films if part == "train" else 0
         dataset = resolve_dataset(self.storage, name, "")
         folder = f"{self.folder}/{name}-{part}"
         return read_split(self.pipeline(), self.storage, dataset, Split(part), folder, limit)
 
     def _films(self, part: str) -> FilmTable:
-        name = "demo-fresh" if part == "test" else "demo"
+        name = FRESH if part == "test" else "demo"
         dataset = resolve_dataset(self.storage, name, "")
         limit = self.options.train_films if part == "train" else 0
         return load_films(self.storage, dataset, Split(part), TOWER_SIZE, limit)
+
+    def _variant(self, name: str) -> dict[str, Any]:
+        options = self.options
+        settings = {
+            "max_rounds": options.rounds,
+            "num_films": options.round_films,
+            "num_validation_films": options.round_validation_films,
+            "generator_steps": options.round_steps,
+        }
+        train, test = (resolve_dataset(self.storage, each, "") for each in ("demo", FRESH))
+        stages = finished_stages(self.storage, self.bundle_id)
+        return run_variant(name, stages, train, test, self.storage, settings, options.preset)
+
+    def _test_films(self) -> list[tuple[Pair, Film]]:
+        pairs = read_pairs(self.storage, resolve_dataset(self.storage, FRESH, ""), Split.TEST)
+        return [(pair, pair.film) for pair in pairs if pair.film is not None]
 
     def run(self, piece: str) -> dict[str, Any]:
         """Return what a piece found."""
@@ -83,8 +110,18 @@ class Bench:
         if piece == "consistency":
             return measure_consistency(self.read("validation"), self.read("test"), self.pipeline())
         if piece == "rounds":
-            reads = {part: self.read(part) for part in ("train", "validation", "test")}
-            return run_variants(reads, self.films, self.pipeline(), self.storage, self.folder, self.options.round_steps)
+            return {name: self._variant(name) for name in self.options.variants.split("|")}
+        if piece == "decoding":
+            return decoding_variants(self.pipeline(), self._test_films())
+        if piece == "real":
+            return predict_real(self.pipeline(), self.options.cohort_films)
+        if piece in DRAWN:
+            draw_cohort(self.storage, DRAWN[piece], piece == "openi", self.options.cohort_films, self.options.seed)
+            test = self.read("test", DRAWN[piece])
+            return {
+                "classifiers": measure_fused(self.read("validation"), test, "", self.pipeline()),
+                "consistency": measure_consistency(self.read("validation"), test, self.pipeline()),
+            }
         reads = {part: self.read(part) for part in ("train", "validation", "test")}
         source = piece.removeprefix("ablation-")
         return run_source(source, reads, self.films, self.storage, self.folder, self.options.steps)
@@ -98,7 +135,14 @@ def main() -> int:
     parser.add_argument("--pieces", default=",".join(PIECES))
     parser.add_argument("--train-films", type=int, default=1536)
     parser.add_argument("--steps", type=int, default=260)
-    parser.add_argument("--round-steps", type=int, default=30)
+    parser.add_argument("--preset", choices=("tiny", "small"), default="small", help="of the root")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--round-films", type=int, default=512)
+    parser.add_argument("--round-validation-films", type=int, default=200)
+    parser.add_argument("--round-steps", type=int, default=60)
+    parser.add_argument("--variants", default="|".join(VARIANTS), help="of the rounds, between bars")
+    parser.add_argument("--cohort-films", type=int, default=300, help="of the pieces unseen, openi and real")
+    parser.add_argument("--seed", type=int, default=20_261_128, help="of the cohorts that are drawn here")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.classification.readings import SplitReadings
-from benchmarks.classification.scores import fused, head, probe, summary
+from benchmarks.classification.scores import fused, head, summary
 from benchmarks.classification.towers import read_tower, tower_settings, train_tower, with_drafts_only
 from crrg.data.batches import FilmTable
 from crrg.evaluation.classification import retrieval_recall
+from crrg.operations.scoring_labels import probe_probabilities
 from crrg.storage import Storage
 
 SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")
@@ -57,7 +58,7 @@ def run_source(
     mixed = fused(reads["validation"], reads["test"], (known.logits, asked.logits))
     result = {
         "zero_shot": summary(asked.zero_shot, references, patients),
-        "probe": summary(probe(known.image_features, labels, asked.image_features), references, patients),
+        "probe": summary(probe_probabilities(known.image_features, labels, asked.image_features), references, patients),
         "head": summary(probabilities, references, patients, thresholds),
         "fused": summary(mixed[1], references, patients, mixed[0].thresholds),
         "retrieval": retrieval_recall(asked.similarities, reads["test"].reports()),

@@ -68,7 +68,7 @@ def _score(
             dict(zip(LABELS, probabilities[row].tolist(), strict=True)),
             label_report(text),
             pipeline.similarity.agreement(float(text_features @ read.arrays["image_features"][row])),
-            pipeline.label_thresholds,
+            pipeline.film_thresholds,
             statements=[read_statement(sentence, label_report) for sentence in split_sentences(text)],
             sides=side_probabilities(read.arrays["finding_probabilities"][row]),
         )

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.classification.readings import SplitReadings
-from benchmarks.classification.scores import fused, head, probe, summary
+from benchmarks.classification.scores import fused, head, summary
 from crrg.domain.labels import FINDINGS
 from crrg.evaluation.classification import retrieval_recall, roc_auc
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.zero_shot import encode_texts
+from crrg.operations.scoring_labels import probe_probabilities
 from crrg.storage import Storage
 
 GRADES = ("mild", "moderate", "severe")
@@ -42,7 +43,7 @@ def measure_fused(
     found: dict[str, Any] = {
         "fused": summary(mixed, references, patients, model.thresholds, labels),
         "head": summary(chances, references, patients, thresholds, labels),
-        "probe": summary(probe(features[0], labels, features[1]), references, patients, train=labels),
+        "probe": summary(probe_probabilities(features[0], labels, features[1]), references, patients, train=labels),
         "retrieval": retrieval_recall(features[1] @ texts.T, test.reports()),
     }
     if source:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
 from crrg.data.pairs import read_pairs
-from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.classification import label_matrix
@@ -138,10 +137,9 @@ def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
                 "hypotheses": hypotheses[i],
             }
         )
-    logits = _logits(pipeline, labels.probabilities)
     return SplitReadings(
         {
-            "logits": logits,
+            "logits": labels.logits,
             "image_features": labels.image_features.numpy(),
             "features": readings.features,
             "finding_probabilities": readings.finding_probabilities,
@@ -152,12 +150,3 @@ def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
         },
         rows,
     )
-
-
-def _logits(pipeline: ReportPipeline, probabilities: FloatArray) -> FloatArray:
-    """Return the label head's own logits, before its calibration."""
-    chances = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    logits: FloatArray = (np.log(chances / (1 - chances)) - pipeline.calibration.biases) / pipeline.calibration.slopes
-    if logits.shape[1] != len(LABELS):
-        raise AssertionError("unreachable: the calibration covers all labels")
-    return logits

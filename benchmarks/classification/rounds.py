@@ -1,197 +1,137 @@
-"""Variants of the joint loop's rounds: what CLIP may prefer, and what the generator makes of it."""
+"""Variants of the joint rounds, CLIP trained again in each: validation curves, and every round on the test films."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.classification.ablation import TableLoader
-from benchmarks.classification.readings import SplitReadings
-from crrg.config.presets import preset_training
-from crrg.domain.labels import LABELS
-from crrg.domain.regions import REGIONS
+from crrg.config.base import STAGES, Preset
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import JointRounds, TrainStageConfig
+from crrg.data.pairs import read_pairs
+from crrg.domain.film_labels import FilmLabels
+from crrg.domain.labels import FINDINGS
+from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation import clinical, text
-from crrg.evaluation.labeler import label_report
+from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
+from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.protocols import tokenize
-from crrg.inference.assembly import RegionPhrase, assemble
-from crrg.inference.decoding import decode_phrases
 from crrg.inference.pipeline import ReportPipeline
-from crrg.inference.reranking import reconcile_flags
-from crrg.models.report_generator import ReportGenerator
+from crrg.operations.joint_loop import JointLoop, JointState
+from crrg.operations.scoring_labels import read_films
+from crrg.registry.bundle import read_spec
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
-from crrg.training.checkpoint import StageFolder, config_hash
-from crrg.training.joint_rounds import finetune_generator, improve_until_still, prefer_phrases
-from crrg.training.phrase_batches import collect_phrases
 
-VARIANTS = ("rank only", "rank and check", "rank, check and film's flags", "real phrases only")
-MAX_ROUNDS = 2
-NUM_TRAIN_FILMS = 512
-NUM_VALIDATION_FILMS = 128
-LEARNING_RATE = 1e-4
+NUM_FINDINGS = len(FINDINGS)
+CHUNK_SIZE = 64
+VARIANTS: Mapping[str, dict[str, Any]] = {
+    "CLIP ranks, labeler checks": {"prefer": "checked"},
+    "CLIP ranks, no check": {"prefer": "ranked"},
+    "CLIP ranks, labeler checks, film's flags": {"prefer": "checked", "film_flags": True},
+    "control: real phrases only": {"prefer": "real"},
+}
 
 
-def run_variants(
-    reads: Mapping[str, SplitReadings],
-    films: TableLoader,
-    pipeline: ReportPipeline,
+def finished_stages(storage: Storage, bundle_id: str) -> dict[str, StageResult]:
+    """Return the stages that a bundle was made of."""
+    checkpoints = read_spec(storage.child(f"models/bundles/{bundle_id}"))["checkpoints"]
+    keys = {stage: f"checkpoints/{stage}/{checkpoints[stage]}/result.json" for stage in STAGES}
+    return {stage: StageResult.model_validate(storage.get_json(key)) for stage, key in keys.items()}
+
+
+def run_variant(
+    name: str,
+    stages: Mapping[str, StageResult],
+    train: DatasetRef,
+    test: DatasetRef,
     storage: Storage,
-    folder: str,
-    num_steps: int,
-    variants: tuple[str, ...] = VARIANTS,
+    settings: Mapping[str, Any],
+    preset: Preset,
 ) -> dict[str, Any]:
-    """Run the rounds of each variant; a variant that was finished is found again.
+    """Run one variant's rounds and score every round on the test films; finished pieces are found again.
+
+    Round 0 is the paper's coupling: drafts of the generator as it is, CLIP trained on them mixed with reports.
 
     Args:
-        reads: ``train``, ``validation`` and ``test`` as the bundle reads them.
-        films: Gives the films as tables.
-        pipeline: The bundle.
+        name: One of ``VARIANTS``.
+        stages: The four stages that the rounds stand on.
+        train: Dataset to train on.
+        test: Dataset whose test split is scored.
         storage: Root.
-        folder: Where results are kept.
-        num_steps: Steps of the generator per round.
-        variants: Some of ``VARIANTS``.
+        settings: Further settings of the rounds: number, films, steps.
+        preset: Size of the networks.
     """
-    found = {}
-    for variant in variants:
-        key = f"{folder}/rounds-{VARIANTS.index(variant)}-{num_steps}.json"
-        if not storage.exists(key):
-            storage.put(key, json.dumps(_run(variant, reads, films, pipeline, storage, num_steps)).encode())
-        found[variant] = storage.get_json(key)
-    return found
-
-
-def draft_again(
-    generator: ReportGenerator, read: SplitReadings, pipeline: ReportPipeline, *, film_flags: bool = False
-) -> list[tuple[str, str]]:
-    """Return findings and impression of every film by a generator, on stored readings.
-
-    Args:
-        generator: In ``eval`` mode.
-        read: The films.
-        pipeline: The bundle; gives tokenizer, decoding and label head.
-        film_flags: Whether the flags are first reconciled with the labels of the whole film.
-    """
-    flags, selected = read.arrays["flags"], read.arrays["selected"]
-    if film_flags:
-        chances = pipeline.calibration.probabilities(read.arrays["logits"])
-        flags = reconcile_flags(flags, read.arrays["finding_probabilities"], chances, pipeline.calibration.thresholds)
-        selected = selected | flags[..., :-1].any(axis=2)
-    rows, regions = np.nonzero(selected)
-    found = decode_phrases(
-        generator,
-        pipeline.tokenizer,
-        read.arrays["features"][rows, regions],
-        regions,
-        flags[rows, regions],
-        pipeline.decoding,
+    rounds = JointRounds(**{**settings, **VARIANTS[name]})
+    form = TrainStageConfig(
+        dataset=train.name, dataset_version=train.version, preset=preset, device="cpu", rounds=rounds
     )
-    phrases: list[list[RegionPhrase]] = [[] for _ in read.rows]
-    for row, region, phrase in zip(rows.tolist(), regions.tolist(), found, strict=True):
-        if phrase.text:
-            phrases[row].append(RegionPhrase(REGIONS[region], phrase.text, bool(flags[row, region, -1])))
-    reports = [assemble(items, label_report) for items in phrases]
-    return [(report.findings, report.impression) for report in reports]
-
-
-def score_drafts(drafts: list[tuple[str, str]], read: SplitReadings, findings: list[str]) -> dict[str, float]:
-    """Return clinical micro-F1 and BLEU-4 of drafts."""
-    truth = [
-        {label: None if np.isnan(value) else int(value) for label, value in zip(LABELS, row, strict=True)}
-        for row in read.arrays["references"]
-    ]
-    said = clinical.read_labels([f"{first} {second}" for first, second in drafts])
-    counts = clinical.micro_f1_counts(said, truth)
-    tokens = [[tokenize(item, "rgrg") for item in items] for items in ([first for first, _ in drafts], findings)]
-    return {"f1": clinical.f1_from_counts(counts.sum(axis=0)), "bleu_4": text.bleu(tokens[0], tokens[1])[3]}
-
-
-def _run(
-    variant: str,
-    reads: Mapping[str, SplitReadings],
-    films: TableLoader,
-    pipeline: ReportPipeline,
-    storage: Storage,
-    num_steps: int,
-) -> dict[str, Any]:
-    number = VARIANTS.index(variant)
-    train, validation = (
-        reads["train"].take(range(NUM_TRAIN_FILMS)),
-        reads["validation"].take(range(NUM_VALIDATION_FILMS)),
-    )
-    table = films("train")
-    preferred = _preferred(train, pipeline, is_checked=number > 0)
-    changed = _with_phrases(table, preferred)
-    tables = tuple(
-        collect_phrases(_first(each, NUM_TRAIN_FILMS), train.arrays["features"], train.arrays["flags"])
-        for each in (table, table if number == 3 else changed)
-    )
-    curve: list[dict[str, float]] = []
-    known = films("validation").reports[:NUM_VALIDATION_FILMS]
-
-    def score(generator: ReportGenerator) -> float:
-        drafts = draft_again(generator, validation, pipeline, film_flags=number == 2)
-        curve.append(score_drafts(drafts, validation, known))
-        return curve[-1]["f1"]
-
-    def improve(generator: ReportGenerator, turn: int) -> ReportGenerator:
-        settings = preset_training("small").generator
-        loop = settings.loop.model_copy(
-            update={"num_steps": num_steps, "learning_rate": LEARNING_RATE, "batch_size": 32}
-        )
-        copy = ReportGenerator(generator.architecture)
-        copy.load_state_dict(generator.state_dict())
-        stage = StageFolder(storage, "rounds-generator", config_hash(variant=number, turn=turn, steps=num_steps))
-        return finetune_generator(
-            copy,
-            pipeline.tokenizer,
-            (tables[0], tables[1]),
-            settings.model_copy(update={"loop": loop}),
-            stage,
-            NullTracker(),
-            seed=turn,
-        )
-
-    rounds = improve_until_still(pipeline.generator, score, improve, max_rounds=MAX_ROUNDS)
-    best = max(rounds, key=lambda item: item.score)
-    test = draft_again(best.state, reads["test"], pipeline, film_flags=number == 2)
+    loop = JointLoop(form, train, stages, storage, NullTracker())
+    found = loop.run_rounds()
+    pairs = [(pair, pair.film) for pair in read_pairs(storage, test, Split.TEST) if pair.film is not None]
     return {
-        "validation": curve,
-        "best_round": best.number,
-        "changed_share": _changed_share(train, preferred),
-        "test": score_drafts(test, reads["test"], films("test").reports),
+        "validation": [item.score for item in found],
+        "kept": max(found, key=lambda item: item.score).number,
+        "rounds": [{**_validation(loop, item.state), **_test(loop, item.state, pairs, storage)} for item in found],
     }
 
 
-def _preferred(read: SplitReadings, pipeline: ReportPipeline, *, is_checked: bool) -> list[dict[int, str]]:
-    hypotheses = [{int(region): entry["texts"] for region, entry in row["hypotheses"].items()} for row in read.rows]
-    truth = [
-        {label: None if np.isnan(value) else int(value) for label, value in zip(LABELS, row, strict=True)}
-        for row in read.arrays["references"]
+def _validation(loop: JointLoop, state: JointState) -> dict[str, float]:
+    return {f"validation {name}": value for name, value in loop.score_parts(state).items()}
+
+
+def _test(loop: JointLoop, state: JointState, pairs: Sequence[tuple[Pair, Film]], storage: Storage) -> dict[str, Any]:
+    bundle = loop.bundle(state.generator, state.clip)
+    key = f"classification/rounds/{bundle.bundle_id}-{loop.decoding(bundle).reconcile}-{len(pairs)}.json"
+    if not storage.exists(key):
+        storage.put_json(key, score_drafts_and_labels(loop.pipeline(bundle), pairs))
+    return dict(storage.get_json(key))
+
+
+def score_drafts_and_labels(pipeline: ReportPipeline, pairs: Sequence[tuple[Pair, Film]]) -> dict[str, Any]:
+    """Return clinical F1 and BLEU-4 of drafts, and AUC of label head and zero-shot, with 95 % intervals."""
+    films = [film for _, film in pairs]
+    reports, said = [], []
+    for first in range(0, len(films), CHUNK_SIZE):
+        made = pipeline.make_drafts(films[first : first + CHUNK_SIZE])
+        reports += [findings for findings, _ in made.reports]
+        said += made.said
+    patients = [pair.patient_id for pair, _ in pairs]
+    counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs])
+    low, high = bootstrap_sums(counts, clinical.f1_from_counts, patients)
+    tokens = [
+        [tokenize(item, "rgrg") for item in items] for items in (reports, [p.report.findings or "" for p, _ in pairs])
     ]
-    features = torch.from_numpy(read.arrays["image_features"])
-    return prefer_phrases(
-        pipeline.clip, pipeline.clip_tokenizer, features, hypotheses, truth if is_checked else None, label_report
-    )
+    labels = read_films(pipeline, films)
+    references = label_matrix([pair.labels for pair, _ in pairs])
+    return {
+        "f1": clinical.f1_from_counts(counts.sum(axis=0)),
+        "f1_low": low,
+        "f1_high": high,
+        "bleu_4": text.bleu(tokens[0], tokens[1])[3],
+        **_areas(labels, references, patients),
+    }
 
 
-def _changed_share(read: SplitReadings, preferred: list[dict[int, str]]) -> float:
-    pairs = [
-        (phrase, row["hypotheses"][str(region)]["drafted"])
-        for row, phrases in zip(read.rows, preferred, strict=True)
-        for region, phrase in phrases.items()
-    ]
-    return float(np.mean([new != old for new, old in pairs]))
+def _areas(labels: FilmLabels, references: np.ndarray, patients: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for name, chances in {"auc": labels.head, "zero_shot_auc": labels.zero_shot}.items():
+
+        def area(rows: np.ndarray, chances: np.ndarray = chances) -> float:
+            return mean_auc(chances[rows, :NUM_FINDINGS], references[rows, :NUM_FINDINGS])
+
+        found[name] = area(np.arange(len(references)))
+        found[f"{name}_low"], found[f"{name}_high"] = bootstrap_interval(area, patients, num_samples=200)
+    return found
 
 
-def _with_phrases(table: Any, preferred: list[dict[int, str]]) -> Any:
-    phrases = [{REGIONS[region]: phrase for region, phrase in found.items()} for found in preferred]
-    return replace(table, phrases=[*phrases, *table.phrases[len(phrases) :]])
-
-
-def _first(table: Any, num: int) -> Any:
-    return replace(table, phrases=table.phrases[:num])
+def decoding_variants(pipeline: ReportPipeline, pairs: Sequence[tuple[Pair, Film]]) -> dict[str, Any]:
+    """Return the drafts' figures as they are, re-ranked by image-text agreement, and with the film's flags."""
+    changes = {"as they are": {}, "re-ranked": {"rerank": True}, "film's flags": {"reconcile": True}}
+    return {
+        name: score_drafts_and_labels(replace(pipeline, decoding=pipeline.decoding.model_copy(update=change)), pairs)
+        for name, change in changes.items()
+    }

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.classification.readings import SplitReadings
-from crrg.domain.labels import FINDINGS, LABELS
+from crrg.domain.labels import FINDINGS
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import majority_accuracy, mean_auc, score_probabilities
 from crrg.evaluation.labeler import label_report
 from crrg.inference.calibration import FloatArray, fit_calibration
-from crrg.inference.fusion import FusedClassifier, fit_fused, fusion_signals
+from crrg.inference.fusion import FusedClassifier, fusion_signals
+from crrg.inference.fusion_fitting import fit_fused
 
 NUM_FINDINGS = len(FINDINGS)
-PROBE_STRENGTH = 0.003
 
 
 def fused_signals(read: SplitReadings, logits: FloatArray | None = None) -> FloatArray:
@@ -31,7 +31,8 @@ def fused(
 ) -> tuple[FusedClassifier, FloatArray]:
     """Fit the fused classifier on validation and return it with the probabilities of the test films."""
     known, asked = towers or (None, None)
-    model = fit_fused(fused_signals(validation, known), validation.arrays["references"])
+    labels, patients = validation.arrays["references"], validation.patients()
+    model = fit_fused(fused_signals(validation, known), labels, patients).classifier
     return model, model.probabilities(fused_signals(test, asked))
 
 
@@ -40,26 +41,6 @@ def head(validation: FloatArray, labels: FloatArray, test: FloatArray) -> tuple[
     whole = np.where(np.isnan(labels), -2, labels).astype(np.int64)
     calibration = fit_calibration(validation, whole)
     return calibration.probabilities(test), calibration.thresholds
-
-
-def probe(validation: FloatArray, labels: FloatArray, test: FloatArray) -> FloatArray:
-    """Return probabilities of a linear probe on frozen image features, fitted on validation films."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    chances = np.zeros((len(test), len(LABELS)))
-    for i in range(len(LABELS)):
-        is_known = ~np.isnan(labels[:, i])
-        truth = labels[is_known, i]
-        if len(np.unique(truth)) < 2:
-            chances[:, i] = truth.mean() if len(truth) else 0.5
-            continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_STRENGTH, max_iter=500)).fit(
-            validation[is_known], truth
-        )
-        chances[:, i] = model.predict_proba(test)[:, 1]
-    return chances
 
 
 def summary(

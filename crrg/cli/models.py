@@ -21,6 +21,9 @@ StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per 
 RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+RoundsOption = Annotated[
+    int | None, typer.Option("--rounds", help="Most joint rounds; 0 is the paper's coupling of the joint stage.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
 ]
@@ -41,6 +44,7 @@ def train(
     num_steps: StepsOption = None,
     learning_rate: RateOption = None,
     seed: SeedOption = None,
+    rounds: RoundsOption = None,
     device: DeviceOption = None,
     config: FileOption = None,
     root: RootOption = "",
@@ -55,13 +59,18 @@ def train(
         raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(TRAINABLE)}")
     filled = form(
         TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
-        learning_rate=learning_rate, seed=seed, device=device,
+        learning_rate=learning_rate, seed=seed, device=device, rounds=rounds_of(rounds),
     )  # fmt: skip
     execute(
         root,
         lambda storage, settings: train_stage(stage, filled, storage, settings),
         lambda result: stages_markdown([result]),
     )
+
+
+def rounds_of(max_rounds: int | None) -> dict[str, int] | None:
+    """Return the part of a form that says how many joint rounds there are; ``None`` where no flag was given."""
+    return None if max_rounds is None else {"max_rounds": max_rounds}
 
 
 def import_checkpoint(
@@ -89,6 +98,7 @@ def retrain(
     joint: Annotated[
         bool | None, typer.Option("--joint/--no-joint", help="Train CLIP once more, with drafts of training films.")
     ] = None,
+    rounds: RoundsOption = None,
     device: DeviceOption = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
@@ -99,7 +109,7 @@ def retrain(
 
     filled = form(
         RetrainConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
-        learning_rate=learning_rate, seed=seed, joint=joint, device=device,
+        learning_rate=learning_rate, seed=seed, joint=joint, device=device, rounds=rounds_of(rounds),
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("retrain", filled, root)

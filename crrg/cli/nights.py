@@ -1,4 +1,4 @@
-"""Commands about nights: nightly, predict, deliver, outcomes, digest."""
+"""Commands about nights: nightly, predict, zero-shot, deliver, outcomes, digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ModelOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (nightly, predict, deliver, outcomes, digest):
+    for command in (nightly, predict, zero_shot, deliver, outcomes, digest):
         app.command()(command)
 
 
@@ -97,6 +97,29 @@ def predict(
         lambda storage, settings: predict_with(files, out, model, device, storage, settings),
         lambda summary: "\n".join(
             [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
+        ),
+    )
+
+
+def zero_shot(
+    files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files.")],
+    label: Annotated[list[str], typer.Option("--label", help="A finding in words, like 'pleural plaque'; repeatable.")],
+    out: Annotated[str, typer.Option("--out", help="Folder or URL for the results.")],
+    model: Annotated[
+        str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+    ] = "models:/crrg-pipeline@champion",
+    device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    root: RootOption = "",
+) -> None:
+    """Ask about any finding in words, by sentences that affirm, deny and leave it open; not calibrated."""
+    from crrg.operations.zero_shot import ask_with
+
+    execute(
+        root,
+        lambda storage, settings: ask_with(files, label, out, model, device, storage, settings),
+        lambda summary: "\n".join(
+            [f"{summary.num_drafted} films asked, answers in {out}"]
+            + [f"{name}: {why}" for name, why in summary.reasons.items()]
         ),
     )
 

@@ -140,6 +140,7 @@ class DecodingSettings(FrozenConfig):
             which changes some phrases.
         rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP
             stage finds most like the film; otherwise the likeliest.
+        reconcile: Whether the regions' finding flags are first reconciled with the labels of the whole film.
         compat: ``rgrg`` allows what the paper's search allows: an empty phrase, and placeholders.
     """
 
@@ -151,6 +152,7 @@ class DecodingSettings(FrozenConfig):
     num_slots: int = Field(32, ge=1, le=1024)
     precision: Literal["exact", "fast"] = "exact"
     rerank: bool = False
+    reconcile: bool = False
     compat: Literal["none", "rgrg"] = "none"
 
 

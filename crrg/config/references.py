@@ -39,6 +39,7 @@ class StageResult(FrozenConfig):
         duration_s: Wall time of the training, seconds (of the earlier run where reused).
         run_id: Tracking run, empty if none.
         model_version: Version in the registry, empty if not registered.
+        beside: Other parts of a bundle that the stage made with this one: the generator of the joint rounds.
     """
 
     stage: str
@@ -50,11 +51,12 @@ class StageResult(FrozenConfig):
     duration_s: float = 0.0
     run_id: str = ""
     model_version: str = ""
+    beside: tuple[StageResult, ...] = ()
 
     @property
     def part(self) -> str:
-        """Part of a bundle that this stage makes: its own name, but ``clip`` for ``joint``."""
-        return "clip" if self.stage == "joint" else self.stage
+        """Part of a bundle that this stage makes: its own name, but for those of the joint stage."""
+        return {"joint": "clip", "joint-generator": "generator"}.get(self.stage, self.stage)
 
 
 class BundleRef(FrozenConfig):

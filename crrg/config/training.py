@@ -160,6 +160,35 @@ class ClipTraining(FrozenConfig):
     draft_share: float = Field(0.5, ge=0, le=1)
 
 
+class JointRounds(FrozenConfig):
+    """Rounds of the joint stage, in which CLIP ranks wordings, the generator learns them, and CLIP is trained again.
+
+    Attributes:
+        max_rounds: Most rounds; 0 trains CLIP once on reports mixed with drafts, as the paper does.
+        num_films: Most training films that are drafted in each round; 0 takes all.
+        num_validation_films: Most validation films whose drafts decide whether another round is worth it.
+        prefer: ``checked`` takes wordings by CLIP where the labeler finds nothing wrong, ``ranked`` by CLIP alone,
+            ``real`` none at all: the generator is trained on with real phrases only, as a control.
+        film_flags: Whether drafts' flags are reconciled with the labels of the whole film, in the rounds only.
+        generator_steps: Steps of the generator in each round.
+        learning_rate: Highest learning rate of these steps.
+        preferred_share: Share of these steps that are made of preferred phrases.
+        min_gain: A round that gains no more than this over the best one before is the last.
+    """
+
+    max_rounds: int = Field(0, ge=0, le=20, title="Rounds (0 = paper's coupling)", json_schema_extra={"position": 0})
+    num_films: int = Field(512, ge=0, title="Films per round (0 = all)", json_schema_extra={"position": 1})
+    num_validation_films: int = Field(200, ge=1, title="Validation films", json_schema_extra={"position": 2})
+    prefer: Literal["checked", "ranked", "real"] = Field(
+        "checked", title="Preferred phrases", json_schema_extra={"position": 3}
+    )
+    film_flags: bool = Field(False, title="Flags of the whole film", json_schema_extra={"position": 4})
+    generator_steps: int = Field(60, ge=1, title="Generator steps", json_schema_extra={"position": 5})
+    learning_rate: float = Field(1e-4, gt=0, le=1, title="Learning rate", json_schema_extra={"position": 6})
+    preferred_share: float = Field(0.5, ge=0, le=1, title="Share of preferred", json_schema_extra={"position": 7})
+    min_gain: float = Field(0.0, ge=0, le=1, title="Least gain", json_schema_extra={"position": 8})
+
+
 class PresetTraining(FrozenConfig):
     """All four stages at one size."""
 
@@ -176,6 +205,7 @@ class TrainStageConfig(FrozenConfig):
         dataset: Dataset to train on.
         dataset_version: Its version; empty takes the newest.
         preset: Size of the networks and length of the training.
+        rounds: Rounds of the joint stage; the other stages have none.
         num_steps: Optimiser steps; 0 takes the preset's.
         learning_rate: Highest learning rate; 0 takes the preset's.
         seed: Seed of weights, order and augmentation.
@@ -197,6 +227,7 @@ class TrainStageConfig(FrozenConfig):
     ema_decay: float = Field(0.0, ge=0, lt=1, title="Averaging of weights (0 = off)", json_schema_extra={"position": 8})
     validate_every: int = Field(0, ge=0, title="Validate every (steps, 0 = end)", json_schema_extra={"position": 9})
     patience: int = Field(0, ge=0, title="Patience (scores, 0 = off)", json_schema_extra={"position": 10})
+    rounds: JointRounds = Field(JointRounds(), title="Joint rounds", json_schema_extra={"position": 11})
 
     @model_validator(mode="after")
     def _patience_has_scores(self) -> TrainStageConfig:

@@ -23,6 +23,7 @@ from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
+from crrg.domain.nbest import NBestDraft
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film, RegionPrediction
@@ -31,10 +32,10 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
-from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases
+from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases, prefer_flagged
 from crrg.inference.fusion import FusedClassifier, fusion_signals
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
-from crrg.inference.reranking import likest_to_film
+from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
@@ -181,11 +182,30 @@ class ReportPipeline:
         """Read at least one film, word its regions and read the labels of what was worded."""
         readings = self.read_regions(films)
         labels = self.read_labels(films)
-        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
+        flags, selected = self._conditions(readings, labels)
         phrases = self._word(readings, flags, selected, labels.image_features)
         reports = [assemble_phrases(phrases[i], flags[i]) for i in range(len(films))]
         said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
         return FilmDrafts(readings, labels, phrases, reports, said)
+
+    def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
+        """Draft at least one film and keep every finished wording of each region, the likeliest first."""
+        readings = self.read_regions(films)
+        flags, selected = self._conditions(readings, self.read_labels(films))
+        rows, regions = np.nonzero(selected)
+        conditions = (readings.features[rows, regions], regions, flags[rows, regions])
+        hypotheses = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
+        found: list[dict[int, tuple[str, ...]]] = [{} for _ in films]
+        drafted: list[dict[int, DecodedPhrase]] = [{} for _ in films]
+        for row, region, texts, wanted in zip(rows.tolist(), regions.tolist(), hypotheses, conditions[2], strict=True):
+            chosen = prefer_flagged(texts, wanted.tolist())
+            if chosen.text:
+                found[row][region] = tuple(phrase.text for phrase in texts if phrase.text)
+                drafted[row][region] = chosen
+        return [
+            NBestDraft(*assemble_phrases(phrases, flags[row]), hypotheses=found[row])
+            for row, phrases in enumerate(drafted)
+        ]
 
     def given_probabilities(self, made: FilmDrafts) -> FloatArray:
         """Return the probabilities ``[N, 14]`` that are given out: fused where the bundle has the classifier."""
@@ -243,6 +263,15 @@ class ReportPipeline:
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Return features ``[N, D]`` of length 1 of texts."""
         return encode_texts(self.clip, self.clip_tokenizer, texts)
+
+    def _conditions(self, readings: RegionReadings, labels: LabelReading) -> tuple[FloatValues, NDArray[np.bool_]]:
+        """Return the generator's flags ``[N, 29, 15]`` and which regions ``[N, 29]`` get a sentence."""
+        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
+        if self.decoding.reconcile:
+            thresholds = self.calibration.thresholds
+            flags = reconcile_flags(flags, readings.finding_probabilities, labels.probabilities, thresholds)
+            selected = selected | flags[..., :-1].any(axis=2)
+        return flags, selected
 
     def _word(
         self,

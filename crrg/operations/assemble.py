@@ -11,6 +11,7 @@ from crrg.config.base import Settings
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.operations.evaluate import log_pictures
 from crrg.operations.fuse import fit_fusion
 from crrg.operations.summaries import evaluation_markdown
 from crrg.registry.aliases import CANDIDATE
@@ -66,8 +67,8 @@ def assemble_fused(results: Sequence[StageResult], config: RetrainConfig, storag
 
 
 def parts_of(results: Sequence[StageResult]) -> dict[str, StageResult]:
-    """Return part of a bundle to the last result that makes it."""
-    return {result.part: result for result in results}
+    """Return part of a bundle to the last result that makes it, parts made beside others included."""
+    return {each.part: each for result in results for each in (result, *result.beside)}
 
 
 def register_bundle(
@@ -103,6 +104,7 @@ def _register(
         tracker.log_params({"bundle_id": bundle.bundle_id, **about})
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
+        log_pictures(evaluation, storage, tracker)
         with tempfile.TemporaryDirectory() as temporary:
             folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
             page = evaluation_markdown(evaluation)

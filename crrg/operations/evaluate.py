@@ -5,18 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import numpy as np
+
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
+from crrg.evaluation.classification import label_matrix
 from crrg.evaluation.scorecard import Scorecard
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
-from crrg.tracking import open_tracker
+from crrg.tracking import Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
+
+PICTURES = ("roc.png", "reliability.png")
+"""Drawn beside a scorecard of films with labels."""
 
 
 def evaluate(
@@ -42,7 +49,16 @@ def evaluate(
         tracker.log_metrics(result.metrics)
         tracker.log_text("scorecard.json", storage.get(result.scorecard_key).decode())
         tracker.log_text("scorecard.md", storage.get(_markdown_key(result.scorecard_key)).decode())
+        log_pictures(result, storage, tracker)
     return result
+
+
+def log_pictures(result: EvaluationResult, storage: Storage, tracker: Tracker) -> None:
+    """Log the ROC and reliability pictures that an evaluation drew of the probabilities given out."""
+    for name in PICTURES:
+        key = _beside(result.scorecard_key, f"-{name}")
+        if storage.exists(key):
+            tracker.log_picture(f"classification/{name}", storage.get(key))
 
 
 def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage) -> EvaluationResult:
@@ -60,7 +76,9 @@ def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage)
         logger.info("bundle %s: scorecard on %s %s found, reused", bundle.bundle_id, dataset.name, config.split)
         scorecard = Scorecard.from_dict(storage.get_json(key))
     else:
-        scorecard = _score(bundle, dataset, config, storage)
+        scorecard, pictures = _score(bundle, dataset, config, storage)
+        for name, png in pictures.items():
+            storage.put(_beside(key, f"-{name}"), png)
         storage.put(_markdown_key(key), scorecard.to_markdown().encode())
         storage.put_json(key, scorecard.to_dict())
     return EvaluationResult(
@@ -84,15 +102,31 @@ def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig
     return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}.json"
 
 
-def _score(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig, storage: Storage) -> Scorecard:
-    """Build the pipeline and score it; torch is imported here, so that a form can be built without it."""
+def _score(
+    bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig, storage: Storage
+) -> tuple[Scorecard, dict[str, bytes]]:
+    """Build the pipeline, score it and draw; torch is imported here, so that a form can be built without it."""
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
-    from crrg.operations.scoring import score_bundle
+    from crrg.operations.scoring import draft_cases, score_drafts
+    from crrg.training.clip_pictures import reliability_picture, roc_picture
 
     pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(config.device))
-    return score_bundle(pipeline, dataset, storage, split=Split(config.split), limit=config.limit)
+    split = Split(config.split)
+    cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
+    scorecard = score_drafts(pipeline, cases, dataset, storage, split)
+    references = label_matrix([case.reference.labels for case in cases])
+    if not np.isfinite(references).any():
+        return scorecard, {}
+    labels = np.where(np.isnan(references), -2, references).astype(np.int8)
+    probabilities = np.array([[case.draft.probabilities[label] for label in LABELS] for case in cases])
+    drawn = (roc_picture(probabilities, labels), reliability_picture(probabilities, labels))
+    return scorecard, dict(zip(PICTURES, drawn, strict=True))
 
 
 def _markdown_key(key: str) -> str:
-    return key.removesuffix(".json") + ".md"
+    return _beside(key, ".md")
+
+
+def _beside(key: str, suffix: str) -> str:
+    return key.removesuffix(".json") + suffix

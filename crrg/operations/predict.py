@@ -40,7 +40,16 @@ class PredictSummary:
 
 
 @dataclass(frozen=True)
-class _File:
+class ReadFile:
+    """A local file whose film can be used.
+
+    Attributes:
+        name: Of the file, without its folder.
+        source_digest: sha256 of its bytes.
+        film: The film.
+        outcome: Its ids and view.
+    """
+
     name: str
     source_digest: str
     film: Film
@@ -71,12 +80,35 @@ def predict_files(
     Raises:
         ConfigError: A file does not exist, or two have one name.
     """
+    films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
+    _write_drafts(films, out, drafter)
+    return PredictSummary(num_drafted=len(films), reasons=reasons)
+
+
+def read_files(
+    paths: Sequence[Path], out: Storage, pseudonyms: Pseudonyms, *, image_size: int = 512, num_workers: int = 1
+) -> tuple[list[ReadFile], dict[str, str]]:
+    """Read local files; for one that cannot be used, ``<file name>.json`` says why.
+
+    Args:
+        paths: DICOM, PNG or JPEG files with different names.
+        out: Where the refusals are written.
+        pseudonyms: Makes the ids.
+        image_size: Longest side of a film, pixels.
+        num_workers: Decoder processes; 0 decodes in this process.
+
+    Returns:
+        The usable ones in order, and file name to reason code of the others.
+
+    Raises:
+        ConfigError: A file does not exist, or two have one name.
+    """
     names = [path.name for path in paths]
     missing = [path.name for path in paths if not path.is_file()]
     if missing or len(set(names)) < len(names):
         what = f"{len(missing)} files do not exist" if missing else "two files have one name, their results would too"
         raise ConfigError(f"{what}; give existing files with different names", "files")
-    films: list[_File] = []
+    films: list[ReadFile] = []
     reasons: dict[str, str] = {}
     contents = (path.read_bytes() for path in paths)
     digests: list[str] = []
@@ -92,12 +124,13 @@ def predict_files(
         except DataError as error:
             reasons[names[place]] = error.code
             value = {"file": names[place], "reason": error.code, "detail": error.reason}
-            out.put(f"{names[place]}.json", _pretty(value))
-    _write_drafts(films, out, drafter)
-    return PredictSummary(num_drafted=len(films), reasons=reasons)
+            out.put(f"{names[place]}.json", pretty_json(value))
+    return films, reasons
 
 
-def _file(name: str, source_digest: str, place: int, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms) -> _File:
+def _file(
+    name: str, source_digest: str, place: int, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms
+) -> ReadFile:
     if isinstance(decoded, DataError):
         raise decoded
     _, study_id, instance_id = identify(decoded, source_digest, pseudonyms)
@@ -114,10 +147,10 @@ def _file(name: str, source_digest: str, place: int, decoded: DecodedFilm | Data
         width=film.original_width,
         height=film.original_height,
     )
-    return _File(name, source_digest, film, outcome)
+    return ReadFile(name, source_digest, film, outcome)
 
 
-def _write_drafts(files: Sequence[_File], out: Storage, drafter: NightDrafter) -> None:
+def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter) -> None:
     drafts = drafter.draft([file.film for file in files]) if files else []
     rows: dict[str, DraftedFilm] = {}
     for file, draft in zip(files, drafts, strict=True):
@@ -134,7 +167,7 @@ def _write_drafts(files: Sequence[_File], out: Storage, drafter: NightDrafter) -
             bundle_id=drafter.bundle_id,
         )
         rows.setdefault(drafted.instance_id, drafted)
-        out.put(f"{file.name}.json", _pretty(_answer(file.name, drafted)))
+        out.put(f"{file.name}.json", pretty_json(_answer(file.name, drafted)))
     primary = primary_images([file.outcome for file in files])
     regions = regions_table(rows.values())
     out.put("reports.parquet", table_bytes(reports_table(rows.values(), primary)))
@@ -164,5 +197,6 @@ def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:
     }
 
 
-def _pretty(value: Any) -> bytes:
+def pretty_json(value: Any) -> bytes:
+    """Return a value as indented JSON that a person can read."""
     return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()

@@ -2,7 +2,7 @@
 
 The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual
 ones, a logistic regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding,
-and the report of the most similar training film. Drafts may come from a pipeline (``score_bundle``) or from a committed
+and the report of the most similar training film. Drafts may come from a pipeline (``draft_cases``) or from a committed
 night.
 """
 
@@ -110,14 +110,36 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     )
 
 
-def score_bundle(
-    drafter: Drafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
+def score_drafts(
+    drafter: Drafter, cases: Sequence[Case], dataset: DatasetRef, storage: Storage, split: Split = Split.TEST
 ) -> Scorecard:
-    """Draft the frontal films of a split and score the drafts.
+    """Score drafts of a split by ``draft_cases``.
+
+    Args:
+        drafter: Pipeline of the bundle; adds what its CLIP stage alone says of the same films.
+        cases: The drafts.
+        dataset: Version they were made of; its training split gives the baselines.
+        storage: Root.
+        split: Part of the dataset.
+    """
+    films = [_film(case) for case in cases]
+    subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
+    return score_cases(
+        cases,
+        fit_baselines(storage, dataset),
+        evidence=gather_evidence(drafter, films, dataset, storage) if films else None,
+        subject={**subject, "split": split.value},
+    )
+
+
+def draft_cases(
+    drafter: Drafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
+) -> list[Case]:
+    """Draft the frontal films of a split, in their order.
 
     Args:
         drafter: Pipeline of the bundle.
-        dataset: Version to score on; its training split gives the baselines.
+        dataset: Version to draft.
         storage: Root.
         split: Part of the dataset.
         limit: Most films; 0 takes all.
@@ -128,17 +150,10 @@ def score_bundle(
     cases: list[Case] = []
     say = count_progress("evaluation", "films")
     for first in range(0, len(films), CHUNK_SIZE):
-        chunk = films[first : first + CHUNK_SIZE]
-        drafts = drafter.draft(chunk)
+        drafts = drafter.draft(films[first : first + CHUNK_SIZE])
         cases += [Case(pair, draft) for pair, draft in zip(pairs[first : first + CHUNK_SIZE], drafts, strict=True)]
         say(len(cases), len(films))
-    subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
-    return score_cases(
-        cases,
-        fit_baselines(storage, dataset),
-        evidence=gather_evidence(drafter, films, dataset, storage) if films else None,
-        subject={**subject, "split": split.value},
-    )
+    return cases
 
 
 def score_cases(

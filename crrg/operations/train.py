@@ -97,7 +97,9 @@ def _train(
         if not result.reused:
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
-    return result.model_copy(update={"model_version": ModelRegistry(settings, storage).register_stage(result)})
+    registry = ModelRegistry(settings, storage)
+    beside = tuple(each.model_copy(update={"model_version": registry.register_stage(each)}) for each in result.beside)
+    return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})
 
 
 def _fit(
@@ -125,6 +127,10 @@ def _fit(
         from crrg.training.clip import train_clip
 
         return train_clip(config, dataset, storage, tracker)
+    if config.rounds.max_rounds:
+        from crrg.operations.joint_loop import JointLoop
+
+        return JointLoop(config, dataset, finished, storage, tracker).run()
     from crrg.training.joint import train_joint
 
     drafts = _training_drafts(config, dataset, finished, storage)

@@ -3,87 +3,39 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from crrg.config import presets
 from crrg.config.base import STAGES, Settings
 from crrg.config.data import IngestConfig
-from crrg.config.models import ClipArchitecture, DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
+from crrg.config.models import FusionSettings
 from crrg.config.references import DatasetRef, StageResult
-from crrg.config.running import DecodingSettings, RetrainConfig
-from crrg.config.training import (
-    ClipTraining,
-    DetectorTraining,
-    GeneratorTraining,
-    LoopConfig,
-    PresetTraining,
-    SelectorTraining,
-    TrainStageConfig,
-)
+from crrg.config.running import EvaluateConfig, RetrainConfig
+from crrg.config.training import JointRounds, TrainStageConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import read_tables, resolve_dataset
+from crrg.data.pairs import read_pairs, read_tables, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
+from crrg.domain.labels import LABELS
 from crrg.domain.study import DraftReport, Film, Split
-from crrg.operations import train, training_drafts
-from crrg.operations.assemble import assemble_bundle
+from crrg.errors import DigestMismatch
+from crrg.inference.pipeline import ReportPipeline
+from crrg.operations import nbest_drafts, train, training_drafts
+from crrg.operations.assemble import assemble_bundle, assemble_fused
+from crrg.operations.evaluate import evaluate_bundle, log_pictures, read_scorecard
 from crrg.operations.ingest import ingest
 from crrg.operations.training_drafts import draft_training_films
-from crrg.registry.bundle import read_spec
+from crrg.registry.bundle import read_bundle, read_spec
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
 from crrg.training.joint import train_joint
+from tests.support.smallest_stages import Remembering, Unregistered, remembered, smallest
 
 FORM = TrainStageConfig(dataset="drawn", device="cpu")
-LOOP = LoopConfig(num_steps=2, batch_size=4)
-
-
-def smallest() -> PresetTraining:
-    return PresetTraining(
-        detector=DetectorTraining(
-            architecture=DetectorArchitecture(
-                input_size=32, width=4, anchor_sizes=(16,), roi_channels=8, representation_size=16, num_proposals=10
-            ),
-            loop=LOOP,
-        ),
-        selector=SelectorTraining(
-            architecture=SelectorArchitecture(input_size=32, width=4, detail_channels=4, feature_size=16), loop=LOOP
-        ),
-        generator=GeneratorTraining(
-            architecture=GeneratorArchitecture(num_layers=1, hidden_size=16, vocab_size=300, feature_size=16),
-            loop=LoopConfig(num_steps=60, batch_size=16, learning_rate=1e-2),
-            decoding=DecodingSettings(num_beams=1, max_tokens=8),
-        ),
-        clip=ClipTraining(
-            architecture=ClipArchitecture(
-                input_size=32, image_width=4, text_layers=1, text_hidden_size=16, text_vocab_size=300, projection_size=8
-            ),
-            loop=LOOP,
-        ),
-    )
-
-
-class Remembering(NullTracker):
-    logged: dict[str, float] = {}  # noqa: RUF012 - shared by all stages of the module on purpose
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.logged.update(metrics)
-
-
-@contextmanager
-def remembered(*_: object) -> Iterator[Remembering]:
-    yield Remembering()
-
-
-class Unregistered:
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def register_stage(self, result: StageResult) -> str:
-        return f"of crrg-{result.part}"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +52,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
         patch.setattr(train, "open_tracker", remembered)
         patch.setattr(train, "ModelRegistry", Unregistered)
         patch.setattr(training_drafts, "FILMS_PER_PART", 3)
+        patch.setattr(nbest_drafts, "FILMS_PER_PART", 3)
         yield root
 
 
@@ -116,7 +69,7 @@ def patients(storage: Storage, dataset: DatasetRef, *splits: Split) -> set[str]:
 
 
 def drafted_rows(storage: Storage) -> list[dict[str, object]]:
-    found = storage.list_objects("models/drafts")
+    found = [each for each in storage.list_objects("models/drafts") if "nbest" not in each.key]
     return [row for each in found for row in pq.read_table(io.BytesIO(storage.get(each.key))).to_pylist()]
 
 
@@ -184,3 +137,121 @@ def test_a_drafting_that_was_cut_off_goes_on(storage: Storage, stages: dict[str,
     assert rest.num_films == dataset.num_rows["train"] - 2 * 3
     assert set(drafts.values()) == {"Edema."}
     assert len(drafts) == dataset.num_rows["train"]
+
+
+def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stages: dict[str, StageResult]) -> None:
+    form = RetrainConfig(dataset="drawn", device="cpu", fusion=FusionSettings(operating_point="specificity"))
+    bundle = assemble_fused([stages[name] for name in STAGES], form, storage)
+    files = read_bundle(storage, bundle)
+    assert files.spec["fusion"]["num_films"] == resolve_dataset(storage, "drawn").num_rows["validation"]
+    pipeline = ReportPipeline.from_bundle(files, torch.device("cpu"))
+    films = [pair.film for pair in read_pairs(storage, resolve_dataset(storage, "drawn"), Split.TEST) if pair.film]
+    made = pipeline.make_drafts(films)
+    drafts = pipeline.draft(films)
+    fused = pipeline.fusion.probabilities(made.signals())
+    given = np.array([[draft.probabilities[label] for label in LABELS] for draft in drafts])
+    assert np.array_equal(given, fused)
+    assert np.abs(given - made.labels.probabilities).max() > 1e-3
+    limits = np.array([pipeline.label_thresholds[label] for label in LABELS])
+    assert [list(draft.labels.values()) for draft in drafts] == (given >= limits).astype(int).tolist()
+    assert limits.tolist() == [files.spec["thresholds"][label] for label in LABELS]
+    # alone or among others, the same film has the same probabilities
+    assert pipeline.draft(films[:1])[0].probabilities == drafts[0].probabilities
+    # assembled again, nothing is drafted and it is the same bundle
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReportPipeline, "make_drafts", lambda *_: pytest.fail("drafted again"))
+        assert assemble_fused([stages[name] for name in STAGES], form, storage) == bundle
+    plain = form.model_copy(update={"fusion": FusionSettings(max_films=0)})
+    assert read_spec(storage.child(assemble_fused(list(stages.values()), plain, storage).prefix))["fusion"] is None
+
+
+def test_a_scorecard_shows_every_classifier_beside_the_majority(
+    storage: Storage, stages: dict[str, StageResult]
+) -> None:
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    result = evaluate_bundle(bundle, EvaluateConfig(dataset="drawn", split="train", device="cpu"), storage)
+    card = read_scorecard(result, storage)
+    by_name = {figure.name: figure for figure in card if figure.baseline_name in ("majority", "chance")}
+    for source in ("", "head_", "probe_", "zero_shot_"):
+        for name in ("auc", "auprc", "f1", "accuracy", "sensitivity", "ece"):
+            figure = by_name[f"classification/{source}mean_{name}"]
+            assert figure.baseline is not None
+            assert figure.low is not None
+            assert figure.high is not None
+            assert 0 <= figure.low <= figure.high <= 1
+    assert by_name["classification/mean_auc"].baseline == 0.5
+    assert {"retrieval/recall_at_1", "retrieval/recall_at_5", "retrieval/recall_at_10"} <= set(by_name)
+    # without a fused classifier what is given out is the label head's
+    assert card["classification/mean_auc"] == card["classification/head_mean_auc"]
+    tracker = Remembering()
+    tracker.pictures.clear()
+    log_pictures(result, storage, tracker)
+    assert sorted(tracker.pictures) == ["classification/reliability.png", "classification/roc.png"]
+    assert all(png.startswith(b"\x89PNG") for png in tracker.pictures.values())
+
+
+@pytest.fixture(scope="module")
+def in_rounds(storage: Storage, stages: dict[str, StageResult]) -> tuple[TrainStageConfig, StageResult]:
+    form = FORM.model_copy(
+        update={"rounds": JointRounds(max_rounds=2, num_films=5, generator_steps=2, learning_rate=1e-2)}
+    )
+    upstream = [stages[name] for name in STAGES]
+    return form, train.train_stage("joint", form, storage, Settings(root=storage.root), upstream=upstream)
+
+
+def test_rounds_train_both_modules_and_keep_the_best(
+    storage: Storage, stages: dict[str, StageResult], in_rounds: tuple[TrainStageConfig, StageResult]
+) -> None:
+    _, result = in_rounds
+    scores = [result.metrics[f"joint/round_{number}"] for number in (0, 1)]
+    best = int(result.metrics["joint/best_round"])
+    assert all(0 <= score <= 1 for score in scores)
+    if best == 0:
+        assert scores[1] <= scores[0]
+        assert result.beside == ()
+    trained = storage.list_folder("checkpoints/joint-generator")
+    assert len(trained) in (1, 2)
+    generator = StageResult.model_validate(storage.get_json(f"checkpoints/joint-generator/{trained[0]}/result.json"))
+    assert generator.part == "generator"
+    assert generator.sha256 != stages["generator"].sha256
+    # what a round made beside CLIP takes its place in the bundle too
+    both = result.model_copy(update={"beside": (generator,)})
+    spec = read_spec(storage.child(assemble_bundle([*stages.values(), both], "d1", storage).prefix))
+    assert spec["files"]["generator.safetensors"] == generator.sha256
+    assert spec["files"]["clip.safetensors"] == result.sha256
+
+
+def test_drafts_of_the_rounds_are_a_version_of_training_films_only(
+    storage: Storage, in_rounds: tuple[TrainStageConfig, StageResult]
+) -> None:
+    manifests = [each.key for each in storage.list_objects("models/drafts") if each.key.endswith("_manifest.json")]
+    assert len(manifests) >= 2  # of the generator before the rounds and after one
+    dataset = resolve_dataset(storage, "drawn")
+    for key in manifests:
+        manifest = storage.get_json(key)
+        assert (manifest["num_films"], len(manifest["parts"])) == (5, 2)
+        rows = [row for part in manifest["parts"] for row in pq.read_table(io.BytesIO(storage.get(part))).to_pylist()]
+        assert {row["patient_id"] for row in rows} <= patients(storage, dataset, Split.TRAIN)
+        assert all(found["texts"] for row in rows for found in row["regions"])
+
+
+def test_rounds_that_were_run_are_found_again_and_damaged_drafts_are_refused(
+    storage: Storage, stages: dict[str, StageResult], in_rounds: tuple[TrainStageConfig, StageResult]
+) -> None:
+    form, result = in_rounds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReportPipeline, "from_bundle", lambda *_: pytest.fail("a pipeline was built again"))
+        again = train.train_stage(
+            "joint", form, storage, Settings(root=storage.root), upstream=[stages[name] for name in STAGES]
+        )
+    assert again.reused
+    assert again.sha256 == result.sha256
+    assert [each.sha256 for each in again.beside] == [each.sha256 for each in result.beside]
+    part = next(each.key for each in storage.list_objects("models/drafts") if "nbest" in each.key)
+    data = storage.get(part)
+    storage.put(part, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DigestMismatch, match="draft again"):
+        train.train_stage(
+            "joint", form, storage, Settings(root=storage.root), upstream=[stages[name] for name in STAGES]
+        )
+    storage.put(part, data)

@@ -1,0 +1,26 @@
+"""A draft with everything else that its regions might have been worded as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NBestDraft:
+    """A drafted film with the finished wordings of each region.
+
+    Attributes:
+        findings: The draft's.
+        impression: The draft's.
+        hypotheses: Region index, 0..28, to wordings, the likeliest first; regions without a sentence are left out.
+    """
+
+    findings: str
+    impression: str
+    hypotheses: Mapping[int, tuple[str, ...]]
+
+    @property
+    def text(self) -> str:
+        """Findings and impression; empty where the draft says nothing."""
+        return " ".join(filter(None, (self.findings, self.impression)))

@@ -1,0 +1,68 @@
+"""Findings in words over local files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from crrg.config.models import ClipArchitecture
+from crrg.data.tokenizer import train_tokenizer
+from crrg.domain.study import Film
+from crrg.errors import ConfigError
+from crrg.inference.zero_shot import LabelAnswer, ask_labels
+from crrg.models.clip import ClipModel
+from crrg.operations.zero_shot import ask_files
+from crrg.storage import Storage
+from tests.support.drawn_night import PSEUDONYMS, png_bytes
+
+
+class SmallAsker:
+    """A random CLIP over the mean of a film."""
+
+    bundle_id = "b1"
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        architecture = ClipArchitecture(
+            input_size=32, image_width=4, text_layers=1, text_heads=2, text_hidden_size=16, text_vocab_size=300,
+            projection_size=8,
+        )  # fmt: skip
+        self.clip = ClipModel(architecture).eval()
+        self.tokenizer = train_tokenizer(["there is no pleural plaque.", "there may be edema."], 300)
+
+    def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
+        features = torch.stack([torch.linspace(-1, float(film.pixels.mean()) / 255, 8) for film in films])
+        return ask_labels(self.clip, self.tokenizer, torch.nn.functional.normalize(features, dim=1), labels)
+
+
+def asked(tmp_path: Path, labels: list[str]) -> Storage:
+    paths = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.dcm"]
+    for path, data in zip(paths, (png_bytes(1), png_bytes(2), b""), strict=True):
+        path.write_bytes(data)
+    out = Storage(str(tmp_path / "out"))
+    summary = ask_files(paths, labels, out, PSEUDONYMS, SmallAsker(), num_workers=0)
+    assert (summary.num_drafted, summary.reasons) == (2, {"c.dcm": "EMPTY.FILE"})
+    return out
+
+
+def test_every_film_answers_about_every_finding_in_words(tmp_path: Path) -> None:
+    out = asked(tmp_path, ["pleural  plaque", "Edema", "pleural plaque"])
+    answer = out.get_json("a.png.json")
+    assert list(answer["labels"]) == ["pleural plaque", "Edema"]
+    assert answer["calibrated"] is False
+    rows = pq.read_table(io.BytesIO(out.get("zero_shot.parquet"))).to_pylist()
+    assert len(rows) == 4
+    assert all(0 < row["probability"] < 1 and 0 < row["uncertain"] < 1 for row in rows)
+    assert len({row["probability"] for row in rows}) == 4
+    assert out.get_json("c.dcm.json")["reason"] == "EMPTY.FILE"
+
+
+@pytest.mark.parametrize("label", ["", "  ", "x" * 81])
+def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
+    with pytest.raises(ConfigError, match="pleural plaque"):
+        asked(tmp_path, ["Edema", label])

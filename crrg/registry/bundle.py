@@ -109,7 +109,8 @@ def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:
         bundle: Composed, not written yet.
         fusion: ``labels`` (``FusedClassifier.as_config``) and how it was fitted.
     """
-    thresholds = {label: values["threshold"] for label, values in fusion["labels"].items()}
+    labels = fusion["labels"]
+    thresholds = {label: labels[label]["threshold"] for label in LABELS if label in labels}
     return _sealed({**bundle.spec, "fusion": dict(fusion), "thresholds": thresholds}, dict(bundle.files))
 
 

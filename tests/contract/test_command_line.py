@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 PROMISED = (
-    "demo", "phantom", "ingest", "ground", "train", "retrain", "evaluate", "nightly", "predict", "outcomes", "digest",
-    "promote", "doctor", "status", "bootstrap",
+    "demo", "phantom", "ingest", "ground", "train", "retrain", "evaluate", "nightly", "predict", "zero-shot",
+    "outcomes", "digest", "promote", "doctor", "status", "bootstrap",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS
 from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import DigestMismatch
+from crrg.evaluation import label_figures
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations import nbest_drafts, train, training_drafts
 from crrg.operations.assemble import assemble_bundle, assemble_fused
@@ -169,7 +170,9 @@ def test_a_scorecard_shows_every_classifier_beside_the_majority(
     storage: Storage, stages: dict[str, StageResult]
 ) -> None:
     bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
-    result = evaluate_bundle(bundle, EvaluateConfig(dataset="drawn", split="train", device="cpu"), storage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_figures, "NUM_SAMPLES", 10)
+        result = evaluate_bundle(bundle, EvaluateConfig(dataset="drawn", split="train", device="cpu"), storage)
     card = read_scorecard(result, storage)
     by_name = {figure.name: figure for figure in card if figure.baseline_name in ("majority", "chance")}
     for source in ("", "head_", "probe_", "zero_shot_"):
@@ -247,7 +250,9 @@ def test_rounds_that_were_run_are_found_again_and_damaged_drafts_are_refused(
     assert again.reused
     assert again.sha256 == result.sha256
     assert [each.sha256 for each in again.beside] == [each.sha256 for each in result.beside]
-    part = next(each.key for each in storage.list_objects("models/drafts") if "nbest" in each.key)
+    part = next(
+        each.key for each in storage.list_objects("models/drafts") if "nbest" in each.key and "part" in each.key
+    )
     data = storage.get(part)
     storage.put(part, data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(DigestMismatch, match="draft again"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -26,6 +27,7 @@ from benchmarks.classification.readings import SplitReadings, read_split
 from benchmarks.classification.real_films import predict_real
 from benchmarks.classification.rounds import VARIANTS, decoding_variants, finished_stages, run_variant
 from crrg.config.references import BundleRef
+from crrg.config.training import TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.device import resolve_device
@@ -50,6 +52,7 @@ PIECES = (
     "openi",
     "real",
 )
+NEEDS_OPEN_DATA = ("openi", "real")
 FRESH = "demo-fresh"
 DRAWN = {"unseen": "demo-unseen", "openi": "demo-openi"}
 """Pieces that draw a cohort of their own, and the dataset it becomes."""
@@ -95,7 +98,11 @@ class Bench:
         }
         train, test = (resolve_dataset(self.storage, each, "") for each in ("demo", FRESH))
         stages = finished_stages(self.storage, self.bundle_id)
-        return run_variant(name, stages, train, test, self.storage, settings, options.preset)
+        form = TrainStageConfig(
+            dataset=train.name, dataset_version=train.version, preset=options.preset, device="cpu",
+            num_steps=options.clip_steps,
+        )  # fmt: skip
+        return run_variant(name, stages, form, test, self.storage, settings)
 
     def _test_films(self) -> list[tuple[Pair, Film]]:
         pairs = read_pairs(self.storage, resolve_dataset(self.storage, FRESH, ""), Split.TEST)
@@ -113,6 +120,8 @@ class Bench:
             return {name: self._variant(name) for name in self.options.variants.split("|")}
         if piece == "decoding":
             return decoding_variants(self.pipeline(), self._test_films())
+        if piece in NEEDS_OPEN_DATA and not os.environ.get("CRRG_OPEN_DATA"):
+            return {"not measured": "needs CRRG_OPEN_DATA"}
         if piece == "real":
             return predict_real(self.pipeline(), self.options.cohort_films)
         if piece in DRAWN:
@@ -139,6 +148,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--round-films", type=int, default=512)
     parser.add_argument("--round-validation-films", type=int, default=200)
+    parser.add_argument("--clip-steps", type=int, default=0, help="of CLIP in each round; 0 takes the preset's")
     parser.add_argument("--round-steps", type=int, default=60)
     parser.add_argument("--variants", default="|".join(VARIANTS), help="of the rounds, between bars")
     parser.add_argument("--cohort-films", type=int, default=300, help="of the pieces unseen, openi and real")

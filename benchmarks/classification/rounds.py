@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from crrg.config.base import STAGES, Preset
+from crrg.config.base import STAGES
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import JointRounds, TrainStageConfig
-from crrg.data.pairs import read_pairs
+from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import FINDINGS
 from crrg.domain.study import Film, Pair, Split
@@ -46,11 +46,10 @@ def finished_stages(storage: Storage, bundle_id: str) -> dict[str, StageResult]:
 def run_variant(
     name: str,
     stages: Mapping[str, StageResult],
-    train: DatasetRef,
+    form: TrainStageConfig,
     test: DatasetRef,
     storage: Storage,
     settings: Mapping[str, Any],
-    preset: Preset,
 ) -> dict[str, Any]:
     """Run one variant's rounds and score every round on the test films; finished pieces are found again.
 
@@ -59,16 +58,13 @@ def run_variant(
     Args:
         name: One of ``VARIANTS``.
         stages: The four stages that the rounds stand on.
-        train: Dataset to train on.
+        form: Dataset, preset, and steps of CLIP.
         test: Dataset whose test split is scored.
         storage: Root.
         settings: Further settings of the rounds: number, films, steps.
-        preset: Size of the networks.
     """
-    rounds = JointRounds(**{**settings, **VARIANTS[name]})
-    form = TrainStageConfig(
-        dataset=train.name, dataset_version=train.version, preset=preset, device="cpu", rounds=rounds
-    )
+    form = form.model_copy(update={"rounds": JointRounds(**{**settings, **VARIANTS[name]})})
+    train = resolve_dataset(storage, form.dataset, form.dataset_version)
     loop = JointLoop(form, train, stages, storage, NullTracker())
     found = loop.run_rounds()
     pairs = [(pair, pair.film) for pair in read_pairs(storage, test, Split.TEST) if pair.film is not None]

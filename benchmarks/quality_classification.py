@@ -96,17 +96,18 @@ class Bench:
             "num_validation_films": options.round_validation_films,
             "generator_steps": options.round_steps,
         }
-        train, test = (resolve_dataset(self.storage, each, "") for each in ("demo", FRESH))
+        train = resolve_dataset(self.storage, "demo", "")
         stages = finished_stages(self.storage, self.bundle_id)
         form = TrainStageConfig(
             dataset=train.name, dataset_version=train.version, preset=options.preset, device="cpu",
             num_steps=options.clip_steps,
         )  # fmt: skip
-        return run_variant(name, stages, form, test, self.storage, settings)
+        return run_variant(name, stages, form, self._test_films(), self.storage, settings)
 
     def _test_films(self) -> list[tuple[Pair, Film]]:
         pairs = read_pairs(self.storage, resolve_dataset(self.storage, FRESH, ""), Split.TEST)
-        return [(pair, pair.film) for pair in pairs if pair.film is not None]
+        films = [(pair, pair.film) for pair in pairs if pair.film is not None]
+        return films[: self.options.test_films or None]
 
     def run(self, piece: str) -> dict[str, Any]:
         """Return what a piece found."""
@@ -148,6 +149,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--round-films", type=int, default=512)
     parser.add_argument("--round-validation-films", type=int, default=200)
+    parser.add_argument("--test-films", type=int, default=0, help="of the pieces rounds and decoding; 0 takes all")
     parser.add_argument("--clip-steps", type=int, default=0, help="of CLIP in each round; 0 takes the preset's")
     parser.add_argument("--round-steps", type=int, default=60)
     parser.add_argument("--variants", default="|".join(VARIANTS), help="of the rounds, between bars")

@@ -27,7 +27,9 @@ def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipelin
     drafts = test.drafts()
     plain = _score(drafts, range(len(drafts)), test, probabilities, pipeline)
     others = [sentence for text in drafts for sentence in split_sentences(text)]
+    wrong = label_truth(test)
     found: dict[str, Any] = {}
+    right: list[tuple[float, float, str, bool]] = []
     pooled: list[tuple[float, float, str, bool]] = []
     for kind in PLANTINGS:
         rng = np.random.default_rng(7)
@@ -41,8 +43,10 @@ def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipelin
         ]
         found[kind] = _told_apart([*own, *changed])
         pooled += [*own, *changed]
+        right += [pair for row, *pairs in zip(rows, own, changed, strict=True) if not wrong[row] for pair in pairs]
     found["all"] = _told_apart(pooled)
-    found["real_errors"] = _real_errors(test, plain, label_truth(test))
+    found["all_in_right_drafts"] = _told_apart(right)
+    found["real_errors"] = _real_errors(test, plain, wrong)
     return found
 
 

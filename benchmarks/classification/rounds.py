@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from crrg.config.base import STAGES
-from crrg.config.references import DatasetRef, StageResult
+from crrg.config.references import StageResult
 from crrg.config.training import JointRounds, TrainStageConfig
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import resolve_dataset
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import FINDINGS
-from crrg.domain.study import Film, Pair, Split
+from crrg.domain.study import Film, Pair
 from crrg.evaluation import clinical, text
 from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
 from crrg.evaluation.classification import label_matrix, mean_auc
@@ -47,7 +47,7 @@ def run_variant(
     name: str,
     stages: Mapping[str, StageResult],
     form: TrainStageConfig,
-    test: DatasetRef,
+    films: Sequence[tuple[Pair, Film]],
     storage: Storage,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def run_variant(
         name: One of ``VARIANTS``.
         stages: The four stages that the rounds stand on.
         form: Dataset, preset, and steps of CLIP.
-        test: Dataset whose test split is scored.
+        films: Test films that every round is scored on.
         storage: Root.
         settings: Further settings of the rounds: number, films, steps.
     """
@@ -67,11 +67,10 @@ def run_variant(
     train = resolve_dataset(storage, form.dataset, form.dataset_version)
     loop = JointLoop(form, train, stages, storage, NullTracker())
     found = loop.run_rounds()
-    pairs = [(pair, pair.film) for pair in read_pairs(storage, test, Split.TEST) if pair.film is not None]
     return {
         "validation": [item.score for item in found],
         "kept": max(found, key=lambda item: item.score).number,
-        "rounds": [{**_validation(loop, item.state), **_test(loop, item.state, pairs, storage)} for item in found],
+        "rounds": [{**_validation(loop, item.state), **_test(loop, item.state, films, storage)} for item in found],
     }
 
 

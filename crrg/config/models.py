@@ -190,6 +190,10 @@ class ClipArchitecture(FrozenConfig):
             ``none`` reads no labels.
         head_dropout: Share of raw features dropped before the label head in training.
         num_labels: Outputs of the label head.
+        head_moves_tower: Whether label losses train the image tower; otherwise the head is a probe that learns beside
+            it.
+        clamp_temperature: Whether the inverse temperature stays at most 100 (CLIP); CXR-CLIP lets it run.
+        logit_bias: Whether a learnt bias is added to similarities, which the sigmoid loss needs.
     """
 
     image_tower: Literal["conv", "resnet50", "swin", "vit"] = "conv"
@@ -219,6 +223,9 @@ class ClipArchitecture(FrozenConfig):
     label_head: Literal["places", "linear", "none"] = "places"
     head_dropout: float = Field(0.2, ge=0, lt=1)
     num_labels: int = Field(NUM_LABELS, ge=0)
+    head_moves_tower: bool = True
+    clamp_temperature: bool = True
+    logit_bias: bool = False
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -103,11 +103,11 @@ class ResNet50Backbone(nn.Module):
         if self.training or torch.is_grad_enabled() or not self.is_folded:
             features: Tensor = self.body(images)
             return features
-        folded = self._folded.get(self.body.state_dict().values(), lambda: _folded(self.body))
+        folded = self._folded.get(self.body.state_dict().values(), lambda: fold_resnet(self.body))
         return folded(images.contiguous(memory_format=torch.channels_last)).contiguous()
 
 
-def _folded(body: nn.Sequential) -> nn.Sequential:
+def fold_resnet(body: nn.Sequential) -> nn.Sequential:
     """Return a copy of a ResNet's body for inference, normalisation folded into the convolutions."""
     folded = copy.deepcopy(body).eval()
     first, first_norm = folded[0], folded[1]

@@ -26,6 +26,8 @@ from crrg.models.weights import load_module
 
 FIRST_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
+FIRST_SIGMOID_SCALE = math.log(10.0)
+FIRST_LOGIT_BIAS = -10.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class ClipModel(nn.Module):
         logit_scale: Natural logarithm of the inverse temperature; see ``scale``.
         pixel_mean: Of scaled grey values, ``[1, C, 1, 1]``.
         pixel_std: The same of their standard deviation.
+        logit_bias: What the sigmoid loss adds to every scaled similarity, where the architecture has it.
 
-    Source: CXR-CLIP (You et al., MICCAI 2023); the clamp of the temperature: CLIP (Radford et al., 2021).
+    Source: CXR-CLIP (You et al., MICCAI 2023); the clamp of the temperature: CLIP (Radford et al., 2021); first scale
+    and bias of the sigmoid loss: SigLIP (Zhai et al., ICCV 2023).
     """
 
     pixel_mean: Tensor
@@ -70,15 +74,26 @@ class ClipModel(nn.Module):
             self.image_projection = build_projection(feature_size + num_evidence, architecture)
             self.text_projection = build_projection(self.text_tower.feature_size, architecture)
         self.label_head = build_label_head(feature_size, num_channels, architecture)
-        self.logit_scale = nn.Parameter(torch.tensor(FIRST_LOGIT_SCALE))
+        has_bias = architecture.logit_bias
+        self.logit_scale = nn.Parameter(torch.tensor(FIRST_SIGMOID_SCALE if has_bias else FIRST_LOGIT_SCALE))
+        self.logit_bias = nn.Parameter(torch.tensor(FIRST_LOGIT_BIAS)) if has_bias else None
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(architecture, name)).reshape(1, -1, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     @property
     def scale(self) -> Tensor:
-        """Inverse temperature, at most 100."""
+        """Inverse temperature, at most 100 unless the architecture lets it run."""
+        if not self.architecture.clamp_temperature:
+            return self.logit_scale.exp()
         return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+
+    @torch.no_grad()
+    def hold_scale(self) -> None:
+        """Set a temperature that a step took too far back to its limit; beyond it no gradient would bring it back."""
+        if self.architecture.clamp_temperature:
+            # a little below it, since the limit itself may be rounded to the far side of it
+            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE - 1e-6)
 
     def read_films(self, images: Tensor) -> FilmReading:
         """Embed and label films in one pass.
@@ -90,7 +105,8 @@ class ClipModel(nn.Module):
             Without a text tower the features are the image tower's own, not projected.
         """
         seen = self.image_tower(normalise_films(images, self.pixel_mean, self.pixel_std, self.architecture.pixel_scale))
-        label_logits, cell_logits = self.label_head(seen)
+        moves_tower = self.architecture.head_moves_tower
+        label_logits, cell_logits = self.label_head(seen if moves_tower else seen.detached())
         raw = seen.raw.float()
         if self.architecture.projects_evidence:
             raw = torch.cat([raw, evidence_of(label_logits, cell_logits)], dim=1)

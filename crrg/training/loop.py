@@ -5,6 +5,9 @@ nothing of films, texts or metrics; a stage may give it a score by which the bes
 (``docs/operations.md``): a step with a non-finite loss or gradient is skipped; after three in a row the last good
 state comes back with half the learning rate; after two such roll-backs training fails, and nothing is registered.
 SIGTERM writes a state and exits with 143.
+
+Where several ranks train together (``ranks``), each gives its own part of the batch, gradients are averaged before they
+are clipped, decisions are taken together, and the first rank alone writes states.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
 from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
+from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
@@ -106,7 +110,7 @@ def fit(
             log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
                 tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
-            if stop.is_set():
+            if any_rank(stop.is_set(), device):
                 run.save(done)
                 logger.warning("stage %s: SIGTERM at step %d, state written; run again to resume", folder.stage, step)
                 raise SystemExit(EXIT_SIGTERM)
@@ -152,7 +156,7 @@ class _Run:
 
     def save(self, step: int) -> None:
         """Write a state after ``step`` steps; refused while steps are being skipped, since it may be bad."""
-        if self.num_skipped == 0:
+        if self.num_skipped == 0 and rank() == 0:
             values = {"rate_factor": self.rate_factor, **self.best.values()}
             self.folder.save_state(TrainingState(step, self._tensors(), values))
 
@@ -182,9 +186,10 @@ class _Run:
                 sums[name] = sums[name] + value if name in sums else value
         means = {name: total / len(batches) for name, total in sums.items()}
         mean_loss = means.pop("")
+        average_gradients(self.module)
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(mean_loss)):
+        if not any_rank(not bool(torch.isfinite(norm) & torch.isfinite(mean_loss)), self.device):
             self.optimizer.step()
             self.num_skipped = 0
             if self.average is not None:
@@ -199,7 +204,7 @@ class _Run:
         used = self.average.in_use() if self.average is not None else nullcontext()
         self.module.eval()
         with torch.random.fork_rng(devices=devices), used:
-            value = score()
+            value = mean_over_ranks(score(), self.device)
             self.best.offer(self.module, value, step)
         self.start_training()
         return value

@@ -12,6 +12,7 @@ from crrg.config.models import ClipArchitecture
 from crrg.errors import ModelError
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.clip_heads import pool_cells
+from crrg.models.towers import ResNet50Tower
 
 SMALL = ClipArchitecture(
     input_size=32, image_width=4, text_layers=1, text_heads=2, text_hidden_size=16, text_vocab_size=300,
@@ -100,3 +101,40 @@ def test_the_papers_tower_runs() -> None:
         reading = big.read_films(films(1, 64))
     assert reading.label_logits.shape == (1, 14)
     assert sum(p.numel() for p in big.image_tower.parameters()) == 23_508_032
+
+
+def test_folded_normalisation_gives_the_same_features_and_is_for_inference_only() -> None:
+    torch.manual_seed(0)
+    tower = ResNet50Tower().eval()
+    for module in tower.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    images = torch.randn(2, 1, 64, 64)
+    with_gradients = tower(images)
+    assert with_gradients.raw.requires_grad
+    with torch.no_grad():
+        folded = tower(images)
+        tower.is_folded = False
+        plain = tower(images)
+    torch.testing.assert_close(folded.raw, plain.raw, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(plain.raw, with_gradients.raw.detach())
+    assert not torch.equal(folded.raw, plain.raw)
+
+
+def test_a_head_that_is_a_probe_does_not_move_the_tower() -> None:
+    torch.manual_seed(0)
+    probe = ClipModel(SMALL.model_copy(update={"head_moves_tower": False}))
+    probe.label_logits(films()).sum().backward()
+    assert probe.image_tower.stem[0].weight.grad is None
+    assert probe.label_head.whole[1].weight.grad is not None
+    moving = ClipModel(SMALL)
+    moving.label_logits(films()).sum().backward()
+    assert moving.image_tower.stem[0].weight.grad is not None
+
+
+def test_only_a_model_for_the_sigmoid_loss_has_a_bias() -> None:
+    assert "logit_bias" not in ClipModel(SMALL).state_dict()
+    model = ClipModel(SMALL.model_copy(update={"logit_bias": True}))
+    assert model.state_dict()["logit_bias"].item() == -10
+    assert model.scale.item() == pytest.approx(10)

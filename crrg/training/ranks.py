@@ -1,0 +1,85 @@
+"""Training by several processes ("ranks"), each with its own part of every batch and the same weights.
+
+Everything here does nothing in a single process. Who starts the processes and calls
+``torch.distributed.init_process_group`` is the caller's business: ``docs/clip-training.md`` says how.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def num_ranks() -> int:
+    """Return how many processes train together, 1 where this one is alone."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, 0 where it is alone; the first one writes states and results."""
+    return distributed.get_rank() if num_ranks() > 1 else 0
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks, ``[ranks * B, ...]``, in the order of the ranks.
+
+    A gradient comes back to the rank that gave the row, summed over what every rank made of it.
+
+    Args:
+        rows: ``[B, ...]``, as many on every rank.
+    """
+    if num_ranks() == 1:
+        return rows
+    if rows.dtype == torch.bool:
+        return gather_rows(rows.to(torch.uint8)).bool()
+    return _GatherRows.apply(rows)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:  # noqa: ARG004
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(num_ranks())]
+        distributed.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total.chunk(num_ranks())[rank()]
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace each gradient by its mean over the ranks; a parameter without one keeps none, but takes part."""
+    if num_ranks() == 1:
+        return
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            distributed.all_reduce(gradient)
+            gradient /= num_ranks()
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Return whether a flag is set on any rank, the same answer on all of them."""
+    if num_ranks() == 1:
+        return flag
+    raised = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
+    return bool(raised)
+
+
+def mean_over_ranks(value: float, device: torch.device) -> float:
+    """Return the mean of every rank's value, the same number on all of them."""
+    if num_ranks() == 1:
+        return value
+    total = torch.tensor(value, device=device)
+    distributed.all_reduce(total)
+    return float(total) / num_ranks()
+
+
+def wait_for_all() -> None:
+    """Return when every rank has come here."""
+    if num_ranks() > 1:
+        distributed.barrier()

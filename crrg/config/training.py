@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from crrg.config.base import Device, FrozenConfig, Preset
+from crrg.config.base import Device, FrozenConfig, Preset, Recipe
+from crrg.config.contrast import ContrastConfig, SamplingConfig
 from crrg.config.models import (
     ClipArchitecture,
     DecodingSettings,
@@ -64,6 +65,11 @@ class Augmentation(FrozenConfig):
         gamma: Largest change of exposure, natural logarithm of gamma.
         contrast: Largest relative change of contrast.
         noise: Largest standard deviation of added noise, grey values of 255.
+        crop_area: Smallest and largest share of the film that a random crop keeps, as published; both 0 = no crop. A
+            share above 1 is never reached, and counts as another try.
+        clahe_share: Share of films whose contrast is equalised locally.
+        brightness: Largest relative change of brightness.
+        contrast_about: Grey value that stays when contrast changes: the middle one, or the film's mean, as published.
     """
 
     scale: float = Field(0.1, ge=0, le=0.5)
@@ -72,6 +78,10 @@ class Augmentation(FrozenConfig):
     gamma: float = Field(0.25, ge=0, le=1)
     contrast: float = Field(0.15, ge=0, le=0.9)
     noise: float = Field(5.0, ge=0, le=50)
+    crop_area: tuple[float, float] = (0.0, 0.0)
+    clahe_share: float = Field(0.0, ge=0, le=1)
+    brightness: float = Field(0.0, ge=0, le=0.9)
+    contrast_about: Literal["middle", "mean"] = "middle"
 
 
 class DetectorTraining(FrozenConfig):
@@ -139,18 +149,25 @@ class ClipTraining(FrozenConfig):
     Attributes:
         architecture: Network.
         loop: Loop.
+        contrast: Contrastive loss.
+        sampling: What of a study is drawn at each step.
         label_loss_weight: Weight of the label head's loss.
         contrastive_loss_weight: Weight of the contrastive loss.
         prompt_loss_weight: Weight of the loss that asks about each known finding by a denying and an affirming prompt.
         place_loss_weight: Weight of the loss that ties a finding to the regions its report names, where boxes exist.
         uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
-        excerpt_share: Share of texts that are a few sentences of the report; the rest are whole reports.
+        excerpt_share: Share of texts that are a few sentences of the report; the rest are whole (not of sections).
         draft_share: Share of films whose report is replaced by a draft, where drafts are given (joint stage).
+        select_by: What the best weights are chosen by, where the loop validates: the label head's AUC over findings, or
+            the contrastive loss (paper).
+        num_epochs: Times each study is seen, where the form names no number of steps; 0 = the loop's steps.
     """
 
     architecture: ClipArchitecture = ClipArchitecture()
     loop: LoopConfig = LoopConfig()
     augmentation: Augmentation = Augmentation()
+    contrast: ContrastConfig = ContrastConfig()
+    sampling: SamplingConfig = SamplingConfig()
     label_loss_weight: float = Field(1.0, ge=0)
     contrastive_loss_weight: float = Field(0.2, ge=0)
     prompt_loss_weight: float = Field(0.2, ge=0)
@@ -158,6 +175,33 @@ class ClipTraining(FrozenConfig):
     uncertain: Literal["mask", "soft"] = "mask"
     excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)
+    select_by: Literal["findings_auc", "contrastive_loss"] = "findings_auc"
+    num_epochs: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse losses between views or texts that are not drawn, and a sigmoid loss without a bias."""
+        weights = (
+            self.label_loss_weight,
+            self.contrastive_loss_weight,
+            self.prompt_loss_weight,
+            self.place_loss_weight,
+        )
+        for problem, is_wrong in {
+            "one of the loss weights must be above 0": not any(weights),
+            "contrast.view_weight needs sampling.num_views = 2": (
+                self.contrast.view_weight > 0 and self.sampling.num_views == 1
+            ),
+            "contrast.text_weight needs sampling.num_texts = 2": (
+                self.contrast.text_weight > 0 and self.sampling.num_texts == 1
+            ),
+            "contrast.kind `sigmoid` needs architecture.logit_bias = true": (
+                self.contrast.kind == "sigmoid" and not self.architecture.logit_bias
+            ),
+        }.items():
+            if is_wrong:
+                raise ValueError(problem)
+        return self
 
 
 class JointRounds(FrozenConfig):
@@ -214,6 +258,8 @@ class TrainStageConfig(FrozenConfig):
         ema_decay: Decay of a moving average of the weights, which is kept instead of the last ones; 0 = none.
         validate_every: Steps between scores on validation films, the best of which decides what is kept; 0 = the last.
         patience: Scores without a better one after which the stage ends early; 0 = never.
+        recipe: How the CLIP stages learn: ``crrg`` is ours, ``paper`` that of CXR-CLIP, with ``base`` at its sizes and
+            schedule and otherwise at the preset's; the other stages know one recipe.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -228,6 +274,7 @@ class TrainStageConfig(FrozenConfig):
     validate_every: int = Field(0, ge=0, title="Validate every (steps, 0 = end)", json_schema_extra={"position": 9})
     patience: int = Field(0, ge=0, title="Patience (scores, 0 = off)", json_schema_extra={"position": 10})
     rounds: JointRounds = Field(JointRounds(), title="Joint rounds", json_schema_extra={"position": 11})
+    recipe: Recipe = Field("crrg", title="Recipe of the CLIP stages", json_schema_extra={"position": 12})
 
     @model_validator(mode="after")
     def _patience_has_scores(self) -> TrainStageConfig:

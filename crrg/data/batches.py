@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import IO
 
@@ -42,7 +42,7 @@ MAX_HELD_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class FilmTable:
-    """The frontal films of one split, row by row.
+    """The frontal films of one split (or its lateral ones), row by row.
 
     Attributes:
         images: uint8 ``[N, S, S]``, letterboxed, white = dense; mapped to a file where they are many.
@@ -55,6 +55,7 @@ class FilmTable:
         texts: Per film, all sections.
         patient_ids: Per film, the patient's pseudonym.
         instance_ids: Per film, its own pseudonym.
+        study_ids: Per film, the pseudonym of its examination; empty where the table knows none.
     """
 
     images: NDArray[np.uint8]
@@ -67,6 +68,7 @@ class FilmTable:
     texts: list[Report]
     patient_ids: list[str]
     instance_ids: list[str]
+    study_ids: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of films."""
@@ -86,8 +88,9 @@ def load_films(
     limit: int = 0,
     *,
     keep: Callable[[Pair], bool] = lambda _pair: True,
+    laterals: bool = False,
 ) -> FilmTable:
-    """Read the frontal films of a split, ready for a model of one input size.
+    """Read the frontal films of a split, or its lateral ones, ready for a model of one input size.
 
     Args:
         storage: Where ``datasets/`` lies.
@@ -96,9 +99,11 @@ def load_films(
         size: Side of the model's square input, pixels.
         limit: Most films to read; 0 = all.
         keep: Which rows to take, beside the view.
+        laterals: Whether to read the films that are not frontal instead.
 
     Returns:
-        The films in dataset order; text-only rows and lateral films are left out. Empty arrays where there is none.
+        The films in dataset order; text-only rows and films of the other view are left out. Empty arrays where there is
+        none.
 
     Raises:
         DigestMismatch: The bytes of a row group are not the recorded ones.
@@ -112,7 +117,7 @@ def load_films(
         return [
             (_without_pixels(pair), model_input(pair.film.pixels, size))
             for pair in reader.group(group)
-            if pair.film is not None and pair.film.view_position.is_frontal and keep(pair)
+            if pair.film is not None and pair.film.view_position.is_frontal != laterals and keep(pair)
         ]
 
     with closing(map_ahead(prepare, range(len(reader.group_sizes)))) as groups:
@@ -190,6 +195,7 @@ def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> Film
         texts=[pair.report for pair in pairs],
         patient_ids=[pair.patient_id for pair in pairs],
         instance_ids=[pair.instance_id for pair in pairs],
+        study_ids=[pair.study_id for pair in pairs],
     )
 
 

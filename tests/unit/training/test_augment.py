@@ -87,3 +87,47 @@ def test_every_row_comes_once_per_round() -> None:
 
 def test_batch_may_be_larger_than_the_data() -> None:
     assert sorted(rows_of_step(2, 5, 0, 0).tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
+
+
+def test_boxes_follow_a_published_crop_and_it_never_leaves_the_film() -> None:
+    images, boxes = bright_films(40)
+    config = STILL.model_copy(update={"crop_area": (0.5, 0.8)})
+    changed, moved = augment_films(images, boxes, config, np.random.default_rng(4))
+    kept = ~np.isnan(moved[:, 0]).any(axis=-1)
+    assert kept.sum() > 20
+    for film, box in zip(changed[kept], moved[kept, 0], strict=True):
+        rows, columns = np.where(film > 100)
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert np.abs(seen - box).max() <= 2
+    grey, _ = augment_films(np.full_like(images, 90), boxes, config, np.random.default_rng(4))
+    assert (grey == 90).all(), "a crop shows no border"
+    # areas are drawn between .8 and 1.1 again and again until one fits, so that a film is enlarged by 1 to 1 / .8
+    published = STILL.model_copy(update={"crop_area": (0.8, 1.1)})
+    _, moved = augment_films(images, boxes, published, np.random.default_rng(5))
+    areas = [1 / np.prod((box[2:] - box[:2]) / (24, 16)) for box in moved[:, 0] if box.min() > 0]
+    assert 0.78 < np.nanmin(areas) < 0.9
+    assert np.nanmax(areas) <= 1.01
+
+
+def test_published_jitter_moves_brightness_and_contrast_about_the_mean() -> None:
+    images = np.zeros((200, 8, 8), dtype=np.uint8)
+    images[:, :4], images[:, 4:] = 80, 120
+    boxes = np.full((200, 1, 4), np.nan, dtype=np.float32)
+    darker = STILL.model_copy(update={"brightness": 0.1, "contrast_about": "mean"})
+    means = augment_films(images, boxes, darker, np.random.default_rng(6))[0].mean(axis=(1, 2))
+    assert 89 <= means.min() < 92
+    assert 108 < means.max() <= 111
+    sharper = STILL.model_copy(update={"contrast": 0.2, "contrast_about": "mean"})
+    changed = augment_films(images, boxes, sharper, np.random.default_rng(7))[0].astype(int)
+    assert np.abs(changed.mean(axis=(1, 2)) - 100).max() <= 0.5
+    steps = changed[:, 7, 0] - changed[:, 0, 0]
+    assert 31 <= steps.min() < 34
+    assert 46 < steps.max() <= 49
+
+
+def test_local_equalisation_is_for_its_share_of_films() -> None:
+    ramp = np.tile(np.arange(60, 124, dtype=np.uint8), (100, 64, 1))
+    boxes = np.full((100, 1, 4), np.nan, dtype=np.float32)
+    changed, _ = augment_films(ramp, boxes, STILL.model_copy(update={"clahe_share": 0.5}), np.random.default_rng(8))
+    is_changed = (changed != ramp).any(axis=(1, 2))
+    assert 35 < is_changed.sum() < 65

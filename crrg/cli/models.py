@@ -18,6 +18,7 @@ DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset to
 VersionOption = Annotated[str | None, typer.Option("--dataset-version", help="Its version; the newest if not given.")]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")]
 StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")]
+RecipeOption = Annotated[str | None, typer.Option("--recipe", help="How clip and joint learn: crrg or paper.")]
 RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -46,6 +47,7 @@ def train(
     seed: SeedOption = None,
     rounds: RoundsOption = None,
     device: DeviceOption = None,
+    recipe: RecipeOption = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -59,7 +61,7 @@ def train(
         raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(TRAINABLE)}")
     filled = form(
         TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
-        learning_rate=learning_rate, seed=seed, device=device, rounds=rounds_of(rounds),
+        learning_rate=learning_rate, seed=seed, device=device, rounds=rounds_of(rounds), recipe=recipe,
     )  # fmt: skip
     execute(
         root,

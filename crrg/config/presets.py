@@ -1,8 +1,11 @@
-"""Named sizes: ``tiny`` for a laptop and the tests, ``small`` for an evening, ``base`` for the paper's sizes."""
+"""Named sizes: ``tiny`` for a laptop and the tests, ``small`` for an evening, ``base`` for the paper's sizes.
+
+And the CLIP stages' two recipes, ours and the paper's.
+"""
 
 from __future__ import annotations
 
-from crrg.config.base import Preset
+from crrg.config.base import Preset, Recipe
 from crrg.config.models import (
     ClipArchitecture,
     DetectorArchitecture,
@@ -10,6 +13,7 @@ from crrg.config.models import (
     SelectorArchitecture,
 )
 from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR
+from crrg.config.paper_clip import PAPER_CLIP_TRAINING, PAPER_SWITCHES
 from crrg.config.training import (
     ClipTraining,
     DetectorTraining,
@@ -23,6 +27,22 @@ from crrg.config.training import (
 def preset_training(preset: Preset) -> PresetTraining:
     """Return the settings of all stages at a named size."""
     return _PRESETS[preset]()
+
+
+def clip_training(preset: Preset, recipe: Recipe) -> ClipTraining:
+    """Return the settings of the CLIP stages.
+
+    ``paper`` with ``base`` is CXR-CLIP constant for constant. At the other sizes its losses, sampling and augmentation
+    train the preset's own towers for the preset's own steps, so that recipes can be compared there.
+    """
+    ours = preset_training(preset).clip
+    if recipe == "crrg":
+        return ours
+    if preset == "base":
+        return PAPER_CLIP_TRAINING
+    switches = {name: getattr(PAPER_CLIP_TRAINING.architecture, name) for name in PAPER_SWITCHES}
+    update = {"architecture": ours.architecture.model_copy(update=switches), "loop": ours.loop, "num_epochs": 0}
+    return PAPER_CLIP_TRAINING.model_copy(update=update)
 
 
 def _tiny() -> PresetTraining:

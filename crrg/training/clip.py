@@ -8,15 +8,16 @@ and drafts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from crrg.config.presets import preset_training
+from crrg.config.presets import clip_training
 from crrg.config.references import DatasetRef, StageResult
-from crrg.config.training import ClipTraining, TrainStageConfig
+from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films, load_texts
 from crrg.data.images import PREPROCESSING_VERSION
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
@@ -27,13 +28,16 @@ from crrg.errors import TrainingError
 from crrg.inference.prompts import PROMPTS_VERSION, prompt_pair
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
-from crrg.tracking import Tracker
+from crrg.tracking import NullTracker, Tracker
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
+from crrg.training.clip_encoding import encode_texts, read_films
 from crrg.training.clip_pictures import reliability_picture, roc_picture
-from crrg.training.clip_validation import ClipValidation, findings_auc, validate
+from crrg.training.clip_validation import ClipValidation, selection_score, validate
+from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.loop import fit
-from crrg.training.losses import contrastive_loss, label_loss, label_weights, place_loss
+from crrg.training.losses import label_loss, label_weights, place_loss
+from crrg.training.ranks import num_ranks, rank, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -84,24 +88,31 @@ def run_clip_stage(
     finished = folder.result()
     if finished is not None:
         return finished
-    films = load_films(storage, dataset, Split.TRAIN, training.architecture.input_size)
+    tracker = tracker if rank() == 0 else NullTracker()
+    size = training.architecture.input_size
+    films = load_films(storage, dataset, Split.TRAIN, size)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
+    needs_laterals = training.sampling.num_views == 2 and training.sampling.laterals
+    laterals = load_films(storage, dataset, Split.TRAIN, size, laterals=True) if needs_laterals else None
     device = resolve_device(config.device)
     seed_everything(config.seed)
     tracker.log_params({"stage": stage, "dataset_version": dataset.version, **training.model_dump(mode="json")})
     texts = [report.text for report in load_texts(storage, dataset, Split.TRAIN)]
     tokenizer = train_clip_tokenizer([*texts, *(drafts or {}).values()], training.architecture.text_vocab_size)
-    batches = ClipBatches(films, tokenizer, training, config.seed, drafts)
+    batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
     model = ClipModel(training.architecture).to(device)
-    validation = load_films(storage, dataset, Split.VALIDATION, training.architecture.input_size)
+    validation = load_films(storage, dataset, Split.VALIDATION, size)
     outcome = fit(
-        model, batches.make, clip_loss(model, films, training, device), training.loop,
-        device=device, folder=folder, tracker=tracker, score=lambda: findings_auc(model, validation),
+        model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
+        device=device, folder=folder, tracker=tracker,
+        score=lambda: selection_score(model, tokenizer, validation, training),
     )  # fmt: skip
-    found = validate(model, tokenizer, validation)
+    if rank() > 0:
+        return wait_for_result(folder)
+    found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
-    return folder.finish(
+    result = folder.finish(
         model,
         {**stage_config(training, found), **({"num_drafts": len(drafts)} if drafts else {})},
         found.metrics,
@@ -109,12 +120,38 @@ def run_clip_stage(
         duration_s=outcome.duration_s,
         run_id=tracker.run_id,
     )
+    wait_for_all()
+    return result
+
+
+def wait_for_result(folder: StageFolder) -> StageResult:
+    """Return what the first rank writes, when it has.
+
+    Raises:
+        TrainingError: It has written nothing.
+    """
+    wait_for_all()
+    result = folder.result()
+    if result is None:
+        raise TrainingError("the first rank has not finished; its own error says why", folder.stage)
+    return result
 
 
 def resolve_training(config: TrainStageConfig) -> ClipTraining:
-    """Return the preset's settings with the form's changes."""
-    training = preset_training(config.preset).clip
+    """Return the settings of the form's preset and recipe, with the form's changes."""
+    training = clip_training(config.preset, config.recipe)
     return training.model_copy(update={"loop": config.loop(training.loop)})
+
+
+def resolve_length(config: TrainStageConfig, training: ClipTraining, num_studies: int) -> LoopConfig:
+    """Return the loop; where the recipe counts epochs and the form no steps, it is that long and scored after each."""
+    if not training.num_epochs or config.num_steps:
+        return training.loop
+    per_epoch = math.ceil(num_studies / (training.loop.batch_size * training.loop.accumulate * num_ranks()))
+    validate_every = training.loop.validate_every or per_epoch
+    return training.loop.model_copy(
+        update={"num_steps": training.num_epochs * per_epoch, "validate_every": validate_every}
+    )
 
 
 def stage_hash(
@@ -142,36 +179,85 @@ def train_clip_tokenizer(texts: list[str], vocab_size: int) -> PhraseTokenizer:
 def clip_loss(
     model: ClipModel, films: FilmTable, training: ClipTraining, device: torch.device
 ) -> Callable[[ClipBatch], tuple[Tensor, dict[str, Tensor]]]:
-    """Return the loss of a batch: contrastive and label terms by their weights, and both for the log."""
+    """Return the loss of a batch: contrastive and label terms by their weights, and all of them for the log.
+
+    Labels and places are asked of the first view alone. A term whose weight is 0 is not computed.
+    """
     weights = label_weights(torch.from_numpy(films.labels)).to(device)
 
     def loss_of(batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batch.to(device)
-        reading = model.read_films(batch.images)
-        num_films = len(batch.images)
-        text_features = model.encode_text(batch.token_ids, batch.attention_mask)
-        told = batch.has_text
-        contrastive = contrastive_loss(
-            reading.image_features[told], text_features[:num_films][told], model.scale, batch.matches[told][:, told]
-        )
-        denying, affirming = text_features[num_films:].chunk(2)
-        answers = model.scale * reading.image_features @ (affirming - denying).T
-        num_findings = answers.shape[1]
-        prompts = label_loss(answers, batch.labels[:, :num_findings], weights[:num_findings])
-        labels = label_loss(reading.label_logits, batch.labels, weights, uncertain=training.uncertain)
-        cells = reading.cell_logits
-        places = place_findings(batch.input_boxes_xyxy, batch.region_labels, cells.shape[-1], batch.images.shape[-1])
-        place = place_loss(cells, places, batch.labels)
-        total = (
-            training.contrastive_loss_weight * contrastive
-            + training.prompt_loss_weight * prompts
-            + training.label_loss_weight * labels
-            + training.place_loss_weight * place
-        )
-        parts = {"contrastive": contrastive, "prompt": prompts, "label": labels, "place": place, "scale": model.scale}
-        return total, {name: part.detach() for name, part in parts.items()}
+        model.hold_scale()
+        cached_rows = training.contrast.cached_rows
+        # each view in a pass of its own, so that batch normalisation sees every study once, as published
+        readings = [read_films(model, view, cached_rows) for view in batch.images.split(len(batch.labels))]
+        text_features = encode_texts(model, batch.token_ids, batch.attention_mask, cached_rows)
+        views = [reading.image_features for reading in readings]
+        logits, cells = readings[0].label_logits, readings[0].cell_logits
+        terms: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "contrastive": (
+                training.contrastive_loss_weight,
+                lambda: study_loss(
+                    study_features(batch, views, text_features), model.scale, model.logit_bias, training.contrast
+                ),
+            ),
+            "prompt": (
+                training.prompt_loss_weight,
+                lambda: prompt_loss(views[0], text_features[batch.prompt_rows], model.scale, batch.labels, weights),
+            ),
+            "label": (
+                training.label_loss_weight,
+                lambda: label_loss(logits, batch.labels, weights, uncertain=training.uncertain),
+            ),
+            "place": (training.place_loss_weight, lambda: placing_loss(cells, batch)),
+        }
+        parts = {name: term() for name, (weight, term) in terms.items() if weight}
+        total = torch.stack([terms[name][0] * part for name, part in parts.items()]).sum()
+        return total, {name: part.detach() for name, part in {**parts, "scale": model.scale}.items()}
 
     return loss_of
+
+
+def study_features(batch: ClipBatch, views: Sequence[Tensor], text_features: Tensor) -> StudyFeatures:
+    """Return the features of a batch study by study.
+
+    Args:
+        batch: What was encoded.
+        views: Features ``[B, D]`` of each view.
+        text_features: Features ``[U, D]`` of the batch's different texts.
+    """
+    return StudyFeatures(
+        views=tuple(views),
+        texts=tuple(text_features[rows] for rows in batch.text_rows),
+        study_ids=batch.study_ids,
+        text_ids=batch.text_ids,
+        has_text=batch.has_text,
+    )
+
+
+def prompt_loss(
+    image_features: Tensor, prompt_features: Tensor, scale: Tensor, labels: Tensor, weights: Tensor
+) -> Tensor:
+    """Return the label loss of each finding's affirming prompt against its denying one.
+
+    Args:
+        image_features: ``[B, D]``.
+        prompt_features: ``[26, D]``: denying, then affirming.
+        scale: Inverse temperature.
+        labels: ``[B, 14]``.
+        weights: ``[14]``, of present labels.
+    """
+    denying, affirming = prompt_features.chunk(2)
+    answers = scale * image_features @ (affirming - denying).T
+    num_findings = answers.shape[1]
+    return label_loss(answers, labels[:, :num_findings], weights[:num_findings])
+
+
+def placing_loss(cells: Tensor, batch: ClipBatch) -> Tensor:
+    """Return the loss of places ``[B, 14, h, w]`` against the regions that a batch's reports name."""
+    size = batch.images.shape[-1]
+    places = place_findings(batch.input_boxes_xyxy, batch.region_labels, cells.shape[-1], size)
+    return place_loss(cells, places, batch.labels)
 
 
 def stage_config(training: ClipTraining, found: ClipValidation) -> dict[str, Any]:

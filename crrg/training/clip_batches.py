@@ -2,13 +2,16 @@
 
 At each step a film meets its whole report in a new order of sentences, or a few of its sentences; beside them stands
 one affirming and one denying prompt per finding, so that the text tower learns reports and the short sentences of
-zero-shot questions alike. A batch is a pure function of seed and step.
+zero-shot questions alike. Two views and two texts per study are drawn in ``study_sampling``. A batch is a pure function
+of seed and step, and of the rank where several train together. Equal texts stand in it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,26 +28,30 @@ from crrg.evaluation.labeler import label_sentence
 from crrg.inference.prompts import prompt_pair
 from crrg.inference.zero_shot import tokenize
 from crrg.training.augment import augment_films
-from crrg.training.losses import same_text
 from crrg.training.order import rows_of_step
+from crrg.training.paraphrase import Paraphraser, RuleParaphraser
+from crrg.training.ranks import num_ranks, rank
+from crrg.training.study_sampling import StudyFilms, StudyTexts
 
-MAX_EXCERPT_SENTENCES = 4
 _PROMPTS = tuple(prompt_pair(label) for label in FINDINGS)
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """One step's films and texts.
+    """One step's films and texts, for one rank.
 
     Attributes:
-        images: uint8 ``[B, 1, S, S]``, grey values 0..255.
+        images: uint8 ``[V * B, 1, S, S]``, grey values 0..255: all first views, then all second ones.
         labels: int64 ``[B, 14]``: 1, 0, -1 uncertain, -2 unmentioned.
-        token_ids: int64 ``[B + 26, L]``: a text per film, then 13 denying and 13 affirming prompts in the order of
-            ``FINDINGS``.
-        attention_mask: int64 ``[B + 26, L]``.
-        has_text: bool ``[B]``: which films have a report at all.
-        matches: float32 ``[B, B]``: 1 where text j (column) is true of film i (row), as far as is known.
-        input_boxes_xyxy: float32 ``[B, 29, 4]`` in input pixels, NaN where un-annotated.
+        token_ids: int64 ``[U, L]``: every different text of the batch once.
+        attention_mask: int64 ``[U, L]``.
+        text_rows: int64 ``[T, B]``: where among them each study's texts are.
+        prompt_rows: int64 ``[26]``: where 13 denying and then 13 affirming prompts are, in the order of ``FINDINGS``;
+            empty where nothing is asked.
+        text_ids: int64 ``[T, B]``: equal where texts are the same word for word, also on other ranks.
+        study_ids: int64 ``[B]``: equal where a study was drawn twice.
+        has_text: bool ``[B]``: which studies have a report at all.
+        input_boxes_xyxy: float32 ``[B, 29, 4]`` in input pixels of the first view, NaN where un-annotated.
         region_labels: bool ``[B, 14, 29]``: which regions the report names for which finding.
     """
 
@@ -52,8 +59,11 @@ class ClipBatch:
     labels: Tensor
     token_ids: Tensor
     attention_mask: Tensor
+    text_rows: Tensor
+    prompt_rows: Tensor
+    text_ids: Tensor
+    study_ids: Tensor
     has_text: Tensor
-    matches: Tensor
     input_boxes_xyxy: Tensor
     region_labels: Tensor
 
@@ -72,57 +82,95 @@ class ClipBatches:
         training: ClipTraining,
         seed: int,
         drafts: Mapping[str, str] | None = None,
+        *,
+        laterals: FilmTable | None = None,
+        paraphraser: Paraphraser | None = None,
     ) -> None:
         """Prepare the films.
 
         Args:
-            films: Training films.
+            films: Frontal training films.
             tokenizer: The model's.
-            training: Shares of the kinds of text, batch size, text length.
+            training: Shares of the kinds of text, batch size of a rank, text length, views.
             seed: Decides order, texts and augmentation.
             drafts: Instance id to generated report, where the joint stage mixes them in.
+            laterals: Lateral films of the same studies, for a second view.
+            paraphraser: Words sentences another way; by rules where not given.
         """
-        self._films = films
-        self._labels = torch.from_numpy(films.labels.astype(np.int64))
-        self._region_labels = np.stack([label_regions(phrases) for phrases in films.phrases])
+        self._tables = [films] if laterals is None else [films, laterals]
+        self._studies = StudyFilms(films, laterals, training.sampling.num_views)
+        self._texts = StudyTexts(films, training, drafts or {}, paraphraser or RuleParaphraser())
+        self._labels = torch.from_numpy(np.concatenate([table.labels for table in self._tables]).astype(np.int64))
+        phrases = [phrases for table in self._tables for phrases in table.phrases]
+        self._region_labels = np.stack([label_regions(phrases) for phrases in phrases])
         self._tokenizer = tokenizer
         self._training = training
         self._seed = seed
-        self._sentences = [split_sentences(report.text) for report in films.texts]
-        known = drafts or {}
-        self._drafts = [split_sentences(known.get(instance_id, "")) for instance_id in films.instance_ids]
+
+    def __len__(self) -> int:
+        """Return the number of studies: of films, where a study shows one view."""
+        return len(self._studies)
 
     def make(self, step: int) -> ClipBatch:
-        """Return the batch of a step."""
-        rng = np.random.default_rng([self._seed, 1, step])
-        rows = rows_of_step(len(self._films), self._training.loop.batch_size, self._seed, step)
-        texts = [self._text(int(row), rng) for row in rows]
-        token_ids, mask = tokenize(
-            self._tokenizer, [*texts, *sample_prompts(rng)], self._training.architecture.max_text_length
-        )
-        images, boxes = augment_films(
-            self._films.images[rows], self._films.input_boxes_xyxy[rows], self._training.augmentation, rng
-        )
+        """Return the batch of a step, of this rank."""
+        own = [rank()] if num_ranks() > 1 else []
+        rng = np.random.default_rng([self._seed, 1, step, *own])
+        size = self._training.loop.batch_size
+        everyone = rows_of_step(len(self._studies), size * num_ranks(), self._seed, step)
+        studies = everyone[rank() * size : (rank() + 1) * size]
+        views = self._draw_views(studies, rng)
+        members = self._studies.members
+        drawn = [self._texts.draw(int(members[study][0]), rng) for study in studies]
+        texts = [[text.lower() for text in version] for version in zip(*drawn, strict=True)]
+        prompts = [text.lower() for text in sample_prompts(rng)] if self._training.prompt_loss_weight else []
+        distinct = list(dict.fromkeys(text for version in (*texts, prompts) for text in version))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        token_ids, mask = tokenize(self._tokenizer, distinct, self._training.architecture.max_text_length)
+        images, boxes = self._augment(views, rng)
         return ClipBatch(
             images=torch.from_numpy(images)[:, None],
-            labels=self._labels[rows],
+            labels=self._labels[views[0]],
             token_ids=token_ids,
             attention_mask=mask,
-            has_text=torch.tensor([bool(text) for text in texts]),
-            matches=match_texts(texts, rows),
+            text_rows=torch.tensor([[row_of[text] for text in version] for version in texts]),
+            prompt_rows=torch.tensor([row_of[text] for text in prompts], dtype=torch.int64),
+            text_ids=torch.tensor([[identify(text) for text in version] for version in texts]),
+            study_ids=torch.from_numpy(studies),
+            has_text=torch.tensor([bool(text) for text in texts[0]]),
             input_boxes_xyxy=torch.from_numpy(boxes),
-            region_labels=torch.from_numpy(self._region_labels[rows]),
+            region_labels=torch.from_numpy(self._region_labels[views[0]]),
         )
 
-    def _text(self, row: int, rng: np.random.Generator) -> str:
-        """Return a text for a film; empty where it has neither report nor draft."""
-        sentences = self._sentences[row]
-        if self._drafts[row] and rng.random() < self._training.draft_share:
-            sentences = self._drafts[row]
-        order = rng.permutation(len(sentences))
-        if rng.random() < self._training.excerpt_share:
-            order = order[: rng.integers(1, MAX_EXCERPT_SENTENCES + 1)]
-        return " ".join(sentences[i] for i in order)
+    def _draw_views(self, studies: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the pictures ``[V, B]`` of studies."""
+        if self._training.sampling.num_views == 1:
+            return studies[None]
+        return np.array([self._studies.draw_two(int(study), rng) for study in studies]).T
+
+    def _augment(
+        self, views: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return the pictures ``[V * B, S, S]``, each changed on its own, and the boxes ``[B, 29, 4]`` of the first."""
+        config = self._training.augmentation
+        changed = [
+            augment_films(self._pick("images", pictures), self._pick("input_boxes_xyxy", pictures), config, rng)
+            for pictures in views
+        ]
+        return np.concatenate([images for images, _ in changed]), changed[0][1]
+
+    def _pick(self, name: Literal["images", "input_boxes_xyxy"], pictures: NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows of frontal and lateral films alike; only those that are asked for are read."""
+        first = getattr(self._tables[0], name)
+        picked = first[np.minimum(pictures, len(first) - 1)]
+        is_lateral = pictures >= len(first)
+        if is_lateral.any():
+            picked[is_lateral] = getattr(self._tables[1], name)[pictures[is_lateral] - len(first)]
+        return picked
+
+
+def identify(text: str) -> int:
+    """Return a number that equal texts share, and on every machine: 63 bits of a digest."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def label_regions(phrases: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -158,16 +206,3 @@ def sample_prompts(rng: np.random.Generator) -> list[str]:
     """Return one denying wording per finding, then one affirming wording per finding."""
     denying = [pair.negative[rng.integers(len(pair.negative))] for pair in _PROMPTS]
     return denying + [pair.positive[rng.integers(len(pair.positive))] for pair in _PROMPTS]
-
-
-def match_texts(texts: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
-    """Return ``[B, B]``: 1 where text j is known to be true of film i.
-
-    A text is true of its own film and of every film whose text is the same word for word.
-
-    Args:
-        texts: One per film.
-        rows: Which film each one is; a film drawn twice matches both its texts.
-    """
-    _, words = np.unique(texts, return_inverse=True)
-    return (same_text(torch.from_numpy(words)) | same_text(torch.from_numpy(rows))).float()

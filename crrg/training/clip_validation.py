@@ -5,20 +5,26 @@ Metrics are computed here on arrays of one split; the scorecard of a whole bundl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crrg.config.training import ClipTraining
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import FINDINGS, LABELS, label_column
+from crrg.domain.report import Report
 from crrg.evaluation.classification import expected_calibration_error, roc_auc
 from crrg.inference.calibration import Calibration, fit_calibration, fit_platt
 from crrg.inference.consistency import SimilarityCurve
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel
+from crrg.training.clip_batches import identify
+from crrg.training.contrastive import StudyFeatures, study_loss
+from crrg.training.study_sampling import fixed_texts
 
 FloatArray = NDArray[np.float64]
 NUM_STRANGERS = 4
@@ -78,13 +84,23 @@ def findings_auc(model: ClipModel, films: FilmTable) -> float:
     return _auc_metrics("{}auc", read_table(model, films).logits, references).get("mean_auc", float("nan"))
 
 
-def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable) -> ClipValidation:
+def selection_score(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, training: ClipTraining) -> float:
+    """Return what the best weights are chosen by, higher is better; NaN where it cannot be told."""
+    if training.select_by == "findings_auc":
+        return findings_auc(model, films)
+    if not len(films):
+        return float("nan")
+    return -validation_loss(model, tokenizer, read_table(model, films).image_features, films.texts, training)
+
+
+def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, training: ClipTraining) -> ClipValidation:
     """Fit calibration, thresholds and similarity curve on validation films and measure the model there.
 
     Args:
         model: Trained; left in ``eval`` mode.
         tokenizer: The model's.
         films: Validation films; with none of them the calibration is the identity and there are no metrics.
+        training: Its contrastive loss is measured, in batches of its loop.
     """
     outputs = read_table(model, films)
     labels = films.labels
@@ -96,8 +112,44 @@ def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable) -> 
     metrics |= _auc_metrics("classification/zero_shot_{}auc", zero_shot, references)
     if len(films):
         metrics["classification/ece"] = expected_calibration_error(probabilities, references)
+        metrics["classification/contrastive_loss"] = validation_loss(
+            model, tokenizer, outputs.image_features, films.texts, training
+        )
     similarity = fit_similarity(outputs.image_features, encode_texts(model, tokenizer, [t.text for t in films.texts]))
     return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
+
+
+@torch.inference_mode()
+def validation_loss(
+    model: ClipModel,
+    tokenizer: PhraseTokenizer,
+    image_features: torch.Tensor,
+    reports: Sequence[Report],
+    training: ClipTraining,
+) -> float:
+    """Return MVS of films and the texts ``fixed_texts`` gives them: the same number each time, nothing is drawn.
+
+    Args:
+        model: In ``eval`` mode.
+        tokenizer: The model's.
+        image_features: ``[N, D]`` of the films, in dataset order.
+        reports: One per film.
+        training: Kind of loss, texts, and batch size; what is left after the last whole batch counts only where there
+            is no whole one. The two views of one film would be the same picture, so ICL and TCL are left out.
+    """
+    versions = list(zip(*(fixed_texts(report, training.sampling) for report in reports), strict=True))
+    texts = [encode_texts(model, tokenizer, version) for version in versions]
+    ids = torch.tensor([[identify(text.lower()) for text in version] for version in versions])
+    told = torch.tensor([bool(text) for text in versions[0]])
+    contrast = training.contrast.model_copy(update={"view_weight": 0.0, "text_weight": 0.0, "across_ranks": False})
+    scale, bias = model.scale.cpu(), None if model.logit_bias is None else model.logit_bias.cpu()
+    losses: list[float] = []
+    for rows in torch.arange(len(reports)).split(min(training.loop.batch_size, len(reports))):
+        if len(rows) < training.loop.batch_size and losses:
+            break
+        features = StudyFeatures((image_features[rows],), tuple(t[rows] for t in texts), rows, ids[:, rows], told[rows])
+        losses.append(float(study_loss(features, scale, bias, contrast)))
+    return float(np.mean(losses))
 
 
 def fit_similarity(image_features: torch.Tensor, text_features: torch.Tensor) -> SimilarityCurve:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from crrg.config.presets import clip_training, preset_training
 from crrg.config.references import DatasetRef
 from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
+from crrg.data.batches import load_films
 from crrg.data.pairs import write_dataset
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import LABELS
@@ -24,7 +26,7 @@ from crrg.tracking import NullTracker
 from crrg.training import clip
 from crrg.training.checkpoint import read_stage
 from crrg.training.clip import train_clip
-from crrg.training.clip_validation import fit_similarity
+from crrg.training.clip_validation import fit_similarity, read_table, validation_loss
 from crrg.training.joint import train_joint
 
 CONFIG = TrainStageConfig(dataset="tests", num_steps=2, device="cpu")
@@ -75,7 +77,7 @@ def make_pair(number: int, split: Split, patient: str = "") -> Pair:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    small = clip.preset_training("tiny").clip.architecture.model_copy(
+    small = preset_training("tiny").clip.architecture.model_copy(
         update={"input_size": 32, "image_width": 4, "text_hidden_size": 16, "text_layers": 1, "projection_size": 8}
     )
     tiny = ClipTraining(architecture=small, loop=LoopConfig(batch_size=6))
@@ -104,6 +106,7 @@ def test_a_finished_stage_has_everything_a_bundle_needs(store: Storage) -> None:
     # two labels have both kinds of films; only one of them is a finding
     assert result.metrics["classification/mean_auc"] == result.metrics["classification/pleural_effusion_auc"]
     assert "classification/zero_shot_no_finding_auc" in result.metrics
+    assert result.metrics["classification/contrastive_loss"] > 0
     assert {"clip/roc.png", "clip/reliability.png", "train/place", "classification/ece"} <= tracker.names
 
 
@@ -165,3 +168,70 @@ def test_the_similarity_curve_tells_own_from_strange_texts() -> None:
     assert np.mean([curve.agreement(cosine) for cosine in own]) > 0.9
     assert np.mean([curve.agreement(cosine) for cosine in strange]) < 0.1
     assert fit_similarity(images[:1], noisy[:1]) == SimilarityCurve(slope=1.0, bias=0.0)
+
+
+PUBLISHED = {
+    "loop": {
+        "batch_size": 128, "learning_rate": 5e-5, "weight_decay": 1e-4, "warmup_share": 1 / 15, "schedule": "cosine",
+        "clip_norm": 0,
+    },
+    "architecture": {
+        "image_tower": "resnet50", "input_size": 224, "pixel_mean": (0.485, 0.456, 0.406), "text_layers": 12,
+        "text_hidden_size": 768, "text_vocab_size": 28996, "max_text_length": 256, "projection": "linear",
+        "projection_size": 512, "clamp_temperature": False, "projects_evidence": False, "head_moves_tower": False,
+    },
+    "contrast": {
+        "kind": "softmax", "view_weight": 1.0, "text_weight": 0.5, "label_smoothing": 0.0, "multi_positive": False
+    },
+    "sampling": {"num_views": 2, "num_texts": 2, "text_source": "sections", "paraphrase_share": 0.5},
+    "augmentation": {
+        "crop_area": (0.8, 1.1), "clahe_share": 0.5, "brightness": 0.1, "contrast": 0.2, "contrast_about": "mean",
+        "noise": 0, "gamma": 0, "shift": 0, "scale": 0,
+    },
+}  # fmt: skip
+
+
+def test_the_paper_s_recipe_is_what_was_published() -> None:
+    paper = clip_training("base", "paper").model_dump()
+    for part, constants in PUBLISHED.items():
+        for name, value in constants.items():
+            assert paper[part][name] == value, f"{part}.{name}"
+    assert (paper["num_epochs"], paper["contrastive_loss_weight"]) == (15, 1.0)
+    assert (paper["prompt_loss_weight"], paper["place_loss_weight"]) == (0, 0)
+    assert clip_training("tiny", "crrg") == preset_training("tiny").clip
+
+
+def test_the_paper_s_recipe_trains_the_preset_s_towers(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, paper = preset_training("tiny").clip, clip_training("tiny", "paper")
+    assert paper.loop == ours.loop
+    assert paper.architecture.image_tower == ours.architecture.image_tower
+    small = paper.architecture.model_copy(
+        update={"input_size": 32, "image_width": 4, "text_hidden_size": 16, "text_layers": 1, "projection_size": 8}
+    )
+    tiny = paper.model_copy(update={"architecture": small, "loop": LoopConfig(batch_size=6), "num_epochs": 3})
+    monkeypatch.setattr(clip, "resolve_training", lambda config: tiny)
+    reference = dataset(store)
+    tracker = Remembering()
+    result = train_clip(TrainStageConfig(dataset="tests", recipe="paper", device="cpu"), reference, store, tracker)
+    assert {"train/contrastive", "train/label"} <= tracker.names
+    assert not {"train/prompt", "train/place"} & tracker.names
+    assert result.metrics["classification/contrastive_loss"] > 0
+    form = TrainStageConfig(dataset="tests", recipe="paper")
+    length = clip.resolve_length(form, tiny, num_studies=8)
+    assert (length.num_steps, length.validate_every) == (6, 2), "3 epochs of 8 studies in batches of 6"
+    assert "validation/score" in tracker.names
+    assert clip.resolve_length(form.model_copy(update={"num_steps": 7}), tiny, 8) == tiny.loop
+
+
+def test_validation_loss_is_the_same_every_time(store: Storage) -> None:
+    reference = dataset(store)
+    result = train_clip(CONFIG, reference, store, NullTracker())
+    config, tensors = read_stage(store, result)
+    model = load_clip(config, tensors, torch.device("cpu"))
+    tokenizer = PhraseTokenizer(store.get(f"{result.prefix}/tokenizer.json"))
+    training = clip.resolve_training(CONFIG)
+    films = load_films(store, reference, Split.VALIDATION, 32)
+    features = read_table(model, films).image_features
+    losses = {validation_loss(model, tokenizer, features, films.texts, training) for _ in range(3)}
+    assert losses == {result.metrics["classification/contrastive_loss"]}
+    assert len(losses) == 1

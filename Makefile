@@ -20,11 +20,11 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample
+NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-generation bench-nightly bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -128,6 +128,9 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 
 bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
 	$(PY) -m benchmarks.generation
+
+bench-classification: env  ## A CLIP step and zero-shot inference beside the published ones; goes on where it was stopped
+	$(PY) -m benchmarks.classification_speed --folder $(or $(FOLDER),.make/classification)
 
 bench-nightly: env  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT: one with a champion)
 	$(PY) -m benchmarks.nightly_speed --root $(ROOT)

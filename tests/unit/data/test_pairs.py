@@ -153,6 +153,8 @@ def test_films_become_arrays(storage):
     assert table.is_abnormal[0, 16] == -1
     assert table.labels[0].tolist() == [-2, -2, -2, -2, 1, -2, -1, -2, -2, -2, -2, 0, -2, -2]
     assert table.reports[0] == "Finding number 0."
+    assert table.study_ids == ["study0", "study3"]
+    assert load_films(storage, ref, Split.TRAIN, 20, laterals=True).instance_ids == ["instance1"]
     assert len(load_films(storage, ref, Split.TRAIN, 20, limit=1)) == 1
     assert load_films(storage, ref, Split.TEST, 20).images.shape == (0, 20, 20)
     assert [report.findings for report in load_texts(storage, ref, Split.TRAIN)] == [

@@ -17,7 +17,8 @@
     ├── DeviceError            asked for cuda, none visible
     ├── TrainingError
     │   └── NonFiniteLoss      NaN or Inf that skipping steps did not cure
-    └── GateNotMet             carries the scorecard and the gate
+    ├── GateNotMet             carries the scorecard and the gate
+    └── TooManyRefused         a night was published, but too much of it was refused; carries its summary
 
 A message says what, about which subject, what was expected and got, and the way out. A subject is one of our own
 ids, a setting or a store key; never patient text, and never a source's file name.
@@ -120,3 +121,16 @@ class GateNotMet(CrrgError):
         super().__init__(reason, subject)
         self.scorecard = scorecard
         self.gate = gate
+
+
+class TooManyRefused(CrrgError):
+    """A night was published, but a larger share of its inputs was refused than its form allows.
+
+    Attributes:
+        summary: The night.
+    """
+
+    def __init__(self, reason: str, subject: str, *, summary: Any) -> None:
+        """Build the error with the night that it is about."""
+        super().__init__(reason, subject)
+        self.summary = summary

@@ -1,13 +1,14 @@
 """Run one flow from the command line: ``python -m flows NAME CONFIG_JSON``; ``crrg`` becomes this process.
 
-Where ``PREFECT_API_URL`` names a server, the run is recorded there. Else a private server lives as long as the run, its
-database under a local root.
+Where ``PREFECT_API_URL`` names a server, the run is recorded there; a night goes on without it where it does not
+answer. Else a private server lives as long as the run, its database under a local root.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any
 from crrg.cli.endings import ENDINGS
 from crrg.cli.running import execute
 from crrg.config.base import Settings
+from crrg.errors import TooManyRefused
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
+
+logger = logging.getLogger(__name__)
 
 PRIVATE_ENV = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
 
@@ -30,10 +34,37 @@ def main(name: str, config_json: str) -> None:
     prepare_environment(Storage(settings.root, settings.storage))
     execute(
         root="",
-        action=lambda _storage, _settings: run_flow(name, config),
+        action=lambda storage, settings: run_or_go_on(name, config, storage, settings),
         render=ending.render,
         exit_code=ending.code,
     )
+
+
+def run_or_go_on(name: str, config: Any, storage: Storage, settings: Settings) -> Any:
+    """Run a flow; where its server does not answer, go on without it: what the flow has finished is kept."""
+    direct = ENDINGS[name].direct
+    try:
+        return run_flow(name, config)
+    except TooManyRefused as error:
+        return error.summary
+    except Exception as error:
+        if direct is None or not is_out_of_reach(error):
+            raise
+        logger.warning("the Prefect server does not answer; %s goes on without it", name)
+        return direct(config, storage, settings)
+
+
+def is_out_of_reach(error: BaseException | None) -> bool:
+    """Return whether an error comes from a server that does not answer."""
+    import httpx
+
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def prepare_environment(storage: Storage) -> None:

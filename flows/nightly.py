@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import dated, give_back
+from crrg.operations.nightly import check_failure_rate
 from crrg.operations.summaries import night_markdown, shards_markdown
 from tasks.inference import draft_films, plan_night, publish_night
 from tasks.policy import SHARDED_FLOW
@@ -20,7 +21,8 @@ from tasks.runners import run_shards
 def nightly(config: NightlyConfig) -> NightSummary:
     """Draft what is new in the inbox and publish it with one manifest.
 
-    A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist.
+    A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist. Of a night
+    that refused too much the drafts are published and the run has failed, with the reasons in its state.
 
     Args:
         config: Inbox, date, model, shard size, limits, where shards run.
@@ -33,4 +35,5 @@ def nightly(config: NightlyConfig) -> NightSummary:
     finally:
         give_back(plan)
     create_markdown_artifact(night_markdown(summary) + shards_markdown(results), key="nightly")
+    check_failure_rate(summary)
     return summary

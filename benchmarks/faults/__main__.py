@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.cases import Finding, LocalCases
+from benchmarks.faults.platform_cases import PlatformCases
 from benchmarks.faults.store_cases import StoreCases
 
 NUM_FAULTS = 1000
 ON_FOLDERS = {"killed": 100, "terminated": 20, "raced": 50, "asleep": 5, "disk_full": 5}
 ON_A_STORE = {"restarted": 5, "expired": 5, "denied": 3, "skewed": 3, "overloaded": 2}
-CASES = {**ON_FOLDERS, **ON_A_STORE}
+ON_A_PLATFORM = {"prefect_away": 4}
+CASES = {**ON_FOLDERS, **ON_A_STORE, **ON_A_PLATFORM}
 NEEDS_ROOT = "disk_full"
 
 
@@ -52,7 +54,7 @@ def run_part(part: str, folder: Path, table: Path, deadline_s: float) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    cases: Any = LocalCases(folder) if part in ON_FOLDERS else StoreCases(folder)
+    cases: Any = cases_of(part)(folder)
     run: Callable[[int], Finding] = getattr(cases, part)
     try:
         while not is_done(part, done := read(table)) and time.monotonic() < deadline_s:
@@ -70,6 +72,13 @@ def run_part(part: str, folder: Path, table: Path, deadline_s: float) -> None:
     finally:
         if isinstance(cases, StoreCases):
             cases.close()
+
+
+def cases_of(part: str) -> type[Any]:
+    """Return the class that makes cases of a kind."""
+    if part in ON_FOLDERS:
+        return LocalCases
+    return PlatformCases if part in ON_A_PLATFORM else StoreCases
 
 
 def read(table: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from tests.support.drawn_night import DATE
 NUM_FILMS = 24
 GRACE_S = 30.0
 DELAY_S = 0.4
-DISK_MB = 2
+DISK_MB = 1
+"""Less than what a night over these films asks for before it begins."""
 CHILDREN_EVERY = 4
 """One case in so many decodes in child processes, which a kill leaves behind; the others in the night's own."""
 
@@ -74,18 +75,25 @@ class LocalCases:
         return Finding(problems + self.undisturbed.problems(root), {"race": 1})
 
     def disk_full(self, number: int) -> Finding:
-        """Run a night on a disk too small for it, then give it room."""
+        """Run a night on a disk that is too small from the start or fills up meanwhile, then give it room."""
         mount = self.folder / f"disk-{number}"
         mount.mkdir(exist_ok=True)
-        size_kb = random.Random(number).randint(64, DISK_MB * 1024)
+        rng = random.Random(number)
+        fills_up = number % 2 == 1
+        size_kb = 1024 * (2 * DISK_MB if fills_up else DISK_MB) - rng.randint(0, 1024 * DISK_MB // 2)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(mount)], check=True)
         try:
             root, log = Storage(str(mount / "root")), self.folder / f"disk-{number}.log"
-            code = start_night(self.undisturbed.inbox, root, log).wait()
+            night = start_night(self.undisturbed.inbox, root, log, delay_s=DELAY_S)
+            if fills_up:
+                time.sleep(rng.uniform(0.2, 0.9) * self.seconds)
+                fill(mount / "filler")
+            code = night.wait()
             halves = list(mount.rglob("*.tmp-*"))
             problems = [f"{len(halves)} half files"] if halves else []
             if code not in (0, 1) or (code and DISK_FULL not in log.read_text()):
                 problems.append(f"ended with {code} and did not name {DISK_FULL}")
+            (mount / "filler").unlink(missing_ok=True)
             subprocess.run(["mount", "-o", "remount,size=512m", str(mount)], check=True)
             nights = finish(self.undisturbed.inbox, root, log)
             return Finding(problems + self.undisturbed.problems(root), {"disk full": int(code != 0)}, nights)
@@ -96,7 +104,9 @@ class LocalCases:
         """Stop a night's process past the expiry of its lease, let another one commit, and wake it up."""
         root, log = self.root(f"asleep-{number}"), self.folder / f"asleep-{number}.log"
         asleep = start_night(self.undisturbed.inbox, root, log, delay_s=DELAY_S)
-        time.sleep(random.Random(f"asleep {number}").uniform(0.3, 0.9) * self.seconds)
+        with contextlib.suppress(TimeoutError):
+            asleep.wait(random.Random(f"asleep {number}").uniform(0.2, 0.7) * self.seconds)
+            return Finding(self.undisturbed.problems(root), {"asleep": 0})
         os.kill(asleep.pid, signal.SIGSTOP)
         is_over = bool(read_manifests(root, DATE))
         expire_lease(root)
@@ -130,3 +140,10 @@ class LocalCases:
         if num_before > 1:
             problems.append(f"one night used {num_before} fencing numbers")
         return Finding(problems + self.undisturbed.problems(root), injected, nights)
+
+
+def fill(path: Path) -> None:
+    """Take all the room of a disk."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass

@@ -91,6 +91,11 @@ class Night:
             raise AssertionError("unreachable: the process was started")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
     def wait(self, timeout_s: float = LIMIT_S) -> int:
         """Return its exit status, negative where a signal ended it.
 

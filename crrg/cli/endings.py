@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from crrg.cli.running import ingest_code
-from crrg.config.base import FrozenConfig
+from crrg.config.base import FrozenConfig, Settings
 from crrg.config.data import IngestConfig
 from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
 from crrg.operations.demo_run import demo_markdown
+from crrg.operations.night_steps import run_night
 from crrg.operations.nightly import exit_code
 from crrg.operations.root import open_root
 from crrg.operations.summaries import ingest_markdown, night_markdown, retrain_markdown
+from crrg.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,18 @@ class Ending:
         config: Form of the flow.
         render: Result to the printed text.
         code: Result to the exit code.
+        direct: The same work without orchestrator, for when its server does not answer; ``None`` where there is none.
     """
 
     config: type[FrozenConfig]
     render: Callable[[Any], str]
     code: Callable[[Any], int] = lambda _result: 0
+    direct: Callable[[Any, Storage, Settings], Any] | None = None
 
 
 ENDINGS: Mapping[str, Ending] = {
     "demo": Ending(DemoConfig, lambda result: demo_markdown(result, open_root()[0])),
     "ingest": Ending(IngestConfig, ingest_markdown, ingest_code),
     "retrain": Ending(RetrainConfig, retrain_markdown),
-    "nightly": Ending(NightlyConfig, night_markdown, exit_code),
+    "nightly": Ending(NightlyConfig, night_markdown, exit_code, run_night),
 }

@@ -16,7 +16,7 @@ from datetime import datetime
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.errors import StorageError
+from crrg.errors import StorageError, TooManyRefused
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox, take_inventory
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, read_ledger
@@ -37,6 +37,7 @@ from crrg.operations.night_records import (
 from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
 from crrg.operations.night_shard import STOP_KEY, NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.summaries import reasons_table
 from crrg.storage import Storage, hash_json
 
 __all__ = ["STOP_KEY", "commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
@@ -197,6 +198,21 @@ def exit_code(summary: NightSummary) -> int:
     if summary.status == "stopped":
         return EXIT_NOT_DONE
     return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
+
+
+def check_failure_rate(summary: NightSummary) -> None:
+    """Check that no more of a published night was refused than its form allows.
+
+    Raises:
+        TooManyRefused: It was; the message has the table of reasons.
+    """
+    if summary.exceeds_failure_rate:
+        raise TooManyRefused(
+            f"{summary.failure_share:.0%} of its inputs were refused, more than max_failure_rate allows; what could be "
+            f"drafted is published. Look at the source of the films:\n\n{reasons_table(summary.reasons)}",
+            f"night {summary.date}",
+            summary=summary,
+        )
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary | None:

@@ -80,7 +80,7 @@ def ingest_markdown(summary: IngestSummary) -> str:
     """Return the counts of an ingest."""
     rows = [("seen", summary.num_inputs), ("accepted", summary.num_accepted), ("quarantined", summary.num_quarantined)]
     head = f"# Ingest of `{summary.dataset.name}`\n\nVersion `{summary.dataset.version}`."
-    return f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{_reasons(summary.reasons)}"
+    return f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{reasons_table(summary.reasons)}"
 
 
 def shards_markdown(shards: Sequence[StagedShard | ShardResult]) -> str:
@@ -100,7 +100,7 @@ def night_markdown(summary: NightSummary) -> str:
     ]
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
-    return f"{head}\n\n{table(('night', 'number'), rows)}\n\n{_reasons(summary.reasons)}\n\n{where}"
+    return f"{head}\n\n{table(('night', 'number'), rows)}\n\n{reasons_table(summary.reasons)}\n\n{where}"
 
 
 def delivery_markdown(summary: DeliverySummary) -> str:
@@ -112,7 +112,7 @@ def delivery_markdown(summary: DeliverySummary) -> str:
         ("DICOM objects the archive took", summary.num_objects_sent),
         ("not deliverable", sum(summary.reasons.values())),
     ]
-    reasons = f"\n\n{_reasons(summary.reasons)}" if summary.reasons else ""
+    reasons = f"\n\n{reasons_table(summary.reasons)}" if summary.reasons else ""
     return f"# Delivery of drafts\n\n{table(('delivery', 'number'), rows)}{reasons}"
 
 
@@ -122,7 +122,8 @@ def _shard_counts(shard: StagedShard | ShardResult) -> tuple[int, int]:
     return shard.num_accepted + shard.num_quarantined, shard.num_quarantined
 
 
-def _reasons(reasons: Mapping[str, int]) -> str:
+def reasons_table(reasons: Mapping[str, int]) -> str:
+    """Return how often each reason occurred, the most frequent first."""
     if not reasons:
         return "Nothing was quarantined."
     most_first: list[tuple[str, int]] = sorted(reasons.items(), key=lambda item: item[1], reverse=True)

@@ -1,0 +1,65 @@
+"""The process that runs a flow: what it does where its server does not answer, and where a night refused too much."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from crrg.cli.endings import ENDINGS, Ending
+from crrg.config.base import Settings
+from crrg.config.references import NightSummary
+from crrg.config.running import NightlyConfig
+from crrg.errors import StorageError, TooManyRefused
+from crrg.operations.nightly import check_failure_rate, exit_code
+from crrg.storage import Storage
+from flows import __main__ as entry
+
+REFUSED = NightSummary(
+    date="2026-11-20",
+    status="committed",
+    reasons={"PARSE.TRUNCATED": 2, "DECODE.CRASH": 5},
+    failure_share=0.7,
+    exceeds_failure_rate=True,
+)
+
+
+def run(monkeypatch, tmp_path, error: Exception, *, with_direct: bool = True):
+    def fail(name: str, config: object) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "run_flow", fail)
+    ending = Ending(NightlyConfig, str, direct=(lambda *_: "went on") if with_direct else None)
+    monkeypatch.setitem(ENDINGS, "nightly", ending)
+    return entry.run_or_go_on("nightly", None, Storage(str(tmp_path)), Settings())
+
+
+def caused_by(cause: Exception) -> RuntimeError:
+    error = RuntimeError("the flow crashed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ConnectError("refused"), caused_by(httpx.ReadTimeout("late")), RuntimeError("Failed to reach API at x")],
+)
+def test_night_goes_on_without_a_server_that_does_not_answer(monkeypatch, tmp_path, error):
+    assert run(monkeypatch, tmp_path, error) == "went on"
+
+
+def test_other_errors_and_other_flows_end_as_before(monkeypatch, tmp_path):
+    with pytest.raises(StorageError):
+        run(monkeypatch, tmp_path, StorageError("out of reach"))
+    with pytest.raises(httpx.ConnectError):
+        run(monkeypatch, tmp_path, httpx.ConnectError("refused"), with_direct=False)
+
+
+def test_night_that_refused_too_much_fails_with_its_reasons_and_exit_code_3(monkeypatch, tmp_path):
+    with pytest.raises(TooManyRefused) as caught:
+        check_failure_rate(REFUSED)
+    said = str(caught.value)
+    assert "70%" in said
+    assert said.index("| DECODE.CRASH | 5 |") < said.index("| PARSE.TRUNCATED | 2 |")
+    summary = run(monkeypatch, tmp_path, caught.value)
+    assert (summary, exit_code(summary)) == (REFUSED, 3)
+    check_failure_rate(REFUSED.model_copy(update={"exceeds_failure_rate": False}))

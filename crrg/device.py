@@ -64,7 +64,7 @@ def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) 
         What ``work`` returned, in order; an empty list for no row.
 
     Raises:
-        DeviceError: The memory does not suffice for one row.
+        DeviceError: The memory does not suffice for one row, or the device has failed.
     """
     results: list[Result] = []
     first = 0
@@ -79,6 +79,9 @@ def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) 
             logger.warning("out of device memory; going on with batches of %d", batch_size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+        except torch.AcceleratorError as error:
+            reason = "the device has failed; run again with --device cpu or on another machine: what is done stays"
+            raise DeviceError(reason, "device") from error
         else:
             first = last
     return results

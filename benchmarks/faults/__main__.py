@@ -87,11 +87,11 @@ def read(table: Path) -> list[dict[str, Any]]:
 
 
 def is_done(part: str, done: list[dict[str, Any]]) -> bool:
-    """Whether enough cases of a kind are finished; of spoilt requests, enough faults."""
-    mine = [case for case in done if case["part"] == part]
+    """Whether enough cases of a kind are finished in which something happened; of spoilt requests, enough faults."""
+    faults = [sum(case["injected"].values()) for case in done if case["part"] == part]
     if part == "spoilt":
-        return sum(sum(case["injected"].values()) for case in mine) >= NUM_FAULTS
-    return len(mine) >= CASES[part]
+        return sum(faults) >= NUM_FAULTS
+    return sum(number > 0 for number in faults) >= CASES[part]
 
 
 def show(table: Path, wanted: list[str]) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer
-from crrg.device import autocast
+from crrg.device import autocast, in_batches
 from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.film_labels import FilmLabels
@@ -163,16 +163,21 @@ class ReportPipeline:
         return dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
-        """Draft reports and labels.
+        """Draft reports and labels; where the device's memory does not suffice, in halved batches from there on.
 
         Args:
             films: Frontal films.
 
         Returns:
             One draft per film, in order; an empty list for no film.
+
+        Raises:
+            DeviceError: The device's memory does not suffice for one film, or it has failed.
         """
-        if not films:
-            return []
+        parts = in_batches(len(films), len(films), lambda first, last: self._draft(films[first:last]))
+        return [draft for part in parts for draft in part]
+
+    def _draft(self, films: Sequence[Film]) -> list[DraftReport]:
         made = self.make_drafts(films)
         given = self.given_probabilities(made)
         agreements = self._agreements(made.labels.image_features, [findings for findings, _ in made.reports])

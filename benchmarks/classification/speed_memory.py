@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -53,13 +53,19 @@ def step(num_pairs: int, cached_rows: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = ClipModel(training.architecture).train()
     loss_of = clip_loss(model, films, training, torch.device("cpu"))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # from here on the kernel counts the peak anew (Linux); what preparing the batch took does not hide it
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _kib("VmRSS")
     start = time.process_time()
     loss, _ = loss_of(batch)
     loss.backward()
     seconds = time.process_time() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"cpu_s": seconds, "gib": (after - before) / 2**20, "loss": float(loss.detach())}
+    return {"cpu_s": seconds, "gib": (_kib("VmHWM") - before) / 2**20, "loss": float(loss.detach())}
+
+
+def _kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:

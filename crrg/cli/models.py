@@ -76,15 +76,19 @@ def rounds_of(max_rounds: int | None) -> dict[str, int] | None:
 
 
 def import_checkpoint(
-    kind: Annotated[str, typer.Argument(help="What was published: rgrg.")],
+    kind: Annotated[str, typer.Argument(help="What was published: rgrg, cxr-clip, chexzero or chexbert.")],
     checkpoint: Annotated[Path, typer.Argument(help="Its file, as downloaded.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
-    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", help="The language model's tokenizer.json.")] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="Its vocabulary: tokenizer.json, BERT's vocab.txt, or CLIP's list of merges."),
+    ] = None,
 ) -> None:
-    """Import a published checkpoint into our layout, strictly, with a report of every key."""
+    """Import a published checkpoint into our layout, strictly, with a report of every key; says its licence first."""
     from crrg.operations import importing
 
     with exits():
+        typer.echo(f"Licence of these weights: {importing.licence_of(kind)}.", err=True)
         with log_lines():
             report = importing.import_checkpoint(kind, checkpoint, out, tokenizer)
         typer.echo(importing.import_markdown(report))

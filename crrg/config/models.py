@@ -284,3 +284,23 @@ class FusionSettings(FrozenConfig):
     )
     specificity: float = Field(0.9, gt=0, lt=1, title="Specificity", json_schema_extra={"position": 2})
     max_films: int = Field(2000, ge=0, title="Validation films", json_schema_extra={"position": 3})
+
+
+class ReportLabelerArchitecture(FrozenConfig):
+    """CheXbert: BERT over a report, one head per label.
+
+    Attributes:
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        hidden_size: Width.
+        vocab_size: Tokens of the vocabulary.
+        num_positions: Longest report, tokens.
+        num_types: Length of the table of segment types, of which only the first is used.
+    """
+
+    num_layers: int = Field(12, ge=1, le=48)
+    num_heads: int = Field(12, ge=1, le=64)
+    hidden_size: int = Field(768, ge=16, le=4096)
+    vocab_size: int = Field(30522, ge=300, le=200_000)
+    num_positions: int = Field(512, ge=8, le=4096)
+    num_types: int = Field(2, ge=1, le=8)

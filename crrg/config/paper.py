@@ -1,11 +1,17 @@
-"""The paper's generation module, constant for constant, as architectures.
+"""The paper's modules, constant for constant, as architectures, and those of published checkpoints.
 
-Source: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markchom, Liang, 2024) takes over.
+Source: generation: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markchom, Liang, 2024) takes over.
 """
 
 from __future__ import annotations
 
-from crrg.config.models import DecodingSettings, DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
+from crrg.config.models import (
+    ClipArchitecture,
+    DecodingSettings,
+    DetectorArchitecture,
+    GeneratorArchitecture,
+    SelectorArchitecture,
+)
 
 LOGIT_THRESHOLD_PROBABILITY = 0.2689414213699951
 """A region is selected, or abnormal, above a logit of -1."""
@@ -65,3 +71,66 @@ PAPER_DECODING = DecodingSettings(
     num_slots=48,
     compat="rgrg",
 )
+
+_BIO_CLINICAL_BERT = {
+    "text_tower": "bert",
+    "text_layers": 12,
+    "text_heads": 12,
+    "text_hidden_size": 768,
+    "text_vocab_size": 28996,
+    "max_text_length": 256,
+    "text_positions": 512,
+    "text_types": 2,
+    "text_dropout": 0.1,
+    "projection_size": 512,
+}
+
+CXR_CLIP_RESNET50 = ClipArchitecture.model_validate(
+    {
+        "image_tower": "resnet50",
+        "input_size": 224,
+        "pixel_mean": (0.485, 0.456, 0.406),
+        "pixel_std": (0.229, 0.224, 0.225),
+        "projects_evidence": False,
+        "label_head": "none",
+        "num_labels": 0,
+        **_BIO_CLINICAL_BERT,
+    }
+)
+"""CXR-CLIP (You et al., MICCAI 2023) with ResNet-50, the paper's classification module."""
+
+CXR_CLIP_SWIN = ClipArchitecture.model_validate(
+    {
+        **CXR_CLIP_RESNET50.model_dump(),
+        "image_tower": "swin",
+        "image_width": 96,
+        "image_pooling": "token0",
+        "pixel_mean": (0.5,),
+        "pixel_std": (0.5,),
+    }
+)
+"""CXR-CLIP with Swin-T; the film is what the first place says, as published."""
+
+CHEXZERO = ClipArchitecture(
+    image_tower="vit",
+    input_size=224,
+    pixel_scale=1.0,
+    pixel_mean=(101.48761,),
+    pixel_std=(83.43944,),
+    image_width=768,
+    image_layers=(12,),
+    image_heads=(12,),
+    patch_size=32,
+    text_tower="clip",
+    text_layers=12,
+    text_heads=8,
+    text_hidden_size=512,
+    text_vocab_size=49408,
+    max_text_length=77,
+    projection_bias=False,
+    projection_size=512,
+    projects_evidence=False,
+    label_head="none",
+    num_labels=0,
+)
+"""CheXzero (Tiu et al., 2022): ViT-B/32 of OpenAI's CLIP."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -20,6 +21,17 @@ END_TOKEN = "<|endoftext|>"
 """Begins, ends and pads a phrase, as in GPT-2."""
 PLACEHOLDER_TOKEN = "<deid>"
 """Stands in training text where something identifying was removed; never generated."""
+
+
+class TextTokenizer(Protocol):
+    """Text to the token ids that a text tower of CLIP reads; ours is one, published ones are others."""
+
+    @property
+    def end_id(self) -> int:
+        """Id of the token that ends a text."""
+
+    def text_ids(self, text: str, max_length: int) -> list[int]:
+        """Return the token ids of a text, its end token always the last of at most ``max_length``."""
 
 
 class PhraseTokenizer:
@@ -59,6 +71,10 @@ class PhraseTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without begin and end."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def text_ids(self, text: str, max_length: int) -> list[int]:
+        """Return a text's token ids in lower case and the end token, at most ``max_length``."""
+        return [*self.encode(text.lower())[: max_length - 1], self.end_id]
 
     def encode_phrases(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Return phrases as begin token, words, end token.

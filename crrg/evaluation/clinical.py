@@ -77,14 +77,26 @@ def precision_recall_f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> 
     return precision, recall, f1
 
 
-def micro_f1_counts(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+def micro_f1_counts(
+    candidates: Sequence[LabelValues], references: Sequence[LabelValues], labels: Sequence[str] = FINDINGS
+) -> NDArray[np.float64]:
     """Return per report the sums that ``clinical/micro_f1`` is made of, for a bootstrap.
+
+    Args:
+        candidates: Labels of each draft.
+        references: Labels of each reference.
+        labels: Which of them count.
 
     Returns:
         ``[B, 3]``: matches, found and wanted findings; F1 of summed rows is ``2 m / (f + w)``.
     """
-    found, wanted = positive_matrix(candidates, FINDINGS), positive_matrix(references, FINDINGS)
+    found, wanted = positive_matrix(candidates, labels), positive_matrix(references, labels)
     return np.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)], axis=1).astype(float)
+
+
+def example_f1(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+    """Return the example-based F1 of each report over all labels ``[B]``, whose mean is ``example14_f1``."""
+    return _per_example(candidates, references)[:, 2]
 
 
 def f1_from_counts(counts: NDArray[np.float64]) -> float:
@@ -94,13 +106,17 @@ def f1_from_counts(counts: NDArray[np.float64]) -> float:
 
 
 def _example_based(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> tuple[float, float, float]:
+    scores = _per_example(candidates, references)
+    precision, recall, f1 = scores.mean(axis=0) if len(scores) else (0.0, 0.0, 0.0)
+    return float(precision), float(recall), float(f1)
+
+
+def _per_example(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+    """Return precision, recall and F1 of each report ``[B, 3]``; an uncertain label is negative."""
     found = positive_matrix(candidates, uncertain_is_positive=False)
     wanted = positive_matrix(references, uncertain_is_positive=False)
-    if not len(found):
-        return 0.0, 0.0, 0.0
     scores = [precision_recall_f1(f, w) for f, w in zip(found, wanted, strict=True)]
-    precision, recall, f1 = np.mean(scores, axis=0)
-    return float(precision), float(recall), float(f1)
+    return np.array(scores, dtype=float).reshape(len(found), 3)
 
 
 def _add(figures: dict[str, float], name: str, precision: float, recall: float, f1: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-KEY_REPORT_FILE = "key_report.json"
+from crrg.registry.imported import KEY_REPORT_FILE
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def write_import(stages: Sequence[ImportedStage], out: Path, source: str, licenc
         licence: What may be done with its weights.
 
     Returns:
-        The key report: per stage, numbers of keys and parameters, the digest of the weights, and every key.
+        The key report: per stage, numbers of keys and parameters, the digest of the weights, whether a vocabulary is
+        missing, and every key.
     """
     report: dict[str, Any] = {"source": source, "licence": licence, "stages": {}}
     for imported in stages:
@@ -57,9 +58,11 @@ def write_import(stages: Sequence[ImportedStage], out: Path, source: str, licenc
             (folder / name).write_bytes(data)
         with (folder / "model.safetensors").open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        num_parameters = sum(parameter.numel() for parameter in imported.module.parameters())
         report["stages"][imported.stage] = {
-            "num_parameters": num_parameters, "sha256": digest, **imported.key_report
-        }  # fmt: skip
+            "num_parameters": sum(parameter.numel() for parameter in imported.module.parameters()),
+            "sha256": digest,
+            "lacks_tokenizer": imported.config.get("tokenizer_sha256") == "",
+            **imported.key_report,
+        }
     (out / KEY_REPORT_FILE).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
     return report

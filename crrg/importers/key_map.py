@@ -27,11 +27,14 @@ class Rule:
         pattern: Regular expression that a whole key of theirs fits.
         name: Our name, with backslash and number for groups; ``None`` drops the key.
         convert: Applied to the tensor, e.g. a transposition.
+        parts: Where not empty, the tensor is cut into as many equal parts along its first axis, and each of these words
+            stands for ``{part}`` in the name of its part.
     """
 
     pattern: str
     name: str | None
     convert: Callable[[Tensor], Tensor] | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,10 @@ def fit_module(
         elif rule.name is None:
             report.dropped.append(name)
         else:
-            _take(name, re.sub(rule.pattern, rule.name, name), rule, contents, found, report, subject)
-    unknown += [report.taken[key] for key in found if key not in wanted]
+            key = re.sub(rule.pattern, rule.name, name)
+            for ours, tensor in _pieces(key, contents[name], rule, name, subject).items():
+                _take(name, ours, tensor, found, report, subject)
+    unknown += sorted({report.taken[key] for key in found if key not in wanted})
     missing = [key for key in wanted if key not in found]
     report.own.extend(key for key in missing if any(re.fullmatch(pattern, key) for pattern in own))
     lost = [key for key in missing if key not in report.own]
@@ -101,18 +106,20 @@ def fit_module(
     return report
 
 
-def _take(
-    name: str,
-    key: str,
-    rule: Rule,
-    contents: TorchContents,
-    found: dict[str, Tensor],
-    report: KeyReport,
-    subject: str,
-) -> None:
-    tensor = contents[name]
+def _pieces(key: str, tensor: Tensor, rule: Rule, name: str, subject: str) -> dict[str, Tensor]:
+    """Return what a tensor of theirs becomes, by our key: itself, or its equal parts."""
     tensor = tensor.float() if tensor.is_floating_point() else tensor
     tensor = rule.convert(tensor) if rule.convert is not None else tensor
+    if not rule.parts:
+        return {key: tensor}
+    if not tensor.dim() or len(tensor) % len(rule.parts):
+        raise ModelError(f"{name} {list(tensor.shape)} cannot be cut into {len(rule.parts)} equal parts", subject)
+    return {
+        key.replace("{part}", word): part for word, part in zip(rule.parts, tensor.chunk(len(rule.parts)), strict=True)
+    }
+
+
+def _take(name: str, key: str, tensor: Tensor, found: dict[str, Tensor], report: KeyReport, subject: str) -> None:
     if key not in found:
         found[key] = tensor
         report.taken[key] = name

@@ -8,14 +8,14 @@ Source: the prompt pairs of CheXzero (Tiu et al., 2022), with the trained temper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, NO_FINDING
 from crrg.errors import ConfigError
 from crrg.inference.prompts import PromptPair, open_prompts, prompt_pair
@@ -41,7 +41,7 @@ class LabelAnswer:
     uncertain: Tensor
 
 
-def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+def tokenize(tokenizer: TextTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
     """Turn texts into token ids and their mask, padded to the longest text of the batch.
 
     Args:
@@ -53,7 +53,7 @@ def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) 
         ``token_ids [B, L]`` and ``attention_mask [B, L]`` (1 token, 0 padding), int64.
     """
     end = tokenizer.end_id
-    rows = [[*tokenizer.encode(text.lower())[: max_length - 1], end] for text in texts]
+    rows = [tokenizer.text_ids(text, max_length) for text in texts]
     longest = max(len(ids) for ids in rows)
     token_ids = torch.tensor([ids + [end] * (longest - len(ids)) for ids in rows])
     lengths = torch.tensor([len(ids) for ids in rows])
@@ -61,7 +61,7 @@ def tokenize(tokenizer: PhraseTokenizer, texts: Sequence[str], max_length: int) 
 
 
 @torch.inference_mode()
-def encode_texts(model: ClipModel, tokenizer: PhraseTokenizer, texts: Sequence[str]) -> Tensor:
+def encode_texts(model: ClipModel, tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
     """Embed texts, each in a tile of fixed shape, so that its numbers do not depend on its neighbours.
 
     Args:
@@ -91,7 +91,7 @@ def encode_texts(model: ClipModel, tokenizer: PhraseTokenizer, texts: Sequence[s
     return features
 
 
-def embed_prompts(model: ClipModel, tokenizer: PhraseTokenizer, pairs: Sequence[PromptPair]) -> Tensor:
+def embed_prompts(model: ClipModel, tokenizer: TextTokenizer, pairs: Sequence[PromptPair]) -> Tensor:
     """Return ``[C, 2, D]``: for each label the mean direction of its denying (0) and affirming (1) sentences."""
     texts = [text for pair in pairs for text in (*pair.negative, *pair.positive)]
     features = encode_texts(model, tokenizer, texts)
@@ -120,7 +120,13 @@ def zero_shot_probabilities(image_features: Tensor, prompt_features: Tensor, sca
 
 
 def zero_shot_labels(
-    model: ClipModel, tokenizer: PhraseTokenizer, image_features: Tensor, labels: Sequence[str]
+    model: ClipModel,
+    tokenizer: TextTokenizer,
+    image_features: Tensor,
+    labels: Sequence[str],
+    *,
+    prompts_of: Callable[[str], PromptPair] = prompt_pair,
+    scale: float | None = None,
 ) -> dict[str, Tensor]:
     """Ask about labels in words.
 
@@ -132,6 +138,8 @@ def zero_shot_labels(
         tokenizer: The model's.
         image_features: ``[B, D]`` of the films.
         labels: Label names or any finding in words.
+        prompts_of: Gives the sentences that ask about a label.
+        scale: Inverse temperature of the softmax over a label's pair; the model's if not given.
 
     Returns:
         Label to probabilities ``[B]``.
@@ -139,8 +147,9 @@ def zero_shot_labels(
     abnormal = [label for label in FINDINGS if label != "Support Devices"]
     asked = list(dict.fromkeys([label for label in labels if label != NO_FINDING]))
     needed = list(dict.fromkeys([*asked, *(abnormal if NO_FINDING in labels else [])]))
-    prompts = embed_prompts(model, tokenizer, [prompt_pair(label) for label in needed])
-    table = zero_shot_probabilities(image_features.cpu(), prompts, float(model.scale.detach()))
+    prompts = embed_prompts(model, tokenizer, [prompts_of(label) for label in needed])
+    scale = float(model.scale.detach()) if scale is None else scale
+    table = zero_shot_probabilities(image_features.cpu(), prompts, scale)
     found = {label: table[:, column] for column, label in enumerate(needed)}
     if NO_FINDING in labels:
         found[NO_FINDING] = 1 - torch.stack([found[label] for label in abnormal]).amax(dim=0)
@@ -148,7 +157,7 @@ def zero_shot_labels(
 
 
 def ask_labels(
-    model: ClipModel, tokenizer: PhraseTokenizer, image_features: Tensor, labels: Sequence[str]
+    model: ClipModel, tokenizer: TextTokenizer, image_features: Tensor, labels: Sequence[str]
 ) -> dict[str, LabelAnswer]:
     """Ask films about findings in any words, by ensembles of affirming, denying and open sentences.
 

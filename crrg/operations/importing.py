@@ -1,24 +1,41 @@
-"""Published checkpoints into our layout, by the name of what was published."""
+"""Published checkpoints into our layout, by the name of what was published, and back out of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crrg.errors import ConfigError
+from crrg.importers.licences import LICENCES
 
-LICENCES = {"rgrg": "as published with the checkpoint; trained on MIMIC-CXR, whose data use agreement applies"}
-"""Kinds of published checkpoints that can be imported, and what may be done with their weights."""
+if TYPE_CHECKING:
+    import torch
+
+    from crrg.importers.imported import ImportedStage
+    from crrg.inference.published_clip import PublishedClip
+    from crrg.inference.report_labeler import ReportLabeler
+
+
+def licence_of(kind: str) -> str:
+    """Return what may be done with the weights of a kind of checkpoint.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    if kind not in LICENCES:
+        raise ConfigError(f"no published checkpoint of this kind is known; one of {', '.join(LICENCES)}", "import")
+    return LICENCES[kind]
 
 
 def import_checkpoint(kind: str, checkpoint: Path, out: Path, tokenizer: Path | None = None) -> dict[str, Any]:
     """Import a published checkpoint strictly, and write it as safetensors and JSON.
 
     Args:
-        kind: What was published: ``rgrg``.
+        kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero`` or ``chexbert``.
         checkpoint: Its file.
         out: Folder for one folder per stage and ``key_report.json``.
-        tokenizer: The language model's ``tokenizer.json``, which is published apart from the checkpoint.
+        tokenizer: The vocabulary, which is published apart from the checkpoint: a ``tokenizer.json``; for ``cxr-clip``
+            and ``chexbert`` also BERT's ``vocab.txt``, for ``chexzero`` also CLIP's list of merges.
 
     Returns:
         The key report.
@@ -27,19 +44,48 @@ def import_checkpoint(kind: str, checkpoint: Path, out: Path, tokenizer: Path | 
         ConfigError: There is no such kind, or no such tokenizer file.
         ModelError: The file is not what its kind says; nothing is written.
     """
-    if kind not in LICENCES:
-        raise ConfigError(f"no published checkpoint of this kind is known; one of {', '.join(LICENCES)}", "import")
+    licence = licence_of(kind)
     if tokenizer is not None and not tokenizer.is_file():
         raise ConfigError("there is no tokenizer file at this path", "tokenizer")
     from crrg.importers.imported import write_import
-    from crrg.importers.rgrg import import_rgrg
 
-    stages = import_rgrg(checkpoint, tokenizer.read_bytes() if tokenizer is not None else None)
-    return write_import(stages, out, kind, LICENCES[kind])
+    return write_import(_read(kind, checkpoint, tokenizer), out, kind, licence)
+
+
+def load_published_clip(folder: Path, device: torch.device) -> PublishedClip:
+    """Load an imported CLIP, ready to read films and texts.
+
+    Args:
+        folder: What ``crrg import cxr-clip`` or ``crrg import chexzero`` wrote to.
+        device: Where to put it.
+
+    Raises:
+        ModelError: The folder holds no imported CLIP, or it is damaged.
+    """
+    from crrg.inference.published_clip import PublishedClip
+    from crrg.registry.imported import read_import
+
+    return PublishedClip.from_files(*read_import(folder, "clip"), device)
+
+
+def load_report_labeler(folder: Path, device: torch.device) -> ReportLabeler:
+    """Load an imported CheXbert, ready to read reports.
+
+    Args:
+        folder: What ``crrg import chexbert`` wrote to.
+        device: Where to put it.
+
+    Raises:
+        ModelError: The folder holds no imported CheXbert, it is damaged, or it was imported without a vocabulary.
+    """
+    from crrg.inference.report_labeler import ReportLabeler
+    from crrg.registry.imported import read_import
+
+    return ReportLabeler.from_files(*read_import(folder, "chexbert"), device)
 
 
 def import_markdown(report: dict[str, Any]) -> str:
-    """Return the key report as a table of numbers."""
+    """Return the key report as a table of numbers, with what the licence says and what is still missing."""
     lines = [
         f"Imported {report['source']}. Licence: {report['licence']}.",
         "",
@@ -49,4 +95,32 @@ def import_markdown(report: dict[str, Any]) -> str:
     for stage, found in report["stages"].items():
         counts = " | ".join(str(len(found[name])) for name in ("taken", "aliases", "dropped", "own"))
         lines.append(f"| {stage} | {found['num_parameters']:,} | {counts} | `{found['sha256'][:16]}` |")
+    lines += [
+        f"{stage}: no vocabulary was given, so no text can be read; import again with --tokenizer."
+        for stage, found in report["stages"].items()
+        if found["lacks_tokenizer"]
+    ]
     return "\n".join(lines)
+
+
+def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedStage]:
+    """Read a checkpoint of a known kind; importers are imported here, so that a command's help needs no torch."""
+    from crrg.data.published_tokenizers import read_tokenizer
+
+    match kind:
+        case "rgrg":
+            from crrg.importers.rgrg import import_rgrg
+
+            return import_rgrg(checkpoint, tokenizer.read_bytes() if tokenizer is not None else None)
+        case "cxr-clip":
+            from crrg.importers.cxr_clip import import_cxr_clip
+
+            return import_cxr_clip(checkpoint, read_tokenizer(tokenizer, "bert") if tokenizer is not None else None)
+        case "chexzero":
+            from crrg.importers.chexzero import import_chexzero
+
+            return import_chexzero(checkpoint, read_tokenizer(tokenizer, "clip") if tokenizer is not None else None)
+        case _:
+            from crrg.importers.chexbert import import_chexbert
+
+            return import_chexbert(checkpoint, read_tokenizer(tokenizer, "bert") if tokenizer is not None else None)

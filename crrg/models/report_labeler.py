@@ -1,0 +1,79 @@
+"""CheXbert: a report to a class per label.
+
+Knows tensors only; texts and label values are ``crrg.inference.report_labeler``'s concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from crrg.config.models import ReportLabelerArchitecture
+from crrg.domain.labels import FINDINGS, LABELS
+from crrg.errors import ModelError
+from crrg.models.weights import load_module
+
+NUM_FINDING_CLASSES = 4
+"""Blank, positive, negative, uncertain."""
+NUM_NO_FINDING_CLASSES = 2
+"""Blank, positive."""
+
+
+class ReportClassifier(nn.Module):
+    """BERT, and one linear head per label on the state of its first token.
+
+    Attributes:
+        architecture: Sizes.
+
+    Source: CheXbert (Smit et al., EMNLP 2020).
+    """
+
+    def __init__(self, architecture: ReportLabelerArchitecture) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.architecture = architecture
+        self.bert = BertModel(
+            BertConfig(
+                vocab_size=architecture.vocab_size,
+                hidden_size=architecture.hidden_size,
+                num_hidden_layers=architecture.num_layers,
+                num_attention_heads=architecture.num_heads,
+                intermediate_size=4 * architecture.hidden_size,
+                max_position_embeddings=architecture.num_positions,
+                type_vocab_size=architecture.num_types,
+            ),
+            add_pooling_layer=False,
+        )
+        self.heads = nn.ModuleList(
+            nn.Linear(architecture.hidden_size, NUM_FINDING_CLASSES if label in FINDINGS else NUM_NO_FINDING_CLASSES)
+            for label in LABELS
+        )
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+        """Return one tensor of logits per label, ``[B, 4]``; ``[B, 2]`` for "No Finding", the last.
+
+        Args:
+            token_ids: ``[B, L]``.
+            attention_mask: 1 on tokens, 0 on padding, ``[B, L]``.
+        """
+        states = self.bert(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
+        return [head(states[:, 0]) for head in self.heads]
+
+
+def load_report_classifier(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> ReportClassifier:
+    """Build the network from its ``config.json`` and ``model.safetensors``, ready for inference.
+
+    Raises:
+        ModelError: The architecture is not valid, or the tensors do not fit it.
+    """
+    try:
+        model = ReportClassifier(ReportLabelerArchitecture.model_validate(config["architecture"]))
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"config.json has no valid architecture: {error}", "chexbert") from error
+    load_module(model, tensors, "chexbert")
+    return model.to(device).eval()

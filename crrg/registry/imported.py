@@ -1,0 +1,40 @@
+"""The folder that ``crrg import`` wrote, read back: a published model in our layout, checked against its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from crrg.errors import ModelError
+
+KEY_REPORT_FILE = "key_report.json"
+
+
+def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read an imported stage back, its weights checked against the digest in the key report.
+
+    Args:
+        folder: What the import wrote to.
+        stage: One of its stages.
+
+    Returns:
+        Its ``config.json``, and the bytes of every other file by name.
+
+    Raises:
+        ModelError: The folder holds no such stage, or its weights are not those that were imported.
+    """
+    try:
+        report = json.loads((folder / KEY_REPORT_FILE).read_text())
+        wanted = report["stages"][stage]["sha256"]
+        config = json.loads((folder / stage / "config.json").read_text())
+        files = {path.name: path.read_bytes() for path in (folder / stage).iterdir() if path.name != "config.json"}
+        found = hashlib.sha256(files["model.safetensors"]).hexdigest()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the folder holds no imported {stage}; write it with `crrg import` and give its --out", stage
+        ) from error
+    if found != wanted:
+        raise ModelError(f"the weights have digest {found[:16]}, {wanted[:16]} was imported; import again", stage)
+    return config, files

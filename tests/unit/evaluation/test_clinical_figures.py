@@ -1,0 +1,36 @@
+"""Figures of a labeler's values, beside the claim of every finding."""
+
+from __future__ import annotations
+
+import pytest
+
+from crrg.domain.labels import LABELS
+from crrg.evaluation.clinical import score_labels
+from crrg.evaluation.clinical_figures import labeler_figures
+
+CANDIDATES = [{"Edema": 1, "Fracture": -1}, {"No Finding": 1}, {"Cardiomegaly": -1}, {}]
+REFERENCES = [{"Edema": 1}, {"No Finding": 1}, {"Cardiomegaly": 1}, {}]
+
+
+def test_both_families_have_their_own_reading_of_an_uncertain_label() -> None:
+    figures = {figure.name: figure for figure in labeler_figures("chexbert", CANDIDATES, REFERENCES, list("abcd"))}
+    # five labels: edema and cardiomegaly are found; the fracture is not among them
+    assert figures["chexbert/micro5_f1"].value == 1.0
+    # 14 labels: three matches, four found, three wanted
+    assert figures["chexbert/micro14_f1"].value == pytest.approx(6 / 7)
+    # by report: 1, 1, 0 since uncertain is negative, 0 since there is nothing on either side
+    assert figures["chexbert/example14_f1"].value == pytest.approx(0.5)
+    assert all(figure.low <= figure.value <= figure.high for figure in figures.values())
+    scores = score_labels(CANDIDATES, REFERENCES)
+    assert all(scores[f"clinical/{name.split('/')[1]}"] == pytest.approx(figures[name].value) for name in figures)
+
+
+def test_the_claim_of_every_finding_stands_beside_each_figure() -> None:
+    figures = labeler_figures("chexbert", [{}] * 2, [{"Edema": 1}, dict.fromkeys(LABELS)], list("ab"))
+    micro5, micro14, example14 = (figure.baseline for figure in figures)
+    # 10 and 26 findings are claimed, one is there; one report of two has it among 13
+    assert micro5 == pytest.approx(2 / 11)
+    assert micro14 == pytest.approx(2 / 27)
+    assert example14 == pytest.approx(2 / 14 / 2)
+    assert [figure.value for figure in figures] == [0.0, 0.0, 0.0]
+    assert labeler_figures("chexbert", [], [], []) == []

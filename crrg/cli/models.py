@@ -132,6 +132,9 @@ def evaluate(
     model: ModelOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most films; all if 0.")] = None,
     device: DeviceOption = None,
+    chexbert: Annotated[
+        str | None, typer.Option("--chexbert", help="Folder of `crrg import chexbert`: adds its clinical figures.")
+    ] = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -141,7 +144,7 @@ def evaluate(
 
     filled = form(
         EvaluateConfig, config, dataset=dataset, dataset_version=dataset_version, split=split, model=model,
-        limit=limit, device=device,
+        limit=limit, device=device, chexbert=chexbert,
     )  # fmt: skip
 
     def run(storage: Storage, settings: Settings) -> str:

@@ -182,6 +182,8 @@ class EvaluateConfig(FrozenConfig):
         model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
         limit: Most films; 0 takes all.
         device: Where the models run.
+        chexbert: Folder that ``crrg import chexbert`` wrote, on the machine that evaluates; CheXbert's clinical figures
+            are then added. Empty leaves them out.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -190,6 +192,7 @@ class EvaluateConfig(FrozenConfig):
     model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
     limit: int = Field(0, ge=0, title="Films (0 = all)", json_schema_extra={"position": 4})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
+    chexbert: str = Field("", title="Folder of CheXbert (empty = none)", json_schema_extra={"position": 6})
 
 
 class GroundConfig(FrozenConfig):

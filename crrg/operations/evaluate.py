@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from crrg.evaluation.classification import label_matrix
 from crrg.evaluation.scorecard import Scorecard
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
+from crrg.registry.imported import import_digest
 from crrg.storage import Storage
 from crrg.tracking import Tracker, open_tracker
 
@@ -97,9 +99,10 @@ def read_scorecard(result: EvaluationResult, storage: Storage) -> Scorecard:
 
 
 def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig) -> str:
-    """Return where a scorecard lies: by bundle, dataset version, split and number of films."""
+    """Return where a scorecard lies: by bundle, dataset version, split, number of films and CheXbert's weights."""
     films = f"-{config.limit}" if config.limit else ""
-    return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}.json"
+    labeler = f"-chexbert-{import_digest(Path(config.chexbert), 'chexbert')[:12]}" if config.chexbert else ""
+    return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}{labeler}.json"
 
 
 def _score(
@@ -109,12 +112,16 @@ def _score(
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
     from crrg.operations.scoring import draft_cases, score_drafts
+    from crrg.operations.scoring_chexbert import with_chexbert
     from crrg.training.clip_pictures import reliability_picture, roc_picture
 
-    pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(config.device))
+    device = resolve_device(config.device)
+    pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), device)
     split = Split(config.split)
     cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
     scorecard = score_drafts(pipeline, cases, dataset, storage, split)
+    if config.chexbert:
+        scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
     references = label_matrix([case.reference.labels for case in cases])
     if not np.isfinite(references).any():
         return scorecard, {}

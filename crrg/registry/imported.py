@@ -25,16 +25,29 @@ def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, byt
     Raises:
         ModelError: The folder holds no such stage, or its weights are not those that were imported.
     """
+    wanted = import_digest(folder, stage)
     try:
-        report = json.loads((folder / KEY_REPORT_FILE).read_text())
-        wanted = report["stages"][stage]["sha256"]
         config = json.loads((folder / stage / "config.json").read_text())
         files = {path.name: path.read_bytes() for path in (folder / stage).iterdir() if path.name != "config.json"}
         found = hashlib.sha256(files["model.safetensors"]).hexdigest()
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the folder holds no imported {stage}; write it with `crrg import` and give its --out", stage
-        ) from error
+        raise _absent(stage) from error
     if found != wanted:
         raise ModelError(f"the weights have digest {found[:16]}, {wanted[:16]} was imported; import again", stage)
     return config, files
+
+
+def import_digest(folder: Path, stage: str) -> str:
+    """Return the digest that the weights of an imported stage had when they were written.
+
+    Raises:
+        ModelError: The folder holds no such stage.
+    """
+    try:
+        return str(json.loads((folder / KEY_REPORT_FILE).read_text())["stages"][stage]["sha256"])
+    except (OSError, ValueError, KeyError) as error:
+        raise _absent(stage) from error
+
+
+def _absent(stage: str) -> ModelError:
+    return ModelError(f"the folder holds no imported {stage}; write it with `crrg import` and give its --out", stage)

@@ -86,7 +86,7 @@ class LocalCases:
             root, log = Storage(str(mount / "root")), self.folder / f"disk-{number}.log"
             night = start_night(self.undisturbed.inbox, root, log, delay_s=DELAY_S)
             if fills_up:
-                time.sleep(rng.uniform(0.2, 0.9) * self.seconds)
+                time.sleep(rng.uniform(0.05, 0.4) * self.seconds)
                 fill(mount / "filler")
             code = night.wait()
             halves = list(mount.rglob("*.tmp-*"))

@@ -7,6 +7,7 @@ documents (``documents.py``) and refused objects; it shows pseudonyms only. Its 
 from __future__ import annotations
 
 import importlib.resources
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,10 +92,10 @@ def review_files(
         documents: One per study, in any order; each is forgotten once it is text.
         refused: Quarantined objects.
     """
-    studies: list[tuple[str, str]] = []
+    studies: list[tuple[str, bytes]] = []
     num_films = num_flagged = 0
     for document in documents:
-        studies.append((document["study_id"], _text(_study_value(document))))
+        studies.append((document["study_id"], _text(_study_value(document)).encode()))
         num_films += len(document["films"])
         num_flagged += bool(attention_flags(document["flags"]))
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
@@ -110,9 +111,20 @@ def review_files(
         bundle_id=facts.bundle_id,
     )
     files = {name: page.joinpath(name).read_bytes() for name in STATIC_FILES}
-    rows = ",".join(text for _, text in sorted(studies))
-    script = f'window.CRRG_NIGHT={_text(_night_value(facts, refused))[:-1]},"studies":[{rows}]}};\n'
-    return {"index.html": html.encode(), "data.js": script.encode(), **files}
+    head = f'window.CRRG_NIGHT={_text(_night_value(facts, refused))[:-1]},"studies":['
+    return {"index.html": html.encode(), "data.js": _joined(head.encode(), studies, b"]};\n"), **files}
+
+
+def _joined(head: bytes, studies: list[tuple[str, bytes]], tail: bytes) -> bytes:
+    """Return the studies of a list between head and tail, by id; the list is emptied, since both would fill memory."""
+    script = io.BytesIO()
+    script.write(head)
+    studies.sort(reverse=True)
+    while studies:
+        script.write(studies.pop()[1])
+        script.write(b"," if studies else b"")
+    script.write(tail)
+    return script.getvalue()
 
 
 def picture_name(instance_id: str) -> str:

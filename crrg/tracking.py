@@ -356,6 +356,18 @@ def mlflow_client(settings: Settings, storage: Storage) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def delete_artifact(settings: Settings, storage: Storage, artifact_uri: str, path: str) -> bool:
+    """Remove a file of a run; return whether it was there."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    folder = path.rpartition("/")[0]
+    repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri(settings, storage))
+    is_there = path in {each.path for each in _reach(lambda: repository.list_artifacts(folder or None))}
+    if is_there:
+        _reach(lambda: repository.delete_artifacts(path))
+    return is_there
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings as one level of dotted names and text values."""
     flat: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Commands about what was written before: gc, reidentify."""
+"""Commands about what was written before: gc, reidentify, forget."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from crrg.cli.nights import InboxOption, absolute
 from crrg.cli.running import RootOption, execute
 
 if TYPE_CHECKING:
+    from crrg.operations.forget import Forgetting
     from crrg.operations.gc import Garbage
     from crrg.operations.reidentify import Source
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (gc, reidentify):
+    for command in (gc, reidentify, forget):
         app.command()(command)
 
 
@@ -46,6 +47,36 @@ def reidentify(
         _sources_shown,
         lambda found: 0 if {each.pseudonym for each in found} == set(ids) else 1,
     )
+
+
+def forget(
+    ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, or of their studies, images or objects.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    root: RootOption = "",
+) -> None:
+    """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
+    from crrg.operations.forget import forget as forget_patients
+
+    execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
+
+
+def _forgetting_shown(found: Forgetting) -> str:
+    if not found.num_patients and not found.num_images:
+        return "nothing is left of these patients; films of theirs are refused"
+    verb = "removed" if found.is_removed else "would be removed; --yes does it"
+    lines = [f"{found.num_patients} patients, {found.num_studies} studies, {found.num_images} images {verb}"]
+    lines += [f"  dataset {name}: {rows} rows" for name, rows in found.dataset_rows.items()]
+    lines += [f"  night {name}: {drafts} drafts" for name, drafts in found.night_drafts.items()]
+    if found.num_withdrawn or found.num_delivered:
+        what = f"{found.num_withdrawn} objects withdrawn" if found.is_removed else f"{found.num_delivered} studies"
+        lines.append(f"  identified zone: {what}")
+    if found.num_pictures:
+        lines.append(f"  tracked runs: {found.num_pictures} pictures")
+    if found.num_sent:
+        lines.append(f"An archive took {found.num_sent} objects of these studies; delete them there.")
+    if found.models:
+        lines += ["Trained on data that held these patients, and not changed:", *(f"  {name}" for name in found.models)]
+    return "\n".join(lines)
 
 
 def _shown(garbage: Garbage) -> str:

@@ -64,6 +64,14 @@ class Pseudonyms:
         """Return the pseudonym of a store key, under which a refused object is recorded; see ``patient``."""
         return self._pseudonym("object", site, value)
 
+    def tombstone(self, patient_id: str) -> str:
+        """Return what is kept of a forgotten patient: a pseudonym of the pseudonym, which leads back to neither.
+
+        Args:
+            patient_id: Pseudonym of the person.
+        """
+        return self._pseudonym("forgotten", "", patient_id)
+
     def shift_date(self, day: datetime.date, patient: str, site: str = "") -> datetime.date:
         """Return a date moved back by the patient's own number of days, so that order and intervals stay.
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
+from crrg.data.forgotten import ForgottenPatients
 from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.language import check_language
 from crrg.data.notes import sentences_of_picture
@@ -46,6 +47,7 @@ class PairingRules:
         use_published_split: Whether an archive's own split is kept.
         grounding: How films without a scene graph get regions: ``auto``, ``phrases`` or ``off``, as in the form.
         languages: Languages of reports that are let in beside English.
+        forgotten: Patients whose inputs are refused.
     """
 
     pseudonyms: Pseudonyms
@@ -55,6 +57,7 @@ class PairingRules:
     use_published_split: bool
     grounding: Literal["auto", "phrases", "off"] = "off"
     languages: tuple[Language, ...] = ("en",)
+    forgotten: ForgottenPatients | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class PairBuilder:
         """
         header = decoded.header if decoded else None
         ids = self._identify(item, header, site, decoded, source_digest)
+        if self._rules.forgotten is not None:
+            self._rules.forgotten.check(ids.patient_id)
         names = header.names if header else ()
         report = Report(
             findings=_clean(item.report.findings, names),

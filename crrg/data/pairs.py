@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,11 +31,14 @@ __all__ = [
     "TEXT_COLUMNS",
     "WritePlan",
     "check_dataset_name",
+    "commit_parts",
     "list_versions",
+    "newest_version",
     "point_to",
     "read_manifest",
     "read_pairs",
     "read_tables",
+    "replaced_key",
     "resolve_dataset",
     "version_prefix",
     "write_dataset",
@@ -87,19 +90,43 @@ def write_dataset(
     check_dataset_name(name)
     with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
         writers = _write_parts(Path(folder), pairs, plan)
-        num_rows = {split.value: writer.num_rows for split, writer in writers.items()}
-        if not any(num_rows.values()):
-            raise ConfigError("there is no row to write; check the source", f"dataset {name}")
-        content = {split.value: writer.content_digest for split, writer in writers.items()}
-        shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
-        version = hash_json({**shaped_by, "content": content})
-        ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
-        if not storage.exists(ref.manifest_key):
-            prefix = version_prefix(ref)
-            files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
-            record = plan.record(ref) if plan else {}
-            storage.put_if_absent(ref.manifest_key, canonical_json(_manifest(ref, files, settings, record)))
+        ref = commit_parts(storage, name, writers, settings, plan.record if plan else lambda _ref: {})
     point_to(storage, ref)
+    return ref
+
+
+def commit_parts(
+    storage: Storage,
+    name: str,
+    writers: Mapping[Split, PartWriter],
+    settings: Mapping[str, Any],
+    record: Callable[[DatasetRef], Mapping[str, Any]],
+) -> DatasetRef:
+    """Send local parts and commit them as a version; one that exists is left as it is.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        name: Dataset name.
+        writers: Closed writers of all splits.
+        settings: What shaped the rows; see ``write_dataset``.
+        record: Called right before the commit; what it returns stands in the manifest under ``ingest``.
+
+    Raises:
+        ConfigError: There is no row.
+        Conflict: Another writer committed other bytes as the same version.
+    """
+    num_rows = {split.value: writer.num_rows for split, writer in writers.items()}
+    if not any(num_rows.values()):
+        raise ConfigError("there is no row to write; check the source", f"dataset {name}")
+    content = {split.value: writer.content_digest for split, writer in writers.items()}
+    shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
+    version = hash_json({**shaped_by, "content": content})
+    ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
+    if not storage.exists(ref.manifest_key):
+        prefix = version_prefix(ref)
+        files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
+        manifest = _manifest(ref, files, settings, record(ref))
+        storage.put_if_absent(ref.manifest_key, canonical_json(manifest))
     return ref
 
 
@@ -135,9 +162,10 @@ def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRe
         ConfigError: There is no such dataset or version.
     """
     check_dataset_name(name)
-    version = version or _newest_version(storage, name)
+    version = version or newest_version(storage, name)
     key = _manifest_key(name, version)
     if not version or not storage.exists(key):
+        _refuse_replaced(storage, name, version)
         raise ConfigError(f"there is no such dataset version in {storage.root}; run crrg ingest", f"dataset {name}")
     manifest = storage.get_json(key)
     return DatasetRef(name=name, version=version, manifest_key=key, num_rows=manifest["num_rows"])
@@ -152,7 +180,8 @@ def read_manifest(storage: Storage, dataset: DatasetRef) -> dict[str, Any]:
     manifest: dict[str, Any] = storage.get_json(dataset.manifest_key)
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise StorageError(
-            f"schema version is {manifest['schema_version']}, this program reads {SCHEMA_VERSION}; ingest again",
+            f"schema version is {manifest['schema_version']}, this program reads {SCHEMA_VERSION}; use the program "
+            "version that wrote it, or a newer one, or ingest again",
             dataset.manifest_key,
         )
     return manifest
@@ -245,11 +274,26 @@ def _manifest(
     }
 
 
-def _newest_version(storage: Storage, name: str) -> str:
+def replaced_key(name: str, version: str) -> str:
+    """Return where it stands that a version was rewritten without some patients, and as which one."""
+    return f"datasets/{name}/version={version}/_replaced.json"
+
+
+def newest_version(storage: Storage, name: str) -> str:
+    """Return the version that a dataset's name alone resolves to; empty where there is none."""
     if storage.exists(_pointer_key(name)):
         return str(storage.get_json(_pointer_key(name))["version"])
     versions = list_versions(storage, name)
     return versions[-1] if versions else ""
+
+
+def _refuse_replaced(storage: Storage, name: str, version: str) -> None:
+    successor = version
+    while successor and storage.exists(replaced_key(name, successor)):
+        successor = str(storage.get_json(replaced_key(name, successor))["replaced_by"])
+    if successor != version:
+        way_out = f"use version {successor}" if successor else "nothing of it is left; ingest again"
+        raise ConfigError(f"a patient was removed from version {version}; {way_out}", f"dataset {name}")
 
 
 def _manifest_key(name: str, version: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,9 @@ class StagedRows:
     def add(self, pair: Pair) -> None:
         """Keep a pair; its split is not kept."""
         row = pair_to_row(pair)
-        image = row.pop("image")
-        if image is not None:
-            self._images.write(image)
-        line = canonical_json({**_as_text(row), "image_bytes": None if image is None else len(image)})
-        self._rows.write(line + b"\n")
+        if row["image"] is not None:
+            self._images.write(row["image"])
+        self._rows.write(_line(row))
         self._num_rows += 1
 
     def close(self) -> None:
@@ -57,6 +55,18 @@ class StagedRows:
                 for column in _BYTES_COLUMNS:
                     row[column] = None if row[column] is None else bytes.fromhex(row[column])
                 yield row, hashlib.sha256(line).digest()
+
+
+def row_digest(row: Mapping[str, Any]) -> bytes:
+    """Return the digest of a row of ``PAIR_SCHEMA``, as ``StagedRows.rows`` yields it."""
+    return hashlib.sha256(_line(row)).digest()
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """Return everything of a row but its pixels as one line."""
+    image = row["image"]
+    plain = {name: value for name, value in row.items() if name != "image"}
+    return canonical_json({**_as_text(plain), "image_bytes": None if image is None else len(image)}) + b"\n"
 
 
 def _as_text(row: dict[str, Any]) -> dict[str, Any]:

@@ -83,19 +83,23 @@ class RefusedObject:
 
 
 def review_files(
-    facts: NightFacts, documents: Iterable[Mapping[str, Any]], refused: Sequence[RefusedObject]
+    facts: NightFacts,
+    documents: Iterable[Mapping[str, Any]],
+    refused: Sequence[RefusedObject],
+    pictures: str = "",
 ) -> dict[str, bytes]:
-    """Return file name to bytes of the page, pictures left out (``picture_name`` says where they are expected).
+    """Return file name to bytes of the page, pictures left out.
 
     Args:
         facts: The night as a whole.
         documents: One per study, in any order; each is forgotten once it is text.
         refused: Quarantined objects.
+        pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
     """
     studies: list[tuple[str, bytes]] = []
     num_films = num_flagged = 0
     for document in documents:
-        studies.append((document["study_id"], _text(_study_value(document)).encode()))
+        studies.append((document["study_id"], _text(_study_value(document, pictures)).encode()))
         num_films += len(document["films"])
         num_flagged += bool(attention_flags(document["flags"]))
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
@@ -148,7 +152,7 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
     }
 
 
-def _study_value(document: Mapping[str, Any]) -> dict[str, Any]:
+def _study_value(document: Mapping[str, Any], pictures: str) -> dict[str, Any]:
     """Return a study as the page's script wants it: rows instead of objects, a third of the size."""
     return {
         "id": document["study_id"],
@@ -159,7 +163,7 @@ def _study_value(document: Mapping[str, Any]) -> dict[str, Any]:
         "films": [
             {
                 "id": film["instance_id"],
-                "picture": picture_name(film["instance_id"]),
+                "picture": f"{pictures}{picture_name(film['instance_id'])}",
                 "isPrimary": film["is_primary"],
                 "view": film["view_position"],
                 "width": film["width"],

@@ -4,6 +4,9 @@ A manifest ``results/date=D/_manifest-<n>.json`` names every file of a run with 
 else. ``n`` is the fencing number of the lease (``lease.py``) under which the run worked. Who takes a night over from a
 dead holder first *seals* the numbers before its own with an empty manifest: a holder that wakes up later finds its
 place taken and cannot commit. What a number means to the holder is the lease's business, not known here.
+
+A run that is rewritten (``crrg forget``, ``crrg gc --results-older-than``, ``crrg rekey``) keeps its run id and commits
+again under a higher number: of several manifests of one run the highest counts, and the older ones are then sealed.
 """
 
 from __future__ import annotations
@@ -11,17 +14,18 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from crrg.config.base import FrozenConfig
 from crrg.config.references import BundleRef
-from crrg.errors import Conflict
+from crrg.errors import Conflict, StorageError
 from crrg.ledger.tables import TableFile
 from crrg.storage import Storage, canonical_json
 
 SCHEMA_VERSION = 1
+READABLE_VERSIONS = (1,)
 READERS = 16
 """Nights looked at at a time: a store in another building is mostly waited for."""
 _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
@@ -51,6 +55,7 @@ class Manifest(FrozenConfig):
         date: The night.
         run_id: Deterministic id of the run.
         fencing: Number in the manifest's own name.
+        key_id: Which secret made the pseudonyms; empty in manifests written before this was noted.
         bundle: Bundle that drafted.
         registry_available: Whether the bundle's alias came from the registry, not from the last record.
         files: Tables of the run.
@@ -77,6 +82,7 @@ class Manifest(FrozenConfig):
     date: str
     run_id: str = ""
     fencing: int
+    key_id: str = ""
     bundle: BundleRef | None = None
     registry_available: bool = True
     files: tuple[TableFile, ...] = ()
@@ -125,7 +131,17 @@ def night_dates(storage: Storage) -> list[str]:
 
 
 def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
-    """Return the committed manifests of a night, or of all nights, in order of date and fencing number."""
+    """Return the committed manifests of a night, or of all nights, in order of date and fencing number.
+
+    Raises:
+        StorageError: One has a schema version that this program does not know, or the store is out of reach.
+    """
+    current = {(each.date, each.run_id): each for each in committed_manifests(storage, date)}
+    return sorted(current.values(), key=lambda each: (each.date, each.fencing))
+
+
+def committed_manifests(storage: Storage, date: str = "") -> list[Manifest]:
+    """Return all committed manifests, also those of runs that were rewritten since; see ``read_manifests``."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="manifests") as pool:
         nights = pool.map(partial(_read_night, storage), [date] if date else night_dates(storage))
         manifests = [manifest for night in nights for manifest in night]
@@ -171,11 +187,35 @@ def seal_number(storage: Storage, date: str, fencing: int) -> bool:
     return True
 
 
+def seal_rewritten(storage: Storage, date: str) -> int:
+    """Seal the manifests of runs that committed again under a higher number; return how many there were.
+
+    They name objects that are about to go, and may hold ids that are.
+    """
+    current = {(each.run_id, each.fencing) for each in read_manifests(storage, date)}
+    older = [each for each in committed_manifests(storage, date) if (each.run_id, each.fencing) not in current]
+    for manifest in older:
+        sealed = Manifest(status="sealed", date=date, fencing=manifest.fencing)
+        storage.put(manifest_key(date, manifest.fencing), canonical_json(sealed.model_dump(mode="json")))
+    return len(older)
+
+
 def _read_night(storage: Storage, date: str) -> list[Manifest]:
-    return [
-        Manifest.model_validate(storage.get_json(manifest_key(date, fencing)))
-        for fencing in fencing_numbers(storage, date)
-    ]
+    return [_read(storage, date, fencing) for fencing in fencing_numbers(storage, date)]
+
+
+def _read(storage: Storage, date: str, fencing: int) -> Manifest:
+    """Read a manifest; fields that a later program of the same schema version added are left out."""
+    key = manifest_key(date, fencing)
+    value: dict[str, Any] = storage.get_json(key)
+    if value.get("schema_version") not in READABLE_VERSIONS:
+        known = ", ".join(map(str, READABLE_VERSIONS))
+        raise StorageError(
+            f"schema version is {value.get('schema_version')}, this program reads {known}; use the program version "
+            "that wrote it, or a newer one",
+            key,
+        )
+    return Manifest.model_validate({name: value[name] for name in Manifest.model_fields if name in value})
 
 
 def _taken_over(date: str, fencing: int) -> Conflict:

@@ -101,7 +101,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         ConfigError: Delivery is off, or the identified root lies within the root.
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
-    zone = _identified_zone(storage, settings)
+    zone = identified_zone(storage, settings)
     archive = Archive.parse(config.send_to, config.called_title, config.calling_title) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
     located = {found.key_hmac: found for found in list_inbox(inbox, Pseudonyms(settings.pseudonym_key()).object_key)}
@@ -119,7 +119,12 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     )
 
 
-def _identified_zone(storage: Storage, settings: Settings) -> Storage:
+def identified_zone(storage: Storage, settings: Settings) -> Storage:
+    """Return the identified zone.
+
+    Raises:
+        ConfigError: It is not set, or lies within the root.
+    """
     if not settings.identified_root:
         raise ConfigError(
             "delivery is off; set it to a place of its own (another bucket, key and policy) to switch it on",

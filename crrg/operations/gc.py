@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
+from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
 from crrg.errors import ConfigError, CrrgError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
@@ -77,12 +77,12 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
 
 
 def _unnamed(storage: Storage) -> Iterator[StoredObject]:
-    yield from _unnamed_of_nights(storage)
+    yield from unnamed_of_nights(storage)
     yield from _unnamed_of_datasets(storage)
     yield from storage.list_objects("staging")
 
 
-def _unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
+def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
     manifests = read_manifests(storage)
     named = set().union(*(_named_by(storage, manifest) for manifest in manifests)) if manifests else set()
@@ -129,7 +129,9 @@ def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:
             yield from (
                 stored
                 for stored in objects
-                if stored.key not in named and (version not in committed or stored.key.startswith(is_part))
+                if stored.key not in named
+                and (version not in committed or stored.key.startswith(is_part))
+                and stored.key != replaced_key(name, version)
             )
 
 

@@ -155,11 +155,11 @@ def read_known_inputs(storage: Storage, name: str, row_key: str) -> KnownInputs:
         row_key: Digest of what shapes a single row.
     """
     for stored in sorted(storage.list_objects(_folder(name, row_key)), key=lambda each: each.modified_s, reverse=True):
-        table, summary = _read(storage, stored.key)
+        records, summary = read_inputs(storage, stored.key)
         if not storage.exists(f"datasets/{name}/version={summary.get('version', '')}/_manifest.json"):
             continue
         dataset = resolve_dataset(storage, name, summary["version"])
-        return KnownInputs(storage, dataset, (InputRecord(**row) for row in table.to_pylist()))
+        return KnownInputs(storage, dataset, records)
     return KnownInputs(storage, None, ())
 
 
@@ -185,11 +185,22 @@ def write_inputs(
     summary: Mapping[str, Any],
 ) -> None:
     """Write the record of one ingest; see ``read_known_inputs`` and ``read_summary``."""
+    put_inputs(storage, f"{_folder(name, row_key)}/{inputs_digest}.parquet", records, summary)
+
+
+def read_inputs(storage: Storage, key: str) -> tuple[list[InputRecord], dict[str, Any]]:
+    """Return the records and counts under a key; both empty where they are damaged."""
+    table, summary = _read(storage, key)
+    return [InputRecord(**row) for row in table.to_pylist()], summary
+
+
+def put_inputs(storage: Storage, key: str, records: Iterable[InputRecord], summary: Mapping[str, Any]) -> None:
+    """Write records and counts under a key."""
     table = pa.Table.from_pylist([asdict(record) for record in records], schema=_SCHEMA)
     table = table.replace_schema_metadata({_SUMMARY: canonical_json(dict(summary))})
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="LZ4")
-    storage.put(f"{_folder(name, row_key)}/{inputs_digest}.parquet", sink.getvalue())
+    storage.put(key, sink.getvalue())
 
 
 def what_is_said(item: SourceItem, pseudonyms: Pseudonyms, site: str) -> str:

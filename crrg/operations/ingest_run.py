@@ -24,6 +24,7 @@ from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.duplicates import Claim, judge_claims
 from crrg.data.film import DecodedFilm
+from crrg.data.forgotten import ForgottenPatients, read_forgotten
 from crrg.data.images import PREPROCESSING_VERSION
 from crrg.data.near_duplicates import FilmIndex
 from crrg.data.pairing import PairBuilder, PairingRules
@@ -33,7 +34,7 @@ from crrg.data.shared_films import FilmPlaces
 from crrg.data.sources import Source, SourceItem
 from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.domain.study import Pair, Split
-from crrg.errors import DataError
+from crrg.errors import DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, keep_freed_memory
@@ -107,7 +108,8 @@ class IngestRun:
         self._leaks = LeakReport(0, 0, 0)
         self._num_expected = num_expected
         self._say = count_progress(f"ingest of {config.dataset}", "inputs")
-        self._builder = pair_builder(config, pseudonyms)
+        self._forgotten = read_forgotten(storage, pseudonyms)
+        self._builder = pair_builder(config, pseudonyms, self._forgotten)
 
     def pairs(self) -> Generator[Pair, None, None]:
         """Yield a row for every input that has one, in the order of the archives.
@@ -149,7 +151,13 @@ class IngestRun:
         self._card.add(row, split)
 
     def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
-        """Write quarantine and data card; see ``WritePlan``."""
+        """Write quarantine and data card; see ``WritePlan``.
+
+        Raises:
+            StorageError: A patient was forgotten meanwhile; nothing was committed.
+        """
+        if read_forgotten(self._storage, self._pseudonyms) != self._forgotten:
+            raise StorageError("a patient was forgotten while this ran; run it again", dataset.name, retryable=True)
         self.write_quarantine()
         counts = self.counts()
         about = {
@@ -234,7 +242,10 @@ class IngestRun:
         """
         if read.known is not None:
             self.num_taken_over += 1
-            return self._known.pair(read.known) if read.known.split else None
+            pair = self._known.pair(read.known) if read.known.split else None
+            if pair is not None:
+                self._forgotten.check(pair.patient_id)
+            return pair
         if read.item.problem is not None:
             raise read.item.problem
         if read.item.film is None:
@@ -298,7 +309,7 @@ class IngestRun:
         ]
 
 
-def pair_builder(config: IngestConfig, pseudonyms: Pseudonyms) -> PairBuilder:
+def pair_builder(config: IngestConfig, pseudonyms: Pseudonyms, forgotten: ForgottenPatients) -> PairBuilder:
     """Return what makes a row of an input, by the form's rules."""
     return PairBuilder(
         PairingRules(
@@ -309,6 +320,7 @@ def pair_builder(config: IngestConfig, pseudonyms: Pseudonyms) -> PairBuilder:
             use_published_split=config.use_published_split,
             grounding=config.grounding,
             languages=config.languages,
+            forgotten=forgotten,
         )
     )
 

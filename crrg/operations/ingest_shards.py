@@ -22,6 +22,7 @@ from crrg.config.references import IngestShard, StagedShard
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
+from crrg.data.forgotten import read_forgotten
 from crrg.data.pairing import PairBuilder
 from crrg.data.pairs import check_dataset_name
 from crrg.data.source_kinds import open_sources
@@ -113,7 +114,7 @@ def decode_shard(
     _check_place(config, shard, storage, sources, pseudonyms)
     known = read_known_inputs(storage, config.dataset, shard.row_key)
     pending = islice(_pending(config, sources, known, pseudonyms), shard.first, shard.first + shard.num_inputs)
-    builder, writer = pair_builder(config, pseudonyms), StagedShardWriter()
+    builder, writer = pair_builder(config, pseudonyms, read_forgotten(storage, pseudonyms)), StagedShardWriter()
     keep_freed_memory()
     for number, entries in groupby(pending, key=lambda entry: entry[0]):
         source = _Slice(sources[number], [item for _, _, item in entries])

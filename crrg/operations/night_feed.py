@@ -9,6 +9,7 @@ from types import TracebackType
 from crrg.config.base import default_num_workers
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.forgotten import ForgottenPatients, read_forgotten
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations.night_reading import ReadAhead, ReadInput, read_inputs
 from crrg.operations.night_records import ShardInput, ShardInputs, record_key
@@ -31,7 +32,7 @@ class OpenShard:
 
 
 class ShardFeed:
-    """Opens shards of one night; lists the inbox once."""
+    """Opens shards of one night; lists the inbox, and who was forgotten, once."""
 
     def __init__(self, plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> None:
         """Prepare; nothing is read before a shard is opened.
@@ -46,6 +47,7 @@ class ShardFeed:
         self._pseudonyms = pseudonyms
         self._inbox = storage.at(plan.inbox).without_names()
         self._located: Mapping[str, InboxObject] | None = None
+        self._forgotten = ForgottenPatients(pseudonyms)
         self._ahead: OpenShard | None = None
 
     def __enter__(self) -> ShardFeed:
@@ -84,11 +86,13 @@ class ShardFeed:
         if self._located is None:
             objects = list_inbox(self._inbox, self._pseudonyms.object_key)
             self._located = {found.key_hmac: found for found in objects}
+            self._forgotten = read_forgotten(self._storage, self._pseudonyms)
         readings = read_inputs(
             inputs,
             {each.key_hmac: self._located[each.key_hmac] for each in inputs if each.key_hmac in self._located},
             self._inbox,
             self._pseudonyms,
+            self._forgotten,
             image_size=self._plan.config.image_size,
             num_workers=self._plan.config.num_workers or default_num_workers(),
         )

@@ -11,16 +11,18 @@ import hashlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from crrg.data.decoder_pool import DecodeItem, decode_many
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
+from crrg.data.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.data.identity import check_identity
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
@@ -66,6 +68,7 @@ def read_inputs(
     located: dict[str, InboxObject],
     inbox: Storage,
     pseudonyms: Pseudonyms,
+    forgotten: ForgottenPatients,
     *,
     image_size: int,
     num_workers: int,
@@ -77,13 +80,15 @@ def read_inputs(
         located: What lies in the inbox now, by pseudonym of the key.
         inbox: The inbox.
         pseudonyms: Makes the ids.
+        forgotten: Patients whose films are refused.
         image_size: Longest side of a film, pixels.
         num_workers: Decoder processes.
 
     Raises:
         StorageError: The inbox is out of reach.
     """
-    return ReadAhead(_decoded(inputs, located, inbox, pseudonyms, image_size, num_workers), FILMS_AHEAD)
+    judge = partial(_judge, pseudonyms=pseudonyms, forgotten=forgotten)
+    return ReadAhead(_decoded(inputs, located, inbox, judge, image_size, num_workers), FILMS_AHEAD)
 
 
 def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> tuple[str, str, str]:
@@ -177,7 +182,7 @@ def _decoded(
     inputs: Sequence[ShardInput],
     located: dict[str, InboxObject],
     inbox: Storage,
-    pseudonyms: Pseudonyms,
+    judge: Callable[[_Fetched, DecodedFilm | DataError], ReadInput],
     image_size: int,
     num_workers: int,
 ) -> Generator[ReadInput, None, None]:
@@ -191,7 +196,7 @@ def _decoded(
 
     with closing(items()) as films, closing(decode_many(films, image_size, num_workers, LIMITS)) as outcomes:
         for decoded in outcomes:
-            yield _judge(waiting.popleft(), decoded, pseudonyms)
+            yield judge(waiting.popleft(), decoded)
 
 
 def _fetch_all(
@@ -232,7 +237,9 @@ def _replaced() -> DataError:
     return DataError("the object was replaced since it was listed", code="CHANGED.REPLACED")
 
 
-def _judge(fetched: _Fetched, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms) -> ReadInput:
+def _judge(
+    fetched: _Fetched, decoded: DecodedFilm | DataError, pseudonyms: Pseudonyms, forgotten: ForgottenPatients
+) -> ReadInput:
     wanted = fetched.wanted
     start = InputOutcome(
         key_hmac=wanted.key_hmac,
@@ -257,6 +264,8 @@ def _judge(fetched: _Fetched, decoded: DecodedFilm | DataError, pseudonyms: Pseu
     )
     try:
         patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)
+        if patient_id in forgotten:
+            return ReadInput(start.model_copy(update={"source_digest": ""}).refused(REASON, SENTENCE), None)
         seen = seen.model_copy(update={"patient_id": patient_id, "study_id": study_id, "instance_id": instance_id})
         check_view(film)
     except DataError as error:

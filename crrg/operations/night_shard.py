@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.forgotten import read_forgotten
 from crrg.domain.study import DraftReport, Film, ViewPosition
 from crrg.errors import ModelError
 from crrg.exports.documents import attention_flags, document_files, study_documents
@@ -93,8 +94,8 @@ def run_shard(
     stopped = ShardResult(index=shard.index, key="", num_accepted=0, num_quarantined=0, stopped=True)
     if should_stop() or storage.exists(STOP_KEY):
         return stopped
-    if storage.exists(record_key(plan, shard.index)):
-        return _result(plan, read_record(storage, plan, shard.index), reused=True)
+    if (finished := _finished(plan, shard, storage, pseudonyms)) is not None:
+        return _result(plan, finished, reused=True)
     what = f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}"
     say = count_progress(what, "inputs")
     with ExitStack() as stack:
@@ -133,6 +134,15 @@ def group_regions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
     for row in rows:
         grouped.setdefault(row["instance_id"], []).append(row)
     return grouped
+
+
+def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Pseudonyms) -> ShardRecord | None:
+    """Return the record of a finished shard; one that drafted a patient who was forgotten since is done again."""
+    if not storage.exists(record_key(plan, shard.index)):
+        return None
+    record = read_record(storage, plan, shard.index)
+    forgotten = read_forgotten(storage, pseudonyms)
+    return None if any(each.patient_id in forgotten for each in record.outcomes) else record
 
 
 def _result(plan: NightPlan, record: ShardRecord, *, reused: bool) -> ShardResult:

@@ -1,0 +1,140 @@
+"""A dataset version without some of its rows: written as a version of its own, then the old one is taken away.
+
+Nothing is changed in place. The old version's manifest goes first, so that nobody believes it any more, then its bytes;
+``_replaced.json`` in its folder says which version took its place, and who asks for the old one is told so. Which rows
+go is decided by the caller.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crrg.config.references import DatasetRef
+from crrg.data.data_card import CARD_FIGURES, DataCard, write_card
+from crrg.data.pairs import (
+    commit_parts,
+    newest_version,
+    point_to,
+    read_manifest,
+    read_tables,
+    replaced_key,
+    version_prefix,
+)
+from crrg.data.parts import PartWriter
+from crrg.data.staging import row_digest
+from crrg.domain.study import Split
+from crrg.storage import Storage, canonical_json
+
+
+@dataclass(frozen=True)
+class RewrittenVersion:
+    """A version and what took its place.
+
+    Attributes:
+        old: The version that some rows were taken out of.
+        new_version: The version without them; empty where no row is left.
+        removed: Numbers of the rows that went, ascending, by split.
+    """
+
+    old: DatasetRef
+    new_version: str
+    removed: Mapping[str, tuple[int, ...]]
+
+    @property
+    def num_removed(self) -> int:
+        """How many rows went."""
+        return sum(len(numbers) for numbers in self.removed.values())
+
+
+def rewrite_version(
+    storage: Storage, dataset: DatasetRef, keep: Callable[[Mapping[str, Any]], bool]
+) -> RewrittenVersion:
+    """Write a version again without some rows; the old version stays until ``retire_version``.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        dataset: The version; a row group is in memory at a time.
+        keep: Whether a row of ``PAIR_SCHEMA`` stays.
+
+    Raises:
+        DigestMismatch: A part of the version is not what its manifest recorded.
+    """
+    manifest = read_manifest(storage, dataset)
+    card = DataCard()
+    removed: dict[str, list[int]] = {split.value: [] for split in Split}
+    with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
+        writers = {split: PartWriter(Path(folder), split) for split in Split}
+        for split, writer in writers.items():
+            number = 0
+            for table in read_tables(storage, dataset, split):
+                for row in table.to_pylist():
+                    if keep(row):
+                        writer.add(row, row_digest(row))
+                        card.add(row, split)
+                    else:
+                        removed[split.value].append(number)
+                    number += 1
+            writer.close()
+        numbers = {name: tuple(rows) for name, rows in removed.items()}
+        if not any(writer.num_rows for writer in writers.values()):
+            return RewrittenVersion(dataset, "", numbers)
+        num_removed = sum(len(rows) for rows in numbers.values())
+        new = commit_parts(
+            storage,
+            dataset.name,
+            writers,
+            manifest["settings"],
+            lambda ref: _record(storage, dataset, ref, manifest["ingest"], card, num_removed),
+        )
+    return RewrittenVersion(dataset, new.version, numbers)
+
+
+def retire_version(storage: Storage, rewritten: RewrittenVersion) -> None:
+    """Take the old version away, and let the dataset's name mean the new one where it meant the old."""
+    old = rewritten.old
+    note = {"replaced_by": rewritten.new_version, "schema_version": 1}
+    storage.put(replaced_key(old.name, old.version), canonical_json(note))
+    if newest_version(storage, old.name) == old.version:
+        if rewritten.new_version:
+            point_to(storage, old.model_copy(update={"version": rewritten.new_version}))
+        else:
+            storage.delete(f"datasets/{old.name}/_latest.json")
+    storage.delete(old.manifest_key)
+    remove_retired(storage, old.name)
+
+
+def remove_retired(storage: Storage, name: str) -> None:
+    """Remove what is left of retired versions of a dataset; what a run that was cut off left behind, too."""
+    for version in replaced_versions(storage, name):
+        note = replaced_key(name, version)
+        folder = note.rpartition("/")[0]
+        if not storage.exists(f"{folder}/_manifest.json"):
+            for stored in storage.list_objects(folder):
+                if stored.key != note:
+                    storage.delete(stored.key)
+
+
+def replaced_versions(storage: Storage, name: str) -> dict[str, str]:
+    """Return which versions of a dataset were rewritten, and as which ones; empty text where nothing was left."""
+    keys = [stored.key for stored in storage.list_objects(f"datasets/{name}")]
+    notes = [key for key in keys if key.endswith("/_replaced.json")]
+    versions = [key.split("/version=", 1)[1].split("/", 1)[0] for key in notes]
+    return {version: str(storage.get_json(key)["replaced_by"]) for version, key in zip(versions, notes, strict=True)}
+
+
+def _record(
+    storage: Storage, old: DatasetRef, new: DatasetRef, ingest: Mapping[str, Any], card: DataCard, num_removed: int
+) -> Mapping[str, Any]:
+    """Write the new card and return what the manifest says of the ingest; inputs that went were never there."""
+    key = f"{version_prefix(old)}/{CARD_FIGURES[0]}"
+    counts = {name: ingest[name] - num_removed for name in ("num_inputs", "num_accepted") if name in ingest}
+    if not storage.exists(key):
+        return {**ingest, **counts}
+    earlier = storage.get_json(key)
+    shown = {name: earlier[name] - num_removed for name in ("num_inputs", "num_accepted")}
+    about = {**earlier, **shown, "version": new.version}
+    return {**ingest, **counts, "card": write_card(storage, version_prefix(new), card, about)}

@@ -1,0 +1,61 @@
+"""Patients who were forgotten: what is kept of them is enough to refuse their films, and says nothing else.
+
+``control/forgotten/<tombstone>.json`` is an object per patient, named by an HMAC of the patient's pseudonym: who has
+the secret and a film of the patient can tell that it must not be read, nobody else can tell anything. Who is forgotten,
+and what is removed, is the business of ``crrg.operations.forget``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crrg.data.deidentify import Pseudonyms
+from crrg.errors import IdentityError
+from crrg.storage import Storage, canonical_json
+
+PREFIX = "control/forgotten"
+REASON = "IDENTITY.FORGOTTEN"
+SENTENCE = "the patient was removed on request; nothing of the film is kept"
+
+
+@dataclass(frozen=True)
+class ForgottenPatients:
+    """Tells whether a patient was forgotten; two are equal where they know the same patients.
+
+    Attributes:
+        pseudonyms: The key under which patients were forgotten.
+        tombstones: What was found; see ``read_forgotten``.
+    """
+
+    pseudonyms: Pseudonyms = field(compare=False)
+    tombstones: frozenset[str] = frozenset()
+
+    def __contains__(self, patient_id: str) -> bool:
+        """Return whether a patient, by pseudonym, was forgotten."""
+        return bool(self.tombstones) and self.pseudonyms.tombstone(patient_id) in self.tombstones
+
+    def check(self, patient_id: str) -> None:
+        """Refuse a film of a forgotten patient.
+
+        Raises:
+            IdentityError: IDENTITY.FORGOTTEN; the message holds no id.
+        """
+        if patient_id in self:
+            raise IdentityError(SENTENCE, code=REASON)
+
+
+def read_forgotten(storage: Storage, pseudonyms: Pseudonyms) -> ForgottenPatients:
+    """Return who was forgotten under a root, as of now.
+
+    Args:
+        storage: The root.
+        pseudonyms: The key under which patients were forgotten.
+    """
+    names = storage.list_folder(PREFIX)
+    return ForgottenPatients(pseudonyms, frozenset(name.removesuffix(".json") for name in names))
+
+
+def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str) -> None:
+    """Make a patient a forgotten one; a second call changes nothing."""
+    key = f"{PREFIX}/{pseudonyms.tombstone(patient_id)}.json"
+    storage.put(key, canonical_json({"key_id": pseudonyms.key_id, "schema_version": 1}))

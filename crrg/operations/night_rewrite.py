@@ -1,0 +1,199 @@
+"""A committed run written again without some of its drafts: new tables, index and page, one new manifest.
+
+Nothing is changed in place. What stays keeps its key and its bytes; tables that change are written beside the old ones,
+and the page anew. The new manifest carries the same run id under a higher number, so that from its commit on readers
+see the new state and before it the old one; then the old manifest is sealed, and its objects are what nothing names.
+Which rows go is decided by the caller, who holds the night.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import crrg
+from crrg.errors import StorageError
+from crrg.exports.documents import attention_flags
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
+from crrg.ledger.digest import files_digest
+from crrg.ledger.lease import acquire_lease
+from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
+from crrg.ledger.manifest import Manifest, commit_manifest, read_manifests, run_prefix, seal_rewritten
+from crrg.ledger.tables import TableFile, read_tables, write_table
+from crrg.operations.night_commit import QUARANTINE_SCHEMA
+from crrg.storage import Storage, canonical_json
+
+
+@dataclass(frozen=True)
+class RunChange:
+    """What becomes of the rows of a run.
+
+    Attributes:
+        keeps_draft: Whether a row of the report or region tables stays.
+        ledger_row: Row of the ledger to the row that takes its place; a row never goes, or its object would be new.
+        detail: What the quarantine says of objects whose row is refused now.
+        keeps_mark: Whether it is still said of an image that its older draft was superseded.
+        has_page: Whether the run still has a review page.
+    """
+
+    keeps_draft: Callable[[Mapping[str, Any]], bool]
+    ledger_row: Callable[[LedgerRow], LedgerRow] = lambda row: row
+    detail: str = ""
+    keeps_mark: Callable[[str], bool] = lambda _instance_id: True
+    has_page: bool = True
+
+
+def rewrite_night(storage: Storage, date: str, run_id: str, change: RunChange) -> Manifest:
+    """Commit a run again as a change says, under a number of its own.
+
+    Args:
+        storage: The root.
+        date: Its night.
+        run_id: The run.
+        change: What becomes of its rows.
+
+    Returns:
+        The new manifest.
+
+    Raises:
+        StorageError: A night is running (run again when it is done), or the root is out of reach.
+        DigestMismatch: A table of the run is not what its manifest recorded.
+    """
+    lease = acquire_lease(storage, date)
+    if lease is None:
+        raise StorageError("a night is running; run this again when it is done", date, retryable=True)
+    try:
+        manifest = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
+        changed = _changed(storage, manifest, lease.fencing, change)
+        commit_manifest(storage, changed)
+        seal_rewritten(storage, date)
+    finally:
+        lease.release()
+    return changed
+
+
+def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChange) -> Manifest:
+    """Write the new tables, index and page, and return the manifest that names them."""
+    reports = read_tables(storage, manifest.files, "reports", REPORTS_SCHEMA).to_pylist()
+    kept = [row for row in reports if change.keeps_draft(row)]
+    gone = {row["instance_id"] for row in reports} - {row["instance_id"] for row in kept}
+    before = ledger_rows(storage, manifest)
+    rows = [change.ledger_row(row) for row in before]
+    names = {old.key_hmac for old, new in zip(before, rows, strict=True) if old != new}
+    refused = _refused(storage, manifest, [row for row in rows if row.key_hmac in names], names, change.detail)
+    files = (
+        *(_table(storage, file, gone, fencing) for file in manifest.files if file.kind in ("reports", "regions")),
+        _quarantine(storage, manifest, refused, fencing),
+        write_ledger(storage, manifest.date, f"{manifest.run_id}-{fencing}", rows),
+    )
+    index = _kept_objects(storage, manifest, kept)
+    if change.has_page:
+        index |= _write_page(storage, manifest, index, refused, fencing)
+    prefix, data = run_prefix(manifest.date, manifest.run_id), canonical_json(index)
+    storage.put(f"{prefix}/index-{fencing}.json", data)
+    page = f"{prefix}/review-{fencing}/index.html"
+    quarantined = Counter(row.reason for row in rows if row.outcome is Outcome.QUARANTINED)
+    flagged = sum(1 for row in _own_rows(storage, manifest) if row["instance_id"] in gone and _is_flagged(row))
+    return manifest.model_copy(
+        update={
+            "fencing": fencing,
+            "files": files,
+            "index_key": f"{prefix}/index-{fencing}.json",
+            "index_sha256": hashlib.sha256(data).hexdigest(),
+            "review_key": page if page in index else "",
+            "num_accepted": len(rows) - quarantined.total(),
+            "num_quarantined": quarantined.total(),
+            "num_flagged": manifest.num_flagged - flagged,
+            "reasons": dict(sorted(quarantined.items())),
+            "superseded": tuple(each for each in manifest.superseded if change.keeps_mark(each.instance_id)),
+            "digest": files_digest(storage, files, rows, REPORTS_SCHEMA, REGIONS_SCHEMA),
+        }
+    )
+
+
+def _own_rows(storage: Storage, manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the report rows of films that this run drafted, those it took over from earlier nights left out."""
+    own = [file for file in manifest.files if file.kind == "reports" and "/reports-earlier" not in file.key]
+    rows: list[dict[str, Any]] = read_tables(storage, own, "reports", REPORTS_SCHEMA).to_pylist()
+    return rows
+
+
+def _is_flagged(row: Mapping[str, Any]) -> bool:
+    return bool(attention_flags(row["flags"]))
+
+
+def _table(storage: Storage, file: TableFile, gone: set[str], fencing: int) -> TableFile:
+    """Return a table without the rows of some images: the same one where it has none of them."""
+    schema = REPORTS_SCHEMA if file.kind == "reports" else REGIONS_SCHEMA
+    table = read_tables(storage, [file], file.kind, schema)
+    keep = pa.array([name not in gone for name in table["instance_id"].to_pylist()], pa.bool_())
+    kept = table.filter(keep)
+    if kept.num_rows == table.num_rows:
+        return file
+    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", kept, file.kind)
+
+
+def _refused(
+    storage: Storage, manifest: Manifest, changed: Sequence[LedgerRow], names: set[str], detail: str
+) -> list[dict[str, Any]]:
+    """Return the run's quarantine with what its ledger says now of the objects that changed."""
+    held = read_tables(storage, manifest.files, "quarantine", QUARANTINE_SCHEMA).to_pylist()
+    rows = [row for row in held if row["key_hmac"] not in names]
+    rows += [
+        {
+            **{name: getattr(row, name) for name in QUARANTINE_SCHEMA.names if hasattr(row, name)},
+            "detail": detail,
+            "version": crrg.__version__,
+        }
+        for row in changed
+        if row.outcome is Outcome.QUARANTINED
+    ]
+    return sorted(rows, key=lambda row: row["key_hmac"])
+
+
+def _quarantine(storage: Storage, manifest: Manifest, rows: Sequence[Mapping[str, Any]], fencing: int) -> TableFile:
+    table = pa.Table.from_pylist([dict(row) for row in rows], QUARANTINE_SCHEMA)
+    key = f"quarantine/date={manifest.date}/{manifest.run_id}-{fencing}.parquet"
+    return write_table(storage, key, table, "quarantine")
+
+
+def _kept_objects(storage: Storage, manifest: Manifest, kept: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return key and digest of the documents and pictures that stay."""
+    prefix = run_prefix(manifest.date, manifest.run_id)
+    index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
+    wanted = {f"{prefix}/review/{picture_name(row['instance_id'])}" for row in kept}
+    wanted |= {f"{prefix}/documents/{row['study_id']}/report.{form}" for row in kept for form in ("json", "txt")}
+    return {key: sha256 for key, sha256 in index.items() if key in wanted}
+
+
+def _write_page(
+    storage: Storage,
+    manifest: Manifest,
+    objects: Mapping[str, str],
+    refused: Sequence[Mapping[str, Any]],
+    fencing: int,
+) -> dict[str, str]:
+    """Write the page of what stays, in a folder of its own, and return key and digest of its files."""
+    documents = [
+        json.loads(storage.get_verified(key, objects[key])) for key in sorted(objects) if key.endswith("/report.json")
+    ]
+    facts = NightFacts(
+        date=manifest.date,
+        bundle_id=manifest.bundle.bundle_id if manifest.bundle else "",
+        model_version=manifest.bundle.model_version if manifest.bundle else "",
+        num_pending=manifest.num_pending,
+        thresholds=manifest.thresholds,
+    )
+    shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
+    folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"
+    files = {f"{folder}/{name}": data for name, data in review_files(facts, documents, shown, "../review/").items()}
+    for key, data in files.items():
+        storage.put(key, data)
+    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}

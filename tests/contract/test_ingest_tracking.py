@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
@@ -19,9 +20,10 @@ from crrg.operations import ingest_tracking
 from crrg.operations.ingest import ingest
 from crrg.operations.ingest_tracking import EXPERIMENT
 from crrg.storage import Storage
-from crrg.tracking import mlflow_client
+from crrg.tracking import ModelRegistry, mlflow_client, open_tracker
 from tests.support.canaries import find_markers, marked_archive, marked_table
 from tests.support.drawn_night import PSEUDONYMS
+from tests.support.stand_in_bundle import stand_in_stage
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,30 @@ def test_a_tracking_server_that_is_away_costs_a_line_in_the_log(ingested, monkey
     caplog.set_level(logging.WARNING)
     ingest_tracking.track_ingest(summary, root, settings)
     assert "did not reach the tracking server" in caplog.text
+
+
+def test_a_forgotten_patient_takes_pictures_along_and_leaves_a_list_of_models(ingested) -> None:
+    from crrg.data.pairs import read_pairs
+    from crrg.domain.study import Split
+    from crrg.operations.forget import forget
+
+    root, settings, summary, _ = ingested
+    dataset = summary.dataset
+    settings = settings.model_copy(update={"hmac_key": SecretStr("k" * 32)})
+    patient = next(pair.patient_id for split in Split for pair in read_pairs(root, dataset, split) if pair.film)
+    tags = {"dataset": dataset.name, "dataset_version": dataset.version}
+    with open_tracker(settings, root, "train-detector", "detector", tags) as tracker:
+        tracker.log_picture("detector_boxes.png", b"\x89PNG")
+        stage = stand_in_stage(root, "detector", run_id=tracker.run_id)
+        root.put_json(f"{stage.prefix}/result.json", stage.model_dump(mode="json"))
+    version = ModelRegistry(settings, root).register_stage(stage)
+    (run,) = runs(settings, root)
+    assert forget([patient], root, settings).num_pictures == 0
+    found = forget([patient], root, settings, remove=True)
+    assert found.models == (f"checkpoint detector/{stage.config_hash}", f"crrg-detector version {version}")
+    assert found.num_pictures == 2
+    assert sorted(path.name for path in Path(run.info.artifact_uri.removeprefix("file://"), "card").iterdir()) == [
+        "card.json", "card.md",
+    ]  # fmt: skip
+    texts = b"".join(path.read_bytes() for path in Path(root.root).rglob("*") if path.is_file())
+    assert patient.encode() not in texts

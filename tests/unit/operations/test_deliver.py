@@ -152,3 +152,24 @@ def test_archive_out_of_reach_leaves_the_delivery_undone(night):
 def test_archive_address_is_checked(night):
     with pytest.raises(ConfigError, match="host:port"):
         deliver(night.form(send_to="archive"), night.root, night.settings)
+
+
+def test_documents_of_a_forgotten_patient_are_withdrawn(night):
+    from crrg.data.deidentify import Pseudonyms
+    from crrg.operations.forget import forget
+
+    kept = film_bytes(4, "7", "71", PatientID="MRN-0001")
+    night.inbox.put("d/pa.dcm", kept)
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    deliver(night.form(), night.root, night.settings)
+    patient = Pseudonyms(b"k" * 32).patient(NUMBER)
+    elsewhere = night.settings.model_copy(update={"identified_root": ""})
+    with pytest.raises(ConfigError, match="documents of 2 studies were delivered"):
+        forget([patient], night.root, elsewhere, remove=True)
+    assert forget([patient], night.root, night.settings).num_delivered == 2
+    assert set(STUDY_UIDS) < {key.split("/")[0] for key in night.delivered()}
+    removed = forget([patient], night.root, night.settings, remove=True)
+    assert {key.split("/")[0] for key in night.delivered()} == {"2.25.8.7"}
+    assert len(night.zone.list_objects("delivered")) == 1
+    assert removed.num_withdrawn == 2 + 5 + 2
+    assert deliver(night.form(), night.root, night.settings).num_unchanged == 1

@@ -10,9 +10,12 @@ from crrg.cli.nights import InboxOption, absolute
 from crrg.cli.running import RootOption, execute
 
 if TYPE_CHECKING:
+    from crrg.config.base import Settings
     from crrg.operations.forget import Forgetting
     from crrg.operations.gc import Garbage
     from crrg.operations.reidentify import Source
+    from crrg.operations.retention import Expired
+    from crrg.storage import Storage
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +27,25 @@ def register(app: typer.Typer) -> None:
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
     min_age_h: Annotated[float, typer.Option("--min-age-h", help="Younger objects stay, hours.")] = 24.0,
+    results_older_than: Annotated[
+        int | None, typer.Option("--results-older-than", help="Also drafts of nights before so many days.")
+    ] = None,
+    with_newest: Annotated[
+        bool, typer.Option("--with-newest", help="Of old nights, also drafts that are the newest of their study.")
+    ] = False,
     root: RootOption = "",
 ) -> None:
-    """Remove what no manifest names: left-overs of runs that were stopped."""
+    """Remove what no manifest names, and where asked drafts of old nights; objects read stay known."""
     from crrg.operations.gc import collect_garbage
+    from crrg.operations.retention import expire_results
 
-    execute(root, lambda storage, _settings: collect_garbage(storage, min_age_h=min_age_h, remove=yes), _shown)
+    def collect(storage: Storage, _settings: Settings) -> tuple[Expired | None, Garbage]:
+        expired = None
+        if results_older_than is not None:
+            expired = expire_results(storage, results_older_than, with_newest=with_newest, remove=yes)
+        return expired, collect_garbage(storage, min_age_h=min_age_h, remove=yes)
+
+    execute(root, collect, lambda found: "\n".join([*_expired_shown(found[0]), _shown(found[1])]))
 
 
 def reidentify(
@@ -58,6 +74,19 @@ def forget(
     from crrg.operations.forget import forget as forget_patients
 
     execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
+
+
+def _expired_shown(expired: Expired | None) -> list[str]:
+    if expired is None:
+        return []
+    verb = "removed" if expired.is_removed else "would be removed; --yes does it" if expired.nights else "to remove"
+    lines = [f"{len(expired.nights)} nights, {expired.num_drafts} drafts {verb}"]
+    if expired.num_newest:
+        lines.append(f"  of {expired.num_newest} studies these are the newest drafts")
+    if expired.kept_nights:
+        lines.append(f"{len(expired.kept_nights)} old nights stay: they hold the newest drafts of "
+                     f"{expired.num_newest_kept} studies; --with-newest removes them, too")  # fmt: skip
+    return lines
 
 
 def _forgetting_shown(found: Forgetting) -> str:

@@ -34,6 +34,7 @@ from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.dicom_send import Archive, send_objects
+from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, canonical_json, hash_json
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
 
     Raises:
         ConfigError: Delivery is off, or the identified root lies within the root.
+        CrrgError: An operator wants it to stop; what was delivered so far stays delivered.
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
     zone = identified_zone(storage, settings)
@@ -108,6 +110,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     work = _Round(config, storage, zone, archive, inbox, located)
     drafts = _current_drafts(config, storage)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
+        check_not_stopped(storage, f"{work.num_studies} studies are done")
         _deliver_chunk(chunk, work)
         logger.info("delivery: %d studies done", work.num_studies)
     return DeliverySummary(

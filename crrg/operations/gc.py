@@ -85,7 +85,7 @@ def _unnamed(storage: Storage) -> Iterator[StoredObject]:
 def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
     manifests = read_manifests(storage)
-    named = set().union(*(_named_by(storage, manifest) for manifest in manifests)) if manifests else set()
+    named = set().union(*(named_by(storage, manifest) for manifest in manifests)) if manifests else set()
     committed = {(manifest.date, manifest.run_id) for manifest in manifests}
     for date in night_dates(storage):
         resumable = _resumable_runs(storage, date, committed)
@@ -108,7 +108,8 @@ def _resumable_runs(storage: Storage, date: str, committed: set[tuple[str, str]]
     return {name.removeprefix("run=") for name in folders if name.startswith("run=")}
 
 
-def _named_by(storage: Storage, manifest: Manifest) -> set[str]:
+def named_by(storage: Storage, manifest: Manifest) -> set[str]:
+    """Return the keys of everything that a manifest names, itself left out."""
     index = storage.get_json(manifest.index_key) if manifest.index_key else {}
     return {manifest.index_key, *(file.key for file in manifest.files), *index}
 

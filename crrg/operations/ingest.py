@@ -35,6 +35,7 @@ from crrg.operations.ingest_plan import IngestPlan, survey
 from crrg.operations.ingest_run import IngestRun
 from crrg.operations.ingest_staged import StagedInputs, clear_staged, staging_prefix
 from crrg.operations.ingest_tracking import track_ingest
+from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -62,10 +63,12 @@ def ingest(
 
     Raises:
         ConfigError: A source is not there, the dataset's name cannot be used, or nothing at all was accepted.
+        CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
         DataError: A table as a whole cannot be read.
     """
     check_dataset_name(config.dataset)
+    check_not_stopped(storage, "nothing was read")
     sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     done = read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest)

@@ -34,6 +34,7 @@ from crrg.operations.ingest_plan import row_key, shaping_settings, survey
 from crrg.operations.ingest_reading import FilmFeed, ReadItem, keep_freed_memory
 from crrg.operations.ingest_run import pair_builder, refused, stage_of
 from crrg.operations.ingest_staged import StagedShardWriter, staging_prefix
+from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -106,10 +107,12 @@ def decode_shard(
 
     Raises:
         ConfigError: This process would make other rows than the one that planned, or has another root.
+        CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
     """
     if storage.exists(shard.key):
         return StagedShard(index=shard.index, num_inputs=shard.num_inputs, reused=True)
+    check_not_stopped(storage, "finished shards are kept")
     sources = open_sources(config, settings)
     _check_place(config, shard, storage, sources, pseudonyms)
     known = read_known_inputs(storage, config.dataset, shard.row_key)

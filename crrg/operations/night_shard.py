@@ -37,12 +37,12 @@ from crrg.operations.night_records import (
     record_key,
     table_key,
 )
+from crrg.operations.stop import is_stopped
 from crrg.progress import count_progress
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-STOP_KEY = "control/STOP"
 DRAFT_WINDOW = 64
 """Films drafted in one go; bounds memory, does not change a draft."""
 WRITERS = 24
@@ -92,7 +92,7 @@ def run_shard(
     if drafter.bundle_id != plan.bundle.bundle_id:
         raise ModelError(f"planned is bundle {plan.bundle.bundle_id[:12]}; give its pipeline", drafter.bundle_id[:12])
     stopped = ShardResult(index=shard.index, key="", num_accepted=0, num_quarantined=0, stopped=True)
-    if should_stop() or storage.exists(STOP_KEY):
+    if should_stop() or is_stopped(storage):
         return stopped
     if (finished := _finished(plan, shard, storage, pseudonyms)) is not None:
         return _result(plan, finished, reused=True)

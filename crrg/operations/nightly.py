@@ -35,12 +35,13 @@ from crrg.operations.night_records import (
     put_value,
 )
 from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
-from crrg.operations.night_shard import STOP_KEY, NightDrafter, run_shard
+from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
 from crrg.storage import Storage, hash_json
 
-__all__ = ["STOP_KEY", "commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
+__all__ = ["commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         CrrgError: The counts do not add up, or another holder took the night over; nothing was published.
     """
     try:
-        summary = _idle_summary(plan, results) or publish_night(plan, results, storage)
+        summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage)
     except StorageError as error:
         if not error.retryable:
             release_night(plan, storage)
@@ -215,13 +216,14 @@ def check_failure_rate(summary: NightSummary) -> None:
         )
 
 
-def _idle_summary(plan: NightPlan, results: list[ShardResult]) -> NightSummary | None:
+def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:
     """Return the summary of a night that has nothing to publish, or ``None``."""
-    is_stopped = any(result.stopped for result in results)
-    if plan.status == "planned" and not is_stopped:
+    was_stopped = any(result.stopped for result in results)
+    if plan.status == "planned" and not was_stopped:
         return None
-    if is_stopped:
-        logger.warning("the night %s was stopped; run it again to go on", plan.date)
+    if was_stopped:
+        first = f"remove {STOP_KEY} and " if is_stopped(storage) else ""
+        logger.warning("the night %s was stopped between shards; %srun it again to go on", plan.date, first)
     num_pending = plan.num_new + plan.num_pending
     return NightSummary(
         date=plan.date,

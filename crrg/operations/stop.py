@@ -1,0 +1,30 @@
+"""An operator's stop: while any object lies at ``control/STOP``, no shard, delivery or ingest is begun.
+
+What is being done is finished, so that nothing is half-done; everything goes on where it was once the object is gone.
+"""
+
+from __future__ import annotations
+
+from crrg.errors import CrrgError
+from crrg.storage import Storage
+
+STOP_KEY = "control/STOP"
+
+
+def is_stopped(storage: Storage) -> bool:
+    """Return whether an operator wants work under a root to stop."""
+    return storage.exists(STOP_KEY)
+
+
+def check_not_stopped(storage: Storage, done: str) -> None:
+    """Refuse to begin work.
+
+    Args:
+        storage: The root.
+        done: What is done so far, for the message.
+
+    Raises:
+        CrrgError: An operator wants it to stop.
+    """
+    if is_stopped(storage):
+        raise CrrgError(f"stopped by an operator, {done}; remove this object and run again", STOP_KEY)

@@ -1,4 +1,4 @@
-"""Commands about what was written before: gc, reidentify, forget."""
+"""Commands about what was written before: gc, reidentify, forget, backup, restore."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from crrg.cli.running import RootOption, execute
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
+    from crrg.operations.backup import Copied
     from crrg.operations.forget import Forgetting
     from crrg.operations.gc import Garbage
     from crrg.operations.reidentify import Source
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (gc, reidentify, forget):
+    for command in (gc, reidentify, forget, backup, restore):
         app.command()(command)
 
 
@@ -74,6 +75,31 @@ def forget(
     from crrg.operations.forget import forget as forget_patients
 
     execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
+
+
+def backup(
+    destination: Annotated[str, typer.Argument(help="Folder or URL: empty, or with an earlier backup.")],
+    root: RootOption = "",
+) -> None:
+    """Copy the root elsewhere: what manifests name, ledger, audit, aliases, models; a second time only what is new."""
+    from crrg.operations.backup import back_up
+
+    execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown)
+
+
+def restore(
+    source: Annotated[str, typer.Argument(help="Folder or URL of a backup.")],
+    root: RootOption = "",
+) -> None:
+    """Copy a backup into an empty root, every object verified by its digest."""
+    from crrg.operations.backup import restore as restore_root
+
+    execute(root, lambda storage, _settings: restore_root(storage, absolute(source)), _copied_shown)
+
+
+def _copied_shown(copied: Copied) -> str:
+    removed = f", {copied.num_removed} old ones removed" if copied.num_removed else ""
+    return f"{copied.num_objects} objects ({copied.num_bytes / 2**20:.1f} MB), {copied.num_copied} copied now{removed}"
 
 
 def _expired_shown(expired: Expired | None) -> list[str]:

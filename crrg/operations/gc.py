@@ -62,7 +62,7 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
     if min_age_h < 0:
         raise ConfigError("the least age must be 0 or more hours", "min_age_h")
     garbage, now_s = Garbage(), time.time()
-    for stored in sorted(_unnamed(storage), key=lambda each: each.key):
+    for stored in sorted(unnamed_objects(storage), key=lambda each: each.key):
         if now_s - stored.modified_s < min_age_h * HOUR_S:
             garbage.num_young += 1
             continue
@@ -76,7 +76,8 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
     return garbage
 
 
-def _unnamed(storage: Storage) -> Iterator[StoredObject]:
+def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
+    """Yield what no manifest names, of whatever age; runs and ingests that are at work now leave such objects, too."""
     yield from unnamed_of_nights(storage)
     yield from _unnamed_of_datasets(storage)
     yield from storage.list_objects("staging")

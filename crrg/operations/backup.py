@@ -1,0 +1,255 @@
+"""A root copied elsewhere, and back: what manifests name, with ledger, audit, aliases and models, by digest.
+
+Left out is what can be made again or must not travel: left-overs that no manifest names, unfinished runs, training
+states, staging, leases, the stop flag, metrics that wait, and the demo's secret. ``_backup.json`` is written last and
+lists every object with its digest; a backup without it is unfinished and goes on where it was. Manifests and pointers
+are copied after what they name, so that a copy that was cut off is believed nowhere. Paths in manifests are relative: a
+restored root works wherever it lies, with the same secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
+from crrg.errors import ConfigError, DigestMismatch, StorageError
+from crrg.ledger.manifest import read_manifests, run_prefix
+from crrg.operations.gc import unnamed_objects
+from crrg.operations.traces import open_runs
+from crrg.progress import count_progress
+from crrg.storage import Storage, StoredObject, canonical_json
+
+T = TypeVar("T")
+U = TypeVar("U")
+_Entry: TypeAlias = tuple[int, str, str]
+"""Size, sha256, and the version mark that the source had."""
+
+LIST_KEY, BEGUN_KEY = "_backup.json", "_backup_begun.json"
+SCHEMA_VERSION = 1
+DATABASE = "mlflow.db"
+COPIERS = 8
+_LEFT_OUT = ("staging/", "leases/", "spool/", "control/STOP", "demo.key", "mlflow.db-")
+_COMMITS = ("_manifest", "bundle.json", "result.json", "_latest.json", "models/aliases/")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a backup or a restore did.
+
+    Attributes:
+        num_objects: Objects of the backup.
+        num_bytes: Their size.
+        num_copied: Copied now; the others were there.
+        num_removed: Objects of an earlier backup that the root has no longer.
+    """
+
+    num_objects: int
+    num_bytes: int
+    num_copied: int
+    num_removed: int = 0
+
+
+def back_up(storage: Storage, destination: str) -> Copied:
+    """Copy a root into a place of its own; a second time only what is new.
+
+    Args:
+        storage: The root.
+        destination: Folder or URL: empty, or with an earlier backup.
+
+    Raises:
+        ConfigError: The destination holds something else, or lies within the root or around it.
+        DigestMismatch: An object is not what its manifest recorded; restore it first.
+        StorageError: A store is out of reach, or the root changed meanwhile; run it again.
+    """
+    target = storage.at(destination)
+    _check_apart(storage, target)
+    earlier = _read_list(target)
+    there = {stored.key: stored for stored in target.list_objects()}
+    if not earlier and there and BEGUN_KEY not in there:
+        raise ConfigError("this place holds something that is no backup; give an empty one", "destination")
+    target.put(BEGUN_KEY, canonical_json({"schema_version": SCHEMA_VERSION}))
+    # pointers are taken before what they point to is listed: what they name is then in the list
+    copying = _Copying(storage, target, earlier, there, _pointers(storage), _recorded_digests(storage))
+    chosen = _chosen(storage)
+    entries: dict[str, _Entry] = {}
+    num_copied = 0
+    for key, entry, is_new in _copied(_in_order(chosen, lambda stored: stored.key), copying.copy, "backup"):
+        entries[key] = entry
+        num_copied += is_new
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    target.put(LIST_KEY, canonical_json({"schema_version": SCHEMA_VERSION, "created_utc": created, "objects": entries}))
+    stale = sorted(there.keys() - {*entries, LIST_KEY, BEGUN_KEY})
+    for key in stale:
+        target.delete(key)
+    target.delete(BEGUN_KEY)
+    return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied, len(stale))
+
+
+def restore(storage: Storage, source: str) -> Copied:
+    """Copy a backup into an empty root, every object verified; one that was cut off goes on where it was.
+
+    Args:
+        storage: The root.
+        source: Folder or URL of the backup.
+
+    Raises:
+        ConfigError: There is no finished backup, or the root holds something else.
+        DigestMismatch: An object of the backup is damaged; use another backup.
+        StorageError: A store is out of reach; run it again.
+    """
+    backup = storage.at(source)
+    _check_apart(storage, backup)
+    entries = _read_list(backup)
+    if not entries:
+        raise ConfigError("there is no finished backup here; run crrg backup to its end, or give another place", source)
+    there = {stored.key for stored in storage.list_objects()}
+    if foreign := sorted(there - entries.keys()):
+        raise ConfigError(f"the root is not empty ({len(foreign)} objects are not of this backup)", foreign[0])
+
+    def copy(key: str) -> bool:
+        sha256 = entries[key][1]
+        if key in there:
+            if storage.sha256(key) != sha256:
+                raise ConfigError("the root holds another version; restore into an empty root", key)
+            return False
+        storage.put(key, backup.get_verified(key, sha256))
+        return True
+
+    num_copied = sum(_copied(_in_order(entries, str), copy, "restore"))
+    return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied)
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """What a backup knows of both sides before it copies."""
+
+    storage: Storage
+    target: Storage
+    earlier: Mapping[str, _Entry]
+    there: Mapping[str, StoredObject]
+    pointers: Mapping[str, bytes]
+    recorded: Mapping[str, str]
+
+    def copy(self, stored: StoredObject) -> tuple[str, _Entry, bool]:
+        """Copy an object unless it is there; return its key, its entry in the list, and whether it was copied now."""
+        key, known = stored.key, self.earlier.get(stored.key)
+        is_same = known is not None and (known[0], known[2]) == (stored.size, stored.etag) and key in self.there
+        if known is not None and is_same and self.recorded.get(key, known[1]) == known[1]:
+            return key, known, False
+        data = self.pointers.get(key) or _read(self.storage, key, self.recorded.get(key))
+        sha256 = hashlib.sha256(data).hexdigest()
+        is_there = key in self.there and self.there[key].size == len(data) and self.target.sha256(key) == sha256
+        if not is_there:
+            self.target.put(key, data)
+        return key, (stored.size, sha256, stored.etag), not is_there
+
+
+def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) -> Iterator[U]:
+    """Copy the items of one group after the other, several at a time."""
+    say, total, num_done = count_progress(what, "objects"), sum(map(len, groups)), 0
+    for group in groups:
+        with ThreadPoolExecutor(COPIERS, thread_name_prefix="copy") as pool:
+            for result in pool.map(copy, group):
+                num_done += 1
+                say(num_done, total)
+                yield result
+
+
+def _check_apart(storage: Storage, other: Storage) -> None:
+    one, two = f"{storage.root.rstrip('/')}/", f"{other.root.rstrip('/')}/"
+    if one.startswith(two) or two.startswith(one):
+        raise ConfigError("a backup and its root must not lie within each other", other.root)
+
+
+def _read_list(place: Storage) -> dict[str, _Entry]:
+    if not place.exists(LIST_KEY):
+        return {}
+    value = place.get_json(LIST_KEY)
+    if value["schema_version"] != SCHEMA_VERSION:
+        raise StorageError(
+            f"schema version is {value['schema_version']}, this program reads {SCHEMA_VERSION}; use the program "
+            "version that wrote it, or a newer one",
+            LIST_KEY,
+        )
+    return {key: (int(size), str(sha256), str(etag)) for key, (size, sha256, etag) in value["objects"].items()}
+
+
+def _pointers(storage: Storage) -> dict[str, bytes]:
+    keys = [f"datasets/{name}/_latest.json" for name in storage.list_folder("datasets")]
+    keys += [f"models/aliases/{name}" for name in storage.list_folder("models/aliases")]
+    return {key: storage.get(key) for key in keys if storage.exists(key)}
+
+
+def _chosen(storage: Storage) -> list[StoredObject]:
+    """Return the objects that belong into a backup."""
+    stored = storage.list_objects()
+    left_out = {each.key for each in unnamed_objects(storage)}
+    unfinished = tuple(f"{run_prefix(date, run_id)}/" for date, run_id in open_runs(storage))
+    finished = {each.key.rpartition("/")[0] for each in stored if each.key.endswith("/result.json")}
+
+    def belongs(key: str) -> bool:
+        if key in left_out or key.startswith((*_LEFT_OUT, *unfinished)):
+            return False
+        folder, _, name = key.rpartition("/")
+        return not key.startswith("checkpoints/") or (folder in finished and not name.startswith("state-"))
+
+    return [each for each in stored if belongs(each.key)]
+
+
+def _recorded_digests(storage: Storage) -> dict[str, str]:
+    """Return what manifests of nights, datasets and bundles record of their objects."""
+    digests: dict[str, str] = {}
+    for manifest in read_manifests(storage):
+        digests |= {file.key: file.sha256 for file in manifest.files}
+        if manifest.index_key:
+            digests[manifest.index_key] = manifest.index_sha256
+            digests |= json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
+    for name in storage.list_folder("datasets"):
+        for version in list_versions(storage, name):
+            written = read_manifest(storage, resolve_dataset(storage, name, version))
+            listed = [*written["files"], *written.get("ingest", {}).get("card", [])]
+            digests |= {entry["key"]: entry["sha256"] for entry in listed}
+    for name in storage.list_folder("models/bundles"):
+        key = f"models/bundles/{name}/bundle.json"
+        if storage.exists(key):
+            digests |= {f"models/bundles/{name}/{file}": sha for file, sha in storage.get_json(key)["files"].items()}
+    return digests
+
+
+def _read(storage: Storage, key: str, sha256: str | None) -> bytes:
+    """Return an object, verified where a manifest says what it must be; of the tracking database one moment's state."""
+    if key == DATABASE and storage.is_local:
+        return _database_bytes(Path(storage.url(key)))
+    try:
+        return storage.get_verified(key, sha256) if sha256 else storage.get(key)
+    except DigestMismatch as error:
+        raise DigestMismatch(f"{error.reason}; it is damaged, nothing was backed up of it", key) from error
+
+
+def _database_bytes(path: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="crrg-backup-") as folder:
+        copy = Path(folder, DATABASE)
+        with (
+            closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as live,
+            closing(sqlite3.connect(copy)) as still,
+        ):
+            live.backup(still)
+        return copy.read_bytes()
+
+
+def _in_order(items: Iterable[T], key_of: Callable[[T], str]) -> list[list[T]]:
+    """Return items in two groups: what is named by others, then what names it; the tracking database last."""
+    ordered = sorted(items, key=key_of)
+    commits = [each for each in ordered if any(mark in key_of(each) for mark in (*_COMMITS, DATABASE))]
+    names = {key_of(each) for each in commits}
+    return [[each for each in ordered if key_of(each) not in names], commits]

@@ -1,0 +1,150 @@
+"""A backup holds what is believed, verified; a restored root gives the same digest and goes on without redoing."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
+from crrg.domain.study import Split
+from crrg.errors import ConfigError, DigestMismatch
+from crrg.ledger.audit import read_audit, write_audit
+from crrg.ledger.manifest import read_manifests
+from crrg.operations import night_feed
+from crrg.operations.backup import LIST_KEY, back_up, restore
+from crrg.operations.digest import committed_digest
+from crrg.operations.gc import named_by
+from crrg.operations.nightly import plan_night, release_night
+from crrg.registry.aliases import record_alias, recorded_alias
+from crrg.registry.bundle import read_bundle
+from crrg.storage import Storage
+from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config, run_test_night
+from tests.support.stand_in_bundle import stand_in_bundle
+from tests.unit.data.test_pairs import make_film, make_pair
+
+
+class Place:
+    """A root with a night, a dataset, a bundle, an audit entry and a tracking database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inbox, self.root = Storage(str(folder / "inbox")), Storage(str(folder / "root"))
+        self.copy, self.other = Storage(str(folder / "copy")), Storage(str(folder / "elsewhere" / "root"))
+        fill_inbox(self.inbox, 3)
+        self.night(self.root)
+        write_dataset(self.root, "demo", [make_pair(i, film=make_film(seed=i)) for i in range(3)], {"image_size": 64})
+        self.bundle = stand_in_bundle(self.root)
+        record_alias(self.root, "champion", self.bundle)
+        write_audit(self.root, "test")
+        with closing(sqlite3.connect(self.root.url("mlflow.db"))) as database:
+            database.execute("create table runs (name text)")
+            database.commit()
+        self.root.put("demo.key", b"secret")
+        self.root.put("checkpoints/clip/01/state-00000001.safetensors", b"state")
+        self.root.put("results/date=2026-11-20/run=0123456789abcdef/reports-00000.parquet", b"half")
+
+    def night(self, root, drafter=None, **changes):
+        return run_test_night(self.inbox, root, drafter or StandInDrafter(), num_workers=0, **changes)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    return Place(tmp_path)
+
+
+def keys(store):
+    return {stored.key for stored in store.list_objects()}
+
+
+def test_a_restored_root_gives_the_same_digest_and_runs_the_next_night_without_redoing_anything(place):
+    digest = committed_digest(place.root)
+    done = back_up(place.root, place.copy.root)
+    assert done.num_copied == done.num_objects > 20
+    again = restore(place.other, place.copy.root)
+    assert (again.num_objects, again.num_copied, again.num_bytes) == (done.num_objects,) * 2 + (done.num_bytes,)
+    assert committed_digest(place.other) == digest
+    assert recorded_alias(place.other, "champion") == place.bundle
+    assert read_bundle(place.other, place.bundle).bundle_id == place.bundle.bundle_id
+    assert [entry.action for entry in read_audit(place.other)] == ["test"]
+    assert len(list(read_pairs(place.other, resolve_dataset(place.other, "demo"), Split.TRAIN))) == 3
+    with closing(sqlite3.connect(place.other.url("mlflow.db"))) as database:
+        assert database.execute("select count(*) from runs").fetchall() == [(0,)]
+    assert place.night(place.other, date="2026-11-21").status == "nothing_new"
+    place.inbox.put("new.png", Storage(place.inbox.root).get("study-00/film.png")[:-1] + b"x")
+    drafter = StandInDrafter()
+    assert place.night(place.other, drafter, date="2026-11-21").num_inputs == 1
+    # a root that went on is not overwritten
+    with pytest.raises(ConfigError, match="the root is not empty"):
+        restore(place.other, place.copy.root)
+
+
+def test_left_overs_secrets_and_unfinished_work_are_left_out(place):
+    plan = plan_night(night_config(place.inbox, date="2026-11-22", limit=0), place.root, BUNDLE, PSEUDONYMS)
+    release_night(plan, place.root)
+    place.root.put("results/date=2026-11-23/run=aaaaaaaaaaaaaaaa/plan/plan.json", b"{}")
+    place.root.put("control/STOP", b"")
+    back_up(place.root, place.copy.root)
+    missing = keys(place.root) - keys(place.copy)
+    assert {key.split("/")[0] for key in missing} == {"demo.key", "control", "checkpoints", "results"}
+    assert not any("manifest" in key or "/documents/" in key for key in missing)
+    (manifest,) = read_manifests(place.root)
+    assert missing.isdisjoint(named_by(place.root, manifest))
+
+
+def test_a_second_backup_copies_what_is_new_and_drops_what_is_gone(place):
+    first = back_up(place.root, place.copy.root)
+    assert back_up(place.root, place.copy.root).num_copied == 0
+    place.inbox.put("late.png", place.inbox.get("study-00/film.png") + b"\0")
+    place.night(place.root, date="2026-11-21")
+    place.root.delete("models/scorecards/x.json")
+    place.root.delete("audit/" + next(iter(sorted(keys(place.root.child("audit"))))))
+    second = back_up(place.root, place.copy.root)
+    assert 0 < second.num_copied < first.num_objects
+    assert second.num_removed == 1
+    restore(place.other, place.copy.root)
+    assert committed_digest(place.other) == committed_digest(place.root)
+
+
+def test_a_backup_that_was_cut_off_is_no_backup_and_goes_on(place, monkeypatch):
+    num_done, put = 0, Storage.put
+
+    def cut(self, key, data):
+        nonlocal num_done
+        if self.root == place.copy.root and num_done > 12:
+            raise KeyboardInterrupt
+        num_done += self.root == place.copy.root
+        put(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "put", cut)
+        with pytest.raises(KeyboardInterrupt):
+            back_up(place.root, place.copy.root)
+    with pytest.raises(ConfigError, match="no finished backup"):
+        restore(place.other, place.copy.root)
+    done = back_up(place.root, place.copy.root)
+    assert 0 < done.num_copied < done.num_objects
+    restore(place.other, place.copy.root)
+    assert committed_digest(place.other) == committed_digest(place.root)
+
+
+def test_damage_is_found_on_both_ways(place):
+    back_up(place.root, place.copy.root)
+    (key, *_) = [key for key in keys(place.copy) if key.endswith("part-00000.parquet")]
+    place.copy.put(key, b"damaged")
+    with pytest.raises(DigestMismatch):
+        restore(place.other, place.copy.root)
+    place.root.put(key, b"damaged")
+    with pytest.raises(DigestMismatch):
+        back_up(place.root, place.copy.root)
+
+
+def test_a_place_that_is_in_use_is_refused(place):
+    for elsewhere in (place.root.url("backup"), place.root.root, str(Path(place.root.root).parent)):
+        with pytest.raises(ConfigError, match="within each other"):
+            back_up(place.root, elsewhere)
+    with pytest.raises(ConfigError, match="no backup; give an empty one"):
+        back_up(place.root, place.inbox.root)
+    assert not place.inbox.exists(LIST_KEY)

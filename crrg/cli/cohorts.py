@@ -86,6 +86,9 @@ def ingest(
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
     grounding: Annotated[str | None, typer.Option("--grounding", help="auto, phrases or off.")] = None,
     languages: Annotated[str | None, typer.Option("--languages", help="Languages of reports, like en,de.")] = None,
+    new_secret: Annotated[
+        bool, typer.Option("--new-secret", help="The pseudonym secret was changed: a version with the new one.")
+    ] = False,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
     config: FileOption = None,
@@ -103,6 +106,7 @@ def ingest(
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
         seed=seed, limit=limit, grounding=grounding, languages=languages, fan_out=fan_out_of(task_runner, ray_address),
+        new_secret=new_secret or None,
     )  # fmt: skip
     if filled.fan_out.task_runner != "here":
         through_prefect("ingest", filled, root)

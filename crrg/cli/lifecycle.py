@@ -1,4 +1,4 @@
-"""Commands about what was written before: gc, reidentify, forget, backup, restore."""
+"""Commands about what was written before: gc, reidentify, forget, rekey, backup, restore."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from crrg.operations.forget import Forgetting
     from crrg.operations.gc import Garbage
     from crrg.operations.reidentify import Source
+    from crrg.operations.rekey import Rekeyed
     from crrg.operations.retention import Expired
     from crrg.storage import Storage
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (gc, reidentify, forget, backup, restore):
+    for command in (gc, reidentify, forget, rekey, backup, restore):
         app.command()(command)
 
 
@@ -75,6 +76,36 @@ def forget(
     from crrg.operations.forget import forget as forget_patients
 
     execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
+
+
+def rekey(
+    inbox: InboxOption,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would happen.")] = False,
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="Leave out what is no longer in the inbox.")
+    ] = False,
+    root: RootOption = "",
+) -> None:
+    """Write all nights again under a new pseudonym secret: $CRRG_OLD_HMAC_KEY to $CRRG_HMAC_KEY; drafts stay."""
+    from crrg.data.deidentify import Pseudonyms
+    from crrg.operations.rekey import rekey as change_secret
+
+    def change(storage: Storage, settings: Settings) -> Rekeyed:
+        old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
+        return change_secret(absolute(inbox), storage, old, new, drop_missing=drop_missing, do=yes)
+
+    execute(root, change, _rekeyed_shown)
+
+
+def _rekeyed_shown(rekeyed: Rekeyed) -> str:
+    verb = "written again" if rekeyed.is_done else "would be written again; --yes does it"
+    lines = [f"{rekeyed.num_nights} nights with {rekeyed.num_rows} objects {verb}"]
+    if rekeyed.num_missing:
+        lines.append(f"{rekeyed.num_missing} objects are not in the inbox as they were; --drop-missing leaves them out")
+    if rekeyed.num_lost_tombstones:
+        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients have no film in the inbox; one that comes "
+                     "again would be drafted: forget them again then")  # fmt: skip
+    return "\n".join(lines)
 
 
 def backup(

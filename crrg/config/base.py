@@ -128,6 +128,8 @@ class Settings(BaseSettings):
         s3_kms_key_id: Key for ``aws:kms``.
         hmac_key: Secret of the pseudonyms, at least 32 bytes.
         hmac_key_file: File that holds the secret instead.
+        old_hmac_key: Secret that `crrg rekey` changes from.
+        old_hmac_key_file: File that holds that one instead.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
         open_data: Folder of real open data for tests marked ``real``.
     """
@@ -142,6 +144,8 @@ class Settings(BaseSettings):
     s3_kms_key_id: str = ""
     hmac_key: SecretStr = SecretStr("")
     hmac_key_file: Path | None = None
+    old_hmac_key: SecretStr = SecretStr("")
+    old_hmac_key_file: Path | None = None
     aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
@@ -184,18 +188,30 @@ class Settings(BaseSettings):
         Raises:
             ConfigError: There is none, or it is shorter than 32 bytes.
         """
-        if self.hmac_key_file is not None:
-            key = self.hmac_key_file.read_bytes().strip()
-            keep_out_of_logs((key.decode(errors="replace"),))
-        else:
-            key = self.hmac_key.get_secret_value().encode()
-        if len(key) < MIN_HMAC_KEY_BYTES:
-            raise ConfigError(
-                f"pseudonyms need a secret of at least {MIN_HMAC_KEY_BYTES} bytes, got {len(key)}; "
-                "set CRRG_HMAC_KEY or CRRG_HMAC_KEY_FILE (for example: openssl rand -hex 32)",
-                "CRRG_HMAC_KEY",
-            )
-        return key
+        return _secret_key(self.hmac_key, self.hmac_key_file, "CRRG_HMAC_KEY")
+
+    def old_pseudonym_key(self) -> bytes:
+        """Return the secret that pseudonyms are changed from.
+
+        Raises:
+            ConfigError: There is none, or it is shorter than 32 bytes.
+        """
+        return _secret_key(self.old_hmac_key, self.old_hmac_key_file, "CRRG_OLD_HMAC_KEY")
+
+
+def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
+    if file is not None:
+        key = file.read_bytes().strip()
+        keep_out_of_logs((key.decode(errors="replace"),))
+    else:
+        key = value.get_secret_value().encode()
+    if len(key) < MIN_HMAC_KEY_BYTES:
+        raise ConfigError(
+            f"pseudonyms need a secret of at least {MIN_HMAC_KEY_BYTES} bytes, got {len(key)}; "
+            f"set {name} or {name}_FILE (for example: openssl rand -hex 32)",
+            name,
+        )
+    return key
 
 
 def default_num_workers() -> int:

@@ -36,6 +36,8 @@ class IngestConfig(FrozenConfig):
             text is kept: labels and regions are read out of English alone. Others are refused (``LANG``).
         report_sections: How whole reports are cut: ``general`` reads what hospitals write; ``compatible`` cuts reports
             of MIMIC-CXR as published work does, and leaves out those it leaves out, to compare texts with it.
+        new_secret: Whether a dataset whose newest version was made with another pseudonym secret gets a version with
+            this one; nothing is taken over then, and splits are drawn anew.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
@@ -62,6 +64,7 @@ class IngestConfig(FrozenConfig):
     report_sections: Literal["general", "compatible"] = Field(
         "general", title="How reports are cut", json_schema_extra={"position": 15}
     )
+    new_secret: bool = Field(False, title="Made with a new secret", json_schema_extra={"position": 16})
 
     @field_validator("source", mode="before")
     @classmethod

@@ -167,6 +167,7 @@ class NightPlan(FrozenConfig):
         num_done: Inputs the ledger knows already.
         num_pending: Inputs that are too young to be read.
         registry_available: Whether the alias came from the registry and not from the last record.
+        key_id: Which secret makes the pseudonyms.
         status: ``planned``, or why there is nothing to do: ``nothing_new``, or ``held`` by another holder. A plan
             without work has no shards and its commit only reports that.
         config: The form the night was started with.
@@ -182,6 +183,7 @@ class NightPlan(FrozenConfig):
     num_done: int
     num_pending: int = 0
     registry_available: bool = True
+    key_id: str = ""
     status: Literal["planned", "nothing_new", "held"] = "planned"
     config: NightlyConfig
 

@@ -34,6 +34,7 @@ from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.dicom_send import Archive, send_objects
+from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, canonical_json, hash_json
 
@@ -106,7 +107,9 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     zone = identified_zone(storage, settings)
     archive = Archive.parse(config.send_to, config.called_title, config.calling_title) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
-    located = {found.key_hmac: found for found in list_inbox(inbox, Pseudonyms(settings.pseudonym_key()).object_key)}
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    check_secret(storage, pseudonyms)
+    located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     work = _Round(config, storage, zone, archive, inbox, located)
     drafts = _current_drafts(config, storage)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):

@@ -11,24 +11,21 @@ on the patients are listed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from crrg.config.base import FrozenConfig, Settings
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import REASON, SENTENCE, read_forgotten, write_tombstone
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
-from crrg.ledger.lease import acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
-from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix, seal_rewritten
+from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
 from crrg.operations.forget_datasets import ancestors, forget_in_datasets, versions_holding
-from crrg.operations.gc import unnamed_of_nights
-from crrg.operations.night_rewrite import RunChange, rewrite_night
+from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
+from crrg.operations.secret import check_secret
 from crrg.operations.traces import Traces, find_traces, mentions, open_runs
 from crrg.operations.trained_on import delete_pictures, models_trained_on
 from crrg.operations.withdraw import check_zone, delivered_of, withdraw
@@ -102,6 +99,7 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
             where it was.
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
+    check_secret(storage, pseudonyms)
     removal = _removal(ids, storage, pseudonyms)
     delivered = delivered_of(storage, removal.traces.studies)
     check_zone(settings, delivered)
@@ -150,7 +148,7 @@ def _counted(removal: Removal, storage: Storage) -> Forgetting:
 def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Settings, pseudonyms: Pseudonyms) -> None:
     traces = removal.traces
     note = f"{NOTES}/{hash_json(sorted(traces.ids | traces.objects))}.json"
-    with _no_night(storage):
+    with no_night(storage):
         for patient_id in sorted(traces.patients):
             write_tombstone(storage, pseudonyms, patient_id)
         storage.put(note, canonical_json(removal.model_dump(mode="json")))
@@ -158,7 +156,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
     for manifest, _ in _runs_holding(storage, traces):
         rewrite_night(storage, manifest.date, manifest.run_id, _change(traces))
         logger.info("night %s was written again without the patients", manifest.date)
-    with _no_night(storage):
+    with no_night(storage):
         _remove_left_overs(storage, traces)
     found.num_pictures = delete_pictures(storage, settings, removal.versions)
     found.num_withdrawn = withdraw(storage, settings, pseudonyms, traces.studies)
@@ -191,7 +189,8 @@ def _runs_holding(storage: Storage, traces: Traces) -> list[tuple[Manifest, int]
 
 def _is_theirs(row: LedgerRow, traces: Traces) -> bool:
     """Return whether a row is of the patients and does not only say so any more."""
-    return row.reason != REASON and traces.has(vars(row))
+    ids = {name: getattr(row, name) for name in ("patient_id", "study_id", "instance_id", "key_hmac")}
+    return row.reason != REASON and traces.has(ids)
 
 
 def _change(traces: Traces) -> RunChange:
@@ -230,20 +229,4 @@ def _remove_left_overs(storage: Storage, traces: Traces) -> None:
         if is_named or any(mentions(storage, key, traces.ids) for key in texts):
             for key in keys:
                 storage.delete(key)
-    for date in night_dates(storage):
-        seal_rewritten(storage, date)
-    for stored in list(unnamed_of_nights(storage)):
-        storage.delete(stored.key)
-
-
-@contextmanager
-def _no_night(storage: Storage) -> Iterator[None]:
-    """Hold what a night would hold, so that none is running meanwhile."""
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    lease = acquire_lease(storage, date)
-    if lease is None:
-        raise StorageError("a night is running; run this again when it is done", date, retryable=True)
-    try:
-        yield
-    finally:
-        lease.release()
+    remove_unnamed(storage)

@@ -35,6 +35,7 @@ from crrg.operations.ingest_plan import IngestPlan, survey
 from crrg.operations.ingest_run import IngestRun
 from crrg.operations.ingest_staged import StagedInputs, clear_staged, staging_prefix
 from crrg.operations.ingest_tracking import track_ingest
+from crrg.operations.secret import check_dataset_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage
 
@@ -62,13 +63,16 @@ def ingest(
         tracked_by: Names the tracking server that is told of a new version; not tracked where not given.
 
     Raises:
-        ConfigError: A source is not there, the dataset's name cannot be used, or nothing at all was accepted.
+        ConfigError: A source is not there, the dataset's name cannot be used, it was made with another secret, or
+            nothing at all was accepted.
         CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
         DataError: A table as a whole cannot be read.
     """
     check_dataset_name(config.dataset)
     check_not_stopped(storage, "nothing was read")
+    if not config.new_secret:
+        check_dataset_secret(storage, config.dataset, pseudonyms)
     sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     done = read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest)

@@ -117,6 +117,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         date=plan.date,
         run_id=plan.run_id,
         fencing=plan.fencing,
+        key_id=plan.key_id,
         bundle=plan.bundle,
         registry_available=plan.registry_available,
         files=files,

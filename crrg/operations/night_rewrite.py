@@ -1,4 +1,4 @@
-"""A committed run written again without some of its drafts: new tables, index and page, one new manifest.
+"""A committed run written again, without some of its drafts or under other ids: one new manifest.
 
 Nothing is changed in place. What stays keeps its key and its bytes; tables that change are written beside the old ones,
 and the page anew. The new manifest carries the same run id under a higher number, so that from its commit on readers
@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -23,12 +26,15 @@ from crrg.exports.documents import attention_flags
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
 from crrg.ledger.digest import files_digest
-from crrg.ledger.lease import acquire_lease
+from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
-from crrg.ledger.manifest import Manifest, commit_manifest, read_manifests, run_prefix, seal_rewritten
+from crrg.ledger.manifest import Manifest, commit_manifest, night_dates, read_manifests, run_prefix, seal_rewritten
 from crrg.ledger.tables import TableFile, read_tables, write_table
+from crrg.operations.gc import unnamed_of_nights
 from crrg.operations.night_commit import QUARANTINE_SCHEMA
 from crrg.storage import Storage, canonical_json
+
+_ID = re.compile(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,21 @@ class RunChange:
 
     Attributes:
         keeps_draft: Whether a row of the report or region tables stays.
-        ledger_row: Row of the ledger to the row that takes its place; a row never goes, or its object would be new.
+        ledger_row: Row of the ledger to the row that takes its place; an object whose row goes is new again.
         detail: What the quarantine says of objects whose row is refused now.
         keeps_mark: Whether it is still said of an image that its older draft was superseded.
         has_page: Whether the run still has a review page.
+        renamed: Other ids for ids; everything that carries one is written again.
+        key_id: Which secret made the other ids.
     """
 
     keeps_draft: Callable[[Mapping[str, Any]], bool]
-    ledger_row: Callable[[LedgerRow], LedgerRow] = lambda row: row
+    ledger_row: Callable[[LedgerRow], LedgerRow | None] = lambda row: row
     detail: str = ""
     keeps_mark: Callable[[str], bool] = lambda _instance_id: True
     has_page: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
 
 
 def rewrite_night(storage: Storage, date: str, run_id: str, change: RunChange) -> Manifest:
@@ -66,17 +76,40 @@ def rewrite_night(storage: Storage, date: str, run_id: str, change: RunChange) -
         StorageError: A night is running (run again when it is done), or the root is out of reach.
         DigestMismatch: A table of the run is not what its manifest recorded.
     """
-    lease = acquire_lease(storage, date)
-    if lease is None:
-        raise StorageError("a night is running; run this again when it is done", date, retryable=True)
-    try:
+    with no_night(storage, date) as lease:
         manifest = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
         changed = _changed(storage, manifest, lease.fencing, change)
         commit_manifest(storage, changed)
         seal_rewritten(storage, date)
+    return changed
+
+
+@contextmanager
+def no_night(storage: Storage, date: str = "") -> Iterator[Lease]:
+    """Hold what a night would hold, so that none is running meanwhile.
+
+    Args:
+        storage: The root.
+        date: Night to hold; any where it does not matter.
+
+    Raises:
+        StorageError: A night is running.
+    """
+    lease = acquire_lease(storage, date or f"{datetime.now(UTC):%Y-%m-%d}")
+    if lease is None:
+        raise StorageError("a night is running; run this again when it is done", date, retryable=True)
+    try:
+        yield lease
     finally:
         lease.release()
-    return changed
+
+
+def remove_unnamed(storage: Storage) -> None:
+    """Seal what was rewritten and remove what no manifest of a night names; no night may be running."""
+    for date in night_dates(storage):
+        seal_rewritten(storage, date)
+    for stored in list(unnamed_of_nights(storage)):
+        storage.delete(stored.key)
 
 
 def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChange) -> Manifest:
@@ -85,15 +118,16 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
     kept = [row for row in reports if change.keeps_draft(row)]
     gone = {row["instance_id"] for row in reports} - {row["instance_id"] for row in kept}
     before = ledger_rows(storage, manifest)
-    rows = [change.ledger_row(row) for row in before]
-    names = {old.key_hmac for old, new in zip(before, rows, strict=True) if old != new}
-    refused = _refused(storage, manifest, [row for row in rows if row.key_hmac in names], names, change.detail)
+    pairs = [(old, change.ledger_row(old)) for old in before]
+    rows = [new for _, new in pairs if new is not None]
+    refused = _refused(storage, manifest, pairs, change.detail)
+    drafted = [file for file in manifest.files if file.kind in ("reports", "regions")]
     files = (
-        *(_table(storage, file, gone, fencing) for file in manifest.files if file.kind in ("reports", "regions")),
+        *(_table(storage, file, gone, change.renamed, fencing) for file in drafted),
         _quarantine(storage, manifest, refused, fencing),
         write_ledger(storage, manifest.date, f"{manifest.run_id}-{fencing}", rows),
     )
-    index = _kept_objects(storage, manifest, kept)
+    index = _renamed_objects(storage, _kept_objects(storage, manifest, kept), change.renamed)
     if change.has_page:
         index |= _write_page(storage, manifest, index, refused, fencing)
     prefix, data = run_prefix(manifest.date, manifest.run_id), canonical_json(index)
@@ -104,6 +138,8 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
     return manifest.model_copy(
         update={
             "fencing": fencing,
+            "key_id": change.key_id or manifest.key_id,
+            "num_inputs": manifest.num_inputs - len(before) + len(rows),
             "files": files,
             "index_key": f"{prefix}/index-{fencing}.json",
             "index_sha256": hashlib.sha256(data).hexdigest(),
@@ -112,7 +148,11 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
             "num_quarantined": quarantined.total(),
             "num_flagged": manifest.num_flagged - flagged,
             "reasons": dict(sorted(quarantined.items())),
-            "superseded": tuple(each for each in manifest.superseded if change.keeps_mark(each.instance_id)),
+            "superseded": tuple(
+                each.model_copy(update={"instance_id": change.renamed.get(each.instance_id, each.instance_id)})
+                for each in manifest.superseded
+                if change.keeps_mark(each.instance_id)
+            ),
             "digest": files_digest(storage, files, rows, REPORTS_SCHEMA, REGIONS_SCHEMA),
         }
     )
@@ -129,32 +169,35 @@ def _is_flagged(row: Mapping[str, Any]) -> bool:
     return bool(attention_flags(row["flags"]))
 
 
-def _table(storage: Storage, file: TableFile, gone: set[str], fencing: int) -> TableFile:
-    """Return a table without the rows of some images: the same one where it has none of them."""
+def _table(storage: Storage, file: TableFile, gone: set[str], renamed: Mapping[str, str], fencing: int) -> TableFile:
+    """Return a table without the rows of some images and under other ids: the same one where nothing changes."""
     schema = REPORTS_SCHEMA if file.kind == "reports" else REGIONS_SCHEMA
     table = read_tables(storage, [file], file.kind, schema)
     keep = pa.array([name not in gone for name in table["instance_id"].to_pylist()], pa.bool_())
     kept = table.filter(keep)
-    if kept.num_rows == table.num_rows:
+    if kept.num_rows == table.num_rows and not renamed:
         return file
+    for name in ("study_id", "instance_id") if renamed else ():
+        if (place := schema.get_field_index(name)) >= 0:
+            ids = pa.array([renamed.get(each, each) for each in kept[name].to_pylist()], pa.string())
+            kept = kept.set_column(place, schema.field(place), ids)
     return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", kept, file.kind)
 
 
 def _refused(
-    storage: Storage, manifest: Manifest, changed: Sequence[LedgerRow], names: set[str], detail: str
+    storage: Storage, manifest: Manifest, pairs: Sequence[tuple[LedgerRow, LedgerRow | None]], detail: str
 ) -> list[dict[str, Any]]:
-    """Return the run's quarantine with what its ledger says now of the objects that changed."""
-    held = read_tables(storage, manifest.files, "quarantine", QUARANTINE_SCHEMA).to_pylist()
-    rows = [row for row in held if row["key_hmac"] not in names]
-    rows += [
-        {
-            **{name: getattr(row, name) for name in QUARANTINE_SCHEMA.names if hasattr(row, name)},
-            "detail": detail,
-            "version": crrg.__version__,
-        }
-        for row in changed
-        if row.outcome is Outcome.QUARANTINED
-    ]
+    """Return the run's quarantine with what its ledger says now of the objects whose rows changed."""
+    table = read_tables(storage, manifest.files, "quarantine", QUARANTINE_SCHEMA)
+    held: dict[str, dict[str, Any]] = {row["key_hmac"]: row for row in table.to_pylist()}
+    rows = []
+    for old, new in pairs:
+        row = held.get(old.key_hmac, {"detail": "", "version": crrg.__version__})
+        if old == new and old.key_hmac in held:
+            rows.append(row)
+        elif new is not None and new.outcome is Outcome.QUARANTINED:
+            known = {name: getattr(new, name) for name in QUARANTINE_SCHEMA.names if hasattr(new, name)}
+            rows.append({**row, **known, "detail": detail or row["detail"]})
     return sorted(rows, key=lambda row: row["key_hmac"])
 
 
@@ -171,6 +214,24 @@ def _kept_objects(storage: Storage, manifest: Manifest, kept: Sequence[Mapping[s
     wanted = {f"{prefix}/review/{picture_name(row['instance_id'])}" for row in kept}
     wanted |= {f"{prefix}/documents/{row['study_id']}/report.{form}" for row in kept for form in ("json", "txt")}
     return {key: sha256 for key, sha256 in index.items() if key in wanted}
+
+
+def _renamed_objects(storage: Storage, objects: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Write documents and pictures again under other ids, and return key and digest of each."""
+    if not renamed:
+        return dict(objects)
+
+    def with_new_ids(text: str) -> str:
+        return _ID.sub(lambda match: renamed.get(match[0], match[0]), text)
+
+    written: dict[str, str] = {}
+    for key, sha256 in objects.items():
+        data = storage.get_verified(key, sha256)
+        if not key.endswith(".png"):
+            data = with_new_ids(data.decode()).encode()
+        storage.put(with_new_ids(key), data)
+        written[with_new_ids(key)] = hashlib.sha256(data).hexdigest()
+    return written
 
 
 def _write_page(

@@ -37,6 +37,7 @@ from crrg.operations.night_records import (
 from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
 from crrg.storage import Storage, hash_json
@@ -74,9 +75,10 @@ def plan_night(
         The plan; without shards where nothing is new or another holder has the night (see ``status``).
 
     Raises:
-        ConfigError: There is no such inbox.
+        ConfigError: There is no such inbox, or earlier nights were made with another secret.
         StorageError: Inbox or root is out of reach.
     """
+    check_secret(storage, pseudonyms)
     date = config.date or datetime.now().astimezone().date().isoformat()
     idle = NightPlan(
         date=date,
@@ -88,6 +90,7 @@ def plan_night(
         num_new=0,
         num_done=0,
         registry_available=registry_available,
+        key_id=pseudonyms.key_id,
         status="held",
         config=config,
     )

@@ -11,6 +11,7 @@ from typing import Literal
 from crrg.data.deidentify import Pseudonyms
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
+from crrg.operations.secret import check_secret
 from crrg.storage import Storage
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -40,8 +41,9 @@ def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> 
         pseudonyms: The key the nights ran with.
 
     Raises:
-        ConfigError: There is no such inbox.
+        ConfigError: There is no such inbox, or the nights were made with another secret.
     """
+    check_secret(storage, pseudonyms)
     objects = list_inbox(storage.at(inbox_url), pseudonyms.object_key)
     ledger = read_ledger(storage, Wanted(keys=frozenset(found.key_hmac for found in objects)))
     return [_outcome(found, ledger) for found in objects]

@@ -17,6 +17,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, ledger_rows
 from crrg.ledger.manifest import read_manifests
+from crrg.operations.secret import check_secret
 from crrg.storage import Storage
 
 _MAGIC = slice(128, 132)
@@ -58,9 +59,10 @@ def reidentify(
         One entry per object; pseudonyms that nothing in the inbox belongs to any more have none.
 
     Raises:
-        ConfigError: There is no such inbox.
+        ConfigError: There is no such inbox, or the nights were made with another secret.
         StorageError: Inbox or root is out of reach; the question itself is audited first.
     """
+    check_secret(storage, pseudonyms)
     asked = list(dict.fromkeys(pseudonyms_asked))
     write_audit(storage, "reidentify", inputs=tuple(asked), counts={"asked": len(asked)})
     inbox = storage.at(inbox_url).without_names()

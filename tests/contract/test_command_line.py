@@ -9,7 +9,8 @@ import pytest
 
 PROMISED = (
     "demo", "phantom", "ingest", "ground", "train", "retrain", "evaluate", "nightly", "predict", "zero-shot",
-    "outcomes", "digest", "promote", "doctor", "status", "bootstrap",
+    "outcomes", "digest", "promote", "doctor", "status", "bootstrap", "gc", "reidentify", "forget", "rekey", "backup",
+    "restore",
 )  # fmt: skip
 
 

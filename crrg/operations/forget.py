@@ -58,6 +58,7 @@ class Forgetting:
         num_patients: Patients.
         num_studies: Their studies.
         num_images: Images in these.
+        num_objects: Inbox objects that were asked for and of whose patient nothing is known.
         dataset_rows: Rows by dataset and version.
         night_drafts: Drafted images by night; 0 where a night only refused something of theirs.
         num_delivered: Studies of which documents were delivered.
@@ -71,6 +72,7 @@ class Forgetting:
     num_patients: int = 0
     num_studies: int = 0
     num_images: int = 0
+    num_objects: int = 0
     dataset_rows: dict[str, int] = field(default_factory=dict)
     night_drafts: dict[str, int] = field(default_factory=dict)
     num_delivered: int = 0
@@ -137,6 +139,7 @@ def _counted(removal: Removal, storage: Storage) -> Forgetting:
         num_patients=len(traces.patients),
         num_studies=len(traces.studies),
         num_images=len(traces.instances),
+        num_objects=len(traces.objects),
         dataset_rows={f"{name} version {version}": rows for name, version, rows in versions_holding(storage, traces)},
         night_drafts={
             f"{manifest.date} commit {manifest.fencing}": num_drafts

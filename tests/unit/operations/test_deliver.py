@@ -9,7 +9,7 @@ import pytest
 from pydicom.filebase import DicomBytesIO
 
 from crrg.domain.labels import LABELS
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import read_audit
 from crrg.operations.deliver import deliver
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
@@ -173,3 +173,12 @@ def test_documents_of_a_forgotten_patient_are_withdrawn(night):
     assert len(night.zone.list_objects("delivered")) == 1
     assert removed.num_withdrawn == 2 + 5 + 2
     assert deliver(night.form(), night.root, night.settings).num_unchanged == 1
+
+
+def test_an_operator_stops_deliveries(night):
+    night.root.put("control/STOP", b"")
+    with pytest.raises(CrrgError, match="stopped by an operator, 0 studies are done; remove this object"):
+        deliver(night.form(), night.root, night.settings)
+    assert night.delivered() == {}
+    night.root.delete("control/STOP")
+    assert deliver(night.form(forms=("sr",)), night.root, night.settings).num_delivered == 2

@@ -12,6 +12,7 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
+from crrg.data.decoder_pool import decode_many
 from crrg.data.pairs import list_versions, read_pairs, resolve_dataset
 from crrg.domain.study import Split
 from crrg.errors import ConfigError
@@ -19,7 +20,7 @@ from crrg.ledger.audit import read_audit
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import table_bytes
-from crrg.operations import night_feed
+from crrg.operations import ingest_run, night_feed
 from crrg.operations.forget import forget
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
@@ -86,16 +87,22 @@ class Place:
         return copy
 
 
+def decode_here(patch):
+    """Decode in this process; children are the subject of other tests."""
+    patch.setattr(night_feed, "default_num_workers", lambda: 0)
+    patch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(night_feed, "default_num_workers", lambda: 0)
+        decode_here(patch)
         return Place(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def place(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    decode_here(monkeypatch)
     return made.copied(tmp_path)
 
 
@@ -222,6 +229,20 @@ def test_an_unknown_id_is_refused_before_anything_goes_and_a_second_time_is_fine
     assert texts_of(place.root) == before
     place.forget(PATIENT)
     assert place.forget(PATIENT).is_removed is False
+
+
+def test_an_object_of_nobody_known_is_forgotten_by_itself(place, tmp_path):
+    inbox = Storage(str(tmp_path / "cut"))
+    inbox.put("cut.dcm", FILMS["a/1.dcm"][:900])
+    inbox.put("other.dcm", FILMS["b/1.dcm"][:900])
+    run_test_night(inbox, place.root, StandInDrafter(), date="2026-11-22", num_workers=0)
+    found = place.forget(PSEUDONYMS.object_key("cut.dcm"))
+    assert (found.num_patients, found.num_objects, found.is_removed) == (0, 1, True)
+    (manifest,) = read_manifests(place.root, "2026-11-22")
+    reasons = {row.key_hmac: (row.reason, row.source_digest) for row in ledger_rows(place.root, manifest)}
+    assert reasons[PSEUDONYMS.object_key("cut.dcm")] == ("IDENTITY.FORGOTTEN", b"")
+    assert reasons[PSEUDONYMS.object_key("other.dcm")][0] != "IDENTITY.FORGOTTEN"
+    assert found_of(place.root, {PATIENT})
 
 
 def test_unfinished_work_that_holds_the_patient_goes_too(place):

@@ -19,7 +19,7 @@ from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.boxes import box_iou
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split, ViewPosition
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
@@ -361,3 +361,10 @@ def test_the_form_refuses_what_makes_no_sense(storage, tmp_path):
         IngestConfig(source="x", train_share=0.9, validation_share=0.2)
     with pytest.raises(ConfigError):
         run(storage, str(tmp_path / "nothing"))
+
+
+def test_no_ingest_begins_while_an_operator_wants_work_to_stop(storage, cohort):
+    storage.put("control/STOP", b"")
+    with pytest.raises(CrrgError, match="control/STOP: stopped by an operator, nothing was read; remove this object"):
+        run(storage, cohort)
+    assert [stored.key for stored in storage.list_objects()] == ["control/STOP"]

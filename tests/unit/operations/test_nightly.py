@@ -251,7 +251,7 @@ def test_commit_that_may_be_retried_keeps_the_night(inbox, root, monkeypatch):
     assert root.list_objects("leases") == []
 
 
-def test_operator_stops_between_shards_and_the_night_goes_on_later(inbox, root):
+def test_operator_stops_between_shards_and_the_night_goes_on_later(inbox, root, caplog):
     fill_inbox(inbox, 8)
     drafter = StandInDrafter()
 
@@ -260,6 +260,8 @@ def test_operator_stops_between_shards_and_the_night_goes_on_later(inbox, root):
 
     summary = run_night(night_config(inbox, num_workers=0), root, BUNDLE, PSEUDONYMS, lambda: drafter, on_shard=stop)
     assert (summary.status, exit_code(summary), drafter.num_drafted) == ("stopped", 1, 4)
+    assert "was stopped between shards; remove control/STOP and run it again to go on" in caplog.text
+    assert root.list_objects("leases") == []
     assert read_manifests(root) == []
     root.delete("control/STOP")
     inbox.put("arrived-meanwhile.png", png_bytes(77))

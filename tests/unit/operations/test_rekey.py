@@ -12,7 +12,7 @@ from crrg.config.data import IngestConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_feed, night_rewrite
+from crrg.operations import night_rewrite
 from crrg.operations.forget import forget
 from crrg.operations.ingest import ingest
 from crrg.operations.nightly import run_night
@@ -21,7 +21,7 @@ from crrg.operations.rekey import rekey
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config, png_bytes
 from tests.support.zones import what_does_not_belong
-from tests.unit.operations.test_forget import SETTINGS, found_of
+from tests.unit.operations.test_forget import SETTINGS, decode_here, found_of
 
 NEW = Pseudonyms(b"n" * 32)
 FILMS = {
@@ -77,7 +77,7 @@ def drafts_of(root: Storage) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    decode_here(monkeypatch)
     return Place(tmp_path)
 
 

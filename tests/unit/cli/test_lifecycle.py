@@ -1,0 +1,77 @@
+"""What a person reads of commands about what was written before, and that a dry run is the default."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from crrg.cli.main import app
+from crrg.ledger.ledger import ledger_rows
+from crrg.ledger.manifest import read_manifests
+from crrg.operations import night_feed
+from crrg.storage import Storage
+from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 32)
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    for number in range(2):
+        inbox.put(f"{number}.png", png_bytes(number))
+    run_test_night(inbox, root, StandInDrafter(), date="2020-01-01", num_workers=0)
+    return inbox, root
+
+
+def said(root, *arguments, code=0):
+    done = CliRunner().invoke(app, [*arguments, "--root", root.root])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_forget(places):
+    _, root = places
+    (manifest,) = read_manifests(root)
+    patient = ledger_rows(root, manifest)[0].patient_id
+    before = {stored.key for stored in root.list_objects()}
+    assert "1 patients, 1 studies, 1 images would be removed; --yes does it" in said(root, "forget", patient)
+    assert {stored.key for stored in root.list_objects()} == before
+    shown = said(root, "forget", patient, "--yes")
+    assert "1 patients, 1 studies, 1 images removed" in shown
+    assert "night 2020-01-01 commit 1: 1 drafts" in shown
+    assert "nothing is left of these patients" in said(root, "forget", patient)
+    assert "nothing here belongs to it" in said(root, "forget", "abc", code=2)
+
+
+def test_retention(places):
+    _, root = places
+    shown = said(root, "gc", "--results-older-than", "30")
+    assert "0 nights, 0 drafts to remove" in shown
+    assert "1 old nights stay: they hold the newest drafts of 2 studies; --with-newest removes them, too" in shown
+    shown = said(root, "gc", "--results-older-than", "30", "--with-newest", "--yes")
+    assert "1 nights, 2 drafts removed" in shown
+    assert "of 2 studies these are the newest drafts" in shown
+    assert "1 or more days" in said(root, "gc", "--results-older-than", "0", code=2)
+
+
+def test_backup_and_restore(places, tmp_path):
+    _, root = places
+    digest = said(root, "digest")
+    assert "copied now" in said(root, "backup", str(tmp_path / "copy"))
+    other = Storage(str(tmp_path / "other"))
+    assert "copied now" in said(other, "restore", str(tmp_path / "copy"))
+    assert said(other, "digest") == digest
+
+
+def test_rekey(places, monkeypatch):
+    inbox, root = places
+    assert "CRRG_OLD_HMAC_KEY" in said(root, "rekey", "--inbox", inbox.root, code=2)
+    monkeypatch.setenv("CRRG_OLD_HMAC_KEY", "k" * 32)
+    monkeypatch.setenv("CRRG_HMAC_KEY", "n" * 32)
+    inbox.delete("1.png")
+    shown = said(root, "rekey", "--inbox", inbox.root)
+    assert "1 nights with 2 objects would be written again; --yes does it" in shown
+    assert "1 objects are not in the inbox as they were; --drop-missing leaves them out" in shown
+    assert "--drop-missing" in said(root, "rekey", "--inbox", inbox.root, "--yes", code=2)
+    assert "written again" in said(root, "rekey", "--inbox", inbox.root, "--yes", "--drop-missing")

@@ -1,9 +1,10 @@
 """The secret of the pseudonyms changed over: every night is written again under the ids that the new secret makes.
 
 Nothing is drafted again. Which id belongs to which is found by computing both from the inbox, where the sources lie;
-nothing stores it. A row whose source is gone has no new id: it stays out, or nothing is done, as is asked. Nights are
-written again one by one, so that a change that was cut off goes on where it was; until it is done no night runs, since
-ids of two secrets would meet. Datasets are ingested again (``--new-secret``), which drafts nothing either.
+nothing stores it. A study of which a source is gone has no new ids: it stays out, or nothing is done, as is asked, and
+what of it lies in the inbox is new then. Nights are written again one by one, so that a change that was cut off goes on
+where it was; until it is done no night runs, since ids of two secrets would meet. Datasets are ingested again
+(``--new-secret``), which drafts nothing either.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Rekeyed:
     Attributes:
         num_nights: Committed runs under the old secret.
         num_rows: Rows of their ledgers.
-        num_missing: Rows whose source is gone from the inbox, or was replaced: they have no new id.
+        num_missing: Rows whose source is gone from the inbox, or was replaced, and the others of their studies.
         num_forgotten: Forgotten patients whose films are still refused under the new secret.
         num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
         is_done: Whether it was done.
@@ -85,10 +86,11 @@ def rekey(
     done = [row for manifest in every if manifest not in manifests for row in ledger_rows(storage, manifest)]
     ids = _NewIds(storage.at(inbox_url).without_names(), old, new)
     ids.learn([*rows, *done], read_forgotten(storage, old).tombstones)
+    ids.lost = frozenset(row.study_id for row in rows if ids.row(row) is None) - {""}
     rekeyed = Rekeyed(
         num_nights=len(manifests),
         num_rows=len(rows),
-        num_missing=sum(ids.row(row) is None for row in rows),
+        num_missing=sum(ids.row(row) is None or row.study_id in ids.lost for row in rows),
         num_forgotten=len(ids.forgotten),
         num_lost_tombstones=len(read_forgotten(storage, old).tombstones - ids.forgotten.keys()),
     )
@@ -101,7 +103,7 @@ def rekey(
             )
         for patient_id in ids.forgotten.values():
             write_tombstone(storage, new, patient_id)
-        _rewrite(storage, manifests, ids, ids.kept_images(rows, done), new)
+        _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
         write_audit(storage, "rekey", counts=counts)
         rekeyed.is_done = True
@@ -115,6 +117,7 @@ class _NewIds:
         self.inbox, self.old, self.new = inbox, old, new
         self.known: dict[str, str] = {}
         self.forgotten: dict[str, str] = {}
+        self.lost: frozenset[str] = frozenset()
         before, after = list_inbox(inbox, old.object_key), list_inbox(inbox, new.object_key)
         self.located = {found.key_hmac: found for found in (*before, *after)}
         self.objects = {one.key_hmac: other.key_hmac for one, other in zip(before, after, strict=True)}
@@ -139,10 +142,8 @@ class _NewIds:
             rows: Under old ids.
             done: Under new ids.
         """
-        rows = list(rows)
-        lost = {row.study_id for row in rows if self.row(row) is None} - {""}
         former = {other: one for one, other in self.known.items()}
-        kept = {row.instance_id for row in rows if self.row(row) is not None and row.study_id not in lost}
+        kept = {row.instance_id for row in rows if self.row(row) is not None and row.study_id not in self.lost}
         return frozenset((kept | {former.get(row.instance_id, "") for row in done}) - {""})
 
     def row(self, row: LedgerRow) -> LedgerRow | None:
@@ -191,15 +192,13 @@ class _NewIds:
         return one, other
 
 
-def _rewrite(
-    storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str], new: Pseudonyms
-) -> None:
+def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str]) -> None:
     change = RunChange(
         keeps_draft=lambda row: row["instance_id"] in kept,
-        ledger_row=ids.row,
+        ledger_row=lambda row: None if row.study_id in ids.lost else ids.row(row),
         keeps_mark=lambda instance_id: instance_id in kept,
         renamed=ids.known,
-        key_id=new.key_id,
+        key_id=ids.new.key_id,
     )
     for manifest in manifests:
         rewrite_night(storage, manifest.date, manifest.run_id, change)

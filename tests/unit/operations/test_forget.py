@@ -21,6 +21,7 @@ from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import table_bytes
 from crrg.operations import ingest_run, night_feed
+from crrg.operations.check_nights import check_nights
 from crrg.operations.forget import forget
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
@@ -162,6 +163,7 @@ def test_nothing_is_left_of_a_patient_and_everything_of_the_others(place, asked)
     after = state_of(place.root)
     assert {key: value for key, value in after.items() if "FORGOTTEN" not in repr(key)} == before
     assert what_does_not_belong(Path(place.root.root)) == []
+    assert check_nights(place.root).is_good
     for manifest in read_manifests(place.root):
         rows = ledger_rows(place.root, manifest)
         assert len(rows) == manifest.num_accepted + manifest.num_quarantined == manifest.num_inputs

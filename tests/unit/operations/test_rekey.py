@@ -13,6 +13,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_rewrite
+from crrg.operations.check_nights import check_nights
 from crrg.operations.forget import forget
 from crrg.operations.ingest import ingest
 from crrg.operations.nightly import run_night
@@ -92,6 +93,7 @@ def test_all_nights_get_new_ids_and_keep_their_drafts(place):
         assert found_of(place.root, {name})
     assert {manifest.key_id for manifest in read_manifests(place.root)} == {NEW.key_id}
     assert what_does_not_belong(Path(place.root.root)) == []
+    assert check_nights(place.root).is_good
     assert pages == len([1 for key in place.root.list_objects("results") if "/review-" in key.key])
     # nothing is drafted again, a study goes on growing, and everything is still answered for
     drafter = StandInDrafter()
@@ -149,12 +151,15 @@ def test_a_change_that_was_cut_off_goes_on(place, monkeypatch):
 
 def test_what_is_gone_from_the_inbox_is_left_out_only_where_that_is_said(place):
     place.inbox.delete("a/1.dcm")
-    with pytest.raises(ConfigError, match="1 objects that nights read are not in this inbox"):
+    with pytest.raises(ConfigError, match="2 objects that nights read are not in this inbox"):
         place.rekey()
     assert {manifest.key_id for manifest in read_manifests(place.root)} == {PSEUDONYMS.key_id}
-    assert place.rekey(drop_missing=True).num_missing == 1
+    assert place.rekey(drop_missing=True).num_missing == 2
     assert found_of(place.root, ids_of(PSEUDONYMS)) == []
-    assert [manifest.num_accepted for manifest in read_manifests(place.root)] == [1, 1]
+    assert [manifest.num_accepted for manifest in read_manifests(place.root)] == [1, 0]
+    assert check_nights(place.root).is_good
+    # what is left of the study in the inbox is new
+    assert place.night("2026-11-22", NEW).num_accepted == 1
 
 
 def test_a_forgotten_patient_stays_forgotten_while_films_lie_in_the_inbox(place):

@@ -11,6 +11,7 @@ from crrg.ledger.audit import read_audit
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
+from crrg.operations.check_nights import check_nights
 from crrg.operations.digest import committed_digest
 from crrg.operations.gc import collect_garbage
 from crrg.operations.retention import expire_results
@@ -56,6 +57,7 @@ def test_newest_drafts_go_where_it_is_said_and_their_objects_are_not_read_again(
     found = expire_results(root, 10, with_newest=True, remove=True, today=TODAY)
     assert (len(found.nights), found.num_drafts, found.num_newest) == (2, 3, 2)
     collect_garbage(root, min_age_h=0, remove=True)
+    assert check_nights(root).is_good
     left = {stored.key.rsplit("/", 1)[-1].split("-")[0] for stored in root.list_objects("results")}
     assert left == {"_manifest", "index", "reports", "regions"}
     assert run_test_night(inbox, root, StandInDrafter(), date="2026-11-09", num_workers=0).status == "nothing_new"

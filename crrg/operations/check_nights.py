@@ -1,0 +1,217 @@
+"""Count again what nights committed (``crrg check``): from manifests and the files they name alone, by anyone.
+
+Every input is accepted, quarantined or pending, every draft has its row, its regions and its documents, and every
+object is the one that was recorded. With an inbox, each of its objects is also looked for in the ledger. Reads only;
+needs no model, and a secret only for the inbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from crrg.data.deidentify import Pseudonyms
+from crrg.domain.regions import NUM_REGIONS
+from crrg.errors import StorageError
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.ledger.digest import NightDigest
+from crrg.ledger.ledger import Outcome
+from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.tables import read_table
+from crrg.operations.outcomes import inbox_outcomes
+from crrg.operations.summaries import table
+from crrg.storage import Storage
+
+READERS = 16
+OBJECTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class NightCount:
+    """One commit, counted again.
+
+    Attributes:
+        date: The night.
+        fencing: Number of the commit.
+        num_inputs: Inputs by its manifest.
+        num_accepted: Accepted by its ledger.
+        num_quarantined: Quarantined by its ledger.
+        num_pending: Pending by its manifest.
+        problems: What does not add up or is not what was recorded; empty where all is well.
+    """
+
+    date: str
+    fencing: int
+    num_inputs: int
+    num_accepted: int
+    num_quarantined: int
+    num_pending: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recount:
+    """All commits that were asked for, counted again.
+
+    Attributes:
+        nights: One per commit.
+        problems: What is wrong between commits, or between them and the inbox.
+        inbox: Objects of the inbox per outcome; empty where none was given.
+    """
+
+    nights: tuple[NightCount, ...]
+    problems: tuple[str, ...]
+    inbox: dict[str, int]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything adds up and is what was recorded."""
+        return not self.problems and not any(night.problems for night in self.nights)
+
+
+def check_nights(
+    storage: Storage, date: str = "", inbox_url: str = "", pseudonyms: Pseudonyms | None = None
+) -> Recount:
+    """Count commits again and verify every object that they name.
+
+    Args:
+        storage: The root.
+        date: One night; empty takes all.
+        inbox_url: Inbox whose objects are looked for; empty for none.
+        pseudonyms: The key the nights ran with; only for the inbox.
+
+    Raises:
+        StorageError: The root is out of reach.
+    """
+    nights: list[NightCount] = []
+    read: Counter[tuple[str, str, str]] = Counter()
+    for manifest in read_manifests(storage, date):
+        count, rows = _count(manifest, storage)
+        nights.append(count)
+        read.update(rows)
+    twice = sum(number - 1 for number in read.values() if number > 1)
+    problems = [f"{twice} inputs were read twice in the same version by the same bundle"] if twice else []
+    outcomes: Counter[str] = Counter()
+    if inbox_url and pseudonyms is not None:
+        outcomes.update(entry.outcome for entry in inbox_outcomes(inbox_url, storage, pseudonyms))
+    return Recount(tuple(nights), tuple(problems), dict(sorted(outcomes.items())))
+
+
+def recount_markdown(recount: Recount) -> str:
+    """Return the counts of each commit, and what is wrong."""
+    header = ("night", "commit", "inputs", "accepted", "quarantined", "pending", "")
+    rows = [
+        (
+            night.date,
+            night.fencing,
+            night.num_inputs,
+            night.num_accepted,
+            night.num_quarantined,
+            night.num_pending,
+            "; ".join(night.problems) or "adds up",
+        )
+        for night in recount.nights
+    ]
+    parts = [table(header, rows) if rows else "No night yet."]
+    if recount.inbox:
+        parts.append("Inbox: " + ", ".join(f"{number} {outcome}" for outcome, number in recount.inbox.items()))
+    parts += [f"NOT OK: {problem}" for problem in recount.problems]
+    return "\n\n".join(parts)
+
+
+def _count(manifest: Manifest, storage: Storage) -> tuple[NightCount, list[tuple[str, str, str]]]:
+    """Return a commit counted again, and what it read: object, version and bundle of every input."""
+    problems: list[str] = []
+    rows = list(_rows(manifest, "ledger", storage, problems))
+    outcomes = Counter(Outcome(row["outcome"]) for row in rows)
+    accepted, quarantined = outcomes[Outcome.ACCEPTED], outcomes[Outcome.QUARANTINED]
+    if (accepted, quarantined) != (manifest.num_accepted, manifest.num_quarantined):
+        problems.append(f"the ledger has {accepted} accepted and {quarantined} quarantined, the manifest other counts")
+    if manifest.num_inputs != manifest.num_accepted + manifest.num_quarantined + manifest.num_pending:
+        problems.append("inputs are not accepted + quarantined + pending")
+    refused = Counter(row["key_hmac"] for row in _rows(manifest, "quarantine", storage, problems))
+    if refused != Counter(row["key_hmac"] for row in rows if row["outcome"] == Outcome.QUARANTINED):
+        problems.append("the quarantine holds other objects than the ledger")
+    if Counter(row["reason"] for row in rows if row["reason"] and row["outcome"] != "accepted") != manifest.reasons:
+        problems.append("reasons are other ones than the manifest's")
+    drafted = {row["instance_id"] for row in rows if row["outcome"] == Outcome.ACCEPTED and not row["is_carried"]}
+    problems += _check_drafts(manifest, drafted, rows, storage)
+    problems += _check_objects(manifest, storage)
+    count = NightCount(
+        date=manifest.date,
+        fencing=manifest.fencing,
+        num_inputs=manifest.num_inputs,
+        num_accepted=accepted,
+        num_quarantined=quarantined,
+        num_pending=manifest.num_pending,
+        problems=tuple(problems),
+    )
+    read = [(row["key_hmac"], row["etag"], row["bundle_id"]) for row in rows]
+    return count, read
+
+
+def _check_drafts(
+    manifest: Manifest, drafted: set[str], rows: Sequence[dict[str, str]], storage: Storage
+) -> Iterator[str]:
+    """Yield what is wrong with the tables of drafts, read one after the other."""
+    digest, num_regions, found = NightDigest(), Counter[str](), Counter[str]()
+    for file in manifest.files:
+        if file.kind not in ("reports", "regions"):
+            continue
+        try:
+            held = read_table(storage, file).cast(REPORTS_SCHEMA if file.kind == "reports" else REGIONS_SCHEMA)
+        except (StorageError, pa.ArrowInvalid):
+            yield f"a table of {file.kind} is not the recorded one"
+            return
+        digest.add_table(file.kind, held)
+        (found if file.kind == "reports" else num_regions).update(held["instance_id"].to_pylist())
+    digest.add_outcomes(rows)
+    if any(number > 1 for number in found.values()):
+        yield "an image has several drafts"
+    # a night without page gave its drafts up by age (crrg gc --results-older-than)
+    if manifest.review_key and (missing := len(drafted - set(found))):
+        yield f"{missing} accepted images have no draft"
+    if num_regions != dict.fromkeys(found, NUM_REGIONS):
+        yield f"a draft has not exactly {NUM_REGIONS} regions"
+    # what was committed before commits were numbered has a digest of another form
+    if manifest.sequence and digest.hexdigest() != manifest.digest:
+        yield "the digest is another one"
+
+
+def _check_objects(manifest: Manifest, storage: Storage) -> list[str]:
+    """Return what is wrong with documents, pictures and page."""
+    try:
+        storage.get_verified(manifest.index_key, manifest.index_sha256)
+        index: dict[str, str] = storage.get_json(manifest.index_key)
+    except StorageError:
+        return ["the index of documents is not the recorded one"]
+    entries, wrong = list(index.items()), 0
+    with ThreadPoolExecutor(READERS, thread_name_prefix="check") as pool:
+        for start in range(0, len(entries), OBJECTS_AT_ONCE):
+            keys, digests = zip(*entries[start : start + OBJECTS_AT_ONCE], strict=True)
+            wrong += list(pool.map(partial(_is_recorded, storage), keys, digests)).count(False)
+    return [f"{wrong} documents or pictures are not the recorded ones"] if wrong else []
+
+
+def _is_recorded(storage: Storage, key: str, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(storage.get(key)).hexdigest() == sha256
+    except StorageError as error:
+        if error.retryable:
+            raise
+        return False
+
+
+def _rows(manifest: Manifest, kind: str, storage: Storage, problems: list[str]) -> Iterator[dict[str, str]]:
+    for file in manifest.files:
+        if file.kind == kind:
+            try:
+                yield from read_table(storage, file).to_pylist()
+            except (StorageError, pa.ArrowInvalid):
+                problems.append(f"a table of kind {kind} is not the recorded one")

@@ -37,6 +37,7 @@ class Place:
         write_dataset(self.root, "demo", [make_pair(i, film=make_film(seed=i)) for i in range(3)], {"image_size": 64})
         self.bundle = stand_in_bundle(self.root)
         record_alias(self.root, "champion", self.bundle)
+        self.root.put_json("models/scorecards/old.json", {})
         write_audit(self.root, "test")
         with closing(sqlite3.connect(self.root.url("mlflow.db"))) as database:
             database.execute("create table runs (name text)")
@@ -68,7 +69,7 @@ def test_a_restored_root_gives_the_same_digest_and_runs_the_next_night_without_r
     assert committed_digest(place.other) == digest
     assert recorded_alias(place.other, "champion") == place.bundle
     assert read_bundle(place.other, place.bundle).bundle_id == place.bundle.bundle_id
-    assert [entry.action for entry in read_audit(place.other)] == ["test"]
+    assert read_audit(place.other) == read_audit(place.root) != []
     assert len(list(read_pairs(place.other, resolve_dataset(place.other, "demo"), Split.TRAIN))) == 3
     with closing(sqlite3.connect(place.other.url("mlflow.db"))) as database:
         assert database.execute("select count(*) from runs").fetchall() == [(0,)]
@@ -99,8 +100,7 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_is_gone(place):
     assert back_up(place.root, place.copy.root).num_copied == 0
     place.inbox.put("late.png", place.inbox.get("study-00/film.png") + b"\0")
     place.night(place.root, date="2026-11-21")
-    place.root.delete("models/scorecards/x.json")
-    place.root.delete("audit/" + next(iter(sorted(keys(place.root.child("audit"))))))
+    place.root.delete("models/scorecards/old.json")
     second = back_up(place.root, place.copy.root)
     assert 0 < second.num_copied < first.num_objects
     assert second.num_removed == 1

@@ -106,7 +106,9 @@ def test_lost_ledger_row_is_found_even_where_its_file_is_recorded_anew(root):
 def test_input_that_was_read_twice_is_found(inbox, root):
     forge(root, sequence=1)
     first = read_manifests(root, DATE)[0]
-    root.put_json(manifest_key(DATE, 2), first.model_copy(update={"fencing": 2}).model_dump(mode="json"))
+    # under a run id of its own: a second commit of the same run would take the place of the first
+    second = first.model_copy(update={"fencing": 2, "run_id": "0123456789abcdef"})
+    root.put_json(manifest_key(DATE, 2), second.model_dump(mode="json"))
     recount = check_nights(root)
     assert not recount.is_good
     assert "10 inputs were read twice" in recount_markdown(recount)

@@ -170,8 +170,8 @@ def test_nothing_is_left_of_a_patient_and_everything_of_the_others(place, asked)
         assert manifest.reasons["IDENTITY.FORGOTTEN"] == sum(row.reason == "IDENTITY.FORGOTTEN" for row in rows) > 0
         page = place.root.get(manifest.review_key.replace("index.html", "data.js")).decode()
         assert "../review/films/" in page
-    (entry,) = read_audit(place.root)
-    assert (entry.action, entry.subject, entry.inputs, entry.counts["images"]) == ("forget", "", (), 4)
+    (entry,) = [entry for entry in read_audit(place.root) if entry.action == "forget"]
+    assert (entry.subject, entry.inputs, entry.counts["images"]) == ("", (), 4)
     assert collect_garbage(place.root, min_age_h=0).objects == []
 
 

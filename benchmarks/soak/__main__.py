@@ -28,6 +28,8 @@ from crrg.storage import Storage
 FIRST_DATE = date(2026, 3, 1)
 MAX_GROWTH = 1.25
 """A night's peak memory over that of the first full one."""
+FULL_NIGHT = 100
+"""Inputs from which a night has drafted a whole window of films, so that its memory says something."""
 MAX_DISK_GB = 20.0
 SETTLE_S = "2"
 SECRET = "drawn films need no secret of their own"
@@ -112,7 +114,8 @@ def show(options: argparse.Namespace) -> int:
     seconds = sum(night["seconds"] for night in done)
     disk_gb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
     problems = [f"{night['date']} ended with {night['code']}" for night in done if night["code"] not in (0, 3)]
-    full = [night for night in done if night["inputs"]]
+    busy = [night for night in done if night["inputs"]]
+    full = [night for night in busy if night["inputs"] >= FULL_NIGHT]
     growth = max(night["peak_mb"] for night in full) / full[0]["peak_mb"] if full else 1.0
     if growth > MAX_GROWTH:
         problems.append(f"peak memory grew to {growth:.2f} of the first night's")
@@ -121,11 +124,11 @@ def show(options: argparse.Namespace) -> int:
     is_done = num_read == num_sent >= options.studies
     if is_done:
         problems += check(folder / "root", folder / "sent.jsonl")
-    peaks = [night["peak_mb"] for night in full]
+    peaks = [night["peak_mb"] for night in busy] or [0]
     print(
-        f"{num_read} of {options.studies} studies read in {len(full)} nights, {seconds:.0f} s "
+        f"{num_read} of {options.studies} studies read in {len(busy)} nights, {seconds:.0f} s "
         f"({num_read / max(seconds, 1e-9):.2f} studies/s with the generator beside them); peak memory {min(peaks)} to "
-        f"{max(peaks)} MB ({growth:.2f} of the first night's); {disk_gb:.1f} GB of disk"
+        f"{max(peaks)} MB (of {len(full)} full nights at most {growth:.2f} of the first); {disk_gb:.1f} GB of disk"
     )
     print("\n".join(problems) or ("every input ended once, as it must" if is_done else "nothing wrong so far"))
     return 1 if problems else 0 if is_done else 3

@@ -1,19 +1,26 @@
-"""Commands about the installation: doctor, status, bootstrap."""
+"""Commands about the installation and what stands in it: doctor, status, check, bootstrap."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crrg.cli.nights import DateOption, absolute
 from crrg.cli.running import EXIT_USAGE, RootOption, execute
+
+if TYPE_CHECKING:
+    from crrg.config.base import Settings
+    from crrg.operations.check_nights import Recount
+    from crrg.storage import Storage
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (doctor, status, bootstrap):
+    for command in (doctor, status, check, bootstrap):
         app.command()(command)
 
 
@@ -37,6 +44,22 @@ def status(root: RootOption = "") -> None:
     from crrg.operations import status as operation
 
     execute(root, operation.status, str)
+
+
+def check(
+    date: DateOption = None,
+    inbox: Annotated[str, typer.Option("--inbox", help="Also look for every object of this inbox.")] = "",
+    root: RootOption = "",
+) -> None:
+    """Count nights again from what they committed, and verify every object that they name; reads only."""
+    from crrg.data.deidentify import Pseudonyms
+    from crrg.operations.check_nights import check_nights, recount_markdown
+
+    def recount(storage: Storage, settings: Settings) -> Recount:
+        pseudonyms = Pseudonyms(settings.pseudonym_key()) if inbox else None
+        return check_nights(storage, date or "", absolute(inbox) if inbox else "", pseudonyms)
+
+    execute(root, recount, recount_markdown, lambda found: 0 if found.is_good else 1)
 
 
 def bootstrap() -> None:

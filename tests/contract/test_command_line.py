@@ -9,8 +9,8 @@ import pytest
 
 PROMISED = (
     "demo", "phantom", "ingest", "ground", "train", "retrain", "evaluate", "nightly", "predict", "zero-shot",
-    "outcomes", "digest", "promote", "doctor", "status", "bootstrap", "gc", "reidentify", "forget", "rekey", "backup",
-    "restore",
+    "outcomes", "digest", "promote", "doctor", "status", "check", "bootstrap", "gc", "reidentify", "forget", "rekey",
+    "backup", "restore",
 )  # fmt: skip
 
 

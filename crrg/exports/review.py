@@ -15,11 +15,13 @@ from typing import Any
 
 import jinja2
 
-from crrg.domain.labels import LABELS
+from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
+from crrg.exports.csv_text import csv_text
 from crrg.exports.documents import attention_flags
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
+LIST_FILE = "worklist.csv"
 FAMILIES: Mapping[str, str] = {
     "EMPTY": "The object has no bytes.",
     "NOT_DICOM": "The object is no DICOM file, PNG or JPEG.",
@@ -56,6 +58,7 @@ class NightFacts:
         model_version: Its version in the registry, empty if unregistered.
         num_pending: Objects left for later.
         thresholds: Probability from which a label counts as positive; empty where unknown.
+        remarks: What a reader should know of the night as a whole, as sentences.
     """
 
     date: str
@@ -63,6 +66,7 @@ class NightFacts:
     model_version: str
     num_pending: int
     thresholds: Mapping[str, float]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,11 @@ def review_files(
         pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
     """
     studies: list[tuple[str, bytes]] = []
+    listed: list[tuple[object, ...]] = []
     num_films = num_flagged = 0
     for document in documents:
         studies.append((document["study_id"], _text(_study_value(document, pictures)).encode()))
+        listed.append(_listed(document))
         num_films += len(document["films"])
         num_flagged += bool(attention_flags(document["flags"]))
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
@@ -113,8 +119,10 @@ def review_files(
         num_pending=facts.num_pending,
         model_version=facts.model_version,
         bundle_id=facts.bundle_id,
+        remarks=facts.remarks,
     )
     files = {name: page.joinpath(name).read_bytes() for name in STATIC_FILES}
+    files[LIST_FILE] = _list_csv(listed, refused).encode()
     head = f'window.CRRG_NIGHT={_text(_night_value(facts, refused))[:-1]},"studies":['
     return {"index.html": html.encode(), "data.js": _joined(head.encode(), studies, b"]};\n"), **files}
 
@@ -150,6 +158,29 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
             for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
         ],
     }
+
+
+def _list_csv(studies: list[tuple[object, ...]], refused: Iterable[RefusedObject]) -> str:
+    """Return the work list for a spreadsheet: a row per study, then one per refused object; no report text."""
+    header = ("id", "status", "views", "positive_labels", "flags", "consistency", "reason", *LABEL_COLUMNS)
+    others = [
+        (each.key_hmac, "quarantined", "", "", "", "", each.reason, *("" for _ in LABELS))
+        for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
+    ]
+    return csv_text(header, [*sorted(studies, key=lambda study: str(study[0])), *others], quote_all=True)
+
+
+def _listed(document: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        document["study_id"],
+        "draft",
+        " ".join(film["view_position"] for film in document["films"]),
+        "; ".join(label for label in LABELS if document["labels"][label]),
+        "; ".join(attention_flags(document["flags"])),
+        round(document["consistency"], 3),
+        "",
+        *(round(document["probabilities"][label], 3) for label in LABELS),
+    )
 
 
 def _study_value(document: Mapping[str, Any], pictures: str) -> dict[str, Any]:

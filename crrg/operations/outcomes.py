@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from crrg.data.deidentify import Pseudonyms
+from crrg.exports.csv_text import csv_text
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
 from crrg.operations.secret import check_secret
 from crrg.storage import Storage
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,7 @@ def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> 
 
 def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
     """Return outcomes as CSV with the columns file, outcome, reason; no cell can be taken for a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "outcome", "reason"])
-    for entry in outcomes:
-        file = f"'{entry.file}" if entry.file.startswith(FORMULA_STARTS) else entry.file
-        writer.writerow([file, entry.outcome, entry.reason])
-    return text.getvalue()
+    return csv_text(("file", "outcome", "reason"), ((entry.file, entry.outcome, entry.reason) for entry in outcomes))
 
 
 def _outcome(found: InboxObject, ledger: Ledger) -> FileOutcome:

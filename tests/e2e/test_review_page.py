@@ -51,7 +51,7 @@ def drafted(study: str, instance: str, value: int, view: ViewPosition = ViewPosi
     return DraftedFilm(study, instance, b"\1" * 32, view, 500, 400, flags, draft_of(film), "b" * 32)
 
 
-def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2) -> Path:
+def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, remarks: tuple[str, ...] = ()) -> Path:
     regions: dict[str, list[Any]] = {}
     for row in regions_table(films).to_pylist():
         regions.setdefault(row["instance_id"], []).append(row)
@@ -66,7 +66,7 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2) -> 
         "7",
     )
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
-    facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5))
+    facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
     (folder / "films").mkdir(parents=True)
     for name, data in review_files(facts, shown, refused).items():
         (folder / name).write_bytes(data)
@@ -217,6 +217,94 @@ def test_link_opens_a_study(page):
     page.wait_for_function("document.querySelector('.draft-pane h2 code').textContent === 'study-c'")
 
 
+CONTRASTS = """() => {
+    const channel = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+    const ground = (node) => {
+        for (let each = node; each; each = each.parentElement) {
+            const color = numbers(getComputedStyle(each).backgroundColor);
+            if (color.length === 3 || color[3] === 1) return color;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    for (const node of document.querySelectorAll("body *")) {
+        const text = [...node.childNodes].map((each) => each.nodeType === 3 ? each.data.trim() : "").join("");
+        if (!text || !node.checkVisibility() || node.closest("svg, noscript, script")) continue;
+        const [a, b] = [light(numbers(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+        found.push([text.slice(0, 30), (a + 0.05) / (b + 0.05)]);
+    }
+    return found;
+}"""
+
+
+def test_every_text_can_be_read_in_a_dark_room(page):
+    for key in ("1", "4"):
+        page.keyboard.press(key)
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 30
+        assert [text for text, ratio in contrasts if ratio < 4.5] == [], "WCAG 2.1 AA"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(11, 13, 15)"
+
+
+def test_thresholds_stand_as_numbers_and_rows_of_regions_are_reached_by_key(page):
+    assert page.locator(".bars .threshold").first.inner_text() == "≥ 0.50"
+    page.locator("summary").click()
+    page.locator(".banner").hover()
+    row = page.locator(".regions tbody tr", has_text="cardiac silhouette")
+    row.focus()
+    assert page.locator(".box.is-lit title").text_content() == "cardiac silhouette"
+
+
+def test_tab_goes_from_filters_over_the_list_to_the_sentences(page):
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className || 'button'"))
+    places = [
+        next(i for i, each in enumerate(reached) if name in each) for name in ("order", "find", "list", "sentence")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("width", [1000, 1440])
+def test_nothing_of_the_filters_is_cut_off(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    pane = page.locator(".list-pane").bounding_box()
+    for button in page.locator("#filters button").all():
+        box, number = button.bounding_box(), button.locator(".num").bounding_box()
+        assert box["x"] + box["width"] <= pane["x"] + pane["width"]
+        assert number["x"] + number["width"] <= box["x"] + box["width"]
+    assert page.locator(".models").is_visible()
+
+
+def test_every_printed_sheet_says_draft(page):
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.banner')).position") == "fixed"
+    assert page.locator(".banner").is_visible()
+    assert not page.locator(".list-pane").is_visible()
+
+
+def test_remarks_on_the_night_stand_above_everything(browser, tmp_path):
+    opened = browser.new_page()
+    address = write_page(
+        tmp_path / "review", [drafted("study-x", "image-x", 10)], 0, ("This night differs: film/view.",)
+    )
+    opened.goto(address.as_uri())
+    assert opened.locator(".remarks").inner_text() == "This night differs: film/view."
+    assert (address.parent / "worklist.csv").read_text().startswith('"id","status"')
+    assert opened.get_by_role("link", name="whole list as CSV").get_attribute("href") == "worklist.csv"
+    opened.close()
+
+
+# scripts run before the document counts as loaded: list, film and draft are drawn then
+PAINTED_MS = (
+    "Math.max(performance.getEntriesByName('first-contentful-paint')[0].startTime,"
+    " performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd)"
+)
+
+
 def measured_page(browser, folder, num_studies):
     """Open a page of many studies; return it with the times of its first paint and of 50 steps through it, ms."""
     films = [drafted(f"study-{number:04d}", f"image-{number:04d}", number % 251) for number in range(num_studies)]
@@ -224,7 +312,7 @@ def measured_page(browser, folder, num_studies):
     opened = browser.new_page()
     opened.goto("about:blank")
     opened.goto(address)
-    painted_ms = opened.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    painted_ms = opened.evaluate(PAINTED_MS)
     took_ms = opened.evaluate(
         "(() => { const t = performance.now(); for (let i = 0; i < 50; i++) worklist.step(1);"
         " return performance.now() - t; })()"
@@ -235,6 +323,13 @@ def measured_page(browser, folder, num_studies):
 def test_thousand_studies_stay_quick(browser, tmp_path):
     few, few_painted_ms, few_took_ms = measured_page(browser, tmp_path / "few", 60)
     many, many_painted_ms, many_took_ms = measured_page(browser, tmp_path / "many", 1000)
+    none, none_painted_ms, _ = measured_page(browser, tmp_path / "none", 0)
+    none.close()
+    for _ in range(3):  # another process can take the processor for a second, but hardly four times
+        if many_painted_ms - none_painted_ms >= 2000:
+            many.reload()
+            many_painted_ms = many.evaluate(PAINTED_MS)
+    assert many_painted_ms - none_painted_ms < 2000
     assert many_painted_ms < 17 * few_painted_ms, "a page of 1,000 studies may not cost more than as many small pages"
     assert many_took_ms < 8 * few_took_ms, "a step costs the same in a long list, up to noise"
     assert many.locator(".row").count() < 60

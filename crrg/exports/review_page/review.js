@@ -183,11 +183,12 @@ function barsNode(study) {
     if (threshold !== null) {
       bar.append(svgElement("line", { class: "tick", x1: threshold * 100, x2: threshold * 100, y1: 0, y2: 14, "vector-effect": "non-scaling-stroke" }));
     }
-    const words = threshold === null ? "" : `threshold ${percent(threshold)}`;
+    const words = threshold === null ? "no threshold is known" : `threshold ${percent(threshold)}`;
     const kind = (study.labels[i] ? "is-positive" : "") + (i === night.labels.length - 1 ? " is-none" : "");
     body.append(element("tr", { class: kind, title: words },
       element("th", { scope: "row" }, label, study.labels[i] ? " ●" : ""), element("td", {}, bar),
-      element("td", { class: "value" }, percent(value))));
+      element("td", { class: "value" }, percent(value)),
+      element("td", { class: "threshold", "aria-label": words }, threshold === null ? "" : `≥ ${percent(threshold)}`)));
   });
   return element("table", { class: "bars", "aria-label": "Calibrated probabilities; a dot marks labels at or above their threshold" }, body);
 }
@@ -195,7 +196,7 @@ function barsNode(study) {
 function regionsNode(film) {
   const body = element("tbody");
   for (const region of regionsOf(film)) {
-    body.append(lights(element("tr", {},
+    body.append(lights(element("tr", { tabIndex: 0 },
       element("td", {}, region.name), element("td", { class: "value" }, percent(region.abnormal)),
       element("td", {}, region.phrase || element("span", { class: "quiet" }, region.isDetected ? "—" : "not found on the film"))), [region.name]));
   }

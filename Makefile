@@ -20,11 +20,11 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample
+NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample watch
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -134,6 +134,9 @@ bench-classification: env  ## A CLIP step and zero-shot inference beside the pub
 
 bench-nightly: env  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT: one with a champion)
 	$(PY) -m benchmarks.nightly_speed --root $(ROOT)
+
+bench-watch: env  ## How often the watch over nights is wrong, and what it notices (ROOT: a demo root with a champion)
+	$(PY) -m benchmarks.watch --root $(ROOT)
 
 bench-grounding: env  ## What an archive without boxes teaches once it is grounded (about half an hour)
 	$(PY) -m benchmarks.grounded_training --root $(ROOT)-grounding

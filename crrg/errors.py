@@ -18,7 +18,8 @@
     ├── TrainingError
     │   └── NonFiniteLoss      NaN or Inf that skipping steps did not cure
     ├── GateNotMet             carries the scorecard and the gate
-    └── TooManyRefused         a night was published, but too much of it was refused; carries its summary
+    ├── TooManyRefused         a night was published, but too much of it was refused; carries its summary
+    └── DegenerateNight        its drafts are all alike, empty or caught in loops -> nothing published
 
 A message says what, about which subject, what was expected and got, and the way out. A subject is one of our own
 ids, a setting or a store key; never patient text, and never a source's file name.
@@ -106,6 +107,10 @@ class TrainingError(CrrgError):
 
 class NonFiniteLoss(TrainingError):
     """The loss stayed NaN or infinite after skipping steps and going back to a good checkpoint."""
+
+
+class DegenerateNight(CrrgError):
+    """A night's drafts are all alike, empty, caught in loops or of another length; it is not published."""
 
 
 class GateNotMet(CrrgError):

@@ -117,3 +117,20 @@ def span(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class StageClock:
+    """Adds up how long each stage of a piece of work took."""
+
+    def __init__(self) -> None:
+        """Start with no stage."""
+        self.times_s: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block's time for a stage."""
+        started_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times_s[name] = self.times_s.get(name, 0.0) + time.monotonic() - started_s

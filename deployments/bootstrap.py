@@ -1,4 +1,4 @@
-"""Create what deployments refer to: the work pool and the limit of the GPU. Running it twice changes nothing."""
+"""Create what deployments refer to: work pool, limit of the GPU, automations. Running it twice changes nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
+from crrg.config.base import Settings
+from deployments.automations import ensure_automations
+
 logger = logging.getLogger(__name__)
 
 POOL = "local"
@@ -16,7 +19,7 @@ NUM_GPU_SLOTS = 1
 
 
 def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
-    """Create the process pool and the GPU limit where they are missing; return what was created."""
+    """Create the process pool, the GPU limit and the automations where they are missing; return what was created."""
     created = []
     with get_client(sync_client=True) as client:
         try:
@@ -26,6 +29,10 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
             created.append(f"work pool {POOL}")
         if ensure_gpu_limit(num_gpu_slots):
             created.append(f"limit {GPU_LIMIT} = {num_gpu_slots}")
+        settings = Settings()
+        created += [f"automation {name}" for name in ensure_automations(client, settings.webhook_url)]
+        if not settings.webhook_url.get_secret_value():
+            logger.info("CRRG_WEBHOOK_URL is not set: no word is sent of failed and flagged nights")
     return created
 
 

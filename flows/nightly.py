@@ -11,8 +11,8 @@ from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import dated, give_back
 from crrg.operations.nightly import check_failure_rate
-from crrg.operations.summaries import night_markdown, shards_markdown
-from tasks.inference import draft_films, plan_night, publish_night
+from crrg.operations.summaries import plan_markdown, shards_markdown
+from tasks.inference import draft_films, plan_night, publish_night, tell_of_night
 from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
 
@@ -29,11 +29,12 @@ def nightly(config: NightlyConfig) -> NightSummary:
     """
     scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
     plan = plan_night(dated(config, scheduled))
+    create_markdown_artifact(plan_markdown(plan), key="nightly-plan")
     try:
         results = run_shards(config.fan_out, draft_films, [{"plan": plan, "shard": shard} for shard in plan.shards])
         summary = publish_night(plan, results)
     finally:
         give_back(plan)
-    create_markdown_artifact(night_markdown(summary) + shards_markdown(results), key="nightly")
+    create_markdown_artifact(tell_of_night(summary) + shards_markdown(results), key="nightly")
     check_failure_rate(summary)
     return summary

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect import task
+from prefect.events import emit_event
 
 from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
+from crrg.operations.night_report import report_night
 from crrg.operations.night_steps import close_night, draft_shard, open_night
 from crrg.operations.root import open_root
-from tasks.policy import TASK, gpu_slot
+from tasks.policy import TASK, gpu_slot, run_tags
 from tasks.runners import place
+
+FLAGGED_NIGHT = "crrg.night.flagged"
+"""Event of a night that was published and that somebody should look at; automations wait for it."""
 
 
 @task(task_run_name="plan-night[{config.date}]", **TASK)
@@ -35,3 +40,15 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult]) -> NightSumma
     """Publish the night with one manifest."""
     storage, _ = open_root()
     return close_night(plan, results, storage)
+
+
+@task(task_run_name="tell-of-night[{summary.date}]", **TASK)
+def tell_of_night(summary: NightSummary) -> str:
+    """Record a night as a run, raise an event where somebody should look at it, and return its page."""
+    storage, settings = open_root()
+    page = report_night(summary, storage, settings, tags=run_tags())
+    if summary.is_flagged:
+        counts = {"num_accepted": summary.num_accepted, "num_quarantined": summary.num_quarantined}
+        watch = {"differs": [each.quantity for each in summary.watch.flagged]} if summary.watch else {}
+        emit_event(FLAGGED_NIGHT, {"prefect.resource.id": f"crrg.night.{summary.date}"}, payload={**counts, **watch})
+    return page

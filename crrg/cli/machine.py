@@ -63,7 +63,7 @@ def check(
 
 
 def bootstrap() -> None:
-    """Create work pool and limits on the Prefect server of the environment; twice changes nothing."""
+    """Create work pool, limits and automations on the Prefect server of the environment; twice changes nothing."""
     import crrg
 
     checkout = Path(crrg.__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from crrg.cli import cohorts, lifecycle, machine, models, nights
+from crrg.cli import auditing, cohorts, lifecycle, machine, models, nights
 
 app = typer.Typer(
     name="crrg",
@@ -13,5 +13,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (cohorts, models, nights, lifecycle, machine):
+for room in (cohorts, models, nights, lifecycle, auditing, machine):
     room.register(app)

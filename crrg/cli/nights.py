@@ -15,6 +15,7 @@ from crrg.cli.running import (
     RunnerOption,
     execute,
     fan_out_of,
+    flags_of,
     form,
     through_prefect,
 )
@@ -58,6 +59,12 @@ def nightly(
         int | None,
         typer.Option("--reread-older-than-bundle", help="Also read again what model versions below this one drafted."),
     ] = None,
+    drift: Annotated[
+        str | None, typer.Option("--drift", help="A night unlike the training: off, warn or stop (not delivered).")
+    ] = None,
+    degenerate: Annotated[
+        str | None, typer.Option("--degenerate", help="Drafts all alike, empty or looped: refuse or publish.")
+    ] = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
     root: RootOption = "",
@@ -69,7 +76,7 @@ def nightly(
         NightlyConfig, config, inbox=absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
         device=device, fan_out=fan_out_of(task_runner, ray_address), reread_date=reread_date,
         reread_studies=tuple(reread_studies.read_text().split()) if reread_studies else None,
-        reread_older_than_bundle=reread_older_than_bundle,
+        reread_older_than_bundle=reread_older_than_bundle, watch=flags_of(drift=drift, degenerate=degenerate),
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("nightly", filled, root)
@@ -137,6 +144,7 @@ def deliver(
     called: Annotated[str | None, typer.Option("--called", help="The archive's AE title.")] = None,
     calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what was delivered before.")] = False,
+    withheld: Annotated[bool, typer.Option("--withheld", help="Also what its night withholds.")] = False,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -148,7 +156,7 @@ def deliver(
     filled = form(
         DeliverConfig, config, inbox=absolute(inbox), date=date, studies=tuple(study) if study else None,
         forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
-        again=again or None,
+        again=again or None, withheld=withheld or None,
     )  # fmt: skip
     execute(root, lambda storage, settings: deliver_drafts(filled, storage, settings), delivery_markdown)
 

@@ -106,7 +106,11 @@ def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
 
 def fan_out_of(task_runner: str | None, ray_address: str | None) -> dict[str, str] | None:
     """Return the part of a form that says where shards run; ``None`` where no flag was given."""
-    flags = {"task_runner": task_runner, "ray_address": ray_address}
+    return flags_of(task_runner=task_runner, ray_address=ray_address)
+
+
+def flags_of(**flags: str | None) -> dict[str, str] | None:
+    """Return a part of a form from the flags that were given; ``None`` where none was."""
     return {name: value for name, value in flags.items() if value is not None} or None
 
 

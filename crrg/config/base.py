@@ -131,6 +131,8 @@ class Settings(BaseSettings):
         old_hmac_key: Secret that `crrg rekey` changes from.
         old_hmac_key_file: File that holds that one instead.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
+        principal: Who the audit says this process works for; empty = its account.
+        webhook_url: Where the orchestrator sends word of failed and flagged nights; empty = nowhere.
         open_data: Folder of real open data for tests marked ``real``.
     """
 
@@ -150,6 +152,8 @@ class Settings(BaseSettings):
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    principal: str = ""
+    webhook_url: SecretStr = SecretStr("")
     open_data: Path | None = None
 
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from crrg.config.base import FrozenConfig
 from crrg.config.running import NightlyConfig
+from crrg.config.watch import NightWatch
 
 
 class DatasetRef(FrozenConfig):
@@ -171,6 +172,7 @@ class NightPlan(FrozenConfig):
         status: ``planned``, or why there is nothing to do: ``nothing_new``, or ``held`` by another holder. A plan
             without work has no shards and its commit only reports that.
         config: The form the night was started with.
+        planning_s: How long it took to list what is new, seconds.
     """
 
     date: str
@@ -186,6 +188,7 @@ class NightPlan(FrozenConfig):
     key_id: str = ""
     status: Literal["planned", "nothing_new", "held"] = "planned"
     config: NightlyConfig
+    planning_s: float = 0.0
 
 
 class ShardResult(FrozenConfig):
@@ -199,6 +202,7 @@ class ShardResult(FrozenConfig):
         reused: Whether an earlier run of the same night had finished it.
         stopped: Whether an operator's stop flag was found and the shard was left for the next run.
         ran_on: Machine and process that did it; empty where nobody said.
+        times_s: Stage to seconds: ``reading`` (waiting for films), ``drafting``, ``writing``; empty where reused.
     """
 
     index: int
@@ -208,6 +212,7 @@ class ShardResult(FrozenConfig):
     reused: bool = False
     stopped: bool = False
     ran_on: str = ""
+    times_s: dict[str, float] = Field(default_factory=dict)
 
 
 class NightSummary(FrozenConfig):
@@ -228,6 +233,11 @@ class NightSummary(FrozenConfig):
         digest: ``crrg digest`` of the night.
         failure_share: Quarantined inputs without the out-of-scope ones, over the inputs that were read, 0..1.
         exceeds_failure_rate: Whether that share is above the form's ``max_failure_rate`` (exit code 3).
+        watch: What the night looks like beside its training reference; ``None`` where nothing was drafted.
+        usual_prevalence: Label to its share of positive drafts over the last nights before this one; empty without.
+        model_version: Version of the bundle in the registry, empty if unregistered.
+        times_s: Stage to seconds, summed over shards: ``planning``, ``reading``, ``drafting``, ``writing``,
+            ``publishing``.
     """
 
     date: str
@@ -244,6 +254,15 @@ class NightSummary(FrozenConfig):
     digest: str = ""
     failure_share: float = 0.0
     exceeds_failure_rate: bool = False
+    watch: NightWatch | None = None
+    usual_prevalence: dict[str, float] = Field(default_factory=dict)
+    model_version: str = ""
+    times_s: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether the watch says that somebody should look at the night as a whole."""
+        return self.watch is not None and bool(self.watch.flagged or self.watch.faults)
 
 
 class DeliverySummary(FrozenConfig):

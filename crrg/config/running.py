@@ -12,6 +12,7 @@ from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.models import FusionSettings
 from crrg.config.training import JointRounds, TrainStageConfig
+from crrg.config.watch import WatchSettings
 
 CHAMPION = "models:/crrg-pipeline@champion"
 
@@ -38,6 +39,7 @@ class NightlyConfig(FrozenConfig):
         reread_studies: Also read these studies again, by pseudonym, where another bundle drafted them.
         reread_older_than_bundle: Also read again what a bundle below this version of ``crrg-pipeline`` drafted, or one
             that was never registered; 0 for none.
+        watch: When a night differs from what its models were trained on, and what then happens.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -67,6 +69,7 @@ class NightlyConfig(FrozenConfig):
     reread_older_than_bundle: int = Field(
         0, ge=0, title="Read again: drafts of versions below (0 = none)", json_schema_extra={"position": 15}
     )
+    watch: WatchSettings = Field(WatchSettings(), title="Watch", json_schema_extra={"position": 16})
 
     @field_validator("timezone")
     @classmethod
@@ -91,6 +94,7 @@ class DeliverConfig(FrozenConfig):
         called_title: The archive's application entity title.
         calling_title: Our application entity title, as the archive knows it.
         again: Whether what was delivered before is delivered again; it replaces what it equals.
+        withheld: Whether drafts are delivered, too, that their night withholds because it differs much from training.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -105,6 +109,7 @@ class DeliverConfig(FrozenConfig):
     called_title: str = Field("ARCHIVE", title="Archive's AE title", max_length=16, json_schema_extra={"position": 5})
     calling_title: str = Field("CRRGCLIP", title="Our AE title", max_length=16, json_schema_extra={"position": 6})
     again: bool = Field(False, title="Also what was delivered before", json_schema_extra={"position": 7})
+    withheld: bool = Field(False, title="Also what its night withholds", json_schema_extra={"position": 8})
 
 
 class Gate(FrozenConfig):

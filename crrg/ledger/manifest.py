@@ -21,6 +21,7 @@ from pydantic import Field
 from crrg.config.base import FrozenConfig
 from crrg.config.references import BundleRef
 from crrg.errors import Conflict, StorageError
+from crrg.ledger.audit import EntryRef
 from crrg.ledger.tables import TableFile
 from crrg.storage import Storage, canonical_json
 
@@ -75,6 +76,10 @@ class Manifest(FrozenConfig):
         sequence: Place among the commits of all nights, from 1: their order, whatever the clocks say; 0 in manifests
             of before it was noted.
         versions: Library versions that worked.
+        watch_key: What the watch found (JSON), empty for nights of before the watch.
+        watch_sha256: Its digest.
+        audit: The entry that was written before this commit; ``None`` for nights of before the chained audit.
+        withheld: Why drafts of this run are not delivered; empty where they are.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -101,6 +106,10 @@ class Manifest(FrozenConfig):
     committed_utc: str = ""
     sequence: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+    watch_key: str = ""
+    watch_sha256: str = ""
+    audit: EntryRef | None = None
+    withheld: str = ""
 
 
 def night_prefix(date: str) -> str:

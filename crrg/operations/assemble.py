@@ -11,9 +11,11 @@ from crrg.config.base import Settings
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import log_pictures
 from crrg.operations.fuse import fit_fusion
 from crrg.operations.summaries import evaluation_markdown
+from crrg.operations.watch_reference import reference_bytes
 from crrg.registry.aliases import CANDIDATE
 from crrg.registry.bundle import (
     BUNDLE_FILE,
@@ -21,6 +23,7 @@ from crrg.registry.bundle import (
     commit_bundle,
     compose_bundle,
     with_fusion,
+    with_reference,
     write_bundle,
 )
 from crrg.storage import Storage
@@ -50,7 +53,8 @@ def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storag
 def assemble_fused(results: Sequence[StageResult], config: RetrainConfig, storage: Storage) -> BundleRef:
     """Put four finished stages into one bundle folder, with the classifier over film, draft and regions.
 
-    The classifier is fitted on drafts of the dataset's validation films; without any it is left out.
+    The classifier is fitted on drafts of the dataset's validation films; without any it is left out. The bundle also
+    says what its training population looks like, with which its nights are compared.
 
     Args:
         results: As for ``assemble_bundle``.
@@ -63,7 +67,8 @@ def assemble_fused(results: Sequence[StageResult], config: RetrainConfig, storag
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version)
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
-    return commit_bundle(storage, with_fusion(bundle, fusion) if fusion else bundle)
+    bundle = with_fusion(bundle, fusion) if fusion else bundle
+    return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))
 
 
 def parts_of(results: Sequence[StageResult]) -> dict[str, StageResult]:
@@ -108,4 +113,14 @@ def _register(
         with tempfile.TemporaryDirectory() as temporary:
             folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
             page = evaluation_markdown(evaluation)
-            return registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about, page)
+            version = registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about, page)
+    spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"
+    write_audit(
+        storage,
+        "register",
+        subject=version,
+        bundle_id=bundle.bundle_id,
+        inputs=(evaluation.dataset.version,),
+        writes={key: storage.sha256(key) for key in (spec_key, evaluation.scorecard_key) if storage.exists(key)},
+    )
+    return version

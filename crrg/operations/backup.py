@@ -214,6 +214,8 @@ def _recorded_digests(storage: Storage) -> dict[str, str]:
         if manifest.index_key:
             digests[manifest.index_key] = manifest.index_sha256
             digests |= json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
+        if manifest.watch_key:
+            digests[manifest.watch_key] = manifest.watch_sha256
     for name in storage.list_folder("datasets"):
         for version in list_versions(storage, name):
             written = read_manifest(storage, resolve_dataset(storage, name, version))

@@ -181,6 +181,9 @@ def _deliver_chunk(drafts: Sequence[_Draft], work: _Round) -> None:
     ready: list[tuple[_Draft, dict[str, bytes]]] = []
     for draft in drafts:
         work.num_studies += 1
+        if draft.manifest.withheld and not work.config.withheld:
+            work.refuse(draft, DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.DRIFT"))
+            continue
         if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
             work.num_unchanged += 1
             continue

@@ -7,6 +7,7 @@ import logging
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, DemoResult, NightSummary, PromotionResult
 from crrg.config.running import CHAMPION, DemoConfig, NightlyConfig, RetrainConfig
+from crrg.config.watch import WatchSettings
 from crrg.data.deidentify import Pseudonyms
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.demo import (
@@ -60,10 +61,12 @@ def retrain_form(config: DemoConfig, dataset: DatasetRef) -> RetrainConfig:
 def night_form(config: DemoConfig, inbox: str, promotion: PromotionResult) -> NightlyConfig:
     """Return the night of the demo: its films were written by the demo itself, so none is waited for.
 
-    A bundle that did not pass its gate (a very short training) is used by its version, and never as champion.
+    A bundle that did not pass its gate (a very short training) is used by its version, and never as champion; what it
+    writes is shown however poor it is.
     """
     model = CHAMPION if promotion.promoted else promotion.version
-    return NightlyConfig(inbox=inbox, model=model, settle_s=0, image_size=FILM_SIZE, device=config.device)
+    watch = WatchSettings(degenerate="refuse" if promotion.promoted else "publish")
+    return NightlyConfig(inbox=inbox, model=model, settle_s=0, image_size=FILM_SIZE, device=config.device, watch=watch)
 
 
 def score_demo(

@@ -112,7 +112,7 @@ def _resumable_runs(storage: Storage, date: str, committed: set[tuple[str, str]]
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:
     """Return the keys of everything that a manifest names, itself left out."""
     index = storage.get_json(manifest.index_key) if manifest.index_key else {}
-    return {manifest.index_key, *(file.key for file in manifest.files), *index}
+    return {manifest.index_key, manifest.watch_key, *(file.key for file in manifest.files), *index}
 
 
 def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:

@@ -25,6 +25,7 @@ from crrg.data.quarantine import quarantine_key
 from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source
 from crrg.errors import ConfigError, StorageError
+from crrg.ledger.audit import write_audit
 from crrg.operations.ingest_inputs import (
     KnownInputs,
     read_known_inputs,
@@ -90,6 +91,7 @@ def ingest(
             raise
         logger.warning("dataset %s: an earlier version cannot be used (%s), reading all", config.dataset, error.reason)
         summary = _ingest(config, storage, pseudonyms, sources, plan, KnownInputs(storage, None, ()))
+    _audit(summary, plan, storage)
     if tracked_by is not None:
         track_ingest(summary, storage, tracked_by)
     return summary
@@ -137,6 +139,22 @@ def _ingest(
     if summary.is_over_limit:
         logger.warning("%.1f %% of the inputs were refused, more than the form allows", 100 * summary.failure_rate)
     return summary
+
+
+def _audit(summary: IngestSummary, plan: IngestPlan, storage: Storage) -> None:
+    dataset = summary.dataset
+    write_audit(
+        storage,
+        "ingest",
+        subject=f"{dataset.name}/{dataset.version}",
+        inputs=(plan.inputs_digest,),
+        writes={key: storage.sha256(key) for key in (dataset.manifest_key, summary.quarantine_key)},
+        counts={
+            "inputs": summary.num_inputs,
+            "accepted": summary.num_accepted,
+            "quarantined": summary.num_quarantined,
+        },
+    )
 
 
 def _find_version(storage: Storage, name: str, version: str) -> DatasetRef | None:

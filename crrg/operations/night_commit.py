@@ -19,6 +19,7 @@ import pyarrow as pa
 
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
+from crrg.config.watch import NightWatch
 from crrg.domain.regions import NUM_REGIONS
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
@@ -34,6 +35,7 @@ from crrg.ledger.manifest import (
     run_prefix,
 )
 from crrg.ledger.tables import TableFile, read_table, write_table
+from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_all, rewriting
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
@@ -47,6 +49,7 @@ from crrg.operations.night_records import (
     table_key,
 )
 from crrg.operations.night_shard import primary_images
+from crrg.operations.night_watch import put_watch, remarks, usual_prevalence, watch_night
 from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     records = _finished_records(plan, results, storage)
     night = _settle(plan, records, _earlier_rows(records, storage), storage)
     _check_counts(night, storage)
+    watch = watch_night(plan, night.outcomes, night.tables, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     rows = [_ledger_row(plan, each) for each in night.outcomes]
     files = (
@@ -110,8 +114,10 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         _write_quarantine(plan, refused, storage),
         write_ledger(storage, plan.date, plan.run_id, rows),
     )
-    index = canonical_json(dict(sorted(_write_objects(plan, night, refused, storage).items())))
     prefix = run_prefix(plan.date, plan.run_id)
+    watch_key, watch_sha256 = put_watch(plan, watch, storage)
+    objects = _write_objects(plan, night, refused, remarks(watch), storage)
+    index = canonical_json(dict(sorted({**objects, watch_key: watch_sha256}.items())))
     storage.put(f"{prefix}/index.json", index)
     manifest = Manifest(
         date=plan.date,
@@ -136,19 +142,19 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         sequence=next_sequence(storage),
         versions={"crrg": crrg.__version__, "python": platform.python_version(), "pyarrow": pa.__version__},
+        watch_key=watch_key,
+        watch_sha256=watch_sha256,
+        withheld=watch.withheld,
     )
+    read = [(each.key_hmac, each.etag) for each in night.outcomes]
+    manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
     key = commit_manifest(storage, manifest)
-    logger.info(
-        "night %s committed: %d accepted, %d quarantined, %d pending",
-        plan.date,
-        manifest.num_accepted,
-        manifest.num_quarantined,
-        manifest.num_pending,
-    )
-    return _summary(plan, manifest, key, storage)
+    counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
+    logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
+    return _summary(plan, manifest, key, watch, storage)
 
 
-def _summary(plan: NightPlan, manifest: Manifest, key: str, storage: Storage) -> NightSummary:
+def _summary(plan: NightPlan, manifest: Manifest, key: str, watch: NightWatch, storage: Storage) -> NightSummary:
     share = failure_share(manifest.reasons, plan.num_new)
     is_only_run = len(read_manifests(storage, plan.date)) == 1
     return NightSummary(
@@ -166,6 +172,9 @@ def _summary(plan: NightPlan, manifest: Manifest, key: str, storage: Storage) ->
         digest=manifest.digest if is_only_run else results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, plan.date),
         failure_share=share,
         exceeds_failure_rate=share > plan.config.max_failure_rate,
+        watch=watch,
+        usual_prevalence=usual_prevalence(storage, manifest),
+        model_version=plan.bundle.model_version,
     )
 
 
@@ -305,7 +314,7 @@ def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage:
 
 
 def _write_objects(
-    plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], storage: Storage
+    plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], told: tuple[str, ...], storage: Storage
 ) -> dict[str, str]:
     """Write the page and the documents of studies that changed; return the sha256 of every object of the run by key.
 
@@ -322,6 +331,7 @@ def _write_objects(
         model_version=plan.bundle.model_version,
         num_pending=plan.num_pending,
         thresholds=night.thresholds,
+        remarks=told,
     )
     lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
     page = review_files(facts, rewriting(documents, night.changed, prefix, objects, storage), lines)

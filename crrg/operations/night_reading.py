@@ -28,6 +28,7 @@ from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Outcome
+from crrg.monitoring.quantities import look_at
 from crrg.operations.night_records import InputOutcome, ShardInput
 from crrg.storage import Storage, StoredObject
 
@@ -260,6 +261,7 @@ def _judge(
             "view_position": film.view_position.value,
             "width": film.original_width,
             "height": film.original_height,
+            "look": look_at(film),
         }
     )
     try:

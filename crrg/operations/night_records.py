@@ -18,6 +18,7 @@ from crrg.errors import CrrgError
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile
+from crrg.monitoring.quantities import FilmLook
 from crrg.operations.night_rereads import asked_rereads
 from crrg.storage import Storage, canonical_json, hash_json
 
@@ -108,6 +109,7 @@ class InputOutcome(FrozenConfig):
         height: Original pixels, 0 where not decoded.
         num_flags: Flags of the draft that ask for attention.
         is_reread: Whether an earlier night read the same object and somebody asked to read it again.
+        look: How the film looks as a whole, ``None`` where not decoded.
     """
 
     key_hmac: str
@@ -127,6 +129,7 @@ class InputOutcome(FrozenConfig):
     height: int = 0
     num_flags: int = 0
     is_reread: bool = False
+    look: FilmLook | None = None
 
     @property
     def is_drafted(self) -> bool:

@@ -38,7 +38,7 @@ from crrg.operations.night_records import (
     table_key,
 )
 from crrg.operations.stop import is_stopped
-from crrg.progress import count_progress
+from crrg.progress import StageClock, count_progress
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,12 @@ def run_shard(
         opened = own.open(shard)
         stack.callback(opened.readings.close)
         writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter))
-        for reading in opened.readings:
+        readings = iter(opened.readings)
+        while True:
+            with writer.clock.stage("reading"):
+                reading = next(readings, None)
+            if reading is None:
+                break
             if should_stop():
                 return stopped
             writer.take(reading.outcome, reading.film)
@@ -112,7 +117,7 @@ def run_shard(
             feed.open_after(shard.index)
         record = writer.finish()
     say(len(opened.inputs), len(opened.inputs))
-    result = _result(plan, record, reused=False)
+    result = _result(plan, record, reused=False).model_copy(update={"times_s": writer.clock.times_s})
     logger.info("%s: %d drafted or known, %d refused", what, result.num_accepted, result.num_quarantined)
     return result
 
@@ -172,6 +177,7 @@ class _ShardWriter:
         self.objects: dict[str, str] = {}
         self.pictures: list[Future[tuple[str, str]]] = []
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
+        self.clock = StageClock()
 
     def __enter__(self) -> _ShardWriter:
         return self
@@ -195,6 +201,10 @@ class _ShardWriter:
     def finish(self) -> ShardRecord:
         """Draft what is left, write tables and documents, then the record."""
         self._draft_window()
+        with self.clock.stage("writing"):
+            return self._write()
+
+    def _write(self) -> ShardRecord:
         outcomes = tuple(sorted(self.outcomes, key=lambda each: each.rank))
         reports = reports_table(self.films, primary_images(outcomes))
         regions = regions_table(self.films)
@@ -221,7 +231,8 @@ class _ShardWriter:
         return write_table(self.storage, table_key(self.plan, kind, self.shard.index), table, kind)
 
     def _draft_window(self) -> None:
-        drafts = self.drafter.draft([film for _, film in self.window]) if self.window else []
+        with self.clock.stage("drafting"):
+            drafts = self.drafter.draft([film for _, film in self.window]) if self.window else []
         pictures: list[Future[tuple[str, str]]] = []
         for (outcome, film), draft in zip(self.window, drafts, strict=True):
             check_draft(draft, outcome.instance_id)
@@ -241,7 +252,8 @@ class _ShardWriter:
             key = f"{self.prefix}/review/{picture_name(outcome.instance_id)}"
             pictures.append(self.pool.submit(self._put_picture, key, film.pixels))
         # written while the next window is drafted
-        self._await_pictures()
+        with self.clock.stage("writing"):
+            self._await_pictures()
         self.pictures = pictures
         self.window = []
 

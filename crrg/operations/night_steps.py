@@ -18,6 +18,7 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef,
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import nightly
+from crrg.operations.night_report import report_night
 from crrg.operations.predict import PredictSummary, predict_files
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
@@ -83,7 +84,7 @@ def give_back(plan: NightPlan) -> None:
 def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightSummary:
     """Run a whole night in this process."""
     resolved = resolve_bundle(config.model, storage, settings)
-    return nightly.run_night(
+    summary = nightly.run_night(
         dated(config, datetime.now().astimezone()),
         storage,
         resolved.ref,
@@ -91,6 +92,8 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
         lambda: bundle_pipeline(storage, resolved.ref, config.device),
         registry_available=resolved.registry_available,
     )
+    report_night(summary, storage, settings)
+    return summary
 
 
 def predict_with(

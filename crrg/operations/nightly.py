@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -40,6 +41,7 @@ from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
+from crrg.progress import StageClock
 from crrg.storage import Storage, hash_json
 
 __all__ = ["commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
@@ -98,6 +100,7 @@ def plan_night(
     if lease is None:
         logger.info("another holder has the night %s; nothing to do", date)
         return idle
+    started_s = time.monotonic()
     try:
         plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
     except BaseException:
@@ -107,7 +110,7 @@ def plan_night(
         _held[storage.root, date, lease.fencing] = lease
     else:
         lease.release()
-    return plan
+    return plan.model_copy(update={"planning_s": time.monotonic() - started_s})
 
 
 def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary:
@@ -124,8 +127,10 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
     Raises:
         CrrgError: The counts do not add up, or another holder took the night over; nothing was published.
     """
+    clock = StageClock()
     try:
-        summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage)
+        with clock.stage("publishing"):
+            summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage)
     except StorageError as error:
         if not error.retryable:
             release_night(plan, storage)
@@ -134,7 +139,7 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         release_night(plan, storage)
         raise
     release_night(plan, storage)
-    return summary
+    return summary.model_copy(update={"times_s": _times_s(plan, results, clock)})
 
 
 def release_night(plan: NightPlan, storage: Storage) -> None:
@@ -217,6 +222,13 @@ def check_failure_rate(summary: NightSummary) -> None:
             f"night {summary.date}",
             summary=summary,
         )
+
+
+def _times_s(plan: NightPlan, results: list[ShardResult], publishing: StageClock) -> dict[str, float]:
+    times_s = Counter({"planning": plan.planning_s})
+    for each in results:
+        times_s.update(each.times_s)
+    return {name: round(seconds, 2) for name, seconds in {**times_s, **publishing.times_s}.items()}
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:

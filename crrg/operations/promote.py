@@ -9,6 +9,7 @@ from crrg.config.base import Settings
 from crrg.config.references import EvaluationResult, PromotionResult
 from crrg.config.running import EvaluateConfig, PromoteConfig, RetrainConfig
 from crrg.errors import ModelError
+from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import evaluate_bundle
 from crrg.registry.aliases import (
     CHAMPION,
@@ -73,6 +74,13 @@ def gate_and_promote(
             "gate_conditions": json.dumps(config.gate.model_dump(mode="json"), sort_keys=True),
         },
     )
+    write_audit(
+        storage,
+        "gate",
+        subject=version,
+        bundle_id=evaluation.bundle.bundle_id,
+        counts={"passed": int(outcome.passed), "conditions_failed": len(outcome.failures)},
+    )
     if outcome.passed and config.promote == "if_gate_passes":
         return _make_champion(version, registry, storage)
     reasons = outcome.failures or ("the form says never to promote",)
@@ -116,5 +124,6 @@ def _make_champion(version: str, registry: ModelRegistry, storage: Storage) -> P
         registry.set_alias(PREVIOUS, before)
     registry.set_alias(CHAMPION, version)
     record_alias(storage, CHAMPION, ref)
+    write_audit(storage, "promote", subject=version, bundle_id=ref.bundle_id, inputs=(before,) if before else ())
     logger.info("version %s of crrg-pipeline is champion, before it was %s", version, before or "none")
     return PromotionResult(promoted=True, version=version, previous_version=before, bundle_id=ref.bundle_id)

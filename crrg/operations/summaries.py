@@ -9,6 +9,7 @@ from crrg.config.references import (
     DeliverySummary,
     EvaluationResult,
     IngestSummary,
+    NightPlan,
     NightSummary,
     PromotionResult,
     RetrainResult,
@@ -100,7 +101,61 @@ def night_markdown(summary: NightSummary) -> str:
     ]
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
-    return f"{head}\n\n{table(('night', 'number'), rows)}\n\n{reasons_table(summary.reasons)}\n\n{where}"
+    parts = (head, table(("night", "number"), rows), reasons_table(summary.reasons), where, _watch(summary))
+    return "\n\n".join(part for part in parts if part)
+
+
+def plan_markdown(plan: NightPlan) -> str:
+    """Return what a night is going to do, before it does it."""
+    rows = [("new", plan.num_new), ("done before", plan.num_done), ("pending", plan.num_pending),
+            ("shards", len(plan.shards))]  # fmt: skip
+    model = f"Bundle `{plan.bundle.bundle_id}`, version {plan.bundle.model_version or 'unregistered'}."
+    return f"# Night of {plan.date}: {plan.status.replace('_', ' ')}\n\n{model}\n\n{table(('inputs', 'number'), rows)}"
+
+
+def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:
+    """Return all that is known of a night: counts, drift, prevalence beside the last nights, times, links.
+
+    Args:
+        summary: The night.
+        links: Text to address of pages about it.
+    """
+    parts = [night_markdown(summary)]
+    if summary.watch is not None and summary.watch.findings:
+        drift = [
+            (each.quantity, f"{each.psi:.3f}", f"{each.ks:.3f}", f"{each.limit:.3f}" if each.limit else "-", each.level,
+             f"{each.reference:.3g}", f"{each.night:.3g}")
+            for each in summary.watch.findings
+        ]  # fmt: skip
+        header = ("quantity", "PSI", "KS", "chance reaches", "", "in training", "tonight")
+        parts += ["## Beside the training population", table(header, drift)]
+    if summary.watch is not None and summary.watch.prevalence:
+        usual = summary.usual_prevalence
+        rows = [
+            (label, f"{share:.1%}", f"{usual[label]:.1%}" if label in usual else "-",
+             f"{share - usual[label]:+.1%}" if label in usual else "-")
+            for label, share in summary.watch.prevalence.items()
+        ]  # fmt: skip
+        parts += ["## Positive drafts", table(("label", "tonight", "last 7 nights", "change"), rows)]
+    if summary.times_s:
+        times = [(name, f"{seconds:.1f}") for name, seconds in summary.times_s.items()]
+        parts += ["## Time", table(("stage", "seconds, all shards together"), times)]
+    if links:
+        parts += ["## Pages", "\n".join(f"- [{text}]({address})" for text, address in links.items())]
+    return "\n\n".join(parts)
+
+
+def _watch(summary: NightSummary) -> str:
+    """Return what somebody should know of the night as a whole, empty where there is nothing."""
+    if summary.watch is None:
+        return ""
+    told = [f"- **degenerate**: {fault}" for fault in summary.watch.faults]
+    told += [f"- differs from training: {each.quantity}, index {each.psi:.2f}" for each in summary.watch.flagged]
+    if summary.watch.withheld:
+        told.append("- **withheld from delivery**")
+    if summary.watch.status == "no_reference":
+        told.append("- compared with nothing: the bundle says nothing of its training")
+    return "\n".join(told)
 
 
 def delivery_markdown(summary: DeliverySummary) -> str:

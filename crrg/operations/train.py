@@ -9,6 +9,7 @@ from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle
 from crrg.operations.training_drafts import Drafter, draft_training_films
 from crrg.progress import span
@@ -97,6 +98,14 @@ def _train(
         if not result.reused:
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
+    if not result.reused:
+        write_audit(
+            storage,
+            "train",
+            subject=result.prefix,
+            inputs=(dataset.version, *(finished[name].sha256 for name in sorted(finished))),
+            writes={f"{result.prefix}/model.safetensors": result.sha256},
+        )
     registry = ModelRegistry(settings, storage)
     beside = tuple(each.model_copy(update={"model_version": registry.register_stage(each)}) for each in result.beside)
     return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})

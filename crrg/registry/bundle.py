@@ -1,8 +1,9 @@
 """A bundle: the four stages that belong together, in one folder, loaded whole or refused.
 
 ``models/bundles/<bundle id>/`` holds ``bundle.json``, ``<stage>.safetensors``, ``tokenizer.json``,
-``clip_tokenizer.json`` and ``model_card.md``. The bundle id is a digest over all of it but the registered versions, so
-equal training makes an equal bundle. Nothing here makes a tensor; ``crrg.inference.pipeline`` does.
+``clip_tokenizer.json``, ``model_card.md`` and ``reference.json``, which says what the training population looks like.
+The bundle id is a digest over all of it but the registered versions, so equal training makes an equal bundle. Nothing
+here makes a tensor; ``crrg.inference.pipeline`` does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ READABLE_VERSIONS = (1, 2)
 ID_LENGTH = 32
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "model_card.md"
+REFERENCE_FILE = "reference.json"
+"""What nights are compared with; bundles of before the watch have none."""
 WEIGHT_FILES: Mapping[str, str] = {stage: f"{stage}.safetensors" for stage in STAGES}
 TOKENIZER_FILES: Mapping[str, str] = {"generator": "tokenizer.json", "clip": "clip_tokenizer.json"}
 REQUIRED_FILES: tuple[str, ...] = (*WEIGHT_FILES.values(), *TOKENIZER_FILES.values(), CARD_FILE)
@@ -114,6 +117,16 @@ def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:
     return _sealed({**bundle.spec, "fusion": dict(fusion), "thresholds": thresholds}, dict(bundle.files))
 
 
+def with_reference(bundle: BundleFiles, reference: bytes) -> BundleFiles:
+    """Return the bundle with what its training population looks like, as JSON.
+
+    Args:
+        bundle: Composed, not written yet.
+        reference: ``crrg.monitoring.reference.Reference``.
+    """
+    return _sealed(bundle.spec, {**bundle.files, REFERENCE_FILE: reference})
+
+
 def commit_bundle(storage: Storage, bundle: BundleFiles) -> BundleRef:
     """Write the parts, then ``bundle.json``, which makes the folder a bundle; an equal one is left as it is."""
     prefix = f"models/bundles/{bundle.bundle_id}"
@@ -173,8 +186,8 @@ def read_spec(folder: Storage) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError("bundle.json cannot be read; restore the bundle from its store", folder.root) from error
     _check_version(spec, subject)
-    if listed != set(REQUIRED_FILES):
-        odd = sorted(listed ^ set(REQUIRED_FILES))
+    if listed - {REFERENCE_FILE} != set(REQUIRED_FILES):
+        odd = sorted((listed - {REFERENCE_FILE}) ^ set(REQUIRED_FILES))
         raise ModelError(f"missing or unexpected parts: {', '.join(odd)}; a bundle is loaded whole or refused", subject)
     if bundle_digest(spec) != subject:
         raise DigestMismatch("bundle.json was changed after it was written; restore it", subject)
@@ -191,6 +204,20 @@ def bundle_folder(storage: Storage, prefix: str) -> Storage:
     if "://" in prefix or prefix.startswith("/"):
         return storage.at(prefix)
     return storage.child(prefix)
+
+
+def read_reference(storage: Storage, ref: BundleRef) -> bytes | None:
+    """Return what a bundle says of its training population, or ``None`` where it says nothing or is not there.
+
+    Raises:
+        DigestMismatch: The bytes are not the recorded ones.
+        StorageError: The store is out of reach.
+    """
+    folder = bundle_folder(storage, ref.prefix)
+    if not folder.exists(BUNDLE_FILE):
+        return None
+    sha256 = read_spec(folder)["files"].get(REFERENCE_FILE)
+    return folder.get_verified(REFERENCE_FILE, sha256) if sha256 else None
 
 
 def _stage_config(storage: Storage, result: StageResult) -> dict[str, Any]:

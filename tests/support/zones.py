@@ -41,16 +41,17 @@ KEYS = tuple(
         rf"leases/date={DAY}/\d+\.json",
         rf"results/date={DAY}/_manifest-\d+\.json",
         rf"results/date={DAY}/run={HEX}/(?:reports|regions)-(?:\d{{5}}(?:-settled)?|earlier)(?:-\d+)*\.parquet",
-        rf"results/date={DAY}/run={HEX}/(?:index(?:-\d+)?|plan/plan|plan/inputs-\d{{5}}|shards/shard-\d{{5}})\.json",
+        rf"results/date={DAY}/run={HEX}/(?:index(?:-\d+)?|watch|plan/plan|plan/inputs-\d{{5}}|shards/shard-\d{{5}})\.json",
         rf"results/date={DAY}/run={HEX}/documents/{ID}/report\.(?:txt|json)",
-        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:films/{ID}\.png|index\.html|(?:worklist|review|data)\.js|review\.css)",
+        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:films/{ID}\.png|index\.html|(?:worklist|review|data)\.js|review\.css|worklist\.csv)",
         rf"checkpoints/{STAGE}/{HEX}/(?:model\.safetensors|(?:config|result|tokenizer)\.json)",
-        rf"models/bundles/{HEX}/(?:(?:bundle|tokenizer|clip_tokenizer)\.json|{STAGE}\.safetensors|model_card\.md)",
+        rf"models/bundles/{HEX}/(?:(?:bundle|tokenizer|clip_tokenizer|reference)\.json|{STAGE}\.safetensors|model_card\.md)",
         rf"models/drafts/{HEX}/{NAME}-{HEX}-train/part-\d{{5}}\.parquet",
+        rf"models/references/{HEX}-{NAME}-{HEX}\.json",
         rf"models/scorecards/{HEX}/{NAME}\.(?:json|md)",
         r"models/aliases/champion\.json",
         rf"models/bundles/(?:{HEX}|test)",
-        rf"audit/date={DAY}/\d{{12}}-[a-z]+-{HEX}\.json",
+        r"audit/\d{8}\.json",
         r"demo\.key",
     )
 )
@@ -115,9 +116,9 @@ COLUMNS: dict[str, dict[str, str | None]] = {
 _SHORT = re.compile(
     rf"(?:{ID}|{HEX}|{DAY}|{DAY}T[0-9:.+]+|\d+(?:\.\d+)*(?:\+\d+)?|[a-z][a-z0-9_]*|{_CODE}|{_PAIRS['view_position']}"
     rf"|{_WORDS(map(re.escape, (*LABELS, *REGIONS)))}|{_WORDS(SourceKind)}|{_DRAFTS['flags']}|[a-z-]+:[a-z0-9-]+"
-    rf"|\d+ x \d+)?"
+    rf"|\d+ x \d+|(?:{DAY}|{NAME})/{HEX}|checkpoints/{STAGE}/{HEX}|(?:film|draft)/[a-z]+(?:/(?:{_WORDS(LABELS)}))?)?"
 )
-_SENTENCES = {"findings", "impression", "phrase", "sentence", "detail", "disclaimer", "title"}
+_SENTENCES = {"findings", "impression", "phrase", "sentence", "detail", "disclaimer", "title", "faults", "withheld"}
 _OURS = {"name", "actor", "host", "preprocessing_version", "grounding", "crrg_version"}
 """Fields of JSON whose text a person of the house chose or this program wrote."""
 _OTHER_PROGRAMS_JSON = ("models/", "checkpoints/")

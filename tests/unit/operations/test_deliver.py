@@ -123,7 +123,7 @@ def test_nothing_identified_lies_in_the_root(night):
 
 def test_delivery_is_audited_by_pseudonym(night):
     deliver(night.form(), night.root, night.settings)
-    entries = read_audit(night.root)
+    entries = [entry for entry in read_audit(night.root) if entry.action != "nightly"]
     assert [entry.action for entry in entries] == ["deliver", "deliver"]
     assert {entry.counts["files"] for entry in entries} == {4, 3}
     assert all(len(entry.subject) == 26 and entry.bundle_id == "b" * 32 for entry in entries)

@@ -63,7 +63,7 @@ def test_scaffolding_of_a_committed_night_goes_and_its_results_stay(root):
     assert keys(root) >= named(root)
     assert not any("/plan/" in key or "/shards/" in key for key in keys(root))
     assert committed_digest(root, "") == digest
-    (entry,) = read_audit(root)
+    entry = read_audit(root)[-1]
     assert (entry.action, entry.counts["objects"]) == ("gc", len(removed.objects))
     assert collect_garbage(root, min_age_h=0).objects == []
 
@@ -104,7 +104,7 @@ def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, mon
     for number in range(3):
         films.put(f"{number}.png", png_bytes(number))
     summary = ingest(IngestConfig(source=(films.root,), dataset="demo", image_size=64), root, PSEUDONYMS)
-    kept = keys(root)
+    kept = {key for key in keys(root) if not key.startswith("audit/")}
     prefix = f"datasets/demo/version={summary.dataset.version}/split=train"
     root.put(f"{prefix}/part-99999.parquet", b"half")
     root.put("datasets/demo/version=0000/split=train/part-00000.parquet", b"half")

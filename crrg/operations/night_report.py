@@ -1,0 +1,85 @@
+"""A night as people see it afterwards: a tracked run, and a page of Markdown with links; no patient's data in either.
+
+Nothing here can undo or fail a night that was published: a tracking server that is away costs the run, not the night.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from crrg.config.base import Settings
+from crrg.config.references import NightSummary
+from crrg.errors import ConfigError, StorageError
+from crrg.operations.summaries import night_report
+from crrg.storage import Storage
+from crrg.tracking import PIPELINE_MODEL, open_tracker
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "nightly"
+
+
+def report_night(
+    summary: NightSummary, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
+) -> str:
+    """Record a committed night as a run, and return its page.
+
+    Args:
+        summary: The night.
+        storage: The root.
+        settings: Name the tracking server, if there is one.
+        tags: Ids that tie the run to the orchestrator.
+
+    Returns:
+        Markdown; of a night without a commit only what became of it, and no run.
+    """
+    if summary.status != "committed":
+        return night_report(summary, {})
+    links = {}
+    try:
+        links = _track(summary, storage, settings, tags or {})
+    except (StorageError, ConfigError) as error:
+        logger.warning("night %s did not reach the tracking server: %s", summary.date, error.reason)
+    return night_report(summary, links)
+
+
+def night_metrics(summary: NightSummary) -> dict[str, float]:
+    """Return a night as numbers by ``protocol/name``."""
+    metrics: dict[str, float] = {
+        "night/num_inputs": summary.num_inputs,
+        "night/num_accepted": summary.num_accepted,
+        "night/num_quarantined": summary.num_quarantined,
+        "night/num_pending": summary.num_pending,
+        "night/num_flagged": summary.num_flagged,
+        "night/failure_share": summary.failure_share,
+        **{f"refused/{reason}": number for reason, number in summary.reasons.items()},
+        **{f"time/{stage}_s": seconds for stage, seconds in summary.times_s.items()},
+    }
+    if summary.watch is not None:
+        metrics["drift/num_flagged"] = len(summary.watch.flagged)
+        metrics |= {f"prevalence/{label}": share for label, share in summary.watch.prevalence.items()}
+        metrics |= {f"drift/{each.quantity}": each.psi for each in summary.watch.findings}
+    return metrics
+
+
+def _track(summary: NightSummary, storage: Storage, settings: Settings, tags: Mapping[str, str]) -> dict[str, str]:
+    """Log the run; return links to it and to the model, where they can be opened."""
+    about = {
+        "date": summary.date,
+        "bundle_id": summary.bundle_id,
+        "model_version": summary.model_version,
+        "manifest": summary.manifest_key,
+        "digest": summary.digest,
+        "flagged": str(summary.is_flagged).lower(),
+        "watch": summary.watch.status if summary.watch else "",
+    }
+    with open_tracker(settings, storage, EXPERIMENT, f"{EXPERIMENT}-{summary.date}", {**tags, **about}) as tracker:
+        tracker.log_metrics(night_metrics(summary))
+        tracker.log_text("night.md", night_report(summary, {}))
+        run_url = tracker.run_url
+    server = settings.mlflow_tracking_uri.rstrip("/")
+    links = {"Run of this night": run_url} if run_url else {}
+    if server.startswith("http") and summary.model_version:
+        links["Model"] = f"{server}/#/models/{PIPELINE_MODEL}/versions/{summary.model_version}"
+    return links

@@ -1,0 +1,122 @@
+"""What the orchestrator does by itself: runs that died are called crashed, failed and flagged nights are told.
+
+Word goes to the address in ``CRRG_WEBHOOK_URL``, a secret that is kept in a block of the server. It says which night
+and how many objects, nothing of any of them.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.settings import get_current_settings
+from prefect.states import StateType
+from prefect.types import SecretDict
+from pydantic import SecretStr
+
+from tasks.inference import FLAGGED_NIGHT
+
+WEBHOOK_BLOCK = "crrg-nights"
+DEFAULT_HEARTBEAT_S = 180
+MISSED_HEARTBEATS = 3
+RUN = "prefect.flow-run"
+ENDINGS = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
+FAILURES = ("Failed", "Crashed", "TimedOut")
+
+
+def ensure_automations(client: SyncPrefectClient, webhook_url: SecretStr) -> list[str]:
+    """Create or correct the automations; return what was changed, nothing where all of it was as it should be.
+
+    Args:
+        client: Of the server.
+        webhook_url: Where word of nights goes; without it there are no automations that send any.
+    """
+    wanted = [crash_dead_runs()]
+    if webhook_url.get_secret_value():
+        block = Webhook(url=webhook_url, headers=SecretDict({"content-type": "application/json"}))
+        block_id = block.save(WEBHOOK_BLOCK, overwrite=True)
+        wanted += [tell_failed_nights(block_id), tell_flagged_nights(block_id)]
+    return [automation.name for automation in wanted if _ensure(client, automation)]
+
+
+def crash_dead_runs() -> AutomationCore:
+    """Return the automation that calls a run crashed whose process sends no heartbeat any more.
+
+    Three missed heartbeats: a shorter time would crash healthy runs at the default frequency.
+    """
+    every_s = get_current_settings().flows.heartbeat_frequency or DEFAULT_HEARTBEAT_S
+    return AutomationCore(
+        name="crrg: runs without a heartbeat have crashed",
+        description="A worker that was killed leaves its run in Running; the next one can take its night over.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": f"{RUN}.*"},
+            after={f"{RUN}.heartbeat"},
+            expect={f"{RUN}.heartbeat", *(f"{RUN}.{ending}" for ending in ENDINGS)},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=MISSED_HEARTBEATS * every_s),
+        ),
+        actions=[
+            ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is gone; run it again")
+        ],
+    )
+
+
+def tell_failed_nights(block_id: object) -> AutomationCore:
+    """Return the automation that sends word of a night that ended without a commit."""
+    values = {"night": "{{ flow_run.name }}", "flow_run_id": "{{ flow_run.id }}", "state": "{{ flow_run.state.name }}"}
+    return AutomationCore(
+        name="crrg: tell of failed nights",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": f"{RUN}.*"},
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": "nightly"},
+            expect={f"{RUN}.{ending}" for ending in FAILURES},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[_call(block_id, {"what": "failed", **values})],
+    )
+
+
+def tell_flagged_nights(block_id: object) -> AutomationCore:
+    """Return the automation that sends word of a published night that somebody should look at."""
+    values = {
+        "night": "{{ event.resource.id }}",
+        "num_accepted": "{{ event.payload.num_accepted }}",
+        "num_quarantined": "{{ event.payload.num_quarantined }}",
+        "differs": "{{ event.payload.differs | default([]) | join(', ') }}",
+    }
+    return AutomationCore(
+        name="crrg: tell of flagged nights",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "crrg.night.*"},
+            expect={FLAGGED_NIGHT},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[_call(block_id, {"what": "flagged", **values})],
+    )
+
+
+def _call(block_id: object, values: dict[str, str]) -> CallWebhook:
+    return CallWebhook.model_validate({"block_document_id": block_id, "payload": json.dumps(values)})
+
+
+def _ensure(client: SyncPrefectClient, wanted: AutomationCore) -> bool:
+    """Create an automation, or correct one of its name that differs; return whether anything was done."""
+    found = client.read_automations_by_name(wanted.name)
+    if not found:
+        client.create_automation(wanted)
+        return True
+    current = AutomationCore.model_validate(found[0].model_dump(include=set(AutomationCore.model_fields)))
+    if current.model_dump(mode="json") == wanted.model_dump(mode="json"):
+        return False
+    client.update_automation(found[0].id, wanted)
+    return True

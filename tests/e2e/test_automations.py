@@ -1,0 +1,103 @@
+"""Failed and flagged nights send word to a webhook; the word says which night and how many, nothing of a patient."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.events import emit_event
+from pydantic import SecretStr
+
+from deployments.automations import ensure_automations, tell_failed_nights
+from deployments.services import Service
+from tasks.inference import FLAGGED_NIGHT
+from tests.support.platform import HMAC_KEY
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+WAIT_S = 90.0
+
+
+class Sink:
+    """A web server that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.posts: list[dict[str, Any]] = []
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                sink.posts.append(json.loads(body))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/hook?token=secret-of-the-hook"
+
+    def wait_for(self, what: str) -> dict[str, Any]:
+        give_up = time.monotonic() + WAIT_S
+        while time.monotonic() < give_up:
+            for post in self.posts:
+                if post["what"] == what:
+                    return post
+            time.sleep(0.5)
+        raise AssertionError(f"no word of a {what} night within {WAIT_S:.0f} s, only {self.posts}")
+
+
+@pytest.fixture
+def sink(prefect_server: Service) -> Iterator[Sink]:
+    found = Sink()
+    names = ["runs without a heartbeat have crashed", "tell of failed nights", "tell of flagged nights"]
+    with get_client(sync_client=True) as client:
+        assert ensure_automations(client, SecretStr(found.url)) == [f"crrg: {name}" for name in names]
+        assert ensure_automations(client, SecretStr(found.url)) == [], "the second time nothing is left to do"
+        changed = tell_failed_nights(uuid4())
+        client.update_automation(client.read_automations_by_name(changed.name)[0].id, changed)
+        assert ensure_automations(client, SecretStr(found.url)) == [changed.name], "what was changed is corrected"
+    yield found
+    found.server.shutdown()
+
+
+def test_failed_and_flagged_nights_send_word(sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.nightly import nightly
+
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
+    form = {"inbox": str(tmp_path / "inbox"), "date": "2026-03-09", "model": "there-is-no-such-bundle"}
+    state = nightly(form, return_state=True)
+    assert state.is_failed()
+    assert sink.wait_for("failed") == {
+        "what": "failed", "night": "nightly-2026-03-09", "flow_run_id": str(state.state_details.flow_run_id),
+        "state": "Failed",
+    }  # fmt: skip
+    emit_event(
+        FLAGGED_NIGHT,
+        {"prefect.resource.id": "crrg.night.2026-03-10"},
+        payload={"num_accepted": 7, "num_quarantined": 2, "differs": ["film/likeness", "film/view"]},
+    )
+    assert sink.wait_for("flagged") == {
+        "what": "flagged", "night": "crrg.night.2026-03-10", "num_accepted": "7", "num_quarantined": "2",
+        "differs": "film/likeness, film/view",
+    }  # fmt: skip
+    with get_client(sync_client=True) as client:
+        automations = {each.name: each for each in client.read_automations()}
+    dead = automations["crrg: runs without a heartbeat have crashed"]
+    assert dead.trigger.within >= timedelta(seconds=3 * 180)
+    assert "secret-of-the-hook" not in "".join(each.model_dump_json() for each in automations.values())

@@ -107,14 +107,6 @@ class MlflowTracker:
             logger.info("%s: MLflow run %s of experiment %s", self._run_name, self._run_id, self._experiment)
         return self._run_id
 
-    @property
-    def run_url(self) -> str:
-        """Where a browser shows the run; empty for a database without a server, or before anything was logged."""
-        server = str(self._client.tracking_uri).rstrip("/")
-        if not self._run_id or not server.startswith("http"):
-            return ""
-        return f"{server}/#/experiments/{self._experiment_id()}/runs/{self._run_id}"
-
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings are flattened with dots, long values are cut."""
         from mlflow.entities import Param

@@ -77,9 +77,11 @@ def _track(summary: NightSummary, storage: Storage, settings: Settings, tags: Ma
     with open_tracker(settings, storage, EXPERIMENT, f"{EXPERIMENT}-{summary.date}", {**tags, **about}) as tracker:
         tracker.log_metrics(night_metrics(summary))
         tracker.log_text("night.md", night_report(summary, {}))
-        run_url = tracker.run_url
+        run_id = tracker.run_id
     server = settings.mlflow_tracking_uri.rstrip("/")
-    links = {"Run of this night": run_url} if run_url else {}
-    if server.startswith("http") and summary.model_version:
+    if not server.startswith("http"):
+        return {}
+    links = {"Run of this night": f"{server}/#/runs/{run_id}"}
+    if summary.model_version:
         links["Model"] = f"{server}/#/models/{PIPELINE_MODEL}/versions/{summary.model_version}"
     return links

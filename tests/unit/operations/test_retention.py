@@ -59,7 +59,7 @@ def test_newest_drafts_go_where_it_is_said_and_their_objects_are_not_read_again(
     collect_garbage(root, min_age_h=0, remove=True)
     assert check_nights(root).is_good
     left = {stored.key.rsplit("/", 1)[-1].split("-")[0] for stored in root.list_objects("results")}
-    assert left == {"_manifest", "index", "reports", "regions"}
+    assert left == {"_manifest", "index", "reports", "regions", "watch.json"}
     assert run_test_night(inbox, root, StandInDrafter(), date="2026-11-09", num_workers=0).status == "nothing_new"
     # a third film of the study is drafted by itself: of the others there is nothing to take over
     inbox.put("a/3.dcm", dicom_bytes(5, instance="3"))

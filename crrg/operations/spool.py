@@ -1,0 +1,94 @@
+"""Runs for a tracking server that is away: kept in the root and sent later.
+
+What is to be logged is written under ``spool/`` where the server does not answer, and goes out before the next run
+that reaches it. Numbers and texts of our own only; a run is forgotten here once it is there. A process that dies
+between the two sends its run a second time: better twice than never.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import Field
+
+from crrg.config.base import FrozenConfig, Settings
+from crrg.errors import StorageError
+from crrg.storage import Storage, canonical_json, hash_json
+from crrg.tracking import MlflowTracker, open_tracker
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "spool/runs"
+
+
+class TrackedRun(FrozenConfig):
+    """One run as a tracking server gets it.
+
+    Attributes:
+        experiment: Name of the flow.
+        run_name: What to call the run; never an identifier of a source.
+        tags: Ids that tie the run to other systems.
+        metrics: Numbers by ``protocol/name``.
+        texts: Documents by name, with suffix.
+    """
+
+    experiment: str
+    run_name: str
+    tags: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    texts: dict[str, str] = Field(default_factory=dict)
+
+
+def track(run: TrackedRun, storage: Storage, settings: Settings) -> str:
+    """Send a run, after those that wait; where the server is away it waits too.
+
+    Args:
+        run: What to log.
+        storage: The root.
+        settings: Name the tracking server, if there is one.
+
+    Returns:
+        The run's id; empty where it waits.
+
+    Raises:
+        ConfigError: The root is in an object store and no server is named: nothing could ever be sent.
+    """
+    try:
+        send_waiting(storage, settings)
+        return _send(run, storage, settings)
+    except StorageError as error:
+        storage.put(f"{PREFIX}/{run.run_name}-{_digest(run)}.json", canonical_json(run.model_dump(mode="json")))
+        logger.warning("run %s waits in the spool for the tracking server: %s", run.run_name, error.reason)
+        return ""
+
+
+def send_waiting(storage: Storage, settings: Settings) -> int:
+    """Send the runs that wait, oldest name first; return how many went.
+
+    Raises:
+        StorageError: The server is away; what has not gone still waits.
+    """
+    keys = [stored.key for stored in storage.list_objects(PREFIX)]
+    for key in keys:
+        _send(TrackedRun.model_validate(storage.get_json(key)), storage, settings)
+        storage.delete(key)
+    if keys:
+        logger.info("%d runs that had waited were sent to the tracking server", len(keys))
+    return len(keys)
+
+
+def _send(run: TrackedRun, storage: Storage, settings: Settings) -> str:
+    with open_tracker(settings, storage, run.experiment, run.run_name, run.tags) as tracker:
+        _log(run, tracker)
+        return tracker.run_id
+
+
+def _log(run: TrackedRun, tracker: MlflowTracker) -> None:
+    if run.metrics:
+        tracker.log_metrics(run.metrics)
+    for name, text in sorted(run.texts.items()):
+        tracker.log_text(name, text)
+
+
+def _digest(run: TrackedRun) -> str:
+    return hash_json(run.model_dump(mode="json"))

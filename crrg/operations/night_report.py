@@ -1,6 +1,6 @@
 """A night as people see it afterwards: a tracked run, and a page of Markdown with links; no patient's data in either.
 
-Nothing here can undo or fail a night that was published: a tracking server that is away costs the run, not the night.
+Nothing here can undo or fail a night that was published: while the tracking server is away its run waits in the spool.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from crrg.config.base import Settings
 from crrg.config.references import NightSummary
 from crrg.errors import ConfigError, StorageError
+from crrg.operations.spool import TrackedRun, track
 from crrg.operations.summaries import night_report
 from crrg.storage import Storage
-from crrg.tracking import PIPELINE_MODEL, open_tracker
+from crrg.tracking import PIPELINE_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +75,16 @@ def _track(summary: NightSummary, storage: Storage, settings: Settings, tags: Ma
         "flagged": str(summary.is_flagged).lower(),
         "watch": summary.watch.status if summary.watch else "",
     }
-    with open_tracker(settings, storage, EXPERIMENT, f"{EXPERIMENT}-{summary.date}", {**tags, **about}) as tracker:
-        tracker.log_metrics(night_metrics(summary))
-        tracker.log_text("night.md", night_report(summary, {}))
-        run_id = tracker.run_id
+    run = TrackedRun(
+        experiment=EXPERIMENT,
+        run_name=f"{EXPERIMENT}-{summary.date}",
+        tags={**tags, **about},
+        metrics=night_metrics(summary),
+        texts={"night.md": night_report(summary, {})},
+    )
+    run_id = track(run, storage, settings)
     server = settings.mlflow_tracking_uri.rstrip("/")
-    if not server.startswith("http"):
+    if not (run_id and server.startswith("http")):
         return {}
     links = {"Run of this night": f"{server}/#/runs/{run_id}"}
     if summary.model_version:

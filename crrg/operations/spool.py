@@ -1,8 +1,9 @@
 """Runs for a tracking server that is away: kept in the root and sent later.
 
 What is to be logged is written under ``spool/`` where the server does not answer, and goes out before the next run
-that reaches it. Numbers and texts of our own only; a run is forgotten here once it is there. A process that dies
-between the two sends its run a second time: better twice than never.
+that reaches it. Numbers and texts of our own only; a run is forgotten here once it is there: its object is emptied, and
+removed by whoever may remove objects. A process that dies between the two sends its run a second time: better twice
+than never.
 """
 
 from __future__ import annotations
@@ -68,10 +69,11 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
     Raises:
         StorageError: The server is away; what has not gone still waits.
     """
-    keys = [stored.key for stored in storage.list_objects(PREFIX)]
+    keys = [stored.key for stored in storage.list_objects(PREFIX) if stored.size]
     for key in keys:
         _send(TrackedRun.model_validate(storage.get_json(key)), storage, settings)
-        storage.delete(key)
+        storage.put(key, b"")
+        storage.discard(key)
     if keys:
         logger.info("%d runs that had waited were sent to the tracking server", len(keys))
     return len(keys)

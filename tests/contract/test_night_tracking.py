@@ -10,6 +10,7 @@ from crrg.config.base import Settings
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
 from crrg.operations.night_report import report_night
+from crrg.operations.spool import send_waiting
 from crrg.storage import Storage
 from crrg.tracking import mlflow_client
 from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, png_bytes, run_test_night
@@ -62,7 +63,7 @@ def test_a_night_is_a_run_and_a_page_beside_the_last_nights(root: Storage, tmp_p
     assert "heart measures" not in said
 
 
-def test_a_tracking_server_that_is_away_costs_the_run_alone(
+def test_a_night_waits_in_the_spool_while_the_tracking_server_is_away(
     root: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -71,7 +72,15 @@ def test_a_tracking_server_that_is_away_costs_the_run_alone(
     summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     away = Settings(root=root.root, mlflow_tracking_uri="http://127.0.0.1:9")
     assert f"Night of {DATE}: committed" in report_night(summary, root, away)
-    assert "did not reach the tracking server" in caplog.text
+    assert "waits in the spool" in caplog.text
+    (waiting,) = root.list_objects("spool/runs")
+    assert b"heart measures" not in root.get(waiting.key)
+    assert send_waiting(root, Settings(root=root.root)) == 1
+    client = mlflow_client(Settings(root=root.root), root)
+    (run,) = client.search_runs([client.get_experiment_by_name("nightly").experiment_id])
+    assert run.info.run_name == f"nightly-{DATE}"
+    assert run.data.metrics["night/num_accepted"] == 1
+    assert run.data.tags["bundle_id"] == summary.bundle_id
 
 
 def test_a_night_without_a_commit_makes_no_run(root: Storage, tmp_path: Path) -> None:

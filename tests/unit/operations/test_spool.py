@@ -71,6 +71,20 @@ def test_runs_wait_while_the_server_is_away_and_go_before_the_next_one(server, t
     assert send_waiting(root, Settings()) == 0
 
 
+def test_whoever_may_not_remove_objects_sends_a_run_once_all_the_same(server, monkeypatch, tmp_path):
+    root = Storage(str(tmp_path))
+    server.is_away = True
+    track(night(20), root, Settings())
+    server.is_away = False
+
+    def denied(_self: Storage, key: str) -> None:
+        raise StorageError("DeleteObject is denied", key)
+
+    monkeypatch.setattr(Storage, "delete", denied)
+    assert [send_waiting(root, Settings()) for _ in range(2)] == [1, 0]
+    assert len(server.runs) == 1
+
+
 def test_without_any_server_nothing_is_kept_for_ever(monkeypatch, tmp_path):
     def no_server(*_: object) -> None:
         raise ConfigError("a root in an object store needs a tracking server", "MLFLOW_TRACKING_URI")

@@ -4,7 +4,9 @@ A holder owns ``leases/date=D/<n>.json``, written only where there is none; ``n`
 commit will carry (``manifest.py``). The highest number is the holder. While it lives, a thread renews the object; who
 finds it expired by the store's own clock, or finds that its process on this host is dead, takes the next number and
 seals the old one, so that the old holder cannot commit even if it wakes up. Nights of different dates read the same
-inbox, hence only one date is held at a time. What is done under a lease is not known here.
+inbox, hence only one date is held at a time. A released lease is removed; an identity that may not delete anything
+writes that it has no lifetime any more, which is the same, and ``crrg gc`` removes it. What is done under a lease is
+not known here.
 """
 
 from __future__ import annotations
@@ -67,13 +69,18 @@ class LeaseRecord(FrozenConfig):
 
     Attributes:
         owner: Its holder.
-        lifetime_s: How long after its last renewal it is valid, seconds by the store's clock.
+        lifetime_s: How long after its last renewal it is valid, seconds by the store's clock; 0 once it has ended.
         renewed_s: When it was renewed, by the holder's clock; only to be read by people.
     """
 
     owner: Owner
     lifetime_s: float
     renewed_s: float
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was released or taken over by an identity that may not delete it."""
+        return self.lifetime_s <= 0
 
 
 @dataclass(frozen=True)
@@ -116,10 +123,13 @@ class Lease:
         """Key of the lease object."""
         return lease_key(self.date, self.fencing)
 
+    def record(self) -> LeaseRecord:
+        """Return the lease object's content as of now."""
+        return LeaseRecord(owner=self._owner, lifetime_s=self._lifetime_s, renewed_s=time.time())
+
     def payload(self) -> bytes:
         """Return the lease object's bytes as of now."""
-        record = LeaseRecord(owner=self._owner, lifetime_s=self._lifetime_s, renewed_s=time.time())
-        return canonical_json(record.model_dump(mode="json"))
+        return canonical_json(self.record().model_dump(mode="json"))
 
     def start_renewing(self, every_s: float) -> None:
         """Begin to renew in the background."""
@@ -128,8 +138,9 @@ class Lease:
 
     def is_lost(self) -> bool:
         """Whether another holder took the night over."""
-        higher = [state for state in _find_leases(self._storage, self.date) if state.fencing > self.fencing]
-        return bool(higher) or self.fencing in fencing_numbers(self._storage, self.date)
+        found = _find_leases(self._storage, self.date)
+        higher = any(state.fencing > self.fencing and not state.record.has_ended for state in found)
+        return higher or self.fencing in fencing_numbers(self._storage, self.date)
 
     def release(self) -> None:
         """Stop renewing and remove the lease object; a second call does nothing."""
@@ -138,7 +149,7 @@ class Lease:
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._storage.delete(self.key)
+        _end(self._storage, self.key, self.record())
 
     def _keep_renewing(self) -> None:
         while not self._is_over.wait(self._every_s):
@@ -186,13 +197,15 @@ def acquire_lease(
     others = [state for state in _all_leases(storage) if state.key != lease.key]
     if _live_leases(storage, others) or lease.is_lost():
         # Two nights of different dates came at once: both step back, since neither can know who was first.
-        storage.delete(lease.key)
+        _end(storage, lease.key, lease.record())
         return None
     for state in leases:
+        if state.record.has_ended:
+            continue
         # Also of other dates: their holder read the same inbox, and may only be asleep.
         logger.warning("the night %s is taken from a holder that is gone", state.date)
         seal_number(storage, state.date, state.fencing)
-        storage.delete(state.key)
+        _end(storage, state.key, state.record)
     lease.start_renewing(renew_every_s)
     return lease
 
@@ -203,12 +216,20 @@ def find_holder(storage: Storage) -> LeaseState | None:
     return live[0] if live else None
 
 
+def _end(storage: Storage, key: str, record: LeaseRecord) -> None:
+    """Remove a lease object, or let it end at once where this identity may not delete it."""
+    if not storage.discard(key):
+        storage.put(key, canonical_json(record.model_copy(update={"lifetime_s": 0.0}).model_dump(mode="json")))
+
+
 def _live_leases(storage: Storage, leases: list[LeaseState]) -> list[LeaseState]:
     """Return those leases whose holder may still be at work."""
     candidates = [
         state
         for state in leases
-        if not state.record.owner.is_dead() and state.fencing not in fencing_numbers(storage, state.date)
+        if not state.record.has_ended
+        and not state.record.owner.is_dead()
+        and state.fencing not in fencing_numbers(storage, state.date)
     ]
     if not candidates:
         return []
@@ -239,5 +260,5 @@ def _store_time(storage: Storage) -> float:
     key = f"leases/clock/{uuid.uuid4().hex}"
     storage.put(key, b"")
     stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
-    storage.delete(key)
+    storage.discard(key)
     return stamps[0] if stamps else time.time()

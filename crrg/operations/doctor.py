@@ -66,7 +66,7 @@ def _store(storage: Storage) -> Finding:
     try:
         with ThreadPoolExecutor(NUM_RACERS) as racers:
             num_winners = sum(racers.map(race, range(NUM_RACERS)))
-        storage.delete(key)
+        storage.discard(key)
     except CrrgError as error:
         return Finding("store", False, str(error))
     detail = f"{storage.root}: {num_winners} of {NUM_RACERS} conditional writers won, 1 is right"

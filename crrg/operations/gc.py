@@ -1,7 +1,8 @@
 """Removal of what no commit names: left-overs of runs that were stopped, and the scaffolding of those that finished.
 
-Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging); bundles,
-checkpoints, the audit and anything unknown stay. What is younger than the given age stays as well, since somebody may
+Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), and what identities
+that may not delete have left behind (``gc_left_behind.py``); bundles, finished checkpoints, the audit and anything
+unknown stay. What is younger than the given age stays as well, since somebody may
 be working on it, and so does a night that was begun and can be gone on with. A dataset whose manifest cannot be read is
 left alone.
 """
@@ -17,6 +18,7 @@ from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_
 from crrg.errors import ConfigError, CrrgError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
+from crrg.operations.gc_left_behind import left_behind
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
     yield from unnamed_of_nights(storage)
     yield from _unnamed_of_datasets(storage)
     yield from storage.list_objects("staging")
+    yield from left_behind(storage)
 
 
 def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from crrg.config.references import StageResult
 from crrg.errors import ModelError, StorageError
 from crrg.storage import Storage, hash_json
+from crrg.training.state_files import NUM_STATES_KEPT, weights_key
 
 logger = logging.getLogger(__name__)
-
-NUM_STATES_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,14 @@ class StageFolder:
         self._storage.put(f"{name}.safetensors", data)
         digest = hashlib.sha256(data).hexdigest()
         self._storage.put_json(f"{name}.json", {"step": state.step, "sha256": digest, "values": state.values})
-        for stale in self._states()[:-NUM_STATES_KEPT]:
-            self._storage.delete(stale)
-            self._storage.delete(stale.removesuffix(".json") + ".safetensors")
+        self._discard(self._states()[:-NUM_STATES_KEPT])
 
     def latest_state(self) -> TrainingState | None:
         """Return the newest state whose digest holds, or ``None``."""
         for key in reversed(self._states()):
             try:
                 record = self._storage.get_json(key)
-                data = self._storage.get_verified(key.removesuffix(".json") + ".safetensors", record["sha256"])
+                data = self._storage.get_verified(weights_key(key), record["sha256"])
             except (StorageError, ValueError) as error:
                 logger.warning("stage %s: training state skipped: %s", self.stage, error)
                 continue
@@ -121,10 +118,14 @@ class StageFolder:
             run_id=run_id,
         )
         self._storage.put_json(f"{self.prefix}/result.json", result.model_dump(mode="json"))
-        for key in self._states():
-            self._storage.delete(key)
-            self._storage.delete(key.removesuffix(".json") + ".safetensors")
+        self._discard(self._states())
         return result
+
+    def _discard(self, states: Iterable[str]) -> None:
+        """Remove training states; an identity that may not delete leaves them to ``crrg gc``."""
+        for key in states:
+            if not (self._storage.discard(key) and self._storage.discard(weights_key(key))):
+                return
 
     def _states(self) -> list[str]:
         stored = self._storage.list_objects(self.prefix)

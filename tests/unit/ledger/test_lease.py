@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from crrg.config.references import BundleRef
-from crrg.errors import Conflict
+from crrg.errors import Conflict, StorageError
 from crrg.ledger import lease as lease_module
 from crrg.ledger.lease import Owner, acquire_lease, find_holder, lease_key
 from crrg.ledger.manifest import (
@@ -27,8 +27,15 @@ from crrg.storage import Storage
 DATE = "2026-11-20"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Storage:
+def refuse(*_: object, **__: object) -> None:
+    raise StorageError("access is denied", "an object")
+
+
+@pytest.fixture(params=["may delete", "may not delete"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """A root; nights of most hospitals may not delete anything in it, and everything holds for them too."""
+    if request.param == "may not delete":
+        monkeypatch.setattr(Storage, "delete", refuse)
     return Storage(str(tmp_path))
 
 
@@ -83,7 +90,7 @@ def test_dead_process_of_this_host_is_taken_over_at_once_and_sealed(root):
     assert lease is not None
     assert lease.fencing == 2
     assert fencing_numbers(root, DATE) == [1]
-    assert not root.exists(lease_key(DATE, 1))
+    assert not root.exists(lease_key(DATE, 1)) or root.get_json(lease_key(DATE, 1))["lifetime_s"] == 0
     with pytest.raises(Conflict, match="nothing was published"):
         commit_manifest(root, manifest(1))
     assert read_manifests(root, DATE) == []

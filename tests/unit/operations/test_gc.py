@@ -6,16 +6,19 @@ import os
 import time
 
 import pytest
+import torch
 
 from crrg.config.data import IngestConfig
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, StorageError
 from crrg.ledger.audit import read_audit
+from crrg.ledger.lease import acquire_lease, find_holder
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.digest import committed_digest
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
 from crrg.operations.nightly import plan_night, release_night
 from crrg.storage import Storage
+from crrg.training.checkpoint import StageFolder, TrainingState
 from tests.support.drawn_night import (
     BUNDLE,
     DATE,
@@ -119,3 +122,39 @@ def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, mon
 def test_an_impossible_age_is_refused(root):
     with pytest.raises(ConfigError):
         collect_garbage(root, min_age_h=-1)
+
+
+def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(inbox, tmp_path, monkeypatch):
+    root = Storage(str(tmp_path / "root"))
+
+    def refuse(_: Storage, key: str) -> None:
+        raise StorageError("access is denied", key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", refuse)
+        summary = run_test_night(inbox, root, StandInDrafter())
+        folders = [StageFolder(root, "detector", each) for each in ("finished", "unfinished")]
+        for folder in folders:
+            for step in range(4):
+                folder.save_state(TrainingState(step, {"model.a": torch.zeros(1)}))
+        result = folders[0].finish(torch.nn.Linear(1, 1), {}, {})
+    assert summary.num_accepted
+    assert find_holder(root) is None
+    root.put("spool/doctor-0", b"")
+    root.put("spool/run-0.json", b"")
+    before = keys(root)
+    assert len([key for key in before if "/state-" in key]) == 16
+    held = acquire_lease(root, "2026-11-22")
+    assert held is not None
+
+    collect_garbage(root, min_age_h=0, remove=True)
+    left = keys(root)
+    assert {key for key in left if key.startswith("leases/")} == {held.key}
+    assert {key for key in left if "/state-" in key} == {
+        f"checkpoints/detector/unfinished/state-{step:08d}.{suffix}"
+        for step in (2, 3)
+        for suffix in ("json", "safetensors")
+    }
+    assert folders[0].result() == result.model_copy(update={"reused": True})
+    assert {key for key in left if key.startswith("spool/")} == {"spool/run-0.json"}
+    held.release()

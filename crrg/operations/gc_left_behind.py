@@ -1,0 +1,41 @@
+"""What identities that may not delete leave behind: leases that ended, training states nobody goes on with, probes.
+
+Nights and trainings remove these themselves where they may (``Storage.discard``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crrg.ledger.lease import find_holder
+from crrg.storage import Storage, StoredObject
+from crrg.training.state_files import NUM_STATES_KEPT, weights_key
+
+PROBES = "spool/doctor-"
+
+
+def left_behind(storage: Storage) -> Iterator[StoredObject]:
+    """Yield the objects that their makers would have removed."""
+    yield from _leases(storage)
+    yield from _training_states(storage)
+    yield from (stored for stored in storage.list_objects("spool") if stored.key.startswith(PROBES))
+
+
+def _leases(storage: Storage) -> Iterator[StoredObject]:
+    """Yield every lease object but that of the holder."""
+    found = storage.list_objects("leases")
+    holder = find_holder(storage) if found else None
+    yield from (stored for stored in found if holder is None or stored.key != holder.key)
+
+
+def _training_states(storage: Storage) -> Iterator[StoredObject]:
+    """Yield the states of finished stages, and of unfinished ones all but the newest."""
+    folders: dict[str, dict[str, StoredObject]] = {}
+    for stored in storage.list_objects("checkpoints"):
+        folder, _, name = stored.key.rpartition("/")
+        folders.setdefault(folder, {})[name] = stored
+    for files in folders.values():
+        states = sorted(name for name in files if name.startswith("state-") and name.endswith(".json"))
+        gone = states if "result.json" in files else states[:-NUM_STATES_KEPT]
+        for name in gone:
+            yield from (files[each] for each in (name, weights_key(name)) if each in files)

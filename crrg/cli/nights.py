@@ -140,7 +140,9 @@ def deliver(
     form_name: Annotated[
         list[str] | None, typer.Option("--form", help="fhir, sr or sc; repeatable, all if none.")
     ] = None,
-    send_to: Annotated[str | None, typer.Option("--send-to", help="Archive, host:port, for C-STORE.")] = None,
+    send_to: Annotated[
+        str | None, typer.Option("--send-to", help="Archive: host:port, dicoms://host:port or https://…")
+    ] = None,
     called: Annotated[str | None, typer.Option("--called", help="The archive's AE title.")] = None,
     calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what was delivered before.")] = False,

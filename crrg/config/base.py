@@ -130,6 +130,9 @@ class Settings(BaseSettings):
         hmac_key_file: File that holds the secret instead.
         old_hmac_key: Secret that `crrg rekey` changes from.
         old_hmac_key_file: File that holds that one instead.
+        archive_authorization: Value of the header ``Authorization`` for an archive's DICOMweb service, with its scheme.
+        archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
+        archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
         principal: Who the audit says this process works for; empty = its account.
         webhook_url: Where the orchestrator sends word of failed and flagged nights; empty = nowhere.
@@ -148,6 +151,9 @@ class Settings(BaseSettings):
     hmac_key_file: Path | None = None
     old_hmac_key: SecretStr = SecretStr("")
     old_hmac_key_file: Path | None = None
+    archive_authorization: SecretStr = SecretStr("")
+    archive_ca_file: Path | None = None
+    archive_cert_file: Path | None = None
     aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")

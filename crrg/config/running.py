@@ -90,7 +90,8 @@ class DeliverConfig(FrozenConfig):
         date: Only drafts of this night, ``YYYY-MM-DD``; empty takes all nights.
         studies: Only these studies, by pseudonym; empty takes all.
         forms: Which documents are written.
-        send_to: Archive that is sent the DICOM objects by C-STORE, ``host:port``; empty sends nothing.
+        send_to: Archive that is sent the DICOM objects: ``host:port`` for C-STORE, ``dicoms://host:port`` for C-STORE
+            over TLS, ``https://…`` for STOW-RS to that DICOMweb root; empty sends nothing.
         called_title: The archive's application entity title.
         calling_title: Our application entity title, as the archive knows it.
         again: Whether what was delivered before is delivered again; it replaces what it equals.
@@ -105,7 +106,7 @@ class DeliverConfig(FrozenConfig):
     forms: tuple[Literal["fhir", "sr", "sc"], ...] = Field(
         ("fhir", "sr", "sc"), min_length=1, title="Documents", json_schema_extra={"position": 3}
     )
-    send_to: str = Field("", title="Archive, host:port (empty = none)", json_schema_extra={"position": 4})
+    send_to: str = Field("", title="Archive (empty = none)", json_schema_extra={"position": 4})
     called_title: str = Field("ARCHIVE", title="Archive's AE title", max_length=16, json_schema_extra={"position": 5})
     calling_title: str = Field("CRRGCLIP", title="Our AE title", max_length=16, json_schema_extra={"position": 6})
     again: bool = Field(False, title="Also what was delivered before", json_schema_extra={"position": 7})

@@ -33,7 +33,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
-from crrg.operations.dicom_send import Archive, send_objects
+from crrg.operations.dicom_send import Archive, WebArchive, find_archive, send_objects
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, canonical_json, hash_json
@@ -73,7 +73,7 @@ class _Round:
     config: DeliverConfig
     storage: Storage
     zone: Storage
-    archive: Archive | None
+    archive: Archive | WebArchive | None
     inbox: Storage
     located: Mapping[str, InboxObject]
     num_studies: int = 0
@@ -105,7 +105,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
     zone = identified_zone(storage, settings)
-    archive = Archive.parse(config.send_to, config.called_title, config.calling_title) if config.send_to else None
+    titles = (config.called_title, config.calling_title)
+    archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)

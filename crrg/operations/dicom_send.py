@@ -1,18 +1,26 @@
-"""Sending DICOM objects to an archive by C-STORE over one association.
+"""Sending DICOM objects to an archive: by C-STORE over one association, with or without TLS, or by STOW-RS.
 
-Knows no draft: it takes objects and says of each whether the archive took it. Addresses are settings; the network
-between here and the archive is the hospital's own, DICOM's TLS profile is not spoken (put a tunnel in front of it).
+Knows no draft: it takes objects and says whether the archive took all of them. An address says which way is meant:
+``host:port`` and ``dicoms://host:port`` are C-STORE, ``https://…`` is the root of a DICOMweb service. Certificates are
+always verified. What the web client logs names studies, hence it is silenced.
 
-Source: DICOM PS3.4 annex B, PS3.7 section 9.1.1.
+Source: DICOM PS3.4 annex B, PS3.7 section 9.1.1, PS3.15 annex B.1, PS3.18 section 10.5.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import ssl
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from crrg.config.base import Settings
 from crrg.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ TIMEOUT_S = 30.0
 _SUCCESS = 0x0000
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 """The archive kept the object and changed or did not use an element."""
+_OVER_TLS = "dicoms://"
 
 
 @dataclass(frozen=True)
@@ -33,15 +42,17 @@ class Archive:
         port: TCP port.
         called: Its application entity title.
         calling: Ours.
+        tls: How to check and encrypt the connection; ``None`` for none.
     """
 
     host: str
     port: int
     called: str
     calling: str
+    tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, address: str, called: str, calling: str) -> Archive:
+    def parse(cls, address: str, called: str, calling: str, tls: ssl.SSLContext | None = None) -> Archive:
         """Return an archive from ``host:port``.
 
         Raises:
@@ -49,11 +60,54 @@ class Archive:
         """
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ConfigError("write the archive as host:port", "send_to")
-        return cls(host, int(port), called, calling)
+            raise ConfigError("write the archive as host:port, dicoms://host:port or https://host/root", "send_to")
+        return cls(host, int(port), called, calling, tls)
 
 
-def send_objects(objects: Sequence[Dataset], archive: Archive) -> None:
+@dataclass(frozen=True)
+class WebArchive:
+    """The root of an archive's DICOMweb service.
+
+    Attributes:
+        url: Its address.
+        authorization: Value of the header of that name; empty for none.
+        ca_file: Certificates to trust; ``None`` for those of this machine.
+        cert_file: Our own certificate with its key; ``None`` for none.
+    """
+
+    url: str
+    authorization: SecretStr = field(default=SecretStr(""))
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+
+
+def find_archive(address: str, called: str, calling: str, settings: Settings) -> Archive | WebArchive:
+    """Return the archive that an address means.
+
+    Args:
+        address: ``host:port``, ``dicoms://host:port``, ``https://host/root``, or ``http://`` where nothing is secret.
+        called: The archive's application entity title; not used by STOW-RS.
+        calling: Ours.
+        settings: Certificates and the authorization; an address is a parameter, which people see.
+
+    Raises:
+        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear.
+    """
+    if not address.startswith(("http://", "https://")):
+        tls = _tls_context(settings) if address.startswith(_OVER_TLS) else None
+        return Archive.parse(address.removeprefix(_OVER_TLS), called, calling, tls)
+    parts = urlsplit(address)
+    if parts.username or parts.password or not parts.hostname:
+        raise ConfigError("no password belongs into an address; set CRRG_ARCHIVE_AUTHORIZATION", "send_to")
+    has_secret = bool(settings.archive_authorization.get_secret_value())
+    if has_secret and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ConfigError("an authorization is sent over https only; write https://", "send_to")
+    return WebArchive(
+        address.rstrip("/"), settings.archive_authorization, settings.archive_ca_file, settings.archive_cert_file
+    )
+
+
+def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> None:
     """Store objects in an archive; all of them, or an error.
 
     Args:
@@ -61,8 +115,16 @@ def send_objects(objects: Sequence[Dataset], archive: Archive) -> None:
         archive: Where to.
 
     Raises:
-        StorageError: The archive cannot be reached (retryable), rejects the association or an object.
+        StorageError: The archive cannot be reached (retryable), rejects the connection or an object.
     """
+    if isinstance(archive, WebArchive):
+        _post(objects, archive)
+    else:
+        _store(objects, archive)
+
+
+def _store(objects: Sequence[Dataset], archive: Archive) -> None:
+    """Send by C-STORE."""
     from pynetdicom import AE
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -71,7 +133,8 @@ def send_objects(objects: Sequence[Dataset], archive: Archive) -> None:
     entity.connection_timeout = TIMEOUT_S
     for sop_class, syntax in sorted(_contexts(objects)):
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate(archive.host, archive.port, ae_title=archive.called)
+    tls = (archive.tls, archive.host) if archive.tls else None
+    association = entity.associate(archive.host, archive.port, ae_title=archive.called, tls_args=tls)
     if not association.is_established:
         is_rejected = association.is_rejected
         what = "rejects the association; check both titles" if is_rejected else "cannot be reached"
@@ -89,3 +152,60 @@ def send_objects(objects: Sequence[Dataset], archive: Archive) -> None:
 
 def _contexts(objects: Iterable[Dataset]) -> set[tuple[str, str]]:
     return {(str(each.SOPClassUID), str(each.file_meta.TransferSyntaxUID)) for each in objects}
+
+
+def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
+    """Send by STOW-RS in one request."""
+    from dicomweb_client.web import DICOMwebClient
+    from requests import RequestException, Session
+
+    for name in ("dicomweb_client", "retrying"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    session = Session()
+    session.trust_env = False  # variables of the environment would win over the certificates and the header below
+    session.headers["Accept"] = "application/dicom+json"
+    if secret := archive.authorization.get_secret_value():
+        session.headers["Authorization"] = secret
+    session.verify = str(archive.ca_file) if archive.ca_file else True
+    session.cert = str(archive.cert_file) if archive.cert_file else None
+    client = DICOMwebClient(archive.url, session=session, timeout=TIMEOUT_S)
+    client.set_http_retry_params(retry=False)  # a delivery is tried again as a whole
+    host = urlsplit(archive.url).hostname or ""
+    try:
+        answer = client.store_instances(objects)
+    except RequestException as error:
+        status = error.response.status_code if error.response is not None else 0
+        if not status:
+            reason = f"the archive cannot be reached ({type(error).__name__})"
+            raise StorageError(reason, host, retryable=True) from None
+        raise StorageError(f"the archive answered {status}", host, retryable=status >= 500 or status == 429) from None
+    finally:
+        session.close()
+    wanted = {str(each.SOPInstanceUID) for each in objects}
+    stored = {str(each.ReferencedSOPInstanceUID) for each in answer.get("ReferencedSOPSequence", ())}
+    if failed := len(answer.get("FailedSOPSequence", ())) or len(wanted - stored):
+        raise StorageError(f"the archive did not confirm {failed} of {len(wanted)} objects; see its log", host)
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return what verifies the archive, and shows our certificate where there is one.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.archive_ca_file)
+        if settings.archive_cert_file:
+            context.load_cert_chain(settings.archive_cert_file)
+    except OSError as error:  # ssl's own errors are of this kind
+        raise ConfigError(
+            f"the certificates for the archive cannot be read ({type(error).__name__})", "CRRG_ARCHIVE_CA_FILE"
+        ) from error
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

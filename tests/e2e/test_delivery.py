@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -14,10 +15,12 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydantic import SecretStr
 from pydicom.filebase import DicomBytesIO
 
+from crrg.errors import StorageError
 from crrg.operations.deliver import deliver
-from crrg.operations.dicom_send import Archive, send_objects
+from crrg.operations.dicom_send import Archive, find_archive, send_objects
 from deployments.services import free_port
 from tests.support.delivered_night import STUDY_UIDS, DeliverableNight
 
@@ -26,6 +29,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.full]
 pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
 LIMIT_S = 60.0
 TITLE = "ORTHANC"
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+USER, WORD = "deliverer", "words-of-a-test"
 
 
 @dataclass
@@ -35,14 +40,18 @@ class Orthanc:
     Attributes:
         dicom: ``host:port`` of its DICOM face.
         web: Address of its REST face.
+        authorization: Header that its faces ask for; empty for none.
     """
 
     dicom: str
     web: str
+    authorization: str = ""
 
     def ask(self, path: str) -> Any:
         """Return what the REST face says."""
-        with urllib.request.urlopen(f"{self.web}/{path}", timeout=10) as answer:
+        headers = {"Authorization": self.authorization} if self.authorization else {}
+        request = urllib.request.Request(f"{self.web}/{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
     def instances(self) -> list[dict[str, Any]]:
@@ -52,20 +61,35 @@ class Orthanc:
 
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    yield from run_orthanc(tmp_path, {"AuthenticationEnabled": False, "Plugins": []})
+
+
+@pytest.fixture
+def web_orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """An archive with its DICOMweb plug-in, which asks for a password."""
+    if not DICOMWEB.exists():
+        pytest.skip("no orthanc-dicomweb here; `make system-deps` installs it")
+    users = {"AuthenticationEnabled": True, "RegisteredUsers": {USER: WORD}}
+    authorization = f"Basic {base64.b64encode(f'{USER}:{WORD}'.encode()).decode()}"
+    plugin = {"Plugins": [str(DICOMWEB)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+    yield from run_orthanc(tmp_path, {**users, **plugin}, authorization)
+
+
+def run_orthanc(tmp_path: Path, extra: dict[str, Any], authorization: str = "") -> Iterator[Orthanc]:
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     if not Path(program).exists():
         pytest.skip("no Orthanc here; `make system-deps` installs it")
     dicom_port, web_port = free_port(), free_port()
     settings = {
         "StorageDirectory": str(tmp_path / "orthanc"), "IndexDirectory": str(tmp_path / "orthanc"), "DicomAet": TITLE,
-        "DicomPort": dicom_port, "HttpPort": web_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True, "OverwriteInstances": True, "Plugins": [],
+        "DicomPort": dicom_port, "HttpPort": web_port, "RemoteAccessAllowed": False, "DicomAlwaysAllowStore": True,
+        "OverwriteInstances": True, **extra,
     }  # fmt: skip
     file = tmp_path / "orthanc.json"
     file.write_text(json.dumps(settings))
     with (tmp_path / "orthanc.log").open("wb") as log:
         process = subprocess.Popen([program, str(file)], stdout=log, stderr=log)
-    archive = Orthanc(f"127.0.0.1:{dicom_port}", f"http://127.0.0.1:{web_port}")
+    archive = Orthanc(f"127.0.0.1:{dicom_port}", f"http://127.0.0.1:{web_port}", authorization)
     try:
         deadline_s = time.monotonic() + LIMIT_S
         while True:
@@ -100,6 +124,21 @@ def test_drafts_stand_in_the_study_of_their_originals(orthanc, night):
     again = night.form(send_to=orthanc.dicom, called_title=TITLE, again=True)
     assert deliver(again, night.root, night.settings).num_objects_sent == 5
     assert len(orthanc.ask("instances")) == 8
+
+
+def test_drafts_stand_in_the_study_of_their_originals_by_stow_too(web_orthanc, night):
+    settings = night.settings.model_copy(update={"archive_authorization": SecretStr(web_orthanc.authorization)})
+    root = f"{web_orthanc.web}/dicom-web"
+    originals = [pydicom.dcmread(DicomBytesIO(night.inbox.get(each.key))) for each in night.inbox.list_objects()]
+    send_objects(originals, find_archive(root, "", "", settings))
+    with pytest.raises(StorageError, match="401"):
+        deliver(night.form(send_to=root), night.root, night.settings)
+
+    assert deliver(night.form(send_to=root), night.root, settings).num_objects_sent == 5
+    assert {each["StudyInstanceUID"] for each in web_orthanc.instances()} == set(STUDY_UIDS)
+    assert sorted(each["Modality"] for each in web_orthanc.instances()) == ["DX"] * 3 + ["OT"] * 3 + ["SR"] * 2
+    assert deliver(night.form(send_to=root, again=True), night.root, settings).num_objects_sent == 5
+    assert len(web_orthanc.ask("instances")) == 8
 
 
 def test_documents_satisfy_the_validators(night, tmp_path):

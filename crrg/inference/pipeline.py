@@ -139,7 +139,7 @@ class ReportPipeline:
                 ),
                 tokenizer=PhraseTokenizer(files["tokenizer.json"]),
                 clip=load_clip(stages["clip"], files["clip.safetensors"], device),
-                clip_tokenizer=PhraseTokenizer(files["clip_tokenizer.json"]),
+                clip_tokenizer=_clip_tokenizer(stages["clip"], files["clip_tokenizer.json"]),
                 thresholds=replace(
                     RegionThresholds.from_config(stages["selector"]), **stages["generator"].get("selection", {})
                 ),
@@ -356,6 +356,19 @@ def assemble_phrases(phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -
         [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
     )
     return report.findings, report.impression
+
+
+def _clip_tokenizer(config: Mapping[str, Any], data: bytes) -> PhraseTokenizer:
+    """Read the text tower's vocabulary; a stage of before its digest was recorded is held by the bundle's alone."""
+    tokenizer = PhraseTokenizer(data)
+    recorded = config.get("tokenizer_sha256", tokenizer.sha256)
+    if tokenizer.sha256 != recorded:
+        raise ModelError(
+            f"the tokenizer's sha256 is {tokenizer.sha256[:12]}…, the text tower was trained with {recorded[:12]}…; "
+            "take both files from one bundle",
+            "clip",
+        )
+    return tokenizer
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

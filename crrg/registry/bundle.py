@@ -255,7 +255,7 @@ def _check_content(name: str, data: bytes) -> None:
         length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
         plain = 2 <= length <= min(len(data) - 8, MAX_SAFETENSORS_HEADER) and data[8:9] == b"{"
     else:
-        plain = suffix in ("json", "md") and _is_text(data)
+        plain = suffix in ("json", "md") and _is_text(data) and (suffix == "md" or data[:1] == b"{")
     if not plain:
         raise ModelError("a bundle holds safetensors, JSON and Markdown only; this part is something else", name)
 

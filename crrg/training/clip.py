@@ -112,9 +112,10 @@ def run_clip_stage(
         return wait_for_result(folder)
     found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
+    extras = {"tokenizer_sha256": tokenizer.sha256, **({"num_drafts": len(drafts)} if drafts else {})}
     result = folder.finish(
         model,
-        {**stage_config(training, found), **({"num_drafts": len(drafts)} if drafts else {})},
+        {**stage_config(training, found), **extras},
         found.metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=outcome.duration_s,

@@ -52,7 +52,7 @@ $(RAY_STAMP): $(STAMP) requirements-ray.lock
 
 lock: env  ## Resolve requirements.lock again from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra dev --extra dicom pyproject.toml -o requirements.lock
+		--extra dev --extra dicom --extra auth pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --extra ray \
 		-c requirements.lock pyproject.toml | grep -vEf <(sed -nE 's/^([a-z0-9._-]+==).*/^\1/p' requirements.lock) \
 		| $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-annotate \

@@ -101,7 +101,9 @@ def free_port(preferred: int = 0) -> int:
     raise RuntimeError("no free port on loopback")
 
 
-def start_object_store(folder: Path, *, access_key: str, secret_key: str, bucket: str, s3_port: int = 0) -> Service:
+def start_object_store(
+    folder: Path, *, access_key: str, secret_key: str, bucket: str, s3_port: int = 0, more_identities: bool = False
+) -> Service:
     """Start SeaweedFS with one bucket and one administrator.
 
     Args:
@@ -110,6 +112,7 @@ def start_object_store(folder: Path, *, access_key: str, secret_key: str, bucket
         secret_key: Secret of the administrator.
         bucket: Bucket to create.
         s3_port: Port of the S3 face; any free one if 0.
+        more_identities: Whether the administrator may create identities with policies of their own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "data").mkdir(exist_ok=True)
@@ -118,6 +121,7 @@ def start_object_store(folder: Path, *, access_key: str, secret_key: str, bucket
         "dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.telemetry": "false",
         "master.port": free_port(), "volume.port": free_port(), "filer.port": free_port(), "s3.port": s3_port,
         "s3.port.iceberg": 0, "s3.port.lance": 0, "webdav": "false", "admin.ui": "false",
+        "s3.iam.readOnly": "false" if more_identities else "true",
     }  # fmt: skip
     command = [_binary("weed"), "mini", *(f"-{name}={value}" for name, value in flags.items())]
     credentials = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}

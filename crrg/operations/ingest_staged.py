@@ -200,6 +200,6 @@ def clear_staged(storage: Storage, dataset: str, row_key: str) -> None:
     try:
         for stored in storage.list_objects(f"staging/ingest/{dataset}"):
             if stored.key.startswith(used) or now_s - stored.modified_s > LEFT_OVER_AFTER_S:
-                storage.delete(stored.key)
+                storage.discard(stored.key)
     except StorageError as error:
         logger.warning("staged shards of dataset %s were not removed: %s", dataset, error.reason)

@@ -1,0 +1,74 @@
+"""The shipped policies: readable, filled in completely, and without rights that nobody needs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from deployments.identities import BUCKET, FOLDER, IDENTITIES, main, policy
+
+PLACES = {"root": "s3://r/data", "source": "s3://s", "inbox": "s3://i/in/", "identified": "s3://d/drafts"}
+MAY_DELETE = {"gc", "forget"}
+
+
+def statements(name: str, **options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = policy(name, PLACES, **options)["Statement"]
+    return found
+
+
+def test_there_is_one_policy_per_identity_and_one_of_the_bucket() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*IDENTITIES, BUCKET}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_a_policy_names_actions_and_prefixes_and_nothing_wild(name: str) -> None:
+    for each in statements(name, kms_key="arn:aws:kms:z:0:key/1"):
+        assert each["Effect"] == "Allow"
+        assert not [action for action in each["Action"] if "*" in action]
+        assert "{" not in json.dumps(each["Resource"])
+        assert "*" not in each["Resource"]
+        if "s3:ListBucket" in each["Action"]:
+            assert each["Condition"]["StringLike"]["s3:prefix"]
+    actions = {action for each in statements(name) for action in each["Action"]}
+    assert ("s3:DeleteObject" in actions) == (name in MAY_DELETE)
+    assert not any(action.startswith("kms:") for action in actions)
+
+
+def test_the_audit_can_be_deleted_by_nobody_and_the_identified_zone_is_delivers_alone() -> None:
+    for name in IDENTITIES:
+        for each in statements(name):
+            touched = [resource for resource in each["Resource"] if resource.startswith("arn:aws:s3:::d")]
+            assert not touched or name == "deliver"
+            if "s3:DeleteObject" in each["Action"]:
+                assert not [resource for resource in each["Resource"] if "/audit" in resource]
+
+
+def test_places_are_filled_in(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = [each for each in statements("nightly") if each["Sid"] == "ListInbox"]
+    assert listed[0]["Resource"] == ["arn:aws:s3:::i"]
+    assert listed[0]["Condition"] == {"StringLike": {"s3:prefix": ["in/*"]}}
+    assert main(["reviewer", "--root", "s3://r"]) == 0
+    assert "arn:aws:s3:::r/results/*" in capsys.readouterr().out
+
+
+def test_a_place_that_is_missing_or_no_bucket_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="inbox"):
+        policy("nightly", {"root": "s3://r"})
+    with pytest.raises(ValueError, match="s3://"):
+        policy("reviewer", {"root": "/somewhere"})
+    with pytest.raises(SystemExit) as ended:
+        main(["deliver", "--root", "s3://r"])
+    assert ended.value.code == 2
+    assert "identified" in capsys.readouterr().err
+
+
+def test_the_bucket_refuses_what_is_not_encrypted_or_not_over_tls() -> None:
+    found = {each["Sid"]: each for each in statements(BUCKET, kms_key="arn:aws:kms:z:0:key/1")}
+    assert all(each["Effect"] == "Deny" and each["Principal"] == "*" for each in found.values())
+    assert found["OnlyOverTls"]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert found["NothingUnencrypted"]["Condition"] == {"Null": {"s3:x-amz-server-side-encryption": "true"}}
+    (values,) = found["OnlyThisWay"]["Condition"].values()
+    assert values == {"s3:x-amz-server-side-encryption": "aws:kms"}
+    assert "OnlyWithThisKey" not in {each["Sid"] for each in statements(BUCKET)}

@@ -1,0 +1,180 @@
+"""Each job does its work under an identity with the shipped policy, and everything beside its work is refused.
+
+The policies are given to a real SeaweedFS as they are shipped. That server reads less of the bucket's own policy than a
+provider does (SECURITY.md says what), so its conditions are tested as far as it goes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crrg.config.base import Settings
+from crrg.config.data import IngestConfig
+from crrg.config.running import DeliverConfig
+from crrg.config.training import TrainStageConfig
+from crrg.data.pairs import resolve_dataset
+from crrg.errors import StorageError
+from crrg.ledger.lease import find_holder
+from crrg.operations.deliver import deliver
+from crrg.operations.gc import collect_garbage
+from crrg.operations.ingest import ingest
+from crrg.storage import Storage
+from crrg.tracking import NullTracker
+from crrg.training.clip import train_clip
+from deployments.identities import BUCKET as BUCKET_POLICY
+from deployments.identities import IDENTITIES, policy
+from tests.support.delivered_night import film_bytes
+from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
+from tests.support.identities import BUCKET, PLACES, GuardedStore, may, start_guarded_store
+from tests.support.stand_in_bundle import stand_in_bundle
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+NUM_FILMS = 12
+ACTIONS = ("get", "list", "put", "delete")
+RIGHTS = """
+                   ingest  train  nightly  deliver  gc    forget  reviewer
+archive            gl      -      -        -        -     -       -
+inbox              -       -      gl       gl       -     gl      -
+identified         -       -      -        glp      -     -       -
+data/datasets      glp     gl     -        -        gld   glpd    -
+data/staging       glp     -      -        -        gld   glpd    -
+data/checkpoints   -       glp    -        -        gld   glpd    -
+data/models        -       glp    gl       -        gl    glpd    -
+data/models/aliases -      glp    glp      -        gl    glpd    -
+data/results       -       -      glp      gl       gld   glpd    gl
+data/quarantine    glp     -      glp      -        gld   glpd    -
+data/ledger        -       -      glp      gl       gld   glpd    -
+data/leases        -       -      glp      -        glpd  glpd    -
+data/spool         p       p      glp      -        gld   glpd    -
+data/audit         p       p      glp      p        glp   glp     -
+data/control       gl      gl     gl       gl       gl    gl      -
+data               -       -      -        -        -     -       -
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedStore]:
+    started = start_guarded_store(tmp_path_factory.mktemp("guarded"), IDENTITIES)
+    source, inbox = (started.storage("admin", place) for place in ("source", "inbox"))
+    rows = ["file,patient_id,study_id,findings,impression"]
+    for number in range(NUM_FILMS):
+        source.put(f"a/{number}.png", png_bytes(number))
+        rows.append(f"a/{number}.png,p{number},s{number},The lungs are clear. Heart size is normal.,No acute disease.")
+    source.put("table.csv", "\n".join(rows).encode())
+    inbox.put("b/pa.dcm", film_bytes(1, "5", "51"))
+    inbox.put("c/pa.dcm", film_bytes(2, "6", "61"))
+    yield started
+    started.service.stop(0)
+
+
+def rights() -> list[tuple[str, str, str]]:
+    """Return (identity, folder, letters of what is allowed) from the table."""
+    head, *lines = [line.split() for line in RIGHTS.strip().splitlines()]
+    return [
+        (identity, folder, "" if letters == "-" else letters)
+        for folder, *cells in lines
+        for identity, letters in zip(head, cells, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_nobody_may_do_more_or_less_than_the_table_says(store: GuardedStore, identity: str) -> None:
+    expected = {folder: letters for who, folder, letters in rights() if who == identity}
+    assert len(expected) == 16
+    found = {
+        folder: "".join(action[0] for action in ACTIONS if may(store, identity, action, folder)) for folder in expected
+    }
+    assert found == expected
+
+
+def test_only_gc_and_forget_may_delete() -> None:
+    assert {who for who, _, letters in rights() if "d" in letters} == {"gc", "forget"}
+
+
+def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
+    shares = {"train_share": 0.5, "validation_share": 0.3, "image_size": 64, "num_workers": 1}
+    form = IngestConfig.model_validate({"source": [PLACES["source"]], "dataset": "drawn", **shares})
+    summary = ingest(form, store.storage("ingest"), PSEUDONYMS, store.settings("ingest"))
+    assert summary.num_accepted == NUM_FILMS
+
+    training = store.storage("train")
+    stage = TrainStageConfig(dataset="drawn", preset="tiny", num_steps=2, device="cpu")
+    result = train_clip(stage, resolve_dataset(training, "drawn"), training, NullTracker())
+    assert training.exists(f"{result.prefix}/result.json")
+    bundle = stand_in_bundle(training)
+    assert training.exists(f"{bundle.prefix}/bundle.json")
+
+    root, inbox = store.storage("nightly"), store.storage("nightly", "inbox")
+    night = run_test_night(inbox, root, StandInDrafter())
+    assert (night.status, night.num_accepted) == ("committed", 2)
+    assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
+    assert find_holder(root) is None
+
+    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": "k" * 32})
+    delivered = deliver(DeliverConfig(inbox=PLACES["inbox"]), store.storage("deliver"), zone)
+    assert (delivered.num_delivered, delivered.reasons) == (2, {})
+
+    review = Storage(f"{PLACES['root']}/results/date={DATE}", store.settings("reviewer"))
+    pages = [each.key for each in review.list_objects() if each.key.endswith("review/index.html")]
+    assert len(pages) == 1
+    assert b"DRAFT" in review.get(pages[0])
+
+    assert store.storage("admin").list_objects("leases") != []
+    collect_garbage(store.storage("gc"), min_age_h=0, remove=True)
+    assert store.storage("admin").list_objects("leases") == []
+    assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
+
+
+def test_what_is_refused_is_said_and_names_no_secret(store: GuardedStore) -> None:
+    with pytest.raises(StorageError, match="denied") as read:
+        store.storage("train", "inbox").get("b/pa.dcm")
+    with pytest.raises(StorageError, match="denied"):
+        store.storage("ingest").put("models/bundles/x/bundle.json", b"{}")
+    with pytest.raises(StorageError, match="denied"):
+        store.storage("nightly").delete("results/date=2026-11-20/_manifest-1.json")
+    with pytest.raises(StorageError, match="denied"):
+        resolve_dataset(store.storage("reviewer"), "drawn")
+    assert all(secret not in str(read.value) for secret in store.keys["train"])
+
+
+def test_a_bucket_that_insists_on_encryption_gets_it_from_every_write(store: GuardedStore) -> None:
+    client = store.client("admin")
+    text = policy(BUCKET_POLICY, PLACES, encryption="AES256")
+    only_encrypted = [each for each in text["Statement"] if each["Sid"] in ("NothingUnencrypted", "OnlyThisWay")]
+    assert len(only_encrypted) == 2
+    insist(store, only_encrypted, lambda: not may(store, "admin", "put", "data/results"))
+    try:
+        plain, encrypting = store.storage("admin"), store.storage("admin", encryption="AES256")
+        with pytest.raises(StorageError, match="denied"):
+            plain.put("results/a", b"1")
+        encrypting.put("results/a", b"1")
+        encrypting.put_if_absent("results/b", b"1")
+        encrypting.filesystem.cp_file(encrypting.url("results/a"), encrypting.url("results/c"))
+        assert encrypting.get("results/a") == b"1"
+        for name in "abc":
+            stored = client.head_object(Bucket=BUCKET, Key=f"data/results/{name}")
+            assert stored["ServerSideEncryption"] == "AES256"
+    finally:
+        client.delete_bucket_policy(Bucket=BUCKET)
+
+
+def test_a_bucket_that_insists_on_tls_refuses_a_connection_without_it(store: GuardedStore) -> None:
+    only_tls = [each for each in policy(BUCKET_POLICY, PLACES)["Statement"] if each["Sid"] == "OnlyOverTls"]
+    assert may(store, "reviewer", "get", "data/results")
+    insist(store, only_tls, lambda: not may(store, "reviewer", "get", "data/results"))
+    store.client("admin").delete_bucket_policy(Bucket=BUCKET)
+
+
+def insist(store: GuardedStore, statements: list[dict[str, object]], holds) -> None:
+    """Give the bucket a policy and wait until it holds."""
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    store.client("admin").put_bucket_policy(Bucket=BUCKET, Policy=document)
+    deadline_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline_s, "the bucket's policy does not hold"
+        time.sleep(0.2)

@@ -36,11 +36,11 @@ def test_a_policy_names_actions_and_prefixes_and_nothing_wild(name: str) -> None
     assert not any(action.startswith("kms:") for action in actions)
 
 
-def test_the_audit_can_be_deleted_by_nobody_and_the_identified_zone_is_delivers_alone() -> None:
+def test_the_audit_can_be_deleted_by_nobody_and_only_deliver_and_forget_reach_the_identified_zone() -> None:
     for name in IDENTITIES:
         for each in statements(name):
             touched = [resource for resource in each["Resource"] if resource.startswith("arn:aws:s3:::d")]
-            assert not touched or name == "deliver"
+            assert not touched or name in ("deliver", "forget")
             if "s3:DeleteObject" in each["Action"]:
                 assert not [resource for resource in each["Resource"] if "/audit" in resource]
 

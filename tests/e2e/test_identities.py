@@ -40,7 +40,7 @@ RIGHTS = """
                    ingest  train  nightly  deliver  gc    forget  reviewer
 archive            gl      -      -        -        -     -       -
 inbox              -       -      gl       gl       -     gl      -
-identified         -       -      -        glp      -     -       -
+identified         -       -      -        glp      -     gld     -
 data/datasets      glp     gl     -        -        gld   glpd    -
 data/staging       glp     -      -        -        gld   glpd    -
 data/checkpoints   -       glp    -        -        gld   glpd    -

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -53,14 +54,15 @@ class GuardedStore:
 
     def client(self, identity: str, service: str = "s3") -> Any:
         """Return a plain client of the server."""
-        key, secret = self.keys[identity]
-        return botocore.session.get_session().create_client(
-            service,
-            endpoint_url=self.service.url,
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
-            region_name="us-east-1",
-        )
+        return _client(self.service.url, *self.keys[identity], service)
+
+
+@functools.cache
+def _client(url: str, key: str, secret: str, service: str) -> Any:
+    """Make a client once; reading what a service can do takes longer than asking it."""
+    return botocore.session.get_session().create_client(
+        service, endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=secret, region_name="us-east-1"
+    )
 
 
 def start_guarded_store(folder: Path, identities: tuple[str, ...]) -> GuardedStore:

@@ -51,7 +51,7 @@ data/quarantine    glp     -      glp      -        gld   glpd    -
 data/ledger        -       -      glp      gl       gld   glpd    -
 data/leases        -       -      glp      -        glpd  glpd    -
 data/spool         p       p      glp      -        gld   glpd    -
-data/audit         p       p      glp      p        glp   glp     -
+data/audit         glp     glp    glp      glp      glp   glp     -
 data/control       gl      gl     gl       gl       gl    gl      -
 data               -       -      -        -        -     -       -
 """

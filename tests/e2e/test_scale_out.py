@@ -125,7 +125,7 @@ def wait_for_shards(root: Storage, child: subprocess.Popen[bytes]) -> list[str]:
 
 
 def committed(root: Storage) -> dict[str, bytes]:
-    keys = [stored.key for stored in root.list_objects() if not stored.key.startswith("mlflow")]
+    keys = [stored.key for stored in root.list_objects() if not stored.key.startswith(("mlflow", "audit/"))]
     return {key: root.get(key) for key in keys}
 
 

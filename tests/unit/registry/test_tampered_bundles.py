@@ -102,7 +102,7 @@ TAMPERINGS: dict[str, Tampering] = {
     "other decoding": change(decoding={"num_beams": 1}),
     "another preprocessing": change(preprocessing={"version": "0", "golden_digest": "0" * 64}),
     "other stages": change(stages={}),
-    "another schema version": change(schema_version=2),
+    "another schema version": change(schema_version=99),
     "no files": change(files={}),
     "another id": change(bundle_id="0" * 32),
 }

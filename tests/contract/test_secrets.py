@@ -23,13 +23,14 @@ from tests.support.canaries import find_markers
 from tests.support.drawn_night import fill_inbox
 
 SECRET_NAME = re.compile(r"(?i)secret|passw|token(?!iz)|api_?key|access_?key|hmac|credential|authorization")
+MARK = "CANARY"
 CANARIES = {
-    "AWS_ACCESS_KEY_ID": "CANARY-access-key-0123456789",
-    "AWS_SECRET_ACCESS_KEY": "CANARY-secret-key-0123456789",
-    "CRRG_HMAC_KEY": "CANARY-hmac-key-0123456789-0123456789",
-    "CRRG_ARCHIVE_AUTHORIZATION": "Bearer CANARY-archive-0123456789",
-    "PREFECT_API_AUTH_STRING": "admin:CANARY-prefect-0123456789",
-    "MLFLOW_TRACKING_PASSWORD": "CANARY-mlflow-0123456789",
+    "AWS_ACCESS_KEY_ID": f"{MARK}-access-key-0123456789",
+    "AWS_SECRET_ACCESS_KEY": f"{MARK}-secret-key-0123456789",
+    "CRRG_HMAC_KEY": f"{MARK}-hmac-key-0123456789-0123456789",
+    "CRRG_ARCHIVE_AUTHORIZATION": f"Bearer {MARK}-archive-0123456789",
+    "PREFECT_API_AUTH_STRING": f"admin:{MARK}-prefect-0123456789",
+    "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow-0123456789",
 }
 
 
@@ -89,7 +90,7 @@ def test_what_is_tracked_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Mon
         tracker.log_params({"settings": settings.model_dump(mode="json"), "as_text": str(settings)})
     written = b"".join(path.read_bytes() for path in Path(root.root).rglob("*") if path.is_file())
     assert b"as_text" in written
-    assert b"CANARY" not in written
+    assert MARK.encode() not in written
     assert find_markers(Path(root.root)) == []
 
 
@@ -116,8 +117,8 @@ def test_no_process_of_a_night_shows_a_secret(tmp_path: Path) -> None:
     said = process.stdout.read().decode()
     assert process.returncode == 0, said
     assert len(seen) >= 2  # the night and a decoder
-    assert not [line for line in seen.values() if "CANARY" in line]
-    assert "CANARY" not in said
+    assert not [line for line in seen.values() if MARK in line]
+    assert MARK not in said
 
 
 def _children(pid: int) -> list[psutil.Process]:

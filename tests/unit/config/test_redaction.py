@@ -40,8 +40,15 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.mark.parametrize("logger", ["crrg.storage", "prefect.flow_runs", "mlflow", "botocore.auth", "x"])
-def test_no_logger_and_no_handler_shows_a_secret(settings: Settings, lines: io.StringIO, logger: str) -> None:
+def test_no_logger_and_no_handler_shows_a_secret(
+    settings: Settings, lines: io.StringIO, logger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = logging.getLogger(logger)
+    # whatever the library has set up for its logger in this process, its lines go to the handler of the test alone
+    own = [each for each in logging.getLogger().handlers if getattr(each, "stream", None) is lines]
+    monkeypatch.setattr(log, "handlers", own)
+    monkeypatch.setattr(log, "propagate", False)
+    monkeypatch.setattr(log, "disabled", False)
     log.warning("sent %s with %s", CANARY, {"key": KEY, "id": "AccessCanary01"})
     log.warning(
         f"at http://s3/?X-Amz-Credential=a&sig={CANARY.replace('/', '%2F').replace('+', '%2B').replace('=', '%3D')}"

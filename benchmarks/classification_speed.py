@@ -12,12 +12,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import logging
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -32,6 +28,7 @@ from benchmarks.classification.speed_training import (
     describe_texts,
     measure_step,
 )
+from benchmarks.resumable import Table
 from crrg.config.base import Settings
 from crrg.data.phantom.cohort import drawn_study
 from crrg.domain.report import Report
@@ -84,25 +81,6 @@ def read_reports() -> tuple[str, list[Report]]:
     step = len(rows) // NUM_STUDIES
     picked = rows[: step * NUM_STUDIES : step]
     return "Open-i", [Report(findings=row["findings"], impression=row["impression"]) for row in picked]
-
-
-class Table:
-    """Finished measurements on disk."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-
-    def fill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measure what is not in the table yet, and write it down."""
-        if name in self.rows:
-            return
-        start = time.monotonic()
-        self.rows[name] = measure()
-        logger.info("%s in %.0f s", name, time.monotonic() - start)
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(self.rows, indent=1))
-        new.replace(self.file)
 
 
 if __name__ == "__main__":

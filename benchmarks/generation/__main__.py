@@ -8,12 +8,9 @@ on with by the next. `report.md` has the tables.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +18,7 @@ from benchmarks.generation.exactness import compare, floor
 from benchmarks.generation.models import MOST_FILMS, build
 from benchmarks.generation.pieces import Lengths, Piece, Side, few_proposals, run
 from benchmarks.generation.tables import markdown
+from benchmarks.resumable import Table
 
 logger = logging.getLogger(__name__)
 NUM_REPEATS = 3
@@ -55,7 +53,7 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
-    table = _Table(options.folder / "pieces.json")
+    table = Table(options.folder / "pieces.json")
     sides = build(options.folder)
     table.fill("floor", floor)
     table.fill("exactness", lambda: compare(sides, options.folder))
@@ -74,25 +72,6 @@ def main() -> None:
         table.fill(piece.name, lambda piece=piece: run(piece, sides))
     (options.folder / "report.md").write_text(markdown(table.rows))
     logger.info("tables in %s", options.folder / "report.md")
-
-
-class _Table:
-    """Finished measurements on disk."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-
-    def fill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measure what is not in the table yet, and write it down."""
-        if name in self.rows:
-            return
-        start = time.monotonic()
-        self.rows[name] = measure()
-        logger.info("%s in %.0f s", name, time.monotonic() - start)
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(self.rows))
-        new.replace(self.file)
 
 
 if __name__ == "__main__":

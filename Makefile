@@ -22,6 +22,8 @@ export DO_NOT_TRACK := 1
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
 NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample watch
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
+# of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
+PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
 .PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
@@ -71,7 +73,7 @@ quality-classification: env  ## Fused head, ablation of text sources, consistenc
 
 test: env  ## Unit, property, contract and golden tests
 	@echo "== test: $(TEST_FOLDERS)"
-	$(PY) -m pytest $(TEST_FOLDERS) -m "not e2e" -q
+	$(PY) -m pytest $(TEST_FOLDERS) -m "not e2e" -q -n auto --maxprocesses 4 --dist loadfile
 
 check: env  ## Style, types, import layers, ceilings and other promises
 	@echo "== check: ruff"
@@ -81,8 +83,8 @@ check: env  ## Style, types, import layers, ceilings and other promises
 	$(BIN)/mypy
 	@echo "== check: import layers"
 	$(BIN)/lint-imports
-	@echo "== check: ceilings, forms, deployments"
-	$(PY) -m pytest tests/contract -q
+	@echo "== check: ceilings, names, forms, deployments"
+	$(PY) -m pytest $(PROMISES) -q
 
 audit: env  ## Bill of materials, version floors and advisories of the locked environment (RELEASE=1 for a release)
 	@echo "== audit: build/sbom.cdx.json, floors, advisories"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from crrg.config.base import Settings
+from crrg.config.flat import flatten
 from crrg.config.references import BundleRef, StageResult
 from crrg.errors import ConfigError, ModelError, StorageError
 from crrg.storage import Storage
@@ -254,23 +255,21 @@ class ModelRegistry:
         """
         import mlflow
 
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
         packages = [f"{name}=={importlib.metadata.version(name)}" for name in ("crrg", *PYFUNC_PACKAGES)]
-        with mlflow.start_run(run_id=run_id):
+        self._ensure_model(PIPELINE_MODEL)
+        all_tags = {**tags, "bundle_id": ref.bundle_id, "bundle_prefix": ref.prefix}
+        with _fluent(self.uri), mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name=PIPELINE_MODEL,
                 python_model=str(model_file),
                 artifacts={"bundle": str(folder)},
                 pip_requirements=packages,
             )
-        self._ensure_model(PIPELINE_MODEL)
-        all_tags = {**tags, "bundle_id": ref.bundle_id, "bundle_prefix": ref.prefix}
-        version = _reach(
-            lambda: self._client.create_model_version(
-                PIPELINE_MODEL, info.model_uri, run_id, tags=all_tags, model_id=info.model_id, description=about
+            version = _reach(
+                lambda: self._client.create_model_version(
+                    PIPELINE_MODEL, info.model_uri, run_id, tags=all_tags, model_id=info.model_id, description=about
+                )
             )
-        )
         return str(version.version)
 
     def find_version(self, name: str, tags: Mapping[str, str]) -> str:
@@ -368,15 +367,17 @@ def delete_artifact(settings: Settings, storage: Storage, artifact_uri: str, pat
     return is_there
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested settings as one level of dotted names and text values."""
-    flat: dict[str, str] = {}
-    for name, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = str(value)
-    return flat
+@contextlib.contextmanager
+def _fluent(uri: str) -> Iterator[None]:
+    """Point mlflow's fluent calls, and what they ask in turn, at a server; their address is the environment's, too."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def _artifact_location(settings: Settings, storage: Storage) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrg.config.base import Settings
+from crrg.config.flat import flatten
 from crrg.config.references import DatasetRef, EvaluationResult
 from crrg.config.running import Gate, PromoteConfig, RetrainConfig
 from crrg.errors import ConfigError, DigestMismatch, ModelError
@@ -19,7 +20,7 @@ from crrg.operations.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, flatten, mlflow_client, open_tracker, tracking_uri
+from crrg.tracking import ModelRegistry, mlflow_client, open_tracker, tracking_uri
 from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
 
 DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})
@@ -101,6 +102,7 @@ def test_gate_promotion_and_rollback(
 
     first = evaluated(storage, settings, GOOD)
     figures[first.bundle.model_version] = first
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "one root's address would lead the next root's runs astray"
     assert promotion.gate_and_promote(first, form, storage, settings).promoted
     assert registry.aliases() == {"candidate": "1", "champion": "1"}
     assert recorded_alias(storage, "champion") == first.bundle

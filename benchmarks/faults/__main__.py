@@ -25,7 +25,7 @@ from benchmarks.faults.store_cases import StoreCases
 NUM_FAULTS = 1000
 ON_FOLDERS = {"killed": 100, "terminated": 20, "raced": 50, "asleep": 5, "disk_full": 5}
 ON_A_STORE = {"restarted": 5, "expired": 5, "denied": 3, "skewed": 3, "overloaded": 2}
-ON_A_PLATFORM = {"prefect_away": 4}
+ON_A_PLATFORM = {"prefect_away": 4, "mlflow_away": 4}
 CASES = {**ON_FOLDERS, **ON_A_STORE, **ON_A_PLATFORM}
 NEEDS_ROOT = "disk_full"
 

@@ -1,4 +1,4 @@
-"""Cases of a night as a flow whose Prefect server is away for all or part of it."""
+"""Cases of a night as a flow whose Prefect server, or whose tracking server, is away for all or part of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 
 from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Finding
 from benchmarks.faults.nights import Undisturbed, decode_here, start_night
+from crrg.config.base import Settings
+from crrg.operations.spool import PREFIX, send_waiting
 from crrg.registry.aliases import ResolvedBundle
 from crrg.storage import Storage
-from deployments.services import Service, free_port, start_prefect_server
-from tests.support.drawn_night import BUNDLE, StandInDrafter, night_config
+from crrg.tracking import mlflow_client
+from deployments.services import Service, free_port, start_mlflow, start_prefect_server
+from tests.support.drawn_night import BUNDLE, DATE, StandInDrafter, night_config
 
 SECRET = "k" * 32
 """The key of the undisturbed night's pseudonyms."""
@@ -31,28 +34,80 @@ class PlatformCases:
         """Run a night whose server was never there, or dies in the middle of it."""
         name = f"prefect-{number}"
         if number % 2 == 0:
-            return self._night(name, {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}, None, 0.0)
+            return self._without_prefect(name, no_prefect(), None, 0.0)
         server = start_prefect_server(self.folder / name)
         try:
             dies_after_s = random.Random(number).uniform(1.0, 6.0)
-            return self._night(name, server.env, server, dies_after_s)
+            return self._without_prefect(name, server.env, server, dies_after_s)
         finally:
             server.stop(0)
 
-    def _night(self, name: str, env: dict[str, str], server: Service | None, dies_after_s: float) -> Finding:
-        root, log = Storage(str(self.folder / f"{name}-root")), self.folder / f"{name}.log"
+    def mlflow_away(self, number: int) -> Finding:
+        """Run a night whose tracking server was never there, or dies in the middle; then let its run be sent."""
+        folder = self.folder / f"mlflow-{number}"
+        env, server = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"}, None
+        if number % 2 == 1:
+            server = start_mlflow(folder)
+            env = server.env
+        root = self._root(f"mlflow-{number}")
+        dies_after_s = random.Random(number).uniform(1.0, 6.0)
+        code, said = self._night(
+            root, {**env, **no_prefect(), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, server, dies_after_s
+        )
+        problems = [] if code == 0 else [f"the night ended with {code}"]
+        waited = any(stored.size for stored in root.list_objects(PREFIX))
+        if waited and "waits in the spool" not in said:
+            problems.append("nothing says that the run waits")
+        server = start_mlflow(folder)
+        try:
+            settings = Settings(root=root.root, mlflow_tracking_uri=server.url)
+            send_waiting(root, settings)
+            num_runs = runs_of_the_night(settings, root)
+        finally:
+            server.stop(0)
+        # a server that dies while it is told of the night is told once more: better twice than never
+        if not 1 <= num_runs <= 1 + (waited and number % 2):
+            problems.append(f"{num_runs} runs of the night")
+        return Finding(problems + self.undisturbed.problems(root), {"mlflow away": int(waited)})
+
+    def _root(self, name: str) -> Storage:
+        return Storage(str(self.folder / f"{name}-root"))
+
+    def _without_prefect(self, name: str, env: dict[str, str], server: Service | None, dies_after_s: float) -> Finding:
+        root = self._root(name)
+        code, said = self._night(root, env, server, dies_after_s)
+        problems = [] if code == 0 else [f"the night ended with {code}"]
+        if "goes on without it" not in said:
+            problems.append("nothing says that the server was away")
+        return Finding(problems + self.undisturbed.problems(root), {"prefect away": 1})
+
+    def _night(
+        self, root: Storage, env: dict[str, str], server: Service | None, dies_after_s: float
+    ) -> tuple[int, str]:
+        """Run the flow; end the server some time after the night began. Return the exit code and the log."""
+        log = Path(f"{root.root}.log")
         own = {**env, "CRRG_HMAC_KEY": SECRET}
         night = start_night(self.undisturbed.inbox, root, log, delay_s=3 * DELAY_S, env=own, through=run_flow)
         if server is not None:
-            while "night" not in log.read_text() and night.is_running:
+            while "night" not in (log.read_text() if log.exists() else "") and night.is_running:
                 time.sleep(0.1)
             time.sleep(dies_after_s)
             server.stop(0)
-        code = night.wait()
-        problems = [] if code == 0 else [f"the night ended with {code}"]
-        if "goes on without it" not in log.read_text():
-            problems.append("nothing says that the server was away")
-        return Finding(problems + self.undisturbed.problems(root), {"prefect away": 1})
+        return night.wait(), log.read_text()
+
+
+def no_prefect() -> dict[str, str]:
+    """Return variables that name a Prefect server where none is."""
+    return {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}
+
+
+def runs_of_the_night(settings: Settings, root: Storage) -> int:
+    """Return how many runs the tracking server holds of the night."""
+    client = mlflow_client(settings, root)
+    experiment = client.get_experiment_by_name("nightly")
+    if experiment is None:
+        return 0
+    return sum(run.info.run_name == f"nightly-{DATE}" for run in client.search_runs([experiment.experiment_id]))
 
 
 def run_flow(inbox: Storage, root: Storage, delay_s: float, num_workers: int) -> None:

@@ -26,7 +26,8 @@ class NightlyConfig(FrozenConfig):
         timezone: Zone in which that day is meant, e.g. ``Europe/Berlin``; empty takes this machine's.
         model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
         limit: Most new objects a night takes, in key order; 0 takes all.
-        settle_s: Objects younger than this many seconds wait, since they may still be being written.
+        settle_s: Objects younger than this many seconds wait, since they may still be being written, and so does all
+            of their study.
         max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good night, 0..1.
         resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels:
             ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as superseded.

@@ -22,13 +22,13 @@ from crrg.data.map_ahead import map_ahead
 from crrg.data.region_boxes import boxes_of_mask
 from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
-from crrg.data.study_words import HEAD_BYTES, LONG_HEAD_BYTES, StudyWords, read_study_words
+from crrg.data.study_words import StudyWords, find_study_words, read_head
 from crrg.data.tables import TABLE_SUFFIXES, labels_of, read_rows, text_of
 from crrg.data.view_words import view_of_words
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation
-from crrg.errors import AnnotationError, DataError, ReportError, StorageError
+from crrg.errors import AnnotationError, DataError, ReportError
 from crrg.storage import Storage, StoredObject
 
 MASKS_PREFIX = "masks/"
@@ -82,23 +82,10 @@ class FolderSource:
         """Return the boxes of a film's mask, and the beginning of the film where its study is asked for."""
         if not has_head or film.key.lower().endswith(_PICTURE_SUFFIXES):
             return self._mask_boxes(mask), b""
-        return self._mask_boxes(mask), self._head(film, HEAD_BYTES)
+        return self._mask_boxes(mask), read_head(self.storage, film.key, film.size)
 
     def _study_words(self, film: StoredObject, head: bytes) -> StudyWords:
-        words = read_study_words(head)
-        if not head or words.study_instance_uid or film.size <= len(head):
-            return words
-        # large elements of a vendor may stand before the study
-        return read_study_words(self._head(film, LONG_HEAD_BYTES))
-
-    def _head(self, film: StoredObject, num_bytes: int) -> bytes:
-        try:
-            return self.storage.get_range(film.key, 0, min(film.size, num_bytes))
-        except StorageError as error:
-            if error.retryable:
-                raise
-            # what became of it is said when it is read as a whole
-            return b""
+        return find_study_words(self.storage, film.key, film.size, head) if head else StudyWords()
 
     def _mask_boxes(self, mask: StoredObject | None) -> _MaskBoxes | None:
         if mask is None:

@@ -12,7 +12,8 @@ import zlib
 from dataclasses import dataclass, field
 
 from crrg.data.dicom_structure import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, find_data_set, looks_like_dicom
-from crrg.errors import DataError
+from crrg.errors import DataError, StorageError
+from crrg.storage import Storage
 
 HEAD_BYTES = 2**16
 LONG_HEAD_BYTES = 2**22
@@ -72,3 +73,34 @@ def read_study_words(head: bytes) -> StudyWords:
             )
     except (DataError, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, RecursionError, OSError):
         return StudyWords()
+
+
+def find_study_words(storage: Storage, key: str, size: int, head: bytes = b"") -> StudyWords:
+    """Return the identifiers of the study of a film that lies in a store, reading no more of it than needed.
+
+    Args:
+        storage: Where it lies.
+        key: Its key there.
+        size: Its bytes.
+        head: Its beginning, if it was read already.
+    """
+    head = head or read_head(storage, key, size)
+    words = read_study_words(head)
+    if not looks_like_dicom(head) or words.study_instance_uid or size <= len(head):
+        return words
+    # large elements of a vendor may stand before the study
+    return read_study_words(read_head(storage, key, size, LONG_HEAD_BYTES))
+
+
+def read_head(storage: Storage, key: str, size: int, num_bytes: int = HEAD_BYTES) -> bytes:
+    """Return the beginning of an object; nothing of one that is gone, which is said when it is read as a whole.
+
+    Raises:
+        StorageError: The store is out of reach.
+    """
+    try:
+        return storage.get_range(key, 0, min(size, num_bytes)) if size else b""
+    except StorageError as error:
+        if error.retryable:
+            raise
+        return b""

@@ -40,7 +40,7 @@ class Inventory:
 
     Attributes:
         new: Unknown and settled, in key order.
-        pending: Unknown, but too young to be read or beyond the night's limit.
+        pending: Unknown, but too young to be read, of a study that waits, or beyond the night's limit.
         num_known: How many objects the ledger knows in this version.
     """
 
@@ -52,6 +52,13 @@ class Inventory:
     def digest(self) -> str:
         """Digest over the new objects and their versions."""
         return inputs_digest(self.new)
+
+    def taking(self, objects: Iterable[InboxObject]) -> Inventory:
+        """Return the same inventory with only these objects new; the other new ones are pending."""
+        taken = {found.key_hmac for found in objects}
+        left = tuple(found for found in self.new if found.key_hmac not in taken)
+        new = tuple(found for found in self.new if found.key_hmac in taken)
+        return Inventory(new, (*self.pending, *left), self.num_known)
 
 
 def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObject]:
@@ -74,9 +81,7 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
     ]
 
 
-def take_inventory(
-    objects: Sequence[InboxObject], ledger: Ledger, *, now_s: float, settle_s: float, limit: int = 0
-) -> Inventory:
+def take_inventory(objects: Sequence[InboxObject], ledger: Ledger, *, now_s: float, settle_s: float) -> Inventory:
     """Sort an inbox's objects into new, pending and known.
 
     Args:
@@ -84,14 +89,11 @@ def take_inventory(
         ledger: What earlier nights did.
         now_s: Present time, seconds since the epoch.
         settle_s: Age from which an object counts as completely written, seconds.
-        limit: Most new objects; what exceeds it is pending; 0 takes all.
     """
     unknown = [found for found in objects if ledger.find(found.key_hmac, found.etag) is None]
-    num_known = len(objects) - len(unknown)
-    new = [found for found in unknown if now_s - found.modified_s >= settle_s]
-    new = new[:limit] if limit else new
-    taken = {found.key_hmac for found in new}
-    return Inventory(tuple(new), tuple(found for found in unknown if found.key_hmac not in taken), num_known)
+    new = tuple(found for found in unknown if now_s - found.modified_s >= settle_s)
+    young = tuple(found for found in unknown if now_s - found.modified_s < settle_s)
+    return Inventory(new, young, len(objects) - len(unknown))
 
 
 def inputs_digest(objects: Iterable[InboxObject]) -> str:

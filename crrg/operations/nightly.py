@@ -36,6 +36,7 @@ from crrg.operations.night_records import (
     put_value,
 )
 from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
+from crrg.operations.night_settling import take_settled
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
 from crrg.operations.secret import check_secret
@@ -258,11 +259,13 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     ledger = read_ledger(storage, asked)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
     plan_open = _find_open_plan(idle.date, identity, ledger, storage)
-    inventory = take_inventory(objects, ledger, now_s=time.time(), settle_s=config.settle_s, limit=config.limit)
-    rereads = find_rereads(config, idle.bundle, objects, ledger, storage)
-    if config.limit:
-        rereads = rereads[: max(0, config.limit - len(inventory.new))]
+    now_s = time.time()
+    inventory = take_inventory(objects, ledger, now_s=now_s, settle_s=config.settle_s)
     if plan_open is None:
+        inventory = take_settled(inventory, objects, inbox, now_s=now_s, settle_s=config.settle_s, limit=config.limit)
+        rereads = find_rereads(config, idle.bundle, objects, ledger, storage)
+        if config.limit:
+            rereads = rereads[: max(0, config.limit - len(inventory.new))]
         if not inventory.new and not rereads:
             update = {"num_done": inventory.num_known, "num_pending": len(inventory.pending)}
             return idle.model_copy(update={**update, "status": "nothing_new"})

@@ -28,9 +28,11 @@ def test_old_version_of_one_key_stays_known():
     assert ledger.find_key("hmac-a") == row("a", "v2")
 
 
-def test_young_objects_and_excess_wait():
+def test_young_objects_and_those_not_taken_wait():
     objects = [found("a", modified_s=95), found("b", modified_s=90), found("c"), found("d")]
-    inventory = take_inventory(objects, Ledger([]), now_s=100, settle_s=10, limit=2)
+    inventory = take_inventory(objects, Ledger([]), now_s=100, settle_s=10)
+    assert [each.key for each in inventory.pending] == ["a"]
+    inventory = inventory.taking(objects[1:3])
     assert [each.key for each in inventory.new] == ["b", "c"]
     assert [each.key for each in inventory.pending] == ["a", "d"]
 

@@ -11,6 +11,7 @@ from crrg.config.models import ClipArchitecture
 from crrg.data.framing import Framing
 from crrg.data.published_tokenizers import PublishedTokenizer, TokenizerKind
 from crrg.errors import ModelError
+from crrg.importers.key_map import Rule
 from crrg.importers.torch_file import TorchContents
 
 HEAD_SIZE = 64
@@ -26,6 +27,17 @@ def num_blocks(contents: TorchContents, prefix: str) -> int:
     """Return how many numbered blocks stand under ``prefix.``."""
     cut = len(prefix) + 1
     return len({name[cut:].split(".", 1)[0] for name in contents.names() if name.startswith(f"{prefix}.")})
+
+
+def resnet_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
+    """Return the renaming of a ResNet under torchvision's names, without its classifier.
+
+    Args:
+        theirs: Pattern before their names, dot included.
+        ours: What stands before ``body``, dot included.
+    """
+    names = {"conv1": 0, "bn1": 1, **{f"layer{stage}": stage + 3 for stage in (1, 2, 3, 4)}}
+    return tuple(Rule(rf"{theirs}{name}\.(.+)", rf"{ours}body.{place}.\1") for name, place in names.items())
 
 
 def shape_of(contents: TorchContents, name: str, source: str) -> tuple[int, ...]:

@@ -16,7 +16,15 @@ from typing import Any
 from crrg.config.models import ClipArchitecture
 from crrg.config.paper import CXR_CLIP_RESNET50, CXR_CLIP_SWIN
 from crrg.errors import ModelError
-from crrg.importers.clip_towers import clip_config, num_blocks, num_heads, resized, shape_of, with_tokenizer
+from crrg.importers.clip_towers import (
+    clip_config,
+    num_blocks,
+    num_heads,
+    resized,
+    resnet_rules,
+    shape_of,
+    with_tokenizer,
+)
 from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
@@ -29,12 +37,7 @@ _SWIN = "image_encoder.image_encoder"
 _BERT = "text_encoder.text_encoder"
 _SWIN_BLOCK = r"image_encoder\.image_encoder\.(encoder\.layers\.\d+\.blocks\.\d+)\."
 _IMAGE_RULES = (
-    Rule(r"image_encoder\.resnet\.conv1\.(.+)", r"image_tower.body.0.\1"),
-    Rule(r"image_encoder\.resnet\.bn1\.(.+)", r"image_tower.body.1.\1"),
-    *(
-        Rule(rf"image_encoder\.resnet\.layer{stage}\.(.+)", rf"image_tower.body.{stage + 3}.\1")
-        for stage in (1, 2, 3, 4)
-    ),
+    *resnet_rules(r"image_encoder\.resnet\.", "image_tower."),
     Rule(r"image_encoder\.image_encoder\.(embeddings\..+)", r"image_tower.swin.\1"),
     Rule(_SWIN_BLOCK + r"attention\.self\.relative_position_index", None),
     Rule(

@@ -16,5 +16,17 @@ LICENCES = {
         "as published with the checkpoint, by Stanford for academic research, not for commercial use; attribution to "
         "CheXbert (Smit et al., 2020); trained on reports of CheXpert and MIMIC-CXR, whose terms apply"
     ),
+    "resnet50": (
+        "as published with the file; torchvision's are trained on ImageNet, whose terms allow non-commercial research, "
+        "and its authors leave it to the user whether they may be used for a purpose"
+    ),
+    "gpt2": (
+        "as published with the file: OpenAI's own GPT-2 under a modified MIT licence; a model trained on from it, such "
+        "as on PubMed abstracts, under that of its authors"
+    ),
+    "bert": (
+        "as published with the file: Google's BERT under Apache-2.0; Bio_ClinicalBERT under MIT, trained on MIMIC-III, "
+        "whose data use agreement applies"
+    ),
 }
 """By the name of what was published."""

@@ -11,6 +11,7 @@ from crrg.importers.licences import LICENCES
 if TYPE_CHECKING:
     import torch
 
+    from crrg.data.published_tokenizers import TokenizerKind
     from crrg.importers.imported import ImportedStage
     from crrg.inference.published_clip import PublishedClip
     from crrg.inference.report_labeler import ReportLabeler
@@ -31,11 +32,12 @@ def import_checkpoint(kind: str, checkpoint: Path, out: Path, tokenizer: Path | 
     """Import a published checkpoint strictly, and write it as safetensors and JSON.
 
     Args:
-        kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero`` or ``chexbert``.
+        kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero`` or ``chexbert``; ``resnet50``, ``gpt2`` or
+            ``bert`` as a place to start a training from.
         checkpoint: Its file.
         out: Folder for one folder per stage and ``key_report.json``.
         tokenizer: The vocabulary, which is published apart from the checkpoint: a ``tokenizer.json``; for ``cxr-clip``
-            and ``chexbert`` also BERT's ``vocab.txt``, for ``chexzero`` also CLIP's list of merges.
+            ``chexbert`` and ``bert`` also BERT's ``vocab.txt``, for ``chexzero`` also CLIP's list of merges.
 
     Returns:
         The key report.
@@ -105,22 +107,31 @@ def import_markdown(report: dict[str, Any]) -> str:
 
 def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedStage]:
     """Read a checkpoint of a known kind; importers are imported here, so that a command's help needs no torch."""
-    from crrg.data.published_tokenizers import read_tokenizer
+    from crrg.importers import chexbert, chexzero, cxr_clip, plain_towers, rgrg
 
     match kind:
         case "rgrg":
-            from crrg.importers.rgrg import import_rgrg
-
-            return import_rgrg(checkpoint, tokenizer.read_bytes() if tokenizer is not None else None)
+            return rgrg.import_rgrg(checkpoint, _vocabulary(tokenizer, None))
         case "cxr-clip":
-            from crrg.importers.cxr_clip import import_cxr_clip
-
-            return import_cxr_clip(checkpoint, read_tokenizer(tokenizer, "bert") if tokenizer is not None else None)
+            return cxr_clip.import_cxr_clip(checkpoint, _vocabulary(tokenizer, "bert"))
         case "chexzero":
-            from crrg.importers.chexzero import import_chexzero
-
-            return import_chexzero(checkpoint, read_tokenizer(tokenizer, "clip") if tokenizer is not None else None)
+            return chexzero.import_chexzero(checkpoint, _vocabulary(tokenizer, "clip"))
+        case "resnet50":
+            if tokenizer is not None:
+                raise ConfigError("this network reads no text; leave --tokenizer out", "tokenizer")
+            return plain_towers.import_resnet50(checkpoint)
+        case "gpt2":
+            return plain_towers.import_gpt2(checkpoint, _vocabulary(tokenizer, None))
+        case "bert":
+            return plain_towers.import_bert(checkpoint, _vocabulary(tokenizer, "bert"))
         case _:
-            from crrg.importers.chexbert import import_chexbert
+            return chexbert.import_chexbert(checkpoint, _vocabulary(tokenizer, "bert"))
 
-            return import_chexbert(checkpoint, read_tokenizer(tokenizer, "bert") if tokenizer is not None else None)
+
+def _vocabulary(path: Path | None, kind: TokenizerKind | None) -> bytes | None:
+    """Return the bytes of the ``tokenizer.json`` that a file is, or is turned into where it is of a published kind."""
+    from crrg.data.published_tokenizers import read_tokenizer
+
+    if path is None:
+        return None
+    return path.read_bytes() if kind is None else read_tokenizer(path, kind)

@@ -25,6 +25,15 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or
 RoundsOption = Annotated[
     int | None, typer.Option("--rounds", help="Most joint rounds; 0 is the paper's coupling of the joint stage.")
 ]
+StartOption = Annotated[
+    str | None, typer.Option("--initial-weights", help="Folder of `crrg import` that this stage starts from.")
+]
+TextStartOption = Annotated[
+    str | None, typer.Option("--initial-text-weights", help="Folder of `crrg import bert` for the text tower of clip.")
+]
+FreezeOption = Annotated[
+    bool | None, typer.Option("--freeze-language-model", help="Leave the imported language model as it is.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
 ]
@@ -48,6 +57,9 @@ def train(
     rounds: RoundsOption = None,
     device: DeviceOption = None,
     recipe: RecipeOption = None,
+    initial_weights: StartOption = None,
+    initial_text_weights: TextStartOption = None,
+    freeze_language_model: FreezeOption = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -62,6 +74,7 @@ def train(
     filled = form(
         TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
         learning_rate=learning_rate, seed=seed, device=device, rounds=rounds_of(rounds), recipe=recipe,
+        initial_weights=starts_of(stage, initial_weights, initial_text_weights, freeze_language_model),
     )  # fmt: skip
     execute(
         root,
@@ -75,8 +88,24 @@ def rounds_of(max_rounds: int | None) -> dict[str, int] | None:
     return None if max_rounds is None else {"max_rounds": max_rounds}
 
 
+def starts_of(
+    stage: str, folder: str | None, text_folder: str | None, freeze: bool | None
+) -> dict[str, str | bool] | None:
+    """Return the part of a form that says what a stage starts from; ``None`` where no flag was given."""
+    if stage == "selector" and folder is not None:
+        raise typer.BadParameter("the selector starts from its detector's backbone; give the weights to the detector")
+    flags = {
+        "clip" if stage == "joint" else stage: folder,
+        "text_tower": text_folder,
+        "freeze_language_model": freeze,
+    }
+    return {name: value for name, value in flags.items() if value is not None} or None
+
+
 def import_checkpoint(
-    kind: Annotated[str, typer.Argument(help="What was published: rgrg, cxr-clip, chexzero or chexbert.")],
+    kind: Annotated[
+        str, typer.Argument(help="What it is: rgrg, cxr-clip, chexzero, chexbert, resnet50, gpt2 or bert.")
+    ],
     checkpoint: Annotated[Path, typer.Argument(help="Its file, as downloaded.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
     tokenizer: Annotated[

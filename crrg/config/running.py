@@ -11,7 +11,7 @@ from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, St
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.models import FusionSettings
-from crrg.config.training import JointRounds, TrainStageConfig
+from crrg.config.training import InitialWeights, JointRounds, TrainStageConfig
 from crrg.config.watch import WatchSettings
 
 CHAMPION = "models:/crrg-pipeline@champion"
@@ -150,6 +150,7 @@ class RetrainConfig(FrozenConfig):
         gate: What the bundle must reach.
         fusion: How the classifier over film, draft and regions is fitted on validation films.
         rounds: Rounds of the joint stage, where there is one; its generator then stands in the bundle too.
+        initial_weights: Imported weights that the stages start from instead of random ones.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -168,6 +169,9 @@ class RetrainConfig(FrozenConfig):
     gate: Gate = Field(Gate(), title="Gate", json_schema_extra={"position": 11})
     fusion: FusionSettings = Field(FusionSettings(), title="Fused classifier", json_schema_extra={"position": 12})
     rounds: JointRounds = Field(JointRounds(), title="Joint rounds", json_schema_extra={"position": 13})
+    initial_weights: InitialWeights = Field(
+        InitialWeights(), title="Weights to start from", json_schema_extra={"position": 14}
+    )
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages to train, in order."""

@@ -242,6 +242,34 @@ class PresetTraining(FrozenConfig):
     clip: ClipTraining
 
 
+class InitialWeights(FrozenConfig):
+    """Imported weights that stages start from, as folders that `crrg import` wrote, on the machine that trains.
+
+    Weights of a whole stage bring their architecture with them, those of a language model or text tower its sizes and
+    vocabulary. Each stage looks at its own fields.
+
+    Attributes:
+        detector: Folder of `rgrg`, or of `resnet50` for the backbone; empty starts from random weights.
+        generator: Folder of `rgrg`, or of `gpt2` for the language model; empty starts from random weights.
+        clip: Folder of `cxr-clip` or `chexzero`, or of `resnet50` for the image tower; empty starts from random ones.
+        text_tower: Folder of `bert` for the text tower of the CLIP stages; empty starts from random weights, unless the
+            folder before brings one.
+        freeze_language_model: Whether the language model stays as it was imported and only what conditions it learns.
+    """
+
+    detector: str = Field("", title="Detector", json_schema_extra={"position": 0})
+    generator: str = Field("", title="Generator", json_schema_extra={"position": 1})
+    clip: str = Field("", title="CLIP or its image tower", json_schema_extra={"position": 2})
+    text_tower: str = Field("", title="Text tower", json_schema_extra={"position": 3})
+    freeze_language_model: bool = Field(False, title="Freeze language model", json_schema_extra={"position": 4})
+
+    @model_validator(mode="after")
+    def _frozen_is_imported(self) -> Self:
+        if self.freeze_language_model and not self.generator:
+            raise ValueError("a frozen language model learns nothing; name the folder it is imported from as generator")
+        return self
+
+
 class TrainStageConfig(FrozenConfig):
     """Form of one training stage.
 
@@ -260,6 +288,7 @@ class TrainStageConfig(FrozenConfig):
         patience: Scores without a better one after which the stage ends early; 0 = never.
         recipe: How the CLIP stages learn: ``crrg`` is ours, ``paper`` that of CXR-CLIP, with ``base`` at its sizes and
             schedule and otherwise at the preset's; the other stages know one recipe.
+        initial_weights: Imported weights to start from instead of random ones.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -275,6 +304,9 @@ class TrainStageConfig(FrozenConfig):
     patience: int = Field(0, ge=0, title="Patience (scores, 0 = off)", json_schema_extra={"position": 10})
     rounds: JointRounds = Field(JointRounds(), title="Joint rounds", json_schema_extra={"position": 11})
     recipe: Recipe = Field("crrg", title="Recipe of the CLIP stages", json_schema_extra={"position": 12})
+    initial_weights: InitialWeights = Field(
+        InitialWeights(), title="Weights to start from", json_schema_extra={"position": 13}
+    )
 
     @model_validator(mode="after")
     def _patience_has_scores(self) -> TrainStageConfig:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE, WordPiece
@@ -20,6 +21,7 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
+from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.errors import ConfigError, ModelError
 
 TokenizerKind = Literal["bert", "clip"]
@@ -42,6 +44,7 @@ class PublishedTokenizer:
         end_id: Id of the end mark.
         vocab_size: Number of tokens.
         sha256: Digest of the ``tokenizer.json`` bytes.
+        kind: Which marks begin and end a text.
     """
 
     def __init__(self, data: bytes, kind: TokenizerKind) -> None:
@@ -63,11 +66,31 @@ class PublishedTokenizer:
         self._start_id, self.end_id = int(start_id), int(end_id)
         self.vocab_size = int(self._tokenizer.get_vocab_size())
         self.sha256 = hashlib.sha256(data).hexdigest()
+        self.kind = kind
+        self._data = data
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of ``tokenizer.json``."""
+        return self._data
 
     def text_ids(self, text: str, max_length: int) -> list[int]:
         """Return a text's token ids between its marks, at most ``max_length``; a longer text loses its last words."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self._start_id, *ids[: max_length - 2], self.end_id]
+
+
+def text_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
+    """Return the vocabulary of a trained text tower: a published one where the stage started from it, else our own.
+
+    Args:
+        config: The stage's ``config.json``; ``tokenizer_kind`` names a published kind.
+        data: Bytes of its ``tokenizer.json``.
+
+    Raises:
+        ModelError: The bytes are no such vocabulary.
+    """
+    kind: TokenizerKind | None = config.get("tokenizer_kind")
+    return PhraseTokenizer(data) if kind is None else PublishedTokenizer(data, kind)
 
 
 def read_tokenizer(path: Path, kind: TokenizerKind, *, lower_case: bool = True) -> bytes:

@@ -30,6 +30,13 @@ class TextTokenizer(Protocol):
     def end_id(self) -> int:
         """Id of the token that ends a text."""
 
+    @property
+    def sha256(self) -> str:
+        """Digest of its ``tokenizer.json``."""
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of ``tokenizer.json``."""
+
     def text_ids(self, text: str, max_length: int) -> list[int]:
         """Return the token ids of a text, its end token always the last of at most ``max_length``."""
 
@@ -89,6 +96,21 @@ class PhraseTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; special tokens are left out, outer white space is removed."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def with_placeholder(data: bytes) -> PhraseTokenizer:
+    """Return a published vocabulary with the placeholder of de-identified text as one more, last token.
+
+    Without it a placeholder would be spelt in pieces that nobody could keep a draft from repeating.
+
+    Raises:
+        ModelError: The bytes are no vocabulary of a language model.
+    """
+    if PhraseTokenizer(data).placeholder_id >= 0:
+        return PhraseTokenizer(data)
+    tokenizer = Tokenizer.from_buffer(data)
+    tokenizer.add_special_tokens([PLACEHOLDER_TOKEN])
+    return PhraseTokenizer(tokenizer.to_str().encode())
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PhraseTokenizer:

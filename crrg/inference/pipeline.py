@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.published_tokenizers import text_tokenizer
+from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import autocast, in_batches
 from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
@@ -114,7 +115,7 @@ class ReportPipeline:
     generator: ReportGenerator
     tokenizer: PhraseTokenizer
     clip: ClipModel
-    clip_tokenizer: PhraseTokenizer
+    clip_tokenizer: TextTokenizer
     thresholds: RegionThresholds
     calibration: Calibration
     similarity: SimilarityCurve
@@ -358,9 +359,9 @@ def assemble_phrases(phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -
     return report.findings, report.impression
 
 
-def _clip_tokenizer(config: Mapping[str, Any], data: bytes) -> PhraseTokenizer:
+def _clip_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
     """Read the text tower's vocabulary; a stage of before its digest was recorded is held by the bundle's alone."""
-    tokenizer = PhraseTokenizer(data)
+    tokenizer = text_tokenizer(config, data)
     recorded = config.get("tokenizer_sha256", tokenizer.sha256)
     if tokenizer.sha256 != recorded:
         raise ModelError(

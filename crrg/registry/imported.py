@@ -26,8 +26,8 @@ def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, byt
         ModelError: The folder holds no such stage, or its weights are not those that were imported.
     """
     wanted = import_digest(folder, stage)
+    config = import_config(folder, stage)
     try:
-        config = json.loads((folder / stage / "config.json").read_text())
         files = {path.name: path.read_bytes() for path in (folder / stage).iterdir() if path.name != "config.json"}
         found = hashlib.sha256(files["model.safetensors"]).hexdigest()
     except (OSError, ValueError, KeyError) as error:
@@ -35,6 +35,34 @@ def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, byt
     if found != wanted:
         raise ModelError(f"the weights have digest {found[:16]}, {wanted[:16]} was imported; import again", stage)
     return config, files
+
+
+def import_config(folder: Path, stage: str) -> dict[str, Any]:
+    """Return the ``config.json`` of an imported stage; its weights are not looked at.
+
+    Raises:
+        ModelError: The folder holds no such stage.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / stage / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _absent(stage) from error
+    return config
+
+
+def import_report(folder: Path) -> dict[str, Any]:
+    """Return the key report of an import: ``source``, ``licence``, and ``stages`` by name.
+
+    Raises:
+        ModelError: The folder was not written by an import.
+    """
+    try:
+        report: dict[str, Any] = json.loads((folder / KEY_REPORT_FILE).read_text())
+        return {"source": str(report["source"]), "licence": str(report["licence"]), "stages": dict(report["stages"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "the folder was not written by `crrg import`; give what its --out named", folder.name
+        ) from error
 
 
 def import_digest(folder: Path, stage: str) -> str:

@@ -38,11 +38,26 @@ def model_card(spec: Mapping[str, Any]) -> str:
         metrics = spec["metrics"].get(stage) or {"none recorded": float("nan")}
         for name, value in sorted(metrics.items()):
             lines.append(f"| {stage} | `{checkpoint}` | {name} | {value:.4g} |")
+    lines += _first_weights(spec)
     lines += ["", "## Operating points", "", _given(spec.get("fusion")), ""]
     lines += ["| observation | threshold | calibrated by |", "|---|---|---|"]
     for label, threshold in spec["thresholds"].items():
         lines.append(f"| {label} | {threshold:.3f} | {_calibration(spec.get('fusion'), label)} |")
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _first_weights(spec: Mapping[str, Any]) -> list[str]:
+    """Return what the stages started from, where not all of them started from random weights."""
+    rows = [
+        f"| {stage} | {weights['part']} of {weights['source']} | `{weights['sha256'][:16]}` | {weights['licence']} |"
+        for stage, config in spec["stages"].items()
+        for weights in config.get("initial_weights", [])
+    ]
+    if not rows:
+        return []
+    about = "These stages were trained on from weights of others, whose licences bind this bundle too."
+    head = ["| stage | started from | sha256 | licence of these weights |", "|---|---|---|---|"]
+    return ["", "## Weights it started from", "", about, "", *head, *rows]
 
 
 def _given(fusion: Mapping[str, Any] | None) -> str:

@@ -20,7 +20,8 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films, load_texts
 from crrg.data.images import PREPROCESSING_VERSION
-from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
+from crrg.data.published_tokenizers import PublishedTokenizer
+from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
@@ -33,8 +34,10 @@ from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_encoding import encode_texts, read_films
 from crrg.training.clip_pictures import reliability_picture, roc_picture
+from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
 from crrg.training.clip_validation import ClipValidation, selection_score, validate
 from crrg.training.contrastive import StudyFeatures, study_loss
+from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, place_loss
 from crrg.training.ranks import num_ranks, rank, wait_for_all
@@ -83,8 +86,8 @@ def run_clip_stage(
         tracker: Receives what the run has to say.
         drafts: Instance id of a training film to a generated report.
     """
-    training = resolve_training(config)
-    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts))
+    training, start = clip_start(resolve_training(config), config.initial_weights)
+    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
     finished = folder.result()
     if finished is not None:
         return finished
@@ -93,15 +96,15 @@ def run_clip_stage(
     films = load_films(storage, dataset, Split.TRAIN, size)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
-    needs_laterals = training.sampling.num_views == 2 and training.sampling.laterals
-    laterals = load_films(storage, dataset, Split.TRAIN, size, laterals=True) if needs_laterals else None
+    laterals = load_laterals(storage, dataset, training)
     device = resolve_device(config.device)
     seed_everything(config.seed)
-    tracker.log_params({"stage": stage, "dataset_version": dataset.version, **training.model_dump(mode="json")})
-    texts = [report.text for report in load_texts(storage, dataset, Split.TRAIN)]
-    tokenizer = train_clip_tokenizer([*texts, *(drafts or {}).values()], training.architecture.text_vocab_size)
+    settings = {**training.model_dump(mode="json"), **start_record(*start.starts)}
+    tracker.log_params({"stage": stage, "dataset_version": dataset.version, **settings})
+    texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
+    tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
-    model = ClipModel(training.architecture).to(device)
+    model = build_clip(training, start).to(device)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
@@ -112,7 +115,8 @@ def run_clip_stage(
         return wait_for_result(folder)
     found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
-    extras = {"tokenizer_sha256": tokenizer.sha256, **({"num_drafts": len(drafts)} if drafts else {})}
+    extras = {**vocabulary_config(tokenizer), **start_record(*start.starts)}
+    extras |= {"num_drafts": len(drafts)} if drafts else {}
     result = folder.finish(
         model,
         {**stage_config(training, found), **extras},
@@ -123,6 +127,26 @@ def run_clip_stage(
     )
     wait_for_all()
     return result
+
+
+def load_laterals(storage: Storage, dataset: DatasetRef, training: ClipTraining) -> FilmTable | None:
+    """Return the training split's lateral films, where a second view may be one."""
+    if training.sampling.num_views == 1 or not training.sampling.laterals:
+        return None
+    return load_films(storage, dataset, Split.TRAIN, training.architecture.input_size, laterals=True)
+
+
+def build_clip(training: ClipTraining, start: ClipStart) -> ClipModel:
+    """Return an untrained CLIP, with the first weights that were given."""
+    model = ClipModel(training.architecture)
+    load_clip_start(model, start)
+    return model
+
+
+def vocabulary_config(tokenizer: TextTokenizer) -> dict[str, Any]:
+    """Return what a stage's ``config.json`` says of its vocabulary: a digest, and the kind of a published one."""
+    kind = {"tokenizer_kind": tokenizer.kind} if isinstance(tokenizer, PublishedTokenizer) else {}
+    return {"tokenizer_sha256": tokenizer.sha256, **kind}
 
 
 def wait_for_result(folder: StageFolder) -> StageResult:
@@ -156,7 +180,11 @@ def resolve_length(config: TrainStageConfig, training: ClipTraining, num_studies
 
 
 def stage_hash(
-    config: TrainStageConfig, training: ClipTraining, dataset: DatasetRef, drafts: Mapping[str, str] | None
+    config: TrainStageConfig,
+    training: ClipTraining,
+    dataset: DatasetRef,
+    drafts: Mapping[str, str] | None,
+    start: ClipStart,
 ) -> str:
     """Return the hash over everything that decides the outcome of the stage."""
     settings: dict[str, Any] = training.model_dump(mode="json")
@@ -168,6 +196,7 @@ def stage_hash(
         code=CODE_VERSION,
         prompts=PROMPTS_VERSION,
         preprocessing=PREPROCESSING_VERSION,
+        **start_parts(*start.starts),
     )
 
 

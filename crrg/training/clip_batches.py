@@ -20,7 +20,7 @@ from torch import Tensor
 
 from crrg.config.training import ClipTraining
 from crrg.data.batches import FilmTable
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, NEGATIVE, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.sentences import split_sentences
@@ -78,7 +78,7 @@ class ClipBatches:
     def __init__(
         self,
         films: FilmTable,
-        tokenizer: PhraseTokenizer,
+        tokenizer: TextTokenizer,
         training: ClipTraining,
         seed: int,
         drafts: Mapping[str, str] | None = None,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crrg.config.training import ClipTraining
 from crrg.data.batches import FilmTable
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, LABELS, label_column
 from crrg.domain.report import Report
 from crrg.evaluation.classification import expected_calibration_error, roc_auc
@@ -84,7 +84,7 @@ def findings_auc(model: ClipModel, films: FilmTable) -> float:
     return _auc_metrics("{}auc", read_table(model, films).logits, references).get("mean_auc", float("nan"))
 
 
-def selection_score(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, training: ClipTraining) -> float:
+def selection_score(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining) -> float:
     """Return what the best weights are chosen by, higher is better; NaN where it cannot be told."""
     if training.select_by == "findings_auc":
         return findings_auc(model, films)
@@ -93,7 +93,7 @@ def selection_score(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTab
     return -validation_loss(model, tokenizer, read_table(model, films).image_features, films.texts, training)
 
 
-def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, training: ClipTraining) -> ClipValidation:
+def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining) -> ClipValidation:
     """Fit calibration, thresholds and similarity curve on validation films and measure the model there.
 
     Args:
@@ -122,7 +122,7 @@ def validate(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, tra
 @torch.inference_mode()
 def validation_loss(
     model: ClipModel,
-    tokenizer: PhraseTokenizer,
+    tokenizer: TextTokenizer,
     image_features: torch.Tensor,
     reports: Sequence[Report],
     training: ClipTraining,

@@ -30,6 +30,7 @@ from crrg.storage import Storage
 from crrg.tracking import Tracker
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash
+from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
 
@@ -64,13 +65,9 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     """
     settings = preset_training(config.preset).detector
     settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
-    folder = StageFolder(
-        storage,
-        STAGE,
-        config_hash(
-            stage=STAGE, code=CODE_VERSION, settings=settings.model_dump(), data=dataset.version, seed=config.seed
-        ),
-    )
+    settings, start = detector_start(settings, config.initial_weights.detector)
+    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
+    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts))
     finished = folder.result()
     if finished is not None:
         return finished
@@ -80,9 +77,10 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
         raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     device = resolve_device(config.device)
-    tracker.log_params({"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train)})
+    params = {"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train), **start_record(start)}
+    tracker.log_params(params)
     seed_everything(config.seed)
-    model = RegionDetector(settings.architecture).to(device)
+    model = build_detector(settings, start).to(device)
     model.shape_prior.fit(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
     outcome = fit(
         model,
@@ -102,11 +100,19 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
         tracker.log_picture("detector_boxes.png", boxes_picture(model, validation, device))
     return folder.finish(
         model,
-        {"architecture": settings.architecture.model_dump()},
+        {"architecture": settings.architecture.model_dump(), **start_record(start)},
         metrics,
         duration_s=outcome.duration_s,
         run_id=tracker.run_id,
     )
+
+
+def build_detector(settings: DetectorTraining, start: Start | None) -> RegionDetector:
+    """Return an untrained detector, with the first weights that were given."""
+    model = RegionDetector(settings.architecture)
+    if start is not None:
+        load_detector_start(model, start)
+    return model
 
 
 def batch_maker(

@@ -38,6 +38,14 @@ from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.initial_weights import (
+    Start,
+    generator_start,
+    generator_vocabulary,
+    load_generator_start,
+    start_parts,
+    start_record,
+)
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import (
     IGNORED,
@@ -99,29 +107,32 @@ def train_generator(
     """
     preset = preset_training(config.preset).generator
     settings = preset.model_copy(update={"loop": config.loop(preset.loop)})
-    folder = StageFolder(storage, STAGE, stage_hash(config, settings, dataset, detector, selector))
+    weights = config.initial_weights
+    settings, start = generator_start(settings, weights.generator, freeze=weights.freeze_language_model)
+    folder = StageFolder(storage, STAGE, stage_hash(config, settings, dataset, detector, selector, start))
     finished = folder.result()
     if finished is not None:
         return finished
     tracker.log_params({"stage": STAGE, "dataset": dataset.version, **settings.model_dump(mode="json")})
+    tracker.log_params(start_record(start))
     device = resolve_device(config.device)
     train = read_films(dataset, Split.TRAIN, detector, selector, storage, device)
     table = add_text_only(train.phrases(), load_texts(storage, dataset, Split.TRAIN), train.films)
     if not table.is_seen.any():
         raise TrainingError("no training film has a region phrase; ingest films with grounded reports", dataset.name)
-    tokenizer = train_tokenizer(table.texts, settings.architecture.vocab_size)
+    tokenizer = vocabulary_of(table, settings, start)
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
     )
     model, duration_s = fit_generator(
-        table, tokenizer, settings, folder, tracker, device=device, seed=config.seed, validation=validation
+        table, tokenizer, settings, folder, tracker, device=device, seed=config.seed, validation=validation, start=start
     )
     validation = tuned(model, tokenizer, validation, settings)
     metrics = score_generator(model, tokenizer, validation, settings)
     tracker.log_metrics(metrics, step=settings.loop.num_steps)
     return folder.finish(
         model,
-        stage_config(model.architecture, tokenizer, settings, validation.thresholds),
+        {**stage_config(model.architecture, tokenizer, settings, validation.thresholds), **start_record(start)},
         metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=duration_s,
@@ -135,6 +146,7 @@ def stage_hash(
     dataset: DatasetRef,
     detector: StageResult,
     selector: StageResult,
+    start: Start | None = None,
 ) -> str:
     """Return the hash over everything that decides the outcome of the stage."""
     return config_hash(
@@ -144,7 +156,15 @@ def stage_hash(
         dataset=dataset.version,
         detector=detector.sha256,
         selector=selector.sha256,
+        **start_parts(start),
     )
+
+
+def vocabulary_of(table: PhraseTable, settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
+    """Return the vocabulary of the first weights, or one learnt from the training phrases."""
+    if start is not None:
+        return generator_vocabulary(start)
+    return train_tokenizer(table.texts, settings.architecture.vocab_size)
 
 
 def read_films(
@@ -208,8 +228,9 @@ def fit_generator(
     device: torch.device,
     seed: int = 0,
     validation: ReadFilms | None = None,
+    start: Start | None = None,
 ) -> tuple[ReportGenerator, float]:
-    """Train a generator from scratch on phrases.
+    """Train a generator on phrases.
 
     Args:
         table: Phrases and conditions.
@@ -220,14 +241,18 @@ def fit_generator(
         device: Where to train.
         seed: Seed of weights, order and what is hidden.
         validation: Films whose drafts' clinical micro-F1 scores the weights, where the loop asks for scores.
+        start: First weights, whose vocabulary the tokenizer is; random ones without.
 
     Returns:
         The trained generator in ``eval`` mode, and the wall time in seconds.
     """
     seed_everything(seed)
     changes = {"vocab_size": tokenizer.vocab_size, "feature_size": table.features.shape[1]}
-    model = ReportGenerator(settings.architecture.model_copy(update=changes)).to(device)
-    model.fit_feature_scale(torch.from_numpy(table.features[table.is_seen]).to(device))
+    model = ReportGenerator(settings.architecture.model_copy(update=changes))
+    model.fit_feature_scale(torch.from_numpy(table.features[table.is_seen]))
+    if start is not None:
+        load_generator_start(model, start)
+    model = model.to(device)
     sampler = PhraseSampler(table, tokenizer, settings, seed)
 
     def loss_fn(batch: PhraseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from crrg.config.training import GeneratorTraining
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.domain.labels import LabelValues
 from crrg.inference.reranking import Labeler, prefer_text
 from crrg.inference.zero_shot import encode_texts
@@ -48,7 +48,7 @@ class Round(Generic[T]):
 
 def prefer_phrases(
     model: ClipModel,
-    tokenizer: PhraseTokenizer,
+    tokenizer: TextTokenizer,
     image_features: torch.Tensor,
     hypotheses: Sequence[Mapping[int, Sequence[str]]],
     labels: Sequence[LabelValues] | None,

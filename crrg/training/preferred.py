@@ -12,6 +12,7 @@ from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import GeneratorTraining, TrainStageConfig
 from crrg.data.batches import UNMENTIONED, FilmTable, load_films
+from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS, LabelValues
@@ -135,7 +136,7 @@ def _tables(
     hypotheses = [phrases.hypotheses.get(each, {}) for each in read.films.instance_ids]
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
-    clip_tokenizer = PhraseTokenizer(storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
+    clip_tokenizer = text_tokenizer(clip_config, storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
     films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, limit)
     known = _labels(films) if config.rounds.prefer == "checked" else None
     features = read_table(clip, films).image_features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from crrg.tracking import ModelRegistry
 logger = logging.getLogger(__name__)
 
 NUM_RACERS = 8
+_RENEWED = b"renewed"
+MAX_CLOCK_SKEW_S = 900.0
+"""S3 refuses requests whose time is further off; nights go by the store's clock alone."""
 SHOWN_PACKAGES = ("crrg", "prefect", "mlflow", "torch", "transformers", "pydicom", "pyarrow", "s3fs")
 
 
@@ -46,6 +50,7 @@ def examine(storage: Storage, settings: Settings) -> list[Finding]:
     return [
         Finding("versions", True, versions),
         _store(storage),
+        _leases(storage),
         _secret(settings),
         _champion(storage, settings),
         *_decoders(),
@@ -55,6 +60,41 @@ def examine(storage: Storage, settings: Settings) -> list[Finding]:
 def _store(storage: Storage) -> Finding:
     """Race several writers for one object: exactly one may win, or two nights could both commit."""
     key = f"spool/doctor-{uuid.uuid4().hex}"
+    try:
+        num_winners = _winners(storage, key)
+        storage.discard(key)
+    except CrrgError as error:
+        return Finding("store", False, str(error))
+    detail = f"{storage.root}: {num_winners} of {NUM_RACERS} conditional writers won, 1 is right"
+    return Finding("store", num_winners == 1, detail)
+
+
+def _leases(storage: Storage) -> Finding:
+    """Do on a lease's own place what a holder does: win it alone, renew it, read it back with the store's time."""
+    key = f"leases/clock/doctor-{uuid.uuid4().hex}"
+    try:
+        num_winners = _winners(storage, key)
+        storage.put(key, _RENEWED)
+        is_renewed = storage.get(key) == _RENEWED
+        stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
+        is_gone = storage.discard(key)
+    except CrrgError as error:
+        return Finding("leases", False, f"no night can be held: {error}")
+    if num_winners != 1 or not is_renewed or not stamps:
+        return Finding(
+            "leases",
+            False,
+            f"{num_winners} of {NUM_RACERS} took one lease (1 is right), renewed: {is_renewed}, listed: {bool(stamps)};"
+            " two nights could run at once: use a store with conditional writes and consistent listings",
+        )
+    ahead_s = time.time() - stamps[0]
+    removed = "removed" if is_gone else "left to crrg gc, since this identity may not delete"
+    detail = f"one holder of {NUM_RACERS}, renewed, {removed}; this clock is {ahead_s:+.0f} s beside the store's"
+    return Finding("leases", abs(ahead_s) < MAX_CLOCK_SKEW_S, detail)
+
+
+def _winners(storage: Storage, key: str) -> int:
+    """Return how many of several conditional writers wrote an object."""
 
     def race(number: int) -> bool:
         try:
@@ -63,14 +103,8 @@ def _store(storage: Storage) -> Finding:
             return False
         return True
 
-    try:
-        with ThreadPoolExecutor(NUM_RACERS) as racers:
-            num_winners = sum(racers.map(race, range(NUM_RACERS)))
-        storage.discard(key)
-    except CrrgError as error:
-        return Finding("store", False, str(error))
-    detail = f"{storage.root}: {num_winners} of {NUM_RACERS} conditional writers won, 1 is right"
-    return Finding("store", num_winners == 1, detail)
+    with ThreadPoolExecutor(NUM_RACERS) as racers:
+        return sum(racers.map(race, range(NUM_RACERS)))
 
 
 def _secret(settings: Settings) -> Finding:

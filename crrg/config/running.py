@@ -96,7 +96,8 @@ class DeliverConfig(FrozenConfig):
         called_title: The archive's application entity title.
         calling_title: Our application entity title, as the archive knows it.
         again: Whether what was delivered before is delivered again; it replaces what it equals.
-        withheld: Whether drafts are delivered, too, that their night withholds because it differs much from training.
+        withheld: Whether drafts are delivered, too, that their night withholds: it differs much from training, or they
+            are degenerate.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})

@@ -21,7 +21,7 @@ class WatchSettings(FrozenConfig):
             where chance alone would not reach it at the night's size.
         min_patients: Fewest patients to compare; smaller nights are not judged.
         degenerate: ``refuse`` publishes no night whose drafts are all alike, empty, caught in loops or of another
-            length; ``publish`` only says so.
+            length; ``publish`` says so, and withholds them from delivery.
     """
 
     drift: Literal["off", "warn", "stop"] = Field("warn", title="Drift", json_schema_extra={"position": 0})

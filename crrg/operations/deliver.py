@@ -183,7 +183,7 @@ def _deliver_chunk(drafts: Sequence[_Draft], work: _Round) -> None:
     for draft in drafts:
         work.num_studies += 1
         if draft.manifest.withheld and not work.config.withheld:
-            work.refuse(draft, DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.DRIFT"))
+            work.refuse(draft, DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.NIGHT"))
             continue
         if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
             work.num_unchanged += 1

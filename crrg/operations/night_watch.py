@@ -83,6 +83,7 @@ def watch_night(
             if rows
         },
         num_drafts=len(rows),
+        withheld="is degenerate" if faults else "",
     )
     if watch.status == "compared" and reference is not None:
         watch = _compared(watch, reference, outcomes, rows, settings)
@@ -169,8 +170,9 @@ def _compared(
         settings,
     )
     stops = [each.quantity for each in findings if each.level == "stop"]
-    withheld = f"differs much from training: {', '.join(stops[:NUM_NAMED])}" if stops else ""
-    return watch.model_copy(update={"findings": findings, "withheld": withheld if settings.drift == "stop" else ""})
+    if stops and settings.drift == "stop" and not watch.withheld:
+        watch = watch.model_copy(update={"withheld": f"differs much from training: {', '.join(stops[:NUM_NAMED])}"})
+    return watch.model_copy(update={"findings": findings})
 
 
 def _rows(file: TableFile, drafted: Mapping[str, InputOutcome], storage: Storage) -> Iterator[_Row]:

@@ -11,6 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from crrg.domain.labels import LABELS
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import read_audit
+from crrg.ledger.manifest import manifest_key, read_manifests
 from crrg.operations.deliver import deliver
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
@@ -48,6 +49,20 @@ def test_documents_lie_under_the_true_study_with_the_true_identity(night):
     for each in found:
         assert (each.PatientID, str(each.PatientName), each.AccessionNumber) == (NUMBER, NAME, ACCESSION)
         assert each.StudyInstanceUID in STUDY_UIDS
+
+
+def test_a_night_that_is_withheld_is_left_out_until_a_person_says_so(night):
+    (manifest,) = read_manifests(night.root)
+    key = manifest_key(manifest.date, manifest.fencing)
+    night.root.put_json(key, {**night.root.get_json(key), "withheld": "is degenerate"})
+    night.inbox.put("d/pa.dcm", film_bytes(7, "7", "71"))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_studies, summary.num_delivered, summary.reasons) == (3, 1, {"WITHHELD.NIGHT": 2})
+    assert {key.split("/")[0] for key in night.delivered()} == {"2.25.8.7"}
+    summary = deliver(night.form(withheld=True), night.root, night.settings)
+    assert (summary.num_delivered, summary.num_unchanged, summary.reasons) == (2, 1, {})
+    assert {key.split("/")[0] for key in night.delivered()} == {*STUDY_UIDS, "2.25.8.7"}
 
 
 def test_structured_report_is_preliminary_and_points_at_its_films(night):

@@ -189,6 +189,7 @@ def test_a_degenerate_night_is_not_published_and_the_error_names_the_way_out(tra
     assert unused.num_drafted == 0
     assert summary.watch.faults
     assert "Degenerate" in root.get(summary.review_key).decode()
+    assert read_manifests(root)[0].withheld == "is degenerate"
 
 
 def test_a_bundle_of_before_the_watch_is_watched_by_nothing_and_says_so(trained, fresh, tmp_path, caplog):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from crrg.config.base import Device
-from crrg.errors import DeviceError
+from crrg.errors import DeviceError, DeviceMemoryError
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -64,7 +64,8 @@ def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) 
         What ``work`` returned, in order; an empty list for no row.
 
     Raises:
-        DeviceError: The memory does not suffice for one row, or the device has failed.
+        DeviceMemoryError: The memory does not suffice for one row.
+        DeviceError: The device has failed.
     """
     results: list[Result] = []
     first = 0
@@ -74,7 +75,8 @@ def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) 
             results.append(work(first, last))
         except torch.OutOfMemoryError as error:
             if last - first == 1:
-                raise DeviceError("its memory does not suffice for one film; use a larger one", "device") from error
+                reason = "its memory does not suffice for one film; use a larger one, or --device cpu"
+                raise DeviceMemoryError(reason, "device") from error
             batch_size = (last - first) // 2
             logger.warning("out of device memory; going on with batches of %d", batch_size)
             if torch.cuda.is_available():

@@ -15,6 +15,7 @@
     │   └── DigestMismatch     bytes are not the ones recorded
     ├── ModelError             checkpoint does not fit its config, alias missing, bundle mixed
     ├── DeviceError            asked for cuda, none visible
+    │   └── DeviceMemoryError  its memory does not suffice for one film -> a night goes on with the CPU, if it may
     ├── TrainingError
     │   └── NonFiniteLoss      NaN or Inf that skipping steps did not cure
     ├── GateNotMet             carries the scorecard and the gate
@@ -99,6 +100,10 @@ class ModelError(CrrgError):
 
 class DeviceError(CrrgError):
     """CUDA was asked for and none is visible."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The device's memory does not suffice for a single film."""
 
 
 class TrainingError(CrrgError):

@@ -238,6 +238,7 @@ class NightSummary(FrozenConfig):
         model_version: Version of the bundle in the registry, empty if unregistered.
         times_s: Stage to seconds, summed over shards: ``planning``, ``reading``, ``drafting``, ``writing``,
             ``publishing``.
+        num_shards_on_cpu: Shards that the CPU had to draft, since the device's memory did not suffice for one film.
     """
 
     date: str
@@ -258,6 +259,7 @@ class NightSummary(FrozenConfig):
     usual_prevalence: dict[str, float] = Field(default_factory=dict)
     model_version: str = ""
     times_s: dict[str, float] = Field(default_factory=dict)
+    num_shards_on_cpu: int = 0
 
     @property
     def is_flagged(self) -> bool:

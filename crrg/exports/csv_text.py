@@ -20,10 +20,14 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], *, quote_a
         rows: Their cells; numbers stay numbers.
         quote_all: Whether every text is quoted, not only those that need it.
     """
+    return "".join([csv_row(header, quote_all=quote_all), *(csv_row(row, quote_all=quote_all) for row in rows)])
+
+
+def csv_row(cells: Sequence[object], *, quote_all: bool = False) -> str:
+    """Return one row of such a table, with the end of its line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if quote_all else csv.QUOTE_MINIMAL)
-    writer.writerow(header)
-    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    writer.writerow([safe_cell(cell) for cell in cells])
     return text.getvalue()
 
 

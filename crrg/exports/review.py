@@ -1,7 +1,8 @@
 """The review page of a night: a static folder that opens from a bucket or from a disk, without server or network.
 
-``index.html`` loads its data by a script tag and its pictures lazily, one study at a time. The page gets study
-documents (``documents.py``) and refused objects; it shows pseudonyms only. Its behaviour lies in ``review_page/``.
+``index.html`` loads its data by script tags, some hundred studies each, and its pictures lazily, study by study. The
+page gets study documents (``documents.py``) and refused objects; it shows pseudonyms only. Its behaviour lies in
+``review_page/``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib.resources
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ import jinja2
 
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
-from crrg.exports.csv_text import csv_text
+from crrg.exports.csv_text import csv_row
 from crrg.exports.documents import attention_flags
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
-LIST_FILE = "worklist.csv"
+LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
+STUDIES_PER_PART = 500
+"""Studies per file of the page's data."""
 FAMILIES: Mapping[str, str] = {
     "EMPTY": "The object has no bytes.",
     "NOT_DICOM": "The object is no DICOM file, PNG or JPEG.",
@@ -91,28 +94,33 @@ def review_files(
     documents: Iterable[Mapping[str, Any]],
     refused: Sequence[RefusedObject],
     pictures: str = "",
-) -> dict[str, bytes]:
-    """Return file name to bytes of the page, pictures left out.
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the page, pictures left out, so that no night is held as a whole.
 
     Args:
         facts: The night as a whole.
-        documents: One per study, in any order; each is forgotten once it is text.
+        documents: One per study, in any order; each is forgotten once its part of the data is full.
         refused: Quarantined objects.
         pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
     """
-    studies: list[tuple[str, bytes]] = []
-    listed: list[tuple[object, ...]] = []
+    studies: list[str] = []
+    parts: list[str] = []
+    listed: list[tuple[str, str]] = []
     num_films = num_flagged = 0
     for document in documents:
-        studies.append((document["study_id"], _text(_study_value(document, pictures)).encode()))
-        listed.append(_listed(document))
+        studies.append(_text(_study_value(document, pictures)))
+        listed.append((document["study_id"], csv_row(_listed(document), quote_all=True)))
         num_films += len(document["films"])
         num_flagged += bool(attention_flags(document["flags"]))
+        if len(studies) == STUDIES_PER_PART:
+            yield _part(parts, studies)
+    if studies:
+        yield _part(parts, studies)
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     html = environment.from_string(page.joinpath("index.html.j2").read_text(encoding="utf-8")).render(
         date=facts.date,
-        num_studies=len(studies),
+        num_studies=len(listed),
         num_films=num_films,
         num_flagged=num_flagged,
         num_quarantined=len(refused),
@@ -120,23 +128,22 @@ def review_files(
         model_version=facts.model_version,
         bundle_id=facts.bundle_id,
         remarks=facts.remarks,
+        parts=parts,
     )
-    files = {name: page.joinpath(name).read_bytes() for name in STATIC_FILES}
-    files[LIST_FILE] = _list_csv(listed, refused).encode()
-    head = f'window.CRRG_NIGHT={_text(_night_value(facts, refused))[:-1]},"studies":['
-    return {"index.html": html.encode(), "data.js": _joined(head.encode(), studies, b"]};\n"), **files}
+    yield DATA_FILE, f"window.CRRG_NIGHT={_text(_night_value(facts, refused))};\n".encode()
+    yield LIST_FILE, _list_csv(listed, refused)
+    for name in STATIC_FILES:
+        yield name, page.joinpath(name).read_bytes()
+    yield "index.html", html.encode()
 
 
-def _joined(head: bytes, studies: list[tuple[str, bytes]], tail: bytes) -> bytes:
-    """Return the studies of a list between head and tail, by id; the list is emptied, since both would fill memory."""
-    script = io.BytesIO()
-    script.write(head)
-    studies.sort(reverse=True)
-    while studies:
-        script.write(studies.pop()[1])
-        script.write(b"," if studies else b"")
-    script.write(tail)
-    return script.getvalue()
+def _part(parts: list[str], studies: list[str]) -> tuple[str, bytes]:
+    """Return the next part of the data, with the studies of a list, which is emptied."""
+    name = f"data-{len(parts):05d}.js"
+    script = f"window.CRRG_NIGHT.studies.push({','.join(studies)});\n".encode()
+    parts.append(name)
+    studies.clear()
+    return name, script
 
 
 def picture_name(instance_id: str) -> str:
@@ -152,6 +159,7 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
         "labels": LABELS,
         "regions": REGIONS,
         "families": dict(FAMILIES),
+        "studies": [],
         "thresholds": [facts.thresholds.get(label) for label in LABELS],
         "quarantined": [
             {"id": each.key_hmac, "reason": each.reason, "detail": each.detail, "instanceId": each.instance_id}
@@ -160,14 +168,17 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
     }
 
 
-def _list_csv(studies: list[tuple[object, ...]], refused: Iterable[RefusedObject]) -> str:
+def _list_csv(studies: list[tuple[str, str]], refused: Iterable[RefusedObject]) -> bytes:
     """Return the work list for a spreadsheet: a row per study, then one per refused object; no report text."""
+    text = io.BytesIO()
     header = ("id", "status", "views", "positive_labels", "flags", "consistency", "reason", *LABEL_COLUMNS)
-    others = [
-        (each.key_hmac, "quarantined", "", "", "", "", each.reason, *("" for _ in LABELS))
-        for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
-    ]
-    return csv_text(header, [*sorted(studies, key=lambda study: str(study[0])), *others], quote_all=True)
+    text.write(csv_row(header, quote_all=True).encode())
+    for _, row in sorted(studies):
+        text.write(row.encode())
+    for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac)):
+        cells = (each.key_hmac, "quarantined", "", "", "", "", each.reason, *("" for _ in LABELS))
+        text.write(csv_row(cells, quote_all=True).encode())
+    return text.getvalue()
 
 
 def _listed(document: Mapping[str, Any]) -> tuple[object, ...]:

@@ -173,7 +173,8 @@ class ReportPipeline:
             One draft per film, in order; an empty list for no film.
 
         Raises:
-            DeviceError: The device's memory does not suffice for one film, or it has failed.
+            DeviceMemoryError: The device's memory does not suffice for one film.
+            DeviceError: The device has failed.
         """
         parts = in_batches(len(films), len(films), lambda first, last: self._draft(films[first:last]))
         return [draft for part in parts for draft in part]

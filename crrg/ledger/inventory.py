@@ -15,7 +15,7 @@ from crrg.ledger.ledger import Ledger
 from crrg.storage import Storage, canonical_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InboxObject:
     """One object of an inbox.
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -187,6 +186,5 @@ def write_ledger(storage: Storage, date: str, run_id: str, rows: Iterable[Ledger
     """Write a run's rows, sorted by key; they count once a manifest names the file."""
     names = [field.name for field in fields(LedgerRow) if field.name != "date"]
     ordered = sorted(rows, key=lambda row: row.key_hmac)
-    columns: list[dict[str, Any]] = [{name: getattr(row, name) for name in names} for row in ordered]
-    table = pa.Table.from_pylist(columns, schema=LEDGER_SCHEMA)
+    table = pa.table({name: [getattr(row, name) for row in ordered] for name in names}, schema=LEDGER_SCHEMA)
     return write_table(storage, f"ledger/date={date}/{run_id}.parquet", table, "ledger")

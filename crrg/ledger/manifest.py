@@ -80,6 +80,8 @@ class Manifest(FrozenConfig):
         watch_sha256: Its digest.
         audit: The entry that was written before this commit; ``None`` for nights of before the chained audit.
         withheld: Why drafts of this run are not delivered; empty where they are.
+        num_shards_on_cpu: Shards that the CPU drafted, or their rest, since the device's memory did not suffice for one
+            film; each film's draft is the same but for rounding.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -110,6 +112,7 @@ class Manifest(FrozenConfig):
     watch_sha256: str = ""
     audit: EntryRef | None = None
     withheld: str = ""
+    num_shards_on_cpu: int = 0
 
 
 def night_prefix(date: str) -> str:

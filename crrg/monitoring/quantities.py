@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.config.base import FrozenConfig
 from crrg.data.images import resize
 from crrg.data.polarity import chest_likeness
 from crrg.domain.labels import LABELS
@@ -33,7 +32,8 @@ ALIKE = "draft/alike"
 """Share of the drafts that read like the most frequent one; its reference is how often each text occurs."""
 
 
-class FilmLook(FrozenConfig):
+@dataclass(frozen=True, slots=True)
+class FilmLook:
     """How a film looks as a whole.
 
     Attributes:
@@ -53,7 +53,7 @@ class FilmLook(FrozenConfig):
     is_inverted: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DraftLook:
     """A draft without its film.
 

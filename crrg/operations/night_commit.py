@@ -8,10 +8,11 @@ after it nothing is changed.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.config.watch import NightWatch
 from crrg.domain.regions import NUM_REGIONS
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
-from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
+from crrg.exports.review import NightFacts, RefusedObject, review_files
 from crrg.ledger.digest import files_digest, results_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
@@ -36,7 +37,7 @@ from crrg.ledger.manifest import (
 )
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.operations.audit import audit_night
-from crrg.operations.night_documents import night_documents, put_all, rewriting
+from crrg.operations.night_documents import night_documents, put_page, rewriting
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_records import (
@@ -83,6 +84,7 @@ class SettledNight:
         earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
         thresholds: Probability from which a label counts as positive.
+        num_shards_on_cpu: Shards for which the device's memory did not suffice.
     """
 
     outcomes: tuple[InputOutcome, ...]
@@ -93,6 +95,7 @@ class SettledNight:
     earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
     thresholds: Mapping[str, float]
+    num_shards_on_cpu: int
 
 
 def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
@@ -103,8 +106,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         Conflict: Another holder took the night over; nothing was published.
     """
     check_number_unused(storage, plan.date, plan.fencing)
-    records = _finished_records(plan, results, storage)
-    night = _settle(plan, records, _earlier_rows(records, storage), storage)
+    night = _settle(plan, _finished_records(plan, results, storage), storage)
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
@@ -117,7 +119,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     prefix = run_prefix(plan.date, plan.run_id)
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
     objects = _write_objects(plan, night, refused, remarks(watch), storage)
-    index = canonical_json(dict(sorted({**objects, watch_key: watch_sha256}.items())))
+    index = _index_bytes({**objects, watch_key: watch_sha256})
     storage.put(f"{prefix}/index.json", index)
     manifest = Manifest(
         date=plan.date,
@@ -145,6 +147,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         watch_key=watch_key,
         watch_sha256=watch_sha256,
         withheld=watch.withheld,
+        num_shards_on_cpu=night.num_shards_on_cpu,
     )
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
@@ -175,6 +178,7 @@ def _summary(plan: NightPlan, manifest: Manifest, key: str, watch: NightWatch, s
         watch=watch,
         usual_prevalence=usual_prevalence(storage, manifest),
         model_version=plan.bundle.model_version,
+        num_shards_on_cpu=manifest.num_shards_on_cpu,
     )
 
 
@@ -184,14 +188,15 @@ def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: 
     if sorted(result.index for result in results) != expected:
         raise conservation_error(plan.run_id, f"{len(expected)} shards", f"{len(results)}")
     records = [read_record(storage, plan, index) for index in expected]
-    planned = Counter(
-        each.key_hmac
-        for shard in plan.shards
-        for each in ShardInputs.model_validate_json(storage.get(shard.key)).inputs
-    )
-    found = Counter(each.key_hmac for record in records for each in record.outcomes)
-    if planned != found or planned.total() != plan.num_new:
-        raise conservation_error(plan.run_id, f"{plan.num_new} inputs", f"{found.total()} outcomes")
+    num_found = 0
+    for shard, record in zip(plan.shards, records, strict=True):
+        planned = Counter(each.key_hmac for each in ShardInputs.model_validate_json(storage.get(shard.key)).inputs)
+        found = Counter(each.key_hmac for each in record.outcomes)
+        num_found += found.total()
+        if planned != found:
+            raise conservation_error(plan.run_id, f"{planned.total()} inputs", f"{found.total()} outcomes")
+    if num_found != plan.num_new:
+        raise conservation_error(plan.run_id, f"{plan.num_new} inputs", f"{num_found} outcomes")
     return records
 
 
@@ -202,8 +207,9 @@ def _earlier_rows(records: Sequence[ShardRecord], storage: Storage) -> Ledger:
     return read_ledger(storage, Wanted(instances=frozenset(instances), studies=frozenset(studies)))
 
 
-def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, storage: Storage) -> SettledNight:
+def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -> SettledNight:
     """Decide between equal images of different shards and nights, and choose each study's primary image."""
+    ledger = _earlier_rows(records, storage)
     first_images = FirstImages(ledger, plan.config.resend_policy)
     settled: dict[str, InputOutcome] = {}
     for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
@@ -237,6 +243,7 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, sto
         earlier=earlier,
         superseded=tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded))),
         thresholds=records[0].thresholds,
+        num_shards_on_cpu=sum(record.is_on_cpu for record in records),
     )
 
 
@@ -266,13 +273,11 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
         num_rows[file.kind] += file.num_rows
     if num_rows["reports"] != num_drafted or num_rows["regions"] != num_drafted * NUM_REGIONS:
         raise conservation_error("tables", f"{num_drafted} drafts with {NUM_REGIONS} regions each", dict(num_rows))
-    ids = [
-        name
-        for file in night.tables
-        if file.kind == "reports"
-        for name in read_table(storage, file)["instance_id"].to_pylist()
-    ]
-    if sorted(ids) != sorted(each.instance_id for each in drafted):
+    missing = {each.instance_id for each in drafted}
+    for file in night.tables:
+        if file.kind == "reports":
+            missing.difference_update(read_table(storage, file)["instance_id"].to_pylist())
+    if missing or len({each.instance_id for each in drafted}) != num_drafted:
         raise conservation_error("tables", "the drafted images", "others")
 
 
@@ -334,10 +339,27 @@ def _write_objects(
         remarks=told,
     )
     lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
-    page = review_files(facts, rewriting(documents, night.changed, prefix, objects, storage), lines)
-    films = {f"{prefix}/review/{picture_name(each.instance_id)}" for each in shown}
-    folders = {f"{prefix}/documents/{each.study_id}" for each in shown}
-    for key in [key for key in objects if key not in films and key.rsplit("/", 1)[0] not in folders]:
+    files = review_files(facts, rewriting(documents, night.changed, prefix, objects, storage), lines)
+    page = put_page(f"{prefix}/review", files, storage)
+    studies = {each.study_id for each in shown}
+    for key in [key for key in objects if not _is_shown(key, sizes, studies)]:
         storage.discard(key)
         del objects[key]
-    return objects | put_all({f"{prefix}/review/{name}": data for name, data in page.items()}, storage)
+    objects.update(page)
+    return objects
+
+
+def _is_shown(key: str, films: Container[str], studies: Container[str]) -> bool:
+    """Return whether a picture or document belongs to a draft of the night; keys are as ``review.py`` makes them."""
+    folder, name = key.rsplit("/", 1)
+    return name.removesuffix(".png") in films or folder.rsplit("/", 1)[-1] in studies
+
+
+def _index_bytes(objects: Mapping[str, str]) -> bytes:
+    """Return digests by key as canonical JSON, written piece by piece: a night has several objects per study."""
+    text = io.BytesIO()
+    for place, key in enumerate(sorted(objects)):
+        text.write(b"," if place else b"{")
+        text.write(canonical_json(key) + b":" + canonical_json(objects[key]))
+    text.write(b"}")
+    return text.getvalue()

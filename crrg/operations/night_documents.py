@@ -88,6 +88,21 @@ def put_all(files: Mapping[str, bytes], storage: Storage) -> dict[str, str]:
     return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
 
 
+def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:
+    """Write the files of a page as they come, none of them kept; return the sha256 per key.
+
+    Args:
+        folder: Where the page lies.
+        files: Name and bytes of each; the entry comes last.
+        storage: The root.
+    """
+    written: dict[str, str] = {}
+    for name, data in files:
+        storage.put(f"{folder}/{name}", data)
+        written[f"{folder}/{name}"] = hashlib.sha256(data).hexdigest()
+    return written
+
+
 def _documents(
     reports: pa.Table,
     regions: pa.Table,

@@ -55,7 +55,8 @@ class ShardFeed:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop reading what was opened ahead."""
+        """Stop reading what was opened ahead, and forget the listing."""
+        self._located = None
         if self._ahead is not None:
             self._ahead.readings.close()
             self._ahead = None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -251,24 +251,23 @@ def _judge(
         is_reread=bool(wanted.replaces_run),
     )
     if fetched.is_carried and wanted.previous is not None:
-        return ReadInput(start.model_copy(update={**wanted.previous.model_dump(), "is_carried": True}), None)
+        return ReadInput(replace(start, **dict(wanted.previous), is_carried=True), None)
     if isinstance(decoded, DataError):
         return ReadInput(start.refused(decoded.code, decoded.reason), None)
     film = decoded.film
-    seen = start.model_copy(
-        update={
-            "pixel_digest": film.pixel_digest.hex(),
-            "view_position": film.view_position.value,
-            "width": film.original_width,
-            "height": film.original_height,
-            "look": look_at(film),
-        }
+    seen = replace(
+        start,
+        pixel_digest=film.pixel_digest.hex(),
+        view_position=film.view_position.value,
+        width=film.original_width,
+        height=film.original_height,
+        look=look_at(film),
     )
     try:
         patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)
         if patient_id in forgotten:
-            return ReadInput(start.model_copy(update={"source_digest": ""}).refused(REASON, SENTENCE), None)
-        seen = seen.model_copy(update={"patient_id": patient_id, "study_id": study_id, "instance_id": instance_id})
+            return ReadInput(replace(start, source_digest="").refused(REASON, SENTENCE), None)
+        seen = replace(seen, patient_id=patient_id, study_id=study_id, instance_id=instance_id)
         check_view(film)
     except DataError as error:
         return ReadInput(seen.refused(error.code, error.reason), None)

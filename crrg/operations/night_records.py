@@ -7,6 +7,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field
@@ -88,8 +89,9 @@ class OpenPlan(FrozenConfig):
     shards: tuple[int, ...]
 
 
-class InputOutcome(FrozenConfig):
-    """What became of one input in its shard.
+@dataclass(frozen=True, slots=True)
+class InputOutcome:
+    """What became of one input in its shard; a night holds one per input, so it is kept small.
 
     Attributes:
         key_hmac: Pseudonym of its key.
@@ -138,9 +140,7 @@ class InputOutcome(FrozenConfig):
 
     def refused(self, reason: str, detail: str) -> InputOutcome:
         """Return the same input as quarantined."""
-        return self.model_copy(
-            update={"outcome": Outcome.QUARANTINED, "reason": reason, "detail": detail, "num_flags": 0}
-        )
+        return replace(self, outcome=Outcome.QUARANTINED, reason=reason, detail=detail, num_flags=0)
 
 
 class ShardRecord(FrozenConfig):
@@ -152,6 +152,7 @@ class ShardRecord(FrozenConfig):
         objects: Key of each document and picture to its sha256.
         outcomes: One per input, in order of rank.
         thresholds: Probability from which a label counts as positive.
+        is_on_cpu: Whether the device's memory did not suffice and the CPU drafted the rest of it.
     """
 
     index: int
@@ -159,6 +160,7 @@ class ShardRecord(FrozenConfig):
     objects: dict[str, str]
     outcomes: tuple[InputOutcome, ...]
     thresholds: dict[str, float] = Field(default_factory=dict)
+    is_on_cpu: bool = False
 
 
 def plan_key(date: str, run_id: str) -> str:

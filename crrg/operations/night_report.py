@@ -54,6 +54,7 @@ def night_metrics(summary: NightSummary) -> dict[str, float]:
         "night/num_pending": summary.num_pending,
         "night/num_flagged": summary.num_flagged,
         "night/failure_share": summary.failure_share,
+        "night/num_shards_on_cpu": summary.num_shards_on_cpu,
         **{f"refused/{reason}": number for reason, number in summary.reasons.items()},
         **{f"time/{stage}_s": seconds for stage, seconds in summary.times_s.items()},
     }

@@ -32,6 +32,7 @@ from crrg.ledger.manifest import Manifest, commit_manifest, night_dates, read_ma
 from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.gc import unnamed_of_nights
 from crrg.operations.night_commit import QUARANTINE_SCHEMA
+from crrg.operations.night_documents import put_page
 from crrg.storage import Storage, canonical_json
 
 _ID = re.compile(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
@@ -104,12 +105,20 @@ def no_night(storage: Storage, date: str = "") -> Iterator[Lease]:
         lease.release()
 
 
-def remove_unnamed(storage: Storage) -> None:
-    """Seal what was rewritten and remove what no manifest of a night names; no night may be running."""
+def remove_unnamed(storage: Storage, *, must: bool = True) -> None:
+    """Seal what was rewritten and remove what no manifest of a night names; no night may be running.
+
+    Args:
+        storage: The root.
+        must: Whether it is an error if this process may remove nothing; otherwise that is left to ``crrg gc``.
+    """
     for date in night_dates(storage):
         seal_rewritten(storage, date)
     for stored in list(unnamed_of_nights(storage)):
-        storage.delete(stored.key)
+        if must:
+            storage.delete(stored.key)
+        else:
+            storage.discard(stored.key)
 
 
 def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChange) -> Manifest:
@@ -242,9 +251,8 @@ def _write_page(
     fencing: int,
 ) -> dict[str, str]:
     """Write the page of what stays, in a folder of its own, and return key and digest of its files."""
-    documents = [
-        json.loads(storage.get_verified(key, objects[key])) for key in sorted(objects) if key.endswith("/report.json")
-    ]
+    reports = (key for key in sorted(objects) if key.endswith("/report.json"))
+    documents = (json.loads(storage.get_verified(key, objects[key])) for key in reports)
     facts = NightFacts(
         date=manifest.date,
         bundle_id=manifest.bundle.bundle_id if manifest.bundle else "",
@@ -254,7 +262,4 @@ def _write_page(
     )
     shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
     folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"
-    files = {f"{folder}/{name}": data for name, data in review_files(facts, documents, shown, "../review/").items()}
-    for key, data in files.items():
-        storage.put(key, data)
-    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+    return put_page(folder, review_files(facts, documents, shown, "../review/"), storage)

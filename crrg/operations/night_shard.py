@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import read_forgotten
 from crrg.domain.study import DraftReport, Film, ViewPosition
-from crrg.errors import ModelError
+from crrg.errors import DeviceMemoryError, ModelError
 from crrg.exports.documents import attention_flags, document_files, study_documents
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import film_png
@@ -71,6 +72,7 @@ def run_shard(
     pseudonyms: Pseudonyms,
     drafter: NightDrafter,
     *,
+    cpu_drafter: Callable[[], NightDrafter] | None = None,
     feed: ShardFeed | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ShardResult:
@@ -82,11 +84,14 @@ def run_shard(
         storage: The root.
         pseudonyms: Makes the ids; the key the plan was made with.
         drafter: The plan's bundle.
+        cpu_drafter: Builds the same bundle on the CPU, which drafts the rest of the shard where the device's memory
+            does not suffice for one film; called only then, and only where the form leaves the device open (``auto``).
         feed: Opens shards, where the caller runs several: the next one is then read ahead.
         should_stop: Asked between windows of films; a stopped shard leaves no record and is done again.
 
     Raises:
         ModelError: The drafter is another bundle, or a draft is not whole.
+        DeviceError: The device failed, or its memory does not suffice and nothing else may draft.
         StorageError: Inbox or root is out of reach.
     """
     if drafter.bundle_id != plan.bundle.bundle_id:
@@ -102,7 +107,8 @@ def run_shard(
         own = feed or stack.enter_context(ShardFeed(plan, storage, pseudonyms))
         opened = own.open(shard)
         stack.callback(opened.readings.close)
-        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter))
+        spare = cpu_drafter if plan.config.device == "auto" else None
+        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter, spare))
         readings = iter(opened.readings)
         while True:
             with writer.clock.stage("reading"):
@@ -164,11 +170,20 @@ def _result(plan: NightPlan, record: ShardRecord, *, reused: bool) -> ShardResul
 class _ShardWriter:
     """Collects a shard's outcomes, drafts film windows and writes what people and systems read."""
 
-    def __init__(self, plan: NightPlan, shard: ShardRef, storage: Storage, drafter: NightDrafter) -> None:
+    def __init__(
+        self,
+        plan: NightPlan,
+        shard: ShardRef,
+        storage: Storage,
+        drafter: NightDrafter,
+        spare: Callable[[], NightDrafter] | None,
+    ) -> None:
         self.plan = plan
         self.shard = shard
         self.storage = storage
         self.drafter = drafter
+        self.spare = spare
+        self.is_on_cpu = False
         self.prefix = run_prefix(plan.date, plan.run_id)
         self.first_images = FirstImages()
         self.outcomes: list[InputOutcome] = []
@@ -223,6 +238,7 @@ class _ShardWriter:
             objects=self.objects,
             outcomes=outcomes,
             thresholds=dict(self.drafter.label_thresholds),
+            is_on_cpu=self.is_on_cpu,
         )
         put_value(self.storage, record_key(self.plan, self.shard.index), record)
         return record
@@ -232,7 +248,7 @@ class _ShardWriter:
 
     def _draft_window(self) -> None:
         with self.clock.stage("drafting"):
-            drafts = self.drafter.draft([film for _, film in self.window]) if self.window else []
+            drafts = self._draft([film for _, film in self.window]) if self.window else []
         pictures: list[Future[tuple[str, str]]] = []
         for (outcome, film), draft in zip(self.window, drafts, strict=True):
             check_draft(draft, outcome.instance_id)
@@ -248,7 +264,7 @@ class _ShardWriter:
                 bundle_id=self.plan.bundle.bundle_id,
             )
             self.films.append(drafted)
-            self.outcomes.append(outcome.model_copy(update={"num_flags": len(attention_flags(drafted.flags))}))
+            self.outcomes.append(replace(outcome, num_flags=len(attention_flags(drafted.flags))))
             key = f"{self.prefix}/review/{picture_name(outcome.instance_id)}"
             pictures.append(self.pool.submit(self._put_picture, key, film.pixels))
         # written while the next window is drafted
@@ -256,6 +272,17 @@ class _ShardWriter:
             self._await_pictures()
         self.pictures = pictures
         self.window = []
+
+    def _draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        """Draft films; where the device's memory does not suffice for one, on the CPU from here to the shard's end."""
+        try:
+            return self.drafter.draft(films)
+        except DeviceMemoryError as error:
+            if self.spare is None:
+                raise
+            logger.warning("shard %d goes on with the CPU: %s", self.shard.index + 1, error.reason)
+            self.drafter, self.spare, self.is_on_cpu = self.spare(), None, True
+        return self.drafter.draft(films)
 
     def _put_picture(self, key: str, pixels: NDArray[np.uint8]) -> tuple[str, str]:
         data = film_png(pixels)

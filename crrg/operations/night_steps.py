@@ -67,7 +67,14 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
 def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Settings) -> ShardResult:
     """Draft what a shard lists; the models stay in memory for the next shard of the same bundle."""
     pipeline = bundle_pipeline(storage, plan.bundle, plan.config.device)
-    return nightly.run_shard(plan, shard, storage, Pseudonyms(settings.pseudonym_key()), pipeline)
+    return nightly.run_shard(
+        plan,
+        shard,
+        storage,
+        Pseudonyms(settings.pseudonym_key()),
+        pipeline,
+        cpu_drafter=lambda: bundle_pipeline(storage, plan.bundle, "cpu"),
+    )
 
 
 def close_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
@@ -90,6 +97,7 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
         resolved.ref,
         Pseudonyms(settings.pseudonym_key()),
         lambda: bundle_pipeline(storage, resolved.ref, config.device),
+        make_cpu_drafter=lambda: bundle_pipeline(storage, resolved.ref, "cpu"),
         registry_available=resolved.registry_available,
     )
     report_night(summary, storage, settings)
@@ -114,7 +122,7 @@ def predict_with(
 
 
 def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:
-    """Return the models of a bundle, read and verified once per process; the last one stays in memory."""
+    """Return the models of a bundle, read and verified once per process and device; the last bundle stays in memory."""
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
 
@@ -122,6 +130,7 @@ def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> Repo
     with _keeping:
         if key not in _kept:
             built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
-            _kept.clear()
+            for other in [other for other in _kept if other[:2] != key[:2]]:
+                del _kept[other]
             _kept[key] = built
         return _kept[key]

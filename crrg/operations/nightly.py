@@ -160,6 +160,7 @@ def run_night(
     pseudonyms: Pseudonyms,
     make_drafter: Callable[[], NightDrafter],
     *,
+    make_cpu_drafter: Callable[[], NightDrafter] | None = None,
     registry_available: bool = True,
     on_shard: Callable[[NightPlan, ShardResult], None] | None = None,
 ) -> NightSummary:
@@ -171,6 +172,7 @@ def run_night(
         bundle: The resolved bundle.
         pseudonyms: Makes the ids.
         make_drafter: Builds the bundle's pipeline; called only if there is something to draft.
+        make_cpu_drafter: Builds it on the CPU, for a shard that the device's memory does not suffice for.
         registry_available: Whether the bundle's alias came from the registry.
         on_shard: Told of every finished shard, for a progress bar.
 
@@ -180,22 +182,22 @@ def run_night(
     """
     plan = plan_night(config, storage, bundle, pseudonyms, registry_available=registry_available)
     results: list[ShardResult] = []
-    with (
-        sigterm_noticed(lambda: release_night(plan, storage)) as is_terminated,
-        ShardFeed(plan, storage, pseudonyms) as feed,
-    ):
+    with sigterm_noticed(lambda: release_night(plan, storage)) as is_terminated:
         try:
             if plan.shards:
                 drafter = make_drafter()
-            for shard in plan.shards:
-                result = run_shard(
-                    plan, shard, storage, pseudonyms, drafter, feed=feed, should_stop=is_terminated.is_set
-                )
-                results.append(result)
-                if on_shard is not None:
-                    on_shard(plan, result)
-                if result.stopped:
-                    break
+            # what the feed knows of the inbox is gone when the night is published
+            with ShardFeed(plan, storage, pseudonyms) as feed:
+                for shard in plan.shards:
+                    result = run_shard(
+                        plan, shard, storage, pseudonyms, drafter,
+                        cpu_drafter=make_cpu_drafter, feed=feed, should_stop=is_terminated.is_set,
+                    )  # fmt: skip
+                    results.append(result)
+                    if on_shard is not None:
+                        on_shard(plan, result)
+                    if result.stopped:
+                        break
             if is_terminated.is_set():
                 raise SystemExit(EXIT_SIGTERM)
             return commit_night(plan, results, storage)

@@ -99,6 +99,8 @@ def night_markdown(summary: NightSummary) -> str:
         ("pending", summary.num_pending),
         ("drafts with a flag", summary.num_flagged),
     ]
+    if summary.num_shards_on_cpu:
+        rows.append(("shards on the CPU", summary.num_shards_on_cpu))
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
     parts = (head, table(("night", "number"), rows), reasons_table(summary.reasons), where, _watch(summary))

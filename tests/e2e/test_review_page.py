@@ -68,7 +68,7 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
     (folder / "films").mkdir(parents=True)
-    for name, data in review_files(facts, shown, refused).items():
+    for name, data in review_files(facts, shown, refused):
         (folder / name).write_bytes(data)
     for film in films[:20]:
         (folder / picture_name(film.instance_id)).write_bytes(film_png(np.full((40, 50), 90, np.uint8)))

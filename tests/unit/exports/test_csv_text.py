@@ -27,7 +27,7 @@ def test_work_list_has_a_row_per_study_and_per_refused_object_and_no_text():
         "probabilities": dict.fromkeys(LABELS, 0.25), "consistency": 0.5,
     }  # fmt: skip
     refused = [RefusedObject("-object", "VIEW.LATERAL", "a lateral film", "")]
-    text = review_files(NightFacts("2026-11-20", "b" * 32, "7", 0, {}), [document], refused)[LIST_FILE].decode()
+    text = dict(review_files(NightFacts("2026-11-20", "b" * 32, "7", 0, {}), [document], refused))[LIST_FILE].decode()
     study, other = list(csv.DictReader(io.StringIO(text)))
     assert (study["id"], study["status"], study["positive_labels"], study["edema"]) == ("s1", "draft", "Edema", "0.25")
     assert study["flags"] == "'=paediatric"

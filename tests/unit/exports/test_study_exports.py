@@ -112,11 +112,12 @@ def test_page_data_cannot_break_out_of_its_script():
     evil = "</script><script>alert(1)</script><!-- &\u2028"
     shown = documents(drafted("a", 51, findings=evil), primary="a")
     facts = NightFacts("2026-11-20", "b" * 32, "<b>7", 0, {"Edema": 0.25})
-    files = review_files(facts, shown, [RefusedObject("k", "PARSE.X", evil, "")])
-    data = files["data.js"]
-    assert not any(character in data for character in (b"<", b">", b"&", "\u2028".encode()))
+    files = dict(review_files(facts, shown, [RefusedObject("k", "PARSE.X", evil, "")]))
+    data, part = files["data.js"], files["data-00000.js"]
+    assert not any(character in data + part for character in (b"<", b">", b"&", "\u2028".encode()))
     value = json.loads(data.removeprefix(b"window.CRRG_NIGHT=").rstrip(b";\n"))
-    assert value["studies"][0]["films"][0]["findings"] == evil
+    study = json.loads(part.removeprefix(b"window.CRRG_NIGHT.studies.push(").removesuffix(b");\n"))
+    assert study["films"][0]["findings"] == value["quarantined"][0]["detail"] == evil
     assert value["thresholds"][LABELS.index("Edema")] == 0.25
     assert b"<b>7" not in files["index.html"]
     assert b"Content-Security-Policy" in files["index.html"]

@@ -168,7 +168,7 @@ def test_nothing_is_left_of_a_patient_and_everything_of_the_others(place, asked)
         rows = ledger_rows(place.root, manifest)
         assert len(rows) == manifest.num_accepted + manifest.num_quarantined == manifest.num_inputs
         assert manifest.reasons["IDENTITY.FORGOTTEN"] == sum(row.reason == "IDENTITY.FORGOTTEN" for row in rows) > 0
-        page = place.root.get(manifest.review_key.replace("index.html", "data.js")).decode()
+        page = place.root.get(manifest.review_key.replace("index.html", "data-00000.js")).decode()
         assert "../review/films/" in page
     (entry,) = [entry for entry in read_audit(place.root) if entry.action == "forget"]
     assert (entry.subject, entry.inputs, entry.counts["images"]) == ("", (), 4)

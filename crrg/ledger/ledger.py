@@ -1,14 +1,16 @@
 """What became of every inbox object so far: one row per input, written with the night that read it.
 
 The ledger decides what is new. It is the union of the ledger tables that committed manifests name, so a night that did
-not commit left no trace here. Objects appear as HMACs of their keys, never by name.
+not commit left no trace here; many small ones are read from one that repeats them (``compaction.py``). Objects appear
+as HMACs of their keys, never by name.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -16,9 +18,13 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crrg.errors import StorageError
+from crrg.ledger.compaction import compact_ledger, read_compaction
 from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 READERS = 8
 """Tables read at a time: those of a store in another building are mostly waited for."""
@@ -155,16 +161,58 @@ def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
         storage: The root.
         wanted: Rows to keep; all where not given.
     """
-    # a night of an earlier date may have been committed later, and clocks of two machines need not agree
-    manifests = sorted(read_manifests(storage), key=lambda manifest: (manifest.sequence, manifest.committed_utc))
+    manifests = in_commit_order(read_manifests(storage))
+    compacted = read_compaction(storage, manifests)
+    dates = {run.run_id: run.date for table in compacted for run in table.runs}
+    by_run: dict[str, list[LedgerRow]] = {run_id: [] for run_id in dates}
     with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
-        rows = pool.map(lambda manifest: ledger_rows(storage, manifest, wanted), manifests)
-        return Ledger(row for found in rows for row in found)
+        for rows in pool.map(lambda table: _rows(storage, [table.file], dates, wanted), compacted):
+            for row in rows:
+                by_run[row.run_id].append(row)
+        own = [manifest for manifest in manifests if manifest.run_id not in by_run]
+        found = zip(own, pool.map(lambda manifest: ledger_rows(storage, manifest, wanted), own), strict=True)
+        by_run |= {manifest.run_id: rows for manifest, rows in found}
+    return Ledger(row for manifest in manifests for row in by_run[manifest.run_id])
+
+
+def in_commit_order(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return committed runs in the order of their commits.
+
+    A night of an earlier date may have been committed later, and clocks of two machines need not agree.
+    """
+    return sorted(manifests, key=lambda manifest: (manifest.sequence, manifest.committed_utc))
+
+
+def compact_if_many(storage: Storage) -> None:
+    """Put small tables together where there are many; only who holds the nights may, and a failure is no failure.
+
+    Args:
+        storage: The root.
+    """
+    try:
+        compact_ledger(storage, in_commit_order(read_manifests(storage)))
+    except StorageError as error:
+        logger.warning("the ledger was not compacted, which a later night does: %s", error.reason)
 
 
 def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = None) -> list[LedgerRow]:
     """Return the rows of one committed run, or those of them that are asked for."""
-    tables = [read_table(storage, file) for file in manifest.files if file.kind == "ledger"]
+    files = [file for file in manifest.files if file.kind == "ledger"]
+    return _rows(storage, files, {manifest.run_id: manifest.date}, wanted)
+
+
+def _rows(
+    storage: Storage, files: Iterable[TableFile], dates: Mapping[str, str], wanted: Wanted | None
+) -> list[LedgerRow]:
+    """Return rows of tables, or those that are asked for.
+
+    Args:
+        storage: The root.
+        files: The tables.
+        dates: Night of each run in them.
+        wanted: Rows to keep; all where not given.
+    """
+    tables = (read_table(storage, file) for file in files)
     return [
         LedgerRow(
             **{
@@ -175,7 +223,7 @@ def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = No
                 "bundle_id": sys.intern(row["bundle_id"]),
                 "run_id": sys.intern(row["run_id"]),
             },
-            date=manifest.date,
+            date=dates[row["run_id"]],
         )
         for table in tables
         for row in (wanted.of(table) if wanted else table).to_pylist()

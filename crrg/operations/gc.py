@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
 from crrg.errors import ConfigError, CrrgError
 from crrg.ledger.audit import write_audit
+from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.operations.gc_left_behind import left_behind
 from crrg.storage import Storage, StoredObject
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MIN_AGE_H = 24.0
 HOUR_S = 3600.0
-_RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", "quarantine/date=")
+_RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", TABLES, MANIFESTS, "quarantine/date=")
 _KEPT_NAMES = ("_manifest",)
 
 
@@ -89,7 +90,7 @@ def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
 def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
     manifests = read_manifests(storage)
-    named = set().union(*(named_by(storage, manifest) for manifest in manifests)) if manifests else set()
+    named = compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
     committed = {(manifest.date, manifest.run_id) for manifest in manifests}
     for date in night_dates(storage):
         resumable = _resumable_runs(storage, date, committed)
@@ -98,9 +99,9 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
             is_resumable = any(stored.key.startswith(f"{run_prefix(date, run_id)}/") for run_id in resumable)
             if stored.key not in named and not name.startswith(_KEPT_NAMES) and not is_resumable:
                 yield stored
-    for prefix in _NIGHT_TABLES:
-        for stored in storage.list_objects(prefix.partition("/")[0]):
-            if stored.key.startswith(prefix) and stored.key not in named:
+    for folder in ("ledger", "quarantine"):
+        for stored in storage.list_objects(folder):
+            if stored.key.startswith(_NIGHT_TABLES) and stored.key not in named:
                 yield stored
 
 

@@ -20,7 +20,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError, TooManyRefused
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox, take_inventory
 from crrg.ledger.lease import Lease, acquire_lease
-from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, read_ledger
+from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, compact_if_many, read_ledger
 from crrg.ledger.manifest import night_prefix, read_manifests
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
@@ -132,6 +132,8 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
     try:
         with clock.stage("publishing"):
             summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage)
+            if summary.status == "committed":
+                compact_if_many(storage)
     except StorageError as error:
         if not error.retryable:
             release_night(plan, storage)

@@ -12,7 +12,7 @@ import io
 import logging
 import platform
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -110,17 +110,15 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
-    rows = [_ledger_row(plan, each) for each in night.outcomes]
     files = (
         *night.tables,
         _write_quarantine(plan, refused, storage),
-        write_ledger(storage, plan.date, plan.run_id, rows),
+        write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, night.outcomes)),
     )
     prefix = run_prefix(plan.date, plan.run_id)
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
     objects = _write_objects(plan, night, refused, remarks(watch), storage)
-    index = _index_bytes({**objects, watch_key: watch_sha256})
-    storage.put(f"{prefix}/index.json", index)
+    objects[watch_key] = watch_sha256
     manifest = Manifest(
         date=plan.date,
         run_id=plan.run_id,
@@ -130,7 +128,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         registry_available=plan.registry_available,
         files=files,
         index_key=f"{prefix}/index.json",
-        index_sha256=hashlib.sha256(index).hexdigest(),
+        index_sha256=_put_index(f"{prefix}/index.json", objects, storage),
         review_key=f"{prefix}/review/index.html",
         num_inputs=plan.num_new + plan.num_pending,
         num_accepted=len(night.outcomes) - len(refused),
@@ -140,7 +138,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         reasons=dict(sorted(Counter(each.reason for each in refused).items())),
         thresholds=dict(night.thresholds),
         superseded=night.superseded,
-        digest=files_digest(storage, files, rows, REPORTS_SCHEMA, REGIONS_SCHEMA),
+        digest=files_digest(storage, files, _ledger_rows(plan, night.outcomes), REPORTS_SCHEMA, REGIONS_SCHEMA),
         committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         sequence=next_sequence(storage),
         versions={"crrg": crrg.__version__, "python": platform.python_version(), "pyarrow": pa.__version__},
@@ -281,6 +279,10 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
         raise conservation_error("tables", "the drafted images", "others")
 
 
+def _ledger_rows(plan: NightPlan, outcomes: Iterable[InputOutcome]) -> Iterator[LedgerRow]:
+    return (_ledger_row(plan, outcome) for outcome in outcomes)
+
+
 def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:
     return LedgerRow(
         key_hmac=outcome.key_hmac,
@@ -355,11 +357,17 @@ def _is_shown(key: str, films: Container[str], studies: Container[str]) -> bool:
     return name.removesuffix(".png") in films or folder.rsplit("/", 1)[-1] in studies
 
 
-def _index_bytes(objects: Mapping[str, str]) -> bytes:
-    """Return digests by key as canonical JSON, written piece by piece: a night has several objects per study."""
+def _put_index(key: str, objects: Mapping[str, str], storage: Storage) -> str:
+    """Write digests by key as canonical JSON, made piece by piece: a night has several objects per study.
+
+    Returns:
+        Its own sha256.
+    """
     text = io.BytesIO()
-    for place, key in enumerate(sorted(objects)):
-        text.write(b"," if place else b"{")
-        text.write(canonical_json(key) + b":" + canonical_json(objects[key]))
+    text.write(b"{")
+    for place, name in enumerate(sorted(objects)):
+        text.write((b"," if place else b"") + canonical_json(name) + b":" + canonical_json(objects[name]))
     text.write(b"}")
-    return text.getvalue()
+    index = text.getvalue()
+    storage.put(key, index)
+    return hashlib.sha256(index).hexdigest()

@@ -107,8 +107,7 @@ def run_shard(
         own = feed or stack.enter_context(ShardFeed(plan, storage, pseudonyms))
         opened = own.open(shard)
         stack.callback(opened.readings.close)
-        spare = cpu_drafter if plan.config.device == "auto" else None
-        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter, spare))
+        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter, cpu_drafter))
         readings = iter(opened.readings)
         while True:
             with writer.clock.stage("reading"):
@@ -176,13 +175,13 @@ class _ShardWriter:
         shard: ShardRef,
         storage: Storage,
         drafter: NightDrafter,
-        spare: Callable[[], NightDrafter] | None,
+        cpu_drafter: Callable[[], NightDrafter] | None,
     ) -> None:
         self.plan = plan
         self.shard = shard
         self.storage = storage
         self.drafter = drafter
-        self.spare = spare
+        self.spare = cpu_drafter if plan.config.device == "auto" else None
         self.is_on_cpu = False
         self.prefix = run_prefix(plan.date, plan.run_id)
         self.first_images = FirstImages()

@@ -38,7 +38,7 @@ WATCHED_COLUMNS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     patient_id: str
     is_primary: bool

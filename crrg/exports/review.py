@@ -7,12 +7,14 @@ page gets study documents (``documents.py``) and refused objects; it shows pseud
 
 from __future__ import annotations
 
+import errno
 import importlib.resources
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import jinja2
 
@@ -20,6 +22,7 @@ from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
 from crrg.exports.csv_text import csv_row
 from crrg.exports.documents import attention_flags
+from crrg.local_files import disk_full
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
 LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
@@ -99,28 +102,32 @@ def review_files(
 
     Args:
         facts: The night as a whole.
-        documents: One per study, in any order; each is forgotten once its part of the data is full.
+        documents: One per study, in any order; each is put aside in a temporary file once it is text.
         refused: Quarantined objects.
         pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
+
+    Raises:
+        StorageError: There is no room for that file, code ``DISK.FULL``.
     """
-    studies: list[str] = []
-    parts: list[str] = []
-    listed: list[tuple[str, str]] = []
-    num_films = num_flagged = 0
-    for document in documents:
-        studies.append(_text(_study_value(document, pictures)))
-        listed.append((document["study_id"], csv_row(_listed(document), quote_all=True)))
-        num_films += len(document["films"])
-        num_flagged += bool(attention_flags(document["flags"]))
-        if len(studies) == STUDIES_PER_PART:
-            yield _part(parts, studies)
-    if studies:
-        yield _part(parts, studies)
+    try:
+        with tempfile.TemporaryFile(prefix="crrg-page-") as aside:
+            studies, num_films, num_flagged = _put_aside(documents, pictures, aside)
+            parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
+            names = [f"data-{number:05d}.js" for number in range(len(parts))]
+            for name, part in zip(names, parts, strict=True):
+                texts = b",".join(_from_aside(aside, study.start, study.num_text) for study in part)
+                yield name, b"window.CRRG_NIGHT.studies.push(" + texts + b");\n"
+            rows = (_from_aside(aside, study.start + study.num_text, study.num_row) for study in studies)
+            yield LIST_FILE, _list_csv(rows, refused)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise disk_full(tempfile.gettempdir(), "review page") from error
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     html = environment.from_string(page.joinpath("index.html.j2").read_text(encoding="utf-8")).render(
         date=facts.date,
-        num_studies=len(listed),
+        num_studies=len(studies),
         num_films=num_films,
         num_flagged=num_flagged,
         num_quarantined=len(refused),
@@ -128,22 +135,52 @@ def review_files(
         model_version=facts.model_version,
         bundle_id=facts.bundle_id,
         remarks=facts.remarks,
-        parts=parts,
+        parts=names,
     )
     yield DATA_FILE, f"window.CRRG_NIGHT={_text(_night_value(facts, refused))};\n".encode()
-    yield LIST_FILE, _list_csv(listed, refused)
     for name in STATIC_FILES:
         yield name, page.joinpath(name).read_bytes()
     yield "index.html", html.encode()
 
 
-def _part(parts: list[str], studies: list[str]) -> tuple[str, bytes]:
-    """Return the next part of the data, with the studies of a list, which is emptied."""
-    name = f"data-{len(parts):05d}.js"
-    script = f"window.CRRG_NIGHT.studies.push({','.join(studies)});\n".encode()
-    parts.append(name)
-    studies.clear()
-    return name, script
+class _Study(NamedTuple):
+    """Where a study was put aside.
+
+    Attributes:
+        study_id: Its pseudonym, by which studies are ordered.
+        start: Where what the page's script reads of it begins.
+        num_text: Bytes of that.
+        num_row: Bytes of its row of the work list, which follow.
+    """
+
+    study_id: str
+    start: int
+    num_text: int
+    num_row: int
+
+
+def _put_aside(
+    documents: Iterable[Mapping[str, Any]], pictures: str, aside: IO[bytes]
+) -> tuple[list[_Study], int, int]:
+    """Write studies to a file as they come; return where each lies, in order of id, and the number of films and flags.
+
+    A night may have more studies than fit into memory, and which shard drafted one must not show in the page.
+    """
+    studies: list[_Study] = []
+    num_films = num_flagged = 0
+    for document in documents:
+        text, start = _text(_study_value(document, pictures)).encode(), aside.tell()
+        row = csv_row(_listed(document), quote_all=True).encode()
+        aside.write(text + row)
+        studies.append(_Study(document["study_id"], start, len(text), len(row)))
+        num_films += len(document["films"])
+        num_flagged += bool(attention_flags(document["flags"]))
+    return sorted(studies), num_films, num_flagged
+
+
+def _from_aside(aside: IO[bytes], start: int, num_bytes: int) -> bytes:
+    aside.seek(start)
+    return aside.read(num_bytes)
 
 
 def picture_name(instance_id: str) -> str:
@@ -168,13 +205,12 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
     }
 
 
-def _list_csv(studies: list[tuple[str, str]], refused: Iterable[RefusedObject]) -> bytes:
+def _list_csv(studies: Iterable[bytes], refused: Iterable[RefusedObject]) -> bytes:
     """Return the work list for a spreadsheet: a row per study, then one per refused object; no report text."""
     text = io.BytesIO()
     header = ("id", "status", "views", "positive_labels", "flags", "consistency", "reason", *LABEL_COLUMNS)
     text.write(csv_row(header, quote_all=True).encode())
-    for _, row in sorted(studies):
-        text.write(row.encode())
+    text.writelines(studies)
     for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac)):
         cells = (each.key_hmac, "quarantined", "", "", "", "", each.reason, *("" for _ in LABELS))
         text.write(csv_row(cells, quote_all=True).encode())

@@ -35,8 +35,6 @@ function viewName(view) {
 
 function listItems(night) {
   const finding = night.labels.length - 1; // "No Finding" is last
-  // studies come in the order in which the night wrote them
-  night.studies.sort((a, b) => (a.id < b.id ? -1 : 1));
   const studies = night.studies.map((study) => {
     const positive = study.labels.map((value, i) => [value, study.probabilities[i], i])
       .filter(([value, , i]) => value && i < finding)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
-from crrg.errors import ImageError, ModelError
+from crrg.errors import ImageError, ModelError, StorageError
+from crrg.exports import review
 from crrg.exports.documents import attention_flags, document_files, report_text, study_documents
 from crrg.exports.parquet import (
     DraftedFilm,
@@ -122,6 +124,29 @@ def test_page_data_cannot_break_out_of_its_script():
     assert b"<b>7" not in files["index.html"]
     assert b"Content-Security-Policy" in files["index.html"]
     assert b"http://" not in files["index.html"].replace(b"http://www.w3.org", b"")
+
+
+def test_the_page_of_many_studies_lies_in_parts_whatever_their_order(monkeypatch):
+    monkeypatch.setattr(review, "STUDIES_PER_PART", 2)
+    films = [drafted(f"i{number}", 40 * number + 9, study=f"s{number}") for number in range(5)]
+    shown = [document for film in films for document in documents(film, primary=film.instance_id)]
+    facts = NightFacts("2026-11-20", "b" * 32, "7", 0, {})
+    files = dict(review_files(facts, shown, []))
+    assert files == dict(review_files(facts, reversed(shown), []))
+    parts = sorted(name for name in files if name.startswith("data-"))
+    assert [files[name].count(b'"films":') for name in parts] == [2, 2, 1]
+    assert all(f'<script src="{name}"></script>'.encode() in files["index.html"] for name in ("data.js", *parts))
+    assert [row.split(b",")[0] for row in files["worklist.csv"].splitlines()[1:]] == [b'"s%d"' % n for n in range(5)]
+
+
+def test_a_full_temporary_disk_is_said(monkeypatch):
+    def full(prefix: str):
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr(review.tempfile, "TemporaryFile", full)
+    shown = documents(drafted("a", 51), primary="a")
+    with pytest.raises(StorageError, match=r"DISK\.FULL"):
+        list(review_files(NightFacts("2026-11-20", "b" * 32, "7", 0, {}), shown, []))
 
 
 def test_unknown_tags_are_notes_only():

@@ -57,7 +57,10 @@ class RegionDetector(nn.Module):
     Attributes:
         architecture: Sizes it was built with.
         shape_prior: Mean training box of each region and how regions lie relative to each other.
+        taught: bool ``[R]``, which regions any training film annotates; only training looks at it.
     """
+
+    taught: Tensor
 
     def __init__(self, architecture: DetectorArchitecture) -> None:
         """Build the network with random weights and the whole film as every prior box."""
@@ -67,6 +70,7 @@ class RegionDetector(nn.Module):
         num_channels = self.backbone.num_channels
         cells = architecture.input_size // self.backbone.stride
         self.shape_prior = ShapePrior(architecture.num_regions)
+        self.register_buffer("taught", torch.ones(architecture.num_regions, dtype=torch.bool), persistent=False)
         self.place = nn.Parameter(torch.zeros(1, num_channels, cells, cells)) if architecture.spatial_prior else None
         self.rpn = _build_proposal_network(architecture, num_channels)
         self.box_head = BoxHead(architecture, num_channels, self.backbone.stride)
@@ -87,11 +91,21 @@ class RegionDetector(nn.Module):
         """Mean training boxes ``[R, 4]`` in model-input pixels."""
         return self.shape_prior.mean_boxes * self.architecture.input_size
 
+    def fit_regions(self, boxes: Tensor) -> None:
+        """Learn from all training boxes, before the first step, which regions there are and where they usually lie.
+
+        Args:
+            boxes: ``[N, R, 4]``, relative to the input, rows of NaN where not annotated.
+        """
+        self.taught.copy_(torch.isfinite(boxes).all(dim=-1).any(dim=0))
+        self.shape_prior.fit(boxes)
+
     def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the four losses of Faster R-CNN; the module must be in ``train`` mode.
 
         A film whose boxes are incomplete teaches only by what it has: anchors and proposals that meet none of its boxes
-        are left out instead of counting as background, since they may lie on a region nobody annotated.
+        are left out instead of counting as background, since they may lie on a region nobody annotated. A region that
+        no training film annotates is none that could be missed: it is never found, and its place is background.
 
         Args:
             images: Films ``[B, 1, S, S]``, grey values 0..255.
@@ -102,9 +116,10 @@ class RegionDetector(nn.Module):
         """
         features = self._features(images)
         known = torch.isfinite(targets).all(dim=-1)
+        is_complete = (known | ~self.taught).all(dim=-1)
         rows = [
-            {"boxes": boxes[is_known], "is_complete": is_known.all()}
-            for boxes, is_known in zip(targets, known, strict=True)
+            {"boxes": boxes[is_known], "is_complete": is_whole}
+            for boxes, is_known, is_whole in zip(targets, known, is_complete, strict=True)
         ]
         size = self.architecture.input_size
         blank = features.new_empty(len(features), 1, size, size)
@@ -112,6 +127,7 @@ class RegionDetector(nn.Module):
         rois = sample_training_rois(
             proposals,
             targets,
+            is_complete,
             self.prior_boxes if self.architecture.spatial_prior else None,
             size=self.architecture.input_size,
             num_rois=self.architecture.num_training_rois,

@@ -47,18 +47,26 @@ def pad_rows(rows: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
 
 
 def sample_training_rois(
-    proposals: list[Tensor], targets: Tensor, priors: Tensor | None, *, size: int, num_rois: int, positive_share: float
+    proposals: list[Tensor],
+    targets: Tensor,
+    is_complete: Tensor,
+    priors: Tensor | None,
+    *,
+    size: int,
+    num_rois: int,
+    positive_share: float,
 ) -> TrainingRois:
     """Choose the proposals that train the box head.
 
     To the network's proposals are added the annotated boxes, jittered copies of them (so that every region has
     positives of all qualities from the first step) and, where given, the prior boxes. A proposal belongs to the region
-    it overlaps most if the IoU is at least 0.5. The others are background only where all regions of the film are
-    annotated; on a partly annotated film they teach nothing.
+    it overlaps most if the IoU is at least 0.5. The others are background only on films whose annotation is complete;
+    on a partly annotated film they teach nothing.
 
     Args:
         proposals: One ``[N_i, 4]`` per film, input pixels.
         targets: ``[B, R, 4]``, rows of NaN where not annotated.
+        is_complete: bool ``[B]``, whether a film has a box wherever it shows a region that is taught.
         priors: ``[R, 4]`` input pixels, or ``None``.
         size: Side of the input, pixels.
         num_rois: Most proposals per film.
@@ -66,7 +74,6 @@ def sample_training_rois(
     """
     candidates, is_real = _candidates(proposals, targets, priors, size)
     best, region = overlap(candidates[:, :, None], targets[:, None]).max(dim=-1)
-    is_complete = torch.isfinite(targets).all(dim=-1).all(dim=-1)
     positive = is_real & (best >= FOREGROUND_IOU)
     negative = is_real & (best < FOREGROUND_IOU) & is_complete[:, None]
     num_positive = int(num_rois * positive_share)

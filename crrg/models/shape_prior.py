@@ -48,8 +48,8 @@ class ShapePrior(nn.Module):
     def fit(self, boxes: Tensor) -> None:
         """Learn from training boxes.
 
-        A region that is annotated nowhere gets the hull of the others' means: the body, as far as it is known. The
-        covariance needs at least 30 films with all regions; with fewer, regions stay unrelated.
+        A region that is annotated nowhere gets the hull of the others' means: the body, as far as it is known; it stays
+        unrelated to them. The covariance needs at least 30 films with all the others; with fewer, none is related.
 
         Args:
             boxes: ``[N, R, 4]``, relative, rows of NaN where not annotated.
@@ -60,21 +60,24 @@ class ShapePrior(nn.Module):
         if seen.any():
             hull = torch.cat([means[seen, :2].amin(dim=0), means[seen, 2:].amax(dim=0)])
             self.mean_boxes.copy_(torch.where(seen[:, None], means, hull))
-        complete = _complete_films(boxes)
-        if len(complete) >= MIN_FILMS:
-            self.precision.copy_(_inverse_covariance(complete, LEAST_SPREAD))
+        complete = _complete_films(boxes[:, seen])
+        if len(complete) >= MIN_FILMS and seen.any():
+            _put(self.precision, _inverse_covariance(complete, LEAST_SPREAD), seen)
 
     def calibrate(self, found: Tensor, annotated: Tensor) -> None:
         """Learn how boxes err that the detector found on training films; without 30 complete films they count as exact.
+
+        A film is complete that has a box of every region that any film has one of.
 
         Args:
             found: ``[N, R, 4]``, relative, before ``settle``.
             annotated: ``[N, R, 4]``, relative, rows of NaN where not annotated.
         """
-        errors = _complete_films(found - annotated)
-        if len(errors) >= MIN_FILMS:
-            self.offset.copy_(errors.mean(dim=0).reshape(self.offset.shape))
-            self.noise_precision.copy_(_inverse_covariance(errors, LEAST_NOISE))
+        seen = torch.isfinite(annotated).all(dim=-1).any(dim=0)
+        errors = _complete_films((found - annotated)[:, seen])
+        if len(errors) >= MIN_FILMS and seen.any():
+            self.offset[seen] = errors.mean(dim=0).reshape(-1, 4)
+            _put(self.noise_precision, _inverse_covariance(errors, LEAST_NOISE), seen)
 
     def settle(self, boxes: Tensor, detected: Tensor) -> Tensor:
         """Return the most likely boxes in the light of how found boxes err.
@@ -113,6 +116,12 @@ def _complete_films(boxes: Tensor) -> Tensor:
     """Return the rows of ``[N, R, 4]`` without NaN, as ``[M, 4 R]``."""
     flat = boxes.flatten(start_dim=1)
     return flat[torch.isfinite(flat).all(dim=1)]
+
+
+def _put(precision: Tensor, block: Tensor, seen: Tensor) -> None:
+    """Write the inverse covariance of the regions ``seen`` ``[R]`` into that of all, in place."""
+    corners = torch.nonzero(seen.repeat_interleave(4))[:, 0]
+    precision[corners[:, None], corners] = block
 
 
 def _inverse_covariance(rows: Tensor, floor: float) -> Tensor:

@@ -36,7 +36,7 @@ from crrg.training.order import rows_of_step
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "detector"
@@ -81,7 +81,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     tracker.log_params(params)
     seed_everything(config.seed)
     model = build_detector(settings, start).to(device)
-    model.shape_prior.fit(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
+    model.fit_regions(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
     outcome = fit(
         model,
         batch_maker(train, settings, config.seed, device),

@@ -67,14 +67,37 @@ def test_partly_annotated_film_has_no_background() -> None:
     targets = boxes()
     targets[1, 5:] = NAN
     far_away = torch.tensor([[0.0, 55.0, 4.0, 60.0]])
+    is_complete = torch.tensor([True, False])
     rois = sample_training_rois(
-        [far_away, far_away], targets, None, size=64, num_rois=500, positive_share=0.9,
+        [far_away, far_away], targets, is_complete, None, size=64, num_rois=500, positive_share=0.9,
     )  # fmt: skip
     first, second = rois.labels.split([len(rois.boxes[0]), len(rois.boxes[1])])
     assert int((first == 0).sum()) >= 1, "the complete film's far-away proposal is background"
     assert int((second == 0).sum()) == 0
     assert set(second.tolist()) <= set(range(1, 6)), "only annotated regions are taught"
     assert len(second) >= 5, "each annotated box itself is a positive"
+
+
+def test_films_are_complete_that_have_every_region_which_training_annotates(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    targets = boxes()
+    targets[:, 2:] = NAN
+    targets[1, 1] = NAN
+    model.fit_regions(targets / 64)
+    assert model.taught.nonzero()[:, 0].tolist() == [0, 1]
+    assert "taught" not in model.state_dict(), "weights of an earlier version still fit"
+    seen: list[bool] = []
+    assign = model.rpn.assign_targets_to_anchors
+
+    def watched(
+        anchors: list[torch.Tensor], rows: list[dict[str, torch.Tensor]]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        seen.extend(bool(row["is_complete"]) for row in rows)
+        return assign(anchors, rows)
+
+    monkeypatch.setattr(model.rpn, "assign_targets_to_anchors", watched)
+    model(films(), targets)
+    assert seen == [True, False]
 
 
 def test_anchors_of_a_partly_annotated_film_are_never_background() -> None:
@@ -90,7 +113,9 @@ def test_anchors_of_a_partly_annotated_film_are_never_background() -> None:
 def test_positive_proposal_is_matched_to_the_region_it_overlaps_most() -> None:
     targets = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 20.0, 10.0]]])
     near_second = torch.tensor([[0.0, 0.0, 18.0, 10.0]])
-    rois = sample_training_rois([near_second], targets, None, size=64, num_rois=100, positive_share=0.9)
+    rois = sample_training_rois(
+        [near_second], targets, torch.tensor([True]), None, size=64, num_rois=100, positive_share=0.9
+    )
     row = int((rois.boxes[0] == near_second[0]).all(dim=1).nonzero()[0])
     assert int(rois.labels[row]) == 2
     assert rois.matched[row].tolist() == [0, 0, 20, 10]
@@ -170,6 +195,23 @@ def test_shape_prior_without_complete_films_relates_nothing() -> None:
     found = torch.tensor([[[0.2, 0.2, 0.3, 0.3], [0.6, 0.6, 0.7, 0.7]]])
     completed = prior.complete(found, torch.tensor([[1.0, 0.0]]))
     assert torch.allclose(completed[0, 1], prior.mean_boxes[1], atol=1e-5)
+
+
+def test_a_region_that_is_annotated_nowhere_leaves_the_others_related() -> None:
+    prior, small = ShapePrior(3), ShapePrior(2)
+    generator = torch.Generator().manual_seed(0)
+    base = torch.tensor([[[0.2, 0.2, 0.4, 0.4], [0.5, 0.5, 0.7, 0.7]]])
+    rows = base + 0.05 * torch.randn(60, 1, 1, generator=generator)
+    found = rows + 0.01 * torch.randn(60, 2, 4, generator=generator)
+    unknown = torch.full((60, 1, 4), NAN)
+    prior.fit(torch.cat([rows, unknown], dim=1))
+    prior.calibrate(torch.cat([found, unknown.nan_to_num(0.5)], dim=1), torch.cat([rows, unknown], dim=1))
+    small.fit(rows)
+    small.calibrate(found, rows)
+    detected = torch.tensor([[True, True, False]]).expand(60, -1)
+    settled = prior.settle(torch.cat([found, torch.zeros(60, 1, 4)], dim=1), detected)
+    assert torch.allclose(settled[:, :2], small.settle(found, detected[:, :2]), atol=1e-4)
+    assert torch.allclose(settled[:, 2], prior.mean_boxes[2].expand(60, -1), atol=1e-3)
 
 
 def test_settling_removes_a_known_error() -> None:

@@ -116,7 +116,7 @@ def _ensure(client: SyncPrefectClient, wanted: AutomationCore) -> bool:
         client.create_automation(wanted)
         return True
     current = AutomationCore.model_validate(found[0].model_dump(include=set(AutomationCore.model_fields)))
-    if current.model_dump(mode="json") == wanted.model_dump(mode="json"):
+    if current.model_dump() == wanted.model_dump():  # sets of events have no order, as lists of JSON would
         return False
     client.update_automation(found[0].id, wanted)
     return True

@@ -20,13 +20,13 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification scale_out grounded_training grounding_sample watch
+NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample watch
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification quality-generation test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -70,6 +70,9 @@ quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores
 
 quality-classification: env  ## Fused head, ablation of text sources, consistency, joint rounds, on the root of `make quality`
 	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small
+
+quality-generation: env  ## Boxes, drafts and real lungs of PRESET (small) beside simple baselines; goes on where it stopped
+	$(PY) -m benchmarks.quality_generation --root $(if $(filter tiny,$(PRESET)),$(ROOT),$(ROOT)-$(or $(PRESET),small))
 
 test: env  ## Unit, property, contract and golden tests
 	@echo "== test: $(TEST_FOLDERS)"

@@ -65,7 +65,7 @@ def lung_rows(open_data: Path, ends: Sequence[FileEnd], drawn_means: Mapping[str
     Returns:
         One row per lung; empty where no film with a drawn box was drafted.
     """
-    references, patients = _references(open_data / LUNGS)
+    references, patients = lung_references(open_data / LUNGS)
     drafted = {end.file.key.removeprefix(f"{FILMS}/"): end for end in ends if end.draft is not None}
     rows = []
     for side in SIDES:
@@ -116,7 +116,7 @@ def _row(
     )
 
 
-def _references(folder: Path) -> tuple[dict[str, dict[str, FloatArray]], dict[str, str]]:
+def lung_references(folder: Path) -> tuple[dict[str, dict[str, FloatArray]], dict[str, str]]:
     """Return the boxes by picture and lung, and the group of patients of each picture."""
     boxes: dict[str, dict[str, FloatArray]] = {}
     with (folder / "boxes.csv").open(encoding="utf-8", newline="") as file:

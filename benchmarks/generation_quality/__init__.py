@@ -1,0 +1,1 @@
+"""What ``benchmarks.quality_generation`` measures, piece by piece."""

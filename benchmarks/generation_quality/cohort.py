@@ -1,0 +1,218 @@
+"""A bundle's drafts of a cohort that nothing was chosen on, beside what needs no model.
+
+Drafts are kept chunk by chunk, so that a call that was stopped goes on with the next chunk. References are the drawn
+boxes, reports and labels; evaluation never shows them to the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.classification.cohorts import draw_cohort
+from benchmarks.resumable import Table
+from crrg.data.images import model_input
+from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
+from crrg.domain.study import DraftReport, Film, Pair, RegionPrediction, Split
+from crrg.evaluation import baselines, clinical
+from crrg.evaluation.clinical import precision_recall_f1
+from crrg.evaluation.detection import mean_box_candidates, score_boxes, score_selection
+from crrg.evaluation.text import score_text
+from crrg.inference.pipeline import ReportPipeline
+from crrg.operations.scoring import THUMBNAIL_SIZE, Baselines, Case, fit_baselines, score_cases
+from crrg.operations.scoring_labels import is_frontal
+from crrg.storage import Storage
+
+CHUNK_SIZE = 100
+MIN_POSITIVES = 20
+"""A condition with fewer positive references is too rare for a statement about it."""
+TRAINING_DATASET = "demo"
+FloatArray = NDArray[np.float64]
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What is drawn.
+
+    Attributes:
+        dataset: What it becomes in the root.
+        fits_reports: Whether pictures are drawn for the reports of Open-i, else sampled.
+        num_studies: How many.
+        seed: Of the drawing.
+    """
+
+    dataset: str
+    fits_reports: bool
+    num_studies: int
+    seed: int
+
+
+def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, folder: Path) -> Figures:
+    """Draw a cohort, draft it and score the drafts; what was drawn or drafted before is found again.
+
+    Args:
+        pipeline: The bundle.
+        storage: Root with the bundle and the dataset it was trained on.
+        cohort: What to draw.
+        folder: Where finished drafts are kept.
+    """
+    dataset = f"{cohort.dataset}-{cohort.seed}-{cohort.num_studies}"
+    draw_cohort(storage, dataset, cohort.fits_reports, cohort.num_studies, cohort.seed)
+    pairs = [p for p in read_pairs(storage, resolve_dataset(storage, dataset, ""), Split.TEST) if is_frontal(p)]
+    table = Table(folder / f"drafts-{pipeline.bundle_id[:12]}-{dataset}.json")
+    cases: list[Case] = []
+    for first in range(0, len(pairs), CHUNK_SIZE):
+        chunk, name = pairs[first : first + CHUNK_SIZE], f"part{first // CHUNK_SIZE}"
+        table.fill(name, lambda chunk=chunk: {"drafts": [asdict(d) for d in pipeline.draft(_films(chunk))]})
+        drafts = [read_draft(value) for value in table.rows[name]["drafts"]]
+        cases += [Case(pair, draft) for pair, draft in zip(chunk, drafts, strict=True)]
+    known = fit_baselines(storage, resolve_dataset(storage, TRAINING_DATASET, ""))
+    texts = baseline_texts(cases, known)
+    return {
+        "num_films": len(cases),
+        "scorecard": score_cases(cases, known).to_dict(),
+        "regions": region_figures(cases, known, pipeline.thresholds.abnormal),
+        "text": text_figures(cases, texts),
+        "clinical": clinical_figures([case.reference.labels for case in cases], texts),
+        "sentences": {name: sentence_figures(given) for name, given in texts.items()}
+        | {"references": sentence_figures([case.reference.report.findings or "" for case in cases])},
+    }
+
+
+def read_draft(value: Figures) -> DraftReport:
+    """Return a draft from what ``dataclasses.asdict`` made of it and JSON kept."""
+    regions = [
+        RegionPrediction(**{**row, "box_xyxy": tuple(float(corner) for corner in row["box_xyxy"])})
+        for row in value["regions"]
+    ]
+    return DraftReport(**{**value, "regions": tuple(regions), "flags": tuple(value["flags"])})
+
+
+def baseline_texts(cases: Sequence[Case], known: Baselines) -> dict[str, list[str]]:
+    """Return the findings of the drafts and of each baseline, film by film."""
+    thumbnails = np.stack([model_input(film.pixels, THUMBNAIL_SIZE) for film in _films([c.reference for c in cases])])
+    neighbours = baselines.nearest_neighbours(known.thumbnails, thumbnails.astype(float))
+    return {
+        "drafts": [case.draft.findings for case in cases],
+        "best constant report": [known.constant] * len(cases),
+        "always normal": [baselines.NORMAL_REPORT] * len(cases),
+        "nearest neighbour's report": [known.findings[row] for row in neighbours],
+    }
+
+
+def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: float) -> Figures:
+    """Return leak-free detection by region, selection, and abnormality of the regions of which it is known.
+
+    Args:
+        cases: Drafts with references.
+        known: Baselines of the training dataset.
+        abnormal_threshold: Probability from which the selector calls a region abnormal.
+    """
+    shape = (len(cases), NUM_REGIONS)
+    truth, has_phrase, is_abnormal = np.full((*shape, 4), np.nan), np.zeros(shape, dtype=bool), np.full(shape, np.nan)
+    for row, case in enumerate(cases):
+        for region in case.reference.regions:
+            column = REGION_INDEX[region.region]
+            truth[row, column], has_phrase[row, column] = region.box_xyxy, region.phrase is not None
+            if region.is_abnormal is not None:
+                is_abnormal[row, column] = region.is_abnormal
+    regions = [case.draft.regions for case in cases]
+    boxes = np.array([[region.box_xyxy for region in row] for row in regions], dtype=float)
+    detected = np.array([[region.detected for region in row] for row in regions])
+    selected = np.array([[region.selected for region in row] for row in regions])
+    called = np.array([[region.abnormal_probability >= abnormal_threshold for region in row] for row in regions])
+    films = _films([case.reference for case in cases])
+    sizes = np.array([[film.original_width, film.original_height] for film in films], dtype=float)
+    judged = np.isfinite(is_abnormal)
+    wanted = is_abnormal[judged] == 1
+    return {
+        "detection": score_boxes(boxes, truth, detected),
+        "mean box": score_boxes(mean_box_candidates(known.mean_boxes, sizes), truth),
+        "selection": score_selection(selected, has_phrase),
+        "usual regions": score_selection(np.broadcast_to(known.usual_regions, shape), has_phrase),
+        "abnormality": dict(
+            zip(("precision", "recall", "f1"), precision_recall_f1(called[judged], wanted), strict=True)
+        ),
+        "all abnormal": dict(
+            zip(("precision", "recall", "f1"), precision_recall_f1(np.ones_like(wanted), wanted), strict=True)
+        ),
+    }
+
+
+def text_figures(cases: Sequence[Case], texts: dict[str, list[str]]) -> Figures:
+    """Return the text figures of drafts and baselines by protocol; films without findings are left out."""
+    rows = [row for row, case in enumerate(cases) if case.reference.report.findings]
+    references = [cases[row].reference.report.findings or "" for row in rows]
+    return {
+        name: {
+            key: value
+            for protocol in ("rgrg", "r2gen", "nltk")
+            for key, value in score_text([given[row] for row in rows], references, protocol).items()
+        }
+        for name, given in texts.items()
+    }
+
+
+def clinical_figures(references: Sequence[LabelValues], texts: dict[str, list[str]]) -> Figures:
+    """Return what the rule labeler reads in drafts and baselines against the films' labels.
+
+    Args:
+        references: Labels of each film.
+        texts: Drafts and baselines by name, film by film.
+
+    Returns:
+        Per name micro and macro figures; under ``conditions`` precision, recall and F1 of the drafts with the number of
+        positive references; under ``never_right`` the conditions with F1 = 0 among those with at least 20 positives.
+    """
+    positives = clinical.positive_matrix(references).sum(axis=0)
+    scores = {name: clinical.score_clinical(given, references) for name, given in texts.items()}
+    conditions = {
+        label: {
+            "positives": int(positives[LABELS.index(label)]),
+            **{key: scores["drafts"][f"clinical/{label_column(label)}_{key}"] for key in ("precision", "recall", "f1")},
+        }
+        for label in FINDINGS
+    }
+    kept = ("micro_f1", "micro_precision", "micro_recall", "macro_f1", "micro14_f1", "micro5_f1", "example14_f1")
+    return {
+        "overall": {
+            name: {key: value[f"clinical/{key}"] for key in kept if f"clinical/{key}" in value}
+            for name, value in scores.items()
+        },
+        "conditions": conditions,
+        "never_right": [
+            label for label, row in conditions.items() if row["positives"] >= MIN_POSITIVES and row["f1"] == 0
+        ],
+    }
+
+
+def sentence_figures(reports: Sequence[str]) -> Figures:
+    """Return how long and how different sentences are.
+
+    Returns:
+        ``sentences_per_report``, ``words_per_sentence``, ``distinct_sentences`` (share of all sentences),
+        ``distinct_reports`` (share of all reports) and ``distinct_2`` (share of all pairs of neighbouring words).
+    """
+    sentences = [[part.split() for part in report.split(".") if part.strip()] for report in reports]
+    flat = [tuple(sentence) for report in sentences for sentence in report]
+    pairs = [pair for sentence in flat for pair in pairwise(sentence)]
+    return {
+        "sentences_per_report": len(flat) / max(1, len(reports)),
+        "words_per_sentence": sum(map(len, flat)) / max(1, len(flat)),
+        "distinct_sentences": len(set(flat)) / max(1, len(flat)),
+        "distinct_reports": len(set(reports)) / max(1, len(reports)),
+        "distinct_2": len(set(pairs)) / max(1, len(pairs)),
+    }
+
+
+def _films(pairs: Sequence[Pair]) -> list[Film]:
+    return [pair.film for pair in pairs if pair.film is not None]

@@ -1,0 +1,169 @@
+"""Quality of generation: drawn and Open-i-driven cohorts through a root's bundle, and real lung boxes out of fold.
+
+Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi]``. The root must hold a bundle
+and the dataset ``demo`` (``make demo`` or ``make quality`` make both). Every finished measurement is noted in
+``ROOT/generation/pieces.json`` as it ends (``--folder`` for another place), so that a call that was stopped is gone on
+with by the next; each call writes ``report.md`` of what there is. ``lungs`` and ``openi`` need ``CRRG_OPEN_DATA``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.generation_quality.cohort import Cohort, measure_cohort
+from benchmarks.generation_quality.lungs import (
+    NUM_FOLDS,
+    NUM_STEPS,
+    found_lungs,
+    in_pictures,
+    lung_training,
+    measure_fold,
+    read_lung_films,
+    summarise,
+    worst_picture,
+)
+from benchmarks.generation_quality.report import markdown, unmet
+from benchmarks.real.training_data import LUNGS, REPORTS
+from benchmarks.resumable import Table
+from crrg.config.base import Settings
+from crrg.config.references import BundleRef
+from crrg.device import resolve_device
+from crrg.inference.pipeline import ReportPipeline
+from crrg.registry.bundle import read_bundle
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+EXIT_UNMET = 1
+PIECES = ("lungs", "drawn", "openi")
+DATASETS = {"drawn": "quality-drawn", "openi": "quality-openi"}
+"""Pieces that draw a cohort of their own, and the dataset it becomes."""
+NEEDS_OPEN_DATA = {"lungs": f"{LUNGS}/boxes.csv", "openi": f"{REPORTS}/reports.csv"}
+"""Pieces that need a collection, and the file of it that must be there."""
+
+
+class Bench:
+    """A root, its bundle, and the table of finished measurements."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Find the bundle; nothing is loaded yet."""
+        self.options = options
+        self.storage = Storage(options.root)
+        name = options.bundle or next(iter(sorted(self.storage.list_folder("models/bundles"))))
+        self.bundle_id = name.rstrip("/").rsplit("/", 1)[-1]
+        self.folder = options.folder or Path(options.root, "generation")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.table = Table(self.folder / "pieces.json")
+        self.open_data = Settings().open_data
+        self.end = time.monotonic() + 60 * options.minutes
+
+    def pipeline(self) -> ReportPipeline:
+        """Return the bundle's stages, loaded anew."""
+        ref = BundleRef(bundle_id=self.bundle_id, prefix=f"models/bundles/{self.bundle_id}")
+        return ReportPipeline.from_bundle(read_bundle(self.storage, ref), resolve_device("cpu"))
+
+    def is_over(self) -> bool:
+        """Return whether the time is up, and say so."""
+        if time.monotonic() > self.end:
+            logger.info("time is up; call again to go on")
+            return True
+        return False
+
+    def run(self, piece: str) -> None:
+        """Measure what a piece lacks, or say why it cannot be measured here."""
+        needed = NEEDS_OPEN_DATA.get(piece)
+        if needed and not (self.open_data and (self.open_data / needed).is_file()):
+            logger.warning(
+                "%s: skipped, %s is not there; set CRRG_OPEN_DATA to a folder with it (docs/real-data.md)",
+                piece,
+                needed,
+            )
+            return
+        if piece == "lungs":
+            self._lungs()
+            return
+        options = self.options
+        num_studies = options.studies if piece == "drawn" else options.openi_studies
+        cohort = Cohort(DATASETS[piece], piece == "openi", num_studies, options.seed)
+        name = f"{piece}/{self.bundle_id[:12]}/{options.seed}/{num_studies}"
+        self.table.fill(
+            name,
+            lambda: measure_cohort(self.pipeline(), self.storage, cohort, self.folder),
+        )
+
+    def _lungs(self) -> None:
+        assert self.open_data is not None
+        settings = lung_training(self.options.lung_steps)
+        lungs = read_lung_films(self.open_data, settings.architecture.input_size)
+        work = Storage(str(self.folder / "training"))
+        prefix = f"lungs/{self.options.lung_steps}/{self.options.lung_seed}"
+        for fold in range(NUM_FOLDS):
+            if self.is_over():
+                return
+            self.table.fill(
+                f"{prefix}/fold{fold}",
+                lambda fold=fold: measure_fold(lungs, fold, settings, self.options.lung_seed, work),
+            )
+        self.table.fill(f"lungs/drawn-only/{self.bundle_id[:12]}", lambda: {"films": self._drawn_only()})
+        films = {
+            name: film
+            for fold in range(NUM_FOLDS)
+            for name, film in self.table.rows[f"{prefix}/fold{fold}"]["films"].items()
+        }
+        self.table.fill(f"{prefix}/out-of-fold", lambda: summarise(films, lungs))
+        drawn = self.table.rows[f"lungs/drawn-only/{self.bundle_id[:12]}"]["films"]
+        self.table.fill(f"lungs/drawn-only/{self.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
+        worst = self.table.rows[f"{prefix}/out-of-fold"]["worst_film"]
+        (self.folder / "worst-lungs.png").write_bytes(
+            worst_picture(self.open_data, lungs, worst, films[str(worst)]["boxes"])
+        )
+
+    def _drawn_only(self) -> dict[str, dict[str, list[object]]]:
+        """Return what the bundle's detector, trained on drawings, finds, beside the mean drawn box."""
+        assert self.open_data is not None
+        model = self.pipeline().detector
+        lungs = read_lung_films(self.open_data, model.architecture.input_size)
+        sizes = lungs.films.original_sizes
+        priors = np.broadcast_to(model.prior_boxes.numpy(), (len(sizes), *model.prior_boxes.shape))
+        means = in_pictures(priors, sizes, model.architecture.input_size)
+        return found_lungs(model, lungs, np.arange(len(sizes)), means)
+
+
+def main() -> int:
+    """Measure what is missing, write the report, and fail where a promise does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--folder", type=Path, default=None, help="of the results; ROOT/generation by default")
+    parser.add_argument("--pieces", default=",".join(PIECES))
+    parser.add_argument("--studies", type=int, default=1000, help="of the drawn cohort")
+    parser.add_argument("--openi-studies", type=int, default=1000, help="of the cohort drawn for Open-i's reports")
+    parser.add_argument("--seed", type=int, default=20_261_129, help="of the cohorts that are drawn here")
+    parser.add_argument("--lung-steps", type=int, default=NUM_STEPS, help="training steps per fold")
+    parser.add_argument("--lung-seed", type=int, default=0, help="of folds and weights")
+    parser.add_argument(
+        "--minutes", type=float, default=600.0, help="start nothing after this long; call again to go on"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    bench = Bench(options)
+    for piece in options.pieces.split(","):
+        if not bench.is_over():
+            bench.run(piece)
+        (bench.folder / "report.md").write_text(markdown(bench.table.rows))
+    logger.info("tables in %s", bench.folder / "report.md")
+    for line in unmet(bench.table.rows):
+        logger.error("does not hold: %s", line)
+    return EXIT_UNMET if unmet(bench.table.rows) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

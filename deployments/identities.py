@@ -1,6 +1,7 @@
 """Who may do what in the buckets: the policies under ``policies/``, filled in for real buckets.
 
-One identity per job, with the prefixes of docs/operations.md and nothing else; only ``gc`` and ``forget`` may delete.
+One identity per job, with the prefixes of docs/operations.md and nothing else. In the root only ``gc`` may delete (with
+``--results-older-than`` it is ``retention``), and ``forget``; ``backup`` may in its own place.
 ``python -m deployments.identities nightly --root s3://bucket/data --inbox s3://inbox`` prints a policy to give to the
 provider. Knows no provider: the text is AWS's, which other stores read too.
 """
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "policies"
-IDENTITIES = ("ingest", "train", "nightly", "deliver", "gc", "forget", "reviewer")
+IDENTITIES = (
+    "ingest", "train", "nightly", "deliver", "gc", "retention", "forget", "rekey", "backup", "restore", "reviewer",
+)  # fmt: skip
 BUCKET = "bucket"
 """The policy of a bucket itself: no connection without TLS, nothing unencrypted, an audit that stays."""
-PLACES = ("root", "source", "inbox", "identified")
+PLACES = ("root", "source", "inbox", "identified", "backup")
 
 
 def policy(name: str, places: Mapping[str, str], *, kms_key: str = "", encryption: str = "aws:kms") -> dict[str, Any]:

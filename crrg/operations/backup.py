@@ -122,7 +122,9 @@ def restore(storage: Storage, source: str) -> Copied:
             if storage.sha256(key) != sha256:
                 raise ConfigError("the root holds another version; restore into an empty root", key)
             return False
-        storage.put(key, backup.get_verified(key, sha256))
+        # buckets let an entry of the audit be written only where there is none
+        write = storage.put_if_absent if key.startswith("audit/") else storage.put
+        write(key, backup.get_verified(key, sha256))
         return True
 
     num_copied = sum(_copied(_in_order(entries, str), copy, "restore"))

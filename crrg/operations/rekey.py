@@ -206,5 +206,5 @@ def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept
     with no_night(storage):
         for date, run_id in list(open_runs(storage)):
             for stored in storage.list_objects(run_prefix(date, run_id)):
-                storage.delete(stored.key)
-        remove_unnamed(storage)
+                storage.discard(stored.key)
+        remove_unnamed(storage, must=False)

@@ -9,8 +9,14 @@ import pytest
 
 from deployments.identities import BUCKET, FOLDER, IDENTITIES, main, policy
 
-PLACES = {"root": "s3://r/data", "source": "s3://s", "inbox": "s3://i/in/", "identified": "s3://d/drafts"}
-MAY_DELETE = {"gc", "forget"}
+PLACES = {
+    "root": "s3://r/data",
+    "source": "s3://s",
+    "inbox": "s3://i/in/",
+    "identified": "s3://d/drafts",
+    "backup": "s3://b/root",
+}
+MAY_DELETE = {"gc", "retention", "forget", "backup"}
 
 
 def statements(name: str, **options: str) -> list[dict[str, Any]]:
@@ -43,6 +49,14 @@ def test_the_audit_can_be_deleted_by_nobody_and_only_deliver_and_forget_reach_th
             assert not touched or name in ("deliver", "forget")
             if "s3:DeleteObject" in each["Action"]:
                 assert not [resource for resource in each["Resource"] if "/audit" in resource]
+
+
+def test_a_backup_deletes_in_its_own_place_alone_and_a_restore_nowhere() -> None:
+    deletes = [each["Resource"] for each in statements("backup") if "s3:DeleteObject" in each["Action"]]
+    assert deletes == [["arn:aws:s3:::b/root", "arn:aws:s3:::b/root/*"]]
+    for name in IDENTITIES:
+        reaches = any("arn:aws:s3:::b/root/*" in each["Resource"] for each in statements(name))
+        assert reaches == (name in ("backup", "restore"))
 
 
 def test_places_are_filled_in(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import date as Date
+from datetime import timedelta
 
 import pytest
 
@@ -16,12 +18,18 @@ from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.config.running import DeliverConfig
 from crrg.config.training import TrainStageConfig
+from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import resolve_dataset
 from crrg.errors import StorageError
 from crrg.ledger.lease import find_holder
+from crrg.ledger.manifest import read_manifests
+from crrg.operations.backup import back_up, restore
 from crrg.operations.deliver import deliver
+from crrg.operations.digest import committed_digest
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
+from crrg.operations.rekey import rekey
+from crrg.operations.retention import expire_results
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
 from crrg.training.clip import train_clip
@@ -29,31 +37,35 @@ from deployments.identities import BUCKET as BUCKET_POLICY
 from deployments.identities import IDENTITIES, policy
 from tests.support.delivered_night import film_bytes
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
-from tests.support.identities import BUCKET, PLACES, GuardedStore, may, start_guarded_store
+from tests.support.identities import BUCKET, PLACES, RESTORED, GuardedStore, may, start_guarded_store
 from tests.support.stand_in_bundle import stand_in_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NUM_FILMS = 12
+NEW_PSEUDONYMS = Pseudonyms(b"n" * 32)
 ACTIONS = ("get", "list", "put", "delete")
 RIGHTS = """
-                   ingest  train  nightly  deliver  gc    forget  reviewer
-archive            gl      -      -        -        -     -       -
-inbox              -       -      gl       gl       -     gl      -
-identified         -       -      -        glp      -     gld     -
-data/datasets      glp     gl     -        -        gld   glpd    -
-data/staging       glp     -      -        -        gld   glpd    -
-data/checkpoints   -       glp    -        -        gld   glpd    -
-data/models        -       glp    gl       -        gl    glpd    -
-data/models/aliases -      glp    glp      -        gl    glpd    -
-data/results       -       -      glp      gl       gld   glpd    gl
-data/quarantine    glp     -      glp      -        gld   glpd    -
-data/ledger        -       -      glp      gl       gld   glpd    -
-data/leases        -       -      glp      -        glpd  glpd    -
-data/spool         p       p      glp      -        gld   glpd    -
-data/audit         glp     glp    glp      glp      glp   glp     -
-data/control       gl      gl     gl       gl       gl    gl      -
-data               -       -      -        -        -     -       -
+                    ingest train nightly deliver gc   retention forget rekey backup restore reviewer
+archive             gl     -     -       -       -    -         -      -     -      -       -
+inbox               -      -     gl      gl      -    -         gl     gl    -      -       -
+identified          -      -     -       glp     -    -         gld    -     -      -       -
+backup              -      -     -       -       -    -         -      -     glpd   gl      -
+restored            -      -     -       -       -    -         -      -     -      glp     -
+data/datasets       glp    gl    -       -       gld  gld       glpd   -     gl     -       -
+data/staging        glp    -     -       -       gld  gld       glpd   -     gl     -       -
+data/checkpoints    -      glp   -       -       gld  gld       glpd   -     gl     -       -
+data/models         -      glp   gl      -       gl   gl        glpd   -     gl     -       -
+data/models/aliases -      glp   glp     -       gl   gl        glpd   -     gl     -       -
+data/results        -      -     glp     gl      gld  glpd      glpd   glp   gl     -       gl
+data/quarantine     glp    -     glp     -       gld  glpd      glpd   glp   gl     -       -
+data/ledger         -      -     glp     gl      gld  glpd      glpd   glp   gl     -       -
+data/leases         -      -     glp     -       glpd glpd      glpd   glp   gl     -       -
+data/leases/clock   -      -     glp     -       glpd glpd      glpd   glp   glp    -       -
+data/spool          p      p     glp     -       gld  gld       glpd   -     gl     -       -
+data/audit          glp    glp   glp     glp     glp  glp       glp    glp   gl     -       -
+data/control        gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
+data                -      -     -       -       -    -         -      -     gl     -       -
 """
 
 
@@ -85,7 +97,7 @@ def rights() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_nobody_may_do_more_or_less_than_the_table_says(store: GuardedStore, identity: str) -> None:
     expected = {folder: letters for who, folder, letters in rights() if who == identity}
-    assert len(expected) == 16
+    assert len(expected) == 19
     found = {
         folder: "".join(action[0] for action in ACTIONS if may(store, identity, action, folder)) for folder in expected
     }
@@ -93,7 +105,10 @@ def test_nobody_may_do_more_or_less_than_the_table_says(store: GuardedStore, ide
 
 
 def test_only_gc_and_forget_may_delete() -> None:
-    assert {who for who, _, letters in rights() if "d" in letters} == {"gc", "forget"}
+    """Retention is ``crrg gc --results-older-than``; a backup is dropped from its own place."""
+    deleted = {(who, folder) for who, folder, letters in rights() if "d" in letters}
+    assert {who for who, folder in deleted if folder != "backup"} == {"gc", "retention", "forget"}
+    assert {who for who, folder in deleted if folder == "backup"} == {"backup"}
 
 
 def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
@@ -128,6 +143,29 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     collect_garbage(store.storage("gc"), min_age_h=0, remove=True)
     assert store.storage("admin").list_objects("leases") == []
     assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
+
+
+def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedStore) -> None:
+    root, inbox = store.storage("nightly"), store.storage("nightly", "inbox")
+    inbox_url = PLACES["inbox"]
+    assert run_test_night(inbox, root, StandInDrafter()).status in ("committed", "nothing_new")
+    copied = back_up(store.storage("backup"), PLACES["backup"])
+    assert copied.num_copied == copied.num_objects > 0
+    assert back_up(store.storage("backup"), PLACES["backup"]).num_copied == 0
+    restored = store.storage("restore")
+    # the probe of the table above; a root that is not empty is not restored into
+    Storage(RESTORED["root"], store.settings("admin")).delete("probe")
+    assert restore(restored, PLACES["backup"]).num_objects == copied.num_objects
+    assert committed_digest(restored) == committed_digest(root)
+
+    assert rekey(inbox_url, store.storage("rekey"), PSEUDONYMS, NEW_PSEUDONYMS, do=True).is_done
+    assert {each.key_id for each in read_manifests(root)} == {NEW_PSEUDONYMS.key_id}
+    later = Date.fromisoformat(DATE) + timedelta(days=40)
+    expired = expire_results(store.storage("retention"), 30, with_newest=True, remove=True, today=later)
+    assert (expired.is_removed, expired.num_drafts) == (True, 2)
+    collect_garbage(store.storage("gc"), min_age_h=0, remove=True)
+    left = [each.key for each in store.storage("admin").list_objects("results")]
+    assert [key for key in left if key.endswith(("report.json", ".png", "index.html"))] == []
 
 
 def test_what_is_refused_is_said_and_names_no_secret(store: GuardedStore) -> None:

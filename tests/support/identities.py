@@ -25,8 +25,12 @@ PLACES = {
     "source": f"s3://{BUCKET}/archive",
     "inbox": f"s3://{BUCKET}/inbox",
     "identified": f"s3://{BUCKET}/identified",
+    "backup": f"s3://{BUCKET}/backup",
 }
+RESTORED = {**PLACES, "root": f"s3://{BUCKET}/restored"}
+"""A backup is restored beside the root that it was made of."""
 SETTLE_S = 20.0
+_LISTED = {"ingest": "data/datasets", "train": "data/datasets", "restore": "restored/results"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class GuardedStore:
 
     def storage(self, identity: str, place: str = "root", **changes: str) -> Storage:
         """Return a place as an identity sees it."""
-        return Storage(PLACES[place], self.settings(identity, **changes))
+        return Storage(places_of(identity)[place], self.settings(identity, **changes))
 
     def client(self, identity: str, service: str = "s3") -> Any:
         """Return a plain client of the server."""
@@ -74,14 +78,14 @@ def start_guarded_store(folder: Path, identities: tuple[str, ...]) -> GuardedSto
         for name in identities:
             iam.create_user(UserName=name)
             made = iam.create_access_key(UserName=name)["AccessKey"]
-            iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy(name, PLACES)))
+            iam.put_user_policy(
+                UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy(name, places_of(name)))
+            )
             keys[name] = (made["AccessKeyId"], made["SecretAccessKey"])
         store = GuardedStore(service, keys)
         deadline_s = time.monotonic() + SETTLE_S
         for name in identities:
-            while not may(
-                store, name, "list", "data/results" if name != "ingest" and name != "train" else "data/datasets"
-            ):
+            while not may(store, name, "list", _LISTED.get(name, "data/results")):
                 if time.monotonic() > deadline_s:
                     raise RuntimeError(f"the policy of {name} does not hold after {SETTLE_S:.0f} s")
                 time.sleep(0.2)
@@ -89,6 +93,11 @@ def start_guarded_store(folder: Path, identities: tuple[str, ...]) -> GuardedSto
         service.stop(0)
         raise
     return store
+
+
+def places_of(identity: str) -> Mapping[str, str]:
+    """Return the places that an identity's policy is filled in for."""
+    return RESTORED if identity == "restore" else PLACES
 
 
 def may(store: GuardedStore, identity: str, action: str, folder: str) -> bool:

@@ -34,6 +34,9 @@ TextStartOption = Annotated[
 FreezeOption = Annotated[
     bool | None, typer.Option("--freeze-language-model", help="Leave the imported language model as it is.")
 ]
+RanksOption = Annotated[
+    int | None, typer.Option("--num-ranks", help="Processes that train together, a GPU each; detector and clip.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
 ]
@@ -60,6 +63,7 @@ def train(
     initial_weights: StartOption = None,
     initial_text_weights: TextStartOption = None,
     freeze_language_model: FreezeOption = None,
+    num_ranks: RanksOption = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -74,6 +78,7 @@ def train(
     filled = form(
         TrainStageConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
         learning_rate=learning_rate, seed=seed, device=device, rounds=rounds_of(rounds), recipe=recipe,
+        num_ranks=num_ranks,
         initial_weights=starts_of(stage, initial_weights, initial_text_weights, freeze_language_model),
     )  # fmt: skip
     execute(

@@ -289,6 +289,12 @@ class TrainStageConfig(FrozenConfig):
         recipe: How the CLIP stages learn: ``crrg`` is ours, ``paper`` that of CXR-CLIP, with ``base`` at its sizes and
             schedule and otherwise at the preset's; the other stages know one recipe.
         initial_weights: Imported weights to start from instead of random ones.
+        num_ranks: Processes that train together, each with batches of the preset's size, and with a GPU of its own
+            where there are any; for detector and clip.
+        sync_normalisation: Whether batch normalisation takes its statistics over all ranks; on GPUs only, on CPUs
+            frozen normalisation is the way.
+        freeze_normalisation: Whether batch normalisation keeps the statistics and weights it starts with, as suits
+            imported weights and small batches.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -307,6 +313,11 @@ class TrainStageConfig(FrozenConfig):
     initial_weights: InitialWeights = Field(
         InitialWeights(), title="Weights to start from", json_schema_extra={"position": 13}
     )
+    num_ranks: int = Field(1, ge=1, le=64, title="Ranks", json_schema_extra={"position": 14})
+    sync_normalisation: bool = Field(
+        False, title="Batch normalisation across ranks", json_schema_extra={"position": 15}
+    )
+    freeze_normalisation: bool = Field(False, title="Freeze batch normalisation", json_schema_extra={"position": 16})
 
     @model_validator(mode="after")
     def _patience_has_scores(self) -> TrainStageConfig:
@@ -314,8 +325,17 @@ class TrainStageConfig(FrozenConfig):
             raise ValueError("patience counts validation scores; set validate_every as well, or patience to 0")
         return self
 
+    @model_validator(mode="after")
+    def _ranks_share_statistics(self) -> TrainStageConfig:
+        if self.sync_normalisation and self.num_ranks == 1:
+            raise ValueError("one rank has no statistics to share; set num_ranks, or sync_normalisation to false")
+        return self
+
     def loop(self, preset_loop: LoopConfig) -> LoopConfig:
         """Return the preset's loop with this form's changes."""
-        names = ("num_steps", "learning_rate", "accumulate", "ema_decay", "validate_every", "patience")
+        names = (
+            "num_steps", "learning_rate", "accumulate", "ema_decay", "validate_every", "patience",
+            "freeze_normalisation",
+        )  # fmt: skip
         changes = {name: getattr(self, name) for name in names if getattr(self, name)}
         return LoopConfig.model_validate({**preset_loop.model_dump(), **changes})

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet50
 from torchvision.models.resnet import Bottleneck
@@ -112,7 +113,7 @@ def fold_resnet(body: nn.Sequential) -> nn.Sequential:
     folded = copy.deepcopy(body).eval()
     first, first_norm = folded[0], folded[1]
     assert isinstance(first, nn.Conv2d)
-    assert isinstance(first_norm, nn.BatchNorm2d)
+    assert isinstance(first_norm, _BatchNorm)
     folded[0], folded[1] = fuse_conv_bn_eval(first, first_norm), nn.Identity()
     for block in folded.modules():
         if isinstance(block, Bottleneck):

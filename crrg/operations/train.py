@@ -11,6 +11,7 @@ from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle
+from crrg.operations.ranks import check_ranks, train_in_ranks
 from crrg.operations.training_drafts import Drafter, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
@@ -51,9 +52,10 @@ def train_stage(
         The finished stage with its tracking run and registered version; an equal earlier one is reused.
 
     Raises:
-        ConfigError: There is no such dataset, or no place to track runs.
+        ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for.
         TrainingError: The stage could not be trained.
     """
+    check_ranks(stage, config)
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     finished = {result.stage: result for result in upstream}
     for needed in STANDS_ON[stage]:
@@ -90,11 +92,36 @@ def _train(
     settings: Settings,
     tags: Mapping[str, str],
 ) -> StageResult:
-    """Train one stage on finished ones as one tracked run, or find it finished, and register it."""
+    """Train one stage on finished ones, in this process or in several ranks."""
+    if config.num_ranks == 1:
+        return train_here(stage, config, dataset, finished, storage, settings, tags)
+    return train_in_ranks(stage, config, dataset, storage, tags)
+
+
+def train_here(
+    stage: Stage,
+    config: TrainStageConfig,
+    dataset: DatasetRef,
+    finished: Mapping[str, StageResult],
+    storage: Storage,
+    settings: Settings,
+    tags: Mapping[str, str],
+) -> StageResult:
+    """Train one stage in this process as one tracked run, or find it finished, and register it.
+
+    Args:
+        stage: detector, selector, generator, clip or joint.
+        config: Form of the stage.
+        dataset: Version to train on.
+        finished: The stages it stands on.
+        storage: Root.
+        settings: Name the tracking server, if there is one.
+        tags: Ids for the tracked run.
+    """
     run_tags = {**tags, "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
     run_name = f"{stage}-{dataset.name}-{config.preset}-{config.seed}"
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as tracker:
-        result = _fit(stage, config, dataset, finished, storage, tracker)
+        result = fit_stage(stage, config, dataset, finished, storage, tracker)
         if not result.reused:
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
@@ -111,7 +138,7 @@ def _train(
     return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})
 
 
-def _fit(
+def fit_stage(
     stage: Stage,
     config: TrainStageConfig,
     dataset: DatasetRef,

@@ -22,8 +22,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from crrg.config.references import StageResult
-from crrg.errors import ModelError, StorageError
+from crrg.errors import ModelError, StorageError, TrainingError
 from crrg.storage import Storage, hash_json
+from crrg.training.ranks import wait_for_all
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,19 @@ class StageFolder:
 def config_hash(**parts: Any) -> str:
     """Return the hash that names a stage folder, over settings, dataset version and upstream digests (JSON values)."""
     return hash_json(parts)
+
+
+def wait_for_result(folder: StageFolder) -> StageResult:
+    """Return what the first rank writes, when it has.
+
+    Raises:
+        TrainingError: It has written nothing.
+    """
+    wait_for_all()
+    result = folder.result()
+    if result is None:
+        raise TrainingError("the first rank has not finished; its own error says why", folder.stage)
+    return result
 
 
 def read_stage(storage: Storage, result: StageResult) -> tuple[dict[str, Any], bytes]:

@@ -30,7 +30,7 @@ from crrg.inference.prompts import PROMPTS_VERSION, prompt_pair
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
 from crrg.tracking import NullTracker, Tracker
-from crrg.training.checkpoint import StageFolder, config_hash
+from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_encoding import encode_texts, read_films
 from crrg.training.clip_pictures import reliability_picture, roc_picture
@@ -40,7 +40,7 @@ from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, place_loss
-from crrg.training.ranks import num_ranks, rank, wait_for_all
+from crrg.training.ranks import across_ranks, num_ranks, rank, rank_parts, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def run_clip_stage(
     texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
-    model = build_clip(training, start).to(device)
+    model = across_ranks(build_clip(training, start).to(device), config, device)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
@@ -149,19 +149,6 @@ def vocabulary_config(tokenizer: TextTokenizer) -> dict[str, Any]:
     return {"tokenizer_sha256": tokenizer.sha256, **kind}
 
 
-def wait_for_result(folder: StageFolder) -> StageResult:
-    """Return what the first rank writes, when it has.
-
-    Raises:
-        TrainingError: It has written nothing.
-    """
-    wait_for_all()
-    result = folder.result()
-    if result is None:
-        raise TrainingError("the first rank has not finished; its own error says why", folder.stage)
-    return result
-
-
 def resolve_training(config: TrainStageConfig) -> ClipTraining:
     """Return the settings of the form's preset and recipe, with the form's changes."""
     training = clip_training(config.preset, config.recipe)
@@ -197,6 +184,7 @@ def stage_hash(
         prompts=PROMPTS_VERSION,
         preprocessing=PREPROCESSING_VERSION,
         **start_parts(*start.starts),
+        **rank_parts(config),
     )
 
 

@@ -30,7 +30,7 @@ from crrg.inference.zero_shot import tokenize
 from crrg.training.augment import augment_films
 from crrg.training.order import rows_of_step
 from crrg.training.paraphrase import Paraphraser, RuleParaphraser
-from crrg.training.ranks import num_ranks, rank
+from crrg.training.ranks import num_ranks, own_rows, own_seed
 from crrg.training.study_sampling import StudyFilms, StudyTexts
 
 _PROMPTS = tuple(prompt_pair(label) for label in FINDINGS)
@@ -113,11 +113,9 @@ class ClipBatches:
 
     def make(self, step: int) -> ClipBatch:
         """Return the batch of a step, of this rank."""
-        own = [rank()] if num_ranks() > 1 else []
-        rng = np.random.default_rng([self._seed, 1, step, *own])
+        rng = np.random.default_rng([self._seed, 1, step, *own_seed()])
         size = self._training.loop.batch_size
-        everyone = rows_of_step(len(self._studies), size * num_ranks(), self._seed, step)
-        studies = everyone[rank() * size : (rank() + 1) * size]
+        studies = own_rows(rows_of_step(len(self._studies), size * num_ranks(), self._seed, step))
         views = self._draw_views(studies, rng)
         members = self._studies.members
         drawn = [self._texts.draw(int(members[study][0]), rng) for study in studies]

@@ -27,12 +27,13 @@ from crrg.errors import TrainingError
 from crrg.evaluation.detection import score_boxes
 from crrg.models.detector import Detections, RegionDetector
 from crrg.storage import Storage
-from crrg.tracking import Tracker
+from crrg.tracking import NullTracker, Tracker
 from crrg.training.augment import augment_films
-from crrg.training.checkpoint import StageFolder, config_hash
+from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
+from crrg.training.ranks import across_ranks, num_ranks, own_rows, own_seed, rank, rank_parts, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
     settings, start = detector_start(settings, config.initial_weights.detector)
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
+    parts |= rank_parts(config)
     folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts))
     finished = folder.result()
     if finished is not None:
@@ -77,10 +79,11 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
         raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     device = resolve_device(config.device)
+    tracker = tracker if rank() == 0 else NullTracker()
     params = {"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train), **start_record(start)}
     tracker.log_params(params)
     seed_everything(config.seed)
-    model = build_detector(settings, start).to(device)
+    model = across_ranks(build_detector(settings, start).to(device), config, device)
     model.fit_regions(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
     outcome = fit(
         model,
@@ -92,19 +95,26 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
         tracker=tracker,
         score=lambda: detection_metrics(model, validation, device).get("detection/mean_iou", math.nan),
     )
+    if rank() > 0:
+        return wait_for_result(folder)
     model.eval()
     calibrate_shape(model, train, device)
-    metrics = detection_metrics(model, validation, device)
-    tracker.log_metrics(metrics, step=outcome.num_steps)
-    if len(validation):
-        tracker.log_picture("detector_boxes.png", boxes_picture(model, validation, device))
-    return folder.finish(
-        model,
-        {"architecture": settings.architecture.model_dump(), **start_record(start)},
-        metrics,
-        duration_s=outcome.duration_s,
-        run_id=tracker.run_id,
-    )
+    metrics = measure(model, validation, device, tracker, outcome.num_steps)
+    about = {"architecture": settings.architecture.model_dump(), **start_record(start)}
+    result = folder.finish(model, about, metrics, duration_s=outcome.duration_s, run_id=tracker.run_id)
+    wait_for_all()
+    return result
+
+
+def measure(
+    model: RegionDetector, films: FilmTable, device: torch.device, tracker: Tracker, num_steps: int
+) -> dict[str, float]:
+    """Measure a trained detector on validation films, and log figures and a picture of the first of them."""
+    metrics = detection_metrics(model, films, device)
+    tracker.log_metrics(metrics, step=num_steps)
+    if len(films):
+        tracker.log_picture("detector_boxes.png", boxes_picture(model, films, device))
+    return metrics
 
 
 def build_detector(settings: DetectorTraining, start: Start | None) -> RegionDetector:
@@ -121,12 +131,12 @@ def batch_maker(
     """Return the function from a step to its augmented films ``[B, 1, S, S]`` and boxes ``[B, R, 4]``."""
 
     def make_batch(step: int) -> tuple[Tensor, Tensor]:
-        rows = rows_of_step(len(films), settings.loop.batch_size, seed, step)
+        rows = own_rows(rows_of_step(len(films), settings.loop.batch_size * num_ranks(), seed, step))
         images, boxes = augment_films(
             films.images[rows],
             films.input_boxes_xyxy[rows],
             settings.augmentation,
-            np.random.default_rng([seed, step, 1]),
+            np.random.default_rng([seed, step, 1, *own_seed()]),
         )
         return torch.from_numpy(images)[:, None].to(device), torch.from_numpy(boxes).to(device)
 

@@ -1,13 +1,22 @@
 """Training by several processes ("ranks"), each with its own part of every batch and the same weights.
 
-Everything here does nothing in a single process. Who starts the processes and calls
-``torch.distributed.init_process_group`` is the caller's business: ``docs/clip-training.md`` says how.
+Everything here does nothing in a single process. ``crrg.operations.ranks`` starts the processes; whoever else has
+called ``torch.distributed.init_process_group`` may call a stage's function as well.
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
+
+from crrg.config.training import TrainStageConfig
+from crrg.errors import DeviceError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def num_ranks() -> int:
@@ -18,6 +27,42 @@ def num_ranks() -> int:
 def rank() -> int:
     """Return the number of this process, 0 where it is alone; the first one writes states and results."""
     return distributed.get_rank() if num_ranks() > 1 else 0
+
+
+def rank_parts(config: TrainStageConfig) -> dict[str, Any]:
+    """Return the part of a stage's hash that names its ranks; empty for one process."""
+    if config.num_ranks == 1:
+        return {}
+    return {"num_ranks": config.num_ranks, "sync_normalisation": config.sync_normalisation}
+
+
+def own_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return this rank's part of the rows of a step, as many on every rank."""
+    size = len(rows) // num_ranks()
+    return rows[rank() * size : (rank() + 1) * size]
+
+
+def own_seed() -> list[int]:
+    """Return what tells this rank's random numbers from the others'; empty where it is alone."""
+    return [rank()] if num_ranks() > 1 else []
+
+
+def across_ranks(module: Network, config: TrainStageConfig, device: torch.device) -> Network:
+    """Return a network whose batch normalisation takes its statistics over all ranks, where the form asks for it.
+
+    Raises:
+        DeviceError: The ranks are on CPUs, where torch has no such normalisation.
+    """
+    if not config.sync_normalisation or num_ranks() == 1:
+        return module
+    if device.type != "cuda":
+        raise DeviceError(
+            "batch normalisation across ranks works on GPUs only; set freeze_normalisation instead, or leave "
+            "sync_normalisation out",
+            "sync_normalisation",
+        )
+    converted: Network = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return converted
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from crrg.config.data import IngestConfig
 from crrg.config.models import ClipArchitecture, DetectorArchitecture, GeneratorArchitecture
 from crrg.config.references import StageResult
 from crrg.config.running import RetrainConfig
-from crrg.config.training import ClipTraining, InitialWeights, PresetTraining
+from crrg.config.training import ClipTraining, InitialWeights
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
@@ -67,11 +67,7 @@ PUBLISHED_CLIP = ClipArchitecture(
 )  # fmt: skip
 
 
-def with_resnets() -> PresetTraining:
-    """Return the smallest stages, but with the paper's backbone in the detector."""
-    training = smallest()
-    architecture = training.detector.architecture.model_copy(update={"backbone": "resnet50", "input_size": 64})
-    return training.model_copy(update={"detector": training.detector.model_copy(update={"architecture": architecture})})
+DETECTOR = DetectorArchitecture(input_size=64, width=8, anchor_sizes=(9,), roi_channels=4, num_proposals=12)
 
 
 def gpt2_vocabulary() -> Tokenizer:
@@ -100,6 +96,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     save_file(random_state(bert_shapes(TextSizes(64, 1, 300, 100))), home / "bert.safetensors")
     (home / "vocab.txt").write_text("\n".join(WORDS))
     import_checkpoint("bert", home / "bert.safetensors", home / "bert", home / "vocab.txt")
+    write_import([ImportedStage("detector", RegionDetector(DETECTOR), {"architecture": DETECTOR.model_dump()}, {})],
+                 home / "detector", "rgrg", LICENCES["rgrg"])  # fmt: skip
     vocabulary = bert_tokenizer(WORDS, lower_case=True)
     about = {
         "architecture": PUBLISHED_CLIP.model_dump(mode="json"),
@@ -135,7 +133,7 @@ def trained(folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     )
     ingest(form, storage, Pseudonyms(b"k" * 32))
     weights = InitialWeights(
-        detector=folders["resnet50"], generator=folders["gpt2"], clip=folders["clip"], freeze_language_model=True
+        detector=folders["detector"], generator=folders["gpt2"], clip=folders["clip"], freeze_language_model=True
     )
     before: dict[str, dict[str, Tensor]] = {}
 
@@ -147,7 +145,7 @@ def trained(folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         return watch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets._PRESETS, "tiny", with_resnets)
+        patch.setitem(presets._PRESETS, "tiny", smallest)
         patch.setattr(train, "open_tracker", remembered)
         patch.setattr(train, "ModelRegistry", Unregistered)
         for module in (detector, generator, clip):
@@ -162,21 +160,25 @@ def imported(folder: str, part: str) -> dict[str, Tensor]:
     return load(read_import(Path(folder), part)[1]["model.safetensors"])
 
 
-def test_a_detector_starts_from_imagenet_s_filters(trained: Trained, folders: dict[str, str]) -> None:
-    before, theirs = trained.before["detector"], imported(folders["resnet50"], "resnet50")
-    for name, tensor in theirs.items():
-        wanted = tensor.sum(dim=1, keepdim=True) if name == "body.0.weight" else tensor
-        assert torch.equal(before[f"backbone.{name}"], wanted), name
-    assert not torch.equal(trained.state("detector")["backbone.body.7.2.conv3.weight"], theirs["body.7.2.conv3.weight"])
+def test_a_detector_starts_from_the_imported_one_and_learns_on(trained: Trained, folders: dict[str, str]) -> None:
+    before, after = trained.before["detector"], trained.state("detector")
+    theirs = imported(folders["detector"], "detector")
+    learnt = [name for name in theirs if not name.startswith("shape_prior.")]
+    assert all(torch.equal(before[name], theirs[name]) for name in learnt)
+    assert not torch.equal(after["box_head.cls_score.weight"], theirs["box_head.cls_score.weight"])
+    config, _ = read_stage(trained.storage, trained.stages["detector"])
+    assert config["architecture"]["anchor_sizes"] == [9], "not the preset's"
 
 
 def test_a_grey_film_gives_what_three_equal_channels_give(folders: dict[str, str]) -> None:
-    settings, start = detector_start(with_resnets().detector, folders["resnet50"])
+    smaller = smallest().detector
+    architecture = smaller.architecture.model_copy(update={"backbone": "resnet50", "input_size": 64})
+    settings, start = detector_start(smaller.model_copy(update={"architecture": architecture}), folders["resnet50"])
     backbone = build_detector(settings, start).backbone.eval()
+    theirs = imported(folders["resnet50"], "resnet50")
+    assert all(torch.equal(backbone.state_dict()[name], theirs[name]) for name in theirs if name != "body.0.weight")
     film = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    first = torch.nn.functional.conv2d(
-        film.expand(-1, 3, -1, -1), imported(folders["resnet50"], "resnet50")["body.0.weight"], stride=2, padding=3
-    )
+    first = torch.nn.functional.conv2d(film.expand(-1, 3, -1, -1), theirs["body.0.weight"], stride=2, padding=3)
     torch.testing.assert_close(backbone.body[0](film), first, rtol=0, atol=1e-5)
 
 
@@ -220,7 +222,7 @@ def test_a_bundle_says_whose_weights_it_started_from_and_reads_their_words(train
     )
     card = bundle.files["model_card.md"].decode()
     assert re.search(r"\| clip \| clip of cxr-clip \| `[0-9a-f]{16}` \| CC BY-NC 4.0: .*non-commercial", card)
-    assert "| detector | resnet50 of resnet50 |" in card
+    assert "| detector | detector of rgrg |" in card
     assert "| generator | gpt2 of gpt2 |" in card
     pipeline = ReportPipeline.from_bundle(bundle, torch.device("cpu"))
     assert pipeline.clip_tokenizer.text_ids("a b", 24) == [2, 4, 5, 3]

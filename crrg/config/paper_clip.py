@@ -5,9 +5,10 @@ Source: CXR-CLIP (You et al., MICCAI 2023), ResNet-50 variant, which CRRG-CLIP (
 What differs, since the published code does not do what it says or our data lie otherwise: sentences are really
 shuffled; a study with more than two views gives two of them; films are letterboxed, not cut to a square; a second
 wording comes from rules instead of two translation models; biases and normalisation weights are not decayed; a GPU
-computes in bfloat16 instead of float16, with one batch normalisation per rank; the validation loss that selects the
-weights is over fixed texts and has no ICL and TCL; the label head learns on the towers' features while these are
-trained, not after, and never moves them. The published seed is 1234.
+computes in bfloat16 instead of float16, with one batch normalisation per rank unless the form shares it; the towers
+start from random weights unless imported ones are given; the validation loss that selects the weights is over fixed
+texts and has no ICL and TCL; the label head learns on the towers' features while these are trained, not after, and
+never moves them. The published seed is 1234.
 """
 
 from __future__ import annotations

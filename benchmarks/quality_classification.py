@@ -26,7 +26,7 @@ from benchmarks.classification.fused import measure_fused
 from benchmarks.classification.readings import SplitReadings, read_split
 from benchmarks.classification.real_films import predict_real
 from benchmarks.classification.rounds import VARIANTS, decoding_variants, finished_stages, run_variant
-from crrg.config.references import BundleRef
+from benchmarks.roots import find_bundle
 from crrg.config.training import TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.pairs import read_pairs, resolve_dataset
@@ -64,16 +64,14 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.storage = Storage(options.root)
-        name = options.bundle or next(iter(sorted(self.storage.list_folder("models/bundles"))))
-        self.bundle_id = name.rstrip("/").rsplit("/", 1)[-1]
-        self.folder = f"classification/{self.bundle_id[:8]}"
+        self.bundle = find_bundle(self.storage, options.bundle)
+        self.folder = f"classification/{self.bundle.bundle_id[:8]}"
         self.read = cache(self._read)
         self.films = cache(self._films)
         self.pipeline = cache(self._pipeline)
 
     def _pipeline(self) -> ReportPipeline:
-        ref = BundleRef(bundle_id=self.bundle_id, prefix=f"models/bundles/{self.bundle_id}")
-        return ReportPipeline.from_bundle(read_bundle(self.storage, ref), resolve_device("cpu"))
+        return ReportPipeline.from_bundle(read_bundle(self.storage, self.bundle), resolve_device("cpu"))
 
     def _read(self, part: str, name: str = "") -> SplitReadings:
         name = name or (FRESH if part == "test" else "demo")
@@ -97,7 +95,7 @@ class Bench:
             "generator_steps": options.round_steps,
         }
         train = resolve_dataset(self.storage, "demo", "")
-        stages = finished_stages(self.storage, self.bundle_id)
+        stages = finished_stages(self.storage, self.bundle.bundle_id)
         form = TrainStageConfig(
             dataset=train.name, dataset_version=train.version, preset=options.preset, device="cpu",
             num_steps=options.clip_steps,

@@ -31,8 +31,8 @@ from benchmarks.generation_quality.lungs import (
 from benchmarks.generation_quality.report import markdown, unmet
 from benchmarks.real.training_data import LUNGS, REPORTS
 from benchmarks.resumable import Table
+from benchmarks.roots import find_bundle
 from crrg.config.base import Settings
-from crrg.config.references import BundleRef
 from crrg.device import resolve_device
 from crrg.inference.pipeline import ReportPipeline
 from crrg.registry.bundle import read_bundle
@@ -55,8 +55,7 @@ class Bench:
         """Find the bundle; nothing is loaded yet."""
         self.options = options
         self.storage = Storage(options.root)
-        name = options.bundle or next(iter(sorted(self.storage.list_folder("models/bundles"))))
-        self.bundle_id = name.rstrip("/").rsplit("/", 1)[-1]
+        self.bundle = find_bundle(self.storage, options.bundle)
         self.folder = options.folder or Path(options.root, "generation")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.table = Table(self.folder / "pieces.json")
@@ -65,8 +64,7 @@ class Bench:
 
     def pipeline(self) -> ReportPipeline:
         """Return the bundle's stages, loaded anew."""
-        ref = BundleRef(bundle_id=self.bundle_id, prefix=f"models/bundles/{self.bundle_id}")
-        return ReportPipeline.from_bundle(read_bundle(self.storage, ref), resolve_device("cpu"))
+        return ReportPipeline.from_bundle(read_bundle(self.storage, self.bundle), resolve_device("cpu"))
 
     def is_over(self) -> bool:
         """Return whether the time is up, and say so."""
@@ -91,7 +89,7 @@ class Bench:
         options = self.options
         num_studies = options.studies if piece == "drawn" else options.openi_studies
         cohort = Cohort(DATASETS[piece], piece == "openi", num_studies, options.seed)
-        name = f"{piece}/{self.bundle_id[:12]}/{options.seed}/{num_studies}"
+        name = f"{piece}/{self.bundle.bundle_id[:12]}/{options.seed}/{num_studies}"
         self.table.fill(
             name,
             lambda: measure_cohort(self.pipeline(), self.storage, cohort, self.folder),
@@ -110,15 +108,15 @@ class Bench:
                 f"{prefix}/fold{fold}",
                 lambda fold=fold: measure_fold(lungs, fold, settings, self.options.lung_seed, work),
             )
-        self.table.fill(f"lungs/drawn-only/{self.bundle_id[:12]}", lambda: {"films": self._drawn_only()})
+        self.table.fill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}", lambda: {"films": self._drawn_only()})
         films = {
             name: film
             for fold in range(NUM_FOLDS)
             for name, film in self.table.rows[f"{prefix}/fold{fold}"]["films"].items()
         }
         self.table.fill(f"{prefix}/out-of-fold", lambda: summarise(films, lungs))
-        drawn = self.table.rows[f"lungs/drawn-only/{self.bundle_id[:12]}"]["films"]
-        self.table.fill(f"lungs/drawn-only/{self.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
+        drawn = self.table.rows[f"lungs/drawn-only/{self.bundle.bundle_id[:12]}"]["films"]
+        self.table.fill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
         worst = self.table.rows[f"{prefix}/out-of-fold"]["worst_film"]
         (self.folder / "worst-lungs.png").write_bytes(
             worst_picture(self.open_data, lungs, worst, films[str(worst)]["boxes"])

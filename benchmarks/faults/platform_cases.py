@@ -51,9 +51,12 @@ class PlatformCases:
             env = server.env
         root = self._root(f"mlflow-{number}")
         dies_after_s = random.Random(number).uniform(1.0, 6.0)
-        code, said = self._night(
-            root, {**env, **no_prefect(), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, server, dies_after_s
-        )
+        env = {**env, **no_prefect(), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        try:
+            code, said = self._night(root, env, server, dies_after_s)
+        finally:
+            if server is not None:
+                server.stop(0)
         problems = [] if code == 0 else [f"the night ended with {code}"]
         waited = any(stored.size for stored in root.list_objects(PREFIX))
         if waited and "waits in the spool" not in said:

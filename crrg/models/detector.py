@@ -128,7 +128,7 @@ class RegionDetector(nn.Module):
             proposals,
             targets,
             is_complete,
-            self.prior_boxes if self.architecture.spatial_prior else None,
+            self.prior_boxes[self.taught] if self.architecture.spatial_prior else None,
             size=self.architecture.input_size,
             num_rois=self.architecture.num_training_rois,
             positive_share=self.architecture.positive_share,

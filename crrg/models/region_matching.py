@@ -67,7 +67,7 @@ def sample_training_rois(
         proposals: One ``[N_i, 4]`` per film, input pixels.
         targets: ``[B, R, 4]``, rows of NaN where not annotated.
         is_complete: bool ``[B]``, whether a film has a box wherever it shows a region that is taught.
-        priors: ``[R, 4]`` input pixels, or ``None``.
+        priors: Prior boxes ``[P, 4]`` of the regions that are taught, input pixels, or ``None``.
         size: Side of the input, pixels.
         num_rois: Most proposals per film.
         positive_share: Largest share of them that belong to a region.

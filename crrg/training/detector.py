@@ -37,7 +37,7 @@ from crrg.training.ranks import across_ranks, num_ranks, own_rows, own_seed, ran
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "detector"

@@ -9,9 +9,10 @@ from safetensors.torch import save
 from crrg.config.models import DetectorArchitecture
 from crrg.config.presets import preset_training
 from crrg.errors import ModelError
+from crrg.models import detector
 from crrg.models.backbone import build_backbone, normalise_films
 from crrg.models.detector import RegionDetector, load_detector
-from crrg.models.region_matching import overlap, sample_training_rois
+from crrg.models.region_matching import TrainingRois, overlap, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 
 NAN = float("nan")
@@ -98,6 +99,23 @@ def test_films_are_complete_that_have_every_region_which_training_annotates(monk
     monkeypatch.setattr(model.rpn, "assign_targets_to_anchors", watched)
     model(films(), targets)
     assert seen == [True, False]
+
+
+def test_only_annotated_regions_propose_their_prior_box_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    targets = boxes()
+    targets[:, 2:] = NAN
+    model.fit_regions(targets / 64)
+    seen: list[torch.Tensor | None] = []
+
+    def watched(proposals: list[torch.Tensor], *rest: torch.Tensor | None, **settings: float) -> TrainingRois:
+        seen.append(rest[2])
+        return sample_training_rois(proposals, *rest, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(detector, "sample_training_rois", watched)
+    model(films(), targets)
+    assert seen[0] is not None
+    assert seen[0].tolist() == model.prior_boxes[:2].tolist(), "the hull that stands for 27 others is no background"
 
 
 def test_anchors_of_a_partly_annotated_film_are_never_background() -> None:

@@ -20,10 +20,13 @@ from crrg.config.base import Settings
 from crrg.errors import TooManyRefused
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
+from flows.outbox import send_the_rest
 
 logger = logging.getLogger(__name__)
 
 PRIVATE_ENV = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
+IMPATIENT_ENV = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
+"""For flows that go on without their server: each call is given up after 6 s, not after Prefect's 62 s."""
 
 
 def main(name: str, config_json: str) -> None:
@@ -31,7 +34,7 @@ def main(name: str, config_json: str) -> None:
     ending = ENDINGS[name]
     config = ending.config.model_validate(json.loads(config_json))
     settings = Settings()
-    prepare_environment(Storage(settings.root, settings.storage))
+    prepare_environment(Storage(settings.root, settings.storage), goes_on=ending.direct is not None)
     execute(
         root="",
         action=lambda storage, settings: run_or_go_on(name, config, storage, settings),
@@ -52,24 +55,33 @@ def run_or_go_on(name: str, config: Any, storage: Storage, settings: Settings) -
             raise
         logger.warning("the Prefect server does not answer; %s goes on without it", name)
         return direct(config, storage, settings)
+    finally:
+        send_the_rest()
 
 
 def is_out_of_reach(error: BaseException | None) -> bool:
-    """Return whether an error comes from a server that does not answer."""
+    """Return whether an error comes from a server that does not answer, or that says that it cannot (5xx)."""
     import httpx
 
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error):
             return True
+        if isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error:
+            return True
         seen.append(error)
         error = error.__cause__ or error.__context__
     return False
 
 
-def prepare_environment(storage: Storage) -> None:
-    """Set what Prefect reads when it is imported; what the environment already says wins."""
-    defaults = dict(PREFECT_ENV)
+def prepare_environment(storage: Storage, *, goes_on: bool) -> None:
+    """Set what Prefect reads when it is imported; what the environment already says wins.
+
+    Args:
+        storage: The root.
+        goes_on: Whether the flow goes on without a server that does not answer.
+    """
+    defaults = {**PREFECT_ENV, **(IMPATIENT_ENV if goes_on else {})}
     if not os.environ.get("PREFECT_API_URL"):
         defaults |= PRIVATE_ENV
         if storage.is_local:

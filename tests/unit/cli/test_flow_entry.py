@@ -33,6 +33,11 @@ def run(monkeypatch, tmp_path, error: Exception, *, with_direct: bool = True):
     return entry.run_or_go_on("nightly", None, Storage(str(tmp_path)), Settings())
 
 
+def status_error(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://127.0.0.1/api/artifacts/")
+    return httpx.HTTPStatusError("refused", request=request, response=httpx.Response(code, request=request))
+
+
 def caused_by(cause: Exception) -> RuntimeError:
     error = RuntimeError("the flow crashed")
     error.__cause__ = cause
@@ -41,7 +46,12 @@ def caused_by(cause: Exception) -> RuntimeError:
 
 @pytest.mark.parametrize(
     "error",
-    [httpx.ConnectError("refused"), caused_by(httpx.ReadTimeout("late")), RuntimeError("Failed to reach API at x")],
+    [
+        httpx.ConnectError("refused"),
+        caused_by(httpx.ReadTimeout("late")),
+        RuntimeError("Failed to reach API at x"),
+        status_error(503),
+    ],
 )
 def test_night_goes_on_without_a_server_that_does_not_answer(monkeypatch, tmp_path, error):
     assert run(monkeypatch, tmp_path, error) == "went on"
@@ -50,6 +60,8 @@ def test_night_goes_on_without_a_server_that_does_not_answer(monkeypatch, tmp_pa
 def test_other_errors_and_other_flows_end_as_before(monkeypatch, tmp_path):
     with pytest.raises(StorageError):
         run(monkeypatch, tmp_path, StorageError("out of reach"))
+    with pytest.raises(httpx.HTTPStatusError):
+        run(monkeypatch, tmp_path, status_error(422))
     with pytest.raises(httpx.ConnectError):
         run(monkeypatch, tmp_path, httpx.ConnectError("refused"), with_direct=False)
 

@@ -73,13 +73,16 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Start one Prefect server; clients of this process talk to it."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+    """Start one Prefect server; clients of this process talk to it, in whatever thread they are."""
+    from prefect.context import refresh_global_settings_context
 
-    folder = tmp_path_factory.mktemp("prefect")
-    service = start_prefect_server(folder)
-    with temporary_settings({PREFECT_API_URL: service.env["PREFECT_API_URL"], PREFECT_HOME: folder}):
+    service = start_prefect_server(tmp_path_factory.mktemp("prefect"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            patch.setenv(name, service.env[name])
+        refresh_global_settings_context()
         yield service
+    refresh_global_settings_context()
     service.stop(0)
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -64,6 +65,27 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_cohort(str(folder), NUM_FILMS, 5, 96)
     (folder / "dicom" / "broken.dcm").write_bytes(b"no film")
     return str(folder)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What one process makes of the films.
+
+    Attributes:
+        root: Where it made it.
+        summary: What it says of it.
+    """
+
+    root: Storage
+    summary: IngestSummary
+
+
+@pytest.fixture(scope="module")
+def whole(films: str, prefect_server: Service, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    root = Storage(str(tmp_path_factory.mktemp("whole")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
+        return Whole(root, run_ingest(root, ingest_form(films), patch))
 
 
 @pytest.fixture(scope="module")
@@ -137,34 +159,31 @@ def last_artifact() -> str:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_the_dataset_is_the_same_to_the_byte(runner, films, tmp_path, monkeypatch, request, ray_root):
-    whole = Storage(str(tmp_path / "whole"))
+def test_the_dataset_is_the_same_to_the_byte(runner, whole, films, tmp_path, monkeypatch, request, ray_root):
     root = ray_root if runner == "ray" else Storage(str(tmp_path / "root"))
     form = ingest_form(films, fan_out=fan_out(runner, request))
-    expected = run_ingest(whole, ingest_form(films), monkeypatch)
-    assert (expected.num_inputs, expected.num_accepted) == (NUM_FILMS + 1, NUM_FILMS)
-    assert run_ingest(root, form, monkeypatch) == expected
-    assert committed(root) == committed(whole)
+    assert (whole.summary.num_inputs, whole.summary.num_accepted) == (NUM_FILMS + 1, NUM_FILMS)
+    assert run_ingest(root, form, monkeypatch) == whole.summary
+    assert committed(root) == committed(whole.root)
     shards = [line for line in last_artifact().splitlines() if line.endswith(" |") and "process " in line]
     assert len(shards) == 4
     if runner == "ray":
         assert len({line.split("Ray node ")[1].split(",")[0] for line in shards}) == 2
 
 
-def test_shards_are_staged_in_a_bucket(films, s3_store, tmp_path):
-    root, whole = Storage(s3_store.new_root()), Storage(str(tmp_path / "whole"))
+def test_shards_are_staged_in_a_bucket(whole, films, s3_store):
+    root = Storage(s3_store.new_root())
     form, pseudonyms = ingest_form(films), Pseudonyms(HMAC_KEY.encode())
     shards = plan_shards(form, root, pseudonyms)
     assert [decode_shard(form, shard, root, pseudonyms).reused for shard in shards] == [False] * 4
     assert decode_shard(form, shards[1], root, pseudonyms).reused
     root.delete(shards[2].key)
-    assert ingest(form, root, pseudonyms) == ingest(form, whole, pseudonyms)
-    assert committed(root) == committed(whole)
+    assert ingest(form, root, pseudonyms) == whole.summary
+    assert committed(root) == committed(whole.root)
 
 
-def test_an_ingest_that_was_killed_keeps_its_shards(films, tmp_path, monkeypatch, prefect_server):
-    whole, root = Storage(str(tmp_path / "whole")), Storage(str(tmp_path / "root"))
-    expected = run_ingest(whole, ingest_form(films), monkeypatch)
+def test_an_ingest_that_was_killed_keeps_its_shards(whole, films, tmp_path, monkeypatch, prefect_server):
+    root = Storage(str(tmp_path / "root"))
     form = ingest_form(films, shard_size=1, fan_out={"task_runner": "processes", "max_processes": 2})
     child = start_ingest(form, Path(root.root), prefect_server)
     staged = wait_for_shards(root, child)
@@ -172,10 +191,10 @@ def test_an_ingest_that_was_killed_keeps_its_shards(films, tmp_path, monkeypatch
     child.wait()
     assert not [each for each in root.list_objects("datasets") if each.key.endswith("_manifest.json")]
 
-    assert run_ingest(root, form, monkeypatch) == expected
+    assert run_ingest(root, form, monkeypatch) == whole.summary
     kept = [line for line in last_artifact().splitlines() if "an earlier run" in line]
     assert len(staged) <= len(kept) < NUM_FILMS
-    assert committed(root) == committed(whole)
+    assert committed(root) == committed(whole.root)
 
 
 @pytest.mark.parametrize("runner", RUNNERS)

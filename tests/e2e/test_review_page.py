@@ -312,7 +312,10 @@ def painted(opened):
 
 
 def measured_page(browser, folder, num_studies):
-    """Open a page of many studies; return it with the times of its first paint and of 50 steps through it, ms."""
+    """Open a page of many studies; return it with the times of its first paint and of 50 steps through it, ms.
+
+    The steps are taken to and fro: another process can take the processor once, but hardly each time.
+    """
     films = [drafted(f"study-{number:04d}", f"image-{number:04d}", number % 251) for number in range(num_studies)]
     address = write_page(folder, films).as_uri()
     opened = browser.new_page()
@@ -320,8 +323,8 @@ def measured_page(browser, folder, num_studies):
     opened.goto(address)
     painted_ms = painted(opened)
     took_ms = opened.evaluate(
-        "(() => { const t = performance.now(); for (let i = 0; i < 50; i++) worklist.step(1);"
-        " return performance.now() - t; })()"
+        "Math.min(...[1, -1, 1, -1].map(way => { const t = performance.now();"
+        " for (let i = 0; i < 50; i++) worklist.step(way); return performance.now() - t; }))"
     )
     return opened, painted_ms, took_ms
 

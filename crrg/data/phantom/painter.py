@@ -6,6 +6,7 @@ The picture is described in centimetres and drawn at the asked size: the same sc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from crrg.data.phantom.anatomy import PAINT_STREAM, build_anatomy
 from crrg.data.phantom.devices import DEVICE_PAINTERS
+from crrg.data.phantom.drawing import Drawing
 from crrg.data.phantom.exposure import Photometric, expose
-from crrg.data.phantom.film_frame import place_on_film
+from crrg.data.phantom.film_frame import Layer, place_on_film
 from crrg.data.phantom.findings_lung import LUNG_PAINTERS
 from crrg.data.phantom.findings_pleura import PLEURA_PAINTERS
 from crrg.data.phantom.region_geometry import region_boxes
-from crrg.data.phantom.scene import Scene
+from crrg.data.phantom.scene import DrawnFinding, Scene
 from crrg.data.phantom.thorax import paint_bones, paint_soft_tissue
 from crrg.domain.boxes import BoxXyxy
 
@@ -57,18 +59,50 @@ def paint(scene: Scene, seed: int, size: int) -> PaintedFilm:
     anatomy = build_anatomy(scene, seed)
     frame = place_on_film(anatomy, scene, seed, size)
     drawing = paint_soft_tissue(scene, anatomy, frame, _stream(scene, seed, _TISSUE))
+    for _ in _paint_findings(drawing, seed):
+        pass
+    film = expose(drawing.density, frame, _stream(scene, seed, _EXPOSURE))
+    boxes = region_boxes(anatomy, frame).boxes
+    return PaintedFilm(film.pixels, film.photometric, boxes, 10 / frame.px_per_cm, film.mean, film.spread)
+
+
+def finding_covers(scene: Scene, seed: int, size: int) -> list[tuple[DrawnFinding, Layer]]:
+    """Return where each finding changes the film, ``[H, W]`` as the change of density.
+
+    Findings that are a shape of the body itself (a large heart, a wide mediastinum) are left out.
+
+    Args:
+        scene: What is to be drawn.
+        seed: Seed of the cohort.
+        size: Longer side in pixels.
+    """
+    anatomy = build_anatomy(scene, seed)
+    frame = place_on_film(anatomy, scene, seed, size)
+    drawing = paint_soft_tissue(scene, anatomy, frame, _stream(scene, seed, _TISSUE))
+    covers, before = [], drawing.density.copy()
+    for finding in _paint_findings(drawing, seed):
+        after = drawing.density.copy()
+        if finding is not None:
+            covers.append((finding, np.abs(after - before)))
+        before = after
+    return covers
+
+
+def _paint_findings(drawing: Drawing, seed: int) -> Iterator[DrawnFinding | None]:
+    """Paint findings, bones and devices; yield each finding once it is painted, and ``None`` after the bones."""
+    scene = drawing.scene
     rng = _stream(scene, seed, _FINDINGS)
     for painters in (LUNG_PAINTERS, PLEURA_PAINTERS):
         for finding in scene.findings:
             if finding.kind in painters:
                 painters[finding.kind](drawing, finding, rng)
+                yield finding
     paint_bones(drawing, _stream(scene, seed, _BONES))
+    yield None
     for finding in scene.findings:
         if finding.kind in DEVICE_PAINTERS:
             DEVICE_PAINTERS[finding.kind](drawing, finding, rng)
-    film = expose(drawing.density, frame, _stream(scene, seed, _EXPOSURE))
-    boxes = region_boxes(anatomy, frame).boxes
-    return PaintedFilm(film.pixels, film.photometric, boxes, 10 / frame.px_per_cm, film.mean, film.spread)
+            yield finding
 
 
 def _stream(scene: Scene, seed: int, step: int) -> np.random.Generator:

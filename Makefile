@@ -20,13 +20,13 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := classification_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample watch
+NOT_IN_BENCH := classification_speed evidence real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample watch
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification quality-generation test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -133,6 +133,9 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 
 bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
 	$(PY) -m benchmarks.generation
+
+bench-evidence: env  ## Whether maps of what a sentence rests on point at what was drawn (ROOT: one with a bundle; minutes)
+	$(PY) -m benchmarks.evidence --root $(ROOT)
 
 bench-classification: env  ## A CLIP step and zero-shot inference beside the published ones; goes on where it was stopped
 	$(PY) -m benchmarks.classification_speed --folder $(or $(FOLDER),.make/classification)

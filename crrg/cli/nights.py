@@ -27,6 +27,10 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
 ]
 
+EvidenceOption = Annotated[
+    bool, typer.Option("--evidence", help="Also map what sentences rest on, abnormal ones first; takes longer.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -65,6 +69,7 @@ def nightly(
     degenerate: Annotated[
         str | None, typer.Option("--degenerate", help="Drafts all alike, empty or looped: refuse or publish.")
     ] = None,
+    evidence: EvidenceOption = False,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
     root: RootOption = "",
@@ -77,6 +82,7 @@ def nightly(
         device=device, fan_out=fan_out_of(task_runner, ray_address), reread_date=reread_date,
         reread_studies=tuple(reread_studies.read_text().split()) if reread_studies else None,
         reread_older_than_bundle=reread_older_than_bundle, watch=flags_of(drift=drift, degenerate=degenerate),
+        evidence=evidence_of(evidence),
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("nightly", filled, root)
@@ -94,14 +100,17 @@ def predict(
         str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
     ] = "models:/crrg-pipeline@champion",
     device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    evidence: EvidenceOption = False,
     root: RootOption = "",
 ) -> None:
     """Draft reports for a few files, without ledger."""
+    from crrg.config.evidence import EvidenceSettings
     from crrg.operations.night_steps import predict_with
 
+    shown = EvidenceSettings.model_validate(evidence_of(evidence) or {})
     execute(
         root,
-        lambda storage, settings: predict_with(files, out, model, device, storage, settings),
+        lambda storage, settings: predict_with(files, out, model, device, storage, settings, shown),
         lambda summary: "\n".join(
             [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
         ),
@@ -192,6 +201,13 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
     from crrg.operations.digest import committed_digest
 
     execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
+
+
+def evidence_of(is_wanted: bool) -> dict[str, int] | None:
+    """Return the part of a form that says how many sentences are explained; ``None`` where the flag was not given."""
+    from crrg.config.evidence import SENTENCES_SHOWN
+
+    return {"max_sentences": SENTENCES_SHOWN} if is_wanted else None
 
 
 def absolute(url: str) -> str:

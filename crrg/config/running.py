@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Stage
+from crrg.config.evidence import EvidenceSettings
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.models import FusionSettings
@@ -41,6 +42,7 @@ class NightlyConfig(FrozenConfig):
         reread_older_than_bundle: Also read again what a bundle below this version of ``crrg-pipeline`` drafted, or one
             that was never registered; 0 for none.
         watch: When a night differs from what its models were trained on, and what then happens.
+        evidence: Whether the page shows what sentences rest on; reads a film once more for every cell of its maps.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -71,6 +73,7 @@ class NightlyConfig(FrozenConfig):
         0, ge=0, title="Read again: drafts of versions below (0 = none)", json_schema_extra={"position": 15}
     )
     watch: WatchSettings = Field(WatchSettings(), title="Watch", json_schema_extra={"position": 16})
+    evidence: EvidenceSettings = Field(EvidenceSettings(), title="Evidence", json_schema_extra={"position": 17})
 
     @field_validator("timezone")
     @classmethod

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
+from crrg.domain.study import DraftReport
 from crrg.storage import canonical_json
 
 SCHEMA_VERSION = 1
@@ -103,6 +104,18 @@ def region_value(row: Mapping[str, Any]) -> dict[str, Any]:
         "phrase": row["phrase"],
         "phrase_logprob": None if logprob is None else round(float(logprob), DECIMALS),
     }
+
+
+def region_table(draft: DraftReport) -> str:
+    """Return a Markdown table of a draft's 29 regions: where each is, whether it was found, and what is said of it."""
+    lines = ["| region | box (x1, y1, x2, y2) | found | abnormal | sentence |", "| --- | --- | ---: | ---: | --- |"]
+    for region in draft.regions:
+        box = ", ".join(f"{value:.0f}" for value in region.box_xyxy)
+        found = f"{region.score:.2f}" if region.detected else "no"
+        lines.append(
+            f"| {region.region} | {box} | {found} | {region.abnormal_probability:.2f} | {region.phrase or ''} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _study_document(

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crrg.config.evidence import EvidenceSettings
 from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
-from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import autocast, in_batches
 from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
+from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.nbest import NBestDraft
@@ -34,11 +35,12 @@ from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
 from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases, prefer_flagged
+from crrg.inference.evidence import Explainer
 from crrg.inference.fusion import FusedClassifier, fusion_signals
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.statements import read_statement
-from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, zero_shot_labels
+from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import AnySelector, load_selector
@@ -140,7 +142,7 @@ class ReportPipeline:
                 ),
                 tokenizer=PhraseTokenizer(files["tokenizer.json"]),
                 clip=load_clip(stages["clip"], files["clip.safetensors"], device),
-                clip_tokenizer=_clip_tokenizer(stages["clip"], files["clip_tokenizer.json"]),
+                clip_tokenizer=read_text_tokenizer(stages["clip"], files["clip_tokenizer.json"]),
                 thresholds=replace(
                     RegionThresholds.from_config(stages["selector"]), **stages["generator"].get("selection", {})
                 ),
@@ -271,6 +273,27 @@ class ReportPipeline:
         """Return features ``[N, D]`` of length 1 of texts."""
         return encode_texts(self.clip, self.clip_tokenizer, texts)
 
+    def explain(
+        self, films: Sequence[Film], drafts: Sequence[DraftReport], settings: EvidenceSettings
+    ) -> list[list[SentenceEvidence]]:
+        """Map what the sentences of drafts rest on (``crrg.inference.evidence``).
+
+        Args:
+            films: Films.
+            drafts: What ``draft`` made of them with this bundle.
+            settings: How many sentences, and how finely.
+
+        Returns:
+            Per film one map per explained sentence, the most abnormal first.
+        """
+        if not settings.is_on or not films:
+            return [[] for _ in films]
+        readings = self.read_regions(films)
+        flags, _ = self._conditions(readings, self.read_labels(films))
+        explainer = Explainer(self.detector, self.selector, self.generator, self.tokenizer)
+        seen = zip(films, drafts, readings.input_boxes_xyxy, flags, strict=True)
+        return [explainer.explain(*each, settings) for each in seen]
+
     def _conditions(self, readings: RegionReadings, labels: LabelReading) -> tuple[FloatValues, NDArray[np.bool_]]:
         """Return the generator's flags ``[N, 29, 15]`` and which regions ``[N, 29]`` get a sentence."""
         flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
@@ -358,19 +381,6 @@ def assemble_phrases(phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -
         [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
     )
     return report.findings, report.impression
-
-
-def _clip_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
-    """Read the text tower's vocabulary; a stage of before its digest was recorded is held by the bundle's alone."""
-    tokenizer = text_tokenizer(config, data)
-    recorded = config.get("tokenizer_sha256", tokenizer.sha256)
-    if tokenizer.sha256 != recorded:
-        raise ModelError(
-            f"the tokenizer's sha256 is {tokenizer.sha256[:12]}…, the text tower was trained with {recorded[:12]}…; "
-            "take both files from one bundle",
-            "clip",
-        )
-    return tokenizer
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

@@ -167,6 +167,42 @@ def read_regions(
     return RegionReadings(*numbers)
 
 
+@torch.inference_mode()
+def judge_at(
+    detector: RegionDetector, selector: AnySelector, images: NDArray[np.uint8], input_boxes_xyxy: FloatArray
+) -> RegionOutputs:
+    """Judge the regions of films under given boxes, wherever the detector would find them.
+
+    Heads that judge the detector's own features get those under the boxes, not under the proposals that led to them.
+
+    Args:
+        detector: In ``eval`` mode; decides the device.
+        selector: In ``eval`` mode, on the same device.
+        images: uint8 ``[N, S, S]``, letterboxed to ``looking_size``.
+        input_boxes_xyxy: ``[29, 4]`` in pixels of the detector's input, the same for all films.
+    """
+    device = next(detector.parameters()).device
+    boxes = torch.from_numpy(np.ascontiguousarray(input_boxes_xyxy)).to(device)
+
+    def work(first: int, last: int) -> RegionOutputs:
+        films, own = _to_device(images[first:last], device), boxes.expand(last - first, -1, -1)
+        with autocast(device):
+            if isinstance(selector, FeatureSelector):
+                judged: RegionOutputs = selector(detector.features_at(films, own))
+            else:
+                judged = selector(films, own * (selector.architecture.input_size / detector.architecture.input_size))
+        return RegionOutputs(*(value.float().cpu() for value in vars(judged).values()))
+
+    is_large = looking_size(detector, selector) >= LARGE_INPUT
+    parts = in_batches(len(images), LARGE_TILE if is_large else len(images), work)
+    return RegionOutputs(*(torch.cat(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+def looking_size(detector: RegionDetector, selector: AnySelector) -> int:
+    """Return the side of the square, pixels, of the network that judges regions."""
+    return (detector if isinstance(selector, FeatureSelector) else selector).architecture.input_size
+
+
 def _judge(selector: AnySelector, found: Detections, images: Tensor, scale: float) -> RegionOutputs:
     """Judge the regions of a tile; ``scale`` leads from the detector's input pixels to the selector's."""
     if isinstance(selector, FeatureSelector):

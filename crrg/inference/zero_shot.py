@@ -8,16 +8,18 @@ Source: the prompt pairs of CheXzero (Tiu et al., 2022), with the trained temper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, NO_FINDING
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, ModelError
 from crrg.inference.prompts import PromptPair, open_prompts, prompt_pair
 from crrg.models.clip import ClipModel
 
@@ -39,6 +41,27 @@ class LabelAnswer:
 
     probability: Tensor
     uncertain: Tensor
+
+
+def read_text_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
+    """Read the text tower's vocabulary; a stage of before its digest was recorded is held by the bundle's alone.
+
+    Args:
+        config: The stage's ``config.json``.
+        data: Bytes of ``clip_tokenizer.json``.
+
+    Raises:
+        ModelError: It is another vocabulary than the one that the stage was trained with.
+    """
+    tokenizer = text_tokenizer(config, data)
+    recorded = config.get("tokenizer_sha256", tokenizer.sha256)
+    if tokenizer.sha256 != recorded:
+        raise ModelError(
+            f"the tokenizer's sha256 is {tokenizer.sha256[:12]}…, the text tower was trained with {recorded[:12]}…; "
+            "take both files from one bundle",
+            "clip",
+        )
+    return tokenizer
 
 
 def tokenize(tokenizer: TextTokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:

@@ -175,6 +175,11 @@ class RegionDetector(nn.Module):
         detected = (best > 0) & (best >= self.architecture.score_threshold)
         return self._with_priors(Detections(boxes, best * detected, detected, pooled))
 
+    @torch.no_grad()
+    def features_at(self, images: Tensor, input_boxes_xyxy: Tensor) -> Tensor:
+        """Return the mean feature ``[B, R, C]`` under given boxes ``[B, R, 4]`` of films ``[B, 1, S, S]``."""
+        return self.box_head.mean_features(self._features(images), input_boxes_xyxy)
+
     def _with_priors(self, found: Detections) -> Detections:
         boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
         return replace(found, input_boxes_xyxy=boxes)

@@ -16,6 +16,7 @@ from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
 from crrg.evaluation.classification import label_matrix
 from crrg.evaluation.scorecard import Scorecard
+from crrg.operations.example_pictures import EXAMPLES, example_files
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.registry.imported import import_digest
@@ -56,11 +57,16 @@ def evaluate(
 
 
 def log_pictures(result: EvaluationResult, storage: Storage, tracker: Tracker) -> None:
-    """Log the ROC and reliability pictures that an evaluation drew of the probabilities given out."""
-    for name in PICTURES:
-        key = _beside(result.scorecard_key, f"-{name}")
-        if storage.exists(key):
-            tracker.log_picture(f"classification/{name}", storage.get(key))
+    """Log what an evaluation drew: ROC and reliability of the probabilities given out, and examples of drafts."""
+    for folder, names in (("classification", PICTURES), ("examples", EXAMPLES)):
+        for name in names:
+            key = _beside(result.scorecard_key, f"-{name}")
+            if not storage.exists(key):
+                continue
+            if name.endswith(".png"):
+                tracker.log_picture(f"{folder}/{name}", storage.get(key))
+            else:
+                tracker.log_text(f"{folder}/{name}", storage.get(key).decode())
 
 
 def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage) -> EvaluationResult:
@@ -78,9 +84,9 @@ def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage)
         logger.info("bundle %s: scorecard on %s %s found, reused", bundle.bundle_id, dataset.name, config.split)
         scorecard = Scorecard.from_dict(storage.get_json(key))
     else:
-        scorecard, pictures = _score(bundle, dataset, config, storage)
-        for name, png in pictures.items():
-            storage.put(_beside(key, f"-{name}"), png)
+        scorecard, files = _score(bundle, dataset, config, storage)
+        for name, data in files.items():
+            storage.put(_beside(key, f"-{name}"), data)
         storage.put(_markdown_key(key), scorecard.to_markdown().encode())
         storage.put_json(key, scorecard.to_dict())
     return EvaluationResult(
@@ -108,7 +114,10 @@ def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig
 def _score(
     bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig, storage: Storage
 ) -> tuple[Scorecard, dict[str, bytes]]:
-    """Build the pipeline, score it and draw; torch is imported here, so that a form can be built without it."""
+    """Build the pipeline, score it and make what stands beside the scorecard.
+
+    torch is imported here, so that a form can be built without it.
+    """
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
     from crrg.operations.scoring import draft_cases, score_drafts
@@ -122,13 +131,14 @@ def _score(
     scorecard = score_drafts(pipeline, cases, dataset, storage, split)
     if config.chexbert:
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
+    examples = example_files(pipeline, cases)
     references = label_matrix([case.reference.labels for case in cases])
     if not np.isfinite(references).any():
-        return scorecard, {}
+        return scorecard, examples
     labels = np.where(np.isnan(references), -2, references).astype(np.int8)
     probabilities = np.array([[case.draft.probabilities[label] for label in LABELS] for case in cases])
     drawn = (roc_picture(probabilities, labels), reliability_picture(probabilities, labels))
-    return scorecard, dict(zip(PICTURES, drawn, strict=True))
+    return scorecard, {**dict(zip(PICTURES, drawn, strict=True)), **examples}
 
 
 def _markdown_key(key: str) -> str:

@@ -23,7 +23,7 @@ from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.config.watch import NightWatch
 from crrg.domain.regions import NUM_REGIONS
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
-from crrg.exports.review import NightFacts, RefusedObject, review_files
+from crrg.exports.review import NightFacts, RefusedObject, explained_films, review_files
 from crrg.ledger.digest import files_digest, results_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
@@ -341,7 +341,8 @@ def _write_objects(
         remarks=told,
     )
     lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
-    files = review_files(facts, rewriting(documents, night.changed, prefix, objects, storage), lines)
+    rewritten = rewriting(documents, night.changed, prefix, objects, storage)
+    files = review_files(facts, rewritten, lines, explained=explained_films(night.objects))
     page = put_page(f"{prefix}/review", files, storage)
     studies = {each.study_id for each in shown}
     for key in [key for key in objects if not _is_shown(key, sizes, studies)]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from crrg.config.references import NightPlan
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary
-from crrg.exports.review import picture_name
+from crrg.exports.review import evidence_name, picture_name
 from crrg.ledger.ledger import Ledger, LedgerRow
 from crrg.ledger.manifest import Manifest, Superseded, read_manifests, run_prefix
 from crrg.ledger.tables import TableFile, read_tables, write_table
@@ -34,7 +34,7 @@ class EarlierFilms:
         outcomes: One per film that moves on, as if it had been read in this night; of no rank.
         reports: Their report rows.
         regions: Their region rows.
-        pictures: Where each film's picture lies: key and sha256 per ``instance_id``.
+        pictures: Where the films' pictures lie: key and sha256 by their name under the page's folder.
         superseded: The older drafts of these studies.
     """
 
@@ -96,8 +96,8 @@ def copy_pictures(plan: NightPlan, earlier: EarlierFilms, storage: Storage) -> d
     """Put the pictures of the films that move on beside those of this run; return the sha256 per new key."""
     folder = f"{run_prefix(plan.date, plan.run_id)}/review"
     copied: dict[str, str] = {}
-    for instance_id, (key, sha256) in sorted((earlier.pictures or {}).items()):
-        target = f"{folder}/{picture_name(instance_id)}"
+    for name, (key, sha256) in sorted((earlier.pictures or {}).items()):
+        target = f"{folder}/{name}"
         storage.put(target, storage.get_verified(key, sha256))
         copied[target] = sha256
     return copied
@@ -138,8 +138,10 @@ class _Collected:
         self.regions += [row for row in regions if row["instance_id"] in names]
         for row in moving:
             name = row["instance_id"]
-            key = f"{run_prefix(manifest.date, manifest.run_id)}/review/{picture_name(name)}"
-            self.pictures[name] = (key, index[key])
+            folder = f"{run_prefix(manifest.date, manifest.run_id)}/review"
+            self.pictures[picture_name(name)] = (key := f"{folder}/{picture_name(name)}", index[key])
+            if (key := f"{folder}/{evidence_name(name)}") in index:
+                self.pictures[evidence_name(name)] = (key, index[key])
             self.outcomes[name] = _outcome(self.rows[name], row["view_position"], sizes[name])
 
     def films(self) -> EarlierFilms:

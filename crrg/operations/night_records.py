@@ -197,7 +197,8 @@ def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str
     """Return a digest over what a plan's results depend on besides its inputs."""
     shaping = (config.shard_size, config.image_size, config.resend_policy)
     asked = asked_rereads(config)
-    return hash_json([bundle_id, inbox_hmac, *shaping, *(asked if any(asked) else ())])
+    shown = (config.evidence.model_dump(mode="json"),) if config.evidence.is_on else ()
+    return hash_json([bundle_id, inbox_hmac, *shaping, *(asked if any(asked) else ()), *shown])
 
 
 def failure_share(reasons: Mapping[str, int], num_read: int) -> float:

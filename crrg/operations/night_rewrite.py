@@ -24,7 +24,14 @@ import crrg
 from crrg.errors import StorageError
 from crrg.exports.documents import attention_flags
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
+from crrg.exports.review import (
+    NightFacts,
+    RefusedObject,
+    evidence_name,
+    explained_films,
+    picture_name,
+    review_files,
+)
 from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
@@ -220,7 +227,9 @@ def _kept_objects(storage: Storage, manifest: Manifest, kept: Sequence[Mapping[s
     """Return key and digest of the documents and pictures that stay."""
     prefix = run_prefix(manifest.date, manifest.run_id)
     index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
-    wanted = {f"{prefix}/review/{picture_name(row['instance_id'])}" for row in kept}
+    wanted = {
+        f"{prefix}/review/{name_of(row['instance_id'])}" for row in kept for name_of in (picture_name, evidence_name)
+    }
     wanted |= {f"{prefix}/documents/{row['study_id']}/report.{form}" for row in kept for form in ("json", "txt")}
     return {key: sha256 for key, sha256 in index.items() if key in wanted}
 
@@ -262,4 +271,4 @@ def _write_page(
     )
     shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
     folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"
-    return put_page(folder, review_files(facts, documents, shown, "../review/"), storage)
+    return put_page(folder, review_files(facts, documents, shown, "../review/", explained_films(objects)), storage)

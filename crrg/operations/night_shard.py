@@ -12,20 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from crrg.config.evidence import EvidenceSettings
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import read_forgotten
+from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film, ViewPosition
 from crrg.errors import DeviceMemoryError, ModelError
 from crrg.exports.documents import attention_flags, document_files, study_documents
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
-from crrg.exports.pictures import film_png
-from crrg.exports.review import picture_name
+from crrg.exports.pictures import evidence_png, film_png
+from crrg.exports.review import evidence_name, picture_name
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.night_equals import FirstImages
@@ -63,6 +63,11 @@ class NightDrafter(Protocol):
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Return one draft per frontal film; a draft depends on its film alone."""
+
+    def explain(
+        self, films: Sequence[Film], drafts: Sequence[DraftReport], settings: EvidenceSettings
+    ) -> list[list[SentenceEvidence]]:
+        """Return per film what sentences of its draft rest on; asked only where the form wants it."""
 
 
 def run_shard(
@@ -249,7 +254,7 @@ class _ShardWriter:
         with self.clock.stage("drafting"):
             drafts = self._draft([film for _, film in self.window]) if self.window else []
         pictures: list[Future[tuple[str, str]]] = []
-        for (outcome, film), draft in zip(self.window, drafts, strict=True):
+        for (outcome, film), (draft, evidence) in zip(self.window, drafts, strict=True):
             check_draft(draft, outcome.instance_id)
             drafted = DraftedFilm(
                 study_id=outcome.study_id,
@@ -264,27 +269,38 @@ class _ShardWriter:
             )
             self.films.append(drafted)
             self.outcomes.append(replace(outcome, num_flags=len(attention_flags(drafted.flags))))
-            key = f"{self.prefix}/review/{picture_name(outcome.instance_id)}"
-            pictures.append(self.pool.submit(self._put_picture, key, film.pixels))
+            folder = f"{self.prefix}/review"
+            key = f"{folder}/{picture_name(outcome.instance_id)}"
+            pictures.append(self.pool.submit(self._put_picture, key, partial(film_png, film.pixels)))
+            if evidence:
+                key = f"{folder}/{evidence_name(outcome.instance_id)}"
+                pictures.append(self.pool.submit(self._put_picture, key, partial(evidence_png, evidence)))
         # written while the next window is drafted
         with self.clock.stage("writing"):
             self._await_pictures()
         self.pictures = pictures
         self.window = []
 
-    def _draft(self, films: Sequence[Film]) -> list[DraftReport]:
+    def _draft(self, films: Sequence[Film]) -> list[tuple[DraftReport, list[SentenceEvidence]]]:
         """Draft films; where the device's memory does not suffice for one, on the CPU from here to the shard's end."""
         try:
-            return self.drafter.draft(films)
+            return self._explained(films)
         except DeviceMemoryError as error:
             if self.spare is None:
                 raise
             logger.warning("shard %d goes on with the CPU: %s", self.shard.index + 1, error.reason)
             self.drafter, self.spare, self.is_on_cpu = self.spare(), None, True
-        return self.drafter.draft(films)
+        return self._explained(films)
 
-    def _put_picture(self, key: str, pixels: NDArray[np.uint8]) -> tuple[str, str]:
-        data = film_png(pixels)
+    def _explained(self, films: Sequence[Film]) -> list[tuple[DraftReport, list[SentenceEvidence]]]:
+        """Draft films and, where the form wants it, map what their sentences rest on."""
+        drafts, settings = self.drafter.draft(films), self.plan.config.evidence
+        if not settings.is_on:
+            return [(draft, []) for draft in drafts]
+        return list(zip(drafts, self.drafter.explain(films, drafts, settings), strict=True))
+
+    def _put_picture(self, key: str, draw: Callable[[], bytes]) -> tuple[str, str]:
+        data = draw()
         self.storage.put(key, data)
         return key, hashlib.sha256(data).hexdigest()
 

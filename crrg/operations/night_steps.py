@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from crrg.config.base import Device, Settings
+from crrg.config.evidence import EvidenceSettings
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
@@ -105,7 +106,13 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
 
 
 def predict_with(
-    files: Sequence[Path], out: str, model: str, device: Device, storage: Storage, settings: Settings
+    files: Sequence[Path],
+    out: str,
+    model: str,
+    device: Device,
+    storage: Storage,
+    settings: Settings,
+    evidence: EvidenceSettings | None = None,
 ) -> PredictSummary:
     """Draft reports for a few local files with a model, without ledger, lease or manifest.
 
@@ -116,9 +123,10 @@ def predict_with(
         device: Where the models run.
         storage: Root with the bundle.
         settings: With the secret of the pseudonyms.
+        evidence: Which sentences are explained; none if not given.
     """
     pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
-    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline)
+    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline, evidence=evidence)
 
 
 def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from crrg.config.evidence import EvidenceSettings
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
+from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import Film
 from crrg.errors import ConfigError, DataError
 from crrg.exports.documents import DISCLAIMER, region_value
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
+from crrg.exports.pictures import evidence_sheet
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.tables import table_bytes
 from crrg.operations.night_reading import check_view, identify
@@ -64,10 +69,12 @@ def predict_files(
     *,
     image_size: int = 512,
     num_workers: int = 1,
+    evidence: EvidenceSettings | None = None,
 ) -> PredictSummary:
     """Draft reports for local files.
 
-    Writes ``reports.parquet``, ``regions.parquet`` and one ``<file name>.json`` per file.
+    Writes ``reports.parquet``, ``regions.parquet`` and one ``<file name>.json`` per file; with evidence, that file also
+    holds the maps of its sentences, and ``<file name>-evidence.png`` shows them over the film.
 
     Args:
         paths: DICOM, PNG or JPEG files with different names.
@@ -76,12 +83,13 @@ def predict_files(
         drafter: The models.
         image_size: Longest side of a film, pixels.
         num_workers: Decoder processes; 0 decodes in this process.
+        evidence: Which sentences are explained; none if not given.
 
     Raises:
         ConfigError: A file does not exist, or two have one name.
     """
     films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
-    _write_drafts(films, out, drafter)
+    _write_drafts(films, out, drafter, evidence or EvidenceSettings())
     return PredictSummary(num_drafted=len(films), reasons=reasons)
 
 
@@ -150,10 +158,12 @@ def _file(
     return ReadFile(name, source_digest, film, outcome)
 
 
-def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter) -> None:
-    drafts = drafter.draft([file.film for file in files]) if files else []
+def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter, settings: EvidenceSettings) -> None:
+    films = [file.film for file in files]
+    drafts = drafter.draft(films) if files else []
+    explained = drafter.explain(films, drafts, settings) if settings.is_on else [[] for _ in films]
     rows: dict[str, DraftedFilm] = {}
-    for file, draft in zip(files, drafts, strict=True):
+    for file, draft, evidence in zip(files, drafts, explained, strict=True):
         check_draft(draft, file.outcome.instance_id)
         drafted = DraftedFilm(
             study_id=file.outcome.study_id,
@@ -167,7 +177,11 @@ def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter
             bundle_id=drafter.bundle_id,
         )
         rows.setdefault(drafted.instance_id, drafted)
-        out.put(f"{file.name}.json", pretty_json(_answer(file.name, drafted)))
+        answer = _answer(file.name, drafted)
+        if settings.is_on:
+            answer["evidence"] = [_evidence_value(each) for each in evidence]
+            out.put(f"{file.name}-evidence.png", evidence_sheet(file.film, draft, evidence))
+        out.put(f"{file.name}.json", pretty_json(answer))
     primary = primary_images([file.outcome for file in files])
     regions = regions_table(rows.values())
     out.put("reports.parquet", table_bytes(reports_table(rows.values(), primary)))
@@ -194,6 +208,16 @@ def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:
         "flags": list(drafted.flags),
         "regions": [region_value(row) for row in regions],
         "bundle_id": drafted.bundle_id,
+    }
+
+
+def _evidence_value(evidence: SentenceEvidence) -> dict[str, Any]:
+    """Return a map as JSON shows it: rows of cells from the top of the film."""
+    return {
+        "region": evidence.region,
+        "is_abnormal": evidence.is_abnormal,
+        "wording_falls": np.round(evidence.wording_falls, DECIMALS).tolist(),
+        "abnormality_falls": np.round(evidence.abnormality_falls, DECIMALS).tolist(),
     }
 
 

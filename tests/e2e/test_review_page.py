@@ -14,15 +14,16 @@ from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
 from crrg.exports.documents import study_documents
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
-from crrg.exports.pictures import film_png
-from crrg.exports.review import NightFacts, RefusedObject, picture_name, review_files
-from tests.support.drawn_night import draft_of
+from crrg.exports.pictures import evidence_png, film_png
+from crrg.exports.review import NightFacts, RefusedObject, evidence_name, picture_name, review_files
+from tests.support.drawn_night import draft_of, evidence_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.e2e
 
+EXPLAINED = frozenset({"image-b"})
 CHROMIUM = os.environ.get("CRRG_CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox",
@@ -68,8 +69,10 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
     (folder / "films").mkdir(parents=True)
-    for name, data in review_files(facts, shown, refused):
+    for name, data in review_files(facts, shown, refused, explained=EXPLAINED):
         (folder / name).write_bytes(data)
+    (folder / evidence_name("image-b")).parent.mkdir()
+    (folder / evidence_name("image-b")).write_bytes(evidence_png([evidence_of(4)]))
     for film in films[:20]:
         (folder / picture_name(film.instance_id)).write_bytes(film_png(np.full((40, 50), 90, np.uint8)))
     return folder / "index.html"
@@ -127,6 +130,22 @@ def test_sentence_lights_its_box_and_a_box_its_sentence(page):
     assert page.locator(".box.is-lit title").text_content() == "right lung"
     page.locator(".box").last.dispatch_event("mouseenter")
     assert page.locator(".sentence.is-lit").count() == 1
+
+
+def test_a_lit_sentence_shows_what_it_rests_on(page):
+    assert page.locator("#heat").count() == 0
+    page.keyboard.press("j")
+    assert page.locator("#heat image").count() == 0
+    page.locator(".sentence", has_text="The heart").focus()
+    heat = page.locator("#heat image")
+    assert [heat.get_attribute(name) for name in ("href", "y", "height")] == ["evidence/image-b.png", "-24", "29"]
+    film, strip = page.locator("#film-stage > svg > image").bounding_box(), heat.bounding_box()
+    # through the window the heart's tile lies on the film: 24 tiles of the strip are above it
+    assert strip["height"] == pytest.approx(29 * film["height"], rel=0.01)
+    assert strip["y"] == pytest.approx(film["y"] - 24 * film["height"], abs=2)
+    assert [strip["x"], strip["width"]] == pytest.approx([film["x"], film["width"]], abs=2)
+    page.keyboard.press("h")
+    assert page.locator("#heat image").count() == 0
 
 
 def test_box_lies_where_the_region_is(page):

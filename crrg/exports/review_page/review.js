@@ -4,7 +4,7 @@
 const night = window.CRRG_NIGHT;
 const SVG = "http://www.w3.org/2000/svg";
 const BOX_MODES = ["reported", "all", "none"];
-const state = { item: null, film: 0, boxes: "reported", isInverted: false, pinned: null };
+const state = { item: null, film: 0, boxes: "reported", isInverted: false, showsHeat: true, pinned: null };
 
 function svgElement(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
@@ -31,6 +31,7 @@ function light(names) {
   for (const node of document.querySelectorAll("[data-regions]")) {
     node.classList.toggle("is-lit", node.dataset.regions.split("|").some((name) => lit.has(name)));
   }
+  lightHeat(lit);
   const name = document.getElementById("box-name");
   if (!name || !state.item || !state.item.study) return;
   const regions = regionsOf(state.item.study.films[state.film]).filter((region) => lit.has(region.name));
@@ -50,6 +51,19 @@ function light(names) {
       ? [` · abnormal ${percent(regions[0].abnormal)} · box score ${percent(regions[0].score)}${regions[0].isDetected ? "" : " · not found, average position"}`]
       : []);
   }
+}
+
+// The maps of a film are one strip of 29 tiles, one above the other, in the order of the regions; a tile without a map is
+// transparent. Each lit region shows its tile through a window of the film's size.
+function lightHeat(lit) {
+  const heat = document.getElementById("heat");
+  if (!heat) return;
+  const { evidence } = state.item.study.films[state.film];
+  heat.replaceChildren(...(state.showsHeat ? night.regions : []).flatMap((name, i) => (lit.has(name) ? [
+    svgElement("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", width: "100%", height: "100%" }, svgElement("image", {
+      href: evidence, x: 0, y: -i, width: 1, height: night.regions.length, preserveAspectRatio: "none",
+    })),
+  ] : [])));
 }
 
 function lights(node, names) {
@@ -83,6 +97,7 @@ function drawFilm() {
     class: "missing", x: film.width / 2, y: film.height / 2, "font-size": film.width / 30,
   }, "the picture is not beside this page")));
   svg.append(picture);
+  if (film.evidence) svg.append(svgElement("svg", { id: "heat", x: 0, y: 0, width: film.width, height: film.height, "aria-hidden": "true" }));
   // Large boxes first, so that small ones stay reachable by the pointer.
   const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
   for (const region of regionsOf(film).sort((a, b) => area(b) - area(a))) {
@@ -121,6 +136,12 @@ function drawFilmTools() {
     state.isInverted = !state.isInverted;
     drawFilm();
   }));
+  if (films[state.film].evidence) {
+    tools.push(toggle("what a sentence rests on", state.showsHeat, () => {
+      state.showsHeat = !state.showsHeat;
+      drawFilm();
+    }));
+  }
   if (films.length > 1) {
     tools.push(element("span", { class: "gap" }));
     films.forEach((film, i) => tools.push(toggle(`film ${i + 1} · ${viewName(film.view)}${film.isPrimary ? " · primary" : ""}`, i === state.film, () => showFilm(i))));
@@ -274,6 +295,7 @@ function pressed(key) {
     actions.f = () => showFilm((state.film + 1) % state.item.study.films.length);
     actions.b = () => { state.boxes = BOX_MODES[(BOX_MODES.indexOf(state.boxes) + 1) % BOX_MODES.length]; drawFilm(); };
     actions.i = () => { state.isInverted = !state.isInverted; drawFilm(); };
+    actions.h = () => { state.showsHeat = !state.showsHeat; drawFilm(); };
     actions.Escape = () => { state.pinned = null; light(null); };
   }
   return actions[key];

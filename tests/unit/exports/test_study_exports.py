@@ -12,7 +12,7 @@ from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import ImageError, ModelError, StorageError
 from crrg.exports import review
-from crrg.exports.documents import attention_flags, document_files, report_text, study_documents
+from crrg.exports.documents import attention_flags, document_files, region_table, report_text, study_documents
 from crrg.exports.parquet import (
     DraftedFilm,
     check_draft,
@@ -21,9 +21,9 @@ from crrg.exports.parquet import (
     with_primary,
     without_films,
 )
-from crrg.exports.pictures import film_png
-from crrg.exports.review import NightFacts, RefusedObject, review_files
-from tests.support.drawn_night import draft_of
+from crrg.exports.pictures import evidence_png, film_png
+from crrg.exports.review import NightFacts, RefusedObject, explained_films, review_files
+from tests.support.drawn_night import draft_of, evidence_of
 
 
 def drafted(instance: str, value: int, study: str = "s", findings: str | None = None) -> DraftedFilm:
@@ -108,6 +108,32 @@ def test_picture_is_the_film():
     assert (read == pixels).all()
     with pytest.raises(ImageError):
         film_png(np.zeros((0, 4), np.uint8))
+
+
+def test_maps_are_a_strip_of_tiles_in_the_order_of_the_regions():
+    strip = cv2.imdecode(np.frombuffer(evidence_png([evidence_of(4)]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert strip.shape == (29 * 4, 4, 4)
+    assert np.argwhere(strip[..., 3]).tolist() == [[24 * 4 + 3, 3]]
+    with pytest.raises(ImageError):
+        evidence_png([])
+
+
+def test_the_page_asks_only_for_maps_that_there_are():
+    shown = documents(drafted("a", 51), drafted("b", 52), primary="a")
+    keys = ["results/run=1/review/films/a.png", "results/run=1/review/evidence/b.png", "results/run=1/documents/s/x"]
+    assert explained_films(keys) == {"b"}
+    facts = NightFacts("2026-11-20", "b" * 32, "7", 0, {})
+    part = dict(review_files(facts, shown, [], "../review/", explained_films(keys)))["data-00000.js"]
+    study = json.loads(part.removeprefix(b"window.CRRG_NIGHT.studies.push(").removesuffix(b");\n"))
+    assert [film["evidence"] for film in study["films"]] == [None, "../review/evidence/b.png"]
+
+
+def test_every_region_stands_in_the_table_of_a_draft():
+    film = Film(np.full((8, 10), 51, np.uint8), 100, 80, ViewPosition.PA, None, False, b"")
+    lines = region_table(draft_of(film)).splitlines()
+    assert len(lines) == 2 + 29
+    assert lines[2] == "| right lung | 10, 8, 50, 72 | no | 0.10 | The lungs are clear. |"
+    assert lines[3].split(" | ")[2:] == ["0.90", "0.10", " |"]
 
 
 def test_page_data_cannot_break_out_of_its_script():

@@ -44,6 +44,7 @@ FILMS = {
     "b/2.dcm": dicom_bytes(6, study="4", instance="41", patient="P3"),
     "c/1.dcm": dicom_bytes(7, study="5", instance="51", patient="P4"),
 }  # fmt: skip
+PARTS = ("/documents/", "/films/", "/evidence/")
 SETTINGS = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
 
 
@@ -70,7 +71,8 @@ class Place:
         self.root.put(self.drafts, table_bytes(pa.Table.from_pylist(rows, SCHEMA)))
 
     def night(self, date):
-        return run_test_night(self.inbox, self.root, StandInDrafter(), date=date, num_workers=0)
+        shown = {"max_sentences": 1, "cells": 4}
+        return run_test_night(self.inbox, self.root, StandInDrafter(), date=date, num_workers=0, evidence=shown)
 
     def ingest(self, **changes):
         form = {"source": (self.inbox.root,), "dataset": "chest", "image_size": 64, "num_workers": 1, **changes}
@@ -128,7 +130,7 @@ def state_of(root: Storage, gone: set[str] = frozenset()):
     state = {}
     for manifest in read_manifests(root):
         index = root.get_json(manifest.index_key)
-        shown = {key: sha256 for key, sha256 in index.items() if "/documents/" in key or "/films/" in key}
+        shown = {key: sha256 for key, sha256 in index.items() if any(part in key for part in PARTS)}
         state |= {key: root.get_verified(key, sha256) for key, sha256 in shown.items()}
         for file in manifest.files:
             for row in pq.read_table(io.BytesIO(root.get_verified(file.key, file.sha256))).to_pylist():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from crrg.exports.review import evidence_name
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_table
@@ -72,6 +73,22 @@ def test_late_film_makes_a_new_draft_of_the_whole_study_without_a_second_reading
     assert len(pictures) == 2
     assert all(root.sha256(key) == index[key] for key in index)
     assert (new.num_accepted, new.num_inputs) == (1, 1)
+
+
+def test_what_sentences_rest_on_moves_on_with_its_film(inbox, root):
+    film(inbox, "51", "AP", 100)
+    night(inbox, root, FIRST, evidence={"max_sentences": 2, "cells": 4})
+    film(inbox, "52", "PA", 101)
+    night(inbox, root, SECOND)
+    for manifest, explained in zip(read_manifests(root), ({"51"}, {"51"}), strict=True):
+        index = root.get_json(manifest.index_key)
+        prefix = f"{run_prefix(manifest.date, manifest.run_id)}/review"
+        names = {f"{prefix}/{evidence_name(PSEUDONYMS.instance(f'2.25.9.{number}'))}" for number in explained}
+        assert {key for key in index if "/evidence/" in key} == names
+        assert all(root.sha256(key) == index[key] for key in names)
+        page = root.get(f"{prefix}/data-00000.js").decode()
+        assert page.count('"evidence":"evidence/') == 1
+        assert page.count('"evidence":null') == len(views(root, manifest)) - 1
 
 
 def test_digest_over_all_nights_is_that_of_one_night_over_the_same_films_but_for_the_ids_order(inbox, root, tmp_path):

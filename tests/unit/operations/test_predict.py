@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.config.evidence import EvidenceSettings
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.operations.predict import predict_files
@@ -12,13 +15,13 @@ from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes
 
 
-def predicted(tmp_path: Path, **files: bytes):
+def predicted(tmp_path: Path, evidence: EvidenceSettings | None = None, **files: bytes):
     paths = []
     for name, data in files.items():
         paths.append(tmp_path / name.replace("_", "."))
         paths[-1].write_bytes(data)
     out = Storage(str(tmp_path / "out"))
-    return predict_files(paths, out, PSEUDONYMS, StandInDrafter(), num_workers=0), out
+    return predict_files(paths, out, PSEUDONYMS, StandInDrafter(), num_workers=0, evidence=evidence), out
 
 
 def test_every_file_gets_its_answer(tmp_path):
@@ -42,6 +45,23 @@ def test_every_file_gets_its_answer(tmp_path):
     reports, regions = (pq.read_table(out.url(f"{kind}.parquet")) for kind in ("reports", "regions"))
     assert (reports.num_rows, regions.num_rows) == (2, 58)
     assert (reports.schema.names, regions.schema.names) == (REPORTS_SCHEMA.names, REGIONS_SCHEMA.names)
+
+
+def test_evidence_stands_beside_the_draft_where_it_is_asked_for(tmp_path):
+    _, out = predicted(tmp_path, EvidenceSettings(max_sentences=1, cells=4), a_png=png_bytes(1), x_dcm=b"no film")
+    (found,) = out.get_json("a.png.json")["evidence"]
+    assert found["region"] == "cardiac silhouette"
+    assert np.array(found["wording_falls"]).shape == (4, 4)
+    assert found["wording_falls"][3][3] == 0.25
+    sheet = cv2.imdecode(np.frombuffer(out.get("a.png-evidence.png"), np.uint8), cv2.IMREAD_COLOR)
+    plain, explained = sheet[:, : sheet.shape[1] // 2].astype(int), sheet[:, sheet.shape[1] // 2 :].astype(int)
+    # amber: far more red than blue in the lower right cell, grey in the upper left one
+    assert (explained[-5, -5, 2] - explained[-5, -5, 0]) > 80
+    assert np.ptp(explained[5, 5]) == np.ptp(plain[5, 5]) == 0
+    (tmp_path / "again").mkdir()
+    _, without = predicted(tmp_path / "again", a_png=png_bytes(1))
+    assert "evidence" not in without.get_json("a.png.json")
+    assert not without.exists("a.png-evidence.png")
 
 
 def test_nothing_usable_still_writes_empty_tables(tmp_path):

@@ -28,6 +28,7 @@ from crrg.inference.pipeline import ReportPipeline
 from crrg.operations import nbest_drafts, train, training_drafts
 from crrg.operations.assemble import assemble_bundle, assemble_fused
 from crrg.operations.evaluate import evaluate_bundle, log_pictures, read_scorecard
+from crrg.operations.example_pictures import EXAMPLES
 from crrg.operations.ingest import ingest
 from crrg.operations.training_drafts import draft_training_films
 from crrg.registry.bundle import read_bundle, read_spec
@@ -189,7 +190,9 @@ def test_a_scorecard_shows_every_classifier_beside_the_majority(
     tracker = Remembering()
     tracker.pictures.clear()
     log_pictures(result, storage, tracker)
-    assert sorted(tracker.pictures) == ["classification/reliability.png", "classification/roc.png"]
+    examples = [name for name in tracker.pictures if name.startswith("examples/")]
+    assert sorted(set(tracker.pictures) - set(examples)) == ["classification/reliability.png", "classification/roc.png"]
+    assert set(examples) <= {f"examples/{name}" for name in EXAMPLES}
     assert all(png.startswith(b"\x89PNG") for png in tracker.pictures.values())
 
 

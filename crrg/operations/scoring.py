@@ -31,6 +31,7 @@ from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.protocols import Protocol as TextProtocol
 from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.scorecard import Figure, Scorecard
+from crrg.operations.scoring_groups import group_figures
 from crrg.operations.scoring_labels import (
     FilmReader,
     LabelEvidence,
@@ -41,6 +42,7 @@ from crrg.operations.scoring_labels import (
     retrieval_figures,
 )
 from crrg.progress import count_progress
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 
 FloatArray = NDArray[np.float64]
@@ -183,6 +185,7 @@ def score_cases(
         *_label_figures(cases, known, thumbnails, evidence, patients),
         *_text_figures(cases, known, patients),
         *_clinical_figures(cases, known, thumbnails, patients),
+        *group_figures([case.reference for case in cases], _main_statistics(cases)),
     ]
     num_studies = len({case.reference.study_id for case in cases})
     return Scorecard(tuple(figures), num_studies, subject or {})
@@ -197,18 +200,47 @@ def permute_drafts(cases: Sequence[Case], seed: int = 0) -> list[Case]:
     return [Case(case.reference, _moved(cases[row], case)) for case, row in zip(cases, order, strict=True)]
 
 
-def _region_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[str]) -> list[Figure]:
+def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.int64]], float]]:
+    """Return the figures that a gate looks at, as functions of the rows that they are of."""
+    iou = _overlaps(cases, _reference_boxes(cases))
+    num = len(FINDINGS)
+    references = label_matrix([case.reference.labels for case in cases])[:, :num]
+    probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
+    drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
+    counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases])
+    return {
+        REGION_IOU: lambda rows: _mean_of_regions(iou[rows]),
+        LABEL_AUC: lambda rows: mean_auc(probabilities[rows], references[rows]),
+        CLINICAL_F1: lambda rows: clinical.f1_from_counts(counts[rows].sum(axis=0)),
+    }
+
+
+def _reference_boxes(cases: Sequence[Case]) -> FloatArray:
+    """Return known boxes ``[N, 29, 4]`` in original pixels, NaN where a region is not annotated."""
     references = np.full((len(cases), NUM_REGIONS, 4), np.nan)
-    has_phrase = np.zeros((len(cases), NUM_REGIONS), dtype=bool)
     for row, case in enumerate(cases):
         for region in case.reference.regions:
             references[row, REGION_INDEX[region.region]] = region.box_xyxy
-            has_phrase[row, REGION_INDEX[region.region]] = region.phrase is not None
+    return references
+
+
+def _overlaps(cases: Sequence[Case], references: FloatArray) -> FloatArray:
+    """Return the IoU ``[N, 29]`` of drafted and known boxes: 0 where a region was not found, NaN if not annotated."""
     candidates = np.array([[region.box_xyxy for region in case.draft.regions] for case in cases], dtype=float)
     detected = np.array([[region.detected for region in case.draft.regions] for case in cases])
+    missed = np.where(np.isnan(references[..., 0]), np.nan, 0.0)
+    return np.where(detected, region_iou(candidates, references), missed)
+
+
+def _region_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[str]) -> list[Figure]:
+    references = _reference_boxes(cases)
+    has_phrase = np.zeros((len(cases), NUM_REGIONS), dtype=bool)
+    for row, case in enumerate(cases):
+        for region in case.reference.regions:
+            has_phrase[row, REGION_INDEX[region.region]] = region.phrase is not None
     selected = np.array([[region.selected for region in case.draft.regions] for case in cases])
     sizes = np.array([[_film(case).original_width, _film(case).original_height] for case in cases], dtype=float)
-    iou = np.where(detected, region_iou(candidates, references), np.where(np.isnan(references[..., 0]), np.nan, 0.0))
+    iou = _overlaps(cases, references)
     constant = np.asarray(region_iou(mean_box_candidates(known.mean_boxes, sizes), references), dtype=np.float64)
     figures = []
     if np.isfinite(iou).any():

@@ -1,0 +1,54 @@
+"""Figures by view and archive: which groups are shown, and of which films each figure is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crrg.domain.report import Report
+from crrg.domain.study import Film, Pair, Split, ViewPosition
+from crrg.operations.scoring import Case, _main_statistics
+from crrg.operations.scoring_groups import MIN_FILMS, group_figures
+from tests.support.drawn_night import draft_of
+
+PIXELS = np.full((40, 50), 51, np.uint8)
+
+
+def pair(number: int, view: ViewPosition, source: str = "phantom") -> Pair:
+    film = Film(PIXELS, 500, 400, view, None, False, b"")
+    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
+    return Pair(*ids, film, Report(None, None, None), (), {"Edema": number % 2}, "drawn", source, b"", Split.TEST)
+
+
+def test_each_group_is_scored_on_its_own_films() -> None:
+    pairs = [pair(n, ViewPosition.AP if n < MIN_FILMS else ViewPosition.PA) for n in range(3 * MIN_FILMS)]
+    pairs.append(pair(99, ViewPosition.UNKNOWN))
+    values = np.arange(len(pairs), dtype=float)
+    figures = group_figures(pairs, {"mean": lambda rows: float(values[rows].mean()), "none": lambda _: float("nan")})
+    assert [figure.name for figure in figures] == ["view/AP/mean", "view/PA/mean"]
+    first, second = figures
+    assert first.value == pytest.approx((MIN_FILMS - 1) / 2)
+    assert second.value == pytest.approx((4 * MIN_FILMS - 1) / 2)
+    assert first.baseline == second.baseline == pytest.approx(values.mean())
+    assert first.low < first.value < first.high < second.low
+    assert group_figures(pairs[:MIN_FILMS], {"mean": lambda rows: float(values[rows].mean())}) == []
+
+
+def test_archives_are_told_apart() -> None:
+    pairs = [pair(n, ViewPosition.PA, "openi" if n % 2 else "folder") for n in range(2 * MIN_FILMS)]
+    figures = group_figures(pairs, {"share": lambda rows: float((rows % 2).mean())})
+    assert [(figure.name, figure.value) for figure in figures] == [
+        ("source/folder/share", 0),
+        ("source/openi/share", 1),
+    ]
+
+
+def test_the_figures_of_a_gate_are_shown_of_groups() -> None:
+    cases = [Case(each, draft_of(each.film)) for n in range(6) for each in [pair(n, ViewPosition.PA)]]
+    statistics = _main_statistics(cases)
+    assert set(statistics) == {"detection/mean_region_iou", "classification/mean_auc", "clinical/micro_f1"}
+    rows = np.arange(6)
+    # all drafts are the same, so nothing tells films with edema from others; no box is known
+    assert statistics["classification/mean_auc"](rows) == 0.5
+    assert np.isnan(statistics["detection/mean_region_iou"](rows))
+    assert statistics["clinical/micro_f1"](rows) == 0

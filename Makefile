@@ -20,7 +20,7 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := classification_speed evidence real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample watch
+NOT_IN_BENCH := classification_speed evidence real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample watch visibility
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
@@ -134,8 +134,9 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
 	$(PY) -m benchmarks.generation
 
-bench-evidence: env  ## Whether maps of what a sentence rests on point at what was drawn (ROOT: one with a bundle; minutes)
+bench-evidence: env  ## Whether maps of what a sentence rests on point at what was drawn, and what scores say of regions cut off (ROOT)
 	$(PY) -m benchmarks.evidence --root $(ROOT)
+	$(PY) -m benchmarks.visibility --root $(ROOT)
 
 bench-classification: env  ## A CLIP step and zero-shot inference beside the published ones; goes on where it was stopped
 	$(PY) -m benchmarks.classification_speed --folder $(or $(FOLDER),.make/classification)

@@ -127,8 +127,9 @@ class RegionPrediction:
     Attributes:
         region: One of ``REGIONS``.
         box_xyxy: Original pixels; a class-prior box where the region was not detected.
-        detected: Whether the detector found the region.
-        score: Detector score, 0..1.
+        detected: Whether the detector found the region and, where its scores are calibrated, the film shows it.
+        score: Probability that the film shows the region where the bundle's detector is calibrated, else its own
+            score; 0..1.
         selected: Whether the region deserves a sentence.
         abnormal_probability: 0..1.
         phrase: The drafted sentence, or ``None`` where the region was not selected.

@@ -40,6 +40,7 @@ from crrg.inference.fusion import FusedClassifier, fusion_signals
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.statements import read_statement
+from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
@@ -109,6 +110,7 @@ class ReportPipeline:
         similarity: Cosine to agreement.
         decoding: How phrases are searched.
         fusion: The fused classifier, whose probabilities are given out; without it they are the label head's.
+        visibility: Which regions a film shows; without it the detector's own threshold says whether one was found.
     """
 
     bundle_id: str
@@ -123,6 +125,7 @@ class ReportPipeline:
     similarity: SimilarityCurve
     decoding: DecodingSettings
     fusion: FusedClassifier | None = None
+    visibility: Visibility | None = None
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -150,6 +153,7 @@ class ReportPipeline:
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
                 decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),
                 fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
+                visibility=Visibility.from_config(stages["detector"]),
             )
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error
@@ -221,12 +225,12 @@ class ReportPipeline:
         return made.labels.probabilities if self.fusion is None else self.fusion.probabilities(made.signals())
 
     def read_regions(self, films: Sequence[Film]) -> RegionReadings:
-        """Run detector and selector over films."""
-        images = _inputs(films, self.detector.architecture.input_size)
-        if self.selector.architecture.input_size == self.detector.architecture.input_size:
-            return read_regions(self.detector, self.selector, images, images)
-        selector_images = _inputs(films, self.selector.architecture.input_size)
-        return read_regions(self.detector, self.selector, images, selector_images)
+        """Run detector and selector over films, and decide which regions each film shows."""
+        size, selector_size = (stage.architecture.input_size for stage in (self.detector, self.selector))
+        images = _inputs(films, size)
+        selector_images = images if selector_size == size else _inputs(films, selector_size)
+        readings = read_regions(self.detector, self.selector, images, selector_images)
+        return readings if self.visibility is None else self.visibility.applied(readings)
 
     @torch.inference_mode()
     def read_labels(self, films: Sequence[Film]) -> LabelReading:
@@ -301,6 +305,8 @@ class ReportPipeline:
             thresholds = self.calibration.thresholds
             flags = reconcile_flags(flags, readings.finding_probabilities, labels.probabilities, thresholds)
             selected = selected | flags[..., :-1].any(axis=2)
+        if self.visibility is not None:  # nothing is said of what a film does not show
+            selected = selected & self.visibility.is_shown(readings.scores)
         return flags, selected
 
     def _word(

@@ -74,7 +74,8 @@ class RegionReadings:
 
     Attributes:
         input_boxes_xyxy: ``[N, 29, 4]`` in model-input pixels.
-        scores: ``[N, 29]`` in 0..1.
+        scores: ``[N, 29]`` in 0..1: the detector's, or the probability that the film shows the region where the
+            bundle can say that (``crrg.inference.visibility``).
         detected: bool ``[N, 29]``.
         features: ``[N, 29, D]``.
         selection_probabilities: ``[N, 29]``.

@@ -122,6 +122,7 @@ def _score(
     from crrg.inference.pipeline import ReportPipeline
     from crrg.operations.scoring import draft_cases, score_drafts
     from crrg.operations.scoring_chexbert import with_chexbert
+    from crrg.operations.scoring_visibility import with_visibility
     from crrg.training.clip_pictures import reliability_picture, roc_picture
 
     device = resolve_device(config.device)
@@ -129,6 +130,8 @@ def _score(
     split = Split(config.split)
     cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
     scorecard = score_drafts(pipeline, cases, dataset, storage, split)
+    if pipeline.visibility is not None:
+        scorecard = with_visibility(scorecard, pipeline, dataset, storage, split)
     if config.chexbert:
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
     examples = example_files(pipeline, cases)

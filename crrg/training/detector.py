@@ -10,6 +10,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.evaluation.detection import score_boxes
+from crrg.inference.visibility import fit_visibility
 from crrg.models.detector import Detections, RegionDetector
 from crrg.storage import Storage
 from crrg.tracking import NullTracker, Tracker
@@ -34,6 +36,7 @@ from crrg.training.initial_weights import Start, detector_start, load_detector_s
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
 from crrg.training.ranks import across_ranks, num_ranks, own_rows, own_seed, rank, rank_parts, wait_for_all
+from crrg.training.visibility import visibility_cases
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     calibrate_shape(model, train, device)
     metrics = measure(model, validation, device, tracker, outcome.num_steps)
     about = {"architecture": settings.architecture.model_dump(), **start_record(start)}
+    about |= visibility_record(model, validation, device, config.seed)
     result = folder.finish(model, about, metrics, duration_s=outcome.duration_s, run_id=tracker.run_id)
     wait_for_all()
     return result
@@ -155,6 +159,15 @@ def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.devic
     found = _in_batches(model.find, images, device).input_boxes_xyxy
     size = model.architecture.input_size
     model.shape_prior.calibrate((found / size).to(device), torch.from_numpy(boxes / size).to(device))
+
+
+def visibility_record(model: RegionDetector, films: FilmTable, device: torch.device, seed: int) -> dict[str, Any]:
+    """Return ``visibility`` for ``config.json``, fitted on validation films; empty where none is annotated."""
+    if not len(films):
+        return {}
+    cases = visibility_cases(films, lambda images: detect_films(model, images, device).scores.numpy(), seed)
+    fitted = fit_visibility(cases.scores, cases.visible)
+    return {} if fitted is None else {"visibility": fitted.as_config()}
 
 
 def detect_films(model: RegionDetector, images: NDArray[np.uint8], device: torch.device) -> Detections:

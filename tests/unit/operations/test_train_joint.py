@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -165,6 +166,22 @@ def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stag
         assert assemble_fused([stages[name] for name in STAGES], form, storage) == bundle
     plain = form.model_copy(update={"fusion": FusionSettings(max_films=0)})
     assert read_spec(storage.child(assemble_fused(list(stages.values()), plain, storage).prefix))["fusion"] is None
+
+
+def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: dict[str, StageResult]) -> None:
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), torch.device("cpu"))
+    assert pipeline.visibility is not None
+    films = [pair.film for pair in read_pairs(storage, resolve_dataset(storage, "drawn"), Split.TRAIN) if pair.film]
+    blind = replace(pipeline, visibility=replace(pipeline.visibility, threshold=1.1))
+    before = replace(pipeline, visibility=None).draft(films)
+    assert any(region.phrase for draft in before for region in draft.regions)
+    for draft in blind.draft(films):
+        assert not any(region.phrase or region.detected for region in draft.regions)
+    for draft, old in zip(pipeline.draft(films), before, strict=True):
+        chances = pipeline.visibility.probabilities(np.array([[region.score for region in old.regions]]))[0]
+        assert [region.score for region in draft.regions] == pytest.approx(chances.tolist(), abs=1e-6)
+        assert [region.box_xyxy for region in draft.regions] == [region.box_xyxy for region in old.regions]
 
 
 def test_a_scorecard_shows_every_classifier_beside_the_majority(

@@ -21,13 +21,15 @@ from crrg.domain.regions import REGIONS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
 from crrg.errors import DigestMismatch, TrainingError
+from crrg.inference.visibility import Visibility
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
 from crrg.training.checkpoint import read_stage
-from crrg.training.detector import detection_metrics, train_detector
+from crrg.training.detector import detect_films, detection_metrics, train_detector, visibility_record
 from crrg.training.selector import RegionBatch, masked_bce, selector_loss, train_selector
+from crrg.training.visibility import visibility_cases
 
 FORM = TrainStageConfig(dataset="few", num_steps=2, device="cpu")
 CPU = torch.device("cpu")
@@ -105,6 +107,20 @@ def test_detector_comes_back_from_the_store(trained: dict[str, Any]) -> None:
     assert found.input_boxes_xyxy.shape == (1, 29, 4)
     # the mean training box of the first region: 30 + 3.5 wide, 30 high, film of 96 x 80 laid into 128
     assert model.prior_boxes[0].tolist() == pytest.approx([0, 10, 33.5 * 128 / 96, 10 + 30 * 107 / 80], abs=0.1)
+
+
+def test_detector_says_what_its_scores_mean(trained: dict[str, Any]) -> None:
+    config, _ = read_stage(trained["storage"], trained["detector"])
+    visibility = Visibility.from_config(config)
+    assert visibility is not None
+    films = load_films(trained["storage"], trained["dataset"], Split.VALIDATION, 128)
+    model = load_detector(*read_stage(trained["storage"], trained["detector"]), CPU)
+    cases = visibility_cases(films, lambda images: detect_films(model, images, CPU).scores.numpy(), FORM.seed)
+    shown = visibility.probabilities(cases.scores)[cases.visible == 1]
+    assert (cases.visible[:4] == 1).all(), "films as they are show what is annotated"
+    assert (cases.visible[4:] == 0).any()
+    assert (shown >= visibility.threshold).mean() >= 0.99
+    assert visibility_record(model, films, CPU, FORM.seed)["visibility"] == config["visibility"]
 
 
 def test_selector_is_measured_and_its_thresholds_are_stored(trained: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from crrg.config.base import Settings
 from crrg.errors import TooManyRefused
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
+from flows.finished import keeping
 from flows.outbox import send_the_rest
 
 logger = logging.getLogger(__name__)
@@ -46,17 +47,21 @@ def main(name: str, config_json: str) -> None:
 def run_or_go_on(name: str, config: Any, storage: Storage, settings: Settings) -> Any:
     """Run a flow; where its server does not answer, go on without it: what the flow has finished is kept."""
     direct = ENDINGS[name].direct
-    try:
-        return run_flow(name, config)
-    except TooManyRefused as error:
-        return error.summary
-    except Exception as error:
-        if direct is None or not is_out_of_reach(error):
-            raise
-        logger.warning("the Prefect server does not answer; %s goes on without it", name)
-        return direct(config, storage, settings)
-    finally:
-        send_the_rest()
+    with keeping() as published:
+        try:
+            return run_flow(name, config)
+        except TooManyRefused as error:
+            return error.summary
+        except Exception as error:
+            if direct is None or not is_out_of_reach(error):
+                raise
+            if published:
+                logger.warning("the Prefect server does not answer; %s was published before", name)
+                return published[-1]
+            logger.warning("the Prefect server does not answer; %s goes on without it", name)
+            return direct(config, storage, settings)
+        finally:
+            send_the_rest()
 
 
 def is_out_of_reach(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import dated, give_back
 from crrg.operations.nightly import check_failure_rate
 from crrg.operations.summaries import plan_markdown, shards_markdown
+from flows.finished import keep
 from tasks.inference import draft_films, plan_night, publish_night, tell_of_night
 from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
@@ -33,6 +34,7 @@ def nightly(config: NightlyConfig) -> NightSummary:
     try:
         results = run_shards(config.fan_out, draft_films, [{"plan": plan, "shard": shard} for shard in plan.shards])
         summary = publish_night(plan, results)
+        keep(summary)
     finally:
         give_back(plan)
     create_markdown_artifact(tell_of_night(summary) + shards_markdown(results), key="nightly")

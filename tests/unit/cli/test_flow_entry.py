@@ -13,6 +13,7 @@ from crrg.errors import StorageError, TooManyRefused
 from crrg.operations.nightly import check_failure_rate, exit_code
 from crrg.storage import Storage
 from flows import __main__ as entry
+from flows.finished import keep
 
 REFUSED = NightSummary(
     date="2026-11-20",
@@ -23,8 +24,10 @@ REFUSED = NightSummary(
 )
 
 
-def run(monkeypatch, tmp_path, error: Exception, *, with_direct: bool = True):
+def run(monkeypatch, tmp_path, error: Exception, *, with_direct: bool = True, published: NightSummary | None = None):
     def fail(name: str, config: object) -> None:
+        if published is not None:
+            keep(published)
         raise error
 
     monkeypatch.setattr(entry, "run_flow", fail)
@@ -55,6 +58,12 @@ def caused_by(cause: Exception) -> RuntimeError:
 )
 def test_night_goes_on_without_a_server_that_does_not_answer(monkeypatch, tmp_path, error):
     assert run(monkeypatch, tmp_path, error) == "went on"
+
+
+def test_night_that_was_published_before_its_server_went_away_ends_as_it_was_published(monkeypatch, tmp_path):
+    summary = run(monkeypatch, tmp_path, httpx.ConnectError("refused"), published=REFUSED)
+    assert (summary, exit_code(summary)) == (REFUSED, 3), "run again it would have had nothing to do, and ended with 0"
+    assert run(monkeypatch, tmp_path, httpx.ConnectError("refused")) == "went on", "kept for one run only"
 
 
 def test_other_errors_and_other_flows_end_as_before(monkeypatch, tmp_path):

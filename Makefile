@@ -95,7 +95,7 @@ audit: env  ## Bill of materials, version floors and advisories of the locked en
 
 e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and ended by the tests
 	@echo "== e2e: servers on free ports, some minutes"
-	$(PY) -m pytest tests/e2e -m "e2e and not full" -q
+	$(PY) -m pytest tests/e2e -m "e2e and not full" -q -n auto --maxprocesses 2 --dist loadfile
 
 e2e-full: env  ## The rest of the promises, by hand
 	$(PY) -m pytest tests/e2e -m e2e -q

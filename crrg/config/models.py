@@ -18,6 +18,7 @@ class DetectorArchitecture(FrozenConfig):
         backbone: ``conv`` is a small stride-8 network from scratch, ``resnet50`` the paper's (stride 32).
         input_size: Side of the square input, pixels.
         width: Base channels of the ``conv`` backbone.
+        resnet_width: Base channels of the ``resnet50`` backbone: 64 as published, fewer for a narrowed one.
         anchor_sizes: Anchor sides in input pixels.
         anchor_ratios: Height over width.
         roi_size: Bins per side of RoIAlign.
@@ -40,6 +41,7 @@ class DetectorArchitecture(FrozenConfig):
     backbone: Literal["conv", "resnet50"] = "conv"
     input_size: int = Field(128, ge=32, le=1024)
     width: int = Field(24, ge=4, le=256)
+    resnet_width: int = Field(64, ge=1, le=64)
     anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
     anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
     roi_size: int = Field(5, ge=1, le=14)

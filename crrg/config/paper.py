@@ -62,6 +62,59 @@ PAPER_GENERATOR = GeneratorArchitecture(
     freeze_language_model=True,
 )
 
+PUBLISHED_BASE_CHANNELS = 64
+FEATURES_PER_CHANNEL = 16
+"""Width of the box head and length of a region feature, per base channel of the backbone."""
+
+
+def narrow_detector(base_channels: int, input_size: int, representation_size: int = 0) -> DetectorArchitecture:
+    """Return the paper's detector with fewer channels for smaller films; its rules and numbers of boxes stay.
+
+    Args:
+        base_channels: Of the backbone, 1..64; 64 is the published width.
+        input_size: Side of the input, pixels; anchors shrink with it.
+        representation_size: Width of the box head; 0 = 16 per base channel, as published.
+    """
+    share = input_size / PAPER_DETECTOR.input_size
+    update = {
+        "resnet_width": base_channels,
+        "input_size": input_size,
+        "anchor_sizes": tuple(max(1, round(side * share)) for side in PAPER_DETECTOR.anchor_sizes),
+        "representation_size": representation_size or FEATURES_PER_CHANNEL * base_channels,
+    }
+    return DetectorArchitecture.model_validate({**PAPER_DETECTOR.model_dump(), **update})
+
+
+def narrow_selector(base_channels: int, input_size: int, feature_size: int = 0) -> SelectorArchitecture:
+    """Return the paper's two heads for the features of ``narrow_detector``; 0 = 16 values per base channel."""
+    update = {
+        "input_size": input_size,
+        "width": PAPER_SELECTOR.width * base_channels // PUBLISHED_BASE_CHANNELS,
+        "feature_size": feature_size or FEATURES_PER_CHANNEL * base_channels,
+    }
+    return SelectorArchitecture.model_validate({**PAPER_SELECTOR.model_dump(), **update})
+
+
+def narrow_generator(
+    hidden_size: int, num_layers: int, num_heads: int, feature_size: int, vocab_size: int, max_length: int
+) -> GeneratorArchitecture:
+    """Return the paper's language model at other sizes, ``uk`` and ``uv`` in all layers, positions in the token table.
+
+    Nothing is frozen, since no published language model has these sizes, and nothing is dropped.
+    """
+    update = {
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "feature_size": feature_size,
+        "vocab_size": vocab_size,
+        "max_length": max_length,
+        "freeze_language_model": False,
+        "dropout": 0.0,
+    }
+    return PAPER_GENERATOR.model_copy(update=update)
+
+
 PAPER_DECODING = DecodingSettings(
     num_beams=4,
     length_penalty=1.0,

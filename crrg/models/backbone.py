@@ -7,14 +7,13 @@ What is done with the map is in ``detector`` and ``region_heads``.
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import resnet50
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from crrg.errors import ModelError
 from crrg.models.prepared import Prepared
@@ -23,6 +22,8 @@ BackboneKind = Literal["conv", "resnet50"]
 PIXEL_SCALE = 255.0
 PIXEL_MEAN = 0.471
 PIXEL_STD = 0.302
+PUBLISHED_WIDTH = 64
+"""Channels after the first layer of ResNet-50."""
 
 
 def normalise_films(
@@ -79,28 +80,49 @@ class ConvBackbone(nn.Module):
         return fine, features + self.wide(features) + context
 
 
+class _ScaledResNet(ResNet):
+    """ResNet-50 in which every stage has ``width`` channels where the published network has 64."""
+
+    def __init__(self, width: int) -> None:
+        # read while the parent builds its stages, before a module may hold anything else
+        self._width = width
+        super().__init__(Bottleneck, [3, 4, 6, 3])
+
+    def _make_layer(
+        self, block: type[Any], planes: int, blocks: int, stride: int = 1, dilate: bool = False
+    ) -> nn.Sequential:
+        if planes == PUBLISHED_WIDTH:
+            self.inplanes = self._width
+        scaled = planes * self._width // PUBLISHED_WIDTH
+        layers: nn.Sequential = super()._make_layer(block, scaled, blocks, stride, dilate)
+        return layers
+
+
 class ResNet50Backbone(nn.Module):
     """ResNet-50 without its pooling and classifier, one input channel, stride 32; the paper's backbone.
 
+    A narrower one has the same layers under the same names, with fewer channels each.
+
     Attributes:
-        num_channels: 2048.
+        num_channels: 32 times the width; 2048 as published.
         stride: 32.
         is_folded: Whether inference folds the normalisation into the convolutions: faster, other last digits.
     """
 
-    def __init__(self) -> None:
-        """Build the network with random weights."""
+    def __init__(self, width: int = PUBLISHED_WIDTH) -> None:
+        """Build the network with random weights and ``width`` channels after its first layer."""
         super().__init__()
-        network = resnet50(weights=None)
-        network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        network = _ScaledResNet(width)
+        network.conv1 = nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False)
+        network.bn1 = nn.BatchNorm2d(width)
         self.body = nn.Sequential(*list(network.children())[:-2])
-        self.num_channels = 2048
+        self.num_channels = 32 * width
         self.stride = 32
         self.is_folded = True
         self._folded: Prepared[nn.Sequential] = Prepared()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the map ``[B, 2048, S/32, S/32]`` of normalised films ``[B, 1, S, S]``."""
+        """Return the map ``[B, C, S/32, S/32]`` of normalised films ``[B, 1, S, S]``."""
         if self.training or torch.is_grad_enabled() or not self.is_folded:
             features: Tensor = self.body(images)
             return features
@@ -126,18 +148,21 @@ def fold_resnet(body: nn.Sequential) -> nn.Sequential:
     return folded.to(memory_format=torch.channels_last)
 
 
-def build_backbone(kind: BackboneKind, width: int, input_size: int) -> ConvBackbone | ResNet50Backbone:
+def build_backbone(
+    kind: BackboneKind, width: int, input_size: int, resnet_width: int = PUBLISHED_WIDTH
+) -> ConvBackbone | ResNet50Backbone:
     """Return a backbone with random weights.
 
     Args:
         kind: ``conv`` or ``resnet50``.
-        width: Base channels of ``conv``; ``resnet50`` has its own.
+        width: Base channels of ``conv``.
         input_size: Side of the film, pixels.
+        resnet_width: Base channels of ``resnet50``.
 
     Raises:
         ModelError: The film's side is not a multiple of the stride.
     """
-    backbone = ResNet50Backbone() if kind == "resnet50" else ConvBackbone(width)
+    backbone = ResNet50Backbone(resnet_width) if kind == "resnet50" else ConvBackbone(width)
     if input_size % backbone.stride:
         raise ModelError(f"input_size must be a multiple of {backbone.stride}, got {input_size}", f"backbone {kind}")
     return backbone

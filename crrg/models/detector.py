@@ -43,12 +43,14 @@ class Detections:
         detected: bool ``[B, R]``.
         region_features: Mean feature under each region's winning proposal ``[B, R, C]``, where the architecture hands
             it on; that of an arbitrary proposal where the region was not detected.
+        proposals_xyxy: These proposals ``[B, R, 4]`` in model-input pixels, where the architecture hands features on.
     """
 
     input_boxes_xyxy: Tensor
     scores: Tensor
     detected: Tensor
     region_features: Tensor | None = None
+    proposals_xyxy: Tensor | None = None
 
 
 class RegionDetector(nn.Module):
@@ -66,7 +68,9 @@ class RegionDetector(nn.Module):
         """Build the network with random weights and the whole film as every prior box."""
         super().__init__()
         self.architecture = architecture
-        self.backbone = build_backbone(architecture.backbone, architecture.width, architecture.input_size)
+        self.backbone = build_backbone(
+            architecture.backbone, architecture.width, architecture.input_size, architecture.resnet_width
+        )
         num_channels = self.backbone.num_channels
         cells = architecture.input_size // self.backbone.stride
         self.shape_prior = ShapePrior(architecture.num_regions)
@@ -114,7 +118,10 @@ class RegionDetector(nn.Module):
         Returns:
             ``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg``.
         """
-        features = self._features(images)
+        return self.losses(self.maps(images), targets)
+
+    def losses(self, features: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return what ``forward`` does, for maps ``[B, C, H, W]`` that are there already."""
         known = torch.isfinite(targets).all(dim=-1)
         is_complete = (known | ~self.taught).all(dim=-1)
         rows = [
@@ -158,7 +165,7 @@ class RegionDetector(nn.Module):
     @torch.no_grad()
     def find(self, images: Tensor) -> Detections:
         """Find the regions as ``detect`` does, without its last step, which weighs the boxes of a film together."""
-        features = self._features(images)
+        features = self.maps(images)
         proposals = self.rpn.propose(features, self.architecture.input_size)
         if self.architecture.spatial_prior:
             proposals = [torch.cat([boxes, self.prior_boxes]) for boxes in proposals]
@@ -167,24 +174,26 @@ class RegionDetector(nn.Module):
         scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts))
         decoded = BOX_CODER.decode(box_deltas, proposals)[:, 1:]
         boxes, best, winners = self._one_box_per_region(scores, pad_rows(decoded.split(counts)))
-        pooled = None
+        pooled, winning = None, None
         if self.architecture.region_features:
-            pooled = self.box_head.mean_features(features, _rows(pad_rows(proposals), winners))
+            winning = _rows(pad_rows(proposals), winners)
+            pooled = self.box_head.mean_features(features, winning)
         for _ in range(self.architecture.num_refinements):
             boxes, best = self._look_again(features, boxes, best)
         detected = (best > 0) & (best >= self.architecture.score_threshold)
-        return self._with_priors(Detections(boxes, best * detected, detected, pooled))
+        return self._with_priors(Detections(boxes, best * detected, detected, pooled, winning))
 
     @torch.no_grad()
     def features_at(self, images: Tensor, input_boxes_xyxy: Tensor) -> Tensor:
         """Return the mean feature ``[B, R, C]`` under given boxes ``[B, R, 4]`` of films ``[B, 1, S, S]``."""
-        return self.box_head.mean_features(self._features(images), input_boxes_xyxy)
+        return self.box_head.mean_features(self.maps(images), input_boxes_xyxy)
 
     def _with_priors(self, found: Detections) -> Detections:
         boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
         return replace(found, input_boxes_xyxy=boxes)
 
-    def _features(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the maps ``[B, C, H, W]`` of films ``[B, 1, S, S]``, grey values 0..255."""
         features = self.backbone(normalise_films(images)).float()
         return features if self.place is None else features + self.place
 

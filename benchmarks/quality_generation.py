@@ -1,9 +1,10 @@
-"""Quality of generation: drawn and Open-i-driven cohorts through a root's bundle, and real lung boxes out of fold.
+"""Quality of generation: a bundle on unseen cohorts, real lung boxes out of fold, and two architectures compared.
 
-Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi]``. The root must hold a bundle
-and the dataset ``demo`` (``make demo`` or ``make quality`` make both). Every finished measurement is noted in
-``ROOT/generation/pieces.json`` as it ends (``--folder`` for another place), so that a call that was stopped is gone on
-with by the next; each call writes ``report.md`` of what there is. ``lungs`` and ``openi`` need ``CRRG_OPEN_DATA``.
+Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi,architectures]``. The root must
+hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both). Every finished measurement is
+noted in ``ROOT/generation/pieces.json`` as it ends (``--folder`` for another place), so that a call that was stopped is
+gone on with by the next; each call writes ``report.md`` of what there is. ``lungs`` and ``openi`` need
+``CRRG_OPEN_DATA``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import argparse
 import logging
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from benchmarks.generation_quality.cohort import Cohort, measure_cohort
+from benchmarks.classification.cohorts import draw_cohort
+from benchmarks.generation_quality.architectures import Arena, Contest, Jury
+from benchmarks.generation_quality.cohort import TRAINING_DATASET, Cohort, measure_cohort
 from benchmarks.generation_quality.lungs import (
     NUM_FOLDS,
     NUM_STEPS,
@@ -32,16 +36,20 @@ from benchmarks.generation_quality.report import markdown, unmet
 from benchmarks.real.training_data import LUNGS, REPORTS
 from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
-from crrg.config.base import Settings
+from crrg.config.base import Preset, Settings
+from crrg.config.presets import preset_training
+from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.device import resolve_device
+from crrg.domain.study import Split
 from crrg.inference.pipeline import ReportPipeline
+from crrg.operations.scoring_labels import is_frontal
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 EXIT_UNMET = 1
-PIECES = ("lungs", "drawn", "openi")
+PIECES = ("lungs", "drawn", "openi", "architectures")
 DATASETS = {"drawn": "quality-drawn", "openi": "quality-openi"}
 """Pieces that draw a cohort of their own, and the dataset it becomes."""
 NEEDS_OPEN_DATA = {"lungs": f"{LUNGS}/boxes.csv", "openi": f"{REPORTS}/reports.csv"}
@@ -86,6 +94,9 @@ class Bench:
         if piece == "lungs":
             self._lungs()
             return
+        if piece == "architectures":
+            self._architectures()
+            return
         options = self.options
         num_studies = options.studies if piece == "drawn" else options.openi_studies
         cohort = Cohort(DATASETS[piece], piece == "openi", num_studies, options.seed)
@@ -94,6 +105,26 @@ class Bench:
             name,
             lambda: measure_cohort(self.pipeline(), self.storage, cohort, self.folder),
         )
+
+    def _architectures(self) -> None:
+        options = self.options
+        contest = Contest(
+            settings=preset_training(options.architecture_preset),
+            budget_s=options.budget,
+            num_seeds=options.architecture_seeds,
+            base_channels=options.paper_channels,
+            dataset=resolve_dataset(self.storage, TRAINING_DATASET, ""),
+            root=self.storage,
+            with_ablations=options.ablations,
+        )
+        arena = Arena(contest, self.table, Storage(str(self.folder / "training")), self.is_over)
+        if not arena.train_all() or self.is_over():
+            return
+        dataset = f"{DATASETS['drawn']}-{options.seed}-{options.studies}"
+        draw_cohort(self.storage, dataset, False, options.studies, options.seed)
+        cohort = resolve_dataset(self.storage, dataset, "")
+        pairs = [pair for pair in read_pairs(self.storage, cohort, Split.TEST) if is_frontal(pair)]
+        Jury(arena, pairs[: options.architecture_films], self.pipeline).score_all()
 
     def _lungs(self) -> None:
         assert self.open_data is not None
@@ -145,6 +176,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20_261_129, help="of the cohorts that are drawn here")
     parser.add_argument("--lung-steps", type=int, default=NUM_STEPS, help="training steps per fold")
     parser.add_argument("--lung-seed", type=int, default=0, help="of folds and weights")
+    parser.add_argument("--budget", type=float, default=225.0, help="CPU seconds of one training of an architecture")
+    parser.add_argument("--architecture-preset", choices=get_args(Preset), default="tiny", help="sizes of `crrg`")
+    parser.add_argument("--architecture-seeds", type=int, default=3, help="runs of each architecture")
+    parser.add_argument("--architecture-films", type=int, default=300, help="of the drawn cohort, to score both on")
+    parser.add_argument("--ablations", action="store_true", help="also train `crrg` without each of its differences")
+    parser.add_argument("--paper-channels", type=int, default=0, help="of the narrowed backbone; 0 takes the closest")
     parser.add_argument(
         "--minutes", type=float, default=600.0, help="start nothing after this long; call again to go on"
     )

@@ -109,14 +109,33 @@ def baseline_texts(cases: Sequence[Case], known: Baselines) -> dict[str, list[st
     }
 
 
-def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: float) -> Figures:
-    """Return leak-free detection by region, selection, and abnormality of the regions of which it is known.
+@dataclass(frozen=True)
+class RegionArrays:
+    """Drafts and references of ``N`` films by region, in original pixels.
 
-    Args:
-        cases: Drafts with references.
-        known: Baselines of the training dataset.
-        abnormal_threshold: Probability from which the selector calls a region abnormal.
+    Attributes:
+        truth: Annotated boxes ``[N, 29, 4]``, NaN where not annotated.
+        has_phrase: bool ``[N, 29]``, whether the report speaks of the region.
+        is_abnormal: ``[N, 29]``, 1 or 0, NaN where unknown.
+        boxes: Drafted boxes ``[N, 29, 4]``.
+        detected: bool ``[N, 29]``.
+        selected: bool ``[N, 29]``.
+        called: bool ``[N, 29]``, called abnormal.
+        sizes: Width and height of the films ``[N, 2]``.
     """
+
+    truth: FloatArray
+    has_phrase: NDArray[np.bool_]
+    is_abnormal: FloatArray
+    boxes: FloatArray
+    detected: NDArray[np.bool_]
+    selected: NDArray[np.bool_]
+    called: NDArray[np.bool_]
+    sizes: FloatArray
+
+
+def region_arrays(cases: Sequence[Case], abnormal_threshold: float) -> RegionArrays:
+    """Return drafts and references as arrays; a region is called abnormal from a probability on."""
     shape = (len(cases), NUM_REGIONS)
     truth, has_phrase, is_abnormal = np.full((*shape, 4), np.nan), np.zeros(shape, dtype=bool), np.full(shape, np.nan)
     for row, case in enumerate(cases):
@@ -126,21 +145,38 @@ def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: 
             if region.is_abnormal is not None:
                 is_abnormal[row, column] = region.is_abnormal
     regions = [case.draft.regions for case in cases]
-    boxes = np.array([[region.box_xyxy for region in row] for row in regions], dtype=float)
-    detected = np.array([[region.detected for region in row] for row in regions])
-    selected = np.array([[region.selected for region in row] for row in regions])
-    called = np.array([[region.abnormal_probability >= abnormal_threshold for region in row] for row in regions])
     films = _films([case.reference for case in cases])
-    sizes = np.array([[film.original_width, film.original_height] for film in films], dtype=float)
-    judged = np.isfinite(is_abnormal)
-    wanted = is_abnormal[judged] == 1
+    return RegionArrays(
+        truth,
+        has_phrase,
+        is_abnormal,
+        boxes=np.array([[region.box_xyxy for region in row] for row in regions], dtype=float),
+        detected=np.array([[region.detected for region in row] for row in regions]),
+        selected=np.array([[region.selected for region in row] for row in regions]),
+        called=np.array([[region.abnormal_probability >= abnormal_threshold for region in row] for row in regions]),
+        sizes=np.array([[film.original_width, film.original_height] for film in films], dtype=float),
+    )
+
+
+def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: float) -> Figures:
+    """Return leak-free detection by region, selection, and abnormality of the regions of which it is known.
+
+    Args:
+        cases: Drafts with references.
+        known: Baselines of the training dataset.
+        abnormal_threshold: Probability from which the selector calls a region abnormal.
+    """
+    arrays = region_arrays(cases, abnormal_threshold)
+    judged = np.isfinite(arrays.is_abnormal)
+    wanted = arrays.is_abnormal[judged] == 1
+    usual = np.broadcast_to(known.usual_regions, arrays.has_phrase.shape)
     return {
-        "detection": score_boxes(boxes, truth, detected),
-        "mean box": score_boxes(mean_box_candidates(known.mean_boxes, sizes), truth),
-        "selection": score_selection(selected, has_phrase),
-        "usual regions": score_selection(np.broadcast_to(known.usual_regions, shape), has_phrase),
+        "detection": score_boxes(arrays.boxes, arrays.truth, arrays.detected),
+        "mean box": score_boxes(mean_box_candidates(known.mean_boxes, arrays.sizes), arrays.truth),
+        "selection": score_selection(arrays.selected, arrays.has_phrase),
+        "usual regions": score_selection(usual, arrays.has_phrase),
         "abnormality": dict(
-            zip(("precision", "recall", "f1"), precision_recall_f1(called[judged], wanted), strict=True)
+            zip(("precision", "recall", "f1"), precision_recall_f1(arrays.called[judged], wanted), strict=True)
         ),
         "all abnormal": dict(
             zip(("precision", "recall", "f1"), precision_recall_f1(np.ones_like(wanted), wanted), strict=True)

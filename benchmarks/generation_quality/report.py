@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.generation_quality.contest_report import contest_tables, table
 from benchmarks.generation_quality.lungs import NUM_FOLDS
 from crrg.evaluation.scorecard import Scorecard
 
@@ -17,6 +18,7 @@ def markdown(rows: Rows) -> str:
     for name, row in rows.items():
         if name.startswith(("drawn/", "openi/")):
             parts.append(_cohort(name, row))
+    parts += contest_tables(rows)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -31,12 +33,6 @@ def unmet(rows: Rows) -> list[str]:
         if name.startswith(("drawn/", "openi/")) and row["clinical"]["never_right"]:
             wrong.append(f"{name}: F1 = 0 for {', '.join(row['clinical']['never_right'])}")
     return wrong
-
-
-def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a Markdown table."""
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _lungs(rows: Rows) -> str:

@@ -1,0 +1,354 @@
+"""``paper``, narrowed to our size, beside ``crrg``: same films, same CPU seconds, both tuned by equally many trials.
+
+Each training of a stage is one measurement of the table, its weights lie beside it, so that a call that was stopped
+loses one stage at most. Trials get a share of the budget and are compared on validation films; runs of three seeds get
+the whole, and one run of each gets as many steps as the slower one could do. All are scored on films of the drawn
+cohort, which nothing was chosen on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.generation_quality.ablations import CHANGES, ablated
+from benchmarks.generation_quality.budget import CPU, Limit
+from benchmarks.generation_quality.contenders import Contender, Films, Order, Ours, Papers, Parts, drafting
+from benchmarks.generation_quality.contest_scores import score_baselines, score_run, summarise
+from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to
+from benchmarks.resumable import Table
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.training import PresetTraining
+from crrg.domain.study import Pair, Split
+from crrg.evaluation.classification import roc_auc
+from crrg.evaluation.protocols import tokenize
+from crrg.evaluation.text import rouge_l_per_report
+from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.regions import RegionThresholds
+from crrg.models.detector import load_detector
+from crrg.models.region_heads import load_selector
+from crrg.models.report_generator import load_generator
+from crrg.operations.scoring import Case, fit_baselines
+from crrg.storage import Storage
+from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.detector import detection_metrics
+from crrg.training.generator import clinical_micro_f1, draft_films
+from crrg.training.region_targets import region_targets
+
+logger = logging.getLogger(__name__)
+
+RATES = (1e-3, 3e-3, 1e-2)
+"""Learning rates that are tried for each stage of both."""
+TRIAL_SHARE = 0.25
+SHARES = {"detector": 0.4, "selector": 0.25, "generator": 0.35}
+"""How a budget is divided among the stages."""
+CHUNK_SIZE = 50
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is compared on what.
+
+    Attributes:
+        settings: Our networks and their training.
+        budget_s: CPU seconds of one whole training.
+        num_seeds: Runs of each.
+        base_channels: Of the narrowed backbone; 0 = the closest.
+        dataset: Trained on.
+        root: Where it lies.
+        rates: Learning rates that are tried.
+        with_ablations: Whether ``crrg`` is also trained without each of its differences.
+    """
+
+    settings: PresetTraining
+    budget_s: float
+    num_seeds: int
+    base_channels: int
+    dataset: DatasetRef
+    root: Storage
+    rates: tuple[float, ...] = RATES
+    with_ablations: bool = False
+
+
+class Arena:
+    """Trains and scores both architectures, one measurement after the other."""
+
+    def __init__(self, contest: Contest, table: Table, work: Storage, is_over: Callable[[], bool]) -> None:
+        """Match the sizes; nothing is trained yet.
+
+        Args:
+            contest: What is compared.
+            table: Finished measurements.
+            work: Where weights are kept.
+            is_over: Whether no more is to be begun in this call.
+        """
+        self.contest = contest
+        self.table = table
+        self.work = work
+        self.is_over = is_over
+        settings = contest.settings
+        self.films = Films(contest.root, contest.dataset, settings.generator.architecture.vocab_size)
+        vocab_size = self.films.tokenizer.vocab_size
+        narrowed = narrow_to(settings, vocab_size, contest.base_channels)
+        self.contenders: dict[str, Contender] = {"crrg": Ours(settings), "paper": Papers(narrowed, settings)}
+        self.ablations = {name: ablated(settings, name) for name in CHANGES} if contest.with_ablations else {}
+        forms = {part: getattr(narrowed, part).model_dump(mode="json") for part in PARTS}
+        identity = config_hash(
+            settings=settings.model_dump(mode="json"), narrowed=forms, data=contest.dataset.version,
+            budget=contest.budget_s, rates=contest.rates,
+        )  # fmt: skip
+        self.prefix = f"architectures/{identity[:12]}"
+        sizes = compare_sizes(settings, narrowed, vocab_size)
+        for part, each in sizes.items():
+            logger.info("parameters of %s: crrg %d, paper %d", part, each["crrg"], each["paper"])
+        self.table.fill(f"{self.prefix}/sizes", lambda: {"sizes": sizes, "budget_s": contest.budget_s, "forms": forms})
+
+    def train_all(self) -> bool:
+        """Train what is missing; return whether nothing is."""
+        for name in self.contenders:
+            rates = self.tune(name)
+            if rates is None:
+                return False
+            for seed in range(self.contest.num_seeds):
+                if not self._train_run(name, f"run/{name}/{seed}", rates, seed, self._limits()):
+                    return False
+        return self._equal_steps() and self._ablate()
+
+    def contender(self, name: str) -> Contender:
+        """Return an architecture or an ablation by its name."""
+        return self.ablations[name] if name in self.ablations else self.contenders[name]
+
+    def tune(self, name: str) -> dict[str, float] | None:
+        """Return the best learning rate of each stage, tried on the best trial of the stage before."""
+        best: dict[str, float] = {}
+        before: dict[str, Any] = {}
+        for part in PARTS:
+            limit = Limit(cpu_s=TRIAL_SHARE * self.contest.budget_s * SHARES[part])
+            for rate in self.contest.rates:
+                if not self._fill(
+                    self._trial_key(name, part, rate), name, part, before, Order(rate, 0, limit, is_trial=True)
+                ):
+                    return None
+            trials = {rate: self.table.rows[self._trial_key(name, part, rate)] for rate in self.contest.rates}
+            best[part] = max(trials, key=lambda rate: trials[rate]["score"])
+            before = trials[best[part]]["parts"]
+        return best
+
+    def run_keys(self) -> dict[str, list[str]]:
+        """Return the last stage's key of each architecture's runs within the budget, and at equal steps."""
+        seeds = range(self.contest.num_seeds)
+        keys = {name: [f"{self.prefix}/run/{name}/{seed}/generator" for seed in seeds] for name in self.contenders}
+        keys |= {f"{name}, equal steps": [f"{self.prefix}/steps/{name}/generator"] for name in self.contenders}
+        return keys | {name: [f"{self.prefix}/without/{name}/generator"] for name in self.ablations}
+
+    def load(self, record: dict[str, Any]) -> Parts:
+        """Read the parts of a finished training."""
+        found = Parts()
+        for part, result in record.items():
+            config, tensors = read_stage(self.work, StageResult.model_validate(result))
+            if part == "detector":
+                found = replace(found, detector=load_detector(config, tensors, CPU))
+            elif part == "selector":
+                found = replace(found, selector=load_selector(config, tensors, CPU))
+            else:
+                vocabulary = self.films.tokenizer.to_bytes()
+                found = replace(found, generator=load_generator(config, tensors, vocabulary))
+            if config.get("limits"):
+                found = replace(found, thresholds=_read_thresholds(config["limits"]))
+        return found
+
+    def _equal_steps(self) -> bool:
+        """Train both for as many steps as the slower one did in its first run, where they did more."""
+        for name in self.contenders:
+            first = {
+                other: [self.table.rows[f"{self.prefix}/run/{other}/0/{part}"] for part in PARTS]
+                for other in self.contenders
+            }
+            steps = [min(rows[place]["num_steps"] for rows in first.values()) for place in range(len(PARTS))]
+            limits = {part: Limit(num_steps=steps[place]) for place, part in enumerate(PARTS)}
+            rates = self.tune(name)
+            assert rates is not None
+            if not self._train_run(name, f"steps/{name}", rates, 0, limits):
+                return False
+        return True
+
+    def _ablate(self) -> bool:
+        """Train each ablation from the stage it concerns on."""
+        for name in self.ablations:
+            rates = self.tune("crrg")
+            assert rates is not None
+            first = PARTS.index(CHANGES[name][0])
+            before = self.table.rows[f"{self.prefix}/run/crrg/0/{PARTS[first - 1]}"]["parts"]
+            if not self._train_run(name, f"without/{name}", rates, 0, self._limits(), first, before):
+                return False
+        return True
+
+    def _limits(self) -> dict[str, Limit]:
+        return {part: Limit(cpu_s=self.contest.budget_s * SHARES[part]) for part in PARTS}
+
+    def _train_run(
+        self,
+        name: str,
+        run: str,
+        rates: dict[str, float],
+        seed: int,
+        limits: dict[str, Limit],
+        first: int = 0,
+        before: dict[str, Any] | None = None,
+    ) -> bool:
+        """Train the stages of a run, from the ``first`` on; return whether all are trained."""
+        before = before or {}
+        for part in PARTS[first:]:
+            key = f"{self.prefix}/{run}/{part}"
+            if not self._fill(key, name, part, before, Order(rates[part], seed, limits[part])):
+                return False
+            before = self.table.rows[key]["parts"]
+        return True
+
+    def _fill(self, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> bool:
+        """Train one stage, unless it is in the table; return whether it is now."""
+        if key in self.table.rows:
+            return True
+        if self.is_over():
+            return False
+        self.table.fill(key, lambda: self._train(key, name, part, before, order))
+        return True
+
+    def _train(self, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> dict[str, Any]:
+        contender = self.contender(name)
+        parts, effort = contender.train(part, self.load(before), self.films, order)
+        record = dict(before)
+        for changed in contender.changes(part):
+            record[changed] = self._keep(key, changed, parts)
+        row = {"parts": record, "rate": order.rate, **asdict(effort)}
+        if order.is_trial:
+            row["score"] = self.validate(contender, part, parts)
+        return row
+
+    def _keep(self, key: str, part: str, parts: Parts) -> dict[str, Any]:
+        """Write a part's weights beside the table; thresholds lie with the last part that settled them."""
+        module = getattr(parts, part)
+        config: dict[str, Any] = {"architecture": module.architecture.model_dump(mode="json")}
+        config["tokenizer_sha256"] = self.films.tokenizer.sha256
+        if parts.thresholds is not None and part != "detector":
+            config["limits"] = {**asdict(parts.thresholds), "findings": parts.thresholds.findings.tolist()}
+        result = StageFolder(self.work, part, config_hash(key=key, part=part)).finish(module, config, {})
+        return result.model_dump(mode="json")
+
+    def validate(self, contender: Contender, part: str, parts: Parts) -> float:
+        """Return what trials of a stage are compared by, on validation films; the same for both.
+
+        Mean region IoU; mean AUC of selection and abnormality; mean of ROUGE-L and clinical micro-F1 of the drafts.
+        """
+        if part == "detector":
+            assert parts.detector is not None
+            films = self.films.of(Split.VALIDATION, parts.detector.architecture.input_size)
+            return detection_metrics(parts.detector, films, CPU)["detection/mean_iou"]
+        read = contender.read(parts, self.films, Split.VALIDATION)
+        if part == "selector":
+            targets = region_targets(read.films)
+            judged = (read.readings.selection_probabilities, read.readings.abnormal_probabilities)
+            pairs = zip(judged, (targets.selection, targets.abnormal), strict=True)
+            return float(np.mean([roc_auc(found.ravel().astype(float), known.ravel()) for found, known in pairs]))
+        assert parts.generator is not None
+        settings = drafting(contender, self.contest.settings)
+        drafts = draft_films(parts.generator, self.films.tokenizer, read, settings)
+        given, wanted = ([tokenize(text, "rgrg") for text in texts] for texts in (drafts, read.films.reports))
+        overlap = float(rouge_l_per_report(given, wanted).mean())
+        return (overlap + clinical_micro_f1(parts.generator, self.films.tokenizer, read, settings)) / 2
+
+    def _trial_key(self, name: str, part: str, rate: float) -> str:
+        return f"{self.prefix}/trial/{name}/{part}/{rate}"
+
+
+class Jury:
+    """Scores finished runs on films that no training saw."""
+
+    def __init__(self, arena: Arena, pairs: list[Pair], pipeline: Callable[[], ReportPipeline]) -> None:
+        """Keep the films.
+
+        Args:
+            arena: With finished runs.
+            pairs: Frontal films with references.
+            pipeline: Loads a bundle, whose label stage serves both architectures and is not compared.
+        """
+        self.arena = arena
+        self.pairs = pairs
+        self._pipeline = pipeline
+
+    @functools.cached_property
+    def pipeline(self) -> ReportPipeline:
+        """The bundle's stages."""
+        return self._pipeline()
+
+    def score_all(self) -> bool:
+        """Score what is trained and not scored; return whether all is, and summarise then."""
+        table, done, runs = self.arena.table, True, self.arena.run_keys()
+        for name, keys in runs.items():
+            for key in keys:
+                if key not in table.rows or (self._scored(key) not in table.rows and self.arena.is_over()):
+                    done = False
+                    continue
+                table.fill(self._scored(key), lambda key=key, name=name: self._score(key, name.split(",")[0]))
+        known = f"{self.arena.prefix}/{self._cohort}/baselines"
+        if done:
+            table.fill(known, self._baselines)
+            title = "summary-with-ablations" if self.arena.ablations else "summary"
+            table.fill(f"{self.arena.prefix}/{self._cohort}/{title}", lambda: self._summary(runs, table.rows[known]))
+        return done
+
+    @property
+    def _cohort(self) -> str:
+        return f"{len(self.pairs)}-films-{config_hash(films=[pair.study_id for pair in self.pairs])[:8]}"
+
+    def _scored(self, key: str) -> str:
+        return f"{key}/{self._cohort}"
+
+    def _score(self, key: str, name: str) -> dict[str, Any]:
+        parts, contender = self.arena.load(self.arena.table.rows[key]["parts"]), self.arena.contender(name)
+        assert parts.thresholds is not None
+        given = {field.name: getattr(parts, field.name) for field in fields(parts)}
+        drafter = replace(
+            self.pipeline, **given, tokenizer=self.arena.films.tokenizer, decoding=contender.decoding, fusion=None
+        )
+        return score_run(self._cases(drafter), parts.thresholds.abnormal)
+
+    def _baselines(self) -> dict[str, Any]:
+        known = fit_baselines(self.arena.contest.root, self.arena.contest.dataset)
+        return score_baselines(self._cases(self.pipeline), known)
+
+    def _cases(self, drafter: ReportPipeline) -> list[Case]:
+        cases: list[Case] = []
+        for first in range(0, len(self.pairs), CHUNK_SIZE):
+            chunk = self.pairs[first : first + CHUNK_SIZE]
+            drafts = drafter.draft([pair.film for pair in chunk if pair.film is not None])
+            cases += [Case(pair, draft) for pair, draft in zip(chunk, drafts, strict=True)]
+        return cases
+
+    def _summary(self, runs: dict[str, list[str]], baselines: dict[str, Any]) -> dict[str, Any]:
+        rows = self.arena.table.rows
+        patients = [pair.patient_id for pair in self.pairs]
+        sums = {name: [rows[self._scored(key)]["sums"] for key in keys] for name, keys in runs.items()}
+        budget = {name: sums[name] for name in self.arena.contenders}
+        steps = {name: sums[f"{name}, equal steps"] for name in self.arena.contenders}
+        return {
+            "num_films": len(self.pairs),
+            "budget": summarise(budget, patients),
+            "steps": summarise(steps, patients),
+            "without": {
+                name: summarise({"crrg": sums["crrg"][:1], name: sums[name]}, patients) for name in self.arena.ablations
+            },
+            "baselines": {name: summarise({"": [given]}, patients) for name, given in baselines.items()},
+            "never_right": {
+                name: [rows[self._scored(key)]["never_right"] for key in keys] for name, keys in runs.items()
+            },
+        }
+
+
+def _read_thresholds(limits: dict[str, Any]) -> RegionThresholds:
+    return RegionThresholds(**{**limits, "findings": np.array(limits["findings"], dtype=np.float32)})

@@ -71,7 +71,7 @@ quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores
 quality-classification: env  ## Fused head, ablation of text sources, consistency, joint rounds, on the root of `make quality`
 	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small
 
-quality-generation: env  ## Boxes, drafts and real lungs of PRESET (small) beside simple baselines; goes on where it stopped
+quality-generation: env  ## Boxes, drafts, real lungs of PRESET (small) beside baselines, `paper` beside `crrg`; goes on where it stopped
 	$(PY) -m benchmarks.quality_generation --root $(if $(filter tiny,$(PRESET)),$(ROOT),$(ROOT)-$(or $(PRESET),small))
 
 test: env  ## Unit, property, contract and golden tests

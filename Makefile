@@ -98,7 +98,7 @@ e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and 
 	$(PY) -m pytest tests/e2e -m "e2e and not full" -q -n auto --maxprocesses 2 --dist loadfile
 
 e2e-full: env  ## The rest of the promises, by hand
-	$(PY) -m pytest tests/e2e -m e2e -q
+	$(PY) -m pytest tests -m e2e -q
 
 real: env  ## Train on drawn and real data, run a night over real films in a bucket (needs CRRG_OPEN_DATA)
 	@test -n "$${CRRG_OPEN_DATA:-}" || { echo "== real: CRRG_OPEN_DATA is not set; docs/real-data.md says what to put there" >&2; exit 2; }

@@ -208,6 +208,7 @@ def test_trials_that_were_stopped_go_on_with_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.full
 @pytest.mark.usefixtures("quick")
 def test_a_comparison_that_was_stopped_goes_on_and_ends_in_tables(tmp_path: Path) -> None:
     looks = iter([False] * 4)

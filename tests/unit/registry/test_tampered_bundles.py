@@ -215,16 +215,16 @@ def test_a_bundle_that_lists_a_pickle_is_refused_by_its_name(storage: Storage, t
 
 
 def test_another_vocabulary_for_the_text_tower_is_refused_even_with_right_digests() -> None:
-    from crrg.inference.pipeline import _clip_tokenizer
+    from crrg.inference.zero_shot import read_text_tokenizer
 
     trained = train_tokenizer(["the words of training"], 300)
     config = {"tokenizer_sha256": trained.sha256}
-    assert _clip_tokenizer(config, trained.to_bytes()).sha256 == trained.sha256
+    assert read_text_tokenizer(config, trained.to_bytes()).sha256 == trained.sha256
     with pytest.raises(ModelError, match="tokenizer"):
-        _clip_tokenizer(config, TOKENIZER)
+        read_text_tokenizer(config, TOKENIZER)
     for data in (b"{}", json.dumps({"model": {}}).encode()):
         with pytest.raises(CrrgError):
-            _clip_tokenizer({}, data)
+            read_text_tokenizer({}, data)
 
 
 def test_digests_are_checked_where_only_the_digest_is_wrong(storage: Storage) -> None:

@@ -80,7 +80,7 @@ class PlatformCases:
         root = self._root(name)
         code, said = self._night(root, env, server, dies_after_s)
         problems = [] if code == 0 else [f"the night ended with {code}"]
-        if "goes on without it" not in said:
+        if "the Prefect server does not answer" not in said:
             problems.append("nothing says that the server was away")
         return Finding(problems + self.undisturbed.problems(root), {"prefect away": 1})
 

@@ -25,6 +25,7 @@ from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import fit
 
 Batch = TypeVar("Batch")
+Loss = Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
 CPU = torch.device("cpu")
 NUM_PROBED = 6
 NUM_SLOW = 2
@@ -79,7 +80,7 @@ class _UsedUp(Exception):
 def fit_within(
     module: nn.Module,
     make_batch: Callable[[int], Batch],
-    loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    loss: Loss[Batch],
     loop: LoopConfig,
     limit: Limit,
     clock: CpuClock,
@@ -117,7 +118,7 @@ def fit_within(
 def _pace(
     module: nn.Module,
     make_batch: Callable[[int], Batch],
-    loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    loss: Loss[Batch],
     loop: LoopConfig,
 ) -> float:
     """Return the CPU seconds of a step; network and random numbers are as before afterwards."""
@@ -137,7 +138,7 @@ def _pace(
 def _fit(
     module: nn.Module,
     make_batch: Callable[[int], Batch],
-    loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    loss: Loss[Batch],
     loop: LoopConfig,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -130,8 +130,7 @@ def _score(
     split = Split(config.split)
     cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
     scorecard = score_drafts(pipeline, cases, dataset, storage, split)
-    if pipeline.visibility is not None:
-        scorecard = with_visibility(scorecard, pipeline, dataset, storage, split)
+    scorecard = with_visibility(scorecard, pipeline, dataset, storage, split)
     if config.chexbert:
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
     examples = example_files(pipeline, cases)

@@ -234,6 +234,7 @@ def test_roles_and_names_for_readers_who_do_not_see(page):
 def test_link_opens_a_study(page):
     page.evaluate("location.hash = '#study-c'")
     page.wait_for_function("document.querySelector('.draft-pane h2 code').textContent === 'study-c'")
+    assert page.locator("#list").get_by_role("option", selected=True).count() == 1
 
 
 CONTRASTS = """() => {
@@ -387,6 +388,7 @@ def test_picture_that_is_missing_is_said(browser, tmp_path):
     opened = browser.new_page()
     opened.goto(address.as_uri())
     opened.wait_for_selector(".missing")
+    assert opened.locator(".missing").is_visible()
     opened.close()
 
 

@@ -41,6 +41,7 @@ class PublishedTokenizer:
     """Text to the token ids of a published text tower, begin and end marks included.
 
     Attributes:
+        start_id: Id of the begin mark.
         end_id: Id of the end mark.
         vocab_size: Number of tokens.
         sha256: Digest of the ``tokenizer.json`` bytes.
@@ -63,7 +64,7 @@ class PublishedTokenizer:
                 f"the vocabulary has no {' and '.join(MARKS[kind])}; give the one of the checkpoint's own text tower",
                 "tokenizer",
             )
-        self._start_id, self.end_id = int(start_id), int(end_id)
+        self.start_id, self.end_id = int(start_id), int(end_id)
         self.vocab_size = int(self._tokenizer.get_vocab_size())
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.kind = kind
@@ -75,8 +76,11 @@ class PublishedTokenizer:
 
     def text_ids(self, text: str, max_length: int) -> list[int]:
         """Return a text's token ids between its marks, at most ``max_length``; a longer text loses its last words."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self._start_id, *ids[: max_length - 2], self.end_id]
+        return [self.start_id, *self.piece_ids(text)[: max_length - 2], self.end_id]
+
+    def piece_ids(self, text: str) -> list[int]:
+        """Return a text's token ids without marks, however many."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def text_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:

@@ -16,6 +16,11 @@ LICENCES = {
         "as published with the checkpoint, by Stanford for academic research, not for commercial use; attribution to "
         "CheXbert (Smit et al., 2020); trained on reports of CheXpert and MIMIC-CXR, whose terms apply"
     ),
+    "radgraph": (
+        "as published with the archive: PhysioNet's under its credentialed health data licence, which forbids sharing "
+        "it, Stanford AIMI's (RRG_scorers) marked MIT; attribution to RadGraph (Jain et al., 2021) or RadGraph-XL "
+        "(Delbrouck et al., 2024); trained on reports of MIMIC-CXR and others, whose terms apply"
+    ),
     "resnet50": (
         "as published with the file; torchvision's are trained on ImageNet, whose terms allow non-commercial research, "
         "and its authors leave it to the user whether they may be used for a purpose"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crrg.data.published_tokenizers import TokenizerKind
     from crrg.importers.imported import ImportedStage
     from crrg.inference.published_clip import PublishedClip
+    from crrg.inference.report_annotator import ReportAnnotator
     from crrg.inference.report_labeler import ReportLabeler
 
 
@@ -32,12 +33,12 @@ def import_checkpoint(kind: str, checkpoint: Path, out: Path, tokenizer: Path | 
     """Import a published checkpoint strictly, and write it as safetensors and JSON.
 
     Args:
-        kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero`` or ``chexbert``; ``resnet50``, ``gpt2`` or
-            ``bert`` as a place to start a training from.
-        checkpoint: Its file.
+        kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero``, ``chexbert`` or ``radgraph``; ``resnet50``,
+            ``gpt2`` or ``bert`` as a place to start a training from.
+        checkpoint: Its file; for ``radgraph`` also a folder with the content of its archive.
         out: Folder for one folder per stage and ``key_report.json``.
-        tokenizer: The vocabulary, which is published apart from the checkpoint: a ``tokenizer.json``; for ``cxr-clip``
-            ``chexbert`` and ``bert`` also BERT's ``vocab.txt``, for ``chexzero`` also CLIP's list of merges.
+        tokenizer: The vocabulary, which is published apart from the checkpoint: a ``tokenizer.json``; for ``cxr-clip``,
+            ``chexbert``, ``radgraph`` and ``bert`` also BERT's ``vocab.txt``, for ``chexzero`` CLIP's list of merges.
 
     Returns:
         The key report.
@@ -86,6 +87,22 @@ def load_report_labeler(folder: Path, device: torch.device) -> ReportLabeler:
     return ReportLabeler.from_files(*read_import(folder, "chexbert"), device)
 
 
+def load_report_annotator(folder: Path, device: torch.device) -> ReportAnnotator:
+    """Load an imported RadGraph, ready to read reports.
+
+    Args:
+        folder: What ``crrg import radgraph`` wrote to.
+        device: Where to put it.
+
+    Raises:
+        ModelError: The folder holds no imported RadGraph, it is damaged, or it was imported without a vocabulary.
+    """
+    from crrg.inference.report_annotator import ReportAnnotator
+    from crrg.registry.imported import read_import
+
+    return ReportAnnotator.from_files(*read_import(folder, "radgraph"), device)
+
+
 def import_markdown(report: dict[str, Any]) -> str:
     """Return the key report as a table of numbers, with what the licence says and what is still missing."""
     lines = [
@@ -107,7 +124,7 @@ def import_markdown(report: dict[str, Any]) -> str:
 
 def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedStage]:
     """Read a checkpoint of a known kind; importers are imported here, so that a command's help needs no torch."""
-    from crrg.importers import chexbert, chexzero, cxr_clip, plain_towers, rgrg
+    from crrg.importers import chexbert, chexzero, cxr_clip, plain_towers, radgraph, rgrg
 
     match kind:
         case "rgrg":
@@ -116,6 +133,8 @@ def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedS
             return cxr_clip.import_cxr_clip(checkpoint, _vocabulary(tokenizer, "bert"))
         case "chexzero":
             return chexzero.import_chexzero(checkpoint, _vocabulary(tokenizer, "clip"))
+        case "radgraph":
+            return radgraph.import_radgraph(checkpoint, _vocabulary(tokenizer, "bert"))
         case "resnet50":
             if tokenizer is not None:
                 raise ConfigError("this network reads no text; leave --tokenizer out", "tokenizer")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crrg.cli.running import DirectOption, FileOption, RootOption, execute, exits, form, through_prefect
-from crrg.cli.terminal import log_lines
+from crrg.cli.terminal import aligned, log_lines
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     for command in (train, retrain, evaluate, promote):
         app.command()(command)
     app.command("import")(import_checkpoint)
+    app.command("radgraph-f1")(radgraph_f1)
 
 
 def train(
@@ -109,7 +110,7 @@ def starts_of(
 
 def import_checkpoint(
     kind: Annotated[
-        str, typer.Argument(help="What it is: rgrg, cxr-clip, chexzero, chexbert, resnet50, gpt2 or bert.")
+        str, typer.Argument(help="What it is: rgrg, cxr-clip, chexzero, chexbert, radgraph, resnet50, gpt2, bert.")
     ],
     checkpoint: Annotated[Path, typer.Argument(help="Its file, as downloaded.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
@@ -169,6 +170,9 @@ def evaluate(
     chexbert: Annotated[
         str | None, typer.Option("--chexbert", help="Folder of `crrg import chexbert`: adds its clinical figures.")
     ] = None,
+    radgraph: Annotated[
+        str | None, typer.Option("--radgraph", help="Folder of `crrg import radgraph`: adds RadGraph F1.")
+    ] = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -178,7 +182,7 @@ def evaluate(
 
     filled = form(
         EvaluateConfig, config, dataset=dataset, dataset_version=dataset_version, split=split, model=model,
-        limit=limit, device=device, chexbert=chexbert,
+        limit=limit, device=device, chexbert=chexbert, radgraph=radgraph,
     )  # fmt: skip
 
     def run(storage: Storage, settings: Settings) -> str:
@@ -186,6 +190,20 @@ def evaluate(
         return operation.read_scorecard(result, storage).to_markdown()
 
     execute(root, run, str)
+
+
+def radgraph_f1(
+    drafts: Annotated[Path, typer.Argument(help="RadGraph's annotations of drafts: JSON as it publishes them.")],
+    reports: Annotated[Path, typer.Argument(help="The same of the reference reports, under the same keys.")],
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="JSON of key to patient, for the intervals.")
+    ] = None,
+) -> None:
+    """Score annotations that RadGraph made elsewhere; prints the three levels with 95 % intervals."""
+    from crrg.operations.scoring_radgraph import score_annotations
+
+    with exits():
+        typer.echo(aligned(score_annotations(drafts, reports, patients).to_markdown()))
 
 
 def promote(

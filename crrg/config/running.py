@@ -199,6 +199,8 @@ class EvaluateConfig(FrozenConfig):
         device: Where the models run.
         chexbert: Folder that ``crrg import chexbert`` wrote, on the machine that evaluates; CheXbert's clinical figures
             are then added. Empty leaves them out.
+        radgraph: Folder that ``crrg import radgraph`` wrote, on the machine that evaluates; RadGraph F1 is then added.
+            Empty leaves it out.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -208,6 +210,7 @@ class EvaluateConfig(FrozenConfig):
     limit: int = Field(0, ge=0, title="Films (0 = all)", json_schema_extra={"position": 4})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
     chexbert: str = Field("", title="Folder of CheXbert (empty = none)", json_schema_extra={"position": 6})
+    radgraph: str = Field("", title="Folder of RadGraph (empty = none)", json_schema_extra={"position": 7})
 
 
 class GroundConfig(FrozenConfig):

@@ -105,10 +105,14 @@ def read_scorecard(result: EvaluationResult, storage: Storage) -> Scorecard:
 
 
 def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig) -> str:
-    """Return where a scorecard lies: by bundle, dataset version, split, number of films and CheXbert's weights."""
+    """Return where a scorecard lies: by bundle, dataset version, split, number of films and weights of text readers."""
     films = f"-{config.limit}" if config.limit else ""
-    labeler = f"-chexbert-{import_digest(Path(config.chexbert), 'chexbert')[:12]}" if config.chexbert else ""
-    return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}{labeler}.json"
+    readers = "".join(
+        f"-{name}-{import_digest(Path(folder), name)[:12]}"
+        for name, folder in (("chexbert", config.chexbert), ("radgraph", config.radgraph))
+        if folder
+    )
+    return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}{readers}.json"
 
 
 def _score(
@@ -120,8 +124,9 @@ def _score(
     """
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
-    from crrg.operations.scoring import draft_cases, score_drafts
+    from crrg.operations.scoring import draft_cases, fit_baselines, score_drafts
     from crrg.operations.scoring_chexbert import with_chexbert
+    from crrg.operations.scoring_radgraph import with_radgraph
     from crrg.operations.scoring_visibility import with_visibility
     from crrg.training.clip_pictures import reliability_picture, roc_picture
 
@@ -129,10 +134,13 @@ def _score(
     pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), device)
     split = Split(config.split)
     cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
-    scorecard = score_drafts(pipeline, cases, dataset, storage, split)
+    known = fit_baselines(storage, dataset)
+    scorecard = score_drafts(pipeline, cases, known, dataset, storage, split)
     scorecard = with_visibility(scorecard, pipeline, dataset, storage, split)
     if config.chexbert:
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
+    if config.radgraph:
+        scorecard = with_radgraph(scorecard, cases, known, Path(config.radgraph), device)
     examples = example_files(pipeline, cases)
     references = label_matrix([case.reference.labels for case in cases])
     if not np.isfinite(references).any():

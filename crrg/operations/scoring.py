@@ -113,25 +113,22 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
 
 
 def score_drafts(
-    drafter: Drafter, cases: Sequence[Case], dataset: DatasetRef, storage: Storage, split: Split = Split.TEST
+    drafter: Drafter, cases: Sequence[Case], known: Baselines, dataset: DatasetRef, storage: Storage, split: Split
 ) -> Scorecard:
     """Score drafts of a split by ``draft_cases``.
 
     Args:
         drafter: Pipeline of the bundle; adds what its CLIP stage alone says of the same films.
         cases: The drafts.
-        dataset: Version they were made of; its training split gives the baselines.
+        known: Baselines of the dataset (``fit_baselines``).
+        dataset: Version they were made of.
         storage: Root.
         split: Part of the dataset.
     """
     films = [_film(case) for case in cases]
     subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
-    return score_cases(
-        cases,
-        fit_baselines(storage, dataset),
-        evidence=gather_evidence(drafter, films, dataset, storage) if films else None,
-        subject={**subject, "split": split.value},
-    )
+    evidence = gather_evidence(drafter, films, dataset, storage) if films else None
+    return score_cases(cases, known, evidence=evidence, subject={**subject, "split": split.value})
 
 
 def draft_cases(
@@ -179,7 +176,7 @@ def score_cases(
     if not cases:
         return Scorecard((), 0, subject or {})
     patients = [case.reference.patient_id for case in cases]
-    thumbnails = np.stack([model_input(_film(case).pixels, THUMBNAIL_SIZE) for case in cases]).astype(float)
+    thumbnails = thumbnails_of(cases)
     figures = [
         *_region_figures(cases, known, patients),
         *_label_figures(cases, known, thumbnails, evidence, patients),
@@ -189,6 +186,11 @@ def score_cases(
     ]
     num_studies = len({case.reference.study_id for case in cases})
     return Scorecard(tuple(figures), num_studies, subject or {})
+
+
+def thumbnails_of(cases: Sequence[Case]) -> FloatArray:
+    """Return the films of cases as a baseline sees them ``[N, 32, 32]``."""
+    return np.stack([model_input(_film(case).pixels, THUMBNAIL_SIZE) for case in cases]).astype(float)
 
 
 def permute_drafts(cases: Sequence[Case], seed: int = 0) -> list[Case]:

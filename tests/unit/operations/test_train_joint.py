@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ from crrg.registry.bundle import read_bundle, read_spec
 from crrg.storage import Storage
 from crrg.tracking import NullTracker
 from crrg.training.joint import train_joint
+from tests.support.published_radgraph import write_radgraph
 from tests.support.smallest_stages import Remembering, Unregistered, remembered, smallest
 
 FORM = TrainStageConfig(dataset="drawn", device="cpu")
@@ -184,14 +186,23 @@ def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: 
         assert [region.box_xyxy for region in draft.regions] == [region.box_xyxy for region in old.regions]
 
 
-def test_a_scorecard_shows_every_classifier_beside_the_majority(
-    storage: Storage, stages: dict[str, StageResult]
+def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_beside_its_baselines(
+    storage: Storage, stages: dict[str, StageResult], tmp_path: Path
 ) -> None:
     bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{number}" for number in range(296))]
+    form = EvaluateConfig(
+        dataset="drawn", split="train", device="cpu", radgraph=str(write_radgraph(tmp_path / "radgraph", words))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(label_figures, "NUM_SAMPLES", 10)
-        result = evaluate_bundle(bundle, EvaluateConfig(dataset="drawn", split="train", device="cpu"), storage)
+        result = evaluate_bundle(bundle, form, storage)
     card = read_scorecard(result, storage)
+    graphs = [figure for figure in card if figure.name.startswith("radgraph/")]
+    assert [figure.baseline_name for figure in graphs] == ["best constant report", "nearest neighbour"] * 3
+    # the films are those that the nearest film is looked for among
+    assert [figure.baseline for figure in graphs[1::2]] == [1.0] * 3
+    assert all(0 <= figure.low <= figure.value <= figure.high <= 1 for figure in graphs)
     by_name = {figure.name: figure for figure in card if figure.baseline_name in ("majority", "chance")}
     for source in ("", "head_", "probe_", "zero_shot_"):
         for name in ("auc", "auprc", "f1", "accuracy", "sensitivity", "ece"):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import selectors
 import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -37,6 +38,42 @@ _ERRORS = {
 }
 
 
+class IdleDecoders:
+    """Children that wait for the next call: to start one takes as long as decoding some sixty films."""
+
+    def __init__(self, limits: DecoderLimits) -> None:
+        """Begin with none.
+
+        Args:
+            limits: What each child may use.
+        """
+        self.limits = limits
+        self._children: list[Child] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> Child:
+        """Return a child without work, started anew where none waits."""
+        with self._lock:
+            if self._children:
+                return self._children.pop()
+        return Child(self.limits)
+
+    def put_by(self, child: Child) -> None:
+        """Keep a child for the next call; one that has work, or has done its share, is ended."""
+        if child.jobs or not child.has_room:
+            child.end()
+            return
+        with self._lock:
+            self._children.append(child)
+
+    def end(self) -> None:
+        """End the children that wait."""
+        with self._lock:
+            children, self._children = self._children, []
+        for child in children:
+            child.end()
+
+
 def decode_many(
     items: Iterable[DecodeItem],
     image_size: int,
@@ -44,6 +81,7 @@ def decode_many(
     limits: DecoderLimits | None = None,
     *,
     places: FilmPlaces | None = None,
+    idle: IdleDecoders | None = None,
 ) -> Generator[DecodeOutcome, None, None]:
     """Decode files, in their order, each to a film or to the reason why not.
 
@@ -53,6 +91,7 @@ def decode_many(
         num_workers: Child processes; 0 decodes in this process, without limits, for a handful of trusted files.
         limits: What a child may use.
         places: Where placed films lie; each is given back when its outcome is known.
+        idle: Where children come from and go back to, with limits of its own; without it they end with the call.
 
     Yields:
         One outcome per item.
@@ -61,7 +100,12 @@ def decode_many(
         for item in items:
             yield _decode_here(item, image_size)
         return
-    pool = _Pool(image_size, num_workers, limits or DecoderLimits(), places.descriptors if places else ())
+    own = limits or DecoderLimits()
+    descriptors = places.descriptors if places else ()
+    if idle is None:
+        pool = _Pool(image_size, num_workers, own, lambda: Child(own, descriptors), Child.end)
+    else:
+        pool = _Pool(image_size, num_workers, idle.limits, idle.take, idle.put_by)
     try:
         yield from pool.run(iter(items))
     finally:
@@ -111,10 +155,18 @@ def examine_child(limits: DecoderLimits | None = None) -> ChildReport:
 class _Pool:
     """Children, their jobs, and outcomes waiting for their turn."""
 
-    def __init__(self, image_size: int, num_workers: int, limits: DecoderLimits, places: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        num_workers: int,
+        limits: DecoderLimits,
+        start: Callable[[], Child],
+        part_with: Callable[[Child], object],
+    ) -> None:
         self.image_size = image_size
         self.limits = limits
-        self.places = places
+        self.start = start
+        self.part_with = part_with
         self.num_workers = num_workers
         self.selector = selectors.DefaultSelector()
         self.children: list[Child] = []
@@ -145,10 +197,10 @@ class _Pool:
                 return
 
     def close(self) -> None:
-        for child in self.children:
-            child.end()
-        self.children = []
         self.selector.close()
+        for child in self.children:
+            self.part_with(child)
+        self.children = []
 
     def _idle_child(self) -> Child | None:
         """Return the child that should get the next file: one without work, a new one, one with room, or ``None``."""
@@ -157,7 +209,7 @@ class _Pool:
                 return child
             self._drop(child)
         if len(self.children) < self.num_workers:
-            child = Child(self.limits, self.places)
+            child = self.start()
             self.children.append(child)
             self.selector.register(child.answers, selectors.EVENT_READ, child)
             return child

@@ -13,8 +13,14 @@ from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.domain.study import DraftReport, Film, RegionPrediction
 from crrg.errors import ImageError
 
-PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-"""Films are noise to a search for repeated bytes: runs alone take half the time and a tenth less space."""
+PNG_OPTIONS = [
+    cv2.IMWRITE_PNG_COMPRESSION, 1,
+    cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB,
+    cv2.IMWRITE_PNG_ZLIBBUFFER_SIZE, 2**18,
+]  # fmt: skip
+"""Films are noise to a search for repeated bytes: without it, and with one filter instead of the best for each row, a
+picture takes a third of the time and a twentieth more space."""
 PANEL_SIDE = 384
 """Longer side of a film in a sheet, pixels."""
 HEAT_OPACITY = 0.6

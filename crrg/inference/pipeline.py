@@ -165,6 +165,11 @@ class ReportPipeline:
         return dict(zip(LABELS, thresholds.tolist(), strict=True))
 
     @property
+    def takes_all_cores(self) -> bool:
+        """Whether it drafts on the processor, in threads that wait for one another."""
+        return next(self.clip.parameters()).device.type == "cpu"
+
+    @property
     def film_thresholds(self) -> dict[str, float]:
         """The same for the label head alone, which has not read the draft."""
         return dict(zip(LABELS, self.calibration.thresholds.tolist(), strict=True))

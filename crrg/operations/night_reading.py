@@ -13,12 +13,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from crrg.data.decoder_pool import DecodeItem, decode_many
+from crrg.data.decoder_pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
@@ -34,8 +34,9 @@ from crrg.storage import Storage, StoredObject
 
 T = TypeVar("T")
 
-LIMITS = DecoderLimits(niceness=5)
-"""Models run in several threads that wait for one another: each time a decoder takes the place of one, all stand."""
+idle_decoders = IdleDecoders(DecoderLimits(niceness=5))
+"""Kept from shard to shard until the night is given back. They step back behind the models: those run in several
+threads that wait for one another, and each time a decoder takes the place of one, all stand."""
 FETCHERS = 8
 FETCH_AHEAD = 16
 FILMS_AHEAD = 64
@@ -141,6 +142,8 @@ class ReadAhead(Iterator[T]):
         self._items = items
         self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
         self._is_over = threading.Event()
+        self._may_read = threading.Event()
+        self._may_read.set()
         self._filler = threading.Thread(target=self._fill, name="reading-ahead", daemon=True)
         self._filler.start()
 
@@ -154,9 +157,19 @@ class ReadAhead(Iterator[T]):
             raise error
         return item  # type: ignore[return-value]
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Ask for nothing more while the block runs; the few items under way come to their end."""
+        self._may_read.clear()
+        try:
+            yield
+        finally:
+            self._may_read.set()
+
     def close(self) -> None:
         """End the thread and what it runs; nothing happens where it has ended already."""
         self._is_over.set()
+        self._may_read.set()
         self._filler.join()
 
     def _fill(self) -> None:
@@ -164,6 +177,7 @@ class ReadAhead(Iterator[T]):
         try:
             for item in self._items:
                 self._offer(item)
+                self._may_read.wait()
                 if self._is_over.is_set():
                     break
         except BaseException as error:
@@ -195,7 +209,10 @@ def _decoded(
                 waiting.append(fetched)
                 yield fetched.item
 
-    with closing(items()) as films, closing(decode_many(films, image_size, num_workers, LIMITS)) as outcomes:
+    with (
+        closing(items()) as films,
+        closing(decode_many(films, image_size, num_workers, idle=idle_decoders)) as outcomes,
+    ):
         for decoded in outcomes:
             yield judge(waiting.popleft(), decoded)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -44,8 +45,8 @@ from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-DRAFT_WINDOW = 64
-"""Films drafted in one go; bounds memory, does not change a draft."""
+DRAFT_WINDOW = 72
+"""Films drafted in one go at most; bounds memory, does not change a draft."""
 WRITERS = 24
 """Objects written at a time: a store in another building is mostly waited for."""
 
@@ -60,6 +61,10 @@ class NightDrafter(Protocol):
     @property
     def label_thresholds(self) -> Mapping[str, float]:
         """Probability from which each label counts as positive."""
+
+    @property
+    def takes_all_cores(self) -> bool:
+        """Whether it drafts on the processor: in threads that wait for one another, so that other work halts them."""
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Return one draft per frontal film; a draft depends on its film alone."""
@@ -112,24 +117,27 @@ def run_shard(
         own = feed or stack.enter_context(ShardFeed(plan, storage, pseudonyms))
         opened = own.open(shard)
         stack.callback(opened.readings.close)
-        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter, cpu_drafter))
-        readings = iter(opened.readings)
+        writer = stack.enter_context(_ShardWriter(plan, shard, storage, drafter, cpu_drafter, opened.readings.held))
         while True:
             with writer.clock.stage("reading"):
-                reading = next(readings, None)
+                reading = next(opened.readings, None)
             if reading is None:
                 break
             if should_stop():
                 return stopped
             writer.take(reading.outcome, reading.film)
             say(len(writer.outcomes), len(opened.inputs))
-        if feed is not None:
-            feed.open_after(shard.index)
-        record = writer.finish()
+        record = writer.finish(lambda: feed.open_after(shard.index) if feed is not None else None)
     say(len(opened.inputs), len(opened.inputs))
     result = _result(plan, record, reused=False).model_copy(update={"times_s": writer.clock.times_s})
     logger.info("%s: %d drafted or known, %d refused", what, result.num_accepted, result.num_quarantined)
     return result
+
+
+def even_window(num_inputs: int) -> int:
+    """Return how many films to draft in one go, so that no small rest is left: each go takes as long to begin."""
+    num_windows = max(1, math.ceil(num_inputs / DRAFT_WINDOW))
+    return max(1, math.ceil(num_inputs / num_windows))
 
 
 def primary_images(outcomes: Sequence[InputOutcome]) -> frozenset[str]:
@@ -181,6 +189,7 @@ class _ShardWriter:
         storage: Storage,
         drafter: NightDrafter,
         cpu_drafter: Callable[[], NightDrafter] | None,
+        hold_reading: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.plan = plan
         self.shard = shard
@@ -188,11 +197,13 @@ class _ShardWriter:
         self.drafter = drafter
         self.spare = cpu_drafter if plan.config.device == "auto" else None
         self.is_on_cpu = False
+        self.hold_reading = hold_reading
         self.prefix = run_prefix(plan.date, plan.run_id)
         self.first_images = FirstImages()
         self.outcomes: list[InputOutcome] = []
         self.films: list[DraftedFilm] = []
         self.window: list[tuple[InputOutcome, Film]] = []
+        self.window_size = even_window(shard.num_inputs)
         self.objects: dict[str, str] = {}
         self.pictures: list[Future[tuple[str, str]]] = []
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
@@ -205,7 +216,7 @@ class _ShardWriter:
         self.pool.shutdown(cancel_futures=True)
 
     def take(self, outcome: InputOutcome, film: Film | None) -> None:
-        """Take one input after the other; a full window is drafted."""
+        """Take one input after the other; a full window is drafted when the film after it comes."""
         if film is None:
             self.outcomes.append(outcome)
             return
@@ -213,13 +224,19 @@ class _ShardWriter:
         if refusal is not None:
             self.outcomes.append(outcome.refused(*refusal))
             return
-        self.window.append((outcome, film))
-        if len(self.window) == DRAFT_WINDOW:
+        if len(self.window) == self.window_size:
             self._draft_window()
+        self.window.append((outcome, film))
 
-    def finish(self) -> ShardRecord:
-        """Draft what is left, write tables and documents, then the record."""
-        self._draft_window()
+    def finish(self, open_next: Callable[[], None]) -> ShardRecord:
+        """Draft what is left, write tables and documents, then the record.
+
+        Args:
+            open_next: Begins to read the next shard; called as early as that does not halt the models.
+        """
+        steps = [open_next, self._draft_window]
+        for step in reversed(steps) if self.drafter.takes_all_cores else steps:
+            step()
         with self.clock.stage("writing"):
             return self._write()
 
@@ -251,6 +268,10 @@ class _ShardWriter:
         return write_table(self.storage, table_key(self.plan, kind, self.shard.index), table, kind)
 
     def _draft_window(self) -> None:
+        """Draft the films that were gathered; on the processor nothing else of the night runs meanwhile."""
+        if self.drafter.takes_all_cores:
+            with self.clock.stage("writing"):
+                self._await_pictures()
         with self.clock.stage("drafting"):
             drafts = self._draft([film for _, film in self.window]) if self.window else []
         pictures: list[Future[tuple[str, str]]] = []
@@ -275,7 +296,7 @@ class _ShardWriter:
             if evidence:
                 key = f"{folder}/{evidence_name(outcome.instance_id)}"
                 pictures.append(self.pool.submit(self._put_picture, key, partial(evidence_png, evidence)))
-        # written while the next window is drafted
+        # written while the next window is read, and on a GPU drafted
         with self.clock.stage("writing"):
             self._await_pictures()
         self.pictures = pictures
@@ -294,10 +315,12 @@ class _ShardWriter:
 
     def _explained(self, films: Sequence[Film]) -> list[tuple[DraftReport, list[SentenceEvidence]]]:
         """Draft films and, where the form wants it, map what their sentences rest on."""
-        drafts, settings = self.drafter.draft(films), self.plan.config.evidence
-        if not settings.is_on:
-            return [(draft, []) for draft in drafts]
-        return list(zip(drafts, self.drafter.explain(films, drafts, settings), strict=True))
+        settings = self.plan.config.evidence
+        with self.hold_reading() if self.drafter.takes_all_cores else nullcontext():
+            drafts = self.drafter.draft(films)
+            if not settings.is_on:
+                return [(draft, []) for draft in drafts]
+            return list(zip(drafts, self.drafter.explain(films, drafts, settings), strict=True))
 
     def _put_picture(self, key: str, draw: Callable[[], bytes]) -> tuple[str, str]:
         data = draw()

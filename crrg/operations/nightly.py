@@ -25,6 +25,7 @@ from crrg.ledger.manifest import night_prefix, read_manifests
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
 from crrg.operations.night_feed import ShardFeed
+from crrg.operations.night_reading import idle_decoders
 from crrg.operations.night_records import (
     OpenPlan,
     PreviousOutcome,
@@ -146,7 +147,11 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
 
 
 def release_night(plan: NightPlan, storage: Storage) -> None:
-    """Give a night back without publishing it; a second call, or one from another process, does nothing."""
+    """Give a night back without publishing it; a second call, or one from another process, does nothing.
+
+    Decoding processes that wait for its next shard end here.
+    """
+    idle_decoders.end()
     lease = _held.pop((storage.root, plan.date, plan.fencing), None)
     if lease is not None:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crrg.data.decoder_pool import decode_many
+from crrg.data.decoder_pool import IdleDecoders, decode_many
 from crrg.data.decoder_process import Child, DecoderLimits
 from crrg.data.film import DecodedFilm
 from crrg.data.shared_films import MAX_PLACED_BYTES, FilmPlaces
@@ -235,3 +235,39 @@ def test_an_error_of_the_reader_comes_through():
 
     with pytest.raises(RuntimeError, match="store went away"):
         list(decode_many(items(), 64, 1))
+
+
+def test_children_that_wait_serve_the_next_call_and_end_when_told():
+    idle = IdleDecoders(DecoderLimits(files_per_child=3))
+    first = idle.take()
+    idle.put_by(first)
+    assert len(list(decode_many([picture(0), picture(1)], 64, 1, idle=idle))) == 2
+    assert idle.take() is first
+    idle.put_by(first)
+    assert len(list(decode_many([picture(2)], 64, 1, idle=idle))) == 1
+    assert first.process.poll() is not None, "it has done its share of files"
+    second = idle.take()
+    assert second is not first
+    idle.put_by(second)
+    idle.end()
+    assert second.process.poll() is not None
+
+
+def test_a_reader_that_stops_early_keeps_no_child_at_work():
+    idle = IdleDecoders(DecoderLimits())
+    outcomes = decode_many((picture(index) for index in range(30)), 64, 1, idle=idle)
+    next(outcomes)
+    outcomes.close()
+    child = idle.take()
+    assert child.job is None
+    child.end()
+
+
+def test_a_child_that_died_while_it_waited_costs_no_file():
+    idle = IdleDecoders(DecoderLimits())
+    dead = idle.take()
+    dead.process.kill()
+    dead.process.wait()
+    idle.put_by(dead)
+    assert isinstance(next(decode_many([picture(0)], 64, 1, idle=idle)), DecodedFilm)
+    idle.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -27,11 +28,10 @@ def reading_threads() -> int:
     return sum(thread.name == "reading-ahead" for thread in threading.enumerate())
 
 
-def test_the_next_shard_is_read_while_one_is_finished(planned):
+def test_the_next_shard_is_read_whole_after_one_is_finished(planned):
     plan, root = planned
     with ShardFeed(plan, root, PSEUDONYMS) as feed:
         run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter(), feed=feed)
-        assert reading_threads() == 1
         opened = feed.open(plan.shards[1])
         assert opened.index == 1
         assert len(list(opened.readings)) == len(opened.inputs)
@@ -77,3 +77,49 @@ def test_errors_of_the_thread_surface_and_end_it():
     with pytest.raises(StopIteration):
         next(items)
     assert reading_threads() == 0
+
+
+def test_nothing_more_is_read_while_reading_is_held():
+    asked: list[int] = []
+
+    def counting():
+        for number in range(50):
+            asked.append(number)
+            yield number
+
+    items = ReadAhead(counting(), 64)
+    with items.held():
+        time.sleep(0.05)
+        num_asked = len(asked)
+        time.sleep(0.05)
+        assert len(asked) == num_asked
+    assert list(items) == list(range(50))
+
+
+def test_what_is_held_can_be_closed():
+    items = ReadAhead((number for number in range(50)), 2)
+    with items.held():
+        items.close()
+    assert reading_threads() == 0
+
+
+@pytest.mark.parametrize(("takes_all_cores", "expected"), [(True, ["draft", "open"]), (False, ["open", "draft"])])
+def test_the_next_shard_waits_for_models_that_need_the_cores(planned, takes_all_cores, expected):
+    plan, root = planned
+    events: list[str] = []
+
+    class Noting(StandInDrafter):
+        def draft(self, films):
+            events.append("draft")
+            return super().draft(films)
+
+    class NotingFeed(ShardFeed):
+        def open_after(self, index):
+            events.append("open")
+            super().open_after(index)
+
+    drafter = Noting()
+    drafter.takes_all_cores = takes_all_cores
+    with NotingFeed(plan, root, PSEUDONYMS) as feed:
+        run_shard(plan, plan.shards[0], root, PSEUDONYMS, drafter, feed=feed)
+    assert events == expected

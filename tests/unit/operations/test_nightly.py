@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from crrg.ledger.ledger import Outcome, read_ledger
 from crrg.ledger.manifest import read_manifests, seal_number
 from crrg.operations import night_feed, nightly
 from crrg.operations.digest import committed_digest
+from crrg.operations.night_shard import DRAFT_WINDOW, even_window
 from crrg.operations.nightly import commit_night, exit_code, plan_night, run_night, run_shard
 from crrg.operations.outcomes import FileOutcome, inbox_outcomes, outcomes_csv
 from crrg.storage import Storage
@@ -329,3 +331,10 @@ def test_no_name_of_the_source_is_stored(inbox, root):
 def test_csv_cells_are_no_formulas():
     text = outcomes_csv([FileOutcome("=1+1.dcm", "accept", ""), FileOutcome("a,b.dcm", "quarantine", "PARSE.X")])
     assert text == 'file,outcome,reason\n\'=1+1.dcm,accept,\n"a,b.dcm",quarantine,PARSE.X\n'
+
+
+@pytest.mark.parametrize("num_inputs", [0, 1, 72, 73, 200, 5000])
+def test_windows_of_a_shard_are_even_and_bounded(num_inputs):
+    size = even_window(num_inputs)
+    assert 1 <= size <= DRAFT_WINDOW
+    assert (-num_inputs) % size < math.ceil(num_inputs / size) or num_inputs == 0

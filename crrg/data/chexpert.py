@@ -3,8 +3,8 @@
 Layout: ``train.csv``, ``valid.csv`` and, where it was released, ``test.csv`` (or ``test_labels.csv``) with ``Path`` and
 the 14 labels, ``Sex``, ``Age``, ``Frontal/Lateral`` and ``AP/PA`` in some of them, beside a tree of
 ``patient00001/study1/view1_frontal.jpg``; all of it at the root or in folders ``CheXpert-v1.0…``. Paths in the tables
-begin with the name of one release and the tree with that of another, so a film is found by its last three parts. Sex
-and age are not read: unknown ones (``Unknown``, 0) refuse nothing.
+begin with the name of one release and the tree with that of another, so a film is found by its last three parts.
+Unknown sex and age (``Unknown``, 0) refuse nothing.
 
 The release's split is kept: its ``valid`` is the validation split, and patients named in ``chexpert_5x200.csv``, where
 that list of GLoRIA lies beside the tables, are the test split.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from crrg.data.acquisition_words import acquisition_of_words
 from crrg.data.film import may_be_film
 from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
@@ -142,6 +143,7 @@ def _item(tail: str, film: StoredObject | None, row: Row, split: Split | None, m
         labels=labels,
         label_source=LABEL_SOURCES[made_for] if labels and made_for else "",
         view_position=_view(tail, row),
+        acquisition=acquisition_of_words(sex=text_of(row, "Sex"), age=text_of(row, "Age")),
         split=split,
         problem=problem,
     )

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.data.images import model_input
+from crrg.domain.acquisition import UNKNOWN, WORDS, Acquisition
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.study import Split
 from crrg.storage import Storage, canonical_json
@@ -31,6 +32,7 @@ SAMPLE_SIDE = 160
 SAMPLES_PER_LINE = 6
 _WORD_STEPS = (0, 1, 10, 25, 50, 100, 200, 400)
 _SECTIONS = ("findings", "impression", "indication")
+_PLURALS = {"sex": "sexes", "age_band": "age_bands", "manufacturer": "manufacturers"}
 _VALUES = {1: "positive", 0: "negative", -1: "uncertain"}
 
 
@@ -44,12 +46,13 @@ class DataCard:
         self._studies: dict[str, set[bytes]] = {split.value: set() for split in Split}
         self._words = {section: Counter[int]() for section in _SECTIONS}
         self._counts = {name: Counter[str]() for name in ("view_position", "source", "label_source", "original_size")}
+        self._known = {name: Counter[str | None]() for name in WORDS}
         self._labels = {label: Counter[str]() for label in LABELS}
         self._num_boxed = self._num_films = self._num_films_without_text = 0
         self._samples: list[tuple[bytes, NDArray[np.uint8]]] = []
 
-    def add(self, row: Mapping[str, Any], split: Split) -> None:
-        """Count a row of ``PAIR_SCHEMA``."""
+    def add(self, row: Mapping[str, Any], split: Split, acquisition: Acquisition = UNKNOWN) -> None:
+        """Count a row of ``PAIR_SCHEMA`` and, of a film, what is known beside it."""
         self._rows[split.value] += 1
         self._patients[split.value].add(_short(row["patient_id"]))
         self._studies[split.value].add(_short(row["study_id"]))
@@ -64,6 +67,8 @@ class DataCard:
             self._num_boxed += bool(row["regions"])
             self._num_films_without_text += not (row["findings"] or row["impression"])
             self._counts["view_position"][row["view_position"]] += 1
+            for name, known in self._known.items():
+                known[getattr(acquisition, name)] += 1
             self._counts["original_size"][_size_class(row["original_width"], row["original_height"])] += 1
             self._keep_sample(row)
 
@@ -93,6 +98,7 @@ class DataCard:
             "joins": self.joins(),
             "view_positions": dict(sorted(self._counts["view_position"].items())),
             "original_sizes": dict(sorted(self._counts["original_size"].items())),
+            **{_PLURALS[name]: _in_order(counts, WORDS[name]) for name, counts in self._known.items()},
             "sources": dict(sorted(self._counts["source"].items())),
             "label_sources": dict(sorted(self._counts["label_source"].items())),
             "labels": {label: _label_figures(counts) for label, counts in self._labels.items()},
@@ -175,12 +181,18 @@ def card_markdown(figures: Mapping[str, Any]) -> str:
         ),
     ]
     for title, name in (
-        ("View", "view_positions"), ("Original size", "original_sizes"), ("Kind of archive", "sources"),
-        ("Source of labels", "label_sources"), ("Refused for", "reasons"),
+        ("View", "view_positions"), ("Original size", "original_sizes"), ("Sex", "sexes"), ("Age", "age_bands"),
+        ("Maker", "manufacturers"), ("Kind of archive", "sources"), ("Source of labels", "label_sources"),
+        ("Refused for", "reasons"),
     ):  # fmt: skip
         parts.append(_table((title, "number"), figures[name].items()))
     parts.append("`samples.png` beside this card shows films of patients: it stays in the zone of the root.")
     return "\n\n".join(parts) + "\n"
+
+
+def _in_order(counts: Mapping[str | None, int], words: Iterable[str]) -> dict[str, int]:
+    """Return how many films each word is known of, those that occur in their order, and of how many none is."""
+    return {word: counts[word] for word in words if word in counts} | {"unknown": counts.get(None, 0)}
 
 
 def _label_figures(counts: Mapping[str, int]) -> dict[str, float]:

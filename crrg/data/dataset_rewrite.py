@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crrg.config.references import DatasetRef
+from crrg.data.acquisition_table import AcquisitionRows, read_acquisitions
 from crrg.data.data_card import CARD_FIGURES, DataCard, write_card
 from crrg.data.pairs import (
     commit_parts,
@@ -64,7 +65,7 @@ def rewrite_version(
         DigestMismatch: A part of the version is not what its manifest recorded.
     """
     manifest = read_manifest(storage, dataset)
-    card = DataCard()
+    card, known, kept = DataCard(), read_acquisitions(storage, manifest), AcquisitionRows()
     removed: dict[str, list[int]] = {split.value: [] for split in Split}
     with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
         writers = {split: PartWriter(Path(folder), split) for split in Split}
@@ -73,8 +74,10 @@ def rewrite_version(
             for table in read_tables(storage, dataset, split):
                 for row in table.to_pylist():
                     if keep(row):
+                        acquisition = known[row["instance_id"]]
                         writer.add(row, row_digest(row))
-                        card.add(row, split)
+                        kept.add(row, acquisition)
+                        card.add(row, split, acquisition)
                     else:
                         removed[split.value].append(number)
                     number += 1
@@ -87,6 +90,7 @@ def rewrite_version(
             storage,
             dataset.name,
             writers,
+            kept,
             manifest["settings"],
             lambda ref: _record(storage, dataset, ref, manifest["ingest"], card, num_removed),
         )

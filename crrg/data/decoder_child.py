@@ -99,6 +99,7 @@ def _describe(decoded: DecodedFilm) -> dict[str, object]:
         "pixel_spacing_mm": film.pixel_spacing_mm,
         "polarity_inverted": film.polarity_inverted,
         "flags": film.flags,
+        "acquisition": asdict(decoded.acquisition),
         "header": header and (header.patient_id, header.study_instance_uid, header.sop_instance_uid, header.names),
     }
 

@@ -23,6 +23,7 @@ from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import DicomHeader
 from crrg.data.images import pixel_digest
 from crrg.data.shared_films import FilmPlaces, PlacedFilm
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import AnnotationError, DataError, DicomError, IdentityError, ImageError, ReportError
 
@@ -286,7 +287,10 @@ def _outcome(description: dict[str, Any], pixels: bytes) -> DecodeOutcome:
         pixel_digest=pixel_digest(values),
         flags=tuple(description["flags"]),
     )
+    # words that are not of our lists are refused here: a child's answer is not believed
+    acquisition = Acquisition(**description["acquisition"])
     if header is None:
-        return DecodedFilm(film=film, header=None)
+        return DecodedFilm(film, None, acquisition)
     patient_id, study_instance_uid, sop_instance_uid, names = header
-    return DecodedFilm(film, DicomHeader(patient_id, study_instance_uid, sop_instance_uid, names=tuple(names)))
+    named = DicomHeader(patient_id, study_instance_uid, sop_instance_uid, names=tuple(names))
+    return DecodedFilm(film, named, acquisition)

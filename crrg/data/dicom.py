@@ -13,6 +13,7 @@ from crrg.data.burned_in import check_no_burned_in_text
 from crrg.data.dicom_display import display, to_grey
 from crrg.data.dicom_header import (
     check_scope,
+    read_acquisition,
     read_attributes,
     read_identity,
     read_layout,
@@ -22,7 +23,7 @@ from crrg.data.dicom_header import (
 )
 from crrg.data.dicom_pixels import read_stored_values
 from crrg.data.dicom_structure import open_dicom
-from crrg.data.identity import DicomHeader
+from crrg.data.film import DecodedFilm
 from crrg.data.images import pixel_digest
 from crrg.domain.study import Film
 from crrg.errors import DataError, DicomError
@@ -41,11 +42,11 @@ def read_dicom(data: bytes, image_size: int) -> Film:
     Raises:
         DicomError: With the reason code of the first rule that refuses the file.
     """
-    return read_dicom_film(data, image_size)[0]
+    return read_dicom_film(data, image_size).film
 
 
-def read_dicom_film(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
-    """Decode a chest radiograph and keep its identifiers, not yet checked, beside it; see ``read_dicom``."""
+def read_dicom_film(data: bytes, image_size: int) -> DecodedFilm:
+    """Decode a chest radiograph and keep what its header says, identifiers not yet checked; see ``read_dicom``."""
     try:
         with warnings.catch_warnings():
             # pydicom's warnings quote values
@@ -59,7 +60,7 @@ def read_dicom_film(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
         raise DicomError(f"decoding failed ({type(error).__name__})", code="DECODE.UNEXPECTED") from error
 
 
-def _read(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
+def _read(data: bytes, image_size: int) -> DecodedFilm:
     body = open_dicom(data)
     attributes = read_attributes(body)
     flags = check_scope(attributes)
@@ -82,4 +83,4 @@ def _read(data: bytes, image_size: int) -> tuple[Film, DicomHeader]:
         pixel_digest=pixel_digest(shown.pixels),
         flags=flags + shown.flags,
     )
-    return film, read_identity(attributes)
+    return DecodedFilm(film, read_identity(attributes), read_acquisition(attributes))

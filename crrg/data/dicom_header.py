@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,12 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
+from crrg.data.acquisition_words import acquisition_of_words, age_years
 from crrg.data.codestream import check_pixel_limit
 from crrg.data.dicom_structure import PIXEL_GROUP, DicomBody
 from crrg.data.identity import DicomHeader
 from crrg.data.view_words import view_of_words
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import ViewPosition
 from crrg.errors import DicomError
 
@@ -63,8 +64,6 @@ PHOTOMETRICS = frozenset(
 PAEDIATRIC_YEARS = 16
 MAX_FRAMES = 10_000
 MAX_ASPECT = 10.0
-_AGE = re.compile(r"(\d{1,3})([DWMY])")
-_YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _NAME_TAGS = (
     "PatientName",
     "OtherPatientNames",
@@ -90,6 +89,8 @@ _PICTURE_TAGS = (
     "PresentationLUTShape",
     "BurnedInAnnotation",
     "PatientAge",
+    "PatientSex",
+    "Manufacturer",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -192,6 +193,15 @@ def read_identity(attributes: Dataset) -> DicomHeader:
     )
 
 
+def read_acquisition(attributes: Dataset) -> Acquisition:
+    """Return sex, age band and maker; of what stands in the header only the words of our lists go on from here."""
+    return acquisition_of_words(
+        sex=text_value(attributes, "PatientSex"),
+        age=text_value(attributes, "PatientAge"),
+        manufacturer=text_value(attributes, "Manufacturer"),
+    )
+
+
 def check_scope(attributes: Dataset) -> tuple[str, ...]:
     """Refuse what is no chest radiograph, and what shows a name.
 
@@ -217,10 +227,10 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
         raise DicomError("the header says that text is burned into the picture", code="PHI.BURNED_IN")
     if read_view(attributes) is ViewPosition.UNKNOWN:
         flags.append("view_unknown")
-    age_years = _age_years(text_value(attributes, "PatientAge"))
-    if age_years is None:
+    years = age_years(text_value(attributes, "PatientAge"))
+    if years is None:
         flags.append("age_unknown")
-    elif age_years < PAEDIATRIC_YEARS:
+    elif years < PAEDIATRIC_YEARS:
         flags.append("paediatric")
     return tuple(flags)
 
@@ -351,8 +361,3 @@ def _size(attributes: Dataset, name: str) -> int:
     if name not in attributes or attributes[name].VR != "US" or attributes[name].VM != 1 or number <= 0:
         raise DicomError(f"{name} is missing, zero or not a 16-bit number", code="GEOMETRY.SIZE")
     return number
-
-
-def _age_years(text: str) -> float | None:
-    match = _AGE.fullmatch(text.strip().upper())
-    return int(match.group(1)) * _YEARS_PER_UNIT[match.group(2)] if match else None

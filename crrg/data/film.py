@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crrg.data.identity import DicomHeader
+from crrg.domain.acquisition import UNKNOWN, Acquisition
 from crrg.domain.study import Film
 from crrg.errors import ImageError
 
@@ -19,10 +20,12 @@ class DecodedFilm:
     Attributes:
         film: The radiograph.
         header: Identifiers of the DICOM file, not yet checked; ``None`` for PNG and JPEG.
+        acquisition: What the DICOM file says of sex, age and maker.
     """
 
     film: Film
     header: DicomHeader | None
+    acquisition: Acquisition = UNKNOWN
 
 
 def read_film(data: bytes, image_size: int) -> DecodedFilm:
@@ -45,8 +48,7 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
         return DecodedFilm(film=read_picture(data, image_size), header=None)
     from crrg.data.dicom import read_dicom_film
 
-    film, header = read_dicom_film(data, image_size)
-    return DecodedFilm(film=film, header=header)
+    return read_dicom_film(data, image_size)
 
 
 def may_be_film(key: str) -> bool:

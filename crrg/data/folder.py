@@ -2,10 +2,11 @@
 
 Tables are the CSV and Parquet files at the top of the folder. One with a column ``file`` (or ``image``, ``path``,
 ``filename``) says of films: ``patient_id``, ``study_id``, ``findings``, ``impression``, ``indication``, or a whole
-``report``, ``view_position``, ``case_group``, any of the 14 labels, and ``clinical_notes`` for case histories that are
-no reports (the table of the COVID-19 image data collection has this shape). One without it, but with ``study_id``,
-``study_instance_uid`` or ``accession_number``, holds the reports of studies. Several rows about the same are versions
-of a report (``report_versions``). A film without a row and a row without a film are inputs of their own.
+``report``, ``view_position``, ``sex``, ``age`` (years), ``case_group``, any of the 14 labels, and ``clinical_notes``
+for case histories that are no reports (the table of the COVID-19 image data collection has this shape). One without it,
+but with ``study_id``, ``study_instance_uid`` or ``accession_number``, holds the reports of studies. Several rows about
+the same are versions of a report (``report_versions``). A film without a row and a row without a film are inputs of
+their own.
 
 Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, else from a table at the top with
 ``label``, ``x1``, ``y1``, ``x2``, ``y2`` beside the column naming files; ``region_boxes`` says what both look like.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from crrg.data.acquisition_words import acquisition_of_words
 from crrg.data.film import may_be_film
 from crrg.data.folder_tables import PATIENT_COLUMNS, FolderTables, Said
 from crrg.data.map_ahead import map_ahead
@@ -135,6 +137,9 @@ def _item(name: str, film: StoredObject | None, said: Said) -> SourceItem:
         labels=labels,
         label_source="table" if labels else "",
         view_position=view_of_words(text_of(row, "view_position", "view")),
+        acquisition=acquisition_of_words(
+            sex=text_of(row, "sex", "patient_sex"), age=text_of(row, "age", "patient_age")
+        ),
         problem=problem,
     )
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 import crrg
 from crrg.data.images import PREPROCESSING_VERSION
+from crrg.domain.acquisition import UNKNOWN, Acquisition
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
@@ -65,7 +66,7 @@ TEXT_COLUMNS: tuple[str, ...] = ("indication", "findings", "impression")
 
 
 def pair_to_row(pair: Pair) -> dict[str, Any]:
-    """Return a pair as the column values of ``PAIR_SCHEMA``."""
+    """Return a pair as the column values of ``PAIR_SCHEMA``; what is known of its acquisition is in none of them."""
     film = pair.film
     return {
         "patient_id": pair.patient_id,
@@ -99,8 +100,8 @@ def pair_to_row(pair: Pair) -> dict[str, Any]:
     }
 
 
-def row_to_pair(row: Mapping[str, Any], split: Split) -> Pair:
-    """Return the pair that ``pair_to_row`` wrote."""
+def row_to_pair(row: Mapping[str, Any], split: Split, acquisition: Acquisition = UNKNOWN) -> Pair:
+    """Return the pair that ``pair_to_row`` wrote, with what is known beside it."""
     return Pair(
         patient_id=row["patient_id"],
         study_id=row["study_id"],
@@ -126,6 +127,7 @@ def row_to_pair(row: Mapping[str, Any], split: Split) -> Pair:
         source=row["source"],
         source_digest=row["source_digest"],
         split=split,
+        acquisition=acquisition,
     )
 
 

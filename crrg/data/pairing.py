@@ -21,6 +21,7 @@ from crrg.data.person_masks import check_masked, mask_text
 from crrg.data.sections import clean_text
 from crrg.data.sources import SourceItem
 from crrg.data.split import SplitShares, SplitWish, split_of
+from crrg.domain.acquisition import UNKNOWN
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import NO_FINDING, LabelValues
 from crrg.domain.report import Language, Report
@@ -118,6 +119,7 @@ class PairBuilder:
             source=kind,
             source_digest=source_digest,
             split=self.split_wish(item, site, ids.patient_id).split,
+            acquisition=item.acquisition.or_else(decoded.acquisition) if decoded else UNKNOWN,
         )
         if self._rules.grounding == "off" or not is_english:
             return pair

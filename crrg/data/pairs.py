@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.config.references import DatasetRef
+from crrg.data.acquisition_table import MANIFEST_FIELD, AcquisitionRows, read_acquisitions
 from crrg.data.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
 from crrg.data.parts import LAYOUT_VERSION, ROW_GROUP_ROWS, PartWriter
 from crrg.data.staging import StagedRows
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import ConfigError, StorageError
 from crrg.storage import Storage, canonical_json, hash_json
@@ -53,8 +55,8 @@ class WritePlan(Protocol):
     def splits(self) -> Sequence[Split | None]:
         """Return the split of every pair, in the order in which they came; ``None`` leaves one out."""
 
-    def see(self, row: Mapping[str, Any], split: Split) -> None:
-        """Look at a row of ``PAIR_SCHEMA`` that stays; called for every one in order."""
+    def see(self, row: Mapping[str, Any], split: Split, acquisition: Acquisition) -> None:
+        """Look at a row of ``PAIR_SCHEMA`` that stays and what is known beside it; called for every one in order."""
 
     def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
         """Write what belongs beside the parts, right before the commit; what is returned stands in the manifest."""
@@ -89,8 +91,8 @@ def write_dataset(
     """
     check_dataset_name(name)
     with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
-        writers = _write_parts(Path(folder), pairs, plan)
-        ref = commit_parts(storage, name, writers, settings, plan.record if plan else lambda _ref: {})
+        writers, known = _write_parts(Path(folder), pairs, plan)
+        ref = commit_parts(storage, name, writers, known, settings, plan.record if plan else lambda _ref: {})
     point_to(storage, ref)
     return ref
 
@@ -99,6 +101,7 @@ def commit_parts(
     storage: Storage,
     name: str,
     writers: Mapping[Split, PartWriter],
+    acquisitions: AcquisitionRows,
     settings: Mapping[str, Any],
     record: Callable[[DatasetRef], Mapping[str, Any]],
 ) -> DatasetRef:
@@ -108,6 +111,7 @@ def commit_parts(
         storage: Where ``datasets/`` lies.
         name: Dataset name.
         writers: Closed writers of all splits.
+        acquisitions: What is known beside the rows; where that is anything, it counts in the fingerprint.
         settings: What shaped the rows; see ``write_dataset``.
         record: Called right before the commit; what it returns stands in the manifest under ``ingest``.
 
@@ -119,35 +123,43 @@ def commit_parts(
     if not any(num_rows.values()):
         raise ConfigError("there is no row to write; check the source", f"dataset {name}")
     content = {split.value: writer.content_digest for split, writer in writers.items()}
+    if acquisitions.has_known:
+        content[MANIFEST_FIELD] = acquisitions.content_digest
     shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
     version = hash_json({**shaped_by, "content": content})
     ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
     if not storage.exists(ref.manifest_key):
         prefix = version_prefix(ref)
         files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
-        manifest = _manifest(ref, files, settings, record(ref))
+        beside = {MANIFEST_FIELD: acquisitions.send(storage, prefix)} if acquisitions.has_known else {}
+        manifest = {**_manifest(ref, files, settings, record(ref)), **beside}
         storage.put_if_absent(ref.manifest_key, canonical_json(manifest))
     return ref
 
 
-def _write_parts(folder: Path, pairs: Iterable[Pair], plan: WritePlan | None) -> dict[Split, PartWriter]:
-    """Take all pairs, then write those that stay into local part files."""
-    staged = StagedRows(folder)
+def _write_parts(
+    folder: Path, pairs: Iterable[Pair], plan: WritePlan | None
+) -> tuple[dict[Split, PartWriter], AcquisitionRows]:
+    """Take all pairs, then write those that stay into local part files; what is known beside them stays in memory."""
+    staged, known = StagedRows(folder), AcquisitionRows()
     own_splits: list[Split | None] = []
+    acquisitions: list[Acquisition] = []
     for pair in pairs:
         staged.add(pair)
         own_splits.append(pair.split)
+        acquisitions.append(pair.acquisition)
     staged.close()
     splits = plan.splits() if plan else own_splits
     writers = {split: PartWriter(folder, split) for split in Split}
-    for (row, digest), split in zip(staged.rows(), splits, strict=True):
+    for (row, digest), split, acquisition in zip(staged.rows(), splits, acquisitions, strict=True):
         if split is not None:
             writers[split].add(row, digest)
+            known.add(row, acquisition)
             if plan is not None:
-                plan.see(row, split)
+                plan.see(row, split, acquisition)
     for writer in writers.values():
         writer.close()
-    return writers
+    return writers, known
 
 
 def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRef:
@@ -212,7 +224,7 @@ def read_tables(
 
 
 def read_pairs(storage: Storage, dataset: DatasetRef, split: Split, limit: int = 0) -> Iterator[Pair]:
-    """Yield a split's pairs, in the order in which they were written.
+    """Yield a split's pairs, in the order in which they were written, with what is known beside them.
 
     Args:
         storage: Where ``datasets/`` lies.
@@ -223,10 +235,10 @@ def read_pairs(storage: Storage, dataset: DatasetRef, split: Split, limit: int =
     Raises:
         DigestMismatch: A part's bytes are not the recorded ones.
     """
-    count = 0
+    count, known = 0, read_acquisitions(storage, read_manifest(storage, dataset))
     for table in read_tables(storage, dataset, split):
         for row in table.to_pylist():
-            yield row_to_pair(row, split)
+            yield row_to_pair(row, split, known[row["instance_id"]])
             count += 1
             if limit and count >= limit:
                 return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from crrg.data.sections import Mode
+from crrg.domain.acquisition import UNKNOWN, Acquisition
 from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
@@ -42,6 +43,7 @@ class SourceItem:
         labels: Labels that the archive brings; empty where they come from the report.
         label_source: How those labels were made; empty where there are none.
         view_position: What the archive says; ``None`` to take the file's.
+        acquisition: What the archive's tables say of sex and age; what they leave open is taken from the file.
         split: The archive's published split, or ``None``.
         problem: Why it cannot be used, found before any decoding; ``None`` if nothing is wrong.
     """
@@ -61,6 +63,7 @@ class SourceItem:
     labels: LabelValues = field(default_factory=dict)
     label_source: str = ""
     view_position: ViewPosition | None = None
+    acquisition: Acquisition = UNKNOWN
     split: Split | None = None
     problem: DataError | None = None
 

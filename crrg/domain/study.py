@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from crrg.domain.acquisition import UNKNOWN, Acquisition
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
@@ -105,6 +106,7 @@ class Pair:
         source: Kind of archive the row comes from, e.g. ``phantom``.
         source_digest: sha256 of the source object's bytes.
         split: Part of the dataset.
+        acquisition: Sex, age band and maker as far as known; in no column of the row, but in a table beside it.
     """
 
     patient_id: str
@@ -118,6 +120,7 @@ class Pair:
     source: str
     source_digest: bytes
     split: Split
+    acquisition: Acquisition = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Films are looked at in a coarse form, so that the same film gives the same numbers in a dataset and in a night that
 decode to different sizes. Names, dates, places and devices are no quantities: the reader's allow-list lets none of them
-out of a header, the manufacturer included.
+out of a header.
 """
 
 from __future__ import annotations

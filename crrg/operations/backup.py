@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from crrg.data.acquisition_table import MANIFEST_FIELD
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.manifest import read_manifests, run_prefix
@@ -222,6 +223,7 @@ def _recorded_digests(storage: Storage) -> dict[str, str]:
         for version in list_versions(storage, name):
             written = read_manifest(storage, resolve_dataset(storage, name, version))
             listed = [*written["files"], *written.get("ingest", {}).get("card", [])]
+            listed += [written[MANIFEST_FIELD]] if MANIFEST_FIELD in written else []
             digests |= {entry["key"]: entry["sha256"] for entry in listed}
     for name in storage.list_folder("models/bundles"):
         key = f"models/bundles/{name}/bundle.json"

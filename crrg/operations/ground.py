@@ -18,6 +18,7 @@ from crrg.config.running import GroundConfig
 from crrg.data.data_card import CARD_FIGURES, DataCard, write_card
 from crrg.data.pair_grounding import GROUNDING_VERSION, ground_by_detector, needs_boxes
 from crrg.data.pairs import read_manifest, read_pairs, resolve_dataset, version_prefix, write_dataset
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
@@ -96,9 +97,9 @@ class _KeepRows:
         """Return the split that each row had."""
         return self._splits
 
-    def see(self, row: Mapping[str, Any], split: Split) -> None:
+    def see(self, row: Mapping[str, Any], split: Split, acquisition: Acquisition) -> None:
         """Count a row for the card."""
-        self._card.add(row, split)
+        self._card.add(row, split, acquisition)
 
     def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
         """Write the card; what its rows do not show is what the earlier version's card says of its ingest."""

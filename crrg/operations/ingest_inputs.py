@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 import crrg
 from crrg.config.references import DatasetRef
+from crrg.data.acquisition_table import Acquisitions, read_acquisitions
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import resolve_dataset
+from crrg.data.pairs import read_manifest, resolve_dataset
 from crrg.data.reader import PairReader
 from crrg.data.sources import SourceItem
 from crrg.domain.study import Pair, Split
@@ -107,6 +108,7 @@ class KnownInputs:
         self._dataset = dataset
         self._records = {record.object_id: record for record in records}
         self._readers: dict[str, PairReader] = {}
+        self._acquisitions: Acquisitions | None = None
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -143,7 +145,10 @@ class KnownInputs:
             raise AssertionError("unreachable: a record comes with its dataset")
         if record.split not in self._readers:
             self._readers[record.split] = PairReader(self._storage, self._dataset, Split(record.split))
-        return self._readers[record.split][record.row]
+        if self._acquisitions is None:
+            self._acquisitions = read_acquisitions(self._storage, read_manifest(self._storage, self._dataset))
+        pair = self._readers[record.split][record.row]
+        return replace(pair, acquisition=self._acquisitions[pair.instance_id])
 
 
 def read_known_inputs(storage: Storage, name: str, row_key: str) -> KnownInputs:

@@ -33,6 +33,7 @@ from crrg.data.quarantine import Refusal, count_reasons, write_quarantine
 from crrg.data.shared_films import FilmPlaces
 from crrg.data.sources import Source, SourceItem
 from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import DataError, StorageError
 from crrg.evaluation.labeler import label_report
@@ -146,9 +147,9 @@ class IngestRun:
         self._check_counts()
         return splits
 
-    def see(self, row: Mapping[str, Any], split: Split) -> None:
+    def see(self, row: Mapping[str, Any], split: Split, acquisition: Acquisition) -> None:
         """Count a row for the card; see ``WritePlan``."""
-        self._card.add(row, split)
+        self._card.add(row, split, acquisition)
 
     def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
         """Write quarantine and data card; see ``WritePlan``.

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.data.pair_schema import PAIR_SCHEMA, pair_to_row, row_to_pair
+from crrg.domain.acquisition import UNKNOWN, WORDS, Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import StorageError
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord
@@ -46,6 +47,7 @@ _SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in _RECORD_COLUMNS),
         pa.field("num_bytes", pa.int64(), nullable=False),
+        *(pa.field(name, pa.string()) for name in WORDS),
         pa.field("pair", _without_dictionaries(pa.struct(list(PAIR_SCHEMA)))),
     ]
 )
@@ -74,7 +76,7 @@ class StagedShardWriter:
             pair: Its row; ``None`` where it was refused.
         """
         row = {name: value for name, value in asdict(record).items() if name in _SCHEMA.names}
-        row["split"] = pair.split.value if pair else ""
+        row |= {"split": pair.split.value if pair else "", **asdict(pair.acquisition if pair else UNKNOWN)}
         self._rows.append({**row, "pair": None if pair is None else pair_to_row(pair)})
         self.num_inputs += 1
         self.num_refused += pair is None
@@ -133,7 +135,8 @@ class StagedInputs:
             return None
         self.num_found += 1
         if row["pair"] is not None:
-            self._ready.setdefault((object_id, said), []).append(row_to_pair(row["pair"], Split(row["split"])))
+            known = Acquisition(**{name: row[name] for name in WORDS})
+            self._ready.setdefault((object_id, said), []).append(row_to_pair(row["pair"], Split(row["split"]), known))
         return InputRecord(**{name: row[name] for name in (*_RECORD_COLUMNS, "num_bytes")})
 
     def pair(self, record: InputRecord) -> Pair:

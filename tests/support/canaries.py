@@ -57,6 +57,9 @@ def marked_dicom(seed: int, *, instance: str, burned_in: str = "NO", rows: int =
     film.OtherPatientIDs = MARKERS["patient"]
     film.AccessionNumber = MARKERS["accession"]
     film.StudyID = MARKERS["study"]
+    # what is read of these goes on as a word of a list, or not at all
+    film.Manufacturer, film.PatientSex = f"{MARKERS['institution']} Siemens", "F"
+    film.ManufacturerModelName = film.DeviceSerialNumber = MARKERS["institution"]
     film.InstitutionName = film.StationName = film.InstitutionalDepartmentName = MARKERS["institution"]
     film.InstitutionAddress = film.PatientAddress = f"{MARKERS['institution']} Road 1"
     film.StudyDescription = film.SeriesDescription = film.ProtocolName = MARKERS["comments"]

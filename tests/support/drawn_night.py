@@ -94,9 +94,16 @@ def png_bytes(seed: int) -> bytes:
 
 
 def dicom_bytes(
-    seed: int, *, study: str = "1", instance: str = "1", view: str = "PA", patient: str = "P1", rows: int = SIZE
+    seed: int,
+    *,
+    study: str = "1",
+    instance: str = "1",
+    view: str = "PA",
+    patient: str = "P1",
+    rows: int = SIZE,
+    **tags: str,
 ) -> bytes:
-    """Return a film as DICOM with given identifiers."""
+    """Return a film as DICOM with given identifiers and whatever other tags are given."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.filebase import DicomBytesIO
     from pydicom.uid import ExplicitVRLittleEndian
@@ -115,6 +122,8 @@ def dicom_bytes(
     film.BodyPartExamined = "CHEST"
     film.ViewPosition = view
     film.BurnedInAnnotation = "NO"
+    for name, value in tags.items():
+        setattr(film, name, value)
     film.PhotometricInterpretation = "MONOCHROME2"
     film.SamplesPerPixel = 1
     film.Rows, film.Columns = rows, SIZE

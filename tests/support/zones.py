@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from crrg.domain.acquisition import AGE_BANDS, WORDS
 from crrg.domain.labels import LABELS, label_column
 from crrg.domain.regions import REGIONS
 from crrg.domain.source_kind import SourceKind
@@ -33,7 +34,7 @@ KEYS = tuple(
     for key in (
         rf"datasets/{NAME}/_latest\.json",
         rf"datasets/{NAME}/_inputs/{HEX}/{HEX}\.parquet",
-        rf"datasets/{NAME}/version={HEX}/(?:_(?:manifest|replaced)\.json|card\.(?:json|md)|samples\.png)",
+        rf"datasets/{NAME}/version={HEX}/(?:_(?:manifest|replaced)\.json|_acquisition\.parquet|card\.(?:json|md)|samples\.png)",
         rf"datasets/{NAME}/version={HEX}/split=(?:train|validation|test)/part-\d{{5}}\.parquet",
         rf"quarantine/(?:{NAME}|date={DAY})/{HEX}(?:-\d+)*\.parquet",
         rf"ledger/date={DAY}/{HEX}(?:-\d+)*\.parquet",
@@ -86,6 +87,9 @@ _REGIONS = {
     "selected": None, "abnormal_probability": None, "phrase": _DETAIL, "phrase_logprob": None,
 }  # fmt: skip
 COLUMNS: dict[str, dict[str, str | None]] = {
+    "datasets/[^/]+/version=[^/]+/_acquisition": {
+        "instance_id": ID, **{name: _WORDS(map(re.escape, words)) for name, words in WORDS.items()}
+    },
     "datasets/[^/]+/version": _PAIRS,
     "datasets/[^/]+/_inputs": {
         "object_id": ID, "etag": _MARK, "num_bytes": None, "said": ID, "split": "(?:train|validation|test)?",
@@ -116,7 +120,8 @@ COLUMNS: dict[str, dict[str, str | None]] = {
 
 _SHORT = re.compile(
     rf"(?:{ID}|{HEX}|{DAY}|{DAY}T[0-9:.+]+|\d+(?:\.\d+)*(?:\+\d+)?|[a-z][a-z0-9_]*|{_CODE}|{_PAIRS['view_position']}"
-    rf"|{_WORDS(map(re.escape, (*LABELS, *REGIONS)))}|{_WORDS(SourceKind)}|{_DRAFTS['flags']}|[a-z-]+:[a-z0-9-]+"
+    rf"|{_WORDS(map(re.escape, (*LABELS, *REGIONS, *AGE_BANDS)))}|{_WORDS(SourceKind)}|{_DRAFTS['flags']}"
+    rf"|[a-z-]+:[a-z0-9-]+"
     rf"|\d+ x \d+|(?:{DAY}|{NAME})/{HEX}|checkpoints/{STAGE}/{HEX}|(?:film|draft)/[a-z]+(?:/(?:{_WORDS(LABELS)}))?)?"
 )
 _SENTENCES = {"findings", "impression", "phrase", "sentence", "detail", "disclaimer", "title", "faults", "withheld"}

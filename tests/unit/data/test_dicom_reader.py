@@ -311,7 +311,7 @@ def test_an_icon_inside_is_not_taken_for_the_film():
 
 
 def test_identity_is_read_and_checked_and_never_shown():
-    _, header = read_dicom_film(build_dicom(), 64)
+    header = read_dicom_film(build_dicom(), 64).header
     assert (header.patient_id, header.study_instance_uid, header.sop_instance_uid) == ("P-7", "1.2.3", "1.2.3.4")
     assert header.names == ("Quux^Zebedee",)
     assert "Quux" not in repr(header)
@@ -330,7 +330,7 @@ def test_identity_is_read_and_checked_and_never_shown():
     ],
 )
 def test_identity_that_is_missing_or_illegal(tags, code):
-    _, header = read_dicom_film(build_dicom(**tags), 64)
+    header = read_dicom_film(build_dicom(**tags), 64).header
     with pytest.raises(IdentityError) as caught:
         check_identity(header)
     assert caught.value.code == code

@@ -50,6 +50,7 @@ def marked() -> bytes:
         film.add_new(group << 16 | 0x1001, "UT", CANARY)
     film.VOILUTSequence = Sequence([item()])
     film.PatientName, film.PatientID = f"{CANARY}^NAME", f"{CANARY}-ID"
+    film.Manufacturer, film.PatientSex, film.PatientAge = f"{CANARY} Siemens", CANARY, CANARY[:4]
     film.preamble = CANARY.encode().ljust(128, b"\0")
     buffer = io.BytesIO()
     film.save_as(buffer)
@@ -70,6 +71,7 @@ def test_a_film_carries_no_marker_but_in_its_hidden_identity(marked):
     described = _describe(decoded)
     identity = described.pop("header")
     assert CANARY not in json.dumps(described)
+    assert described["acquisition"] == {"sex": None, "age_band": None, "manufacturer": "siemens"}
     assert CANARY in json.dumps(identity)
     assert CANARY not in repr(decoded)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Split
 from crrg.errors import ConfigError, DigestMismatch
 from crrg.ledger.audit import read_audit, write_audit
@@ -25,6 +27,8 @@ from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_i
 from tests.support.stand_in_bundle import stand_in_bundle
 from tests.unit.data.test_pairs import make_film, make_pair
 
+KNOWN = Acquisition("F", "40-59", "agfa")
+
 
 class Place:
     """A root with a night, a dataset, a bundle, an audit entry and a tracking database."""
@@ -34,7 +38,8 @@ class Place:
         self.copy, self.other = Storage(str(folder / "copy")), Storage(str(folder / "elsewhere" / "root"))
         fill_inbox(self.inbox, 3)
         self.night(self.root)
-        write_dataset(self.root, "demo", [make_pair(i, film=make_film(seed=i)) for i in range(3)], {"image_size": 64})
+        pairs = [replace(make_pair(i, film=make_film(seed=i)), acquisition=KNOWN) for i in range(3)]
+        write_dataset(self.root, "demo", pairs, {"image_size": 64})
         self.bundle = stand_in_bundle(self.root)
         record_alias(self.root, "champion", self.bundle)
         self.root.put_json("models/scorecards/old.json", {})
@@ -70,7 +75,8 @@ def test_a_restored_root_gives_the_same_digest_and_runs_the_next_night_without_r
     assert recorded_alias(place.other, "champion") == place.bundle
     assert read_bundle(place.other, place.bundle).bundle_id == place.bundle.bundle_id
     assert read_audit(place.other) == read_audit(place.root) != []
-    assert len(list(read_pairs(place.other, resolve_dataset(place.other, "demo"), Split.TRAIN))) == 3
+    pairs = read_pairs(place.other, resolve_dataset(place.other, "demo"), Split.TRAIN)
+    assert [pair.acquisition for pair in pairs] == [KNOWN] * 3
     with closing(sqlite3.connect(place.other.url("mlflow.db"))) as database:
         assert database.execute("select count(*) from runs").fetchall() == [(0,)]
     assert place.night(place.other, date="2026-11-21").status == "nothing_new"
@@ -130,15 +136,19 @@ def test_a_backup_that_was_cut_off_is_no_backup_and_goes_on(place, monkeypatch):
     assert committed_digest(place.other) == committed_digest(place.root)
 
 
-def test_damage_is_found_on_both_ways(place):
+def test_damage_is_found_on_both_ways(place, tmp_path):
     back_up(place.root, place.copy.root)
-    (key, *_) = [key for key in keys(place.copy) if key.endswith("part-00000.parquet")]
-    place.copy.put(key, b"damaged")
-    with pytest.raises(DigestMismatch):
-        restore(place.other, place.copy.root)
-    place.root.put(key, b"damaged")
-    with pytest.raises(DigestMismatch):
-        back_up(place.root, place.copy.root)
+    for name in ("part-00000.parquet", "_acquisition.parquet"):
+        (key, *_) = [key for key in keys(place.copy) if key.endswith(name)]
+        whole = place.root.get(key)
+        place.copy.put(key, b"damaged")
+        with pytest.raises(DigestMismatch):
+            restore(Storage(str(tmp_path / name)), place.copy.root)
+        place.root.put(key, b"damaged")
+        with pytest.raises(DigestMismatch):
+            back_up(place.root, place.copy.root)
+        for store in (place.root, place.copy):
+            store.put(key, whole)
 
 
 def test_a_place_that_is_in_use_is_refused(place):

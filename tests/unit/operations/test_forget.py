@@ -13,7 +13,8 @@ import pytest
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.data.decoder_pool import decode_many
-from crrg.data.pairs import list_versions, read_pairs, resolve_dataset
+from crrg.data.pairs import list_versions, read_manifest, read_pairs, resolve_dataset
+from crrg.domain.acquisition import WORDS
 from crrg.domain.study import Split
 from crrg.errors import ConfigError
 from crrg.ledger.audit import read_audit
@@ -38,9 +39,9 @@ THEIRS = {PATIENT, *STUDIES, *INSTANCES}
 FILMS = {
     "a/1.dcm": dicom_bytes(1, study="1", instance="11", patient="P1"),
     "a/2.dcm": dicom_bytes(2, study="1", instance="12", patient="P1", view="AP"),
-    "a/3.dcm": dicom_bytes(3, study="2", instance="21", patient="P1"),
+    "a/3.dcm": dicom_bytes(3, study="2", instance="21", patient="P1", PatientSex="F", PatientAge="091Y"),
     "a/4.dcm": dicom_bytes(4, study="2", instance="22", patient="P1", view="LATERAL"),
-    "b/1.dcm": dicom_bytes(5, study="3", instance="31", patient="P2"),
+    "b/1.dcm": dicom_bytes(5, study="3", instance="31", patient="P2", PatientSex="M", Manufacturer="Siemens"),
     "b/2.dcm": dicom_bytes(6, study="4", instance="41", patient="P3"),
     "c/1.dcm": dicom_bytes(7, study="5", instance="51", patient="P4"),
 }  # fmt: skip
@@ -138,7 +139,8 @@ def state_of(root: Storage, gone: set[str] = frozenset()):
     dataset = resolve_dataset(root, "chest")
     for split in Split:
         for pair in read_pairs(root, dataset, split):
-            state["chest", split, pair.instance_id] = (pair.report, pair.source_digest, pair.film.pixels.tobytes())
+            shown = (pair.report, pair.source_digest, pair.acquisition)
+            state["chest", split, pair.instance_id] = (*shown, pair.film.pixels.tobytes())
     return {key: value for key, value in state.items() if not any(name in repr(key) for name in gone)}
 
 
@@ -213,6 +215,31 @@ def test_the_old_dataset_version_is_refused_and_the_next_ingest_reads_nothing_ag
     other = place.ingest(seed=7)
     assert (other.num_accepted, other.reasons) == (3, {"IDENTITY.FORGOTTEN": 4})
     assert not place.root.exists(place.drafts)
+
+
+def test_rows_of_the_table_beside_the_parts_go_and_with_the_last_known_one_the_table(place):
+    def table():
+        entry = read_manifest(place.root, resolve_dataset(place.root, "chest")).get("acquisition")
+        rows = entry and pq.read_table(io.BytesIO(place.root.get_verified(entry["key"], entry["sha256"]))).to_pylist()
+        return rows and {row.pop("instance_id"): tuple(row.values()) for row in rows}
+
+    unknown, other = (None, None, None), PSEUDONYMS.instance("2.25.9.31")
+    before = table()
+    assert before.keys() >= INSTANCES
+    assert before[PSEUDONYMS.instance("2.25.9.21")] == ("F", "80 and over", None)
+    assert before[other] == ("M", None, "siemens")
+    place.forget(PATIENT)
+    assert table() == {name: row for name, row in before.items() if name not in INSTANCES}
+    card = place.root.get_json(f"datasets/chest/version={resolve_dataset(place.root, 'chest').version}/card.json")
+    assert (card["sexes"], card["age_bands"]) == ({"M": 1, "unknown": 2}, {"unknown": 3})
+    # an ingest that takes every row over from the version knows the same of them
+    place.ingest(seed=7)
+    assert table()[other] == ("M", None, "siemens")
+    place.forget(OTHER)
+    assert table() is None
+    rows = [pair for split in Split for pair in read_pairs(place.root, resolve_dataset(place.root, "chest"), split)]
+    assert [tuple(getattr(pair.acquisition, name) for name in WORDS) for pair in rows] == [unknown] * 2
+    assert not any("_acquisition" in stored.key for stored in place.root.list_objects())
 
 
 def test_a_patient_who_is_the_only_one_leaves_no_version(place):

@@ -106,6 +106,7 @@ def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, mon
     root, films = Storage(str(tmp_path / "root")), Storage(str(tmp_path / "films"))
     for number in range(3):
         films.put(f"{number}.png", png_bytes(number))
+    films.put("films.csv", b"file,sex\n0.png,F\n")
     summary = ingest(IngestConfig(source=(films.root,), dataset="demo", image_size=64), root, PSEUDONYMS)
     kept = {key for key in keys(root) if not key.startswith("audit/")}
     prefix = f"datasets/demo/version={summary.dataset.version}/split=train"

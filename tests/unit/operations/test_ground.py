@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from crrg.config.base import Settings
 from crrg.config.references import BundleRef
 from crrg.config.running import GroundConfig
 from crrg.data.pairs import read_manifest, read_pairs, write_dataset
+from crrg.domain.acquisition import Acquisition
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
@@ -62,6 +64,7 @@ def storage(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Storage:
 def test_frontal_films_get_boxes_with_phrases_and_keep_their_split(storage: Storage) -> None:
     lungs = RegionAnnotation("right lung", (10.0, 10.0, 50.0, 120.0), None, None, RegionSource.MASK)
     rows = [pair(n, ViewPosition.PA, *([lungs] if n == 2 else [])) for n in range(1, 45)]
+    rows[2] = replace(rows[2], acquisition=Acquisition("M", "0-15"))
     rows.append(pair(50, ViewPosition.LATERAL))
     first = write_dataset(storage, "d", rows, {"image_size": 80})
     config = GroundConfig(dataset="d", min_score=0.5, device="cpu")
@@ -81,6 +84,8 @@ def test_frontal_films_get_boxes_with_phrases_and_keep_their_split(storage: Stor
     train = {row.instance_id: row for row in read_pairs(storage, grounded, Split.TRAIN)}
     test = {row.instance_id: row for row in read_pairs(storage, grounded, Split.TEST)}
     assert (len(train), len(test)) == (39, 6)
+    assert {name for name, row in train.items() if row.acquisition.is_known} == {"i03"}
+    assert (train["i03"].acquisition, card["sexes"]) == (Acquisition("M", "0-15"), {"M": 1, "unknown": 44})
     assert test["i50"].regions == ()
     for row in (train["i01"], train["i33"], test["i44"]):
         (heart,) = row.regions

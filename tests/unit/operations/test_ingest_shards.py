@@ -115,6 +115,8 @@ def test_shards_make_the_very_bytes_that_one_process_makes(archives, tmp_path, o
     assert summary == expected
     # dataset, card, quarantine and the record of inputs, to the byte; nothing staged is left
     assert contents(sharded) == contents(whole)
+    (table,) = [key for key in contents(sharded) if key.endswith("/_acquisition.parquet")]
+    assert {row["sex"] for row in pq.read_table(io.BytesIO(sharded.get(table))).to_pylist()} == {"F", "M", None}
 
 
 def test_what_is_staged_names_nobody(archives, tmp_path):

@@ -250,6 +250,8 @@ def test_every_version_has_its_card(films, storage):
     assert card["splits"]["train"] == {"rows": 8, "patients": 8, "studies": 8}
     assert (card["num_inputs"], card["num_accepted"], card["reasons"]) == (9, 8, {"NOT_DICOM.MARK": 1})
     assert card["view_positions"] == {"PA": 8}
+    # all films are of one age; their headers say neither sex nor maker
+    assert (card["age_bands"], card["sexes"]) == ({"60-79": 8, "unknown": 0}, {"unknown": 8})
     assert card["labels"]["Pneumothorax"] == {
         "positive": 0, "negative": 8, "uncertain": 0, "unmentioned": 0, "share_positive": 0.0
     }  # fmt: skip
@@ -258,6 +260,7 @@ def test_every_version_has_its_card(films, storage):
     folder = summary.card_key.rpartition("/")[0]
     text = storage.get(f"{folder}/card.md").decode()
     assert "| train | 8 | 8 | 8 |" in text
+    assert "| 60-79 | 8 |" in text
     assert "pneumothorax." not in text.lower()
     sheet = cv2.imdecode(np.frombuffer(storage.get(f"{folder}/samples.png"), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert sheet.shape == (320, 960)

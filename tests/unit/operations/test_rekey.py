@@ -26,7 +26,7 @@ from tests.unit.operations.test_forget import SETTINGS, decode_here, found_of
 
 NEW = Pseudonyms(b"n" * 32)
 FILMS = {
-    "a/1.dcm": dicom_bytes(1, study="1", instance="11", patient="P1"),
+    "a/1.dcm": dicom_bytes(1, study="1", instance="11", patient="P1", PatientSex="F"),
     "a/2.dcm": dicom_bytes(2, study="1", instance="12", patient="P1", view="AP"),
     "b/1.dcm": dicom_bytes(3, study="2", instance="21", patient="P2", view="LATERAL"),
     "c.png": png_bytes(4),
@@ -117,6 +117,11 @@ def test_ids_of_two_secrets_never_meet(place):
         ingest(IngestConfig.model_validate(form), place.root, NEW)
     made = ingest(IngestConfig.model_validate({**form, "new_secret": True}), place.root, NEW)
     assert made.num_accepted == 4
+    table = f"{made.dataset.manifest_key.rpartition('/')[0]}/_acquisition.parquet"
+    sexes = {row["instance_id"]: row["sex"] for row in pq.read_table(io.BytesIO(place.root.get(table))).to_pylist()}
+    assert sexes.keys() >= {NEW.instance(f"2.25.9.{number}") for number in (11, 12, 21)}
+    assert sexes.keys().isdisjoint(ids_of(PSEUDONYMS))
+    assert {name for name, sex in sexes.items() if sex} == {NEW.instance("2.25.9.11")}
     place.rekey()
     with pytest.raises(ConfigError, match="change over with crrg rekey"):
         place.night("2026-11-22")

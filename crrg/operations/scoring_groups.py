@@ -1,6 +1,7 @@
-"""The main figures of a scorecard by kind of film: view and archive, as far as the rows of a dataset say them.
+"""The main figures of a scorecard by kind of film: view, archive, sex, age band and maker, where a dataset says them.
 
-Sex and age are in no column of a dataset, so nothing can be said by them.
+A film of which one of these is unknown is in no group of that kind; it counts among all films, beside which every group
+stands.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ NUM_SAMPLES = 200
 GROUPINGS: Mapping[str, Callable[[Pair], str]] = {
     "view": lambda pair: pair.film.view_position.value if pair.film is not None else "",
     "source": lambda pair: pair.source,
+    "sex": lambda pair: pair.acquisition.sex or "",
+    "age_band": lambda pair: pair.acquisition.age_band or "",
+    "manufacturer": lambda pair: pair.acquisition.manufacturer or "",
 }
+"""Kind of group to the group of a film, empty where unknown."""
 Rows = NDArray[np.int64]
 
 
@@ -32,17 +37,16 @@ def group_figures(pairs: Sequence[Pair], statistics: Mapping[str, Callable[[Rows
         statistics: Figures by name, given the rows of films that they are of.
 
     Returns:
-        ``<grouping>/<group>/<figure>`` with 95 % intervals over patients; nothing for a grouping that puts all films
-        into one group, and no figure that a group has not.
+        ``<grouping>/<group>/<figure>`` with 95 % intervals over patients; nothing for a group that holds all films, and
+        no figure that a group has not.
     """
     whole = {name: statistic(np.arange(len(pairs))) for name, statistic in statistics.items()}
     figures = []
     for grouping, group_of in GROUPINGS.items():
         groups = np.array([group_of(pair) for pair in pairs])
-        names = np.unique(groups).tolist()
-        for group in names if len(names) > 1 else []:
+        for group in np.unique(groups[groups != ""]).tolist():
             rows = np.flatnonzero(groups == group)
-            if len(rows) < MIN_FILMS:
+            if not MIN_FILMS <= len(rows) < len(pairs):
                 continue
             patients = [pairs[row].patient_id for row in rows.tolist()]
             for name, statistic in statistics.items():

@@ -1,10 +1,14 @@
-"""Figures by view and archive: which groups are shown, and of which films each figure is."""
+"""Figures by kind of film: which groups are shown, and of which films each figure is."""
 
 from __future__ import annotations
+
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from crrg.domain.acquisition import WORDS, Acquisition
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.operations.scoring import Case, _main_statistics
@@ -32,6 +36,27 @@ def test_each_group_is_scored_on_its_own_films() -> None:
     assert first.baseline == second.baseline == pytest.approx(values.mean())
     assert first.low < first.value < first.high < second.low
     assert group_figures(pairs[:MIN_FILMS], {"mean": lambda rows: float(values[rows].mean())}) == []
+
+
+def test_sex_age_and_maker_are_told_apart_where_they_are_known() -> None:
+    known = [Acquisition("F", "40-59", "agfa"), Acquisition("M", "80 and over"), Acquisition()]
+    pairs = [replace(pair(n, ViewPosition.PA), acquisition=known[n % 3]) for n in range(3 * MIN_FILMS)]
+    values = np.arange(len(pairs)) % 3
+    figures = group_figures(pairs, {"mean": lambda rows: float(values[rows].mean())})
+    # what is unknown is in no group, and every group is of its own films alone
+    assert [(figure.name, figure.value, figure.baseline) for figure in figures] == [
+        ("sex/F/mean", 0, 1),
+        ("sex/M/mean", 1, 1),
+        ("age_band/40-59/mean", 0, 1),
+        ("age_band/80 and over/mean", 1, 1),
+        ("manufacturer/agfa/mean", 0, 1),
+    ]
+    assert group_figures(pairs[: 3 * MIN_FILMS - 3], {"mean": lambda rows: float(values[rows].mean())}) == []
+
+
+def test_names_of_groups_can_be_metrics_of_a_tracked_run() -> None:
+    words = [f"{name}/{word}/classification/mean_auc" for name, known in WORDS.items() for word in known]
+    assert [word for word in words if not re.fullmatch(r"[/\w.\- ]+", word)] == []
 
 
 def test_archives_are_told_apart() -> None:

@@ -58,11 +58,12 @@ def _false_alarms(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     for warn_psi in (0.1, 0.001):
         for size in SIZES:
             settings, num_flagged = WatchSettings(warn_psi=warn_psi), 0
+            numbers = (size, size, size - size // 5)
             for _ in range(options.references):
                 reference = reference_of(rng, 1500, 300)
                 for _ in range(options.nights):
                     drafts, texts = drafts_of(rng, size)
-                    found = drift.compare(reference, films_of(rng, size), drafts, texts, (size, size), settings)
+                    found = drift.compare(reference, films_of(rng, size), drafts, texts, numbers, settings)
                     num_flagged += any(each.level != "ok" for each in found)
                 tallied.cache_clear()
             num_nights = options.references * options.nights
@@ -80,7 +81,7 @@ def _noticed(storage: Storage) -> Iterator[tuple[object, ...]]:
     drafts = [draft_look(draft) for draft in pipeline.draft(films)]
     found = drift.compare(
         reference, film_values([look_at(film) for film in films], [film.view_position.value for film in films]),
-        draft_values(drafts), [draft.text for draft in drafts], (num_patients, num_patients), WatchSettings(),
+        draft_values(drafts), [draft.text for draft in drafts], (num_patients, num_patients, 0), WatchSettings(),
     )  # fmt: skip
     yield "as drawn", "-", _flags(found)
     changes: dict[str, Change] = {"negatives": _negative, "30 grey levels brighter": _brighter}
@@ -103,7 +104,7 @@ def _films_alone(
 ) -> tuple[DriftFinding, ...]:
     views = [*(film.view_position.value for film in frontal), *others]
     values = film_values([look_at(film) for film in films], views)
-    return drift.compare(reference, values, {}, [], (num_patients, 0), WatchSettings())
+    return drift.compare(reference, values, {}, [], (num_patients, 0, 0), WatchSettings())
 
 
 def _some(films: Sequence[Film], share: float, change: Change) -> list[Film]:

@@ -44,7 +44,7 @@ class DriftFinding(FrozenConfig):
     """One quantity of a night beside its training reference.
 
     Attributes:
-        quantity: E.g. ``film/exposure`` or ``draft/label/Edema``.
+        quantity: E.g. ``film/exposure``, ``device/manufacturer`` or ``draft/label/Edema``.
         psi: Population stability index, 0 where both are alike.
         ks: Largest distance of the two cumulated histograms, 0..1; 0 for unordered choices.
         limit: Index that chance alone exceeds too rarely to count; 0 where the index is below the warning anyway.

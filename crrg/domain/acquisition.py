@@ -19,7 +19,7 @@ MANUFACTURERS = (
     "agfa", "canon", "carestream", "fujifilm", "ge", "hologic", "konica_minolta", "philips", "samsung", "shimadzu",
     "siemens", "swissray", "toshiba", "other",
 )  # fmt: skip
-"""``other`` is whoever is named and stands not in the list."""
+"""``other`` is whoever is named and is not in the list. References count by place: a new name comes last."""
 WORDS: Mapping[str, tuple[str, ...]] = {"sex": SEXES, "age_band": AGE_BANDS, "manufacturer": MANUFACTURERS}
 """Every word that a field of ``Acquisition`` may hold."""
 

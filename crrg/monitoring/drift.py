@@ -4,6 +4,8 @@ Two samples of one population differ, small ones much. An index counts where it 
 reaches too rarely: both samples are drawn again, many times, from the reference at their own numbers of patients. All
 quantities share one allowance of false alarms (Bonferroni), so that a night of the training population raises any flag
 in at most ``false_alarm_rate`` of all cases, whatever its size. A patient's films are alike, so patients are counted.
+Makers of devices are many, most of them rare: what neither side has does not count, and the limit allows for what the
+reference lacks by chance.
 
 Source: Yurdakul and Naranjo, Statistical properties of the population stability index, J. Risk Model Validation 2020.
 """
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.watch import DriftFinding, WatchSettings
-from crrg.monitoring.quantities import ALIKE, CHOICES, Values
+from crrg.monitoring.quantities import ALIKE, CHOICES, MAKER, Values
 from crrg.monitoring.reference import Histogram, Reference, repeats
 
 PRIOR = 0.5
@@ -32,22 +34,26 @@ Counts = NDArray[Any]
 
 
 def compare(
-    reference: Reference, films: Values, drafts: Values, texts: Sequence[str], patients: tuple[int, int],
+    reference: Reference, films: Values, drafts: Values, texts: Sequence[str], patients: tuple[int, int, int],
     settings: WatchSettings,
 ) -> tuple[DriftFinding, ...]:  # fmt: skip
     """Return every quantity of a night beside its reference, the most different first.
+
+    Left out is what the reference does not know, and the maker where it is known of too few of the night's patients.
 
     Args:
         reference: Of the bundle.
         films: Quantities of the night's films.
         drafts: Quantities of its drafts.
         texts: Its drafts.
-        patients: Patients behind films and behind drafts.
+        patients: Patients behind films, behind drafts, and behind films of a known maker.
         settings: Thresholds and allowance.
     """
     level = settings.false_alarm_rate / (len(reference.histograms) + 1)
     sides = (("film/", films, reference.num_film_patients, patients[0]),
-             ("draft/", drafts, reference.num_draft_patients, patients[1]))  # fmt: skip
+             ("draft/", drafts, reference.num_draft_patients, patients[1]),
+             ("device/", films if patients[2] >= settings.min_patients else {},
+              reference.num_device_patients, patients[2]))  # fmt: skip
     findings = [
         _compare_histogram(name, reference.histograms[name], found, (num_reference, num_night), level, settings)
         for prefix, values, num_reference, num_night in sides
@@ -80,16 +86,46 @@ def chance_limit(counts: Counts, numbers: tuple[int, int], level: float) -> floa
     return _upper(drawn, level)
 
 
+def sparse_psi(reference: Counts, night: Counts) -> NDArray[np.float64]:
+    """Return the index of a choice of many, most of which never occur: what neither has ``[..., K]`` does not count."""
+    occurs = reference + night > 0
+    raised = [(counts + PRIOR) * occurs for counts in (reference, night)]
+    shares = [counts / counts.sum(axis=-1, keepdims=True) for counts in raised]
+    ratio = np.where(occurs, shares[1], 1.0) / np.where(occurs, shares[0], 1.0)
+    return np.asarray(((shares[1] - shares[0]) * np.log(ratio)).sum(axis=-1), dtype=np.float64)
+
+
+def predicted_limit(counts: Counts, number: int, level: float) -> float:
+    """Return the ``sparse_psi`` that a night exceeds with a probability of at most ``level``, given its reference.
+
+    A small reference says little of what is rare: a maker that it lacks may still be one of its population. So the
+    population of each drawn night is drawn first, from all that may have given this reference.
+
+    Args:
+        counts: Histogram of the reference ``[K]``.
+        number: Size of the night.
+        level: Probability, above 0.
+    """
+    rng, num_draws = np.random.default_rng(0), _num_draws(level)
+    nights = rng.multinomial(number, rng.dirichlet(counts + PRIOR, num_draws))
+    return _upper(sparse_psi(counts, nights), level)
+
+
 def _compare_histogram(
     name: str, histogram: Histogram, values: NDArray[np.float64], numbers: tuple[int, int], level: float,
     settings: WatchSettings,
 ) -> DriftFinding:  # fmt: skip
-    expected, found = np.array(histogram.counts), histogram.count(values)
+    found = histogram.count(values)
+    # a reference may be older than the last names of a list
+    expected = np.pad(histogram.counts, (0, len(found) - len(histogram.counts)))
     # counts of films as if each patient had one, which is what chance is reckoned for
     samples = [counts * (number / counts.sum()) for counts, number in zip((expected, found), numbers, strict=True)]
-    index, is_choice = float(psi(*samples)), name in CHOICES
+    index, is_choice = float((sparse_psi if name == MAKER else psi)(*samples)), name in CHOICES
     steps = np.cumsum(found / found.sum()) - np.cumsum(expected / expected.sum())
-    limit = chance_limit(expected, numbers, level) if index >= settings.warn_psi else 0.0
+    limit = 0.0
+    if index >= settings.warn_psi:
+        is_maker = name == MAKER
+        limit = predicted_limit(samples[0], numbers[1], level) if is_maker else chance_limit(expected, numbers, level)
     return DriftFinding(
         quantity=name,
         psi=round(index, DECIMALS),

@@ -1,8 +1,8 @@
 """What is watched: a few numbers per film and per draft, none of which tells one patient from another.
 
 Films are looked at in a coarse form, so that the same film gives the same numbers in a dataset and in a night that
-decode to different sizes. Names, dates, places and devices are no quantities: the reader's allow-list lets none of them
-out of a header.
+decode to different sizes. Names, dates and places are no quantities: the reader's allow-list lets none of them out of a
+header, and of the device only its maker, as a word of a list.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from crrg.data.images import resize
 from crrg.data.polarity import chest_likeness
+from crrg.domain.acquisition import MANUFACTURERS
 from crrg.domain.labels import LABELS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Film, ViewPosition
 
 COARSE_SIDE = 32
 DECIMALS = 4
-VIEW, POLARITY = "film/view", "film/polarity"
+VIEW, POLARITY, MAKER = "film/view", "film/polarity", "device/manufacturer"
 CHOICES: Mapping[str, tuple[str, ...]] = {
     VIEW: tuple(view.value for view in ViewPosition),
     POLARITY: ("as stored", "inverted"),
+    MAKER: MANUFACTURERS,
     **{f"draft/label/{label}": ("below", "at or above its threshold") for label in LABELS},
 }
 """Quantities that are one of a few; every other one is a number."""
@@ -43,6 +45,7 @@ class FilmLook:
         megapixels: Original size.
         aspect: Width over height.
         is_inverted: Whether stored values were inverted to make white dense.
+        manufacturer: Maker of the device, one of ``MANUFACTURERS``, or ``None`` where unknown.
     """
 
     exposure: float
@@ -51,6 +54,7 @@ class FilmLook:
     megapixels: float
     aspect: float
     is_inverted: bool
+    manufacturer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ Values = dict[str, NDArray[np.float64]]
 """Quantity to its values; of a choice, the number of the choice."""
 
 
-def look_at(film: Film) -> FilmLook:
-    """Look at a film."""
+def look_at(film: Film, manufacturer: str | None = None) -> FilmLook:
+    """Look at a film, whose maker is told beside it."""
     coarse = np.asarray(resize(film.pixels, COARSE_SIDE, COARSE_SIDE), dtype=np.float64) / 255
     return FilmLook(
         exposure=round(float(coarse.mean()), DECIMALS),
@@ -84,11 +88,12 @@ def look_at(film: Film) -> FilmLook:
         megapixels=round(film.original_width * film.original_height / 1e6, DECIMALS),
         aspect=round(film.original_width / film.original_height, DECIMALS),
         is_inverted=film.polarity_inverted,
+        manufacturer=manufacturer,
     )
 
 
 def film_values(looks: Sequence[FilmLook], views: Iterable[str]) -> Values:
-    """Return the quantities of films.
+    """Return the quantities of films; of the maker those films only of which it is known.
 
     Args:
         looks: Frontal films.
@@ -97,8 +102,9 @@ def film_values(looks: Sequence[FilmLook], views: Iterable[str]) -> Values:
     names = ("exposure", "contrast", "likeness", "megapixels", "aspect")
     values = {f"film/{name}": np.array([getattr(look, name) for look in looks], dtype=np.float64) for name in names}
     values[POLARITY] = np.array([int(look.is_inverted) for look in looks], dtype=np.float64)
-    known = CHOICES[VIEW]
-    values[VIEW] = np.array([known.index(view) for view in views], dtype=np.float64)
+    makers = [look.manufacturer for look in looks if look.manufacturer is not None]
+    for name, words in ((VIEW, views), (MAKER, makers)):
+        values[name] = np.array([CHOICES[name].index(word) for word in words], dtype=np.float64)
     return values
 
 

@@ -49,6 +49,7 @@ class Reference(FrozenConfig):
         schema_version: Of this form.
         num_film_patients: Patients behind the quantities of films.
         num_draft_patients: Patients behind the quantities of drafts.
+        num_device_patients: Patients whose films' maker is known; 0 in references of before makers were known.
         histograms: By quantity.
         repeats: How often each draft text occurs, the most frequent first, those that occur once left out.
         num_drafts: Drafts.
@@ -59,6 +60,7 @@ class Reference(FrozenConfig):
     schema_version: int = SCHEMA_VERSION
     num_film_patients: int
     num_draft_patients: int
+    num_device_patients: int = 0
     histograms: dict[str, Histogram]
     repeats: tuple[int, ...]
     num_drafts: int

@@ -278,7 +278,7 @@ def _judge(
         view_position=film.view_position.value,
         width=film.original_width,
         height=film.original_height,
-        look=look_at(film),
+        look=look_at(film, decoded.acquisition.manufacturer),
     )
     try:
         patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)

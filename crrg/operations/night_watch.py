@@ -161,12 +161,15 @@ def _compared(
     seen = [each for each in outcomes if each.is_drafted or each.reason.startswith("VIEW.")]
     looks = [each.look for each in seen if each.is_drafted and each.look is not None]
     drafts = [row.look for row in rows]
+    of_known_maker = {
+        each.patient_id for each in seen if each.is_drafted and each.look is not None and each.look.manufacturer
+    }
     findings = compare(
         reference,
         film_values(looks, [each.view_position for each in seen if each.view_position]),
         draft_values(drafts),
         [draft.text for draft in drafts],
-        (len({each.patient_id for each in seen}), watch.num_patients),
+        (len({each.patient_id for each in seen}), watch.num_patients, len(of_known_maker)),
         settings,
     )
     stops = [each.quantity for each in findings if each.level == "stop"]

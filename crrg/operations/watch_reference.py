@@ -13,6 +13,8 @@ from typing import Protocol
 
 from crrg.config.base import Device
 from crrg.config.references import DatasetRef
+from crrg.data.acquisition_table import read_acquisitions
+from crrg.data.pairs import read_manifest
 from crrg.data.reader import PairReader
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LABELS
@@ -76,6 +78,8 @@ def measure_population(
     looks: list[FilmLook] = []
     views: list[str] = []
     patients: set[str] = set()
+    of_known_maker: set[str] = set()
+    known = read_acquisitions(storage, read_manifest(storage, dataset))
     texts: dict[str, tuple[str, tuple[int, ...]]] = {}
     for split in (Split.TRAIN, Split.VALIDATION):
         for pair in _spaced(storage, dataset, split, num_films // 2):
@@ -84,7 +88,9 @@ def measure_population(
             patients.add(pair.patient_id)
             views.append(pair.film.view_position.value)
             if pair.film.view_position.is_frontal:
-                looks.append(look_at(pair.film))
+                maker = known[pair.instance_id].manufacturer
+                looks.append(look_at(pair.film, maker))
+                of_known_maker |= {pair.patient_id} if maker else set()
             if text := " ".join(filter(None, (pair.report.findings, pair.report.impression))):
                 texts[pair.study_id] = (text, tuple(int(pair.labels.get(label) == 1) for label in LABELS))
     if not looks:
@@ -94,6 +100,7 @@ def measure_population(
     return Reference(
         num_film_patients=len(patients),
         num_draft_patients=draft_patients,
+        num_device_patients=len(of_known_maker),
         histograms=histograms(film_values(looks, views), len(patients)) | histograms(measured, draft_patients),
         repeats=repeats([draft.text for draft in drafts]),
         num_drafts=len(drafts),

@@ -12,6 +12,7 @@ from crrg.monitoring.habits import Habits
 from crrg.monitoring.quantities import Values
 from crrg.monitoring.reference import Reference, histograms, repeats
 
+MAKERS = [0.3, 0.0, 0.005, 0.12, 0.25, 0.0, 0.03, 0.15, 0.0, 0.04, 0.1, 0.0, 0.002, 0.003]
 VIEWS = [0.5, 0.25, 0.2, 0.02, 0.03]
 
 
@@ -20,6 +21,8 @@ def films_of(rng: np.random.Generator, num: int) -> Values:
     films = {f"film/{name}": rng.normal(0.5, 0.1, num) for name in names}
     films["film/view"] = rng.choice(5, num, p=VIEWS).astype(float)
     films["film/polarity"] = (rng.random(num) < 0.2).astype(float)
+    # of every fifth film the maker is unknown
+    films["device/manufacturer"] = rng.choice(len(MAKERS), num - num // 5, p=MAKERS).astype(float)
     return films
 
 
@@ -40,6 +43,7 @@ def reference_of(rng: np.random.Generator, num_films: int, num_drafts: int) -> R
     return Reference(
         num_film_patients=num_films,
         num_draft_patients=num_drafts,
+        num_device_patients=num_films - num_films // 5,
         histograms=histograms(films_of(rng, num_films), num_films) | histograms(drafts, num_drafts),
         repeats=repeats(texts),
         num_drafts=num_drafts,

@@ -122,7 +122,8 @@ _SHORT = re.compile(
     rf"(?:{ID}|{HEX}|{DAY}|{DAY}T[0-9:.+]+|\d+(?:\.\d+)*(?:\+\d+)?|[a-z][a-z0-9_]*|{_CODE}|{_PAIRS['view_position']}"
     rf"|{_WORDS(map(re.escape, (*LABELS, *REGIONS, *AGE_BANDS)))}|{_WORDS(SourceKind)}|{_DRAFTS['flags']}"
     rf"|[a-z-]+:[a-z0-9-]+"
-    rf"|\d+ x \d+|(?:{DAY}|{NAME})/{HEX}|checkpoints/{STAGE}/{HEX}|(?:film|draft)/[a-z]+(?:/(?:{_WORDS(LABELS)}))?)?"
+    rf"|\d+ x \d+|(?:{DAY}|{NAME})/{HEX}|checkpoints/{STAGE}/{HEX}"
+    rf"|(?:film|draft|device)/[a-z]+(?:/(?:{_WORDS(LABELS)}))?)?"
 )
 _SENTENCES = {"findings", "impression", "phrase", "sentence", "detail", "disclaimer", "title", "faults", "withheld"}
 _OURS = {"name", "actor", "host", "preprocessing_version", "grounding", "crrg_version"}

@@ -7,14 +7,14 @@ import pytest
 
 from crrg.config.watch import WatchSettings
 from crrg.monitoring import drift
-from crrg.monitoring.drift import chance_limit, compare, psi
-from crrg.monitoring.quantities import ALIKE, Values
-from crrg.monitoring.reference import Reference
+from crrg.monitoring.drift import chance_limit, compare, predicted_limit, psi, sparse_psi
+from crrg.monitoring.quantities import ALIKE, CHOICES, Values
+from crrg.monitoring.reference import Histogram, Reference, histograms
 from tests.support.made_population import drafts_of, films_of, reference_of
 
 
 def findings_of(reference: Reference, films: Values, drafts: tuple[Values, list[str]], **settings):
-    patients = (len(films["film/view"]), len(drafts[1]))
+    patients = (len(films["film/view"]), len(drafts[1]), len(films["device/manufacturer"]))
     return {
         each.quantity: each for each in compare(reference, films, *drafts, patients, WatchSettings(**settings))
     }  # fmt: skip
@@ -69,6 +69,67 @@ def test_every_quantity_that_changes_is_named_and_no_other():
     assert found["film/likeness"].reference == pytest.approx(0.5, abs=0.02)
     assert found["film/likeness"].night == pytest.approx(-0.5, abs=0.02)
     assert found[ALIKE].night > 0.6 > found[ALIKE].reference
+
+
+def test_a_new_maker_is_named_and_an_unknown_one_is_compared_with_nothing():
+    rng = np.random.default_rng(8)
+    reference = reference_of(rng, 1000, 400)
+    films, drafts = films_of(rng, 30), drafts_of(rng, 30)
+    night = films["device/manufacturer"]
+    assert (len(night), findings_of(reference, films, drafts)["device/manufacturer"].level) == (24, "ok")
+    night[:10] = CHOICES["device/manufacturer"].index("swissray")
+    found = findings_of(reference, films, drafts)["device/manufacturer"]
+    assert (found.level, found.ks) == ("stop", 0)
+    assert found.reference == pytest.approx(0.3, abs=0.05)
+    assert found.night == pytest.approx((night == 0).mean(), abs=1e-4)
+    # too few patients whose maker is known, none at all, and a reference of before makers were known
+    films["device/manufacturer"] = night[:19]
+    assert "device/manufacturer" not in findings_of(reference, films, drafts)
+    films["device/manufacturer"] = night[:0]
+    assert "device/manufacturer" not in findings_of(reference, films, drafts)
+    older = reference.model_dump(mode="json")
+    del older["num_device_patients"], older["histograms"]["device/manufacturer"]
+    films["device/manufacturer"] = night
+    found = findings_of(Reference.model_validate(older), films, drafts)
+    assert "device/manufacturer" not in found
+    assert "film/exposure" in found
+
+
+def test_what_neither_side_has_counts_for_nothing_and_all_else_as_ever():
+    counts = np.array([30.0, 8.0, 2.0]), np.array([[10.0, 6.0, 4.0], [18.0, 0.0, 2.0]])
+    padded = [np.insert(each, 1, 0, axis=-1) for each in counts]
+    assert sparse_psi(*padded) == pytest.approx(psi(*counts))
+    assert sparse_psi(np.array([20.0, 0]), np.array([[7.0, 0], [6, 1]]))[0] == 0
+
+
+def test_what_a_small_reference_lacks_by_chance_alone_is_no_finding():
+    rng, population = np.random.default_rng(11), [0.97, 0.03, *[0] * 8]
+    counts = np.array([100, *[0] * 9])
+    nights = rng.multinomial(80, population, 4000)
+    found = (sparse_psi(counts, nights) > predicted_limit(counts, 80, 0.01)).mean()
+    # 3 % of films are of a maker that one of twenty references of this size lacks; a limit without that doubt flags it
+    assert found <= 0.01 < (psi(counts, nights) > chance_limit(counts, (100, 80), 0.01)).mean()
+
+
+def test_makers_that_neither_side_has_do_not_raise_the_index():
+    rng = np.random.default_rng(9)
+    films = films_of(rng, 1000)
+    films["device/manufacturer"][:] = 13
+    reference = reference_of(rng, 1000, 400).model_copy(update={"histograms": histograms(films, 1000)})
+    night = films_of(rng, 25)
+    night["device/manufacturer"][:] = 13
+    found = findings_of(reference, night, drafts_of(rng, 25))["device/manufacturer"]
+    assert (found.psi, found.reference, found.night, found.level) == (0, 1, 1, "ok")
+
+
+def test_a_reference_that_is_older_than_a_name_of_the_list_is_compared():
+    rng = np.random.default_rng(10)
+    films, reference = films_of(rng, 40), reference_of(rng, 1000, 400)
+    histogram = Histogram(counts=(700, 100), mean=0.875)
+    older = reference.model_copy(update={"histograms": {"device/manufacturer": histogram}})
+    films["device/manufacturer"][:] = [0] * 20 + [13] * 12
+    found = findings_of(older, films, drafts_of(rng, 40))["device/manufacturer"]
+    assert (found.level, found.reference, found.night) == ("stop", 0.875, 0.625)
 
 
 def test_thresholds_are_the_form_s():

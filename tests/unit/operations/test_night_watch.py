@@ -63,11 +63,11 @@ def drawn_file(index: int) -> bytes:
 
 
 def pair_of(index: int) -> Pair:
-    film = read_film(drawn_file(index), SIZE).film
+    decoded = read_film(drawn_file(index), SIZE)
     split = Split.VALIDATION if index % 2 else Split.TRAIN
     report = Report(findings=f"The heart is normal. Study {index} is clear.")
-    return Pair(f"p{index}", f"s{index}", f"i{index}", film, report, (), {"Edema": index % 2}, "drawn", "phantom",
-                bytes(32), split)  # fmt: skip
+    return Pair(f"p{index}", f"s{index}", f"i{index}", decoded.film, report, (), {"Edema": index % 2}, "drawn",
+                "phantom", bytes(32), split, decoded.acquisition)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,9 @@ def test_the_reference_holds_counts_alone_and_stands_in_the_bundle(trained):
     assert reference["num_drafts"] == reference["num_draft_patients"] == NUM_TRAIN // 2
     assert reference["reports"]["num"] == NUM_TRAIN
     assert sum(reference["histograms"]["film/exposure"]["counts"]) == NUM_TRAIN
+    # nobody on the list makes drawn films
+    assert reference["histograms"]["device/manufacturer"]["counts"] == [0] * 13 + [NUM_TRAIN]
+    assert reference["num_device_patients"] == NUM_TRAIN
     assert not any(word in json.dumps(reference) for word in ("heart", "p17", "s17", "i17"))
     assert REFERENCE_FILE in read_bundle(root, bundle).files
     smaller = measure_population(dataset, root, Drafter(""), num_films=20, num_drafts=20)
@@ -163,6 +166,22 @@ def test_thirty_percent_laterals_are_noticed_the_same_night(trained, fresh, tmp_
     assert summary.reasons == {"VIEW.LATERAL": num_lateral}
     assert flagged(summary.watch) == {"film/view"}
     assert read_manifests(root)[0].withheld == ""
+
+
+def test_films_of_another_maker_are_noticed_the_same_night_and_no_word_of_a_header_is(trained, fresh, tmp_path):
+    name = "Siemens of Vexhallow"
+    files = [changed(data, Manufacturer=name) for data in fresh[: NUM_NIGHT // 2]] + fresh[NUM_NIGHT // 2 :]
+    root, run = night(trained, tmp_path, files)
+    summary = run()
+    assert flagged(summary.watch) == {"device/manufacturer"}
+    (found,) = [each for each in summary.watch.findings if each.quantity == "device/manufacturer"]
+    assert (found.reference, found.night) == (1, 0.5)
+    assert not [stored.key for stored in root.list_objects() if b"Vexhallow" in root.get(stored.key)]
+    # films of which nobody says the maker are compared with nothing
+    _, run = night(trained, tmp_path / "unknown", [changed(data, Manufacturer="") for data in fresh])
+    quantities = {each.quantity for each in run().watch.findings}
+    assert "film/exposure" in quantities
+    assert "device/manufacturer" not in quantities
 
 
 def test_watching_can_be_switched_off_and_small_nights_are_not_judged(trained, fresh, tmp_path):

@@ -1,9 +1,9 @@
 """Where runs are logged and models are registered; the library's only door to mlflow, opened inside functions.
 
-Training knows the ``Tracker`` protocol alone, so that it runs where mlflow is not installed. Runs and versions go to
-SQLite under a local root, or to the server that ``MLFLOW_TRACKING_URI`` names. A registered version carries tags that
-point to bytes under the root (``bundle_prefix``, ``prefix``, ``sha256``); what an alias means is decided in
-``crrg/registry/``.
+Training knows the ``Tracker`` protocol of ``crrg.training.tracker`` alone, so that it runs where mlflow is not
+installed; ``MlflowTracker`` is one. Runs and versions go to SQLite under a local root, or to the server that
+``MLFLOW_TRACKING_URI`` names. A registered version carries tags that point to bytes under the root (``bundle_prefix``,
+``prefix``, ``sha256``); what an alias means is decided in ``crrg/registry/``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from crrg.config.base import Settings
 from crrg.config.flat import flatten
@@ -44,44 +44,6 @@ MODELS: Mapping[str, str] = {
 """What each registered model is for, as its page says it."""
 MISSING_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 PYFUNC_PACKAGES = ("numpy", "pillow", "pydantic", "safetensors", "tokenizers", "torch", "torchvision", "transformers")
-
-
-class Tracker(Protocol):
-    """Receives what a run has to say. Never report text of a licensed set, never an identifier of a source."""
-
-    @property
-    def run_id(self) -> str:
-        """Id of the run; empty where nothing is tracked."""
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record settings; nested mappings are flattened with dots."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers by ``protocol/name``."""
-
-    def log_picture(self, name: str, png: bytes) -> None:
-        """Record a PNG under ``name`` (with suffix)."""
-
-    def log_text(self, name: str, text: str) -> None:
-        """Record a text or JSON document under ``name`` (with suffix)."""
-
-
-class NullTracker:
-    """A tracker that forgets everything."""
-
-    run_id = ""
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Forget settings."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Forget numbers."""
-
-    def log_picture(self, name: str, png: bytes) -> None:
-        """Forget a picture."""
-
-    def log_text(self, name: str, text: str) -> None:
-        """Forget a document."""
 
 
 class MlflowTracker:

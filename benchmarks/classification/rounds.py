@@ -24,7 +24,7 @@ from crrg.operations.joint_loop import JointLoop, JointState
 from crrg.operations.scoring_labels import read_films
 from crrg.registry.bundle import read_spec
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
+from crrg.training.tracker import NullTracker
 
 NUM_FINDINGS = len(FINDINGS)
 CHUNK_SIZE = 64

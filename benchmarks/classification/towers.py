@@ -21,12 +21,12 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
 from crrg.training.clip_validation import read_table
 from crrg.training.loop import fit
+from crrg.training.tracker import NullTracker
 
 FloatArray = NDArray[np.float64]
 

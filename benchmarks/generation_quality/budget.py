@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import fit
+from crrg.training.tracker import NullTracker
 
 Batch = TypeVar("Batch")
 Loss = Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]

@@ -35,7 +35,6 @@ from crrg.evaluation.bootstrap import bootstrap_mean
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou
 from crrg.models.detector import RegionDetector
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.detector import (
     ANNOTATED_COLOUR,
@@ -46,6 +45,7 @@ from crrg.training.detector import (
     detector_loss,
 )
 from crrg.training.loop import fit
+from crrg.training.tracker import NullTracker
 
 NUM_FOLDS = 5
 NUM_STEPS = 350

@@ -21,7 +21,8 @@ from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.registry.imported import import_digest
 from crrg.storage import Storage
-from crrg.tracking import Tracker, open_tracker
+from crrg.tracking import open_tracker
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

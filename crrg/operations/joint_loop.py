@@ -30,10 +30,10 @@ from crrg.evaluation import clinical
 from crrg.operations.nbest_drafts import NBestDataset, draft_nbest
 from crrg.registry.bundle import compose_bundle
 from crrg.storage import Storage, hash_json
-from crrg.tracking import Tracker
 from crrg.training.joint import train_joint
 from crrg.training.joint_rounds import Round, improve_until_still
 from crrg.training.preferred import PreferredPhrases, train_preferred
+from crrg.training.tracker import Tracker
 
 if TYPE_CHECKING:
     from crrg.inference.pipeline import ReportPipeline

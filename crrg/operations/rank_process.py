@@ -25,7 +25,7 @@ from crrg.errors import CrrgError
 from crrg.operations.ranks import EXIT_SIGTERM
 from crrg.operations.root import open_root
 from crrg.operations.train import fit_stage, train_here
-from crrg.tracking import NullTracker
+from crrg.training.tracker import NullTracker
 
 logger = logging.getLogger(__name__)
 

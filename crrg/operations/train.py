@@ -16,7 +16,8 @@ from crrg.operations.training_drafts import Drafter, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, Tracker, open_tracker
+from crrg.tracking import ModelRegistry, open_tracker
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

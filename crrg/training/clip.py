@@ -29,7 +29,6 @@ from crrg.errors import TrainingError
 from crrg.inference.prompts import PROMPTS_VERSION, prompt_pair
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
-from crrg.tracking import NullTracker, Tracker
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_encoding import encode_texts, read_films
@@ -41,6 +40,7 @@ from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, place_loss
 from crrg.training.ranks import across_ranks, num_ranks, rank, rank_parts, wait_for_all
+from crrg.training.tracker import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
 

@@ -29,13 +29,13 @@ from crrg.evaluation.detection import score_boxes
 from crrg.inference.visibility import fit_visibility
 from crrg.models.detector import Detections, RegionDetector
 from crrg.storage import Storage
-from crrg.tracking import NullTracker, Tracker
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
 from crrg.training.ranks import across_ranks, num_ranks, own_rows, own_seed, rank, rank_parts, wait_for_all
+from crrg.training.tracker import NullTracker, Tracker
 from crrg.training.visibility import visibility_cases
 
 logger = logging.getLogger(__name__)

@@ -36,7 +36,6 @@ from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
-from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.initial_weights import (
     Start,
@@ -56,6 +55,7 @@ from crrg.training.phrase_batches import (
     collect_phrases,
 )
 from crrg.training.selection_tuning import Phrases, candidate_regions, tune_selection
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

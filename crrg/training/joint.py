@@ -15,9 +15,9 @@ from crrg.data.pairs import read_tables
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.storage import Storage
-from crrg.tracking import Tracker
 from crrg.training.clip import run_clip_stage
 from crrg.training.joint_quality import check_quality
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

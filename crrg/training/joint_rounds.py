@@ -21,11 +21,11 @@ from crrg.inference.reranking import Labeler, prefer_text
 from crrg.inference.zero_shot import encode_texts
 from crrg.models.clip import ClipModel
 from crrg.models.report_generator import ReportGenerator
-from crrg.tracking import Tracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.generator import phrase_loss
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import PhraseBatch, PhraseSampler, PhraseTable
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

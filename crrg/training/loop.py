@@ -30,12 +30,12 @@ from crrg.config.training import LoopConfig
 from crrg.device import autocast
 from crrg.errors import NonFiniteLoss
 from crrg.progress import count_progress
-from crrg.tracking import Tracker
 from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
 from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")

@@ -32,7 +32,6 @@ from crrg.inference.regions import RegionThresholds, select_regions
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import RegionOutputs, RegionSelector
 from crrg.storage import Storage
-from crrg.tracking import Tracker
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detect_films
@@ -40,6 +39,7 @@ from crrg.training.loop import fit
 from crrg.training.order import balanced_rows_of_step
 from crrg.training.region_targets import RegionTargets, region_targets, study_scores
 from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 

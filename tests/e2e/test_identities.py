@@ -31,8 +31,8 @@ from crrg.operations.ingest import ingest
 from crrg.operations.rekey import rekey
 from crrg.operations.retention import expire_results
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.clip import train_clip
+from crrg.training.tracker import NullTracker
 from deployments.identities import BUCKET as BUCKET_POLICY
 from deployments.identities import IDENTITIES, policy
 from tests.support.delivered_night import film_bytes

@@ -21,11 +21,11 @@ from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
 from crrg.training.loop import fit
+from crrg.training.tracker import NullTracker
 
 RECORDED: dict[str, list[float]] = {
     "loss": [2.07954, 1.57509, 1.34149, 1.27175],

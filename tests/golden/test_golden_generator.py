@@ -14,10 +14,10 @@ from crrg.config.training import GeneratorTraining, LoopConfig
 from crrg.data.tokenizer import train_tokenizer
 from crrg.inference.decoding import decode_phrases
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.generator import fit_generator
 from crrg.training.phrase_batches import PhraseTable, phrase_flags
+from crrg.training.tracker import NullTracker
 
 PHRASES = (
     "The lungs are clear.",

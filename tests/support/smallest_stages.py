@@ -16,7 +16,7 @@ from crrg.config.training import (
     PresetTraining,
     SelectorTraining,
 )
-from crrg.tracking import NullTracker
+from crrg.training.tracker import NullTracker
 
 LOOP = LoopConfig(num_steps=2, batch_size=4)
 

@@ -35,8 +35,8 @@ from crrg.operations.ingest import ingest
 from crrg.operations.training_drafts import draft_training_films
 from crrg.registry.bundle import read_bundle, read_spec
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.joint import train_joint
+from crrg.training.tracker import NullTracker
 from tests.support.published_radgraph import write_radgraph
 from tests.support.smallest_stages import Remembering, Unregistered, remembered, smallest
 

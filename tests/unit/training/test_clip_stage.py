@@ -22,12 +22,12 @@ from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve
 from crrg.models.clip import load_clip
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training import clip
 from crrg.training.checkpoint import read_stage
 from crrg.training.clip import train_clip
 from crrg.training.clip_validation import fit_similarity, read_table, validation_loss
 from crrg.training.joint import train_joint
+from crrg.training.tracker import NullTracker
 
 CONFIG = TrainStageConfig(dataset="tests", num_steps=2, device="cpu")
 

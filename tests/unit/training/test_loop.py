@@ -14,10 +14,10 @@ from crrg.config.training import LoopConfig
 from crrg.errors import ModelError, NonFiniteLoss
 from crrg.models.weights import load_module
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
 from crrg.training.loop import fit
 from crrg.training.optim import learning_rate_at
+from crrg.training.tracker import NullTracker
 
 CPU = torch.device("cpu")
 

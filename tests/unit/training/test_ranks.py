@@ -14,11 +14,11 @@ from torch.nn import functional
 from crrg.config.contrast import ContrastConfig
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.loop import fit
 from crrg.training.ranks import any_rank, average_gradients, gather_rows, num_ranks, rank
+from crrg.training.tracker import NullTracker
 
 NUM_RANKS = 2
 pytestmark = pytest.mark.timeout(600)  # two processes start torch; seconds on a quiet machine

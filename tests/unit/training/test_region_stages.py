@@ -25,10 +25,10 @@ from crrg.inference.visibility import Visibility
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import read_stage
 from crrg.training.detector import detect_films, detection_metrics, train_detector, visibility_record
 from crrg.training.selector import RegionBatch, masked_bce, selector_loss, train_selector
+from crrg.training.tracker import NullTracker
 from crrg.training.visibility import visibility_cases
 
 FORM = TrainStageConfig(dataset="few", num_steps=2, device="cpu")

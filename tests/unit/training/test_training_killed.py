@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
-from crrg.tracking import NullTracker
 from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import FitOutcome, fit
+from crrg.training.tracker import NullTracker
 
 NUM_STEPS = 30
 

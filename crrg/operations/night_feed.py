@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -32,7 +33,7 @@ class OpenShard:
 
 
 class ShardFeed:
-    """Opens shards of one night; lists the inbox, and who was forgotten, once."""
+    """Opens shards of one night, for one thread or several; lists the inbox, and who was forgotten, once."""
 
     def __init__(self, plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> None:
         """Prepare; nothing is read before a shard is opened.
@@ -49,17 +50,24 @@ class ShardFeed:
         self._located: Mapping[str, InboxObject] | None = None
         self._forgotten = ForgottenPatients(pseudonyms)
         self._ahead: OpenShard | None = None
+        self._begun: set[int] = set()
+        self._lock = threading.RLock()
 
     def __enter__(self) -> ShardFeed:
         """Return the feed itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
         """Stop reading what was opened ahead, and forget the listing."""
-        self._located = None
-        if self._ahead is not None:
-            self._ahead.readings.close()
-            self._ahead = None
+        with self._lock:
+            self._located = None
+            if self._ahead is not None:
+                self._ahead.readings.close()
+                self._ahead = None
 
     def open(self, shard: ShardRef) -> OpenShard:
         """Return a shard that is being read, from now or from ``open_after`` on.
@@ -67,20 +75,24 @@ class ShardFeed:
         Raises:
             StorageError: Inbox or root is out of reach.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.index == shard.index:
-            return ahead
-        if ahead is not None:
+        with self._lock:
+            self._begun.add(shard.index)
+            if self._ahead is None:
+                return self._open(shard)
+            ahead, self._ahead = self._ahead, None
+            if ahead.index == shard.index:
+                return ahead
             ahead.readings.close()
-        return self._open(shard)
+            return self._open(shard)
 
     def open_after(self, index: int) -> None:
-        """Begin to read the shard that follows one, if there is one that no earlier run has finished."""
-        following = next((shard for shard in self._plan.shards if shard.index == index + 1), None)
-        if following is None or self._ahead is not None:
-            return
-        if not self._storage.exists(record_key(self._plan, following.index)):
-            self._ahead = self._open(following)
+        """Begin to read the shard that follows one, if there is one that nobody has begun or finished."""
+        with self._lock:
+            following = next((shard for shard in self._plan.shards if shard.index == index + 1), None)
+            if following is None or self._ahead is not None or following.index in self._begun:
+                return
+            if not self._storage.exists(record_key(self._plan, following.index)):
+                self._ahead = self._open(following)
 
     def _open(self, shard: ShardRef) -> OpenShard:
         inputs = ShardInputs.model_validate_json(self._storage.get(shard.key)).inputs

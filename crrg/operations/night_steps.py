@@ -19,6 +19,7 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef,
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import nightly
+from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_report import report_night
 from crrg.operations.predict import PredictSummary, predict_files
 from crrg.operations.root import open_root
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _kept: dict[tuple[str, str, str], ReportPipeline] = {}
+_feeds: dict[tuple[str, str, int], ShardFeed] = {}
 _keeping = threading.Lock()
 
 
@@ -66,15 +68,17 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
 
 
 def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Settings) -> ShardResult:
-    """Draft what a shard lists; the models stay in memory for the next shard of the same bundle."""
+    """Draft what a shard lists; models, listing and decoders are kept for the next shard of the same night."""
     pipeline = bundle_pipeline(storage, plan.bundle, plan.config.device)
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
     return nightly.run_shard(
         plan,
         shard,
         storage,
-        Pseudonyms(settings.pseudonym_key()),
+        pseudonyms,
         pipeline,
         cpu_drafter=lambda: bundle_pipeline(storage, plan.bundle, "cpu"),
+        feed=_feed_of(plan, storage, pseudonyms),
     )
 
 
@@ -86,6 +90,10 @@ def close_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storag
 def give_back(plan: NightPlan) -> None:
     """Give a night back that was not published, whatever ended it; a published one is given back already."""
     storage, _ = open_root()
+    with _keeping:
+        feed = _feeds.pop(_feed_key(plan, storage), None)
+    if feed is not None:
+        feed.close()
     nightly.release_night(plan, storage)
 
 
@@ -142,3 +150,18 @@ def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> Repo
                 del _kept[other]
             _kept[key] = built
         return _kept[key]
+
+
+def _feed_of(plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> ShardFeed:
+    """Return what opens the shards of a night in this process; that of a night before it is closed."""
+    key = _feed_key(plan, storage)
+    with _keeping:
+        if key not in _feeds:
+            while _feeds:
+                _feeds.popitem()[1].close()
+            _feeds[key] = ShardFeed(plan, storage, pseudonyms)
+        return _feeds[key]
+
+
+def _feed_key(plan: NightPlan, storage: Storage) -> tuple[str, str, int]:
+    return storage.root, plan.run_id, plan.fencing

@@ -6,7 +6,11 @@ import threading
 import time
 
 import pytest
+from pydantic import SecretStr
 
+from crrg.config.base import Settings
+from crrg.ledger.inventory import list_inbox
+from crrg.operations import night_feed, night_steps
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_reading import ReadAhead
 from crrg.operations.night_shard import run_shard
@@ -123,3 +127,27 @@ def test_the_next_shard_waits_for_models_that_need_the_cores(planned, takes_all_
     with NotingFeed(plan, root, PSEUDONYMS) as feed:
         run_shard(plan, plan.shards[0], root, PSEUDONYMS, drafter, feed=feed)
     assert events == expected
+
+
+def test_a_shard_that_somebody_has_begun_is_not_read_ahead(planned):
+    plan, root = planned
+    with ShardFeed(plan, root, PSEUDONYMS) as feed:
+        feed.open(plan.shards[1]).readings.close()
+        num_threads = reading_threads()
+        feed.open_after(0)
+        assert reading_threads() == num_threads
+
+
+def test_tasks_of_one_process_list_the_inbox_once_and_leave_nothing_open(planned, monkeypatch):
+    plan, root = planned
+    listed: list[str] = []
+    settings = Settings(hmac_key=SecretStr("k" * 32), root=root.root)
+    monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: StandInDrafter())
+    monkeypatch.setattr(night_steps, "open_root", lambda: (root, settings))
+    monkeypatch.setattr(night_feed, "list_inbox", lambda inbox, name: listed.append("once") or list_inbox(inbox, name))
+    results = [night_steps.draft_shard(plan, shard, root, settings) for shard in plan.shards]
+    assert listed == ["once"]
+    assert sum(each.num_accepted + each.num_quarantined for each in results) == plan.num_new
+    night_steps.draft_shard(plan, plan.shards[0], root, settings)
+    night_steps.give_back(plan)
+    assert reading_threads() == 0

@@ -38,7 +38,9 @@ idle_decoders = IdleDecoders(DecoderLimits(niceness=5))
 """Kept from shard to shard until the night is given back. They step back behind the models: those run in several
 threads that wait for one another, and each time a decoder takes the place of one, all stand."""
 FETCHERS = 8
-FETCH_AHEAD = 16
+FETCH_AHEAD = 72
+MAX_BYTES_AHEAD = 256 * 2**20
+"""Objects that are fetched and not yet decoded, at most: while models have the cores a store goes on answering."""
 FILMS_AHEAD = 64
 CONTENT_SITE = "content"
 """Where the identifiers of PNG and JPEG films are valid: they have none, so their bytes identify them."""
@@ -220,14 +222,18 @@ def _decoded(
 def _fetch_all(
     inputs: Sequence[ShardInput], located: dict[str, InboxObject], inbox: Storage
 ) -> Generator[_Fetched, None, None]:
+    futures: deque[tuple[Future[_Fetched], int]] = deque()
     with ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") as pool:
-        futures: deque[Future[_Fetched]] = deque()
         for wanted in inputs:
-            futures.append(pool.submit(_fetch, wanted, located.get(wanted.key_hmac), inbox))
-            if len(futures) >= FETCH_AHEAD:
-                yield futures.popleft().result()
+            found = located.get(wanted.key_hmac)
+            num_bytes = found.size if found is not None else 0
+            while futures and (
+                len(futures) >= FETCH_AHEAD or num_bytes + sum(size for _, size in futures) > MAX_BYTES_AHEAD
+            ):
+                yield futures.popleft()[0].result()
+            futures.append((pool.submit(_fetch, wanted, found, inbox), num_bytes))
         while futures:
-            yield futures.popleft().result()
+            yield futures.popleft()[0].result()
 
 
 def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage) -> _Fetched:

@@ -288,15 +288,15 @@ class FusionSettings(FrozenConfig):
     max_films: int = Field(2000, ge=0, title="Validation films", json_schema_extra={"position": 3})
 
 
-class ReportLabelerArchitecture(FrozenConfig):
-    """CheXbert: BERT over a report, one head per label.
+class ReportEncoderArchitecture(FrozenConfig):
+    """A published BERT that reads reports.
 
     Attributes:
         num_layers: Transformer blocks.
         num_heads: Attention heads.
         hidden_size: Width.
         vocab_size: Tokens of the vocabulary.
-        num_positions: Longest report, tokens.
+        num_positions: Length of the table of positions.
         num_types: Length of the table of segment types, of which only the first is used.
     """
 
@@ -308,16 +308,14 @@ class ReportLabelerArchitecture(FrozenConfig):
     num_types: int = Field(2, ge=1, le=8)
 
 
-class ReportGraphArchitecture(FrozenConfig):
+class ReportLabelerArchitecture(ReportEncoderArchitecture):
+    """CheXbert: BERT over a report of at most ``num_positions`` tokens, one head per label."""
+
+
+class ReportGraphArchitecture(ReportEncoderArchitecture):
     """RadGraph: BERT over a report, heads that name spans of words and relate them.
 
     Attributes:
-        num_layers: Transformer blocks.
-        num_heads: Attention heads.
-        hidden_size: Width.
-        vocab_size: Tokens of the vocabulary.
-        num_positions: Length of the table of positions.
-        num_types: Length of the table of segment types, of which only the first is used.
         segment_length: Tokens that BERT sees at once, its two marks among them; a longer report is read in pieces.
         max_span_width: Most words of an entity.
         width_size: Width of the embedding of a span's number of words.
@@ -328,12 +326,6 @@ class ReportGraphArchitecture(FrozenConfig):
         words: How a report is cut into words.
     """
 
-    num_layers: int = Field(12, ge=1, le=48)
-    num_heads: int = Field(12, ge=1, le=64)
-    hidden_size: int = Field(768, ge=16, le=4096)
-    vocab_size: int = Field(30522, ge=300, le=200_000)
-    num_positions: int = Field(512, ge=8, le=4096)
-    num_types: int = Field(2, ge=1, le=8)
     segment_length: int = Field(512, ge=8, le=4096)
     max_span_width: int = Field(ge=1, le=64)
     width_size: int = Field(ge=1, le=1024)

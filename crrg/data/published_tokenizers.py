@@ -70,6 +70,26 @@ class PublishedTokenizer:
         self.kind = kind
         self._data = data
 
+    @classmethod
+    def of_reports(cls, files: Mapping[str, bytes], subject: str, vocabulary: str) -> PublishedTokenizer:
+        """Return the vocabulary of an imported BERT that reads reports.
+
+        Args:
+            files: What the import wrote, by name.
+            subject: What was imported, for messages.
+            vocabulary: Which file to give, for messages.
+
+        Raises:
+            ModelError: None was given when it was imported, or it is none.
+        """
+        if "tokenizer.json" not in files:
+            raise ModelError(
+                "no vocabulary was given when this model was imported, so it cannot read reports; "
+                f"import it again with --tokenizer ({vocabulary})",
+                subject,
+            )
+        return cls(files["tokenizer.json"], "bert")
+
     def to_bytes(self) -> bytes:
         """Return the bytes of ``tokenizer.json``."""
         return self._data

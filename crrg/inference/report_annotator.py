@@ -19,7 +19,6 @@ from torch import Tensor
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.report_words import report_words
 from crrg.domain.report_graph import Entity, ReportGraph
-from crrg.errors import ModelError
 from crrg.models.report_graph import GraphScores, ReportGraphNetwork, load_report_graph_network
 
 _READ_AS = {"/.": ".", "/?": "?"}
@@ -47,15 +46,10 @@ class ReportAnnotator:
         Raises:
             ModelError: A part does not fit, or no vocabulary was given when it was imported.
         """
-        if "tokenizer.json" not in files:
-            raise ModelError(
-                "no vocabulary was given when this model was imported, so it cannot read reports; "
-                "import it again with --tokenizer (vocab.txt of the BERT that its config.json names)",
-                "radgraph",
-            )
+        tokenizer = PublishedTokenizer.of_reports(files, "radgraph", "vocab.txt of the BERT that its config.json names")
         return cls(
             load_report_graph_network(config, files["model.safetensors"], device),
-            PublishedTokenizer(files["tokenizer.json"], "bert"),
+            tokenizer,
             str(config["licence"]),
         )
 

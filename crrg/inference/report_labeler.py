@@ -17,7 +17,6 @@ import torch
 
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.domain.labels import LABELS, NEGATIVE, POSITIVE, UNCERTAIN
-from crrg.errors import ModelError
 from crrg.inference.zero_shot import tokenize
 from crrg.models.report_labeler import ReportClassifier, load_report_classifier
 
@@ -47,15 +46,10 @@ class ReportLabeler:
         Raises:
             ModelError: A part does not fit, or no vocabulary was given when it was imported.
         """
-        if "tokenizer.json" not in files:
-            raise ModelError(
-                "no vocabulary was given when this model was imported, so it cannot read reports; "
-                "import it again with --tokenizer (vocab.txt of bert-base-uncased)",
-                "chexbert",
-            )
+        tokenizer = PublishedTokenizer.of_reports(files, "chexbert", "vocab.txt of bert-base-uncased")
         return cls(
             load_report_classifier(config, files["model.safetensors"], device),
-            PublishedTokenizer(files["tokenizer.json"], "bert"),
+            tokenizer,
             str(config["licence"]),
         )
 

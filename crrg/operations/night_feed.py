@@ -51,7 +51,7 @@ class ShardFeed:
         self._forgotten = ForgottenPatients(pseudonyms)
         self._ahead: OpenShard | None = None
         self._begun: set[int] = set()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ShardFeed:
         """Return the feed itself."""
@@ -77,12 +77,11 @@ class ShardFeed:
         """
         with self._lock:
             self._begun.add(shard.index)
-            if self._ahead is None:
-                return self._open(shard)
             ahead, self._ahead = self._ahead, None
-            if ahead.index == shard.index:
+            if ahead is not None and ahead.index == shard.index:
                 return ahead
-            ahead.readings.close()
+            if ahead is not None:
+                ahead.readings.close()
             return self._open(shard)
 
     def open_after(self, index: int) -> None:

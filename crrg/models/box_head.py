@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import MultiScaleRoIAlign
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models.prepared import Prepared
+from crrg.models.roi_cut import cut_out
 from crrg.models.roi_map import bin_weights, first_layer, pooled_means
 
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -38,8 +38,8 @@ class BoxHead(nn.Module):
         self._size = architecture.input_size
         width = architecture.representation_size
         num_outputs = architecture.num_regions + 1
-        self.align = MultiScaleRoIAlign(["0"], architecture.roi_size, architecture.roi_samples)
-        self.align.scales = [1.0 / stride]
+        self._num_bins, self._num_samples = architecture.roi_size, architecture.roi_samples
+        self._scale = 1.0 / stride
         num_reduced = architecture.roi_channels or num_channels
         self.reduce = nn.Conv2d(num_channels, num_reduced, 1) if architecture.roi_channels else nn.Identity()
         self.fc6 = nn.Linear(num_reduced * architecture.roi_size**2, width)
@@ -72,8 +72,7 @@ class BoxHead(nn.Module):
 
     def mean_features(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Return the mean of the map ``[B, C, H, W]`` over the bins of each box ``[B, R, 4]``, as ``[B, R, C]``."""
-        scale, samples = float(self.align.scales[0]), self.align.sampling_ratio
-        return pooled_means(features, boxes, scale, self.align.output_size[0], samples)
+        return pooled_means(features, boxes, self._scale, self._num_bins, self._num_samples)
 
     def _first_layer(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
         """Return the first layer's output ``[N, D]``; each film goes the way that its own proposals suggest."""
@@ -81,13 +80,9 @@ class BoxHead(nn.Module):
         if not through_map:
             return self._cut_out(features, proposals)
         rows: list[Tensor] = [features.new_zeros(0, self.fc6.out_features)] * len(proposals)
-        weights = self._bin_weights.get(
-            [self.fc6.weight], lambda: bin_weights(self.fc6.weight, self.align.output_size[0] ** 2)
-        )
+        weights = self._bin_weights.get([self.fc6.weight], lambda: bin_weights(self.fc6.weight, self._num_bins**2))
         chosen = [proposals[number] for number in through_map]
-        found = first_layer(
-            features[through_map], chosen, weights, self.fc6.bias, self.align.scales[0], self.align.sampling_ratio
-        )
+        found = first_layer(features[through_map], chosen, weights, self.fc6.bias, self._scale, self._num_samples)
         for number, hidden in zip(through_map, found.split([len(boxes) for boxes in chosen]), strict=True):
             rows[number] = hidden
         for number in set(range(len(proposals))) - set(through_map):
@@ -101,7 +96,7 @@ class BoxHead(nn.Module):
         return num_proposals * MAP_ADVANTAGE >= features.shape[2] * features.shape[3]
 
     def _cut_out(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
-        pooled = self.align({"0": features}, proposals, [(self._size, self._size)] * len(proposals))
+        pooled = cut_out(features, proposals, self._num_bins, self._scale, self._num_samples)
         hidden: Tensor = self.fc6(pooled.flatten(start_dim=1))
         return hidden
 

@@ -15,20 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
-from crrg.models.region_matching import BACKGROUND, pad_rows, sample_training_rois
+from crrg.models.proposals import build_proposal_network
+from crrg.models.region_matching import pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 from crrg.models.weights import load_module
 
-IGNORED = -1
 SURE_SCORE = 0.5
 """Score from which a found box may say where the other regions are."""
 
@@ -76,7 +72,7 @@ class RegionDetector(nn.Module):
         self.shape_prior = ShapePrior(architecture.num_regions)
         self.register_buffer("taught", torch.ones(architecture.num_regions, dtype=torch.bool), persistent=False)
         self.place = nn.Parameter(torch.zeros(1, num_channels, cells, cells)) if architecture.spatial_prior else None
-        self.rpn = _build_proposal_network(architecture, num_channels)
+        self.rpn = build_proposal_network(architecture, num_channels)
         self.box_head = BoxHead(architecture, num_channels, self.backbone.stride)
 
     @property
@@ -124,19 +120,15 @@ class RegionDetector(nn.Module):
         """Return what ``forward`` does, for maps ``[B, C, H, W]`` that are there already."""
         known = torch.isfinite(targets).all(dim=-1)
         is_complete = (known | ~self.taught).all(dim=-1)
-        rows = [
-            {"boxes": boxes[is_known], "is_complete": is_whole}
-            for boxes, is_known, is_whole in zip(targets, known, is_complete, strict=True)
-        ]
         size = self.architecture.input_size
-        blank = features.new_empty(len(features), 1, size, size)
-        proposals, losses = self.rpn(ImageList(blank, [(size, size)] * len(features)), {"0": features}, rows)
+        boxes = [rows[is_known] for rows, is_known in zip(targets, known, strict=True)]
+        proposals, losses = self.rpn.propose_and_compare(features, size, boxes, is_complete)
         rois = sample_training_rois(
             proposals,
             targets,
             is_complete,
             self.prior_boxes[self.taught] if self.architecture.spatial_prior else None,
-            size=self.architecture.input_size,
+            size=size,
             num_rois=self.architecture.num_training_rois,
             positive_share=self.architecture.positive_share,
         )
@@ -229,84 +221,6 @@ class RegionDetector(nn.Module):
 def _rows(proposals: Tensor, chosen: Tensor) -> Tensor:
     """Return the proposals ``[B, R, 4]`` with the numbers ``[B, R]`` among ``[B, N, 4]``."""
     return proposals.gather(1, chosen[..., None].expand(-1, -1, 4))
-
-
-class _AnnotatedProposalNetwork(RegionProposalNetwork):
-    """Proposal network whose anchors are never background on a film with incomplete annotation."""
-
-    def propose(self, features: Tensor, size: int) -> list[Tensor]:
-        """Return the proposals ``[N_i, 4]`` of each film as the network itself does; only likely anchors are decoded.
-
-        Args:
-            features: Maps ``[B, C, H, W]``.
-            size: Side of the films, pixels.
-        """
-        (objectness,), (deltas,) = self.head([features])
-        blank = features.new_empty(1, 1, size, size)
-        (anchors,) = self.anchor_generator(ImageList(blank, [(size, size)]), [features[:1]])
-        num_films, num_kinds = objectness.shape[:2]
-        objectness = objectness.permute(0, 2, 3, 1).flatten(1)
-        deltas = (
-            deltas.view(num_films, num_kinds, 4, *deltas.shape[2:]).permute(0, 3, 4, 1, 2).reshape(num_films, -1, 4)
-        )
-        _, likely = objectness.topk(min(self.pre_nms_top_n(), objectness.shape[1]), dim=1)
-        proposals = []
-        for film, chosen in enumerate(likely):
-            boxes = self.box_coder.decode(deltas[film, chosen], [anchors[chosen]])[:, 0]
-            boxes = clip_boxes_to_image(boxes, (size, size))
-            is_large = remove_small_boxes(boxes, self.min_size)
-            boxes, scores = boxes[is_large], objectness[film, chosen[is_large]].sigmoid()
-            kept = nms(boxes, scores, self.nms_thresh)[: self.post_nms_top_n()]
-            proposals.append(boxes[kept])
-        return proposals
-
-    def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        labels, matched = super().assign_targets_to_anchors(anchors, targets)
-        kept = [
-            torch.where((label == BACKGROUND) & ~row["is_complete"], IGNORED, label)
-            for label, row in zip(labels, targets, strict=True)
-        ]
-        return kept, matched
-
-    def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        if all(bool((label == IGNORED).all()) for label in labels):
-            nothing = objectness.sum() * 0
-            return nothing, nothing
-        losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
-        return losses
-
-
-class _FloatHead(RPNHead):
-    """Proposal head whose outputs are float32 also under mixed precision: boxes need more than three digits."""
-
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        objectness, deltas = super().forward(features)
-        return [level.float() for level in objectness], [level.float() for level in deltas]
-
-
-def _build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> _AnnotatedProposalNetwork:
-    anchors = AnchorGenerator((architecture.anchor_sizes,), (architecture.anchor_ratios,))
-    num_training = architecture.num_training_proposals
-    num_kept = {"training": num_training or architecture.num_proposals, "testing": architecture.num_proposals}
-    num_tried = {
-        "training": num_training or architecture.num_candidates or 2 * architecture.num_proposals,
-        "testing": architecture.num_candidates or 2 * architecture.num_proposals,
-    }
-    return _AnnotatedProposalNetwork(
-        anchors,
-        _FloatHead(num_channels, anchors.num_anchors_per_location()[0]),
-        fg_iou_thresh=0.7,
-        bg_iou_thresh=0.3,
-        batch_size_per_image=256,
-        positive_fraction=0.5,
-        pre_nms_top_n=num_tried,
-        post_nms_top_n=num_kept,
-        nms_thresh=0.7,
-    )
 
 
 def load_detector(config: Mapping[str, Any], tensors: bytes, device: torch.device) -> RegionDetector:

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from crrg.config.models import SelectorArchitecture
 from crrg.errors import ModelError
 from crrg.models.backbone import ConvBackbone, build_backbone, normalise_films
+from crrg.models.roi_cut import cut_out
 from crrg.models.weights import load_module
 
 LEAST_SHARE = 1e-3
@@ -119,7 +119,7 @@ class RegionSelector(nn.Module):
         margin = self.architecture.margin * (boxes[..., 2:] - boxes[..., :2])
         wide = torch.cat([boxes[..., :2] - margin, boxes[..., 2:] + margin], dim=-1)
         wide = wide.clamp(0, self.architecture.input_size).float()
-        pooled = roi_align(features.float(), list(wide), size, 1 / self.stride, self.architecture.roi_samples)
+        pooled = cut_out(features.float(), wide.unbind(), size, 1 / self.stride, self.architecture.roi_samples)
         if self.architecture.keep_layout:
             return pooled.reshape(num_films, num_regions, -1)
         both = torch.cat([pooled.mean(dim=(2, 3)), pooled.amax(dim=(2, 3))], dim=1)

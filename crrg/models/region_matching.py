@@ -1,4 +1,4 @@
-"""Which proposal belongs to which region: overlaps, padding, and the proposals the box head is trained on.
+"""Which anchor or proposal belongs to which region: overlaps, padding, and what both stages of the detector train on.
 
 A film has at most one box per region, so annotation is a fixed ``[B, R, 4]`` tensor with NaN rows where a region is not
 annotated, and everything here works on whole batches. Knows tensors only.
@@ -13,6 +13,11 @@ from torch import Tensor, nn
 
 FOREGROUND_IOU = 0.5
 BACKGROUND = 0
+IGNORED = -1
+SAME_IOU = 0.7
+"""Overlap from which an anchor stands for a box."""
+OTHER_IOU = 0.3
+"""Overlap below which it stands for none; in between it teaches nothing."""
 NUM_JITTERED = 2
 JITTER = 0.12
 
@@ -32,13 +37,46 @@ class TrainingRois:
     matched: Tensor
 
 
+@dataclass(frozen=True)
+class AnchorMatch:
+    """What the anchors of one film stand for.
+
+    Attributes:
+        labels: ``[A]``: 1 a region, 0 background, -1 neither.
+        owners: int64 ``[A]``: which of the film's boxes it is where the label is 1; 0 elsewhere.
+    """
+
+    labels: Tensor
+    owners: Tensor
+
+
 def overlap(first: Tensor, second: Tensor) -> Tensor:
     """Return the IoU of boxes ``[..., 4]`` pair by pair after broadcasting; 0 where one is empty or NaN."""
-    low = torch.maximum(first[..., :2], second[..., :2])
-    high = torch.minimum(first[..., 2:], second[..., 2:])
-    inter = (high - low).clamp(min=0).prod(dim=-1)
-    union = _area(first) + _area(second) - inter
-    return torch.nan_to_num(inter / union, nan=0.0, posinf=0.0)
+    return torch.nan_to_num(_overlap(first, second), nan=0.0, posinf=0.0)
+
+
+def match_anchors(anchors: Tensor, boxes: Tensor, is_complete: bool) -> AnchorMatch:
+    """Decide what the anchors of a film are taught, by the rule of Faster R-CNN.
+
+    An anchor stands for the box it overlaps most if the IoU is at least 0.7, or if no anchor overlaps that or another
+    box more; it is background below 0.3, on a film with complete annotation only.
+
+    Args:
+        anchors: ``[A, 4]``.
+        boxes: Annotated boxes ``[R, 4]`` of the film, finite; may be none.
+        is_complete: Whether what meets none of them is background.
+    """
+    background = float(BACKGROUND if is_complete else IGNORED)
+    owners = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
+    if len(boxes) == 0:
+        return AnchorMatch(anchors.new_full((len(anchors),), background), owners)
+    overlaps = _overlap(boxes[:, None], anchors)
+    best = overlaps.amax(dim=0)
+    is_best_of_box = (overlaps == overlaps.amax(dim=1, keepdim=True)).any(dim=0)
+    labels = torch.where(best < OTHER_IOU, background, float(IGNORED))
+    labels[is_region := (best >= SAME_IOU) | is_best_of_box] = 1.0
+    owners[is_region] = overlaps[:, is_region].argmax(dim=0)
+    return AnchorMatch(labels, owners)
 
 
 def pad_rows(rows: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
@@ -109,6 +147,15 @@ def _random_rows(allowed: Tensor, numbers: Tensor) -> Tensor:
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
     )
     return allowed & (rank < numbers[:, None])
+
+
+def _overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Return the IoU coordinate by coordinate, so that the innermost axis is long; NaN where both are empty."""
+    x1, y1, x2, y2 = first.unbind(-1)
+    left, top, right, bottom = second.unbind(-1)
+    inter = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp_(min=0)
+    inter = inter * (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp_(min=0)
+    return inter / (_area(first) + _area(second) - inter)
 
 
 def _area(boxes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torchvision.models import resnet50
 from transformers import CLIPVisionConfig, CLIPVisionModel, SwinConfig, SwinModel
 
 from crrg.config.models import ClipArchitecture
-from crrg.models.backbone import fold_resnet
+from crrg.models.backbone import channels_last, fold_resnet
 from crrg.models.prepared import Prepared
 
 NUM_CHANNELS = 3
@@ -66,7 +66,7 @@ class ConvTower(nn.Module):
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Return the features of normalised films ``[B, 1, H, W]``."""
-        eighth = self.stages[1](self.stages[0](self.stem(images)))
+        eighth = self.stages[1](self.stages[0](self.stem(channels_last(images))))
         last = self.stages[2](eighth)
         wide = nn.functional.interpolate(self.surroundings(last), size=eighth.shape[-2:], mode="nearest")
         cells = torch.relu(eighth + wide)
@@ -117,7 +117,7 @@ class ResNet50Tower(nn.Module):
         body = self.body
         if self.is_folded and not self.training and not torch.is_grad_enabled():
             body = self._folded.get(self.body.state_dict().values(), lambda: fold_resnet(self.body))
-        cells = body(_three_channels(images).contiguous(memory_format=torch.channels_last))
+        cells = body(channels_last(_three_channels(images)))
         return ImageFeatures(raw=cells.mean(dim=(2, 3)), cells=cells)
 
 

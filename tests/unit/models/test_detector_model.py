@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from crrg.config.models import DetectorArchitecture
 from crrg.config.presets import preset_training
 from crrg.errors import ModelError
-from crrg.models import detector
+from crrg.models import detector, proposals
 from crrg.models.backbone import build_backbone, normalise_films
 from crrg.models.detector import RegionDetector, load_detector
-from crrg.models.region_matching import TrainingRois, overlap, sample_training_rois
+from crrg.models.region_matching import AnchorMatch, TrainingRois, match_anchors, overlap, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 
 NAN = float("nan")
@@ -88,15 +90,12 @@ def test_films_are_complete_that_have_every_region_which_training_annotates(monk
     assert model.taught.nonzero()[:, 0].tolist() == [0, 1]
     assert "taught" not in model.state_dict(), "weights of an earlier version still fit"
     seen: list[bool] = []
-    assign = model.rpn.assign_targets_to_anchors
 
-    def watched(
-        anchors: list[torch.Tensor], rows: list[dict[str, torch.Tensor]]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        seen.extend(bool(row["is_complete"]) for row in rows)
-        return assign(anchors, rows)
+    def watched(anchors: torch.Tensor, own: torch.Tensor, is_complete: bool) -> AnchorMatch:
+        seen.append(is_complete)
+        return match_anchors(anchors, own, is_complete)
 
-    monkeypatch.setattr(model.rpn, "assign_targets_to_anchors", watched)
+    monkeypatch.setattr(proposals, "match_anchors", watched)
     model(films(), targets)
     assert seen == [True, False]
 
@@ -119,13 +118,35 @@ def test_only_annotated_regions_propose_their_prior_box_in_training(monkeypatch:
 
 
 def test_anchors_of_a_partly_annotated_film_are_never_background() -> None:
-    model = build()
-    anchors = [torch.tensor([[0.0, 0.0, 12.0, 12.0], [50.0, 50.0, 60.0, 60.0]])] * 2
+    anchors = torch.tensor([[0.0, 0.0, 12.0, 12.0], [50.0, 50.0, 60.0, 60.0]])
     box = torch.tensor([[0.0, 0.0, 12.0, 12.0]])
-    rows = [{"boxes": box, "is_complete": torch.tensor(flag)} for flag in (True, False)]
-    labels, _ = model.rpn.assign_targets_to_anchors(anchors, rows)
-    assert labels[0].tolist() == [1, 0]
-    assert labels[1].tolist() == [1, -1]
+    assert match_anchors(anchors, box, True).labels.tolist() == [1, 0]
+    assert match_anchors(anchors, box, False).labels.tolist() == [1, -1]
+    assert match_anchors(anchors, box[:0], True).labels.tolist() == [0, 0]
+    assert match_anchors(anchors, box[:0], False).labels.tolist() == [-1, -1]
+
+
+def test_proposals_and_their_losses_are_those_of_torchvision() -> None:
+    torch.manual_seed(0)
+    model = build()
+    features = torch.randn(3, model.backbone.num_channels, 8, 8)
+    corners = torch.rand(3, 6, 2) * 40
+    targets = torch.cat([corners, corners + 4 + torch.rand(3, 6, 2) * 20], dim=2)
+    annotated = [targets[0], targets[1, :2], targets[2, :0]]
+    is_complete = torch.ones(3, dtype=torch.bool)
+    for mode in (True, False):
+        model.rpn.train(mode)
+        torch.manual_seed(1)
+        found, losses = model.rpn.propose_and_compare(features, 64, annotated, is_complete)
+        torch.manual_seed(1)
+        films_of = ImageList(torch.zeros(3, 1, 64, 64), [(64, 64)] * 3)
+        rows = [{"boxes": boxes} for boxes in annotated]
+        wanted, wanted_losses = RegionProposalNetwork.forward(model.rpn, films_of, {"0": features}, rows)
+        assert all(torch.equal(own, other) for own, other in zip(found, wanted, strict=True))
+        for own, other in zip(model.rpn.propose(features, 64), wanted, strict=True):
+            assert torch.equal(own, other)
+        for name, loss in wanted_losses.items():
+            assert losses[name].item() == pytest.approx(loss.item(), rel=1e-6)
 
 
 def test_positive_proposal_is_matched_to_the_region_it_overlaps_most() -> None:

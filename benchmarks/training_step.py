@@ -1,0 +1,102 @@
+"""Time of a training step on a CPU, beside the same step done torchvision's way: `python -m benchmarks.training_step`.
+
+The detector of a preset on drawn boxes. Torchvision's way decodes and compares all anchors, spreads the gradient of
+cut-outs cell by cell, and keeps the channels of a film apart in its first convolution. Both sides start from the same
+weights and random numbers, take turns, and must agree on the loss of the first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import roi_align
+
+from crrg.config.presets import preset_training
+from crrg.data.phantom.difficulty import paint_sample
+from crrg.models import backbone, box_head
+from crrg.models.detector import RegionDetector
+from crrg.models.proposals import ProposalNetwork
+from crrg.training.detector import detector_loss
+
+SAME_LOSS = 1e-3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=("tiny", "small"), default="small")
+    parser.add_argument("--steps", type=int, default=3, help="steps per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    settings = preset_training(options.preset).detector
+    films, boxes = drawn_batch(settings.loop.batch_size, settings.architecture.input_size)
+    times: dict[str, list[float]] = {"ours": [], "torchvision's": []}
+    losses: dict[str, float] = {}
+    for _ in range(options.rounds):
+        for name, way in (("ours", contextlib.nullcontext()), ("torchvision's", torchvisions_way())):
+            torch.manual_seed(0)
+            model = RegionDetector(settings.architecture).train()
+            model.fit_regions(boxes / settings.architecture.input_size)
+            with way:
+                found = [take_step(model, films, boxes) for _ in range(1 + options.steps)]
+            losses[name] = found[0][1]
+            times[name].append(min(seconds for seconds, _ in found[1:]))
+    if abs(losses["ours"] - losses["torchvision's"]) > SAME_LOSS:
+        raise RuntimeError(f"the two ways do not compute the same: losses {losses}")
+    own, other = (min(seconds) for seconds in times.values())
+    print(
+        f"detector `{options.preset}`, batch of {settings.loop.batch_size}, {torch.get_num_threads()} threads: ", end=""
+    )
+    print(f"{own:.2f} s a step, torchvision's way {other:.2f} s ({other / own:.2f} times)")
+    return 0
+
+
+def drawn_batch(number: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return films ``[B, 1, S, S]`` of noise, as costly as any, and boxes ``[B, 29, 4]`` of drawn studies."""
+    boxes = size * paint_sample(0, range(number), size).boxes
+    films = np.random.default_rng(0).integers(0, 256, (number, 1, size, size), dtype=np.uint8)
+    return torch.from_numpy(films), torch.from_numpy(boxes.astype(np.float32))
+
+
+def take_step(model: RegionDetector, films: Tensor, boxes: Tensor) -> tuple[float, float]:
+    """Return seconds and loss of one step without the optimizer."""
+    started_s = time.perf_counter()
+    loss, _ = detector_loss(model, (films, boxes))
+    model.zero_grad()
+    loss.backward()
+    return time.perf_counter() - started_s, loss.item()
+
+
+@contextlib.contextmanager
+def torchvisions_way() -> Iterator[None]:
+    """Compute with torchvision's own proposal step and RoIAlign, and films as they lie, until the end."""
+
+    def propose_and_compare(
+        network: ProposalNetwork, features: Tensor, size: int, boxes: Sequence[Tensor], _is_complete: Tensor
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        images = ImageList(features.new_empty(len(features), 1, size, size), [(size, size)] * len(features))
+        rows = [{"boxes": own} for own in boxes]
+        return RegionProposalNetwork.forward(network, images, {"0": features}, rows)
+
+    def cut_out(features: Tensor, boxes: Sequence[Tensor], num_bins: int, scale: float, num_samples: int) -> Tensor:
+        return roi_align(features, list(boxes), num_bins, scale, num_samples)
+
+    with (
+        mock.patch.object(ProposalNetwork, "propose_and_compare", propose_and_compare),
+        mock.patch.object(box_head, "cut_out", cut_out),
+        mock.patch.object(backbone, "channels_last", lambda images: images),
+    ):
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,6 +19,10 @@ from crrg.config.references import (
 )
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 
+WHY_PENDING = (
+    "What is pending was written too short a while ago (`settle_s`), belongs to a study that is still arriving, or "
+    "exceeds `limit`; a later run takes it."
+)
 MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
 
 
@@ -102,8 +106,12 @@ def night_markdown(summary: NightSummary) -> str:
     if summary.num_shards_on_cpu:
         rows.append(("shards on the CPU", summary.num_shards_on_cpu))
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
-    where = f"Manifest `{summary.manifest_key}`\n\nReview page `{summary.review_key}`\n\nDigest `{summary.digest}`"
-    parts = (head, table(("night", "number"), rows), reasons_table(summary.reasons), where, _watch(summary))
+    if summary.status == "committed":
+        places = (("Manifest", summary.manifest_key), ("Review page", summary.review_key), ("Digest", summary.digest))
+        rest = [reasons_table(summary.reasons), *(f"{name} `{value}`" for name, value in places), _watch(summary)]
+    else:
+        rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else []
+    parts = (head, table(("night", "number"), rows), *rest)
     return "\n\n".join(part for part in parts if part)
 
 

@@ -6,7 +6,7 @@ where there is none), ``stage_2_detailed_class_info.csv`` (``patientId, class``,
 label and no text, and are not read.
 
 What is kept: the judgement, as labels. A box of the challenge surrounds an opacity, not a part of the body, so it never
-becomes a region. The challenge's target is the label Pneumonia with uncertain read as positive. ``patientId`` names a
+becomes a region. The challenge's target is the label Pneumonia: positive where a film has a box. ``patientId`` names a
 film, and several belong to one person: RSNA's list of the films' names in ChestX-ray14
 (``pneumonia-challenge-dataset-mappings_2018.json``), where it lies beside the tables, joins them. The UIDs in the files
 are a converter's and join nothing.
@@ -25,7 +25,7 @@ from crrg.data.film import may_be_film
 from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
 from crrg.data.tables import MAX_TABLE_BYTES, Row, iterate_rows, text_of
-from crrg.domain.labels import NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN, LabelValues
+from crrg.domain.labels import NEGATIVE, NO_FINDING, POSITIVE, LabelValues
 from crrg.domain.source_kind import SourceKind
 from crrg.errors import AnnotationError, DataError, DicomError
 from crrg.storage import Storage, StoredObject
@@ -38,8 +38,8 @@ LABEL_SOURCE = "radiologist"
 
 _OPACITY, _OTHER, _NORMAL = "Lung Opacity", "No Lung Opacity / Not Normal", "Normal"
 _LABELS_OF_CLASS: dict[str, LabelValues] = {
-    # the readers marked opacities that may be pneumonia, without knowing the patient
-    _OPACITY: {"Lung Opacity": POSITIVE, "Pneumonia": UNCERTAIN, NO_FINDING: NEGATIVE},
+    # the readers marked opacities that may be pneumonia, without knowing the patient; it is what the target asks for
+    _OPACITY: {"Lung Opacity": POSITIVE, "Pneumonia": POSITIVE, NO_FINDING: NEGATIVE},
     # another opacity, of a mass or a collapse, is no opacity to the challenge, but is one to CheXpert
     _OTHER: {"Pneumonia": NEGATIVE, NO_FINDING: NEGATIVE},
     _NORMAL: {"Lung Opacity": NEGATIVE, "Pneumonia": NEGATIVE, NO_FINDING: POSITIVE},

@@ -1,31 +1,40 @@
 """Scores finding probabilities against known labels: ranking, decisions, calibration.
 
-Unmentioned labels are masked and count nowhere. Knows nothing of models or thresholds' origin.
+Unmentioned and uncertain labels are masked and count nowhere (``known_values``). Knows nothing of models or thresholds'
+origin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.domain.labels import LABELS, NEGATIVE, POSITIVE, UNCERTAIN, LabelValues, label_column
+from crrg.domain.labels import LABELS, NEGATIVE, UNCERTAIN, LabelValues, label_column
 
 _NUM_BINS = 10
 
 
-def label_matrix(values: Sequence[LabelValues], *, uncertain_as: float | None = 1.0) -> NDArray[np.float64]:
-    """Return label values as ``[B, 14]``: 1, 0, or NaN where unmentioned.
+def known_values(labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return what is known of films, of the shape of ``labels``: 1 present, 0 absent, else NaN.
+
+    The one rule of losses, fits and scores: a film's uncertain label says neither, so it is learnt from, fitted on and
+    scored nowhere. What a text *states* is another question, in which a possible finding counts as stated
+    (``clinical.positive_matrix``, ``crrg.training.region_targets.phrase_findings``).
 
     Args:
-        values: Label values.
-        uncertain_as: What an uncertain label becomes; ``None`` masks it.
+        labels: 1 present, 0 absent, -1 uncertain, -2 unmentioned.
     """
-    uncertain = np.nan if uncertain_as is None else uncertain_as
-    known = {POSITIVE: 1.0, NEGATIVE: 0.0, UNCERTAIN: uncertain, None: np.nan}
-    matrix = [[known[value.get(label)] for label in LABELS] for value in values]
-    return np.array(matrix, dtype=float).reshape(len(values), len(LABELS))
+    return np.where(labels >= NEGATIVE, labels, np.nan).astype(np.float64)
+
+
+def label_matrix(values: Sequence[LabelValues]) -> NDArray[np.float64]:
+    """Return label values as ``[B, 14]`` by ``known_values``: 1, 0, or NaN where uncertain or unmentioned."""
+    rows = [[value.get(label) for label in LABELS] for value in values]
+    matrix = np.array([[UNCERTAIN if each is None else each for each in row] for row in rows], dtype=np.int64)
+    return known_values(matrix.reshape(len(values), len(LABELS)))
 
 
 def score_probabilities(
@@ -124,7 +133,8 @@ def retrieval_recall(
 ) -> dict[str, float]:
     """Return how often a film finds its own report among all of them.
 
-    Equal texts are one text, so a film with a common report is not counted wrong for finding its twin.
+    Equal texts are one text, so a film with a common report is not counted wrong for finding its twin. A text that is
+    no likelier than others is not found: a tower that gives every text one feature has a recall of 0.
 
     Args:
         similarities: ``[B, B]``, row i is film i against text j.
@@ -142,11 +152,14 @@ def retrieval_recall(
 
 
 def retrieval_places(similarities: NDArray[np.float64], texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return at which place each film finds its own report, ``[B]``, 1 is first; equal texts are one text."""
+    """Return at which place each film finds its own report, ``[B]``, 1 is first.
+
+    Equal texts are one text. Of others that are as similar as the own one, all stand before it.
+    """
     _, first, own = np.unique(np.array(texts), return_index=True, return_inverse=True)
     table = similarities[:, first]
     scores = table[np.arange(len(texts)), own]
-    return np.asarray(1 + (table > scores[:, None]).sum(axis=1), dtype=np.int64)
+    return np.asarray((table >= scores[:, None]).sum(axis=1), dtype=np.int64)
 
 
 def own_phrase_auc(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:

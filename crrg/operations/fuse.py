@@ -85,7 +85,7 @@ def _fit(
         chunk = [film for _, film in pairs[first : first + CHUNK_SIZE]]
         signals.append(pipeline.make_drafts(chunk).signals())
         say(first + len(chunk), len(pairs))
-    labels = label_matrix([pair.labels for pair, _ in pairs], uncertain_as=None)
+    labels = label_matrix([pair.labels for pair, _ in pairs])
     fit = fit_fused(np.concatenate(signals), labels, [pair.patient_id for pair, _ in pairs], settings)
     scores = score_probabilities(fit.probabilities, labels, fit.classifier.thresholds)
     metrics = {name: value for name, value in scores.items() if "/mean_" in name}

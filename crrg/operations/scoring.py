@@ -25,7 +25,7 @@ from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical, text
 from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
-from crrg.evaluation.classification import label_matrix, mean_auc
+from crrg.evaluation.classification import known_values, label_matrix, mean_auc
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou, score_selection
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.protocols import Protocol as TextProtocol
@@ -100,7 +100,7 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     known = [report for report in train.reports if report]
     references = [report for report in validation.reports if report] or known
     boxes = np.stack([_original_boxes(train, row) for row in range(len(train))])
-    labels = np.where(train.labels < 0, np.where(train.labels == -1, 1.0, np.nan), train.labels.astype(float))
+    labels = known_values(train.labels)
     return Baselines(
         mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),
         usual_regions=baselines.usual_regions(_have_phrases(train)),

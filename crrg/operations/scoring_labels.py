@@ -74,7 +74,7 @@ def gather_evidence(reader: FilmReader, films: Sequence[Film], training: Dataset
     found = read_films(reader, films)
     probe = None
     if known:
-        labels = label_matrix([pair.labels for pair, _ in known], uncertain_as=None)
+        labels = label_matrix([pair.labels for pair, _ in known])
         seen = read_films(reader, [film for _, film in known]).image_features
         probe = probe_probabilities(seen, labels, found.image_features)
     return LabelEvidence(found, probe, reader.text_features)

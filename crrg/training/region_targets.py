@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.batches import UNMENTIONED, FilmTable
-from crrg.domain.labels import LABEL_INDEX, LABELS, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
+from crrg.data.batches import FilmTable
+from crrg.domain.labels import LABEL_INDEX, LABELS, NO_FINDING, POSITIVE, UNCERTAIN
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
+from crrg.evaluation.classification import known_values
 from crrg.evaluation.labeler import label_report
 
 FloatArray = NDArray[np.float32]
@@ -66,9 +67,8 @@ def phrase_findings(phrase: str) -> FloatArray:
 
 
 def study_targets(labels: NDArray[np.int8]) -> FloatArray:
-    """Return label values ``[N, 14]`` (1, 0, -1 uncertain, -2 unmentioned) as 1, 0, or NaN; uncertain counts as 1."""
-    targets = np.where(labels == NEGATIVE, 0.0, 1.0)
-    return np.where(labels == UNMENTIONED, np.nan, targets).astype(np.float32)
+    """Return label values ``[N, 14]`` (1, 0, -1 uncertain, -2 unmentioned) as 1, 0, or NaN where unknown."""
+    return known_values(labels).astype(np.float32)
 
 
 def study_scores(finding_probabilities: FloatArray) -> FloatArray:

@@ -43,7 +43,7 @@ from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "selector"

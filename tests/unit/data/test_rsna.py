@@ -89,7 +89,7 @@ def test_films_of_the_test_stage_are_no_input(root):
 
 def test_several_boxes_of_a_film_are_one_input_with_one_judgement(root):
     item = item_of(root, OPACITY)
-    assert item.labels == {"Lung Opacity": 1, "Pneumonia": -1, "No Finding": 0}
+    assert item.labels == {"Lung Opacity": 1, "Pneumonia": 1, "No Finding": 0}, "the target is positive with a box"
     assert item.label_source == "radiologist"
 
 

@@ -7,6 +7,7 @@ from crrg.domain.labels import LABELS
 from crrg.evaluation.classification import (
     average_precision,
     expected_calibration_error,
+    known_values,
     label_matrix,
     majority_accuracy,
     mean_auc,
@@ -17,12 +18,14 @@ from crrg.evaluation.classification import (
 )
 
 
-def test_label_matrix_masks_what_is_unmentioned() -> None:
+def test_label_matrix_masks_what_is_unmentioned_or_uncertain() -> None:
     matrix = label_matrix([{"Edema": -1, "Pneumonia": 1, "Fracture": 0}])
     row = dict(zip(LABELS, matrix[0], strict=True))
-    assert (row["Edema"], row["Pneumonia"], row["Fracture"]) == (1.0, 1.0, 0.0)
-    assert np.isnan(row["Atelectasis"])
-    assert np.isnan(label_matrix([{"Edema": -1}], uncertain_as=None)).all()
+    assert (row["Pneumonia"], row["Fracture"]) == (1.0, 0.0)
+    assert np.isnan([row["Edema"], row["Atelectasis"]]).all()
+    assert np.isnan(label_matrix([{"Edema": -1}])).all()
+    stored = np.array([[1, 0, -1, -2]], dtype=np.int8)
+    np.testing.assert_array_equal(known_values(stored), [[1, 0, np.nan, np.nan]])
     assert label_matrix([]).shape == (0, 14)
 
 
@@ -96,3 +99,9 @@ def test_retrieval_takes_equal_texts_as_one() -> None:
     assert found["retrieval/recall_at_1"] == 2 / 3
     assert found["retrieval/recall_at_2"] == 1.0
     assert found["retrieval/num_texts"] == 2.0
+
+
+def test_a_collapsed_tower_retrieves_nothing() -> None:
+    found = retrieval_recall(np.ones((3, 3)), ["a", "b", "c"], (1, 2, 3))
+    assert found["retrieval/recall_at_1"] == found["retrieval/recall_at_2"] == 0.0
+    assert found["retrieval/recall_at_3"] == 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ from crrg.training.tracker import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 
@@ -221,7 +221,14 @@ def clip_loss(
             ),
             "prompt": (
                 training.prompt_loss_weight,
-                lambda: prompt_loss(views[0], text_features[batch.prompt_rows], model.scale, batch.labels, weights),
+                lambda: prompt_loss(
+                    views[0],
+                    text_features[batch.prompt_rows],
+                    model.scale,
+                    batch.labels,
+                    weights,
+                    uncertain=training.uncertain,
+                ),
             ),
             "label": (
                 training.label_loss_weight,
@@ -249,12 +256,19 @@ def study_features(batch: ClipBatch, views: Sequence[Tensor], text_features: Ten
         texts=tuple(text_features[rows] for rows in batch.text_rows),
         study_ids=batch.study_ids,
         text_ids=batch.text_ids,
+        source_ids=batch.source_ids,
         has_text=batch.has_text,
     )
 
 
 def prompt_loss(
-    image_features: Tensor, prompt_features: Tensor, scale: Tensor, labels: Tensor, weights: Tensor
+    image_features: Tensor,
+    prompt_features: Tensor,
+    scale: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    uncertain: Literal["mask", "soft"] = "mask",
 ) -> Tensor:
     """Return the label loss of each finding's affirming prompt against its denying one.
 
@@ -264,11 +278,12 @@ def prompt_loss(
         scale: Inverse temperature.
         labels: ``[B, 14]``.
         weights: ``[14]``, of present labels.
+        uncertain: As of ``label_loss``.
     """
     denying, affirming = prompt_features.chunk(2)
     answers = scale * image_features @ (affirming - denying).T
     num_findings = answers.shape[1]
-    return label_loss(answers, labels[:, :num_findings], weights[:num_findings])
+    return label_loss(answers, labels[:, :num_findings], weights[:num_findings], uncertain=uncertain)
 
 
 def placing_loss(cells: Tensor, batch: ClipBatch) -> Tensor:

@@ -8,7 +8,6 @@ of seed and step, and of the rank where several train together. Equal texts stan
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -48,8 +47,9 @@ class ClipBatch:
         text_rows: int64 ``[T, B]``: where among them each study's texts are.
         prompt_rows: int64 ``[26]``: where 13 denying and then 13 affirming prompts are, in the order of ``FINDINGS``;
             empty where nothing is asked.
-        text_ids: int64 ``[T, B]``: equal where texts are the same word for word, also on other ranks.
-        study_ids: int64 ``[B]``: equal where a study was drawn twice.
+        text_ids: int64 ``[T, B]``: equal where texts are the same sentences, also on other ranks.
+        source_ids: int64 ``[T, B]``: equal where texts were drawn from reports of the same sentences.
+        study_ids: int64 ``[B]``: equal where films belong to one study, or a study was drawn twice.
         has_text: bool ``[B]``: which studies have a report at all.
         input_boxes_xyxy: float32 ``[B, 29, 4]`` in input pixels of the first view, NaN where un-annotated.
         region_labels: bool ``[B, 14, 29]``: which regions the report names for which finding.
@@ -62,6 +62,7 @@ class ClipBatch:
     text_rows: Tensor
     prompt_rows: Tensor
     text_ids: Tensor
+    source_ids: Tensor
     study_ids: Tensor
     has_text: Tensor
     input_boxes_xyxy: Tensor
@@ -119,7 +120,8 @@ class ClipBatches:
         views = self._draw_views(studies, rng)
         members = self._studies.members
         drawn = [self._texts.draw(int(members[study][0]), rng) for study in studies]
-        texts = [[text.lower() for text in version] for version in zip(*drawn, strict=True)]
+        versions = list(zip(*drawn, strict=True))
+        texts = [[each.text.lower() for each in version] for version in versions]
         prompts = [text.lower() for text in sample_prompts(rng)] if self._training.prompt_loss_weight else []
         distinct = list(dict.fromkeys(text for version in (*texts, prompts) for text in version))
         row_of = {text: row for row, text in enumerate(distinct)}
@@ -132,8 +134,9 @@ class ClipBatches:
             attention_mask=mask,
             text_rows=torch.tensor([[row_of[text] for text in version] for version in texts]),
             prompt_rows=torch.tensor([row_of[text] for text in prompts], dtype=torch.int64),
-            text_ids=torch.tensor([[identify(text) for text in version] for version in texts]),
-            study_ids=torch.from_numpy(studies),
+            text_ids=torch.tensor([[each.text_id for each in version] for version in versions]),
+            source_ids=torch.tensor([[each.source_id for each in version] for version in versions]),
+            study_ids=torch.from_numpy(self._studies.ids[studies]),
             has_text=torch.tensor([bool(text) for text in texts[0]]),
             input_boxes_xyxy=torch.from_numpy(boxes),
             region_labels=torch.from_numpy(self._region_labels[views[0]]),
@@ -164,11 +167,6 @@ class ClipBatches:
         if is_lateral.any():
             picked[is_lateral] = getattr(self._tables[1], name)[pictures[is_lateral] - len(first)]
         return picked
-
-
-def identify(text: str) -> int:
-    """Return a number that equal texts share, and on every machine: 63 bits of a digest."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def label_regions(phrases: Mapping[str, str]) -> NDArray[np.bool_]:

@@ -17,14 +17,14 @@ from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, LABELS, label_column
 from crrg.domain.report import Report
-from crrg.evaluation.classification import expected_calibration_error, roc_auc
+from crrg.domain.sentences import split_sentences
+from crrg.evaluation.classification import expected_calibration_error, known_values, roc_auc
 from crrg.inference.calibration import Calibration, fit_calibration, fit_platt
 from crrg.inference.consistency import SimilarityCurve
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel
-from crrg.training.clip_batches import identify
 from crrg.training.contrastive import StudyFeatures, study_loss
-from crrg.training.study_sampling import fixed_texts
+from crrg.training.study_sampling import fixed_texts, identify, study_numbers
 
 FloatArray = NDArray[np.float64]
 NUM_STRANGERS = 4
@@ -80,7 +80,7 @@ def read_table(model: ClipModel, films: FilmTable, batch_size: int = 64) -> Film
 
 def findings_auc(model: ClipModel, films: FilmTable) -> float:
     """Return the label head's mean AUC over findings; NaN where no finding is known both ways."""
-    references = np.where(films.labels >= 0, films.labels, np.nan)
+    references = known_values(films.labels)
     return _auc_metrics("{}auc", read_table(model, films).logits, references).get("mean_auc", float("nan"))
 
 
@@ -90,7 +90,7 @@ def selection_score(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable
         return findings_auc(model, films)
     if not len(films):
         return float("nan")
-    return -validation_loss(model, tokenizer, read_table(model, films).image_features, films.texts, training)
+    return -validation_loss(model, tokenizer, read_table(model, films).image_features, films, training)
 
 
 def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining) -> ClipValidation:
@@ -107,15 +107,15 @@ def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, train
     probabilities = _out_of_fold(outputs.logits, labels, films.patient_ids)
     table = zero_shot_labels(model, tokenizer, outputs.image_features, LABELS)
     zero_shot = torch.stack([table[label] for label in LABELS], dim=1).numpy().astype(np.float64)
-    references = np.where(labels >= 0, labels, np.nan)
+    references = known_values(labels)
     metrics = _auc_metrics("classification/{}auc", outputs.logits, references)
     metrics |= _auc_metrics("classification/zero_shot_{}auc", zero_shot, references)
     if len(films):
         metrics["classification/ece"] = expected_calibration_error(probabilities, references)
         metrics["classification/contrastive_loss"] = validation_loss(
-            model, tokenizer, outputs.image_features, films.texts, training
+            model, tokenizer, outputs.image_features, films, training
         )
-    similarity = fit_similarity(outputs.image_features, encode_texts(model, tokenizer, [t.text for t in films.texts]))
+    similarity = _film_similarity(model, tokenizer, outputs.image_features, films.texts)
     return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
 
 
@@ -124,7 +124,7 @@ def validation_loss(
     model: ClipModel,
     tokenizer: TextTokenizer,
     image_features: torch.Tensor,
-    reports: Sequence[Report],
+    films: FilmTable,
     training: ClipTraining,
 ) -> float:
     """Return MVS of films and the texts ``fixed_texts`` gives them: the same number each time, nothing is drawn.
@@ -133,44 +133,62 @@ def validation_loss(
         model: In ``eval`` mode.
         tokenizer: The model's.
         image_features: ``[N, D]`` of the films, in dataset order.
-        reports: One per film.
+        films: Their reports and studies.
         training: Kind of loss, texts, and batch size; what is left after the last whole batch counts only where there
             is no whole one. The two views of one film would be the same picture, so ICL and TCL are left out.
     """
-    versions = list(zip(*(fixed_texts(report, training.sampling) for report in reports), strict=True))
+    versions = list(zip(*(fixed_texts(report, training.sampling) for report in films.texts), strict=True))
     texts = [encode_texts(model, tokenizer, version) for version in versions]
-    ids = torch.tensor([[identify(text.lower()) for text in version] for version in versions])
+    ids = torch.tensor([[identify(split_sentences(text)) for text in version] for version in versions])
+    sources = torch.tensor([identify(split_sentences(report.text)) for report in films.texts]).expand_as(ids)
+    studies = torch.from_numpy(study_numbers(films))
     told = torch.tensor([bool(text) for text in versions[0]])
     contrast = training.contrast.model_copy(update={"view_weight": 0.0, "text_weight": 0.0, "across_ranks": False})
     scale, bias = model.scale.cpu(), None if model.logit_bias is None else model.logit_bias.cpu()
     losses: list[float] = []
-    for rows in torch.arange(len(reports)).split(min(training.loop.batch_size, len(reports))):
+    for rows in torch.arange(len(films)).split(min(training.loop.batch_size, len(films))):
         if len(rows) < training.loop.batch_size and losses:
             break
-        features = StudyFeatures((image_features[rows],), tuple(t[rows] for t in texts), rows, ids[:, rows], told[rows])
+        features = StudyFeatures(
+            (image_features[rows],), tuple(text[rows] for text in texts), studies[rows], ids[:, rows], sources[:, rows],
+            told[rows],
+        )  # fmt: skip
         losses.append(float(study_loss(features, scale, bias, contrast)))
     return float(np.mean(losses))
 
 
-def fit_similarity(image_features: torch.Tensor, text_features: torch.Tensor) -> SimilarityCurve:
+def _film_similarity(
+    model: ClipModel, tokenizer: TextTokenizer, image_features: torch.Tensor, reports: Sequence[Report]
+) -> SimilarityCurve:
+    """Fit the curve on what a draft will be compared by: findings, or the impression of a report without them."""
+    texts = [report.findings or report.impression or "" for report in reports]
+    told = [row for row, text in enumerate(texts) if text.strip()]
+    kept = [texts[row] for row in told]
+    ids = np.array([identify(split_sentences(text)) for text in kept], dtype=np.int64)
+    return fit_similarity(image_features[told], encode_texts(model, tokenizer, kept), ids)
+
+
+def fit_similarity(
+    image_features: torch.Tensor, text_features: torch.Tensor, text_ids: NDArray[np.int64]
+) -> SimilarityCurve:
     """Fit how a cosine tells a film's own text from other films' texts.
 
     Args:
-        image_features: ``[N, D]``.
+        image_features: ``[N, D]``, of films that have a text.
         text_features: ``[N, D]``, row i is the text of film i.
+        text_ids: ``[N]``, equal where texts are the same; another film's equal text is no stranger.
 
     Returns:
-        The curve, balanced between own and strange texts; the identity for fewer than two films.
+        The curve, balanced between own and strange texts; the identity where no two texts differ.
     """
     num = len(image_features)
-    if num < 2:
+    pairs = [(row, (row + step) % num) for step in _steps(num) for row in range(num)] if num else []
+    pairs = [(row, other) for row, other in pairs if text_ids[row] != text_ids[other]]
+    if not pairs:
         return SimilarityCurve(slope=1.0, bias=0.0)
     cosines = (image_features @ text_features.T).numpy().astype(np.float64)
-    own = np.diag(cosines)
-    strange = np.concatenate([np.diag(np.roll(cosines, -step, axis=1)) for step in _steps(num)])
-    repeats = len(strange) // len(own)
-    values = np.concatenate([np.repeat(own, repeats), strange])
-    truth = np.concatenate([np.ones(len(own) * repeats), np.zeros(len(strange))])
+    values = np.array([cosines[row, row] for row, _ in pairs] + [cosines[pair] for pair in pairs])
+    truth = np.repeat([1.0, 0.0], len(pairs))
     middle, width = values.mean(), max(values.std(), 1e-6)
     slope, bias = fit_platt((values - middle) / width, truth)
     return SimilarityCurve(slope=slope / width, bias=bias - slope * middle / width)

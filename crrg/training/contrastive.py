@@ -29,8 +29,9 @@ class StudyFeatures:
     Attributes:
         views: Features ``[B, D]`` of each view.
         texts: Features ``[B, D]`` of each text.
-        study_ids: int64 ``[B]``, equal where a study was drawn twice.
-        text_ids: int64 ``[T, B]``, equal where texts are the same word for word.
+        study_ids: int64 ``[B]``, equal where films belong to one study, or a study was drawn twice.
+        text_ids: int64 ``[T, B]``, equal where texts are the same sentences.
+        source_ids: int64 ``[T, B]``, equal where texts were drawn from reports of the same sentences.
         has_text: bool ``[B]``: which studies say anything; the others stand in no term with a text.
     """
 
@@ -38,6 +39,7 @@ class StudyFeatures:
     texts: tuple[Tensor, ...]
     study_ids: Tensor
     text_ids: Tensor
+    source_ids: Tensor
     has_text: Tensor
 
     def across_ranks(self) -> StudyFeatures:
@@ -47,6 +49,7 @@ class StudyFeatures:
             texts=tuple(gather_rows(text) for text in self.texts),
             study_ids=gather_rows(self.study_ids),
             text_ids=gather_rows(self.text_ids.T).T,
+            source_ids=gather_rows(self.source_ids.T).T,
             has_text=gather_rows(self.has_text),
         )
 
@@ -58,8 +61,14 @@ class StudyFeatures:
             texts=tuple(text[kept] for text in self.texts),
             study_ids=self.study_ids[kept],
             text_ids=self.text_ids[:, kept],
+            source_ids=self.source_ids[:, kept],
             has_text=kept[kept],
         )
+
+    def same_texts(self, first: int, second: int) -> Tensor:
+        """Return bool ``[B, B]``: where the first text of a row is true of the column that says the second one."""
+        same_words = same_ids(self.text_ids[first], self.text_ids[second])
+        return same_words | same_ids(self.source_ids[first], self.source_ids[second])
 
 
 def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, config: ContrastConfig) -> Tensor:
@@ -84,16 +93,16 @@ def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, conf
     told = features.told()
     same = same_ids(told.study_ids, told.study_ids)
     with_texts = [
-        loss(view, text, same | same_ids(ids, ids))
+        loss(view, text, same | told.same_texts(number, number))
         for view in told.views
-        for text, ids in zip(told.texts, told.text_ids, strict=True)
+        for number, text in enumerate(told.texts)
     ]
     total = torch.stack(with_texts).mean()
     if config.view_weight:
         own = same_ids(features.study_ids, features.study_ids)
         total = total + config.view_weight * loss(features.views[0], features.views[1], own)
     if config.text_weight:
-        crossed = same | same_ids(told.text_ids[0], told.text_ids[1])
+        crossed = same | told.same_texts(0, 1)
         total = total + config.text_weight * loss(told.texts[0], told.texts[1], crossed)
     return total
 

@@ -25,7 +25,7 @@ def label_loss(
     *,
     uncertain: Literal["mask", "soft"] = "mask",
 ) -> Tensor:
-    """Return the mean binary cross-entropy over known labels.
+    """Return the mean binary cross-entropy over known labels (``crrg.evaluation.classification.known_values``).
 
     Args:
         logits: ``[B, 14]``.

@@ -8,9 +8,12 @@ Source: two views and two texts per study as in CXR-CLIP (You et al., MICCAI 202
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crrg.config.contrast import SamplingConfig
 from crrg.config.training import ClipTraining
@@ -22,11 +25,38 @@ from crrg.training.paraphrase import Paraphraser, keep_meaning
 MAX_EXCERPT_SENTENCES = 4
 
 
+@dataclass(frozen=True)
+class DrawnText:
+    """A text that is true of a film.
+
+    Attributes:
+        text: What is read.
+        text_id: Equal where the same sentences are read, in whatever order and case.
+        source_id: Equal where the report or draft that it was drawn from has the same sentences: each of two such
+            films may be told by any excerpt of either text.
+    """
+
+    text: str
+    text_id: int
+    source_id: int
+
+
+def identify(sentences: Iterable[str]) -> int:
+    """Return a number that texts of the same sentences share, on every machine: 63 bits of a digest.
+
+    Neither the order of the sentences nor their case counts.
+    """
+    text = "\n".join(sorted(sentence.lower() for sentence in sentences))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
 class StudyFilms:
     """Studies, and the pictures of each; a picture is a row of the frontal films, or of the laterals behind them.
 
     Attributes:
         members: Per study, its pictures; the frontal ones, which are never missing, come first.
+        ids: int64, per entry of ``members`` a number of its examination. With one view an examination of two films has
+            two entries with the same number.
     """
 
     def __init__(self, films: FilmTable, laterals: FilmTable | None, num_views: int) -> None:
@@ -38,6 +68,7 @@ class StudyFilms:
             num_views: With 1 every frontal film is a study of its own.
         """
         self._num_frontal = len(films)
+        self.ids = study_numbers(films)
         if num_views == 1:
             self.members = [np.array([row]) for row in range(len(films))]
             return
@@ -48,6 +79,7 @@ class StudyFilms:
             if study_id in studies:
                 studies[study_id].append(self._num_frontal + row)
         self.members = [np.array(rows) for rows in studies.values()]
+        self.ids = self.ids[[rows[0] for rows in studies.values()]]
 
     def __len__(self) -> int:
         """Return the number of studies."""
@@ -63,6 +95,11 @@ class StudyFilms:
             return int(members[0]), int(members[0])
         first, second = (int(picture) for picture in rng.choice(members, 2, replace=False))
         return (second, first) if second < self._num_frontal <= first else (first, second)
+
+
+def study_numbers(films: FilmTable) -> NDArray[np.int64]:
+    """Return int64 ``[N]``, equal where films belong to one examination: a digest of its pseudonym."""
+    return np.array([identify([study_id]) for study_id in _study_ids(films)], dtype=np.int64)
 
 
 def _study_ids(films: FilmTable) -> Sequence[str]:
@@ -89,14 +126,15 @@ class StudyTexts:
         self._reports = [_sections(report, training.sampling.text_source) for report in films.texts]
         self._drafts = [_sections(Report(findings=drafts.get(key)), "report") for key in films.instance_ids]
 
-    def draw(self, row: int, rng: np.random.Generator) -> list[str]:
+    def draw(self, row: int, rng: np.random.Generator) -> list[DrawnText]:
         """Return ``num_texts`` texts of a film; empty ones where it has neither report nor draft."""
         sections = self._reports[row]
         if self._drafts[row] and rng.random() < self._training.draft_share:
             sections = self._drafts[row]
         by_sections = self._training.sampling.text_source == "sections" and sections
         picked = self._from_sections(sections, rng) if by_sections else self._from_report(sections, rng)
-        return [" ".join(sentences) for sentences in picked]
+        source_id = identify(sentence for section in sections for sentence in section)
+        return [DrawnText(" ".join(sentences), identify(sentences), source_id) for sentences in picked]
 
     def _from_report(self, sections: Sequence[list[str]], rng: np.random.Generator) -> list[list[str]]:
         """Return all sentences, or a few of them, once for each text."""

@@ -17,7 +17,8 @@ from crrg.domain.labels import FINDINGS, LABEL_INDEX
 from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report
 from crrg.training.clip import train_clip_tokenizer
-from crrg.training.clip_batches import ClipBatches, identify, label_regions, place_findings, sample_prompts
+from crrg.training.clip_batches import ClipBatches, label_regions, place_findings, sample_prompts
+from crrg.training.study_sampling import identify, study_numbers
 
 REPORTS = ["Small left pleural effusion.", "The lungs are clear. Heart size is normal.", "", "The lungs are clear."]
 
@@ -107,13 +108,38 @@ def test_equal_texts_stand_in_a_batch_once_and_share_an_id(tokenizer: PhraseToke
     batch = ClipBatches(table, tokenizer, silent, seed=0).make(0)
     assert len(batch.token_ids) == 2
     assert batch.prompt_rows.tolist() == []
-    said = ["edema" if study == 2 else "clear" for study in batch.study_ids.tolist()]
+    numbers = study_numbers(table).tolist()
+    said = ["edema" if study == numbers[2] else "clear" for study in batch.study_ids.tolist()]
     for first in range(4):
         for second in range(4):
             is_same = said[first] == said[second]
             assert (batch.text_rows[0, first] == batch.text_rows[0, second]).item() is is_same
             assert (batch.text_ids[0, first] == batch.text_ids[0, second]).item() is is_same
-    assert identify("clear.") == 7671323888364743920, "other ranks, on other machines, must find the same number"
+    assert identify(["clear."]) == 7671323888364743920, "other ranks, on other machines, must find the same number"
+
+
+def test_equal_reports_share_an_id_in_any_order_of_sentences_and_as_excerpts(tokenizer: PhraseTokenizer) -> None:
+    told = "Clear lungs. No effusion. Normal heart. No fracture. No edema."
+    again = "No edema. Clear lungs. no effusion. Normal heart. No fracture."
+    table = replace(film_table(), texts=[Report(findings=text) for text in (told, again, "Edema.", told)])
+    numbers = study_numbers(table).tolist()
+    for share in (0.0, 1.0):
+        batches = ClipBatches(table, tokenizer, TRAINING.model_copy(update={"excerpt_share": share}), seed=0)
+        for step in range(3):
+            batch = batches.make(step)
+            row_of = {study: row for row, study in enumerate(batch.study_ids.tolist())}
+            equal = [row_of[numbers[film]] for film in (0, 1, 3)]
+            assert len(set(batch.text_rows[0, equal].tolist())) > 1, "shuffled or cut, they are other words"
+            assert len(set(batch.source_ids[0, equal].tolist())) == 1
+            assert len(set(batch.source_ids[0].tolist())) == 2
+            assert (len(set(batch.text_ids[0, equal].tolist())) == 1) is (share == 0.0)
+
+
+def test_two_frontal_films_of_one_study_are_no_negatives_of_each_other(tokenizer: PhraseTokenizer) -> None:
+    table = replace(film_table(), study_ids=["s", "s", "t", "u"])
+    batch = ClipBatches(table, tokenizer, TRAINING, seed=0).make(0)
+    assert len(batch.study_ids) == 4
+    assert len(set(batch.study_ids.tolist())) == 3
 
 
 def two_of_each(**sampling: object) -> ClipTraining:
@@ -139,9 +165,10 @@ def test_two_views_are_two_films_of_a_study_and_the_first_is_labelled(tokenizer:
         for study, one, other in zip(batch.study_ids.tolist(), first.tolist(), second.tolist(), strict=True):
             pairs.setdefault(study, set()).add((one, other))
     frontals, laterals = {20, 40}, {120, 140}
-    assert pairs[1] == {(60, 60)}
-    assert pairs[2] == {(80, 80)}
-    met = pairs[0]
+    study_s, _, study_t, study_u = study_numbers(films).tolist()
+    assert pairs[study_t] == {(60, 60)}
+    assert pairs[study_u] == {(80, 80)}
+    met = pairs[study_s]
     assert all(one != other for one, other in met), "two views of a study are two films"
     assert {film for pair in met for film in pair} == frontals | laterals, "of more than two views each is met"
     assert not any(one in laterals and other in frontals for one, other in met)

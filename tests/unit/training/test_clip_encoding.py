@@ -48,8 +48,9 @@ def loss_of(model: ClipModel, cached_rows: int) -> Tensor:
     reading = read_films(model, images, cached_rows)
     texts = encode_texts(model, token_ids, mask, cached_rows)
     features = StudyFeatures(
-        (reading.image_features,), (texts,), torch.arange(NUM), torch.arange(NUM)[None], torch.ones(NUM).bool()
-    )
+        (reading.image_features,), (texts,), torch.arange(NUM), torch.arange(NUM)[None], torch.arange(NUM)[None],
+        torch.ones(NUM).bool(),
+    )  # fmt: skip
     return study_loss(features, model.scale, None, ContrastConfig()) + reading.label_logits.square().mean()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from crrg.storage import Storage
 from crrg.training import clip
 from crrg.training.checkpoint import read_stage
 from crrg.training.clip import train_clip
-from crrg.training.clip_validation import fit_similarity, read_table, validation_loss
+from crrg.training.clip_validation import fit_similarity, read_table, validate, validation_loss
 from crrg.training.joint import train_joint
 from crrg.training.tracker import NullTracker
 
@@ -162,12 +163,45 @@ def test_the_similarity_curve_tells_own_from_strange_texts() -> None:
     rng = np.random.default_rng(0)
     images = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
     noisy = torch.nn.functional.normalize(images + 0.15 * torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
-    curve = fit_similarity(images, noisy)
+    ids = np.arange(60)
+    curve = fit_similarity(images, noisy, ids)
     own = (images * noisy).sum(dim=1).tolist()
     strange = (images * noisy.roll(7, dims=0)).sum(dim=1).tolist()
     assert np.mean([curve.agreement(cosine) for cosine in own]) > 0.9
     assert np.mean([curve.agreement(cosine) for cosine in strange]) < 0.1
-    assert fit_similarity(images[:1], noisy[:1]) == SimilarityCurve(slope=1.0, bias=0.0)
+    assert fit_similarity(images[:1], noisy[:1], ids[:1]) == SimilarityCurve(slope=1.0, bias=0.0)
+
+
+def test_equal_texts_are_no_strangers_to_the_similarity_curve() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
+    texts = torch.nn.functional.normalize(images + 0.15 * torch.from_numpy(rng.normal(size=(60, 16))), dim=1)
+    # every second film is normal: it looks alike, and has the same report
+    images[::2], texts[::2] = images[0], texts[0]
+    ids = np.where(np.arange(60) % 2 == 0, 0, np.arange(60))
+    own = (images * texts).sum(dim=1).tolist()
+    told_apart = fit_similarity(images, texts, ids)
+    as_strangers = fit_similarity(images, texts, np.arange(60))
+    assert np.mean([told_apart.agreement(cosine) for cosine in own]) > 0.9
+    assert np.mean([as_strangers.agreement(cosine) for cosine in own]) < 0.85
+    assert fit_similarity(images[::2], texts[::2], ids[::2]) == SimilarityCurve(slope=1.0, bias=0.0)
+
+
+def test_films_without_report_and_impressions_leave_the_similarity_curve_as_it_is(store: Storage) -> None:
+    pairs = [make_pair(number, Split.VALIDATION) for number in range(8)]
+    result = train_clip(CONFIG, dataset(store), store, NullTracker())
+    config, tensors = read_stage(store, result)
+    model = load_clip(config, tensors, torch.device("cpu"))
+    tokenizer = PhraseTokenizer(store.get(f"{result.prefix}/tokenizer.json"))
+    training = clip.resolve_training(CONFIG)
+    told = load_films(store, write_dataset(store, "told", pairs, {}), Split.VALIDATION, 32)
+    wordy = [replace(pair, report=replace(pair.report, impression="Look again in a year.")) for pair in pairs]
+    silent = [replace(make_pair(20 + number, Split.VALIDATION), report=Report()) for number in range(6)]
+    more = load_films(store, write_dataset(store, "more", [*wordy, *silent], {}), Split.VALIDATION, 32)
+    curves = [validate(model, tokenizer, films, training).similarity for films in (told, more)]
+    assert curves[0].slope != 1.0
+    assert curves[1].slope == pytest.approx(curves[0].slope)
+    assert curves[1].bias == pytest.approx(curves[0].bias)
 
 
 PUBLISHED = {
@@ -232,6 +266,6 @@ def test_validation_loss_is_the_same_every_time(store: Storage) -> None:
     training = clip.resolve_training(CONFIG)
     films = load_films(store, reference, Split.VALIDATION, 32)
     features = read_table(model, films).image_features
-    losses = {validation_loss(model, tokenizer, features, films.texts, training) for _ in range(3)}
+    losses = {validation_loss(model, tokenizer, features, films, training) for _ in range(3)}
     assert losses == {result.metrics["classification/contrastive_loss"]}
     assert len(losses) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,7 @@ def studies(num_views: int, num_texts: int, text_ids: Sequence[int] = (0, 1, 2, 
         texts=tuple(unit_rows(seed) for seed in (12, 13)[:num_texts]),
         study_ids=torch.arange(5),
         text_ids=torch.tensor([list(text_ids), [10 + i for i in text_ids]])[:num_texts],
+        source_ids=torch.arange(100, 105).expand(num_texts, 5),
         has_text=torch.ones(5, dtype=torch.bool),
     )
 
@@ -146,17 +148,23 @@ def test_a_text_that_is_another_study_s_other_text_is_right_for_both() -> None:
     features = studies(1, 2)
     # the second text of study 1 is the first text of study 0
     crossed = torch.tensor([[0, 1, 2, 3, 4], [10, 0, 12, 13, 14]])
-    features = StudyFeatures(features.views, features.texts, features.study_ids, crossed, features.has_text)
+    features = replace(features, text_ids=crossed)
     mvs = sum(looped_symmetric(features.views[0], text, 3.0) for text in features.texts) / 2
     tcl = looped_symmetric(*features.texts, 3.0, [[0, 1], [1], [2], [3], [4]])
     assert loss_of(features, ContrastConfig(text_weight=0.5)) == pytest.approx(mvs + 0.5 * tcl, rel=1e-5)
 
 
+def test_excerpts_of_equal_reports_are_right_for_both() -> None:
+    features = studies(1, 1)
+    equal = replace(features, source_ids=torch.tensor([[7, 1, 7, 3, 4]]))
+    right = [[0, 2], [1], [0, 2], [3], [4]]
+    expected = looped_symmetric(features.views[0], features.texts[0], 3.0, right)
+    assert loss_of(equal, PLAIN) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_study_that_is_drawn_twice_is_right_for_itself() -> None:
     features = studies(2, 1)
-    twice = StudyFeatures(
-        features.views, features.texts, torch.tensor([0, 1, 0, 3, 4]), features.text_ids, features.has_text
-    )
+    twice = replace(features, study_ids=torch.tensor([0, 1, 0, 3, 4]))
     right = [[0, 2], [1], [0, 2], [3], [4]]
     mvs = sum(looped_symmetric(view, features.texts[0], 3.0, right) for view in features.views) / 2
     icl = looped_symmetric(*features.views, 3.0, right)
@@ -167,11 +175,11 @@ def test_a_study_without_text_stands_in_icl_only() -> None:
     features = studies(2, 1)
     silent = torch.tensor([True, True, False, True, False])
     (i1, i2), told = features.views, [0, 1, 3]
-    some = StudyFeatures(features.views, features.texts, features.study_ids, features.text_ids, silent)
+    some = replace(features, has_text=silent)
     mvs = sum(looped_symmetric(view[told], features.texts[0][told], 3.0) for view in (i1, i2)) / 2
     icl = looped_symmetric(i1, i2, 3.0)
     assert loss_of(some, ContrastConfig(view_weight=1.0)) == pytest.approx(mvs + icl, rel=1e-5)
-    nobody = StudyFeatures(features.views, features.texts, features.study_ids, features.text_ids, silent & False)
+    nobody = replace(features, has_text=silent & False)
     assert loss_of(nobody, PLAIN) == 0.0
 
 

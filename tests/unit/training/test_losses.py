@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from crrg.evaluation.classification import known_values
+from crrg.training.clip import prompt_loss
 from crrg.training.losses import label_loss, label_weights, place_loss
 
 
@@ -19,6 +22,25 @@ def test_label_loss_masks_unmentioned_and_uncertain() -> None:
     assert label_loss(logits, labels, uncertain="soft").item() == pytest.approx((present + absent + half) / 3, rel=1e-5)
     weighted = label_loss(logits, labels, torch.tensor([3.0, 3.0, 3.0, 3.0]))
     assert weighted.item() == pytest.approx((3 * present + absent) / 2, rel=1e-5)
+
+
+def test_fits_and_scores_know_the_labels_that_the_loss_counts() -> None:
+    labels = torch.tensor([[1, 0, -1, -2]])
+    logits = torch.zeros(1, 4, requires_grad=True)
+    label_loss(logits, labels).backward()
+    assert (logits.grad != 0).tolist() == np.isfinite(known_values(labels.numpy())).tolist()
+
+
+def test_soft_uncertain_labels_reach_the_prompts() -> None:
+    films = torch.nn.functional.normalize(torch.ones(1, 4), dim=1).requires_grad_()
+    prompts = torch.randn(26, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.full((1, 14), -1)
+    asked = (films, prompts, torch.tensor(2.0), labels, torch.ones(14))
+    assert prompt_loss(*asked).item() == 0.0
+    denying, affirming = prompts.chunk(2)
+    answers = 2 * films @ (affirming - denying).T
+    expected = label_loss(answers, labels[:, :13], uncertain="soft")
+    assert prompt_loss(*asked, uncertain="soft").item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_label_loss_of_nothing_known_is_zero_with_zero_gradient() -> None:

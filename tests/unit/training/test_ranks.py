@@ -44,6 +44,7 @@ class Towers(nn.Module):
             tuple(functional.normalize(self.text(batch[name]), dim=1) for name in ("t1", "t2")),
             batch["study_ids"],
             batch["text_ids"],
+            batch["text_ids"],
             batch["has_text"],
         )
         return study_loss(features, self.logit_scale.exp(), None, CONFIG), {}

@@ -52,7 +52,7 @@ def drawn(report: Report, paraphraser=None, times: int = 200, drafts=None, **sam
     training = ClipTraining(sampling=SamplingConfig(**sampling), excerpt_share=0.0)
     texts = StudyTexts(films(report), training, drafts or {}, paraphraser or Shouting())
     rng = np.random.default_rng(0)
-    return Counter(tuple(texts.draw(0, rng)) for _ in range(times))
+    return Counter(tuple(found.text for found in texts.draw(0, rng)) for _ in range(times))
 
 
 def test_two_texts_are_two_draws_of_the_sections() -> None:

@@ -43,4 +43,11 @@ def label_column(label: str) -> str:
     return label.lower().replace(" ", "_")
 
 
+def canonical_label(text: str) -> str:
+    """Return the label that a text names, whatever its case and spaces; any other text in its own case."""
+    words = " ".join(text.split())
+    return _LABEL_OF.get(words.casefold(), words)
+
+
+_LABEL_OF: Mapping[str, str] = {label.casefold(): label for label in LABELS}
 LABEL_COLUMNS: tuple[str, ...] = tuple(label_column(label) for label in LABELS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crrg.domain.labels import NO_FINDING
+from crrg.domain.labels import NO_FINDING, canonical_label
 
 PROMPTS_VERSION = "1"
 
@@ -48,16 +48,21 @@ def prompt_pair(label: str) -> PromptPair:
     """Return the sentences that ask about a label.
 
     Args:
-        label: One of ``LABELS``, or any finding in words, e.g. ``hiatal hernia``.
+        label: One of ``LABELS`` in any case, or any finding in words, e.g. ``hiatal hernia``.
     """
+    label = canonical_label(label)
     if label in _OWN:
         return _OWN[label]
     return _from_nouns((label.lower(),))
 
 
 def open_prompts(label: str) -> tuple[str, ...]:
-    """Return sentences that say of a label, or of any finding in words, that it may be there and may not be."""
-    return tuple(_sentence(template, label.lower()) for template in _LEAVE_OPEN)
+    """Return sentences that say of a label, or of any finding in words, that it may be there and may not be.
+
+    There are none for "No Finding", which is no picture that may be there.
+    """
+    label = canonical_label(label)
+    return () if label == NO_FINDING else tuple(_sentence(template, label.lower()) for template in _LEAVE_OPEN)
 
 
 def _from_nouns(nouns: tuple[str, ...], positive: tuple[str, ...] = (), negative: tuple[str, ...] = ()) -> PromptPair:

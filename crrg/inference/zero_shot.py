@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import TextTokenizer
-from crrg.domain.labels import FINDINGS, NO_FINDING
+from crrg.domain.labels import FINDINGS, NO_FINDING, canonical_label
 from crrg.errors import ConfigError, ModelError
-from crrg.inference.prompts import PromptPair, open_prompts, prompt_pair
+from crrg.inference.prompts import PROMPTS_VERSION, PromptPair, open_prompts, prompt_pair
 from crrg.models.clip import ClipModel
 
 LENGTH_STEP = 32
@@ -36,23 +36,34 @@ class LabelAnswer:
 
     Attributes:
         probability: Present against absent, ``[B]`` in 0..1.
-        uncertain: Share of the sentences that leave it open, beside those that affirm and deny it, ``[B]`` in 0..1.
+        uncertain: Share of the sentences that leave it open, beside those that affirm and deny it, ``[B]`` in 0..1;
+            ``None`` for "No Finding", which follows from the others.
     """
 
     probability: Tensor
-    uncertain: Tensor
+    uncertain: Tensor | None
 
 
 def read_text_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
-    """Read the text tower's vocabulary; a stage of before its digest was recorded is held by the bundle's alone.
+    """Read the text tower's vocabulary, and check that its prompts are those that will be asked here.
+
+    A stage of before its vocabulary's digest was recorded is held by the bundle's alone.
 
     Args:
         config: The stage's ``config.json``.
         data: Bytes of ``clip_tokenizer.json``.
 
     Raises:
-        ModelError: It is another vocabulary than the one that the stage was trained with.
+        ModelError: It is another vocabulary, or there are other prompts here, than those that the stage was trained
+            with.
     """
+    trained = config.get("prompts_version", PROMPTS_VERSION)
+    if trained != PROMPTS_VERSION:
+        raise ModelError(
+            f"the text tower learnt prompts of version {trained}, this program asks version {PROMPTS_VERSION}; use the "
+            "program version that trained it, or retrain",
+            "clip",
+        )
     tokenizer = text_tokenizer(config, data)
     recorded = config.get("tokenizer_sha256", tokenizer.sha256)
     if tokenizer.sha256 != recorded:
@@ -160,7 +171,7 @@ def zero_shot_labels(
         model: In ``eval`` mode.
         tokenizer: The model's.
         image_features: ``[B, D]`` of the films.
-        labels: Label names or any finding in words.
+        labels: Label names in any case, or any finding in words.
         prompts_of: Gives the sentences that ask about a label.
         scale: Inverse temperature of the softmax over a label's pair; the model's if not given.
 
@@ -168,15 +179,16 @@ def zero_shot_labels(
         Label to probabilities ``[B]``.
     """
     abnormal = [label for label in FINDINGS if label != "Support Devices"]
-    asked = list(dict.fromkeys([label for label in labels if label != NO_FINDING]))
-    needed = list(dict.fromkeys([*asked, *(abnormal if NO_FINDING in labels else [])]))
+    meant = {label: canonical_label(label) for label in labels}
+    asked = [label for label in meant.values() if label != NO_FINDING]
+    needed = list(dict.fromkeys([*asked, *(abnormal if NO_FINDING in meant.values() else [])]))
     prompts = embed_prompts(model, tokenizer, [prompts_of(label) for label in needed])
     scale = float(model.scale.detach()) if scale is None else scale
     table = zero_shot_probabilities(image_features.cpu(), prompts, scale)
     found = {label: table[:, column] for column, label in enumerate(needed)}
-    if NO_FINDING in labels:
+    if NO_FINDING in meant.values():
         found[NO_FINDING] = 1 - torch.stack([found[label] for label in abnormal]).amax(dim=0)
-    return {label: found[label] for label in labels}
+    return {label: found[name] for label, name in meant.items()}
 
 
 def ask_labels(
@@ -190,7 +202,7 @@ def ask_labels(
         model: In ``eval`` mode.
         tokenizer: The model's.
         image_features: ``[B, D]`` of the films.
-        labels: Label names or any finding in words, at least one.
+        labels: Label names in any case, or any finding in words, at least one.
 
     Raises:
         ConfigError: A label is empty, or too long to be a finding.
@@ -202,8 +214,11 @@ def ask_labels(
     scale = float(model.scale.detach())
     answers = {}
     for label in labels:
-        pair = prompt_pair(label)
-        groups = (pair.negative, pair.positive, open_prompts(label))
+        pair, leave_open = prompt_pair(label), open_prompts(label)
+        if not leave_open:
+            answers[label] = LabelAnswer(found[label], None)
+            continue
+        groups = (pair.negative, pair.positive, leave_open)
         means = torch.stack([encode_texts(model, tokenizer, texts).mean(dim=0) for texts in groups])
         shares = (scale * image_features.cpu() @ functional.normalize(means, dim=-1).T).softmax(dim=1)
         answers[label] = LabelAnswer(found[label], shares[:, 2])

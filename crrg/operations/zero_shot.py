@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from crrg.config.base import Device, Settings
 from crrg.data.deidentify import Pseudonyms
+from crrg.domain.labels import canonical_label
 from crrg.domain.study import Film
 from crrg.exports.documents import DISCLAIMER
 from crrg.ledger.tables import table_bytes
@@ -28,11 +29,11 @@ SCHEMA = pa.schema(
         pa.field("instance_id", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("probability", pa.float32(), nullable=False),
-        pa.field("uncertain", pa.float32(), nullable=False),
+        pa.field("uncertain", pa.float32()),
         pa.field("bundle_id", pa.string(), nullable=False),
     ]
 )
-"""One row per film and label; nothing in it is calibrated."""
+"""One row per film and label; nothing in it is calibrated. ``uncertain`` is null for "No Finding"."""
 
 
 class Asker(Protocol):
@@ -84,7 +85,7 @@ def ask_files(
 
     Args:
         paths: DICOM, PNG or JPEG files with different names.
-        labels: At least one label name or finding in words.
+        labels: At least one label name, in any case, or finding in words.
         out: Where the results go.
         pseudonyms: Makes the ids.
         asker: The models.
@@ -94,17 +95,14 @@ def ask_files(
     Raises:
         ConfigError: A file does not exist, two have one name, or a label is empty or too long.
     """
-    asked = list(dict.fromkeys(" ".join(label.split()) for label in labels))
+    asked = list(dict.fromkeys(canonical_label(label) for label in labels))
     films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
     rows = []
     for first in range(0, len(films), CHUNK_SIZE):
         chunk = films[first : first + CHUNK_SIZE]
         answers = asker.ask([file.film for file in chunk], asked)
         for place, file in enumerate(chunk):
-            found = {
-                label: {"probability": float(answer.probability[place]), "uncertain": float(answer.uncertain[place])}
-                for label, answer in answers.items()
-            }
+            found = {label: _values(answer, place) for label, answer in answers.items()}
             ids = {"instance_id": file.outcome.instance_id, "bundle_id": asker.bundle_id}
             rows += [{**ids, "label": label, **values} for label, values in found.items()]
             rounded = {label: {name: round(each, DECIMALS) for name, each in found[label].items()} for label in found}
@@ -112,3 +110,9 @@ def ask_files(
             out.put(f"{file.name}.json", pretty_json(value))
     out.put(TABLE, table_bytes(pa.Table.from_pylist(rows, schema=SCHEMA)))
     return PredictSummary(num_drafted=len(films), reasons=reasons)
+
+
+def _values(answer: LabelAnswer, place: int) -> dict[str, float]:
+    """Return what is answered of one film."""
+    uncertain = {} if answer.uncertain is None else {"uncertain": float(answer.uncertain[place])}
+    return {"probability": float(answer.probability[place]), **uncertain}

@@ -10,9 +10,18 @@ import torch
 from crrg.config.models import ClipArchitecture
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.domain.labels import FINDINGS, LABELS, NO_FINDING
+from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
-from crrg.inference.prompts import prompt_pair
-from crrg.inference.zero_shot import embed_prompts, encode_texts, tokenize, zero_shot_labels, zero_shot_probabilities
+from crrg.inference.prompts import PROMPTS_VERSION, open_prompts, prompt_pair
+from crrg.inference.zero_shot import (
+    ask_labels,
+    embed_prompts,
+    encode_texts,
+    read_text_tokenizer,
+    tokenize,
+    zero_shot_labels,
+    zero_shot_probabilities,
+)
 from crrg.models.clip import ClipModel
 
 
@@ -96,3 +105,22 @@ def test_no_finding_is_the_complement_of_the_likeliest_abnormality(
     alone = zero_shot_labels(model, tokenizer, films, ["Edema", "hiatal hernia"])
     assert list(alone) == ["Edema", "hiatal hernia"]
     torch.testing.assert_close(alone["Edema"], found["Edema"])
+
+
+def test_a_label_is_known_in_any_case(model: ClipModel, tokenizer: PhraseTokenizer) -> None:
+    assert prompt_pair("pleural  EFFUSION") == prompt_pair("Pleural Effusion")
+    assert open_prompts("no finding") == ()
+    films = torch.nn.functional.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(3)), dim=1)
+    named = ask_labels(model, tokenizer, films, ["Pneumonia", NO_FINDING])
+    typed = ask_labels(model, tokenizer, films, ["pneumonia", "no finding"])
+    torch.testing.assert_close(typed["pneumonia"].probability, named["Pneumonia"].probability)
+    torch.testing.assert_close(typed["no finding"].probability, named[NO_FINDING].probability)
+    assert typed["pneumonia"].uncertain is not None
+    assert typed["no finding"].uncertain is None, "it has no picture of its own that could be left open"
+
+
+def test_a_text_tower_that_learnt_other_prompts_is_refused(tokenizer: PhraseTokenizer) -> None:
+    config = {"tokenizer_sha256": tokenizer.sha256, "prompts_version": PROMPTS_VERSION}
+    assert read_text_tokenizer(config, tokenizer.to_bytes()).sha256 == tokenizer.sha256
+    with pytest.raises(ModelError, match="version 0, this program asks version"):
+        read_text_tokenizer({**config, "prompts_version": "0"}, tokenizer.to_bytes())

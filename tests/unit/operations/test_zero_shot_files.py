@@ -62,6 +62,14 @@ def test_every_film_answers_about_every_finding_in_words(tmp_path: Path) -> None
     assert out.get_json("c.dcm.json")["reason"] == "EMPTY.FILE"
 
 
+def test_labels_are_asked_by_their_own_names(tmp_path: Path) -> None:
+    out = asked(tmp_path, ["edema", "Edema", "no finding"])
+    rows = pq.read_table(io.BytesIO(out.get("zero_shot.parquet"))).to_pylist()
+    assert [row["label"] for row in rows] == ["Edema", "No Finding"] * 2
+    assert [row["uncertain"] is None for row in rows] == [False, True] * 2
+    assert list(out.get_json("a.png.json")["labels"]["No Finding"]) == ["probability"]
+
+
 @pytest.mark.parametrize("label", ["", "  ", "x" * 81])
 def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(ConfigError, match="pleural plaque"):

@@ -150,5 +150,16 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
     )
 
 
+def known_sides(statements: Iterable[Statement]) -> dict[str, frozenset[str]]:
+    """Return on which sides findings are, of those that are stated of one side each time; the others are left out."""
+    named: dict[str, frozenset[str]] = {}
+    open_ones: set[str] = set()
+    for statement in statements:
+        for label in statement.present - MIDLINE_LABELS:
+            named[label] = named.get(label, frozenset()) | statement.sides
+            open_ones |= {label} if len(statement.sides) > 1 else set()
+    return {label: sides for label, sides in named.items() if label not in open_ones}
+
+
 def _named(words: tuple[tuple[str, str], ...], lowered: str) -> set[str]:
     return {name for name, pattern in words if re.search(rf"\b(?:{pattern})s?\b", lowered)}

@@ -1,7 +1,8 @@
 """Rounds in which generator and CLIP teach each other: CLIP ranks wordings, the generator learns the preferred ones.
 
-The clinical check stands between them: a wording that states what the film does not have is never preferred, however
-much CLIP likes it. Drafts and readings come in as values; who made them is the caller's business.
+The clinical check stands between them: a wording that states what the film does not have, or denies what it has, is
+never preferred to a right one, however much CLIP likes it. Drafts and readings come in as values; who made them is the
+caller's business.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from crrg.config.training import GeneratorTraining
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.domain.labels import LabelValues
-from crrg.inference.reranking import Labeler, prefer_text
+from crrg.inference.reranking import Sides, prefer_text
+from crrg.inference.statements import Labeler
 from crrg.inference.zero_shot import encode_texts
 from crrg.models.clip import ClipModel
 from crrg.models.report_generator import ReportGenerator
@@ -53,6 +55,7 @@ def prefer_phrases(
     hypotheses: Sequence[Mapping[int, Sequence[str]]],
     labels: Sequence[LabelValues] | None,
     labeler: Labeler,
+    sides: Sequence[Sides] | None = None,
 ) -> list[dict[int, str]]:
     """Choose, for each region of each film, the wording that is clinically right and likest to the film.
 
@@ -63,6 +66,7 @@ def prefer_phrases(
         hypotheses: Per film, region index to wordings, the likeliest first.
         labels: What is known of each film; ``None`` leaves the clinical check out.
         labeler: Reads labels of a text.
+        sides: Where each film has its findings, as far as its report says.
 
     Returns:
         Per film, region index to the wording.
@@ -73,12 +77,13 @@ def prefer_phrases(
     preferred: list[dict[int, str]] = []
     for row, regions in enumerate(hypotheses):
         known = labels[row] if labels is not None else None
+        where = sides[row] if sides is not None else None
         chosen = {}
         for region, found in regions.items():
             worded = [text for text in found if text]
             if worded:
                 cosines = (features[[place[text] for text in worded]] @ image_features[row]).tolist()
-                chosen[region] = worded[prefer_text(worded, cosines, labeler, known)]
+                chosen[region] = worded[prefer_text(worded, cosines, labeler, known, where)]
         preferred.append(chosen)
     return preferred
 

@@ -17,8 +17,10 @@ from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.regions import REGIONS
+from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Split
 from crrg.evaluation.labeler import label_report
+from crrg.inference.statements import known_sides, read_statement
 from crrg.models.clip import load_clip
 from crrg.models.report_generator import load_generator
 from crrg.storage import Storage
@@ -31,7 +33,7 @@ from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "joint-generator"
 
@@ -140,7 +142,11 @@ def _tables(
     films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, limit)
     known = _labels(films) if config.rounds.prefer == "checked" else None
     features = read_table(clip, films).image_features
-    preferred = prefer_phrases(clip, clip_tokenizer, features, hypotheses, known, label_report)
+    sides = [
+        known_sides(read_statement(sentence, label_report) for sentence in split_sentences(report.text))
+        for report in films.texts
+    ]
+    preferred = prefer_phrases(clip, clip_tokenizer, features, hypotheses, known, label_report, sides)
     pairs = [
         (chosen, hypotheses[row][region][0]) for row, found in enumerate(preferred) for region, chosen in found.items()
     ]

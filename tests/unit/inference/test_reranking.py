@@ -6,7 +6,8 @@ import torch
 from crrg.domain.labels import LABEL_INDEX
 from crrg.evaluation.labeler import label_report
 from crrg.inference.decoding import DecodedPhrase
-from crrg.inference.reranking import likest_to_film, prefer_text, reconcile_flags
+from crrg.inference.reranking import likest_to_film, num_wrong, prefer_text, reconcile_flags
+from crrg.inference.statements import known_sides, read_statement
 
 NORMAL, EFFUSION, BOTH = (
     "No pleural effusion.",
@@ -21,10 +22,40 @@ def test_what_the_film_does_not_have_is_never_preferred() -> None:
     assert prefer_text([NORMAL, EFFUSION], [0.1, 0.9], label_report) == 1
 
 
-def test_a_wording_wins_only_over_one_that_states_the_same() -> None:
+def test_a_false_denial_or_a_hedge_is_as_wrong_as_a_false_finding() -> None:
+    assert num_wrong(NORMAL, {"Pleural Effusion": 1}, label_report) == 1
+    assert num_wrong("No acute cardiopulmonary abnormality.", {"Pleural Effusion": 1}, label_report) == 1
+    assert num_wrong("There may be a pleural effusion.", {"Pleural Effusion": 0}, label_report) == 1
+    assert num_wrong(NORMAL, {"Pleural Effusion": None}, label_report) == 0
+    # the denial is likest to the film, and the hedge next; the film has an effusion
+    hedged = "There may be a pleural effusion."
+    assert prefer_text([NORMAL, EFFUSION], [0.9, 0.1], label_report, {"Pleural Effusion": 1}) == 1
+    assert prefer_text([NORMAL, hedged], [0.1, 0.9], label_report, {"Pleural Effusion": 0}) == 0
+    assert prefer_text([EFFUSION, hedged], [0.1, 0.9], label_report, {"Pleural Effusion": 1}) == 0
+
+
+def test_a_denial_of_one_side_is_wrong_only_of_that_side() -> None:
+    wanted = {"Pleural Effusion": 1, "Lung Opacity": 1}
+    right = known_sides([read_statement("Small right pleural effusion.", label_report)])
+    assert right == {"Pleural Effusion": {"right"}}
+    assert num_wrong("No left pleural effusion.", wanted, label_report, right) == 0
+    assert num_wrong("No right pleural effusion.", wanted, label_report, right) == 1
+    assert num_wrong(NORMAL, wanted, label_report, right) == 1
+    # where nobody says on which side the film has it, one side alone may well be free of it
+    assert num_wrong("No right pleural effusion.", wanted, label_report) == 0
+    # a clear zone says nothing of the rest of the lungs
+    assert num_wrong("The left upper lung zone is clear.", wanted, label_report) == 0
+
+
+def test_a_wording_wins_only_over_one_that_it_agrees_with_or_completes() -> None:
+    # saying more was never allowed before: then drafts could not gain a finding that the film is known to have
     wanted = {"Pleural Effusion": 1, "Pneumothorax": 1}
-    assert prefer_text([EFFUSION, BOTH], [0.1, 0.9], label_report, wanted) == 0
-    assert prefer_text([EFFUSION, BOTH, "Pleural effusion is seen."], [0.1, 0.9, 0.5], label_report, wanted) == 2
+    worded = "Pleural effusion is seen."
+    assert prefer_text([EFFUSION, BOTH], [0.1, 0.9], label_report, wanted) == 1
+    assert prefer_text([BOTH, EFFUSION], [0.1, 0.9], label_report, wanted) == 0, "saying less never wins"
+    assert prefer_text([EFFUSION, worded, BOTH], [0.1, 0.5, 0.9], label_report, {"Pleural Effusion": 1}) == 1
+    more_denied = "There is a pleural effusion and no pneumothorax."
+    assert prefer_text([EFFUSION, more_denied], [0.1, 0.9], label_report, wanted | {"Pneumothorax": 0}) == 0
 
 
 def test_flags_follow_the_film() -> None:

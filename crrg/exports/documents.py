@@ -1,8 +1,9 @@
 """One examination as a text and a JSON document.
 
-A study speaks with its primary film's draft; each probability is the maximum over its films. Documents are made from
-table rows alone, so that a commit can make them again without models or pixels. Every document says first that it is a
-machine's draft which no radiologist has read.
+A study speaks with its primary film's draft; each probability is the maximum over its films. A finding is positive
+where one film shows it, "No Finding" only where every film shows none. Documents are made from table rows alone, so
+that a commit can make them again without models or pixels. Every document says first that it is a machine's draft
+which no radiologist has read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crrg.domain.labels import LABEL_COLUMNS, LABELS
+from crrg.domain.labels import LABEL_COLUMNS, LABELS, NO_FINDING
 from crrg.domain.study import DraftReport
 from crrg.storage import canonical_json
 
@@ -60,7 +61,8 @@ def report_text(document: Mapping[str, Any]) -> str:
     lines = [DISCLAIMER, "", f"Study {document['study_id']}", ""]
     for title, key in (("FINDINGS", "findings"), ("IMPRESSION", "impression")):
         lines += [title, *(textwrap.wrap(document[key], TEXT_WIDTH) or ["(none)"]), ""]
-    lines.append("LABELS (calibrated probability; * = at or above its threshold)")
+    lines.append("LABELS (calibrated probability, the highest of the films; * = at or above its threshold on a film,")
+    lines.append(f"        {NO_FINDING} on every film)")
     for label in LABELS:
         mark = "*" if document["labels"][label] else " "
         lines.append(f"{mark} {document['probabilities'][label]:.3f}  {label}")
@@ -153,7 +155,10 @@ def _study_document(
             label: round(max(float(row[f"probability_{column}"]) for row in rows), DECIMALS)
             for label, column in columns
         },
-        "labels": {label: max(int(row[f"label_{column}"]) for row in rows) for label, column in columns},
+        "labels": {
+            label: (min if label == NO_FINDING else max)(int(row[f"label_{column}"]) for row in rows)
+            for label, column in columns
+        },
         "thresholds": {label: thresholds[label] for label in LABELS if label in thresholds},
         "consistency": round(float(primary["consistency"]), DECIMALS),
         "flags": list(dict.fromkeys([*(flag for row in rows for flag in row["flags"]), *_study_flags(rows)])),

@@ -211,7 +211,7 @@ function barsNode(study) {
       element("td", { class: "value" }, percent(value)),
       element("td", { class: "threshold", "aria-label": words }, threshold === null ? "" : `≥ ${percent(threshold)}`)));
   });
-  return element("table", { class: "bars", "aria-label": "Calibrated probabilities; a dot marks labels at or above their threshold" }, body);
+  return element("table", { class: "bars", "aria-label": "Calibrated probabilities; a dot marks labels at or above their threshold on a film, No Finding on every film" }, body);
 }
 
 function regionsNode(film) {

@@ -91,6 +91,17 @@ def test_study_takes_the_primary_text_and_the_highest_probabilities():
     assert document["status"] == "draft"
 
 
+def test_a_study_shows_nothing_only_where_every_film_does():
+    labels = {**dict.fromkeys(LABELS, 0), "No Finding": 1}
+    one, other = drafted("a", 51), drafted("b", 102)
+    clear = replace(one, draft=replace(one.draft, labels=labels))
+    ill = replace(other, draft=replace(other.draft, labels={**labels, "No Finding": 0, "Pleural Effusion": 1}))
+    (document,) = documents(clear, ill, primary="a")
+    assert (document["labels"]["No Finding"], document["labels"]["Pleural Effusion"]) == (0, 1)
+    (document,) = documents(clear, primary="a")
+    assert document["labels"]["No Finding"] == 1
+
+
 def test_documents_say_first_that_they_are_drafts():
     (document,) = documents(drafted("a", 51), primary="a")
     text = report_text(document)

@@ -1,7 +1,9 @@
 """A draft on its way to a hospital's systems: the study document together with the source it is about.
 
 What every delivered form shares lies here: which draft it is, when it was committed, and identifiers that are the same
-whenever the same draft is delivered again, so that a second delivery replaces the first. Lives in memory only.
+whenever the same draft is delivered again, so that a second delivery replaces the first. They are made from the
+source's own UIDs and from what the draft says, never from pseudonyms: another secret (``crrg rekey``) changes none of
+them. Lives in memory only.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from crrg.exports.originals import OriginalFilm
@@ -28,11 +31,13 @@ class Delivery:
         document: The study document (``documents.py``), pseudonymous.
         originals: Source headers by ``instance_id``; never shown.
         committed: When the night was committed, with time zone.
+        replaced: By form, the newest older draft of the study that was delivered in it.
     """
 
     document: Mapping[str, Any]
     originals: Mapping[str, OriginalFilm] = field(repr=False)
     committed: datetime
+    replaced: Mapping[str, Delivery] = field(default_factory=dict, repr=False)
 
     @property
     def primary(self) -> OriginalFilm:
@@ -44,16 +49,28 @@ class Delivery:
         """Version of the bundle as people know it, else its id."""
         return str(self.document["model_version"] or self.document["bundle_id"])
 
-    def uid(self, form: str, part: str = "") -> str:
+    @cached_property
+    def named_document(self) -> dict[str, Any]:
+        """The study document under the source's own UIDs instead of pseudonyms; for the identified zone only."""
+        films = [{**film, "instance_id": self.instance_uid(film["instance_id"])} for film in self.document["films"]]
+        return {**self.document, "study_id": self.primary.study_uid, "films": films}
+
+    def instance_uid(self, instance_id: str) -> str:
+        """Return the SOPInstanceUID of the source of a film."""
+        return str(self.originals[instance_id].header.SOPInstanceUID)
+
+    def uid(self, form: str, part: str = "", *, instance_id: str = "") -> str:
         """Return the UID of one form of this draft: the same for the same draft, another for any other.
 
         Args:
             form: Which document.
             part: Which object within it.
+            instance_id: Film that it is about, by pseudonym; empty where it is about the study.
 
         Source: DICOM PS3.5 annex B.2 (UIDs from UUIDs).
         """
-        return self._uid(hash_json(self.document, length=64), form, part)
+        film = self.instance_uid(instance_id) if instance_id else ""
+        return self._uid(self._digest, form, part, film)
 
     def series_uid(self, form: str) -> str:
         """Return the UID of the series that holds every version of one form of this study's drafts."""
@@ -62,6 +79,12 @@ class Delivery:
     def resource_id(self, kind: str, part: str = "") -> str:
         """Return a FHIR id, stable like ``uid``."""
         return self.uid(f"fhir-{kind}", part).removeprefix("2.25.")
+
+    @cached_property
+    def _digest(self) -> str:
+        """What the draft says, whatever the order in which pseudonyms put its films."""
+        films = sorted(self.named_document["films"], key=lambda film: str(film["instance_id"]))
+        return hash_json({**self.named_document, "films": films}, length=64)
 
     def _uid(self, *parts: str) -> str:
         name = "\n".join(("crrg-clip", self.primary.study_uid, *parts))

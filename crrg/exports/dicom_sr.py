@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crrg.domain.labels import LABELS
+from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.exports.codes import (
     LABEL_CODES,
     LABEL_CONCEPTS,
@@ -82,6 +82,7 @@ def structured_report(delivery: Delivery) -> Dataset:
         is_complete=False,
         is_final=False,
         is_verified=False,
+        previous_versions=[_reference(delivery.replaced["sr"])] if "sr" in delivery.replaced else None,
     )
     report.SeriesDescription = f"CRRG-CLIP {BANNER.lower()}"[:64]
     scheme = Dataset()
@@ -90,6 +91,17 @@ def structured_report(delivery: Delivery) -> Dataset:
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     report.CodingSchemeIdentificationSequence = [scheme]
     return stamped(report, delivery)
+
+
+def _reference(delivery: Delivery) -> Dataset:
+    """Return what names an older report of the same study."""
+    from pydicom import Dataset
+    from pydicom.uid import ComprehensiveSRStorage
+
+    older = Dataset()
+    older.SOPClassUID, older.SOPInstanceUID = ComprehensiveSRStorage, delivery.uid("sr")
+    older.StudyInstanceUID, older.SeriesInstanceUID = delivery.primary.study_uid, delivery.series_uid("sr")
+    return older
 
 
 def stamped(dataset: Dataset, delivery: Delivery) -> Dataset:
@@ -106,25 +118,32 @@ def stamped(dataset: Dataset, delivery: Delivery) -> Dataset:
 
 
 def _observations(delivery: Delivery) -> Iterator[sr.MeasurementsAndQualitativeEvaluations]:
-    """Yield one TID 1501 group per observation: its probability, and on which side of the threshold it lies."""
+    """Yield one TID 1501 group per observation: its probability, and on which side of the threshold it lies.
+
+    Of "No Finding" the side is left out where films differ: its probability is the highest of the films, and speaks for
+    the study only where every film shows nothing.
+    """
     from highdicom import sr
 
     document = delivery.document
     source = delivery.primary.header
     image = sr.SourceImageForMeasurementGroup(str(source.SOPClassUID), str(source.SOPInstanceUID))
     for label in LABELS:
+        side = _concept(_ABOVE if document["labels"][label] else _BELOW)
+        evaluations = [sr.QualitativeEvaluation(_concept(_AT_THRESHOLD), side)]
         yield sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=delivery.uid("label", label), identifier=label),
             finding_type=_concept(LABEL_CONCEPTS.get(label, LABEL_CODES[label])),
             algorithm_id=_algorithm(delivery, "calibrated label head"),
             measurements=[_measurement(_PROBABILITY, document["probabilities"][label])],
-            qualitative_evaluations=[
-                sr.QualitativeEvaluation(
-                    _concept(_AT_THRESHOLD), _concept(_ABOVE if document["labels"][label] else _BELOW)
-                )
-            ],
+            qualitative_evaluations=None if _films_differ(document, label) else evaluations,
             source_images=[image],
         )
+
+
+def _films_differ(document: Mapping[str, Any], label: str) -> bool:
+    threshold = document["thresholds"].get(label, 1.0)
+    return bool(label == NO_FINDING and not document["labels"][label] and document["probabilities"][label] >= threshold)
 
 
 def _regions(
@@ -142,7 +161,7 @@ def _regions(
         site, side = region_site(region["region"])
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(
-                uid=delivery.uid("region", f"{film['instance_id']}/{region['region']}"),
+                uid=delivery.uid("region", region["region"], instance_id=film["instance_id"]),
                 identifier=f"{region['region']}: {region['phrase']}"[:MAX_LABEL_CHARACTERS],
             ),
             referenced_region=sr.ImageRegion(

@@ -1,8 +1,9 @@
 """A draft as FHIR R4: a preliminary DiagnosticReport, an Observation per label, and the Device that wrote them.
 
 They come as a transaction of PUTs under ids that are the same whenever the same draft is delivered, so that sending it
-again changes nothing. ``check_bundle`` holds the rules of R4 that matter here: required elements, closed value sets,
-and references that lead somewhere. Plain dictionaries; whoever sends them is not known here.
+again changes nothing. Within it they refer to each other by ``urn:uuid``, which a server turns into its own addresses.
+``check_bundle`` holds the rules of R4 that matter here: required elements, closed value sets, dates, and references
+that lead somewhere. Plain dictionaries; whoever sends them is not known here.
 
 Source: HL7 FHIR R4 (4.0.1), DiagnosticReport, Observation, Device, Bundle; http://hl7.org/fhir/R4.
 """
@@ -11,11 +12,15 @@ from __future__ import annotations
 
 import base64
 import re
+import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import date as Date
+from datetime import datetime
 from typing import Any
 
-from crrg.domain.labels import LABELS
-from crrg.errors import CrrgError
+from crrg.domain.labels import LABELS, NO_FINDING
+from crrg.errors import DataError
 from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SYSTEM_URLS, Code
 from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
 from crrg.exports.documents import DISCLAIMER, report_text
@@ -25,8 +30,11 @@ OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-catego
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 DICOM_UID_SYSTEM = "urn:dicom:uid"
+REPLACES = "http://hl7.org/fhir/StructureDefinition/diagnosticReport-replaces"
 CHEST_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
 _ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_FULL_URL = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _STATUSES = {"DiagnosticReport": {"preliminary"}, "Observation": {"preliminary"}, "Device": {"active"}}
 _REQUIRED = {
     "DiagnosticReport": (
@@ -34,12 +42,11 @@ _REQUIRED = {
         "category",
         "code",
         "subject",
-        "effectiveDateTime",
         "issued",
         "result",
         "conclusion",
     ),
-    "Observation": ("status", "category", "code", "subject", "effectiveDateTime", "device", "valueQuantity"),
+    "Observation": ("status", "category", "code", "subject", "device", "valueQuantity"),
     "Device": ("identifier", "status", "manufacturer", "deviceName", "version"),
 }
 _SYSTEMS = {*SYSTEM_URLS.values(), CATEGORY_SYSTEM, OBSERVATION_CATEGORY, INTERPRETATION, IDENTIFIER_TYPES}
@@ -56,17 +63,17 @@ def fhir_bundle(delivery: Delivery) -> dict[str, Any]:
         A ``Bundle`` of type ``transaction``: Device, 14 Observations, DiagnosticReport.
 
     Raises:
-        CrrgError: Where a rule of ``check_bundle`` is broken.
+        DataError: DOCUMENT.INVALID where a rule of ``check_bundle`` is broken.
     """
     device = _device(delivery)
-    observations = [_observation(delivery, label, device["id"]) for label in LABELS]
-    resources = [device, *observations, _report(delivery, [each["id"] for each in observations])]
+    observations = [_observation(delivery, label, _full_url(device)) for label in LABELS]
+    resources = [device, *observations, _report(delivery, [_full_url(each) for each in observations])]
     bundle = {
         "resourceType": "Bundle",
         "type": "transaction",
         "entry": [
             {
-                "fullUrl": f"{resource['resourceType']}/{resource['id']}",
+                "fullUrl": _full_url(resource),
                 "resource": resource,
                 "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
             }
@@ -81,17 +88,23 @@ def check_bundle(bundle: Mapping[str, Any]) -> None:
     """Check a transaction against the rules of R4 that receivers rely on.
 
     Raises:
-        CrrgError: Naming the first rule that is broken, never a value.
+        DataError: DOCUMENT.INVALID, naming the first rule that is broken, never a value.
     """
     for problem in _problems(bundle):
-        raise CrrgError(f"the FHIR document is not valid: {problem}; this study was not delivered")
+        raise DataError(
+            f"the FHIR document is not valid: {problem}; this study was not delivered", code="DOCUMENT.INVALID"
+        )
 
 
 def _problems(bundle: Mapping[str, Any]) -> Iterator[str]:
     if bundle.get("resourceType") != "Bundle" or bundle.get("type") != "transaction":
         yield "not a transaction Bundle"
     resources = [entry["resource"] for entry in bundle.get("entry", ())]
-    known = {f"{each.get('resourceType')}/{each.get('id')}" for each in resources}
+    known = Counter(str(entry.get("fullUrl")) for entry in bundle.get("entry", ()))
+    if not all(_FULL_URL.fullmatch(url) for url in known):
+        yield "a fullUrl is no urn:uuid"
+    if known.total() != len(known):
+        yield "two resources have one fullUrl"
     for entry, resource in zip(bundle.get("entry", ()), resources, strict=True):
         kind = str(resource.get("resourceType"))
         if kind not in _STATUSES:
@@ -107,6 +120,7 @@ def _problems(bundle: Mapping[str, Any]) -> Iterator[str]:
         if entry.get("request") != {"method": "PUT", "url": f"{kind}/{resource.get('id')}"}:
             yield f"the request of a {kind} is not a PUT under its own id"
         yield from _coding_problems(resource, kind)
+        yield from _time_problems(resource, kind)
         for reference in _references(resource):
             if reference not in known:
                 yield f"{kind} refers to a resource that is not in the Bundle"
@@ -126,6 +140,23 @@ def _coding_problems(value: Any, where: str) -> Iterator[str]:
     elif isinstance(value, list):
         for child in value:
             yield from _coding_problems(child, where)
+
+
+def _time_problems(resource: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Yield what is wrong with a resource's day and moment; either may be absent, but not said wrongly."""
+    day, moment = resource.get("effectiveDateTime"), resource.get("issued")
+    if day is not None and not (_DAY.fullmatch(day) and _reads_as(day, Date)):
+        yield f"{kind}.effectiveDateTime is no day that there is"
+    if moment is not None and not (_reads_as(moment, datetime) and datetime.fromisoformat(moment).tzinfo):
+        yield f"{kind}.issued is no moment with its time zone"
+
+
+def _reads_as(text: str, kind: type[Date]) -> bool:
+    try:
+        kind.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -152,7 +183,7 @@ def _device(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _observation(delivery: Delivery, label: str, device_id: str) -> dict[str, Any]:
+def _observation(delivery: Delivery, label: str, device: str) -> dict[str, Any]:
     document = delivery.document
     is_positive = bool(document["labels"][label])
     mark = ("POS", "Positive") if is_positive else ("NEG", "Negative")
@@ -164,8 +195,8 @@ def _observation(delivery: Delivery, label: str, device_id: str) -> dict[str, An
         "category": [_concept_of(OBSERVATION_CATEGORY, "imaging", "Imaging")],
         "code": {"coding": [_coding(code) for code in _label_codes(label)], "text": f"Probability of: {label}"},
         "subject": _subject(delivery),
-        "effectiveDateTime": _effective(delivery),
-        "device": {"reference": f"Device/{device_id}"},
+        **_effective(delivery),
+        "device": {"reference": device},
         "valueQuantity": {
             "value": document["probabilities"][label],
             "unit": "probability",
@@ -177,12 +208,15 @@ def _observation(delivery: Delivery, label: str, device_id: str) -> dict[str, An
     }
     threshold = document["thresholds"].get(label)
     if threshold is not None:
-        observation["referenceRange"] = [{"text": f"positive at or above {threshold:.4f}"}]
+        # the probability is the highest of the films: one film that shows nothing does not speak for the others
+        films = " on every film" if label == NO_FINDING else ""
+        observation["referenceRange"] = [{"text": f"positive at or above {threshold:.4f}{films}"}]
     return observation
 
 
-def _report(delivery: Delivery, observation_ids: list[str]) -> dict[str, Any]:
+def _report(delivery: Delivery, observations: list[str]) -> dict[str, Any]:
     document = delivery.document
+    older = [delivery.replaced["fhir"]] if "fhir" in delivery.replaced else []
     told = [region for film in document["films"] for region in film["regions"] if region["phrase"]]
     report: dict[str, Any] = {
         "resourceType": "DiagnosticReport",
@@ -192,10 +226,10 @@ def _report(delivery: Delivery, observation_ids: list[str]) -> dict[str, Any]:
         "category": [_concept_of(CATEGORY_SYSTEM, "RAD", "Radiology")],
         "code": {"coding": [_coding(CHEST_REPORT)], "text": "Chest radiograph, machine-made draft"},
         "subject": _subject(delivery),
-        "effectiveDateTime": _effective(delivery),
+        **_effective(delivery),
         "issued": delivery.committed.isoformat(timespec="seconds"),
         "imagingStudy": [{"identifier": _uid_identifier(delivery.primary.study_uid), "type": "ImagingStudy"}],
-        "result": [{"reference": f"Observation/{each}"} for each in observation_ids],
+        "result": [{"reference": each} for each in observations],
         "conclusion": f"{BANNER}. {document['impression'] or document['findings']}",
         "conclusionCode": [
             {"coding": [_coding(code) for code in _label_codes(label)], "text": f"{label} (draft)"}
@@ -206,17 +240,28 @@ def _report(delivery: Delivery, observation_ids: list[str]) -> dict[str, Any]:
             {
                 "contentType": "text/plain; charset=utf-8",
                 "language": "en",
-                "data": base64.b64encode(report_text(document).encode()).decode(),
+                "data": base64.b64encode(report_text(delivery.named_document).encode()).decode(),
                 "title": BANNER,
             }
         ],
-        "extension": [_region_extension(region) for region in told],
+        "extension": [*map(_replaces, older), *(_region_extension(each) for each in told)],
     }
     accession = str(delivery.primary.header.AccessionNumber or "")
     if accession:
         kind = _concept_of(IDENTIFIER_TYPES, "ACSN", "Accession ID")
         report["basedOn"] = [{"identifier": {"type": kind, "value": accession}, "type": "ServiceRequest"}]
     return {name: value for name, value in report.items() if value != []}
+
+
+def _replaces(older: Delivery) -> dict[str, Any]:
+    """Name an older report by its identifier: whether the receiver holds it under our id is not known here.
+
+    Source: http://hl7.org/fhir/R4/extension-diagnosticreport-replaces.html.
+    """
+    return {
+        "url": REPLACES,
+        "valueReference": {"type": "DiagnosticReport", "identifier": _uid_identifier(older.uid("report"))},
+    }
 
 
 def _region_extension(region: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,10 +289,19 @@ def _subject(delivery: Delivery) -> dict[str, Any]:
     return {"type": "Patient", "identifier": identifier}
 
 
-def _effective(delivery: Delivery) -> str:
-    """Return when the film was taken, as a day; FHIR asks for a zone with any time, which films seldom tell."""
-    day = str(delivery.primary.header.StudyDate or "")
-    return f"{day[:4]}-{day[4:6]}-{day[6:8]}" if re.fullmatch(r"\d{8}", day) else delivery.committed.date().isoformat()
+def _effective(delivery: Delivery) -> dict[str, str]:
+    """Return when the film was taken, as a day; nothing where the source does not say it.
+
+    FHIR asks for a zone with any time, which films seldom tell.
+    """
+    day = str(delivery.primary.header.get("StudyDate") or "")
+    written = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    return {"effectiveDateTime": written} if _DAY.fullmatch(written) and _reads_as(written, Date) else {}
+
+
+def _full_url(resource: Mapping[str, Any]) -> str:
+    """Return the address of a resource within the transaction: its id, which is a UUID's number."""
+    return uuid.UUID(int=int(resource["id"])).urn
 
 
 def _label_codes(label: str) -> list[Code]:

@@ -8,6 +8,7 @@ the reader's checks; still only a fixed list of tags is taken over.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ _EMPTY_IF_ABSENT = (
     "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
+_SEXES = ("M", "F", "O")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class OriginalFilm:
 def read_original(data: bytes, instance_id: str) -> OriginalFilm:
     """Read the tags of a source film that documents about it need.
 
+    A sex, date or time that is not written as the standard asks is left blank: no document may carry it, and one such
+    tag must not keep a draft from its study.
+
     Args:
         data: The whole DICOM file.
         instance_id: Pseudonym of the image, for messages.
@@ -96,4 +101,31 @@ def read_original(data: bytes, instance_id: str) -> OriginalFilm:
             instance_id,
             code="IDENTITY.MISSING",
         )
+    for name, is_standard in _standard_forms().items():
+        if not is_standard(header[name].value):
+            setattr(header, name, "")
     return OriginalFilm(instance_id, header)
+
+
+def _standard_forms() -> dict[str, Callable[[object], bool]]:
+    """Return tags whose values documents may carry in one form only, each with what tells that form.
+
+    Source: DICOM PS3.5 section 6.2 (DA, TM), PS3.3 C.7.1.1 (Patient's Sex).
+    """
+    from pydicom.valuerep import DA, TM
+
+    def holds(made: Callable[[str], object]) -> Callable[[object], bool]:
+        def is_of_form(value: object) -> bool:
+            try:
+                made(str(value or ""))
+            except (ValueError, TypeError, OverflowError):
+                return False
+            return True
+
+        return is_of_form
+
+    return {
+        "PatientSex": lambda value: value in ("", None, *_SEXES),
+        **dict.fromkeys(("PatientBirthDate", "StudyDate"), holds(DA)),
+        "StudyTime": holds(TM),
+    }

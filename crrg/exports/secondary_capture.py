@@ -83,7 +83,7 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
         patient_orientation=("L", "F"),
         series_instance_uid=delivery.series_uid("sc"),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=delivery.uid("sc", film["instance_id"]),
+        sop_instance_uid=delivery.uid("sc", instance_id=film["instance_id"]),
         instance_number=1 + [each["instance_id"] for each in delivery.document["films"]].index(film["instance_id"]),
         manufacturer=MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -3,37 +3,38 @@
 Off unless ``CRRG_IDENTIFIED_ROOT`` names the identified zone; nothing identified is written anywhere else. The source
 films are found again in the inbox by computing the HMAC of every key, checked against the digest the night recorded,
 and their headers are held in memory only. What was delivered once is not delivered again; the same draft always gives
-the same bytes under the same key and UID.
+the same bytes under the same key and UID. A study that cannot be delivered is counted under a reason and the others go
+on; a store or an archive that is away for all ends the delivery.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import logging
+import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crrg.config.base import Settings
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
 from crrg.data.decoder_pool import DecodeOutcome, decode_many
 from crrg.data.deidentify import Pseudonyms
-from crrg.errors import ConfigError, Conflict, DataError, DigestMismatch, StorageError
+from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, StorageError
 from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import fhir_bundle
-from crrg.exports.originals import read_original
+from crrg.exports.originals import OriginalFilm, read_original
 from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
-from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
-from crrg.operations.dicom_send import Archive, WebArchive, find_archive, send_objects
+from crrg.operations.current_drafts import CommittedDrafts, StudyDraft
+from crrg.operations.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, canonical_json, hash_json
@@ -46,24 +47,10 @@ logger = logging.getLogger(__name__)
 CAPTURE_SIZE = 1024
 STUDIES_AT_ONCE = 32
 _MAGIC = slice(128, 132)
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A current study draft with what is known of its films' sources."""
-
-    manifest: Manifest
-    document: Mapping[str, Any]
-    rows: Mapping[str, LedgerRow]
-
-    @property
-    def study_id(self) -> str:
-        return str(self.document["study_id"])
-
-    @property
-    def films(self) -> Sequence[Mapping[str, Any]]:
-        films: Sequence[Mapping[str, Any]] = self.document["films"]
-        return films
+_UNMAKEABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""What the libraries that write documents raise where a source's header does not suit them."""
+# it quotes values in its remarks: they must reach neither a log nor a terminal
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass
@@ -76,16 +63,29 @@ class _Round:
     archive: Archive | WebArchive | None
     inbox: Storage
     located: Mapping[str, InboxObject]
+    drafts: CommittedDrafts
     num_studies: int = 0
     num_delivered: int = 0
     num_unchanged: int = 0
     num_sent: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def refuse(self, draft: _Draft, error: DataError) -> None:
+    def refuse(self, study_id: str, error: CrrgError) -> None:
         """Count a study that cannot be delivered; the next delivery tries it again."""
         self.reasons[error.code] = self.reasons.get(error.code, 0) + 1
-        logger.warning("study %s was not delivered: %s", draft.study_id, error.code)
+        logger.warning("study %s was not delivered: %s (%s)", study_id, error.code, error.reason)
+
+    @contextmanager
+    def one_study(self, study_id: str) -> Iterator[None]:
+        """Count what is about one study alone, and go on; what would befall every study is raised."""
+        try:
+            yield
+        except DataError as error:
+            self.refuse(study_id, error)
+        except StorageError as error:
+            if error.code != REFUSED:
+                raise
+            self.refuse(study_id, error)
 
 
 def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> DeliverySummary:
@@ -111,8 +111,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
-    work = _Round(config, storage, zone, archive, inbox, located)
-    drafts = _current_drafts(config, storage)
+    work = _Round(config, storage, zone, archive, inbox, located, CommittedDrafts(storage))
+    drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
         check_not_stopped(storage, f"{work.num_studies} studies are done")
         _deliver_chunk(chunk, work)
@@ -144,89 +144,40 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
     return zone.without_names()
 
 
-def _current_drafts(config: DeliverConfig, storage: Storage) -> Iterator[_Draft]:
-    """Yield the drafts of the asked nights that no newer draft supersedes, in order of night and study."""
-    manifests = read_manifests(storage)
-    replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
-    wanted = set(config.studies)
-    rows: dict[str, LedgerRow] = {}
-    for manifest in manifests:
-        # A draft also shows films that an earlier night read.
-        rows |= {
-            row.instance_id: row
-            for row in ledger_rows(storage, manifest)
-            if row.outcome is Outcome.ACCEPTED and not row.is_carried
-        }
-        if config.date and manifest.date != config.date:
-            continue
-        index: dict[str, str] = _read_json(storage, manifest.index_key, manifest.index_sha256)
-        prefix = f"{run_prefix(manifest.date, manifest.run_id)}/documents/"
-        for key in sorted(key for key in index if key.startswith(prefix) and key.endswith("/report.json")):
-            study_id = key.removeprefix(prefix).partition("/")[0]
-            if wanted and study_id not in wanted:
-                continue
-            document = _read_json(storage, key, index[key])
-            if any((film["instance_id"], manifest.run_id) in replaced for film in document["films"]):
-                continue
-            yield _Draft(
-                manifest, document, {film["instance_id"]: rows[film["instance_id"]] for film in document["films"]}
-            )
-
-
-def _read_json(storage: Storage, key: str, sha256: str) -> Any:
-    return json.loads(storage.get_verified(key, sha256))
-
-
-def _deliver_chunk(drafts: Sequence[_Draft], work: _Round) -> None:
+def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Round) -> None:
     """Deliver some studies; their films are decoded by the same child processes."""
-    ready: list[tuple[_Draft, dict[str, bytes]]] = []
+    ready: list[tuple[StudyDraft, dict[str, bytes]]] = []
     for draft in drafts:
         work.num_studies += 1
-        if draft.manifest.withheld and not work.config.withheld:
-            work.refuse(draft, DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.NIGHT"))
-            continue
-        if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
-            work.num_unchanged += 1
-            continue
-        try:
-            ready.append(
-                (draft, {film["instance_id"]: _source(film["instance_id"], draft, work) for film in draft.films})
-            )
-        except DataError as error:
-            work.refuse(draft, error)
+        with work.one_study(draft.study_id):
+            if draft.manifest.withheld and not work.config.withheld:
+                raise DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.NIGHT")
+            if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
+                work.num_unchanged += 1
+                continue
+            sources = {film["instance_id"]: _source(film["instance_id"], draft, work) for film in draft.films}
+            ready.append((draft, sources))
     wanted = [data for _, sources in ready for data in sources.values()] if "sc" in work.config.forms else []
     decoded = decode_many(wanted, CAPTURE_SIZE, 1)
     with closing(decoded):
         for draft, sources in ready:
             pictures = {name: next(decoded) for name in sources} if wanted else {}
-            try:
+            with work.one_study(draft.study_id):
                 _deliver_study(draft, sources, pictures, work)
-            except DataError as error:
-                work.refuse(draft, error)
 
 
 def _deliver_study(
-    draft: _Draft, sources: Mapping[str, bytes], pictures: Mapping[str, DecodeOutcome], work: _Round
+    draft: StudyDraft, sources: Mapping[str, bytes], pictures: Mapping[str, DecodeOutcome], work: _Round
 ) -> None:
-    forms = work.config.forms
-    originals = {name: read_original(data, name) for name, data in sources.items()}
-    delivery = Delivery(draft.document, originals, datetime.fromisoformat(draft.manifest.committed_utc))
-    objects = [structured_report(delivery)] if "sr" in forms else []
-    for film in draft.films:
-        if (picture := pictures.get(film["instance_id"])) is None:
-            continue
-        if isinstance(picture, DataError):
-            raise picture
-        objects.append(secondary_capture(delivery, film, picture.film.pixels))
-    folder = delivery.primary.study_uid
-    files = {f"{folder}/{each.SOPInstanceUID}.dcm": _file_bytes(each) for each in objects}
-    if "fhir" in forms:
-        files[f"{folder}/{delivery.uid('fhir')}.json"] = canonical_json(fhir_bundle(delivery))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the source's values
+        originals = {name: read_original(data, name) for name, data in sources.items()}
+        delivery = _delivery(draft, originals)
+        delivery = replace(delivery, replaced=_replaced(draft, delivery, work))
+        objects, files = _documents(delivery, pictures, work.config.forms)
     for key, data in files.items():
         work.zone.put(key, data)
-    if work.archive is not None and objects:
-        send_objects(objects, work.archive)
-        work.num_sent += len(objects)
+    refusal = _send(objects, work)
     write_audit(
         work.storage,
         "deliver",
@@ -235,17 +186,87 @@ def _deliver_study(
         inputs=tuple(sorted(draft.rows[name].source_digest.hex() for name in sources)),
         counts={"files": len(files), "sent": len(objects) if work.archive else 0},
     )
-    work.zone.put(_note_key(draft, work.config), canonical_json({"forms": sorted(forms), "num_files": len(files)}))
+    if refusal is not None:
+        raise refusal
+    note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
+    work.zone.put(_note_key(draft, work.config), canonical_json(note))
     work.num_delivered += 1
 
 
-def _note_key(draft: _Draft, config: DeliverConfig) -> str:
+def _delivery(draft: StudyDraft, originals: Mapping[str, OriginalFilm]) -> Delivery:
+    return Delivery(draft.document, originals, datetime.fromisoformat(draft.manifest.committed_utc))
+
+
+def _documents(
+    delivery: Delivery, pictures: Mapping[str, DecodeOutcome], forms: Sequence[str]
+) -> tuple[list[Dataset], dict[str, bytes]]:
+    """Return the DICOM objects of a draft, and every document by its key.
+
+    Raises:
+        DataError: A film cannot be decoded, or DOCUMENT.FAILED where a header does not let one be written.
+    """
+    folder, study_id = delivery.primary.study_uid, str(delivery.document["study_id"])
+    try:
+        objects = [structured_report(delivery)] if "sr" in forms else []
+        for film in delivery.document["films"]:
+            if (picture := pictures.get(film["instance_id"])) is None:
+                continue
+            if isinstance(picture, DataError):
+                raise picture
+            objects.append(secondary_capture(delivery, film, picture.film.pixels))
+        files = {f"{folder}/{each.SOPInstanceUID}.dcm": _file_bytes(each) for each in objects}
+        if "fhir" in forms:
+            files[_fhir_key(delivery)] = canonical_json(fhir_bundle(delivery))
+    except _UNMAKEABLE as error:
+        reason = f"the source's header does not let a document be written ({type(error).__name__})"
+        raise DataError(reason, study_id, code="DOCUMENT.FAILED") from None
+    return objects, files
+
+
+def _replaced(draft: StudyDraft, delivery: Delivery, work: _Round) -> dict[str, Delivery]:
+    """Return the newest older draft of a study that was delivered, for each form that can name one."""
+    found: dict[str, Delivery] = {}
+    keys = {"sr": lambda each: f"{each.primary.study_uid}/{each.uid('sr')}.dcm", "fhir": _fhir_key}
+    asked = [form for form in work.config.forms if form in keys]
+    for older in work.drafts.older(draft):
+        if not all(film["instance_id"] in delivery.originals for film in older.films):
+            continue
+        earlier = _delivery(older, delivery.originals)
+        found |= {form: earlier for form in asked if form not in found and work.zone.exists(keys[form](earlier))}
+        if len(found) == len(asked):
+            break
+    return found
+
+
+def _fhir_key(delivery: Delivery) -> str:
+    return f"{delivery.primary.study_uid}/{delivery.uid('fhir')}.json"
+
+
+def _send(objects: Sequence[Dataset], work: _Round) -> StorageError | None:
+    """Send where asked; return the refusal of an object, since others of the study may be stored then.
+
+    Raises:
+        StorageError: The archive is away, or takes nothing from us.
+    """
+    if work.archive is None or not objects:
+        return None
+    try:
+        send_objects(objects, work.archive)
+    except StorageError as error:
+        if error.code != REFUSED:
+            raise
+        return error
+    work.num_sent += len(objects)
+    return None
+
+
+def _note_key(draft: StudyDraft, config: DeliverConfig) -> str:
     """Return where a finished delivery is noted; another draft, form or archive makes it another delivery."""
     identity = hash_json([draft.document, sorted(config.forms), config.send_to, config.called_title])
     return f"delivered/{draft.study_id}-{identity}.json"
 
 
-def _source(instance_id: str, draft: _Draft, work: _Round) -> bytes:
+def _source(instance_id: str, draft: StudyDraft, work: _Round) -> bytes:
     """Return the bytes of a film's source as the night read them.
 
     Raises:
@@ -265,6 +286,8 @@ def _source(instance_id: str, draft: _Draft, work: _Round) -> bytes:
     except Conflict:
         raise DataError("the source is being replaced", instance_id, code="CHANGED.REPLACED") from None
     except StorageError as error:
+        if not error.retryable and not work.inbox.exists(found.key):
+            raise DataError("the source was just removed", instance_id, code="CHANGED.GONE") from None
         raise StorageError(error.reason, row.key_hmac, retryable=error.retryable) from None
     if data[_MAGIC] != b"DICM":
         raise DataError("PNG and JPEG films belong to no study of an archive", instance_id, code="IDENTITY.NO_DICOM")

@@ -25,11 +25,19 @@ from crrg.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pynetdicom.presentation import PresentationContext
 
 TIMEOUT_S = 30.0
 _SUCCESS = 0x0000
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 """The archive kept the object and changed or did not use an element."""
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_NOT_FOR_US = (0x0122, 0x0124)
+"""The archive takes no such objects, or none from us: the next study would fare no better."""
+_REFUSING_ANSWERS = (400, 409, 413, 422)
+"""Answers of a web service that are about the objects sent, not about whoever sends them."""
+REFUSED = "ARCHIVE.REFUSED"
+"""Code of an error that is about the objects of one study: others may be taken."""
 _OVER_TLS = "dicoms://"
 
 
@@ -115,7 +123,8 @@ def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> N
         archive: Where to.
 
     Raises:
-        StorageError: The archive cannot be reached (retryable), rejects the connection or an object.
+        StorageError: The archive cannot be reached (retryable), rejects the connection, or, with the code
+            ``ARCHIVE.REFUSED``, an object; what came before it may be stored.
     """
     if isinstance(archive, WebArchive):
         _post(objects, archive)
@@ -140,14 +149,31 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
         what = "rejects the association; check both titles" if is_rejected else "cannot be reached"
         raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
     try:
+        _check_accepted(objects, association.accepted_contexts, archive)
         for each in objects:
             status = association.send_c_store(each).get("Status") if association.is_established else None
             if status is None:
                 raise StorageError("the archive broke off; send again", archive.called, retryable=True)
+            if status in _OUT_OF_RESOURCES:
+                raise StorageError(f"the archive has no room (0x{status:04X})", archive.called, retryable=True)
             if status != _SUCCESS and status not in _WARNINGS:
-                raise StorageError(f"the archive refused an object with status 0x{status:04X}", archive.called)
+                code = "" if status in _NOT_FOR_US else REFUSED
+                raise StorageError(
+                    f"the archive refused an object with status 0x{status:04X}", archive.called, code=code
+                )
     finally:
         association.release()
+
+
+def _check_accepted(objects: Iterable[Dataset], accepted: Iterable[PresentationContext], archive: Archive) -> None:
+    """Check that the archive takes these kinds of objects; the client has no status for one that it cannot send.
+
+    Raises:
+        StorageError: It does not take one of them.
+    """
+    agreed = {(str(each.abstract_syntax), str(syntax)) for each in accepted for syntax in each.transfer_syntax}
+    for sop_class, _ in sorted(_contexts(objects) - agreed):
+        raise StorageError(f"the archive takes no objects of class {sop_class}; leave their form out", archive.called)
 
 
 def _contexts(objects: Iterable[Dataset]) -> set[tuple[str, str]]:
@@ -178,13 +204,17 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
         if not status:
             reason = f"the archive cannot be reached ({type(error).__name__})"
             raise StorageError(reason, host, retryable=True) from None
-        raise StorageError(f"the archive answered {status}", host, retryable=status >= 500 or status == 429) from None
+        code = REFUSED if status in _REFUSING_ANSWERS else ""
+        is_passing = status >= 500 or status == 429
+        raise StorageError(f"the archive answered {status}", host, retryable=is_passing, code=code) from None
     finally:
         session.close()
     wanted = {str(each.SOPInstanceUID) for each in objects}
     stored = {str(each.ReferencedSOPInstanceUID) for each in answer.get("ReferencedSOPSequence", ())}
     if failed := len(answer.get("FailedSOPSequence", ())) or len(wanted - stored):
-        raise StorageError(f"the archive did not confirm {failed} of {len(wanted)} objects; see its log", host)
+        raise StorageError(
+            f"the archive did not confirm {failed} of {len(wanted)} objects; see its log", host, code=REFUSED
+        )
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -22,7 +22,8 @@ from crrg.errors import StorageError
 from crrg.operations.deliver import deliver
 from crrg.operations.dicom_send import Archive, find_archive, send_objects
 from deployments.services import free_port
-from tests.support.delivered_night import STUDY_UIDS, DeliverableNight
+from tests.support.delivered_night import STUDY_UIDS, DeliverableNight, film_bytes
+from tests.support.drawn_night import StandInDrafter, run_test_night
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
@@ -145,8 +146,12 @@ def test_documents_satisfy_the_validators(night, tmp_path):
     if shutil.which("dciodvfy") is None or shutil.which("dsrdump") is None:
         pytest.skip("no dciodvfy or dsrdump here; `make system-deps` installs them")
     deliver(night.form(), night.root, night.settings)
+    night.inbox.put("c/ap.dcm", film_bytes(4, "6", "62", "AP", PatientSex="W"))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    deliver(night.form(), night.root, night.settings)
     files = [Path(night.zone.url(key)) for key in night.delivered() if key.endswith(".dcm")]
-    assert len(files) == 5
+    assert len(files) == 5 + 3
+    assert sum("PredecessorDocumentsSequence" in pydicom.dcmread(file, stop_before_pixels=True) for file in files) == 1
     for file in files:
         checked = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
         said = checked.stdout + checked.stderr

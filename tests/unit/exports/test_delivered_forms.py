@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,13 +12,15 @@ from pydicom import Dataset
 
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
-from crrg.errors import CrrgError, DicomError
+from crrg.errors import DataError, DicomError
 from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SNOMED, Code, region_site
 from crrg.exports.delivered import Delivery
+from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import check_bundle, fhir_bundle
 from crrg.exports.originals import OriginalFilm, read_original
 from crrg.exports.secondary_capture import capture_picture
 
+COMMITTED = datetime(2026, 11, 20, 3, tzinfo=UTC)
 VERHOEFF = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
@@ -81,7 +84,8 @@ def header(**tags: object) -> Dataset:
     values = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1", "SOPInstanceUID": "2.25.9.1", "StudyInstanceUID": "2.25.8.1",
         "SeriesInstanceUID": "2.25.7.1", "PatientID": "P1", "AccessionNumber": "A1", "StudyDate": "20261119",
-        "Rows": 1000, "Columns": 500,
+        "Rows": 1000, "Columns": 500, "PatientName": "", "PatientBirthDate": "", "PatientSex": "", "StudyID": "",
+        "StudyTime": "", "ReferringPhysicianName": "",
     }  # fmt: skip
     for name, value in {**values, **tags}.items():
         setattr(made, name, value)
@@ -105,7 +109,7 @@ def document(**changes: object) -> dict[str, object]:
 
 
 def delivery(**changes: object) -> Delivery:
-    return Delivery(document(**changes), {"i": OriginalFilm("i", header())}, datetime(2026, 11, 20, 3, tzinfo=UTC))
+    return Delivery(document(**changes), {"i": OriginalFilm("i", header())}, COMMITTED)
 
 
 def test_boxes_return_to_the_matrix_of_the_source():
@@ -121,6 +125,13 @@ def test_uids_name_one_draft_of_one_study():
     assert first.series_uid("sr") == changed.series_uid("sr")
     assert first.uid("sr").startswith("2.25.")
     assert len(first.uid("sr")) <= 64
+
+
+def test_uids_are_of_the_source_not_of_pseudonyms():
+    film = {**document()["films"][0], "instance_id": "other"}
+    renamed = Delivery(document(study_id="t", films=[film]), {"other": OriginalFilm("other", header())}, COMMITTED)
+    assert renamed.uid("sc", instance_id="other") == delivery().uid("sc", instance_id="i")
+    assert fhir_bundle(renamed) == fhir_bundle(delivery())
 
 
 def test_labels_at_their_threshold_become_conclusions():
@@ -152,12 +163,50 @@ def broken(path: list[object], value: object) -> dict[str, object]:
         (["entry", 1, "resource", "code", "coding", 0, "system"], "http://elsewhere", "system"),
         (["entry", 1, "resource", "interpretation", 0, "coding", 0, "code"], "MAYBE", "POS nor NEG"),
         (["entry", 0, "resource", "id"], "not allowed", "Device.id"),
+        (["entry", 0, "fullUrl"], "Device/1", "no urn:uuid"),
+        (["entry", 15, "resource", "effectiveDateTime"], "2026-13-99", "effectiveDateTime"),
+        (["entry", 1, "resource", "effectiveDateTime"], "20261119", "effectiveDateTime"),
+        (["entry", 15, "resource", "issued"], "2026-11-20T03:00:00", "issued"),
         (["type"], "collection", "transaction"),
     ],
 )
 def test_documents_that_break_a_rule_are_not_delivered(path, value, message):
-    with pytest.raises(CrrgError, match=message):
+    with pytest.raises(DataError, match=message) as error:
         check_bundle(broken(path, value))
+    assert error.value.code == "DOCUMENT.INVALID"
+
+
+def test_resources_refer_to_each_other_by_absolute_addresses():
+    entries = fhir_bundle(delivery())["entry"]
+    urls = [entry["fullUrl"] for entry in entries]
+    assert all(uuid.UUID(url).urn == url for url in urls)
+    report = entries[-1]["resource"]
+    assert [each["reference"] for each in report["result"]] == urls[1:15]
+    assert {entry["resource"]["device"]["reference"] for entry in entries[1:15]} == {urls[0]}
+
+
+@pytest.mark.parametrize("day", ["", "20261399", "2026.11.19", "20260229"])
+def test_a_day_that_the_film_does_not_say_is_not_made_up(day):
+    made = Delivery(document(), {"i": OriginalFilm("i", header(StudyDate=day))}, COMMITTED)
+    assert [entry["resource"].get("effectiveDateTime") for entry in fhir_bundle(made)["entry"]] == [None] * 16
+
+
+def test_films_that_differ_about_no_finding_are_no_conclusion():
+    labels = {**dict.fromkeys(LABELS, 0), "Pleural Effusion": 1}
+    probabilities = {**dict.fromkeys(LABELS, 0.1), "Pleural Effusion": 0.9, "No Finding": 0.8}
+    made = delivery(labels=labels, probabilities=probabilities)
+    *_, nothing, report = (entry["resource"] for entry in fhir_bundle(made)["entry"])
+    assert [each["text"] for each in report["conclusionCode"]] == ["Pleural Effusion (draft)"]
+    assert nothing["interpretation"][0]["coding"][0]["code"] == "NEG"
+    assert nothing["referenceRange"] == [{"text": "positive at or above 0.5000 on every film"}]
+    groups = next(
+        item
+        for item in structured_report(made).ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    ).ContentSequence
+    sides = [sum(item.ValueType == "CODE" and "threshold" in item.ConceptNameCodeSequence[0].CodeMeaning
+                 for item in group.ContentSequence) for group in groups[: len(LABELS)]]  # fmt: skip
+    assert sides == [1] * 13 + [0]
 
 
 def test_capture_says_draft_and_shows_the_film():

@@ -19,7 +19,7 @@ from pydicom.filebase import DicomBytesIO
 
 from crrg.config.base import Settings
 from crrg.errors import ConfigError, StorageError
-from crrg.operations.dicom_send import Archive, WebArchive, find_archive, send_objects
+from crrg.operations.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from tests.support.certificates import self_signed
 from tests.support.delivered_night import NAME, film_bytes
 
@@ -146,14 +146,16 @@ def test_a_refusal_is_an_error_and_says_whether_it_may_pass(status: int, is_retr
         with pytest.raises(StorageError, match=str(status)) as refused:
             send_objects(films(), archive_of(service.url))
     assert refused.value.retryable == is_retryable
+    assert (refused.value.code == REFUSED) == (status == 409)
     assert len(service.authorizations) == 1
 
 
 def test_one_refused_object_is_an_error() -> None:
     with web_service() as service:
         service.refused = 1
-        with pytest.raises(StorageError, match="1 of 2"):
+        with pytest.raises(StorageError, match="1 of 2") as refused:
             send_objects(films(), archive_of(service.url))
+    assert refused.value.code == REFUSED
 
 
 def test_an_answer_that_confirms_nothing_is_an_error() -> None:
@@ -209,6 +211,45 @@ def test_c_store_over_tls_checks_the_archive(scp: tuple[str, Path, list[str]]) -
     assert received == []
     send_objects(films(), archive_of(f"dicoms://{address}", archive_ca_file=certificate))
     assert received == [str(film.SOPInstanceUID) for film in films()]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_about_the_object", "is_retryable"),
+    [(0xA900, True, False), (0xC001, True, False), (0x0124, False, False), (0xA700, False, True)],
+)
+def test_a_status_says_whether_others_would_be_taken(
+    status: int, is_about_the_object: bool, is_retryable: bool
+) -> None:
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
+    assert server is not None
+    try:
+        with pytest.raises(StorageError, match=f"0x{status:04X}") as refused:
+            send_objects(films(), archive_of(f"127.0.0.1:{server.server_address[1]}"))
+    finally:
+        server.shutdown()
+    assert (refused.value.code == REFUSED, refused.value.retryable) == (is_about_the_object, is_retryable)
+
+
+def test_a_kind_of_object_that_the_archive_does_not_take_is_said() -> None:
+    from pynetdicom import AE
+    from pynetdicom.sop_class import ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.add_supported_context(ComprehensiveSRStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    (film, *_), report = films(), pydicom.Dataset()
+    report.SOPClassUID, report.file_meta = ComprehensiveSRStorage, film.file_meta
+    assert film.SOPClassUID == DigitalXRayImageStorageForPresentation
+    try:
+        with pytest.raises(StorageError, match="leave their form out"):
+            send_objects([report, film], archive_of(f"127.0.0.1:{server.server_address[1]}"))
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,11 @@ def gc(
             expired = expire_results(storage, results_older_than, with_newest=with_newest, remove=yes)
         return expired, collect_garbage(storage, min_age_h=min_age_h, remove=yes)
 
-    execute(root, collect, lambda found: "\n".join([*_expired_shown(found[0]), _shown(found[1])]))
+    def shown(found: tuple[Expired | None, Garbage]) -> str:
+        expired, garbage = found
+        return "\n".join([*_expired_shown(expired), _shown(garbage), *(expired.old_versions if expired else ())])
+
+    execute(root, collect, shown)
 
 
 def reidentify(
@@ -161,8 +165,12 @@ def _forgetting_shown(found: Forgetting) -> str:
         lines.append(f"  tracked runs: {found.num_pictures} pictures")
     if found.num_sent:
         lines.append(f"An archive took {found.num_sent} objects of these studies; delete them there.")
+    if found.num_sent_before:
+        lines.append(f"Before the secret was changed an archive took {found.num_sent_before} objects of whomever; look "
+                     "there for these patients, too.")  # fmt: skip
     if found.models:
         lines += ["Trained on data that held these patients, and not changed:", *(f"  {name}" for name in found.models)]
+    lines += found.old_versions
     return "\n".join(lines)
 
 

@@ -14,6 +14,8 @@ from crrg.errors import IdentityError
 from crrg.storage import Storage, canonical_json
 
 PREFIX = "control/forgotten"
+UNFINISHED = "control/forgetting"
+"""Where a removal is noted by the ids of what has to go, until all of it is gone."""
 REASON = "IDENTITY.FORGOTTEN"
 SENTENCE = "the patient was removed on request; nothing of the film is kept"
 

@@ -16,24 +16,24 @@ from dataclasses import dataclass, field, replace
 
 from crrg.config.base import FrozenConfig, Settings
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.forgotten import REASON, SENTENCE, read_forgotten, write_tombstone
+from crrg.data.forgotten import REASON, SENTENCE, UNFINISHED, read_forgotten, write_tombstone
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
+from crrg.operations.deliver import identified_zone
 from crrg.operations.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
 from crrg.operations.secret import check_secret
 from crrg.operations.traces import Traces, find_traces, mentions, open_runs
 from crrg.operations.trained_on import delete_pictures, models_trained_on
+from crrg.operations.versioned import kept_versions
 from crrg.operations.withdraw import check_zone, delivered_of, withdraw
 from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
-
-NOTES = "control/forgetting"
 
 
 class Removal(FrozenConfig):
@@ -63,10 +63,12 @@ class Forgetting:
         night_drafts: Drafted images by night; 0 where a night only refused something of theirs.
         num_delivered: Studies of which documents were delivered.
         num_sent: DICOM objects that an archive took and must delete itself.
+        num_sent_before: Those that it took of whomever before the secret was changed.
         num_withdrawn: Objects removed from the identified zone.
         num_pictures: Pictures removed from tracked runs.
         models: Checkpoints, bundles and registered versions that were trained on the patients.
         is_removed: Whether it is gone.
+        old_versions: What buckets keep of what is removed, as sentences.
     """
 
     num_patients: int = 0
@@ -77,10 +79,12 @@ class Forgetting:
     night_drafts: dict[str, int] = field(default_factory=dict)
     num_delivered: int = 0
     num_sent: int = 0
+    num_sent_before: int = 0
     num_withdrawn: int = 0
     num_pictures: int = 0
     models: tuple[str, ...] = ()
     is_removed: bool = False
+    old_versions: tuple[str, ...] = ()
 
 
 def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: bool = False) -> Forgetting:
@@ -107,6 +111,11 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
     check_zone(settings, delivered)
     found = _counted(removal, storage)
     found.num_delivered, found.num_sent = delivered.num_studies, delivered.num_sent
+    found.num_sent_before = delivered.num_sent_before
+    places = {"root": storage}
+    if settings.identified_root:
+        places["identified zone"] = identified_zone(storage, settings)
+    found.old_versions = kept_versions(places)
     found.models = models_trained_on(storage, settings, removal.versions)
     if remove and (removal.traces.ids or removal.traces.objects):
         _remove(removal, found, storage, settings, pseudonyms)
@@ -116,7 +125,7 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
 
 def _removal(ids: Sequence[str], storage: Storage, pseudonyms: Pseudonyms) -> Removal:
     """Return what has to go: of the patients that are asked for, and of those whose removal was cut off."""
-    begun = [Removal.model_validate_json(storage.get(stored.key)) for stored in storage.list_objects(NOTES)]
+    begun = [Removal.model_validate_json(storage.get(stored.key)) for stored in storage.list_objects(UNFINISHED)]
     traces, unknown = find_traces(storage, ids)
     forgotten = read_forgotten(storage, pseudonyms)
     known = {name for each in begun for name in each.traces.ids | each.traces.objects}
@@ -150,7 +159,7 @@ def _counted(removal: Removal, storage: Storage) -> Forgetting:
 
 def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Settings, pseudonyms: Pseudonyms) -> None:
     traces = removal.traces
-    note = f"{NOTES}/{hash_json(sorted(traces.ids | traces.objects))}.json"
+    note = f"{UNFINISHED}/{hash_json(sorted(traces.ids | traces.objects))}.json"
     with no_night(storage):
         for patient_id in sorted(traces.patients):
             write_tombstone(storage, pseudonyms, patient_id)
@@ -174,7 +183,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         "pictures": found.num_pictures,
     }
     write_audit(storage, "forget", counts=counts)
-    for stored in storage.list_objects(NOTES):
+    for stored in storage.list_objects(UNFINISHED):
         storage.delete(stored.key)
 
 

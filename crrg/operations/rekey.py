@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_header import read_attributes, read_identity
 from crrg.data.dicom_structure import open_dicom
-from crrg.data.forgotten import REASON, read_forgotten, write_tombstone
+from crrg.data.forgotten import REASON, UNFINISHED, read_forgotten, write_tombstone
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
@@ -70,11 +70,13 @@ def rekey(
         do: Whether to do it; otherwise nothing is changed.
 
     Raises:
-        ConfigError: The secrets are the same or others than the nights', or sources are gone and may not be dropped.
+        ConfigError: The secrets are the same or others than the nights', a removal of patients was cut off, or sources
+            are gone and may not be dropped.
         StorageError: A night is running, or a store is out of reach; run it again, it goes on where it was.
     """
     if old.key_id == new.key_id:
         raise ConfigError("the old and the new secret are the same", "CRRG_OLD_HMAC_KEY")
+    _check_no_removal(storage)
     every = read_manifests(storage)
     manifests = [manifest for manifest in every if manifest.key_id != new.key_id]
     if others := {manifest.key_id for manifest in manifests} - {"", old.key_id}:
@@ -108,6 +110,20 @@ def rekey(
         write_audit(storage, "rekey", counts=counts)
         rekeyed.is_done = True
     return rekeyed
+
+
+def _check_no_removal(storage: Storage) -> None:
+    """Refuse to change the ids by which a removal that was cut off knows what has to go.
+
+    Raises:
+        ConfigError: There is such a removal.
+    """
+    if storage.list_objects(UNFINISHED):
+        raise ConfigError(
+            "a removal of patients was cut off; finish it under the old secret with crrg forget --yes and any of its "
+            "ids, then change over",
+            UNFINISHED,
+        )
 
 
 class _NewIds:

@@ -18,6 +18,7 @@ from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import read_tables
 from crrg.operations.gc import named_by
 from crrg.operations.night_rewrite import RunChange, rewrite_night
+from crrg.operations.versioned import kept_versions
 from crrg.storage import Storage
 
 
@@ -32,6 +33,7 @@ class Expired:
         kept_nights: Those that stay because they hold newest drafts.
         num_newest_kept: Studies whose newest draft lies in these.
         is_removed: Whether they are gone.
+        old_versions: What the bucket keeps of what is removed, as sentences.
     """
 
     nights: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class Expired:
     kept_nights: tuple[str, ...] = ()
     num_newest_kept: int = 0
     is_removed: bool = False
+    old_versions: tuple[str, ...] = ()
 
 
 def expire_results(
@@ -66,7 +69,7 @@ def expire_results(
     if older_than_days < 1:
         raise ConfigError("give 1 or more days", "results_older_than")
     limit = (today or datetime.now().astimezone().date()) - timedelta(days=older_than_days)
-    expired, num_objects = Expired(), 0
+    expired, num_objects = Expired(old_versions=kept_versions({"root": storage})), 0
     for manifest, num_drafts, num_newest in _nights_with_drafts(storage):
         if manifest.date >= limit.isoformat():
             continue

@@ -1,7 +1,9 @@
 """Withdrawal: what was delivered of some studies goes from the identified zone.
 
 A folder there is named by the study's own UID; its pseudonym says whether it is meant, so that neither inbox nor film
-is needed. What an archive took is the archive's to delete; the audit says of which studies it took something.
+is needed. What an archive took is the archive's to delete; the audit says of which studies it took something. Entries
+of before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only the zone
+itself says whose documents it holds.
 """
 
 from __future__ import annotations
@@ -26,10 +28,14 @@ class Delivered:
     Attributes:
         num_studies: Studies of which documents were written.
         num_sent: DICOM objects that an archive took.
+        num_before: Studies, of whomever, that were delivered before the secret was last changed.
+        num_sent_before: DICOM objects that an archive took of these.
     """
 
     num_studies: int
     num_sent: int
+    num_before: int = 0
+    num_sent_before: int = 0
 
 
 def delivered_of(storage: Storage, studies: Set[str]) -> Delivered:
@@ -39,18 +45,34 @@ def delivered_of(storage: Storage, studies: Set[str]) -> Delivered:
         storage: The root.
         studies: Pseudonyms.
     """
-    entries = [entry for entry in read_audit(storage) if entry.action == "deliver" and entry.subject in studies]
-    num_sent = sum(entry.counts.get("sent", 0) for entry in entries)
-    return Delivered(len({entry.subject for entry in entries}), num_sent)
+    entries = read_audit(storage)
+    changed = max((entry.number for entry in entries if entry.action == "rekey"), default=0)
+    deliveries = [entry for entry in entries if entry.action == "deliver"]
+    before = [entry for entry in deliveries if entry.number < changed]
+    theirs = [entry for entry in deliveries if entry.subject in studies]
+    return Delivered(
+        len({entry.subject for entry in theirs}),
+        sum(entry.counts.get("sent", 0) for entry in theirs),
+        len({entry.subject for entry in before}),
+        sum(entry.counts.get("sent", 0) for entry in before),
+    )
 
 
 def check_zone(settings: Settings, delivered: Delivered) -> None:
     """Refuse to leave delivered documents behind.
 
     Raises:
-        ConfigError: Documents were delivered and this process does not know where.
+        ConfigError: Documents were, or may have been, delivered and this process does not know where.
     """
-    if delivered.num_studies and not settings.identified_root:
+    if settings.identified_root:
+        return
+    if delivered.num_before:
+        raise ConfigError(
+            f"documents of {delivered.num_before} studies were delivered before the secret was changed, and only the "
+            "zone tells whose; set it, so that those of these patients can be withdrawn",
+            "CRRG_IDENTIFIED_ROOT",
+        )
+    if delivered.num_studies:
         raise ConfigError(
             f"documents of {delivered.num_studies} studies were delivered; set it, so that they can be withdrawn",
             "CRRG_IDENTIFIED_ROOT",
@@ -73,9 +95,14 @@ def withdraw(storage: Storage, settings: Settings, pseudonyms: Pseudonyms, studi
     if not settings.identified_root or not wanted:
         return 0
     zone = identified_zone(storage, settings)
-    folders = [name for name in zone.list_folder() if name != NOTES and pseudonyms.study(name) in wanted]
-    keys = [stored.key for folder in folders for stored in zone.list_objects(folder)]
-    keys += [f"{NOTES}/{name}" for name in zone.list_folder(NOTES) if name.partition("-")[0] in wanted]
+    folders = {name for name in zone.list_folder() if name != NOTES and pseudonyms.study(name) in wanted}
+    keys = [stored.key for folder in sorted(folders) for stored in zone.list_objects(folder)]
+    is_changed = delivered_of(storage, wanted).num_before > 0
+    for name in zone.list_folder(NOTES):
+        key = f"{NOTES}/{name}"
+        # a note of before the secret was changed has another pseudonym in its name
+        if name.partition("-")[0] in wanted or (is_changed and zone.get_json(key).get("study") in folders):
+            keys.append(key)
     for key in keys:
         zone.delete(key)
     return len(keys)

@@ -26,6 +26,7 @@ from crrg.ledger.manifest import read_manifests
 from crrg.operations.backup import back_up, restore
 from crrg.operations.deliver import deliver
 from crrg.operations.digest import committed_digest
+from crrg.operations.forget import forget
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
 from crrg.operations.rekey import rekey
@@ -65,6 +66,8 @@ data/leases/clock   -      -     glp     -       glpd glpd      glpd   glp   glp
 data/spool          p      p     glp     -       gld  gld       glpd   -     gl     -       -
 data/audit          glp    glp   glp     glp     glp  glp       glp    glp   gl     -       -
 data/control        gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
+data/control/forgotten gl  gl    gl      gl      gl   gl        glp    glp   gl     -       -
+data/control/forgetting gl gl    gl      gl      gl   gl        glpd   gl    gl     -       -
 data                -      -     -       -       -    -         -      -     gl     -       -
 """
 
@@ -97,7 +100,7 @@ def rights() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_nobody_may_do_more_or_less_than_the_table_says(store: GuardedStore, identity: str) -> None:
     expected = {folder: letters for who, folder, letters in rights() if who == identity}
-    assert len(expected) == 19
+    assert len(expected) == 21
     found = {
         folder: "".join(action[0] for action in ACTIONS if may(store, identity, action, folder)) for folder in expected
     }
@@ -143,6 +146,28 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     collect_garbage(store.storage("gc"), min_age_h=0, remove=True)
     assert store.storage("admin").list_objects("leases") == []
     assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
+
+
+def test_a_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore) -> None:
+    root, inbox = store.storage("nightly"), store.storage("nightly", "inbox")
+    admin = store.storage("admin")
+    for probe in ("control/forgotten/probe", "control/forgetting/probe"):
+        admin.delete(probe)  # left by the table above
+    store.storage("admin", "inbox").put("d/pa.dcm", film_bytes(3, "7", "71", PatientID="MRN-0001"))
+    assert run_test_night(inbox, root, StandInDrafter()).status == "committed"
+    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": "k" * 32})
+    assert deliver(DeliverConfig(inbox=PLACES["inbox"]), store.storage("deliver"), zone).reasons == {}
+    patient = PSEUDONYMS.patient("MRN-0001")
+    found = forget([patient], store.storage("forget"), zone, remove=True)
+    assert (found.is_removed, found.num_patients, found.num_delivered) == (True, 1, 1)
+    assert found.num_withdrawn == 4
+    assert found.old_versions == ()
+    assert admin.list_objects("control/forgetting") == []
+    assert len(admin.list_objects("control/forgotten")) == 1
+    study = PSEUDONYMS.study("2.25.8.7")
+    assert not [each.key for each in admin.list_objects("results") if study in each.key]
+    store.storage("admin", "inbox").put("e/pa.dcm", film_bytes(4, "7", "72", PatientID="MRN-0001"))
+    assert run_test_night(inbox, root, StandInDrafter()).reasons == {"IDENTITY.FORGOTTEN": 1}
 
 
 def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedStore) -> None:

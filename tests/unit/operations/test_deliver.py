@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import warnings
 
 import pydicom
 import pytest
 from pydicom.filebase import DicomBytesIO
 
+from crrg.data.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import read_audit
 from crrg.ledger.manifest import manifest_key, read_manifests
+from crrg.operations import deliver as delivery
 from crrg.operations.deliver import deliver
+from crrg.operations.dicom_send import REFUSED
+from crrg.operations.forget import forget
+from crrg.operations.rekey import rekey
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
 
@@ -170,9 +177,6 @@ def test_archive_address_is_checked(night):
 
 
 def test_documents_of_a_forgotten_patient_are_withdrawn(night):
-    from crrg.data.deidentify import Pseudonyms
-    from crrg.operations.forget import forget
-
     kept = film_bytes(4, "7", "71", PatientID="MRN-0001")
     night.inbox.put("d/pa.dcm", kept)
     run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
@@ -197,3 +201,141 @@ def test_an_operator_stops_deliveries(night):
     assert night.delivered() == {}
     night.root.delete("control/STOP")
     assert deliver(night.form(forms=("sr",)), night.root, night.settings).num_delivered == 2
+
+
+def test_tags_that_are_not_of_the_standard_are_left_blank_and_keep_no_draft_back(night, caplog):
+    odd = {"PatientSex": "W", "PatientBirthDate": "19501301", "StudyDate": "20261399", "StudyTime": "noon"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of what this test writes
+        night.inbox.put("a/pa.dcm", film_bytes(7, "7", "71", PatientName="Sample", **odd))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-19")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one that comes through would print a name
+        summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (3, {})
+    found = [each for each in datasets(night) if each.StudyInstanceUID == "2.25.8.7"]
+    assert len(found) == 2
+    assert {str(each[name].value or "") for each in found for name in odd} == {""}
+    (data,) = [data for key, data in night.delivered().items() if key.startswith("2.25.8.7/") and key.endswith(".json")]
+    assert b"effectiveDateTime" not in data
+    assert "Sample" not in caplog.text
+
+
+def test_a_study_of_which_no_document_can_be_made_keeps_no_other_back(night, monkeypatch):
+    made = delivery.structured_report
+
+    def fails(asked):
+        if asked.primary.study_uid == "2.25.8.5":
+            raise ValueError(NAME)
+        return made(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "structured_report", fails)
+        summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (1, {"DOCUMENT.FAILED": 1})
+    assert deliver(night.form(), night.root, night.settings).num_delivered == 1
+
+
+def test_a_document_that_was_damaged_keeps_no_other_back(night):
+    (manifest,) = read_manifests(night.root)
+    key = min(key for key in night.root.get_json(manifest.index_key) if key.endswith("/report.json"))
+    whole = night.root.get(key)
+    night.root.put(key, b"{}")
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (1, {"INTEGRITY.DIGEST": 1})
+    night.root.put(key, whole)
+    assert deliver(night.form(), night.root, night.settings).num_delivered == 1
+
+
+def test_a_refusal_is_about_its_study_and_an_archive_that_is_away_about_all(night, monkeypatch):
+    def refuses(objects, _archive):
+        if objects[0].StudyInstanceUID == "2.25.8.5":
+            raise StorageError("the archive refused an object", code=REFUSED)
+
+    def is_away(*_):
+        raise StorageError("the archive cannot be reached", retryable=True)
+
+    form = night.form(send_to="archive:104")
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "send_objects", refuses)
+        summary = deliver(form, night.root, night.settings)
+        assert (summary.num_delivered, summary.num_objects_sent, summary.reasons) == (1, 2, {REFUSED: 1})
+        # what of it the archive may have taken is known to a later removal
+        assert {entry.counts["sent"] for entry in read_audit(night.root) if entry.action == "deliver"} == {2, 3}
+        patch.setattr(delivery, "send_objects", is_away)
+        with pytest.raises(StorageError, match="cannot be reached"):
+            deliver(form, night.root, night.settings)
+        patch.setattr(delivery, "send_objects", lambda *_: None)
+        assert deliver(form, night.root, night.settings).num_delivered == 1
+
+
+def test_a_night_of_an_earlier_date_that_was_run_later_is_delivered(night):
+    """Its draft also shows films that the night of the later date read first."""
+    night.inbox.put("c/ap.dcm", film_bytes(4, "6", "62", "AP"))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-10")
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_studies, summary.num_delivered, summary.reasons) == (2, 2, {})
+    assert sum(each.Modality == "OT" and each.StudyInstanceUID == "2.25.8.6" for each in datasets(night)) == 2
+
+
+def test_of_a_film_sent_again_the_last_commit_counts_not_the_last_date(night):
+    night.inbox.put("c/pa.dcm", film_bytes(30, "6", "61"))
+    drafter = StandInDrafter()
+    run_test_night(night.inbox, night.root, drafter, date="2026-11-10", resend_policy="supersede")
+    assert drafter.num_drafted == 1
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (2, {})
+
+
+def test_a_newer_draft_names_the_one_that_was_delivered_before(night):
+    deliver(night.form(), night.root, night.settings)
+    before = night.delivered()
+    (old,) = [each for each in datasets(night) if each.Modality == "SR" and each.StudyInstanceUID == "2.25.8.6"]
+    night.inbox.put("c/ap.dcm", film_bytes(4, "6", "62", "AP"))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    assert deliver(night.form(), night.root, night.settings).num_delivered == 1
+    made = {key: data for key, data in night.delivered().items() if key not in before}
+    reports = [pydicom.dcmread(DicomBytesIO(data)) for key, data in made.items() if key.endswith(".dcm")]
+    (new,) = [each for each in reports if each.Modality == "SR"]
+    (study,) = new.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (named,) = series.ReferencedSOPSequence
+    assert (study.StudyInstanceUID, series.SeriesInstanceUID, named.ReferencedSOPInstanceUID) == (
+        old.StudyInstanceUID, old.SeriesInstanceUID, old.SOPInstanceUID,
+    )  # fmt: skip
+
+    def report_of(documents):
+        (data,) = [data for key, data in documents.items() if key.startswith("2.25.8.6/") and key.endswith(".json")]
+        return json.loads(data)["entry"][-1]["resource"]
+
+    replaced = [each["valueReference"] for each in report_of(made)["extension"] if each["url"].endswith("-replaces")]
+    assert [each["identifier"] for each in replaced] == report_of(before)["identifier"]
+    assert not any(each["url"].endswith("-replaces") for each in report_of(before)["extension"])
+    first = night.delivered()
+    deliver(night.form(again=True), night.root, night.settings)
+    assert night.delivered() == first
+
+
+def test_another_secret_changes_nothing_of_what_is_delivered(night):
+    deliver(night.form(), night.root, night.settings)
+    first = night.delivered()
+    old, new = Pseudonyms(b"k" * 32), Pseudonyms(b"n" * 32)
+    assert rekey(night.inbox.root, night.root, old, new, do=True).is_done
+    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)("n" * 32)})
+    assert deliver(night.form(), night.root, settings).num_delivered == 2
+    assert night.delivered() == first
+    for key, data in first.items():
+        if key.endswith(".json"):
+            (form,) = json.loads(data)["entry"][-1]["resource"]["presentedForm"]
+            assert key.partition("/")[0] in base64.b64decode(form["data"]).decode()
+
+
+def test_documents_of_before_another_secret_are_not_left_behind(night):
+    deliver(night.form(), night.root, night.settings)
+    rekey(night.inbox.root, night.root, Pseudonyms(b"k" * 32), Pseudonyms(b"n" * 32), do=True)
+    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)("n" * 32)})
+    patient = Pseudonyms(b"n" * 32).patient(NUMBER)
+    with pytest.raises(ConfigError, match="2 studies were delivered before the secret was changed"):
+        forget([patient], night.root, settings.model_copy(update={"identified_root": ""}), remove=True)
+    assert forget([patient], night.root, settings, remove=True).num_withdrawn == 2 + 5 + 2
+    assert night.zone.list_objects() == []

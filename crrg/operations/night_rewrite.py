@@ -40,6 +40,7 @@ from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.gc import unnamed_of_nights
 from crrg.operations.night_commit import QUARANTINE_SCHEMA
 from crrg.operations.night_documents import put_page
+from crrg.operations.night_watch import read_watch, remarks
 from crrg.storage import Storage, canonical_json
 
 _ID = re.compile(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
@@ -268,6 +269,7 @@ def _write_page(
         model_version=manifest.bundle.model_version if manifest.bundle else "",
         num_pending=manifest.num_pending,
         thresholds=manifest.thresholds,
+        remarks=remarks(read_watch(storage, manifest)),
     )
     shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
     folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"

@@ -98,6 +98,17 @@ def put_watch(plan: NightPlan, watch: NightWatch, storage: Storage) -> tuple[str
     return key, hashlib.sha256(data).hexdigest()
 
 
+def read_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:
+    """Return what was found of a committed night; ``None`` for nights of before the watch.
+
+    Raises:
+        DigestMismatch: It is not what its manifest recorded.
+    """
+    if not manifest.watch_key:
+        return None
+    return NightWatch.model_validate_json(storage.get_verified(manifest.watch_key, manifest.watch_sha256))
+
+
 def remarks(watch: NightWatch | None) -> tuple[str, ...]:
     """Return what a reader of the night should know of it as a whole, as sentences."""
     if watch is None:
@@ -117,10 +128,8 @@ def remarks(watch: NightWatch | None) -> tuple[str, ...]:
 def usual_prevalence(storage: Storage, manifest: Manifest) -> dict[str, float]:
     """Return each label's share of positive drafts over the last committed nights before a night, empty without one."""
     dates = [date for date in night_dates(storage) if date < manifest.date][-NUM_NIGHTS:]
-    earlier = [each for date in dates for each in read_manifests(storage, date) if each.watch_key]
-    found = [
-        NightWatch.model_validate_json(storage.get_verified(each.watch_key, each.watch_sha256)) for each in earlier
-    ]
+    earlier = [each for date in dates for each in read_manifests(storage, date)]
+    found = [watch for each in earlier if (watch := read_watch(storage, each)) is not None]
     num_drafts = sum(each.num_drafts for each in found)
     return {
         label: round(sum(each.prevalence.get(label, 0.0) * each.num_drafts for each in found) / num_drafts, 4)

@@ -12,6 +12,7 @@ from crrg.config.data import IngestConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.manifest import read_manifests
+from crrg.operations import forget as forgetting
 from crrg.operations import night_rewrite
 from crrg.operations.check_nights import check_nights
 from crrg.operations.forget import forget
@@ -173,3 +174,28 @@ def test_a_forgotten_patient_stays_forgotten_while_films_lie_in_the_inbox(place)
     assert (done.num_forgotten, done.num_lost_tombstones) == (1, 0)
     place.inbox.put("again.dcm", dicom_bytes(9, study="1", instance="13", patient="P1"))
     assert place.night("2026-11-22", NEW).reasons == {"IDENTITY.FORGOTTEN": 1}
+
+
+def test_a_removal_that_was_cut_off_is_finished_before_ids_change(place, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(forgetting, "forget_in_datasets", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
+    with pytest.raises(ConfigError, match="a removal of patients was cut off; finish it under the old secret"):
+        place.rekey()
+    forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
+    assert place.rekey().is_done
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_page_that_is_written_again_still_says_what_was_found_of_its_night(place):
+    def pages():
+        return [place.root.get(manifest.review_key).decode() for manifest in read_manifests(place.root)]
+
+    said = "the night was compared with nothing"
+    assert [said in page for page in pages()] == [True, True]
+    place.rekey()
+    assert [said in page for page in pages()] == [True, True]

@@ -359,10 +359,15 @@ class Storage:
         raise AssertionError("unreachable: the guard ends the tries")
 
     def _forget_client(self) -> None:
-        """Make the next call open a new client, which reads renewed credentials."""
+        """Make the next call open a new client, which reads renewed credentials.
+
+        Where they were given they are read anew only if they can expire; where none were, the client looks for them.
+        """
         if self._fs is not None:
             type(self._fs).clear_instance_cache()
         self._fs = None
+        if self._settings is not None and self._settings.session_token.get_secret_value():
+            self._settings = self._settings.with_credentials_of(Settings().storage)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -20,7 +20,7 @@ from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
 OTHER_SECRETS = (
-    "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
+    "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
     "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "RAY_AUTH_TOKEN",
 )  # fmt: skip
 """Variables of libraries that this program does not use itself but must not log."""
@@ -68,6 +68,7 @@ class StorageSettings(FrozenConfig):
         endpoint_url: Address of the S3 service; empty for the provider's own.
         access_key_id: Key id.
         secret_access_key: Secret.
+        session_token: Third part of credentials that expire; empty for those that do not.
         region: Region name; any value where the store has none.
         connect_timeout_s: Seconds until a connection must stand.
         read_timeout_s: Seconds without a byte after which a request is given up and tried again.
@@ -78,6 +79,7 @@ class StorageSettings(FrozenConfig):
     endpoint_url: str = ""
     access_key_id: SecretStr = SecretStr("")
     secret_access_key: SecretStr = SecretStr("")
+    session_token: SecretStr = SecretStr("")
     region: str = "us-east-1"
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
@@ -112,7 +114,14 @@ class StorageSettings(FrozenConfig):
         if self.access_key_id.get_secret_value():
             options["key"] = self.access_key_id.get_secret_value()
             options["secret"] = self.secret_access_key.get_secret_value()
+            if token := self.session_token.get_secret_value():
+                options["token"] = token
         return options
+
+    def with_credentials_of(self, other: StorageSettings) -> StorageSettings:
+        """Return the same settings with key, secret and token of others."""
+        names = ("access_key_id", "secret_access_key", "session_token")
+        return self.model_copy(update={name: getattr(other, name) for name in names})
 
 
 class Settings(BaseSettings):
@@ -156,6 +165,7 @@ class Settings(BaseSettings):
     archive_cert_file: Path | None = None
     aws_access_key_id: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
     principal: str = ""
@@ -186,6 +196,7 @@ class Settings(BaseSettings):
             endpoint_url=self.s3_endpoint,
             access_key_id=self.aws_access_key_id,
             secret_access_key=self.aws_secret_access_key,
+            session_token=self.aws_session_token,
             region=self.aws_region,
             read_timeout_s=self.s3_read_timeout_s,
             encryption=self.s3_sse,

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from crrg import retries, storage
+from crrg.config.base import Settings
 from crrg.errors import Conflict, StorageError
 from crrg.retries import LONGEST_OBJECT_S, MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of, object_limit_s
 from crrg.storage import Storage
@@ -168,6 +169,27 @@ def test_expired_credentials_are_read_anew_once(s3, monkeypatch, code):
     renewed = Answering(b"data")
     monkeypatch.setattr(storage.fsspec, "filesystem", lambda *_, **__: renewed)
     assert store.get("key") == b"data"
+
+
+def test_given_credentials_that_can_expire_are_given_anew(monkeypatch):
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{name}", f"old-{name}")
+    store, asked = Storage("s3://renewed/root", Settings().storage), []
+
+    def client(_protocol, **options):
+        asked.append((options["key"], options["secret"], options["token"]))
+        return Answering(*[refused("ExpiredToken", TimeoutError)] * (len(asked) == 1), b"data")
+
+    monkeypatch.setattr(storage.fsspec, "filesystem", client)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{name}", f"new-{name}")
+    assert store.get("key") == b"data"
+    names = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
+    assert asked == [tuple(f"{age}-{name}" for name in names) for age in ("old", "new")]
+    assert "new-" not in repr(Settings())
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    assert "token" not in Settings().storage.s3fs_options()
 
 
 def test_credentials_that_stay_expired_are_named(s3, monkeypatch):

@@ -3,8 +3,9 @@
 Left out is what can be made again or must not travel: left-overs that no manifest names, unfinished runs, training
 states, staging, leases, the stop flag, metrics that wait, and the demo's secret. ``_backup.json`` is written last and
 lists every object with its digest; a backup without it is unfinished and goes on where it was. Manifests and pointers
-are copied after what they name, so that a copy that was cut off is believed nowhere. Paths in manifests are relative: a
-restored root works wherever it lies, with the same secret.
+are copied after what they name, so that a copy that was cut off is believed nowhere; those of nights as they were read
+before anything was listed, so that a night that commits meanwhile is in the next backup. Paths in manifests are
+relative: a restored root works wherever it lies, with the same secret.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from typing import TypeAlias, TypeVar
 from crrg.data.acquisition_table import MANIFEST_FIELD
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
-from crrg.ledger.manifest import read_manifests, run_prefix
+from crrg.ledger.compaction import MANIFESTS
+from crrg.ledger.manifest import fencing_numbers, manifest_key, night_dates, read_manifests, run_prefix
 from crrg.operations.gc import unnamed_objects
 from crrg.operations.traces import open_runs
 from crrg.progress import count_progress
@@ -40,6 +42,7 @@ SCHEMA_VERSION = 1
 DATABASE = "mlflow.db"
 COPIERS = 8
 _LEFT_OUT = ("staging/", "leases/", "spool/", "control/STOP", "demo.key", "mlflow.db-")
+_OF_NIGHTS = ("results/", "ledger/", "quarantine/")
 _COMMITS = ("_manifest", "bundle.json", "result.json", "_latest.json", "models/aliases/")
 
 
@@ -81,7 +84,8 @@ def back_up(storage: Storage, destination: str) -> Copied:
     target.put(BEGUN_KEY, canonical_json({"schema_version": SCHEMA_VERSION}))
     # pointers are taken before what they point to is listed: what they name is then in the list
     copying = _Copying(storage, target, earlier, there, _pointers(storage), _recorded_digests(storage))
-    chosen = _chosen(storage)
+    chosen = _chosen(storage, copying.pointers)
+    _check_whole(chosen, copying.recorded)
     entries: dict[str, _Entry] = {}
     num_copied = 0
     for key, entry, is_new in _copied(_in_order(chosen, lambda stored: stored.key), copying.copy, "backup"):
@@ -154,7 +158,9 @@ class _Copying:
         is_there = key in self.there and self.there[key].size == len(data) and self.target.sha256(key) == sha256
         if not is_there:
             self.target.put(key, data)
-        return key, (stored.size, sha256, stored.etag), not is_there
+        # what was read before it was listed may have another mark by now: a later backup looks at it again
+        etag = "" if key in self.pointers else stored.etag
+        return key, (len(data), sha256, etag), not is_there
 
 
 def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) -> Iterator[U]:
@@ -190,11 +196,18 @@ def _read_list(place: Storage) -> dict[str, _Entry]:
 def _pointers(storage: Storage) -> dict[str, bytes]:
     keys = [f"datasets/{name}/_latest.json" for name in storage.list_folder("datasets")]
     keys += [f"models/aliases/{name}" for name in storage.list_folder("models/aliases")]
-    return {key: storage.get(key) for key in keys if storage.exists(key)}
+    keys = [key for key in keys if storage.exists(key)]
+    keys += [f"ledger/{name}" for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)]
+    keys += [manifest_key(date, number) for date in night_dates(storage) for number in fencing_numbers(storage, date)]
+    with ThreadPoolExecutor(COPIERS, thread_name_prefix="pointers") as pool:
+        return dict(zip(keys, pool.map(storage.get, keys), strict=True))
 
 
-def _chosen(storage: Storage) -> list[StoredObject]:
-    """Return the objects that belong into a backup."""
+def _chosen(storage: Storage, pointers: Container[str]) -> list[StoredObject]:
+    """Return the objects that belong into a backup: no manifest of a night that was committed since pointers were read.
+
+    What such a manifest names may have been listed before it was written.
+    """
     stored = storage.list_objects()
     left_out = {each.key for each in unnamed_objects(storage)}
     unfinished = tuple(f"{run_prefix(date, run_id)}/" for date, run_id in open_runs(storage))
@@ -204,9 +217,27 @@ def _chosen(storage: Storage) -> list[StoredObject]:
         if key in left_out or key.startswith((*_LEFT_OUT, *unfinished)):
             return False
         folder, _, name = key.rpartition("/")
+        if key.startswith(_OF_NIGHTS) and name.startswith("_manifest-") and key not in pointers:
+            return False
         return not key.startswith("checkpoints/") or (folder in finished and not name.startswith("state-"))
 
     return [each for each in stored if belongs(each.key)]
+
+
+def _check_whole(chosen: Iterable[StoredObject], recorded: Iterable[str]) -> None:
+    """Check that everything that manifests of nights named before the listing is in it.
+
+    Raises:
+        StorageError: Something is not: a night was written again, or something was removed meanwhile.
+    """
+    listed = {stored.key for stored in chosen}
+    missing = sorted(key for key in recorded if key.startswith(_OF_NIGHTS) and key not in listed)
+    if missing:
+        raise StorageError(
+            f"{len(missing)} objects that manifests name were removed while the root was listed; run it again",
+            missing[0],
+            retryable=True,
+        )
 
 
 def _recorded_digests(storage: Storage) -> dict[str, str]:

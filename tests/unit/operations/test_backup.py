@@ -12,7 +12,7 @@ import pytest
 from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Split
-from crrg.errors import ConfigError, DigestMismatch
+from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.audit import read_audit, write_audit
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
@@ -134,6 +134,47 @@ def test_a_backup_that_was_cut_off_is_no_backup_and_goes_on(place, monkeypatch):
     assert 0 < done.num_copied < done.num_objects
     restore(place.other, place.copy.root)
     assert committed_digest(place.other) == committed_digest(place.root)
+
+
+def test_a_night_that_commits_while_the_root_is_listed_is_in_the_next_backup(place, monkeypatch):
+    """A store lists in pages, in the order of keys: the ledger of a night before, its manifest after its commit."""
+    digest, listed, num_calls = committed_digest(place.root), Storage.list_objects, 0
+
+    def in_pages(self, prefix=""):
+        nonlocal num_calls
+        num_calls += self.root == place.root.root and not prefix
+        if num_calls != 1 or prefix:
+            return listed(self, prefix)
+        num_calls += 1
+        before = [each for each in listed(self) if each.key < "results/"]
+        place.inbox.put("late.png", place.inbox.get("study-00/film.png") + b"\0")
+        place.night(place.root, date="2026-11-21")
+        return before + [each for each in listed(self) if each.key >= "results/"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "list_objects", in_pages)
+        back_up(place.root, place.copy.root)
+    assert len(read_manifests(place.root)) == 2
+    restore(place.other, place.copy.root)
+    assert committed_digest(place.other) == digest
+    for manifest in read_manifests(place.other):
+        assert named_by(place.other, manifest) - {""} <= keys(place.other)
+    back_up(place.root, place.copy.root)
+    assert len(read_manifests(place.copy)) == 2
+
+
+def test_what_is_removed_while_the_root_is_listed_is_said(place, monkeypatch):
+    listed = Storage.list_objects
+    (manifest,) = read_manifests(place.root)
+
+    def without_ledger(self, prefix=""):
+        return [each for each in listed(self, prefix) if prefix or not each.key.startswith("ledger/date=")]
+
+    monkeypatch.setattr(Storage, "list_objects", without_ledger)
+    with pytest.raises(StorageError, match="1 objects that manifests name were removed") as error:
+        back_up(place.root, place.copy.root)
+    assert error.value.retryable
+    assert error.value.subject in named_by(place.root, manifest)
 
 
 def test_damage_is_found_on_both_ways(place, tmp_path):

@@ -143,7 +143,8 @@ class DecodingSettings(FrozenConfig):
         rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP
             stage finds most like the film; otherwise the likeliest.
         reconcile: Whether the regions' finding flags are first reconciled with the labels of the whole film.
-        compat: ``rgrg`` allows what the paper's search allows: an empty phrase, and placeholders.
+        compat: ``rgrg`` allows what the paper's search allows, an empty phrase and placeholders, and makes reports as
+            the paper does: repeats dropped, nothing reworded, no impression.
     """
 
     num_beams: int = Field(4, ge=1, le=16)

@@ -2,7 +2,10 @@
 
 Repeated sentences go (``dedup``), then second descriptions of one thing, then normal sentences that contradict a stated
 finding ("The lungs are clear." beside an opacity) or that only repeat what others deny already. Sentences that state a
-finding are never dropped for a normal one. Knows no models.
+finding are never dropped for a normal one. ``assemble_published`` is the published way: repeats go, nothing else. Knows
+no models.
+
+Source: RGRG (Tanida et al., CVPR 2023), report post-processing, for ``assemble_published``.
 """
 
 from __future__ import annotations
@@ -93,6 +96,23 @@ def assemble(
     if not statements:
         return AssembledReport("", "")
     return AssembledReport(" ".join(statement.text for statement in statements), _impression(statements))
+
+
+def assemble_published(region_phrases: Sequence[RegionPhrase], similarity: Similarity | None = None) -> AssembledReport:
+    """Return the report as the reference makes it: all phrases in one text, repeats dropped, no impression.
+
+    No sentence is reworded, and none goes because it contradicts another.
+
+    Args:
+        region_phrases: Phrases in region order.
+        similarity: Pairwise similarity for near repeats. The reference's decisions are those of ``token_similarity``
+            with its encoder; shared words where not given.
+
+    Returns:
+        Findings without impression; empty where no phrase has a sentence.
+    """
+    sentences = split_sentences(" ".join(item.phrase for item in region_phrases))
+    return AssembledReport(" ".join(deduplicate(sentences, similarity=similarity)), "")
 
 
 def _whole_sentences(phrase: str) -> list[str]:

@@ -31,10 +31,11 @@ from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film, RegionPrediction
 from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
-from crrg.inference.assembly import RegionPhrase, assemble
+from crrg.inference.assembly import RegionPhrase, assemble, assemble_published
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
 from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases, prefer_flagged
+from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
 from crrg.inference.fusion import FusedClassifier, fusion_signals
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
@@ -111,6 +112,7 @@ class ReportPipeline:
         decoding: How phrases are searched.
         fusion: The fused classifier, whose probabilities are given out; without it they are the label head's.
         visibility: Which regions a film shows; without it the detector's own threshold says whether one was found.
+        repeats: Pairwise similarity by which near repeats of a sentence are found; shared words where not given.
     """
 
     bundle_id: str
@@ -126,6 +128,7 @@ class ReportPipeline:
     decoding: DecodingSettings
     fusion: FusedClassifier | None = None
     visibility: Visibility | None = None
+    repeats: Similarity | None = None
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -202,7 +205,7 @@ class ReportPipeline:
         labels = self.read_labels(films)
         flags, selected = self._conditions(readings, labels)
         phrases = self._word(readings, flags, selected, labels.image_features)
-        reports = [assemble_phrases(phrases[i], flags[i]) for i in range(len(films))]
+        reports = [self._assemble(phrases[i], flags[i]) for i in range(len(films))]
         said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
         return FilmDrafts(readings, labels, phrases, reports, said)
 
@@ -221,7 +224,7 @@ class ReportPipeline:
                 found[row][region] = tuple(phrase.text for phrase in texts if phrase.text)
                 drafted[row][region] = chosen
         return [
-            NBestDraft(*assemble_phrases(phrases, flags[row]), hypotheses=found[row])
+            NBestDraft(*self._assemble(phrases, flags[row]), hypotheses=found[row])
             for row, phrases in enumerate(drafted)
         ]
 
@@ -335,6 +338,13 @@ class ReportPipeline:
                 phrases[film][region] = phrase
         return phrases
 
+    def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
+        """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
+        said = [RegionPhrase(REGIONS[i], phrase.text, bool(flags[i, -1])) for i, phrase in sorted(phrases.items())]
+        is_published = self.decoding.compat == "rgrg"
+        report = assemble_published(said, self.repeats) if is_published else assemble(said, similarity=self.repeats)
+        return report.findings, report.impression
+
     @torch.inference_mode()
     def _agreements(self, image_features: torch.Tensor, texts: Sequence[str]) -> list[float]:
         text_features = self.encode_texts(texts)
@@ -384,14 +394,6 @@ def _region(
         phrase=phrase.text if phrase else None,
         phrase_logprob=phrase.logprob if phrase else None,
     )
-
-
-def assemble_phrases(phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
-    """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
-    report = assemble(
-        [RegionPhrase(REGIONS[index], phrase.text, bool(flags[index, -1])) for index, phrase in sorted(phrases.items())]
-    )
-    return report.findings, report.impression
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

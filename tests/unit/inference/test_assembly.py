@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Literal
+
+import numpy as np
 import pytest
 
-from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble
+from crrg.config.models import DecodingSettings
+from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble, assemble_published
+from crrg.inference.decoding import DecodedPhrase
+from crrg.inference.dedup import Similarity, spelling_vectors, token_similarity
+from crrg.inference.pipeline import ReportPipeline
 
 
 def report(*phrases: str) -> AssembledReport:
@@ -108,3 +116,48 @@ def test_devices_alone_leave_the_impression_normal() -> None:
 def test_a_sentence_that_was_cut_off_goes() -> None:
     drafted = report("Small left pleural effusion. There is a mild", "No pneumothorax")
     assert drafted.findings == "Small left pleural effusion. No pneumothorax."
+
+
+def published(*phrases: str, similarity: Similarity | None = None) -> AssembledReport:
+    return assemble_published([RegionPhrase("right lung", phrase, False) for phrase in phrases], similarity)
+
+
+def test_the_published_way_drops_repeats_and_nothing_else() -> None:
+    phrases = (
+        "The lungs are clear. No effusion.",
+        "Small left effusion.",
+        "The lungs are clear.",
+        "",
+        "Heart is normal",
+    )
+    # what contradicts stays, what was cut off stays, and there is no impression
+    assert published(*phrases) == AssembledReport(
+        "The lungs are clear. No effusion. Small left effusion. Heart is normal", ""
+    )
+    assert published() == published("  ") == AssembledReport("", "")
+
+
+def test_the_published_way_takes_the_similarity_it_is_given() -> None:
+    sentences = ("The right lung is clear.", "The left lung is clear.")
+    assert published(*sentences).findings == " ".join(sentences), "sides are never equated by words"
+    same = published(*sentences, similarity=lambda found: np.ones((len(found), len(found))))
+    assert same.findings == sentences[0], "of two similar sentences the longer stays"
+
+
+def test_a_pipeline_makes_reports_as_its_decoding_says() -> None:
+    def pipeline(compat: Literal["none", "rgrg"], repeats: Similarity | None = None) -> ReportPipeline:
+        parts = {field.name: None for field in fields(ReportPipeline)}
+        return ReportPipeline(**{**parts, "decoding": DecodingSettings(compat=compat), "repeats": repeats})
+
+    texts = ["There is a small left pleural effusion.", "No pleural effusion or pneumothorax."]
+    phrases = {place: DecodedPhrase(text, -0.1, True) for place, text in enumerate(texts)}
+    flags = np.zeros((29, 15))
+    assert pipeline("none")._assemble(phrases, flags) == (
+        "There is a small left pleural effusion. No pneumothorax.", "Small left pleural effusion."
+    )  # fmt: skip
+    assert pipeline("rgrg")._assemble(phrases, flags) == (" ".join(texts), "")
+    encoded = token_similarity(spelling_vectors)
+    twins = {0: DecodedPhrase("Lung is clear.", -0.1, True), 1: DecodedPhrase("Lungs is clear.", -0.1, True)}
+    assert pipeline("rgrg")._assemble(twins, flags) == ("Lung is clear. Lungs is clear.", "")
+    scores = encoded(["Lung is clear.", "Lungs is clear."])
+    assert (scores[0, 1] > 0.9) == (pipeline("rgrg", encoded)._assemble(twins, flags) == ("Lungs is clear.", ""))

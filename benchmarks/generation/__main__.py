@@ -22,6 +22,8 @@ from benchmarks.resumable import Table
 
 logger = logging.getLogger(__name__)
 NUM_REPEATS = 3
+ALONE = ((0, 3), (3, 3), (6, 2))
+"""First film and number of films that a repeat takes one by one at equal lengths; together those of a batch of 8."""
 
 
 def pieces() -> list[Piece]:
@@ -31,13 +33,14 @@ def pieces() -> list[Piece]:
         (("published", "ours", "fast"), 8, "equal", 8),
         (("published", "ours", "fast"), 1, "realistic", 8),
         (("ours", "fast"), MOST_FILMS, "realistic", MOST_FILMS),
+        (("ours", "fast"), MOST_FILMS, "equal", MOST_FILMS),
     ]
     sides: tuple[Side, ...] = ("published", "ours", "fast")
     return [
         piece
         for repeat in range(NUM_REPEATS)
         for piece in (
-            *(Piece(side, 1, "equal", (repeat, 1), repeat) for side in sides),
+            *(Piece(side, 1, "equal", ALONE[repeat], repeat) for side in sides),
             *(Piece(side, batch, lengths, (0, count), repeat) for own, batch, lengths, count in passes for side in own),
         )
     ]

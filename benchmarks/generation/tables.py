@@ -1,114 +1,93 @@
-"""Tables of what was measured: medians over the repeats, ratios, agreement, distance to the floor."""
+"""Tables of what was measured: medians over the repeats, ratios over common films, agreement, distance to the floor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-DETECTION_GFLOP = 133.0
-WRITTEN_DETECTION_GFLOP = 284.0
-TOKEN_GFLOP = 0.707
-NUM_BEAMS = 4
+from benchmarks.generation.passes import Kind, Kinds, Pass, Rows, kinds_of, ratio, seconds_by_film
+from benchmarks.generation.targets import few_ratio, few_seconds, target_table
+
 NEAR_TIE = 1e-4
-STAGES = ("detection", "decoding", "deduplication")
-Rows = dict[str, Any]
+SHOWN_STAGES = ("detection", "decoding", "deduplication")
 
 
 def markdown(rows: Rows) -> str:
     """Return the tables; what has not been measured yet is left out."""
-    parts = [_exactness(rows), _times(rows), _few(rows), _agreement(rows), _floor(rows)]
+    kinds = kinds_of(rows)
+    parts = [_exactness(rows), _times(kinds), target_table(rows), _few(rows), _agreement(kinds), _floor(rows, kinds)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _kinds(rows: Rows) -> dict[tuple[str, int, str], list[Rows]]:
-    """Return the repeats of every kind of pass."""
-    kinds: dict[tuple[str, int, str], list[Rows]] = {}
-    for name, row in rows.items():
-        if "/films" in name:
-            side, batch, lengths, _, _ = name.split("/")
-            kinds.setdefault((side, int(batch.removeprefix("batch")), lengths), []).append(row)
-    return kinds
-
-
-def _per_film(row: Rows, clock: str, stage: str | None = None) -> float:
-    seconds = row[clock][stage] if stage else sum(row[clock].values())
-    return float(seconds) / int(row["num_films"])
-
-
-def _times(rows: Rows) -> str:
-    kinds = _kinds(rows)
+def _times(kinds: Kinds) -> str:
     lines = [
-        "| lengths | side | batch | detection | decoding | de-duplication | whole, CPU (min–max) | whole, wall | "
-        "published one by one / this | working memory, GiB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| lengths | side | batch | films | detection | decoding | de-duplication | whole, CPU (min–max) | "
+        "whole, wall | published one by one / this, over films that both did | working memory, GiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for lengths in ("equal", "realistic"):
-        alone = [_per_film(row, "cpu_s") for row in kinds.get(("published", 1, lengths), [])]
-        for (side, batch, own), repeats in sorted(kinds.items(), key=lambda item: (item[0][0] != "published", item[0])):
-            if own != lengths:
-                continue
-            stages = [median(_per_film(row, "cpu_s", stage) for row in repeats) for stage in STAGES]
-            whole = [_per_film(row, "cpu_s") for row in repeats]
-            wall = median(_per_film(row, "wall_s") for row in repeats)
-            ratio = f"{median(alone) / median(whole):.2f}" if alone else ""
-            memory = median(row["working_gib"] for row in repeats)
-            cells = [lengths, side, str(batch), *(f"{value:.3f}" for value in stages)]
-            cells += [f"{median(whole):.2f} ({min(whole):.2f}–{max(whole):.2f})", f"{wall:.2f}", ratio, f"{memory:.2f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    order = sorted(kinds, key=lambda kind: (kind.lengths, kind.side != "published", kind.side, kind.batch))
+    for kind in order:
+        passes = kinds[kind]
+        stages = [_mean(seconds_by_film(kind, passes, stages=(stage,))) for stage in SHOWN_STAGES]
+        whole = [each.seconds("cpu_s") / len(each.films) for each in passes]
+        found = ratio(kinds, Kind("published", 1, kind.lengths), kind)
+        beside = "" if found is None else f"{found[0]:.2f} ({found[1]})"
+        memory = median(each.row["working_gib"] for each in passes)
+        films = {film for each in passes for film in each.films}
+        cells = [kind.lengths, kind.side, str(kind.batch), str(len(films)), *(f"{value:.3f}" for value in stages)]
+        cells.append(f"{_mean(seconds_by_film(kind, passes)):.2f} ({min(whole):.2f}–{max(whole):.2f})")
+        cells += [f"{_mean(seconds_by_film(kind, passes, 'wall_s')):.2f}", beside, f"{memory:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) if kinds else ""
 
 
 def _few(rows: Rows) -> str:
     lines = ["| detection, 150 proposals | published | ours | ratio |", "| --- | --- | --- | --- |"]
     for batch in (1, 4):
-        found = {
-            side: [
-                _per_film(row, "cpu_s")
-                for name, row in rows.items()
-                if name.startswith(f"{side}/batch{batch}/few-proposals")
-            ]
-            for side in ("published", "ours")
-        }
-        if all(found.values()):
-            old, new = median(found["published"]), median(found["ours"])
-            lines.append(f"| batch {batch} | {old:.2f} | {new:.2f} | {old / new:.2f} |")
+        if (found := few_ratio(rows, batch)) is not None:
+            old, new = (few_seconds(rows, side, batch) for side in ("published", "ours"))
+            lines.append(f"| batch {batch} | {old:.2f} | {new:.2f} | {found:.2f} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _agreement(rows: Rows) -> str:
-    """Compare the sentences of every pass with the published ones of the same film and lengths."""
+def _agreement(kinds: Kinds) -> str:
+    """Compare the sentences of every kind of pass with the published ones of the same film and lengths."""
     wanted: dict[tuple[str, int], tuple[Any, Any]] = {}
-    for name, row in rows.items():
-        if name.startswith("published/") and "/films" in name:
-            _, _, lengths, films, _ = name.split("/")
-            first = int(films.removeprefix("films").split("+")[0])
-            for offset, (report, kept) in enumerate(zip(row["reports"], row["kept"], strict=True)):
-                wanted.setdefault((lengths, first + offset), (report, kept))
+    for kind, passes in kinds.items():
+        if kind.side == "published":
+            for film, report, kept in _reports(passes):
+                wanted.setdefault((kind.lengths, film), (report, kept))
     lines = [
         "| pass | sentences | identical | of the others: near ties of the published search | reports with the same "
         "sentences left |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, row in rows.items():
-        if "/films" not in name or name.startswith("published/batch1/equal"):
-            continue
-        side, batch, lengths, films, repeat = name.split("/")
-        if repeat != "0":
-            continue
-        first = int(films.removeprefix("films").split("+")[0])
+    for kind, passes in kinds.items():
         count = same = ties = reports = same_reports = 0
-        for offset, (report, kept) in enumerate(zip(row["reports"], row["kept"], strict=True)):
-            if (lengths, first + offset) not in wanted:
+        for film, report, kept in _reports(passes):
+            if (kind.lengths, film) not in wanted:
                 continue
-            other, other_kept = wanted[lengths, first + offset]
+            other, other_kept = wanted[kind.lengths, film]
             reports += 1
             same_reports += kept == other_kept
             for mine, theirs in zip(report, other, strict=True):
                 count += 1
                 same += mine[0] == theirs[0]
                 ties += mine[0] != theirs[0] and abs(theirs[2]) < NEAR_TIE
-        lines.append(f"| {side} {batch} {lengths} | {count} | {same} | {ties} | {same_reports} of {reports} |")
-    return "\n".join(lines)
+        name = f"{kind.side} {kind.batch} {kind.lengths}"
+        lines.append(f"| {name} | {count} | {same} | {ties} | {same_reports} of {reports} |")
+    return "\n".join(lines) if kinds else ""
+
+
+def _reports(passes: list[Pass]) -> Iterator[tuple[int, Any, Any]]:
+    """Yield film, sentences and sentences left, each film once."""
+    seen: set[int] = set()
+    for each in passes:
+        for film, report, kept in zip(each.films, each.row["reports"], each.row["kept"], strict=True):
+            if film not in seen:
+                seen.add(film)
+                yield film, report, kept
 
 
 def _exactness(rows: Rows) -> str:
@@ -133,7 +112,7 @@ def _exactness(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _floor(rows: Rows) -> str:
+def _floor(rows: Rows, kinds: Kinds) -> str:
     if "floor" not in rows:
         return ""
     rates = rows["floor"]
@@ -145,18 +124,18 @@ def _floor(rows: Rows) -> str:
         "| pass | products, GFLOP per film | floor, s | measured, s | times the floor |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for (side, batch, lengths), repeats in sorted(_kinds(rows).items()):
-        if side == "fast":
+    for kind, passes in sorted(kinds.items(), key=lambda item: (item[0].side, item[0].batch, item[0].lengths)):
+        if kind.side == "fast":
             continue
-        work = WRITTEN_DETECTION_GFLOP if side == "published" else DETECTION_GFLOP
-        row = repeats[0]
-        tokens = 0.0
-        for report in row["reports"]:
-            for sentence in report:
-                # the first step is one row for all beams, the last one scores the end
-                tokens += 1 + NUM_BEAMS * len(sentence[0].split())
-        work += TOKEN_GFLOP * tokens / row["num_films"]
-        seconds = median(_per_film(item, "cpu_s") for item in repeats)
-        shares = f"{work / best:.2f} | {seconds:.2f} | {seconds * best / work:.2f}"
-        lines.append(f"| {side} {batch} {lengths} | {work:.0f} | {shares} |")
+        seconds = seconds_by_film(kind, passes)
+        products = {
+            film: work for each in passes for film, work in zip(each.films, each.work_gflop(kind.side), strict=True)
+        }
+        work, measured = _mean(products), _mean(seconds)
+        shares = f"{work / best:.2f} | {measured:.2f} | {measured * best / work:.2f}"
+        lines.append(f"| {kind.side} {kind.batch} {kind.lengths} | {work:.0f} | {shares} |")
     return "\n".join(lines)
+
+
+def _mean(by_film: dict[int, float]) -> float:
+    return sum(by_film.values()) / len(by_film)

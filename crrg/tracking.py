@@ -15,7 +15,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +94,11 @@ class MlflowTracker:
     def log_text(self, name: str, text: str) -> None:
         """Record a text or JSON document under ``name`` (with suffix)."""
         self._log_bytes(name, text.encode())
+
+    def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
+        """Record a table under ``name`` (``.json``), which the run's page shows as one, its columns by their heads."""
+        rows = {head: list(values) for head, values in columns.items()}
+        _reach(lambda: self._client.log_table(self.run_id, rows, name))
 
     def finish(self, status: str) -> None:
         """End the run, if it ever began, as ``FINISHED``, ``FAILED`` or ``KILLED``."""

@@ -20,7 +20,6 @@ from benchmarks.resumable import Table
 from crrg.data.images import model_input
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
-from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.study import DraftReport, Film, Pair, RegionPrediction, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.clinical import precision_recall_f1
@@ -29,6 +28,7 @@ from crrg.evaluation.text import score_text
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.scoring import THUMBNAIL_SIZE, Baselines, Case, fit_baselines, score_cases
 from crrg.operations.scoring_labels import is_frontal
+from crrg.operations.scoring_regions import region_arrays
 from crrg.storage import Storage
 
 CHUNK_SIZE = 100
@@ -79,7 +79,7 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
     texts = baseline_texts(cases, known)
     return {
         "num_films": len(cases),
-        "scorecard": score_cases(cases, known).to_dict(),
+        "scorecard": score_cases(cases, known, abnormal_threshold=pipeline.thresholds.abnormal).to_dict(),
         "regions": region_figures(cases, known, pipeline.thresholds.abnormal),
         "text": text_figures(cases, texts),
         "clinical": clinical_figures([case.reference.labels for case in cases], texts),
@@ -109,75 +109,26 @@ def baseline_texts(cases: Sequence[Case], known: Baselines) -> dict[str, list[st
     }
 
 
-@dataclass(frozen=True)
-class RegionArrays:
-    """Drafts and references of ``N`` films by region, in original pixels.
-
-    Attributes:
-        truth: Annotated boxes ``[N, 29, 4]``, NaN where not annotated.
-        has_phrase: bool ``[N, 29]``, whether the report speaks of the region.
-        is_abnormal: ``[N, 29]``, 1 or 0, NaN where unknown.
-        boxes: Drafted boxes ``[N, 29, 4]``.
-        detected: bool ``[N, 29]``.
-        selected: bool ``[N, 29]``.
-        called: bool ``[N, 29]``, called abnormal.
-        sizes: Width and height of the films ``[N, 2]``.
-    """
-
-    truth: FloatArray
-    has_phrase: NDArray[np.bool_]
-    is_abnormal: FloatArray
-    boxes: FloatArray
-    detected: NDArray[np.bool_]
-    selected: NDArray[np.bool_]
-    called: NDArray[np.bool_]
-    sizes: FloatArray
-
-
-def region_arrays(cases: Sequence[Case], abnormal_threshold: float) -> RegionArrays:
-    """Return drafts and references as arrays; a region is called abnormal from a probability on."""
-    shape = (len(cases), NUM_REGIONS)
-    truth, has_phrase, is_abnormal = np.full((*shape, 4), np.nan), np.zeros(shape, dtype=bool), np.full(shape, np.nan)
-    for row, case in enumerate(cases):
-        for region in case.reference.regions:
-            column = REGION_INDEX[region.region]
-            truth[row, column], has_phrase[row, column] = region.box_xyxy, region.phrase is not None
-            if region.is_abnormal is not None:
-                is_abnormal[row, column] = region.is_abnormal
-    regions = [case.draft.regions for case in cases]
-    films = _films([case.reference for case in cases])
-    return RegionArrays(
-        truth,
-        has_phrase,
-        is_abnormal,
-        boxes=np.array([[region.box_xyxy for region in row] for row in regions], dtype=float),
-        detected=np.array([[region.detected for region in row] for row in regions]),
-        selected=np.array([[region.selected for region in row] for row in regions]),
-        called=np.array([[region.abnormal_probability >= abnormal_threshold for region in row] for row in regions]),
-        sizes=np.array([[film.original_width, film.original_height] for film in films], dtype=float),
-    )
-
-
 def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: float) -> Figures:
-    """Return leak-free detection by region, selection, and abnormality of the regions of which it is known.
+    """Return leak-free detection by region, selection and abnormality, both of the regions of which it is known.
 
     Args:
         cases: Drafts with references.
         known: Baselines of the training dataset.
         abnormal_threshold: Probability from which the selector calls a region abnormal.
     """
-    arrays = region_arrays(cases, abnormal_threshold)
+    arrays = region_arrays(cases)
     judged = np.isfinite(arrays.is_abnormal)
     wanted = arrays.is_abnormal[judged] == 1
+    called = arrays.abnormal_probabilities[judged] >= abnormal_threshold
     usual = np.broadcast_to(known.usual_regions, arrays.has_phrase.shape)
+    told = arrays.is_told
     return {
-        "detection": score_boxes(arrays.boxes, arrays.truth, arrays.detected),
+        "detection": score_boxes(arrays.given.boxes, arrays.truth, arrays.given.detected),
         "mean box": score_boxes(mean_box_candidates(known.mean_boxes, arrays.sizes), arrays.truth),
-        "selection": score_selection(arrays.selected, arrays.has_phrase),
-        "usual regions": score_selection(usual, arrays.has_phrase),
-        "abnormality": dict(
-            zip(("precision", "recall", "f1"), precision_recall_f1(arrays.called[judged], wanted), strict=True)
-        ),
+        "selection": score_selection(arrays.selected[told], arrays.has_phrase[told]),
+        "usual regions": score_selection(usual[told], arrays.has_phrase[told]),
+        "abnormality": dict(zip(("precision", "recall", "f1"), precision_recall_f1(called, wanted), strict=True)),
         "all abnormal": dict(
             zip(("precision", "recall", "f1"), precision_recall_f1(np.ones_like(wanted), wanted), strict=True)
         ),

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.generation_quality.cohort import baseline_texts, clinical_figures, region_arrays, text_figures
+from benchmarks.generation_quality.cohort import baseline_texts, clinical_figures, text_figures
 from crrg.domain.regions import NUM_REGIONS
 from crrg.evaluation import clinical
-from crrg.evaluation.bootstrap import bootstrap_sums
-from crrg.evaluation.clinical import f1_from_counts
+from crrg.evaluation.bootstrap import bootstrap_sums, ratio
+from crrg.evaluation.clinical import decision_counts, f1_from_counts
 from crrg.evaluation.detection import mean_box_candidates, region_iou
 from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.text import bleu_counts, bleu_from_counts, rouge_l_per_report
 from crrg.operations.scoring import Baselines, Case
+from crrg.operations.scoring_regions import region_arrays
 
 FloatArray = NDArray[np.float64]
 Sums = dict[str, list[list[float]]]
@@ -33,11 +34,6 @@ def mean_over_regions(sums: FloatArray) -> float:
     """Return the mean over regions of sums ``[58]``: total of each region, then films that show it."""
     totals, counts = sums[:NUM_REGIONS], sums[NUM_REGIONS:]
     return float((totals[counts > 0] / counts[counts > 0]).mean()) if (counts > 0).any() else float("nan")
-
-
-def ratio(sums: FloatArray) -> float:
-    """Return the first of two sums over the second."""
-    return float(sums[0] / sums[1]) if sums[1] else float("nan")
 
 
 def precision(sums: FloatArray) -> float:
@@ -97,13 +93,13 @@ def score_run(cases: Sequence[Case], abnormal_threshold: float) -> dict[str, Any
         cases: Drafts and references.
         abnormal_threshold: Probability from which the run calls a region abnormal.
     """
-    arrays = region_arrays(cases, abnormal_threshold)
+    arrays = region_arrays(cases)
     findings = [case.draft.findings for case in cases]
     answers = Answers(
-        arrays.boxes,
-        arrays.detected,
+        arrays.given.boxes,
+        arrays.given.detected,
         arrays.selected,
-        arrays.called,
+        arrays.abnormal_probabilities >= abnormal_threshold,
         findings,
         [f"{case.draft.findings} {case.draft.impression}" for case in cases],
     )
@@ -119,7 +115,7 @@ def score_run(cases: Sequence[Case], abnormal_threshold: float) -> dict[str, Any
 def score_baselines(cases: Sequence[Case], known: Baselines) -> dict[str, Sums]:
     """Return the sums of what needs no model: mean boxes, usual regions, all abnormal, each with one of three texts."""
     shape = (len(cases), NUM_REGIONS)
-    boxes = mean_box_candidates(known.mean_boxes, region_arrays(cases, 1.0).sizes)
+    boxes = mean_box_candidates(known.mean_boxes, region_arrays(cases).sizes)
     every, usual = np.ones(shape, dtype=bool), np.broadcast_to(known.usual_regions, shape)
     texts = {name: given for name, given in baseline_texts(cases, known).items() if name != "drafts"}
     return {name: film_sums(cases, Answers(boxes, every, usual, every, given, given)) for name, given in texts.items()}
@@ -127,7 +123,7 @@ def score_baselines(cases: Sequence[Case], known: Baselines) -> dict[str, Sums]:
 
 def film_sums(cases: Sequence[Case], answers: Answers) -> Sums:
     """Return by name of ``FIGURES``' sums what each film adds ``[N, K]``."""
-    known = region_arrays(cases, 1.0)
+    known = region_arrays(cases)
     iou = np.where(answers.detected, region_iou(answers.boxes, known.truth), 0.0)
     annotated = ~np.isnan(known.truth).any(axis=-1)
     judged = np.isfinite(known.is_abnormal)
@@ -140,8 +136,8 @@ def film_sums(cases: Sequence[Case], answers: Answers) -> Sums:
     sums = {
         "iou": np.concatenate([np.where(annotated, iou, 0.0), annotated], axis=1),
         "detected": np.stack([(answers.detected & annotated).sum(axis=1), annotated.sum(axis=1)], axis=1),
-        "selection": _decisions(answers.selected, known.has_phrase, np.ones_like(judged)),
-        "abnormality": _decisions(answers.called, known.is_abnormal == 1, judged),
+        "selection": decision_counts(answers.selected, known.has_phrase, known.is_told),
+        "abnormality": decision_counts(answers.called, known.is_abnormal == 1, judged),
         "bleu": bleu_counts(given, wanted) * has_findings,
         "rouge": np.stack([rouge, np.ones(len(rouge))], axis=1) * has_findings,
         "clinical": clinical.micro_f1_counts(labels, [case.reference.labels for case in cases]),
@@ -191,9 +187,3 @@ def _interval(
         return float(sum(weight * combine(part) for (weight, _), part in zip(weighted, parts, strict=True)))
 
     return bootstrap_sums(np.concatenate([counts for _, counts in weighted], axis=1), together, patients)
-
-
-def _decisions(found: NDArray[np.bool_], wanted: NDArray[np.bool_], counted: NDArray[np.bool_]) -> FloatArray:
-    """Return hits, found and wanted of each film ``[N, 3]``, of the entries that count."""
-    parts = (found & wanted & counted, found & counted, wanted & counted)
-    return np.stack([part.sum(axis=1) for part in parts], axis=1).astype(float)

@@ -173,6 +173,9 @@ def evaluate(
     radgraph: Annotated[
         str | None, typer.Option("--radgraph", help="Folder of `crrg import radgraph`: adds RadGraph F1.")
     ] = None,
+    meteor_jar: Annotated[
+        str | None, typer.Option("--meteor-jar", help="Path of meteor-1.5.jar, which needs Java: adds METEOR 1.5.")
+    ] = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -182,7 +185,7 @@ def evaluate(
 
     filled = form(
         EvaluateConfig, config, dataset=dataset, dataset_version=dataset_version, split=split, model=model,
-        limit=limit, device=device, chexbert=chexbert, radgraph=radgraph,
+        limit=limit, device=device, chexbert=chexbert, radgraph=radgraph, meteor_jar=meteor_jar,
     )  # fmt: skip
 
     def run(storage: Storage, settings: Settings) -> str:

@@ -201,6 +201,8 @@ class EvaluateConfig(FrozenConfig):
             are then added. Empty leaves them out.
         radgraph: Folder that ``crrg import radgraph`` wrote, on the machine that evaluates; RadGraph F1 is then added.
             Empty leaves it out.
+        meteor_jar: Path of ``meteor-1.5.jar`` with its data folder beside it, on the machine that evaluates, which then
+            needs Java; METEOR 1.5 is then added, beside the METEOR without Java. Empty leaves it out.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -211,6 +213,7 @@ class EvaluateConfig(FrozenConfig):
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
     chexbert: str = Field("", title="Folder of CheXbert (empty = none)", json_schema_extra={"position": 6})
     radgraph: str = Field("", title="Folder of RadGraph (empty = none)", json_schema_extra={"position": 7})
+    meteor_jar: str = Field("", title="Jar of METEOR 1.5 (empty = none)", json_schema_extra={"position": 8})
 
 
 class GroundConfig(FrozenConfig):

@@ -131,28 +131,35 @@ def logistic_regression_probabilities(
     return probabilities
 
 
-def always_select_f1(has_phrase: NDArray[np.bool_]) -> float:
-    """Return the selection F1 of giving every region a sentence, where ``has_phrase`` ``[B, R]`` is the truth."""
-    return precision_recall_f1(np.ones_like(has_phrase), has_phrase)[2]
-
-
-def usual_regions(has_phrase: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def usual_regions(has_phrase: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return the regions ``[R]`` that give the best selection F1 when every film is given the same ones.
 
     Args:
         has_phrase: Which regions the training reports write about ``[N, R]``.
+        counted: Of which regions that is known ``[N, R]``; of all by default.
     """
     if not has_phrase.any():
         return np.zeros(has_phrase.shape[1], dtype=bool)
     by_frequency = np.argsort(-has_phrase.sum(axis=0), kind="stable")
     ranks = np.argsort(by_frequency, kind="stable")
     choices = [ranks < count for count in range(1, len(ranks) + 1)]
-    return max(choices, key=lambda chosen: constant_selection_f1(chosen, has_phrase))
+    return max(choices, key=lambda chosen: constant_selection_f1(chosen, has_phrase, counted))
 
 
-def constant_selection_f1(chosen: NDArray[np.bool_], has_phrase: NDArray[np.bool_]) -> float:
-    """Return the selection F1 of giving the regions ``chosen`` ``[R]`` a sentence on every film ``[B, R]``."""
-    return precision_recall_f1(np.broadcast_to(chosen, has_phrase.shape), has_phrase)[2]
+def constant_selection_f1(
+    chosen: NDArray[np.bool_], has_phrase: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None
+) -> float:
+    """Return the selection F1 of giving the regions ``chosen`` ``[R]`` a sentence on every film ``[B, R]``.
+
+    Args:
+        chosen: bool ``[R]``.
+        has_phrase: What reports write about ``[B, R]``.
+        counted: Of which regions that is known ``[B, R]``; of all by default.
+    """
+    given = np.broadcast_to(chosen, has_phrase.shape)
+    if counted is not None:
+        given, has_phrase = given[counted], has_phrase[counted]
+    return precision_recall_f1(given, has_phrase)[2]
 
 
 def permuted_rows(num_rows: int, seed: int = 0) -> NDArray[np.int64]:

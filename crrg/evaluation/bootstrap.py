@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_SAMPLES_AT_ONCE = 50
+"""Samples whose rows are weighed together, which bounds memory."""
+
 
 @dataclass(frozen=True)
 class Statistic:
@@ -48,10 +51,53 @@ class Statistic:
         )
 
 
+class Resampling:
+    """Samples of patients, drawn once, on which any number of figures get their intervals."""
+
+    def __init__(self, patient_ids: Sequence[str], *, num_samples: int = 500, seed: int = 0) -> None:
+        """Draw the samples.
+
+        Args:
+            patient_ids: Patient of each row; patients are drawn with replacement, each with all its rows.
+            num_samples: Number of samples.
+            seed: Same seed, same samples.
+        """
+        numbers = {patient_id: number for number, patient_id in enumerate(dict.fromkeys(patient_ids))}
+        self._patients = np.array([numbers[patient_id] for patient_id in patient_ids], dtype=np.int64)
+        num = len(numbers)
+        rng = np.random.default_rng(seed)
+        self._times = rng.multinomial(num, np.full(num, 1 / num), size=num_samples) if num else None
+
+    def interval(self, statistic: Statistic, level: float = 0.95) -> tuple[float, float]:
+        """Return the percentile interval of a figure of all rows; NaN for no rows."""
+        if self._times is None:
+            return float("nan"), float("nan")
+        per_patient = np.zeros((self._times.shape[1], statistic.counts.shape[1]))
+        np.add.at(per_patient, self._patients, statistic.counts)
+        return _percentiles(np.array([statistic.combine(total) for total in self._times @ per_patient]), level)
+
+    def weighted_interval(
+        self, figure: Callable[[NDArray[np.float64]], NDArray[np.float64]], level: float = 0.95
+    ) -> tuple[float, float]:
+        """Return the percentile interval of a figure that is no sum.
+
+        Args:
+            figure: Values ``[S]`` of samples, given how often each row is in them ``[S, B]``.
+            level: Share of samples inside the interval.
+
+        Returns:
+            Low and high end; NaN for no rows.
+        """
+        if self._times is None:
+            return float("nan"), float("nan")
+        parts = np.array_split(self._times.astype(float), -(-len(self._times) // _SAMPLES_AT_ONCE))
+        return _percentiles(np.concatenate([figure(part[:, self._patients]) for part in parts]), level)
+
+
 def mean_statistic(values: NDArray[np.float64]) -> Statistic:
     """Return the mean of row values ``[B]`` as a statistic; NaN values are left out."""
     known = ~np.isnan(values)
-    return Statistic(np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1), _ratio)
+    return Statistic(np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1), ratio)
 
 
 def bootstrap_interval(
@@ -136,13 +182,8 @@ def bootstrap_sums(
     Returns:
         Low and high end; NaN for no rows.
     """
-    rows = _rows_by_patient(patient_ids)
-    if not rows:
-        return float("nan"), float("nan")
-    per_patient = np.stack([counts[numbers].sum(axis=0) for numbers in rows])
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=num_samples)
-    return _percentiles(np.array([combine(total) for total in times @ per_patient]), level)
+    samples = Resampling(patient_ids, num_samples=num_samples, seed=seed)
+    return samples.interval(Statistic(counts, combine), level)
 
 
 def bootstrap_mean(
@@ -152,7 +193,8 @@ def bootstrap_mean(
     return mean_statistic(values).interval(patient_ids, num_samples=num_samples, seed=seed)
 
 
-def _ratio(counts: NDArray[np.float64]) -> float:
+def ratio(counts: NDArray[np.float64]) -> float:
+    """Return the first of two sums over the second; NaN where that is 0."""
     return float(counts[0] / counts[1]) if counts[1] else float("nan")
 
 

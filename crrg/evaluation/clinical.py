@@ -91,12 +91,27 @@ def micro_f1_counts(
         ``[B, 3]``: matches, found and wanted findings; F1 of summed rows is ``2 m / (f + w)``.
     """
     found, wanted = positive_matrix(candidates, labels), positive_matrix(references, labels)
-    return np.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)], axis=1).astype(float)
+    return decision_counts(found, wanted)
 
 
-def example_f1(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
-    """Return the example-based F1 of each report over all labels ``[B]``, whose mean is ``example14_f1``."""
-    return _per_example(candidates, references)[:, 2]
+def decision_counts(
+    found: NDArray[np.bool_], wanted: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return matches, found and wanted of each row ``[B, 3]``, of the entries ``[B, K]`` that count; all by default."""
+    counted = np.ones(np.shape(wanted), dtype=np.bool_) if counted is None else counted
+    parts = (found & wanted & counted, found & counted, wanted & counted)
+    return np.stack([part.sum(axis=1) for part in parts], axis=1).astype(float)
+
+
+def example_scores(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+    """Return the precision, recall and F1 of each report over all labels ``[B, 3]``; an uncertain label is negative.
+
+    Their means are the example-based figures.
+    """
+    found = positive_matrix(candidates, uncertain_is_positive=False)
+    wanted = positive_matrix(references, uncertain_is_positive=False)
+    scores = [precision_recall_f1(f, w) for f, w in zip(found, wanted, strict=True)]
+    return np.array(scores, dtype=float).reshape(len(found), 3)
 
 
 def f1_from_counts(counts: NDArray[np.float64]) -> float:
@@ -105,18 +120,20 @@ def f1_from_counts(counts: NDArray[np.float64]) -> float:
     return 2 * float(counts[0]) / total if total else 0.0
 
 
+def precision_from_counts(counts: NDArray[np.float64]) -> float:
+    """Return precision of summed counts ``[3]``: matches, found, wanted; 0 where nothing is found."""
+    return float(counts[0] / counts[1]) if counts[1] else 0.0
+
+
+def recall_from_counts(counts: NDArray[np.float64]) -> float:
+    """Return recall of summed counts ``[3]``: matches, found, wanted; 0 where nothing is wanted."""
+    return float(counts[0] / counts[2]) if counts[2] else 0.0
+
+
 def _example_based(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> tuple[float, float, float]:
-    scores = _per_example(candidates, references)
+    scores = example_scores(candidates, references)
     precision, recall, f1 = scores.mean(axis=0) if len(scores) else (0.0, 0.0, 0.0)
     return float(precision), float(recall), float(f1)
-
-
-def _per_example(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
-    """Return precision, recall and F1 of each report ``[B, 3]``; an uncertain label is negative."""
-    found = positive_matrix(candidates, uncertain_is_positive=False)
-    wanted = positive_matrix(references, uncertain_is_positive=False)
-    scores = [precision_recall_f1(f, w) for f, w in zip(found, wanted, strict=True)]
-    return np.array(scores, dtype=float).reshape(len(found), 3)
 
 
 def _add(figures: dict[str, float], name: str, precision: float, recall: float, f1: float) -> None:

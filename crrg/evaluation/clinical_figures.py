@@ -1,17 +1,68 @@
-"""Clinical efficacy as RGRG reports it, from the values that a labeler such as CheXbert read in drafts and reports.
+"""Clinical efficacy with intervals and beside baselines, from values that a labeler read in drafts and reports.
+
+``labeler_figures`` are the three that RGRG reports, of a labeler such as CheXbert; ``rule_figures`` are all of them, of
+the rule labeler.
 
 Source: Tanida et al., CVPR 2023: micro figures over five and over 14 labels, example-based ones over 14.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from crrg.domain.labels import LABELS, LabelValues
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
 from crrg.evaluation.baselines import all_positive_labels
-from crrg.evaluation.bootstrap import Statistic, mean_statistic
-from crrg.evaluation.clinical import FIVE_LABELS, example_f1, f1_from_counts, micro_f1_counts
+from crrg.evaluation.bootstrap import Resampling, Statistic, mean_statistic
+from crrg.evaluation.clinical import (
+    FIVE_LABELS,
+    decision_counts,
+    example_scores,
+    f1_from_counts,
+    micro_f1_counts,
+    positive_matrix,
+    precision_from_counts,
+    recall_from_counts,
+)
+from crrg.evaluation.compared import compared
 from crrg.evaluation.scorecard import Figure
+
+_FAMILIES: Mapping[str, tuple[str, ...]] = {"micro": FINDINGS, "micro5": FIVE_LABELS, "micro14": LABELS}
+_PARTS: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
+    "f1": f1_from_counts,
+    "precision": precision_from_counts,
+    "recall": recall_from_counts,
+}
+_EXAMPLE_COLUMNS = {"f1": 2, "precision": 0, "recall": 1}
+
+
+def rule_figures(
+    candidates: Sequence[LabelValues],
+    references: Sequence[LabelValues],
+    samples: Resampling,
+    rivals: Mapping[str, Sequence[LabelValues]],
+) -> list[Figure]:
+    """Return all clinical figures with 95 % intervals over patients, one row per baseline.
+
+    Args:
+        candidates: What the rule labeler read in each draft.
+        references: Labels of each film.
+        samples: Samples of the films' patients.
+        rivals: What each baseline claims in place of the drafts.
+
+    Returns:
+        The figures of ``clinical.score_labels`` by the same names; of single labels the F1, where a film has the label.
+    """
+    found = _rule_statistics(candidates, references)
+    others = {name: _rule_statistics(values, references) for name, values in rivals.items()}
+    of_labels = {_of_label(label) for label in LABELS}
+    figures: list[Figure] = []
+    for name, statistic in found.items():
+        beside = {rival: each[name] for rival, each in others.items()}
+        figures += compared(f"clinical/{name}", statistic, samples, beside, is_detail=name in of_labels)
+    return figures
 
 
 def labeler_figures(
@@ -30,18 +81,44 @@ def labeler_figures(
     """
     if not candidates:
         return []
-    figures = []
+    samples, figures = Resampling(patient_ids), []
     for name in ("micro5", "micro14", "example14"):
         found, simple = (
             _statistic(name, drafts, references) for drafts in (candidates, all_positive_labels(len(references)))
         )
-        low, high = found.interval(patient_ids)
-        figures.append(Figure(f"{labeler}/{name}_f1", found.value(), low, high, "all positive", simple.value()))
+        figures += compared(f"{labeler}/{name}_f1", found, samples, {"all positive": simple})
     return figures
+
+
+def _rule_statistics(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> dict[str, Statistic]:
+    found, wanted = positive_matrix(candidates), positive_matrix(references)
+    columns = {name: [LABELS.index(label) for label in labels] for name, labels in _FAMILIES.items()}
+    statistics = {
+        f"{name}_{part}": Statistic(decision_counts(found[:, at], wanted[:, at]), combine)
+        for name, at in columns.items()
+        for part, combine in _PARTS.items()
+    }
+    examples = example_scores(candidates, references)
+    for part, column in _EXAMPLE_COLUMNS.items():
+        statistics[f"example14_{part}"] = mean_statistic(examples[:, column])
+    of_label = {label: decision_counts(found[:, [at]], wanted[:, [at]]) for at, label in enumerate(LABELS)}
+    statistics["macro_f1"] = Statistic(np.concatenate([of_label[label] for label in FINDINGS], axis=1), _macro_f1)
+    for label, counts in of_label.items():
+        if counts[:, 2].any():
+            statistics[_of_label(label)] = Statistic(counts, f1_from_counts)
+    return statistics
+
+
+def _of_label(label: str) -> str:
+    return f"{label_column(label)}_f1"
+
+
+def _macro_f1(counts: NDArray[np.float64]) -> float:
+    return float(np.mean([f1_from_counts(each) for each in counts.reshape(-1, 3)]))
 
 
 def _statistic(name: str, candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> Statistic:
     if name == "example14":
-        return mean_statistic(example_f1(candidates, references))
+        return mean_statistic(example_scores(candidates, references)[:, _EXAMPLE_COLUMNS["f1"]])
     labels = FIVE_LABELS if name == "micro5" else LABELS
     return Statistic(micro_f1_counts(candidates, references, labels), f1_from_counts)

@@ -1,4 +1,4 @@
-"""Scores region boxes, the choice of regions, and the mean box to beat.
+"""Scores region boxes, the choice of regions, and the mean box to beat; ``detection_figures`` puts them together.
 
 Boxes may be in any one frame, the same for candidate and reference. A region that is not annotated is left out, never
 counted as wrong.
@@ -55,10 +55,87 @@ def score_boxes(
     figures = {"detection/mean_region_iou": _nan_mean(per_region)}
     figures["detection/detected_share"] = float(detected[known].mean()) if known.any() else 0.0
     figures["detection/recall_at_50"] = float((iou[known] >= 0.5).mean()) if known.any() else 0.0
-    figures["detection/micro_iou"] = _micro_iou(candidate_boxes, reference_boxes, detected, known)
+    shared, union = (areas.sum() for areas in overlap_areas(candidate_boxes, reference_boxes, detected))
+    figures["detection/micro_iou"] = float(shared / union) if union > 0 else 0.0
     names = REGIONS if iou.shape[1] == len(REGIONS) else tuple(str(i) for i in range(iou.shape[1]))
     figures.update({f"detection/iou/{name}": float(v) for name, v in zip(names, per_region, strict=True) if v == v})
     return figures
+
+
+def overlap_areas(
+    candidate_boxes: FloatArray,
+    reference_boxes: FloatArray,
+    detected: NDArray[np.bool_],
+    *,
+    counts_missed_boxes: bool = False,
+) -> tuple[FloatArray, FloatArray]:
+    """Return intersection and union of each region on each film, whose sums make area-weighted IoU.
+
+    Args:
+        candidate_boxes: ``[B, R, 4]``.
+        reference_boxes: ``[B, R, 4]``, same frame, NaN where not annotated.
+        detected: ``[B, R]``.
+        counts_missed_boxes: Whether the box of a region that was not detected counts in the union, as RGRG has it.
+
+    Returns:
+        Two ``[B, R]`` in squared pixels, both 0 where not annotated; a missed region has no intersection.
+    """
+    known = ~np.isnan(reference_boxes).any(axis=-1)
+    found = np.logical_and(detected, known)
+    candidates, references = np.nan_to_num(candidate_boxes), np.nan_to_num(reference_boxes)
+    first = np.where(known if counts_missed_boxes else found, box_area(candidates), 0.0)
+    second = np.where(known, box_area(references), 0.0)
+    low = np.maximum(candidates[..., :2], references[..., :2])
+    high = np.minimum(candidates[..., 2:], references[..., 2:])
+    shared = np.where(found, np.prod(np.clip(high - low, 0, None), axis=-1), 0.0)
+    return shared, np.asarray(first + second - shared)
+
+
+def mean_average_precision(
+    iou: FloatArray,
+    scores: FloatArray,
+    detected: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None = None,
+    *,
+    least_iou: float = 0.5,
+) -> NDArray[np.float64]:
+    """Return mAP: the mean over regions of the area under precision over recall, each film giving one box per region.
+
+    Precision is made non-increasing (as in VOC from 2010 on); boxes of equal score count as one step. A box of a region
+    that is not annotated on its film is left out, and so is a region that is annotated nowhere.
+
+    Args:
+        iou: ``[B, R]`` of candidate and reference, NaN where not annotated.
+        scores: ``[B, R]``, by which boxes are ranked.
+        detected: ``[B, R]``; others were never offered.
+        weights: ``[S, B]``, how often each film counts in each of ``S`` samples; once in one sample by default.
+        least_iou: From which IoU a box is right.
+
+    Returns:
+        ``[S]`` in 0..1; NaN where nothing is annotated.
+
+    Source: Everingham et al., The Pascal Visual Object Classes Challenge, IJCV 2015.
+    """
+    weights = np.ones((1, len(iou))) if weights is None else weights
+    known = ~np.isnan(iou)
+    total, num_regions = np.zeros(len(weights)), np.zeros(len(weights))
+    for region in np.flatnonzero(known.any(axis=0)):
+        rows = np.flatnonzero(known[:, region] & detected[:, region])
+        rows = rows[np.argsort(-scores[rows, region], kind="stable")]
+        wanted = weights[:, known[:, region]].sum(axis=1)
+        counted = wanted > 0
+        num_regions += counted
+        if not len(rows):
+            continue
+        falling = -scores[rows, region]
+        step_ends = np.searchsorted(falling, falling, side="right") - 1
+        hits = weights[:, rows] * (iou[rows, region] >= least_iou)
+        seen = np.cumsum(weights[:, rows], axis=1)
+        precision = (np.cumsum(hits, axis=1) / np.where(seen > 0, seen, 1.0))[:, step_ends]
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        total += np.where(counted, (hits * envelope).sum(axis=1) / np.where(counted, wanted, 1.0), 0.0)
+    empty = np.full(len(weights), np.nan)
+    return np.asarray(np.divide(total, num_regions, out=empty, where=num_regions > 0), dtype=np.float64)
 
 
 def mean_iou_per_region(iou: FloatArray) -> FloatArray:
@@ -109,20 +186,6 @@ def score_selection(
     if is_abnormal is not None:
         figures["selection/abnormal_recall"] = precision_recall_f1(selected, is_abnormal)[1]
     return figures
-
-
-def _micro_iou(
-    candidates: FloatArray, references: FloatArray, found: NDArray[np.bool_], known: NDArray[np.bool_]
-) -> float:
-    found = np.logical_and(found, known)
-    candidates, references = np.nan_to_num(candidates), np.nan_to_num(references)
-    first = np.where(found, box_area(candidates), 0.0)
-    second = np.where(known, box_area(references), 0.0)
-    low = np.maximum(candidates[..., :2], references[..., :2])
-    high = np.minimum(candidates[..., 2:], references[..., 2:])
-    shared = np.where(found, np.prod(np.clip(high - low, 0, None), axis=-1), 0.0).sum()
-    union = first.sum() + second.sum() - shared
-    return float(shared / union) if union > 0 else 0.0
 
 
 def _nan_mean(values: FloatArray) -> float:

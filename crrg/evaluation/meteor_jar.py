@@ -9,6 +9,7 @@ Source: Denkowski and Lavie, Meteor Universal, WMT 2014; the dialogue is that of
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +18,15 @@ from types import TracebackType
 from crrg.errors import ConfigError
 
 WAY_OUT = "give the path of meteor-1.5.jar with its data folder beside it, or nothing for the METEOR without Java"
+JAVA = ("java", "-Xmx2G", "-jar")
+"""Command that runs a jar."""
 _SEPARATOR = " ||| "
 
 
 class JavaMeteor:
     """A running METEOR 1.5; use it as a context, and for as many sets of reports as there are."""
 
-    def __init__(self, jar: Path, *, java: Sequence[str] = ("java", "-Xmx2G", "-jar")) -> None:
+    def __init__(self, jar: Path, *, java: Sequence[str] = JAVA) -> None:
         """Start the program.
 
         Args:
@@ -33,8 +36,7 @@ class JavaMeteor:
         Raises:
             ConfigError: There is no such jar, or no Java.
         """
-        if not jar.is_file():
-            raise ConfigError(f"there is no METEOR jar at the path given: {WAY_OUT}", "meteor_jar")
+        _require(jar)
         command = [*java, str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         try:
             self._process = subprocess.Popen(
@@ -104,6 +106,21 @@ class JavaMeteor:
         if not line:
             raise ConfigError(f"METEOR ended before its work was done: {WAY_OUT}", "meteor_jar")
         return line.strip()
+
+
+def jar_digest(jar: Path) -> str:
+    """Return the sha256 of a jar.
+
+    Raises:
+        ConfigError: There is no such jar.
+    """
+    _require(jar)
+    return hashlib.sha256(jar.read_bytes()).hexdigest()
+
+
+def _require(jar: Path) -> None:
+    if not jar.is_file():
+        raise ConfigError(f"there is no METEOR jar at the path given: {WAY_OUT}", "meteor_jar")
 
 
 def _on_one_line(text: str) -> str:

@@ -6,9 +6,15 @@ Knows no metric: whoever scores puts figures in, whoever shows or gates takes th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from crrg.evaluation.published import PublishedTable, published_markdown
+
+FIGURES_VERSION = 2
+"""Raised when evaluations gain figures: a scorecard of an earlier number is made again."""
+TABLE_COLUMNS = ("figure", "value", "low", "high", "baseline", "baseline value", "margin")
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Figure:
         high: Upper end, or ``None``.
         baseline_name: What the value is compared with, or an empty string.
         baseline: The baseline's value on the same films, or ``None``.
+        is_detail: Whether it is of one region or one label, to be shown below the others.
     """
 
     name: str
@@ -30,6 +37,7 @@ class Figure:
     high: float | None = None
     baseline_name: str = ""
     baseline: float | None = None
+    is_detail: bool = False
 
     @property
     def margin(self) -> float | None:
@@ -44,12 +52,15 @@ class Scorecard:
     Attributes:
         figures: In the order in which they are shown; a name may stand several times with different baselines.
         num_studies: Number of studies that were scored.
-        subject: What was scored on what, in our own ids, e.g. a bundle id and a dataset version.
+        subject: What was scored on what, in our own ids, e.g. a bundle id and a dataset version; ``archives`` names the
+            kinds of archive of the films.
+        published: Published figures of others, shown in a section of their own.
     """
 
     figures: tuple[Figure, ...]
     num_studies: int = 0
     subject: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[PublishedTable, ...] = ()
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield the figures."""
@@ -83,7 +94,13 @@ class Scorecard:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; figures that are not finite become ``None``."""
         figures = [{key: _plain(value) for key, value in asdict(figure).items()} for figure in self.figures]
-        return {"figures": figures, "num_studies": self.num_studies, "subject": dict(self.subject)}
+        return {
+            "figures_version": FIGURES_VERSION,
+            "figures": figures,
+            "num_studies": self.num_studies,
+            "subject": dict(self.subject),
+            "published": [table.to_dict() for table in self.published],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scorecard:
@@ -92,21 +109,54 @@ class Scorecard:
             Figure(**{**item, "value": float("nan") if item["value"] is None else item["value"]})
             for item in values["figures"]
         )
-        return cls(figures, int(values["num_studies"]), dict(values["subject"]))
+        published = tuple(PublishedTable.from_dict(table) for table in values.get("published", ()))
+        return cls(figures, int(values["num_studies"]), dict(values["subject"]), published)
 
-    def to_markdown(self) -> str:
-        """Return the table ``figure | value | interval | baseline | baseline value | margin``."""
-        lines = [
-            "| figure | value | interval | baseline | baseline value | margin |",
-            "| --- | ---: | :---: | --- | ---: | ---: |",
+    def to_table(self) -> dict[str, list[str | float | None]]:
+        """Return the figures as columns of a table, as trackers show them; what is not finite becomes ``None``."""
+        rows = [
+            (each.name, each.value, each.low, each.high, each.baseline_name, each.baseline, each.margin)
+            for each in self
         ]
-        for figure in self.figures:
-            interval = "" if figure.low is None or figure.high is None else f"{figure.low:.3f} to {figure.high:.3f}"
-            baseline = "" if figure.baseline is None else f"{figure.baseline:.3f}"
-            margin = "" if figure.margin is None else f"{figure.margin:+.3f}"
-            cells = (figure.name, f"{figure.value:.3f}", interval, figure.baseline_name, baseline, margin)
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
+        return {name: [_plain(row[place]) for row in rows] for place, name in enumerate(TABLE_COLUMNS)}
+
+    def published_table(self) -> dict[str, list[str | float | None]]:
+        """Return the published figures as columns of a table, each row with its protocol and data."""
+        rows = [
+            (row.system, name, value, table.protocol, table.data, table.source)
+            for table in self.published
+            for row in table.rows
+            for name, value in row.figures.items()
+        ]
+        columns = ("system", "figure", "value", "protocol", "data", "source")
+        return {name: [row[place] for row in rows] for place, name in enumerate(columns)}
+
+    def to_markdown(self, *, whole: bool = True) -> str:
+        """Return the table ``figure | value | interval | baseline | baseline value | margin``.
+
+        Args:
+            whole: Whether figures of single regions and labels, and published ones, follow in sections of their own.
+        """
+        parts = [_table([figure for figure in self.figures if not figure.is_detail])]
+        if whole and (details := [figure for figure in self.figures if figure.is_detail]):
+            parts += ["## By region and label", _table(details)]
+        if whole and self.published:
+            parts.append(published_markdown(self.published, self.subject.get("archives", "").split(", ")))
+        return "\n\n".join(parts)
+
+
+def _table(figures: Sequence[Figure]) -> str:
+    lines = [
+        "| figure | value | interval | baseline | baseline value | margin |",
+        "| --- | ---: | :---: | --- | ---: | ---: |",
+    ]
+    for figure in figures:
+        interval = "" if figure.low is None or figure.high is None else f"{figure.low:.3f} to {figure.high:.3f}"
+        baseline = "" if figure.baseline is None else f"{figure.baseline:.3f}"
+        margin = "" if figure.margin is None else f"{figure.margin:+.3f}"
+        cells = (figure.name, f"{figure.value:.3f}", interval, figure.baseline_name, baseline, margin)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

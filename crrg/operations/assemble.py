@@ -12,7 +12,7 @@ from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
-from crrg.operations.evaluate import log_pictures
+from crrg.operations.evaluate import log_scorecard
 from crrg.operations.fuse import fit_fusion
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.watch_reference import reference_bytes
@@ -109,7 +109,7 @@ def _register(
         tracker.log_params({"bundle_id": bundle.bundle_id, **about})
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
-        log_pictures(evaluation, storage, tracker)
+        log_scorecard(evaluation, storage, tracker)
         with tempfile.TemporaryDirectory() as temporary:
             folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
             page = evaluation_markdown(evaluation)

@@ -99,7 +99,8 @@ def score_night(
         training: Dataset whose training split gives the baselines.
         fresh: Dataset of the same studies, with their reports, boxes and labels.
         storage: Root with the committed night.
-        drafter: Pipeline that adds label head, probe, zero-shot and retrieval; they are left out where not given.
+        drafter: Pipeline that adds label head, probe, zero-shot, retrieval and abnormality; they are left out where not
+            given.
         permuted: Whether every film is given another film's draft: what survives that does not come from the picture.
 
     Raises:
@@ -114,8 +115,13 @@ def score_night(
         cases = permute_drafts(cases)
     films = [case.reference.film for case in cases if case.reference.film is not None]
     evidence = None if drafter is None else gather_evidence(drafter, films, training, storage)
-    subject = {"night": date, "dataset": fresh.name, "dataset_version": fresh.version}
-    return score_cases(cases, fit_baselines(storage, training), evidence=evidence, subject=subject)
+    return score_cases(
+        cases,
+        fit_baselines(storage, training),
+        evidence=evidence,
+        subject={"night": date, "dataset": fresh.name, "dataset_version": fresh.version},
+        abnormal_threshold=None if drafter is None else drafter.thresholds.abnormal,
+    )
 
 
 def committed_drafts(storage: Storage, date: str) -> dict[str, DraftReport]:

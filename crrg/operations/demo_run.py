@@ -103,7 +103,8 @@ def demo_markdown(result: DemoResult, storage: Storage) -> str:
         promotion_markdown(result.retraining.promotion),
         night_markdown(result.night),
         f"## Drafts of {scorecard.num_studies} fresh drawn studies against what was drawn",
-        scorecard.to_markdown(),
+        scorecard.to_markdown(whole=False),
+        f"By region and label: {storage.url(result.scorecard_key.removesuffix('.json') + '.md')}",
         f"Review page: {review}",
     )
     return "\n\n".join(part for part in parts if part)

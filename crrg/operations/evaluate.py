@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from crrg.data.pairs import resolve_dataset
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
 from crrg.evaluation.classification import label_matrix
-from crrg.evaluation.scorecard import Scorecard
+from crrg.evaluation.meteor_jar import jar_digest
+from crrg.evaluation.published import published_tables
+from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 from crrg.operations.example_pictures import EXAMPLES, example_files
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
@@ -51,14 +54,18 @@ def evaluate(
         tracker.log_params({"form": config.model_dump(mode="json"), "bundle_id": bundle.bundle_id})
         tracker.log_params({"dataset": result.dataset.name, "dataset_version": result.dataset.version})
         tracker.log_metrics(result.metrics)
-        tracker.log_text("scorecard.json", storage.get(result.scorecard_key).decode())
-        tracker.log_text("scorecard.md", storage.get(_markdown_key(result.scorecard_key)).decode())
-        log_pictures(result, storage, tracker)
+        log_scorecard(result, storage, tracker)
     return result
 
 
-def log_pictures(result: EvaluationResult, storage: Storage, tracker: Tracker) -> None:
-    """Log what an evaluation drew: ROC and reliability of the probabilities given out, and examples of drafts."""
+def log_scorecard(result: EvaluationResult, storage: Storage, tracker: Tracker) -> None:
+    """Log a scorecard as JSON, Markdown and tables, and what was drawn: ROC, reliability, and examples of drafts."""
+    if storage.exists(result.scorecard_key):
+        scorecard = read_scorecard(result, storage)
+        tracker.log_text("scorecard.json", storage.get(result.scorecard_key).decode())
+        tracker.log_text("scorecard.md", storage.get(_markdown_key(result.scorecard_key)).decode())
+        tracker.log_table("scorecard-table.json", scorecard.to_table())
+        tracker.log_table("published-table.json", scorecard.published_table())
     for folder, names in (("classification", PICTURES), ("examples", EXAMPLES)):
         for name in names:
             key = _beside(result.scorecard_key, f"-{name}")
@@ -80,10 +87,11 @@ def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage)
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     key = scorecard_key(bundle, dataset, config)
-    reused = storage.exists(key)
+    stored = storage.get_json(key) if storage.exists(key) else {}
+    reused = stored.get("figures_version") == FIGURES_VERSION
     if reused:
         logger.info("bundle %s: scorecard on %s %s found, reused", bundle.bundle_id, dataset.name, config.split)
-        scorecard = Scorecard.from_dict(storage.get_json(key))
+        scorecard = Scorecard.from_dict(stored)
     else:
         scorecard, files = _score(bundle, dataset, config, storage)
         for name, data in files.items():
@@ -106,13 +114,19 @@ def read_scorecard(result: EvaluationResult, storage: Storage) -> Scorecard:
 
 
 def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig) -> str:
-    """Return where a scorecard lies: by bundle, dataset version, split, number of films and weights of text readers."""
+    """Return where a scorecard lies: by bundle, dataset version, split, number of films and what else reads texts.
+
+    Raises:
+        ConfigError: The form names a METEOR jar that is not there.
+    """
     films = f"-{config.limit}" if config.limit else ""
     readers = "".join(
         f"-{name}-{import_digest(Path(folder), name)[:12]}"
         for name, folder in (("chexbert", config.chexbert), ("radgraph", config.radgraph))
         if folder
     )
+    if config.meteor_jar:
+        readers += f"-meteor-{jar_digest(Path(config.meteor_jar))[:12]}"
     return f"models/scorecards/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{config.split}{films}{readers}.json"
 
 
@@ -128,6 +142,7 @@ def _score(
     from crrg.operations.scoring import draft_cases, fit_baselines, score_drafts
     from crrg.operations.scoring_chexbert import with_chexbert
     from crrg.operations.scoring_radgraph import with_radgraph
+    from crrg.operations.scoring_texts import with_meteor
     from crrg.operations.scoring_visibility import with_visibility
     from crrg.training.clip_pictures import reliability_picture, roc_picture
 
@@ -142,6 +157,9 @@ def _score(
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
     if config.radgraph:
         scorecard = with_radgraph(scorecard, cases, known, Path(config.radgraph), device)
+    if config.meteor_jar:
+        scorecard = with_meteor(scorecard, cases, known, Path(config.meteor_jar))
+    scorecard = replace(scorecard, published=published_tables())
     examples = example_files(pipeline, cases)
     references = label_matrix([case.reference.labels for case in cases])
     if not np.isfinite(references).any():

@@ -1,16 +1,16 @@
 """Score drafts against what is known of their films, each figure beside the simple baseline it has to beat.
 
 The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual
-ones, a logistic regression on 32 x 32 pixels, the constant report that suits validation best, claiming every finding,
-and the report of the most similar training film. Drafts may come from a pipeline (``draft_cases``) or from a committed
-night.
+ones, calling every region abnormal, a logistic regression on 32 x 32 pixels, the constant report that suits validation
+best, the normal report, claiming every finding, and the report of the most similar training film. Drafts may come from
+a pipeline (``draft_cases``) or from a committed night.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,14 @@ from crrg.data.images import model_input
 from crrg.data.pairs import read_pairs
 from crrg.domain.boxes import Letterbox
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues
-from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.study import DraftReport, Film, Pair, Split
-from crrg.evaluation import baselines, clinical, text
-from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
+from crrg.evaluation import baselines, clinical
+from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import known_values, label_matrix, mean_auc
-from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou, score_selection
+from crrg.evaluation.clinical_figures import rule_figures
+from crrg.evaluation.detection import mean_box
+from crrg.evaluation.detection_figures import mean_of_regions, overlaps
 from crrg.evaluation.label_figures import classifier_figures
-from crrg.evaluation.protocols import Protocol as TextProtocol
-from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.scoring_groups import group_figures
 from crrg.operations.scoring_labels import (
@@ -41,14 +40,18 @@ from crrg.operations.scoring_labels import (
     is_frontal,
     retrieval_figures,
 )
+from crrg.operations.scoring_regions import phrases_of, region_arrays, region_figures
+from crrg.operations.scoring_texts import told_texts, wording_figures
 from crrg.progress import count_progress
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 
+if TYPE_CHECKING:
+    from crrg.inference.regions import RegionThresholds
+
 FloatArray = NDArray[np.float64]
 THUMBNAIL_SIZE = 32
 CHUNK_SIZE = 64
-PROTOCOL: TextProtocol = "rgrg"
 
 
 class Drafter(FilmReader, Protocol):
@@ -57,6 +60,10 @@ class Drafter(FilmReader, Protocol):
     @property
     def bundle_id(self) -> str:
         """Bundle the models come from."""
+
+    @property
+    def thresholds(self) -> RegionThresholds:
+        """Probabilities from which regions are selected or called abnormal."""
 
     def draft(self, films: Sequence[Film]) -> list[DraftReport]:
         """Return one draft per film."""
@@ -82,6 +89,7 @@ class Baselines:
         findings: Their findings sections.
         texts: Their findings and impressions.
         constant: The training report with the highest mean score on validation.
+        validation: Findings sections of validation reports, for the document frequencies of RGRG's own CIDEr-D.
     """
 
     mean_boxes: FloatArray
@@ -91,6 +99,7 @@ class Baselines:
     findings: list[str]
     texts: list[str]
     constant: str
+    validation: Sequence[str] = ()
 
 
 def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
@@ -103,12 +112,13 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     labels = known_values(train.labels)
     return Baselines(
         mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),
-        usual_regions=baselines.usual_regions(_have_phrases(train)),
+        usual_regions=baselines.usual_regions(*phrases_of(train)),
         thumbnails=train.images.astype(float),
         labels=labels,
         findings=train.reports,
         texts=[report.text for report in train.texts],
         constant=baselines.best_constant_report(known, references) if known else "",
+        validation=references,
     )
 
 
@@ -126,9 +136,15 @@ def score_drafts(
         split: Part of the dataset.
     """
     films = [_film(case) for case in cases]
-    subject = {"bundle_id": drafter.bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
+    subject = {
+        "bundle_id": drafter.bundle_id,
+        "dataset": dataset.name,
+        "dataset_version": dataset.version,
+        "split": split.value,
+        "archives": ", ".join(sorted({case.reference.source for case in cases})),
+    }
     evidence = gather_evidence(drafter, films, dataset, storage) if films else None
-    return score_cases(cases, known, evidence=evidence, subject={**subject, "split": split.value})
+    return score_cases(cases, known, evidence=evidence, subject=subject, abnormal_threshold=drafter.thresholds.abnormal)
 
 
 def draft_cases(
@@ -161,6 +177,7 @@ def score_cases(
     *,
     evidence: LabelEvidence | None = None,
     subject: dict[str, str] | None = None,
+    abnormal_threshold: float | None = None,
 ) -> Scorecard:
     """Score drafts, each figure beside its baselines on the same films, with 95 % intervals over patients.
 
@@ -169,6 +186,7 @@ def score_cases(
         known: Baselines of the training dataset.
         evidence: What the CLIP stage alone says of the same films, shown beside the probabilities given out.
         subject: What was scored on what.
+        abnormal_threshold: Probability from which drafts call a region abnormal; without it abnormality is left out.
 
     Returns:
         An empty scorecard for no case.
@@ -176,12 +194,14 @@ def score_cases(
     if not cases:
         return Scorecard((), 0, subject or {})
     patients = [case.reference.patient_id for case in cases]
+    samples = Resampling(patients)
     thumbnails = thumbnails_of(cases)
+    neighbours = baselines.nearest_neighbours(known.thumbnails, thumbnails)
     figures = [
-        *_region_figures(cases, known, patients),
+        *region_figures(cases, known, samples, abnormal_threshold),
         *_label_figures(cases, known, thumbnails, evidence, patients),
-        *_text_figures(cases, known, patients),
-        *_clinical_figures(cases, known, thumbnails, patients),
+        *wording_figures(told_texts(cases, known, neighbours), known.validation),
+        *_clinical_figures(cases, known, neighbours, samples),
         *group_figures([case.reference for case in cases], _main_statistics(cases)),
     ]
     num_studies = len({case.reference.study_id for case in cases})
@@ -204,61 +224,18 @@ def permute_drafts(cases: Sequence[Case], seed: int = 0) -> list[Case]:
 
 def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.int64]], float]]:
     """Return the figures that a gate looks at, as functions of the rows that they are of."""
-    iou = _overlaps(cases, _reference_boxes(cases))
+    regions = region_arrays(cases)
+    iou = overlaps(regions.given, regions.truth)
     num = len(FINDINGS)
     references = label_matrix([case.reference.labels for case in cases])[:, :num]
     probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
     counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases])
     return {
-        REGION_IOU: lambda rows: _mean_of_regions(iou[rows]),
+        REGION_IOU: lambda rows: mean_of_regions(iou[rows]),
         LABEL_AUC: lambda rows: mean_auc(probabilities[rows], references[rows]),
         CLINICAL_F1: lambda rows: clinical.f1_from_counts(counts[rows].sum(axis=0)),
     }
-
-
-def _reference_boxes(cases: Sequence[Case]) -> FloatArray:
-    """Return known boxes ``[N, 29, 4]`` in original pixels, NaN where a region is not annotated."""
-    references = np.full((len(cases), NUM_REGIONS, 4), np.nan)
-    for row, case in enumerate(cases):
-        for region in case.reference.regions:
-            references[row, REGION_INDEX[region.region]] = region.box_xyxy
-    return references
-
-
-def _overlaps(cases: Sequence[Case], references: FloatArray) -> FloatArray:
-    """Return the IoU ``[N, 29]`` of drafted and known boxes: 0 where a region was not found, NaN if not annotated."""
-    candidates = np.array([[region.box_xyxy for region in case.draft.regions] for case in cases], dtype=float)
-    detected = np.array([[region.detected for region in case.draft.regions] for case in cases])
-    missed = np.where(np.isnan(references[..., 0]), np.nan, 0.0)
-    return np.where(detected, region_iou(candidates, references), missed)
-
-
-def _region_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[str]) -> list[Figure]:
-    references = _reference_boxes(cases)
-    has_phrase = np.zeros((len(cases), NUM_REGIONS), dtype=bool)
-    for row, case in enumerate(cases):
-        for region in case.reference.regions:
-            has_phrase[row, REGION_INDEX[region.region]] = region.phrase is not None
-    selected = np.array([[region.selected for region in case.draft.regions] for case in cases])
-    sizes = np.array([[_film(case).original_width, _film(case).original_height] for case in cases], dtype=float)
-    iou = _overlaps(cases, references)
-    constant = np.asarray(region_iou(mean_box_candidates(known.mean_boxes, sizes), references), dtype=np.float64)
-    figures = []
-    if np.isfinite(iou).any():
-        rival = ("mean box", _mean_of_regions(constant))
-        found = _figure("detection/mean_region_iou", lambda rows: _mean_of_regions(iou[rows]), patients, rival)
-        figures.append(found)
-    if has_phrase.any():
-        rivals = {
-            "always select": baselines.always_select_f1(has_phrase),
-            "usual regions": baselines.constant_selection_f1(known.usual_regions, has_phrase),
-        }
-        figures += [
-            _figure("selection/f1", lambda rows: _selection_f1(selected[rows], has_phrase[rows]), patients, rival)
-            for rival in rivals.items()
-        ]
-    return figures
 
 
 def _label_figures(
@@ -289,94 +266,22 @@ def _label_figures(
     ]
 
 
-def _text_figures(cases: Sequence[Case], known: Baselines, patients: Sequence[str]) -> list[Figure]:
-    rows = [row for row, case in enumerate(cases) if case.reference.report.findings]
-    if not rows:
-        return []
-    patients = [patients[row] for row in rows]
-    references = [tokenize(cases[row].reference.report.findings or "", PROTOCOL) for row in rows]
-    candidates = [tokenize(cases[row].draft.findings, PROTOCOL) for row in rows]
-    constants = [tokenize(known.constant, PROTOCOL)] * len(rows)
-    counts = text.bleu_counts(candidates, references)
-    rouge = text.rouge_l_per_report(candidates, references)[:, None]
-    low, high = bootstrap_sums(counts, lambda sums: text.bleu_from_counts(sums)[3], patients)
-    bleu = Figure(
-        f"{PROTOCOL}/bleu_4", text.bleu(candidates, references)[3], low, high,
-        "best constant report", text.bleu(constants, references)[3],
-    )  # fmt: skip
-    low, high = bootstrap_interval(lambda drawn: float(rouge[drawn].mean()), patients)
-    rouge_l = Figure(
-        f"{PROTOCOL}/rouge_l", float(rouge.mean()), low, high,
-        "best constant report", float(text.rouge_l_per_report(constants, references).mean()),
-    )  # fmt: skip
-    others = text.score_text(
-        [cases[row].draft.findings for row in rows],
-        [cases[row].reference.report.findings or "" for row in rows],
-        PROTOCOL,
-    )
-    shown = [Figure(f"{PROTOCOL}/{name}", others[f"{PROTOCOL}/{name}"]) for name in ("cider_d", "meteor_offline")]
-    return [bleu, rouge_l, *shown]
-
-
 def _clinical_figures(
-    cases: Sequence[Case], known: Baselines, thumbnails: FloatArray, patients: Sequence[str]
+    cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64], samples: Resampling
 ) -> list[Figure]:
-    references: list[LabelValues] = [case.reference.labels for case in cases]
-    drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    counts = clinical.micro_f1_counts(drafts, references)
-    value = clinical.f1_from_counts(counts.sum(axis=0))
-    low, high = bootstrap_sums(counts, clinical.f1_from_counts, patients)
-    neighbours = baselines.nearest_neighbours(known.thumbnails, thumbnails)
     rivals: dict[str, Sequence[LabelValues]] = {
         "best constant report": clinical.read_labels([known.constant]) * len(cases),
         "all positive": baselines.all_positive_labels(len(cases)),
         "nearest neighbour": clinical.read_labels([known.texts[row] for row in neighbours]),
     }
-    figures = []
-    for name, labels in rivals.items():
-        rival = clinical.f1_from_counts(clinical.micro_f1_counts(labels, references).sum(axis=0))
-        figures.append(Figure("clinical/micro_f1", value, low, high, name, rival))
-    details = clinical.score_labels(drafts, references)
-    return [*figures, *(Figure(name, details[name]) for name in ("clinical/macro_f1",) if name in details)]
-
-
-def _figure(
-    name: str,
-    statistic: Callable[[NDArray[np.int64]], float],
-    patients: Sequence[str],
-    rival: tuple[str, float],
-) -> Figure:
-    """Return a figure with its interval, beside the name and value of its baseline."""
-    low, high = bootstrap_interval(statistic, patients)
-    return Figure(name, statistic(np.arange(len(patients))), low, high, *rival)
-
-
-def _mean_of_regions(iou: FloatArray) -> float:
-    """Return the mean over regions of the mean over films; regions annotated nowhere are left out."""
-    is_known = np.isfinite(iou)
-    per_region = (
-        np.where(is_known, iou, 0).sum(axis=0)[is_known.any(axis=0)] / is_known.sum(axis=0)[is_known.any(axis=0)]
-    )
-    return float(per_region.mean()) if len(per_region) else float("nan")
-
-
-def _selection_f1(selected: NDArray[np.bool_], has_phrase: NDArray[np.bool_]) -> float:
-    return score_selection(selected, has_phrase)["selection/f1"]
+    drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
+    return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals)
 
 
 def _original_boxes(films: FilmTable, row: int) -> FloatArray:
     width, height = (int(side) for side in films.original_sizes[row])
     boxes = Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
     return np.asarray(boxes, dtype=np.float64)
-
-
-def _have_phrases(films: FilmTable) -> NDArray[np.bool_]:
-    """Return which regions ``[N, 29]`` the reports of annotated films write about."""
-    annotated = [row for row in range(len(films)) if np.isfinite(films.input_boxes_xyxy[row]).any()]
-    has_phrase = np.zeros((len(annotated), NUM_REGIONS), dtype=bool)
-    for found, row in zip(has_phrase, annotated, strict=True):
-        found[[REGION_INDEX[region] for region in films.phrases[row]]] = True
-    return has_phrase
 
 
 def _film(case: Case) -> Film:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -25,6 +25,9 @@ class Tracker(Protocol):
     def log_text(self, name: str, text: str) -> None:
         """Record a text or JSON document under ``name`` (with suffix)."""
 
+    def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
+        """Record a table under ``name`` (``.json``), its columns by their heads."""
+
 
 class NullTracker:
     """A tracker that forgets everything."""
@@ -42,3 +45,6 @@ class NullTracker:
 
     def log_text(self, name: str, text: str) -> None:
         """Forget a document."""
+
+    def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
+        """Forget a table."""

@@ -52,11 +52,15 @@ def test_a_run_begins_with_the_first_thing_logged(storage: Storage, settings: Se
         tracker.log_metrics({"train/loss": 2.0}, step=1)
         tracker.log_metrics({"train/loss": 1.0}, step=2)
         tracker.log_picture("pictures/a.png", b"\x89PNG")
+        tracker.log_table("figures.json", {"figure": ["a", "b"], "value": [0.5, None]})
     run = mlflow_client(settings, storage).get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["loop.num_steps"] == "5"
     assert run.data.metrics["train/loss"] == 1.0
     assert run.data.tags["stage"] == "detector"
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "figures.json", "type": "table"}]
+    table = json.loads((Path(run.info.artifact_uri) / "figures.json").read_text())
+    assert table == {"columns": ["figure", "value"], "data": [["a", 0.5], ["b", None]]}
     assert Path(storage.root) in Path(run.info.artifact_uri).parents
     assert (Path(run.info.artifact_uri) / "pictures/a.png").read_bytes() == b"\x89PNG"
 

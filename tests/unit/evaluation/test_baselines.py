@@ -9,7 +9,6 @@ from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.evaluation.baselines import (
     NORMAL_REPORT,
     all_positive_labels,
-    always_select_f1,
     best_constant_report,
     constant_scores,
     constant_selection_f1,
@@ -82,8 +81,18 @@ def test_usual_regions_are_those_that_most_reports_write_about() -> None:
     )
 
 
-def test_always_select_and_all_positive() -> None:
-    assert always_select_f1(np.array([[True, False, False, True]])) == pytest.approx(2 * 2 / (4 + 2))
+def test_regions_of_which_nothing_is_known_do_not_count() -> None:
+    has_phrase = np.array([[True, False], [True, False], [False, False]])
+    told = np.array([[True, True], [True, True], [False, False]])
+    chosen = np.array([True, False])
+    assert constant_selection_f1(chosen, has_phrase, told) == 1.0
+    assert constant_selection_f1(chosen, has_phrase) == pytest.approx(4 / 5)
+    # a region that is told on one film only, and always written about there, is worth a sentence
+    told[:2, 1], has_phrase[0, 1], told[0, 1] = False, True, True
+    assert usual_regions(has_phrase, told).tolist() == [True, True]
+
+
+def test_all_positive_labels() -> None:
     (claimed,) = all_positive_labels(1)
     assert list(claimed) == list(LABELS)
     assert claimed[NO_FINDING] == 0

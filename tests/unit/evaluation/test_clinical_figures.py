@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from crrg.domain.labels import LABELS
+from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.clinical import score_labels
-from crrg.evaluation.clinical_figures import labeler_figures
+from crrg.evaluation.clinical_figures import labeler_figures, rule_figures
 
 CANDIDATES = [{"Edema": 1, "Fracture": -1}, {"No Finding": 1}, {"Cardiomegaly": -1}, {}]
+PARTS = ("f1", "precision", "recall")
 REFERENCES = [{"Edema": 1}, {"No Finding": 1}, {"Cardiomegaly": 1}, {}]
 
 
@@ -34,3 +36,18 @@ def test_the_claim_of_every_finding_stands_beside_each_figure() -> None:
     assert example14 == pytest.approx(2 / 14 / 2)
     assert [figure.value for figure in figures] == [0.0, 0.0, 0.0]
     assert labeler_figures("chexbert", [], [], []) == []
+
+
+def test_the_rule_labelers_figures_are_those_of_the_scores_beside_each_baseline() -> None:
+    rivals = {"all positive": [dict.fromkeys(LABELS, 1)] * 4, "nothing": [{}] * 4}
+    figures = rule_figures(CANDIDATES, REFERENCES, Resampling(list("abcd")), rivals)
+    scores, claimed = score_labels(CANDIDATES, REFERENCES), score_labels(rivals["all positive"], REFERENCES)
+    found = {each.name: each for each in figures if each.baseline_name == "all positive"}
+    assert all(each.value == pytest.approx(scores[name]) for name, each in found.items())
+    assert all(each.baseline == pytest.approx(claimed[name]) for name, each in found.items())
+    families = {f"clinical/{name}_{part}" for name in ("micro", "micro5", "micro14", "example14") for part in PARTS}
+    conditions = {f"clinical/{name}_f1" for name in ("macro", "cardiomegaly", "edema", "no_finding")}
+    # no film has a fracture, so that nothing is said of finding one
+    assert set(found) == families | conditions
+    assert len(figures) == 2 * len(found)
+    assert all(each.low <= each.high for each in figures)

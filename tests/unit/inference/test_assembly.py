@@ -153,8 +153,9 @@ def test_a_pipeline_makes_reports_as_its_decoding_says() -> None:
     phrases = {place: DecodedPhrase(text, -0.1, True) for place, text in enumerate(texts)}
     flags = np.zeros((29, 15))
     assert pipeline("none")._assemble(phrases, flags) == (
-        "There is a small left pleural effusion. No pneumothorax.", "Small left pleural effusion."
-    )  # fmt: skip
+        "There is a small left pleural effusion. No pneumothorax. No right pleural effusion.",
+        "Small left pleural effusion.",
+    )
     assert pipeline("rgrg")._assemble(phrases, flags) == (" ".join(texts), "")
     encoded = token_similarity(spelling_vectors)
     twins = {0: DecodedPhrase("Lung is clear.", -0.1, True), 1: DecodedPhrase("Lungs is clear.", -0.1, True)}

@@ -29,7 +29,7 @@ from crrg.evaluation import label_figures
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations import nbest_drafts, train, training_drafts
 from crrg.operations.assemble import assemble_bundle, assemble_fused
-from crrg.operations.evaluate import evaluate_bundle, log_pictures, read_scorecard
+from crrg.operations.evaluate import evaluate_bundle, log_scorecard, read_scorecard
 from crrg.operations.example_pictures import EXAMPLES
 from crrg.operations.ingest import ingest
 from crrg.operations.training_drafts import draft_training_films
@@ -217,7 +217,7 @@ def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_bes
     assert card["classification/mean_auc"] == card["classification/head_mean_auc"]
     tracker = Remembering()
     tracker.pictures.clear()
-    log_pictures(result, storage, tracker)
+    log_scorecard(result, storage, tracker)
     examples = [name for name in tracker.pictures if name.startswith("examples/")]
     assert sorted(set(tracker.pictures) - set(examples)) == ["classification/reliability.png", "classification/roc.png"]
     assert set(examples) <= {f"examples/{name}" for name in EXAMPLES}

@@ -1,0 +1,90 @@
+"""The figures of text under every protocol, with intervals and beside baselines; METEOR 1.5 where its jar runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from crrg.evaluation.bootstrap import Resampling, mean_statistic
+from crrg.evaluation.compared import beside_values, compared
+from crrg.evaluation.meteor_jar import JavaMeteor
+from crrg.evaluation.protocols import PROTOCOLS, Protocol, tokenize
+from crrg.evaluation.scorecard import Figure
+from crrg.evaluation.text import rgrg_document_frequencies, text_statistics
+
+JAR_PROTOCOLS: tuple[Protocol, ...] = ("rgrg", "r2gen")
+"""Whose published figures are METEOR 1.5; the users of NLTK have NLTK's."""
+
+
+def text_figures(
+    drafts: Sequence[str],
+    references: Sequence[str],
+    samples: Resampling,
+    rivals: Mapping[str, Sequence[str]],
+    validation: Sequence[str] = (),
+) -> list[Figure]:
+    """Return BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR without Java under the three protocols.
+
+    Args:
+        drafts: Findings sections.
+        references: Findings sections of the reports, in the same order.
+        samples: Samples of the patients of these reports.
+        rivals: What each baseline gives in place of the drafts.
+        validation: Findings sections whose document frequencies RGRG's own CIDEr-D takes; left out where none is given.
+
+    Returns:
+        ``<protocol>/<metric>`` (``text.score_text``) with 95 % intervals over patients, one row per baseline.
+    """
+    figures: list[Figure] = []
+    for protocol in PROTOCOLS:
+        idf = rgrg_document_frequencies(validation) if protocol == "rgrg" and validation else None
+        found = text_statistics(drafts, references, protocol, frequencies=idf)
+        others = {name: text_statistics(texts, references, protocol, frequencies=idf) for name, texts in rivals.items()}
+        for metric, statistic in found.items():
+            beside = {name: other[metric] for name, other in others.items()}
+            figures += compared(f"{protocol}/{metric}", statistic, samples, beside)
+    return figures
+
+
+def jar_figures(
+    running: JavaMeteor,
+    drafts: Sequence[str],
+    references: Sequence[str],
+    samples: Resampling,
+    rivals: Mapping[str, Sequence[str]],
+) -> list[Figure]:
+    """Return METEOR 1.5 of the whole set, and its mean over reports, which has an interval.
+
+    Args:
+        running: METEOR's program.
+        drafts: Findings sections.
+        references: Findings sections of the reports, in the same order.
+        samples: Samples of the patients of these reports.
+        rivals: What each baseline gives in place of the drafts.
+
+    Returns:
+        ``<protocol>/meteor_1_5``, ``<protocol>/meteor_1_5_mean`` and ``<protocol>/meteor_offline_difference`` (without
+        Java minus 1.5, of the whole set).
+    """
+    figures: list[Figure] = []
+    for protocol in JAR_PROTOCOLS:
+        wanted = [" ".join(tokenize(text, protocol)) for text in references]
+        given = {"": drafts, **rivals}
+        scores = {
+            name: running.score([" ".join(tokenize(text, protocol)) for text in texts], wanted)
+            for name, texts in given.items()
+        }
+        whole, per_report = scores.pop("")
+        figures += beside_values(
+            f"{protocol}/meteor_1_5", whole, (None, None), {name: value for name, (value, _) in scores.items()}
+        )
+        figures += compared(
+            f"{protocol}/meteor_1_5_mean",
+            mean_statistic(np.array(per_report)),
+            samples,
+            {name: mean_statistic(np.array(values)) for name, (_, values) in scores.items()},
+        )
+        offline = text_statistics(drafts, references, protocol)["meteor_offline"].value()
+        figures.append(Figure(f"{protocol}/meteor_offline_difference", offline - whole))
+    return figures

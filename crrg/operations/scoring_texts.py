@@ -1,0 +1,91 @@
+"""The texts of a scorecard: findings of drafts, of reports and of what needs no model, and METEOR 1.5 of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crrg.evaluation.baselines import NORMAL_REPORT, nearest_neighbours
+from crrg.evaluation.bootstrap import Resampling
+from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
+from crrg.evaluation.scorecard import Figure, Scorecard
+from crrg.evaluation.text_figures import jar_figures, text_figures
+
+if TYPE_CHECKING:
+    from crrg.operations.scoring import Baselines, Case
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Findings sections of the films whose report has one.
+
+    Attributes:
+        drafts: Of the drafts.
+        references: Of the reports.
+        patients: Of the films.
+        rivals: Of each baseline, by its name.
+    """
+
+    drafts: list[str]
+    references: list[str]
+    patients: list[str]
+    rivals: dict[str, list[str]]
+
+
+def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64]) -> Texts:
+    """Return the texts of cases whose report has findings.
+
+    Args:
+        cases: Drafts and references.
+        known: Baselines of the training dataset.
+        neighbours: Most similar training film of each case (``baselines.nearest_neighbours``).
+    """
+    rows = [row for row, case in enumerate(cases) if case.reference.report.findings]
+    return Texts(
+        drafts=[cases[row].draft.findings for row in rows],
+        references=[cases[row].reference.report.findings or "" for row in rows],
+        patients=[cases[row].reference.patient_id for row in rows],
+        rivals={
+            "best constant report": [known.constant] * len(rows),
+            "nearest neighbour": [known.findings[neighbours[row]] for row in rows],
+            "always normal": [NORMAL_REPORT] * len(rows),
+        },
+    )
+
+
+def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
+    """Return the figures of texts under every protocol; none where no report has findings."""
+    if not texts.drafts:
+        return []
+    return text_figures(texts.drafts, texts.references, Resampling(texts.patients), texts.rivals, validation)
+
+
+def with_meteor(
+    scorecard: Scorecard, cases: Sequence[Case], known: Baselines, jar: Path, java: Sequence[str] = JAVA
+) -> Scorecard:
+    """Add METEOR 1.5 of the drafts, beside the same baselines.
+
+    Args:
+        scorecard: What was scored without it.
+        cases: Drafts and references; those without a findings section are left out.
+        known: Baselines of the training dataset.
+        jar: Path of ``meteor-1.5.jar``.
+        java: Command that runs a jar.
+
+    Raises:
+        ConfigError: There is no such jar, no Java, or no answer.
+    """
+    from crrg.operations.scoring import thumbnails_of
+
+    told = [case for case in cases if case.reference.report.findings]
+    if not told:
+        return scorecard
+    texts = told_texts(told, known, nearest_neighbours(known.thumbnails, thumbnails_of(told)))
+    with JavaMeteor(jar, java=java) as running:
+        figures = jar_figures(running, texts.drafts, texts.references, Resampling(texts.patients), texts.rivals)
+    return replace(scorecard, figures=(*scorecard.figures, *figures))

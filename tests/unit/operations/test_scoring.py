@@ -1,0 +1,174 @@
+"""One scorecard of drafts: which figures it has, which regions count, and what stands beside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crrg.config.references import BundleRef, DatasetRef
+from crrg.config.running import EvaluateConfig
+from crrg.domain.labels import LABELS
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX, REGIONS
+from crrg.domain.report import Report
+from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.errors import ConfigError
+from crrg.evaluation.protocols import PROTOCOLS
+from crrg.evaluation.scorecard import Scorecard
+from crrg.evaluation.text import score_text
+from crrg.operations import evaluate
+from crrg.operations.scoring import Baselines, Case, _main_statistics, score_cases, thumbnails_of
+from crrg.operations.scoring_regions import region_arrays, told_regions
+from crrg.operations.scoring_texts import with_meteor
+from crrg.registry.gate import LABEL_AUC, REGION_IOU
+from crrg.storage import Storage
+from crrg.training.tracker import NullTracker
+from tests.support.drawn_night import draft_of
+from tests.unit.evaluation.test_meteor import FAKE
+
+HEART, SPINE = "cardiac silhouette", "spine"
+
+
+def annotation(region: str, phrase: str | None, is_abnormal: bool | None) -> RegionAnnotation:
+    return RegionAnnotation(region, (50.0, 40.0, 300.0, 360.0), phrase, is_abnormal, RegionSource.SCENE_GRAPH)
+
+
+def case(number: int, regions: tuple[RegionAnnotation, ...]) -> Case:
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 50), dtype=np.uint8)
+    film = Film(pixels, 500, 400, ViewPosition.PA, None, False, b"")
+    report = Report(findings="The lungs are clear. There is edema." if number % 2 else "The lungs are clear.")
+    labels = {label: (number + place) % 2 for place, label in enumerate(LABELS)}
+    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
+    pair = Pair(*ids, film, report, regions, labels, "drawn", "phantom", b"", Split.TEST)
+    return Case(pair, draft_of(film))
+
+
+TIED = (
+    annotation(HEART, "The heart is large.", True),
+    annotation(SPINE, None, False),
+    annotation("right lung", None, None),
+    annotation("left lung", "The left lung is clear.", False),
+)
+CASES = [case(number, TIED) for number in range(6)]
+
+
+def known() -> Baselines:
+    texts = [f"The lungs are clear. Film {number}." for number in range(6)]
+    return Baselines(
+        mean_boxes=np.tile([0.1, 0.1, 0.6, 0.9], (NUM_REGIONS, 1)),
+        usual_regions=np.array([region == HEART for region in REGIONS]),
+        thumbnails=thumbnails_of(CASES),
+        labels=np.zeros((6, len(LABELS))),
+        findings=texts,
+        texts=texts,
+        constant="The lungs are clear.",
+        validation=["The lungs are clear."],
+    )
+
+
+@pytest.fixture(scope="module")
+def card() -> Scorecard:
+    return score_cases(CASES, known(), abnormal_threshold=0.5)
+
+
+def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) -> None:
+    rivals: dict[str, list[str]] = {}
+    for figure in card:
+        rivals.setdefault(figure.name, []).append(figure.baseline_name)
+    assert rivals[REGION_IOU] == rivals["detection/map_50"] == rivals[f"detection/compat_iou/{HEART}"] == ["mean box"]
+    assert rivals["selection/f1"] == rivals["selection/normal_recall"] == ["always select", "usual regions"]
+    assert rivals["abnormality/f1"] == ["all abnormal"]
+    assert rivals[LABEL_AUC] == ["32x32 logistic regression", "majority"]
+    texts = ["best constant report", "nearest neighbour", "always normal"]
+    metrics = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "meteor_offline")
+    assert all(rivals[f"{protocol}/{name}"] == texts for protocol in PROTOCOLS for name in metrics)
+    assert rivals["rgrg/cider_d_given_idf"] == texts
+    clinical = ["best constant report", "all positive", "nearest neighbour"]
+    names = ("micro_f1", "macro_f1", "micro5_recall", "micro14_precision", "example14_f1", "edema_f1")
+    assert all(rivals[f"clinical/{name}"] == clinical for name in names)
+    for name, statistic in _main_statistics(CASES).items():
+        assert card[name] == pytest.approx(statistic(np.arange(len(CASES)))), "what a gate sees is what groups show"
+    assert all(figure.low <= figure.high for figure in card if not figure.name.startswith("view/"))
+    wanted = score_text([each.draft.findings for each in CASES], [each.reference.report.findings for each in CASES])
+    assert card["rgrg/bleu_4"] == wanted["rgrg/bleu_4"]
+    assert card["rgrg/cider_d"] == pytest.approx(wanted["rgrg/cider_d"])
+    # the nearest training film of each is itself
+    beside = next(each for each in card if (each.name, each.baseline_name) == ("rgrg/bleu_1", "nearest neighbour"))
+    itself = score_text(known().findings, [each.reference.report.findings for each in CASES])
+    assert beside.baseline == pytest.approx(itself["rgrg/bleu_1"])
+
+
+def test_a_film_whose_report_is_not_tied_to_regions_says_nothing_of_selection(card: Scorecard) -> None:
+    plain = [annotation(HEART, None, None), annotation(SPINE, None, None)]
+    untied = [case(number, tuple(plain)) for number in range(6, 12)]
+    together = score_cases([*CASES, *untied], known())
+    # drafts select the right lung and the heart; the reports speak of the heart and the left lung, not of the others
+    assert card["selection/precision"] == card["selection/recall"] == 0.5
+    alone_rows, rows = (
+        [(each.name, each.value, each.baseline) for each in found if each.name.startswith("selection/")]
+        for found in (card, together)
+    )
+    assert alone_rows == rows
+    # always select: one wrong for each that is right
+    assert next(each.baseline for each in together if each.name == "selection/precision") == 0.5
+    assert not [each for each in together if each.name.startswith("abnormality/")], "no threshold was given"
+
+
+def test_a_region_without_box_and_phrase_is_unknown() -> None:
+    arrays = region_arrays(CASES[:1])
+    assert arrays.is_told.sum() == 4
+    assert arrays.is_told[0, REGION_INDEX[SPINE]]
+    annotated, phrases = np.array([[True, False], [True, True]]), np.array([[False, True], [False, False]])
+    assert told_regions(annotated, phrases).tolist() == [[True, True], [False, False]]
+
+
+def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -> None:
+    jar = tmp_path / "meteor.jar"
+    jar.write_text(FAKE)
+    found = with_meteor(card, CASES, known(), jar, java=(sys.executable,))
+    added = list(found)[len(card.figures) :]
+    assert {each.name.split("/")[1] for each in added} == {"meteor_1_5", "meteor_1_5_mean", "meteor_offline_difference"}
+    silent = [replace(each, reference=replace(each.reference, report=Report(None, None, None))) for each in CASES]
+    assert with_meteor(card, silent, known(), jar, java=("no-such-java",)) == card
+
+
+def test_a_scorecard_with_meteor_lies_elsewhere_than_one_without(tmp_path: Path) -> None:
+    bundle = BundleRef.model_construct(bundle_id="b")
+    dataset = DatasetRef.model_construct(name="d", version="v")
+    plain = evaluate.scorecard_key(bundle, dataset, EvaluateConfig())
+    jar = tmp_path / "meteor.jar"
+    with pytest.raises(ConfigError, match="no METEOR jar"):
+        evaluate.scorecard_key(bundle, dataset, EvaluateConfig(meteor_jar=str(jar)))
+    jar.write_text(FAKE)
+    assert evaluate.scorecard_key(bundle, dataset, EvaluateConfig(meteor_jar=str(jar))).startswith(
+        f"{plain[:-5]}-meteor-"
+    )
+
+
+def test_a_scorecard_with_the_figures_of_an_earlier_program_is_made_again(
+    card: Scorecard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path))
+    dataset = DatasetRef(name="d", version="v", manifest_key="m", num_rows={"test": 6})
+    monkeypatch.setattr(evaluate, "resolve_dataset", lambda *_: dataset)
+    monkeypatch.setattr(evaluate, "_score", lambda *_: (card, {}))
+    bundle, form = BundleRef(bundle_id="b", prefix="p"), EvaluateConfig()
+    first, again = (evaluate.evaluate_bundle(bundle, form, storage) for _ in range(2))
+    assert (first.reused, again.reused) == (False, True)
+    assert first.metrics == again.metrics == card.metrics
+    stored = storage.get_json(first.scorecard_key)
+    storage.put_json(first.scorecard_key, {name: value for name, value in stored.items() if name != "figures_version"})
+    assert not evaluate.evaluate_bundle(bundle, form, storage).reused
+    logged: dict[str, dict[str, list[object]]] = {}
+
+    class Tables(NullTracker):
+        def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
+            logged[name] = {head: list(values) for head, values in columns.items()}
+
+    evaluate.log_scorecard(first, storage, Tables())
+    assert logged["scorecard-table.json"]["figure"] == [each.name for each in card]
+    assert set(logged) == {"scorecard-table.json", "published-table.json"}

@@ -44,11 +44,17 @@ def describe_form(schema: dict[str, Any], model: type[BaseModel]) -> None:
         schema: Schema of the form; changed.
         model: The form, with a Google docstring.
     """
-    about, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes:\n")
+    about, _, _ = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes:\n")
     schema["description"] = _one_line(about)
-    for name, text in ATTRIBUTE.findall(attributes):
+    for name, text in field_help(model).items():
         if name in schema.get("properties", {}):
-            schema["properties"][name]["description"] = _one_line(text)
+            schema["properties"][name]["description"] = text
+
+
+def field_help(model: type[BaseModel]) -> dict[str, str]:
+    """Return what a model's docstring says of each of its fields, a line each."""
+    _, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes:\n")
+    return {name: _one_line(text) for name, text in ATTRIBUTE.findall(attributes)}
 
 
 def _one_line(text: str) -> str:

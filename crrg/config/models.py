@@ -101,7 +101,7 @@ class GeneratorArchitecture(FrozenConfig):
     Attributes:
         num_layers: Transformer blocks.
         num_heads: Attention heads.
-        hidden_size: Width.
+        hidden_size: Width of the blocks.
         vocab_size: Size of the byte-pair vocabulary trained on the training phrases.
         max_length: Longest phrase, tokens, begin and end included.
         feature_size: Length of the region feature it is conditioned on.

@@ -1,6 +1,6 @@
 """Named sizes: ``tiny`` for a laptop and the tests, ``small`` for an evening, ``base`` for the paper's sizes.
 
-And the CLIP stages' two recipes, ours and the paper's.
+And the two recipes, ours and the paper's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from crrg.config.models import (
     GeneratorArchitecture,
     SelectorArchitecture,
 )
-from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR
+from crrg.config.paper import (
+    PAPER_DECODING,
+    PAPER_DETECTOR,
+    PAPER_GENERATOR,
+    PAPER_SELECTOR,
+    narrow_detector,
+    narrow_generator,
+    narrow_selector,
+)
 from crrg.config.paper_clip import PAPER_CLIP_TRAINING, PAPER_SWITCHES
 from crrg.config.training import (
+    Augmentation,
     ClipTraining,
     DetectorTraining,
     GeneratorTraining,
@@ -27,6 +36,29 @@ from crrg.config.training import (
 def preset_training(preset: Preset) -> PresetTraining:
     """Return the settings of all stages at a named size."""
     return _PRESETS[preset]()
+
+
+PAPER_AUGMENTATION = Augmentation(
+    scale=0.0, stretch=0.0, shift=0.02, gamma=0.0, contrast=0.2, noise=7.0, brightness=0.2, contrast_about="mean"
+)
+"""As published but for the turn of at most two degrees: films are never turned here."""
+PIXELS_PER_CHANNEL = 16
+"""Of the narrowed paper: 8 base channels for films of 128 pixels, 16 for 256."""
+LATER_RATE = 1e-3
+"""Highest rate of the narrowed stages 2 and 3, where a language model of random weights has to be learnt as well."""
+
+
+def stage_training(preset: Preset, recipe: Recipe) -> PresetTraining:
+    """Return the settings of all stages at a named size by one of the two recipes.
+
+    ``paper`` with ``base`` has the published sizes; at the other sizes the paper's networks are narrowed to films of
+    the preset, with its lengths of training (``narrow_detector`` and its siblings).
+    """
+    ours = preset_training(preset)
+    if recipe == "crrg":
+        return ours
+    found = _paper() if preset == "base" else _narrowed_paper(ours)
+    return found.model_copy(update={"clip": clip_training(preset, recipe)})
 
 
 def clip_training(preset: Preset, recipe: Recipe) -> ClipTraining:
@@ -43,6 +75,40 @@ def clip_training(preset: Preset, recipe: Recipe) -> ClipTraining:
     switches = {name: getattr(PAPER_CLIP_TRAINING.architecture, name) for name in PAPER_SWITCHES}
     update = {"architecture": ours.architecture.model_copy(update=switches), "loop": ours.loop, "num_epochs": 0}
     return PAPER_CLIP_TRAINING.model_copy(update=update)
+
+
+def _paper() -> PresetTraining:
+    """Return RGRG's three stages with its sizes, batches and rates; as many steps as 20 epochs of its 166,521 films."""
+    first = LoopConfig(num_steps=52_000, batch_size=16, accumulate=4, learning_rate=1e-3)
+    second = first.model_copy(update={"learning_rate": 5e-5})
+    third = second.model_copy(update={"batch_size": 2, "accumulate": 32})
+    words = PAPER_GENERATOR.model_copy(update={"freeze_language_model": False})  # frozen where it was imported
+    return PresetTraining(
+        detector=DetectorTraining(architecture=PAPER_DETECTOR, loop=first, augmentation=PAPER_AUGMENTATION),
+        selector=SelectorTraining(architecture=PAPER_SELECTOR, loop=second, augmentation=PAPER_AUGMENTATION),
+        generator=GeneratorTraining(architecture=words, loop=third, decoding=PAPER_DECODING),
+        clip=PAPER_CLIP_TRAINING,
+    )
+
+
+def _narrowed_paper(ours: PresetTraining) -> PresetTraining:
+    """Return RGRG's three stages for films of a preset, with its batches of films and its numbers of steps."""
+    size, words = ours.detector.architecture.input_size, ours.generator.architecture
+    channels = max(1, size // PIXELS_PER_CHANNEL)
+    detector, selector = narrow_detector(channels, size), narrow_selector(channels, size)
+    generator = narrow_generator(
+        words.hidden_size, words.num_layers, words.num_heads, selector.feature_size, words.vocab_size, words.max_length
+    )
+    loop = ours.detector.loop
+    second = loop.model_copy(update={"num_steps": ours.selector.loop.num_steps, "learning_rate": LATER_RATE})
+    third = loop.model_copy(update={"num_steps": ours.generator.loop.num_steps, "learning_rate": LATER_RATE})
+    search = PAPER_DECODING.model_copy(update={"max_tokens": ours.generator.decoding.max_tokens})
+    return PresetTraining(
+        detector=DetectorTraining(architecture=detector, loop=loop, augmentation=PAPER_AUGMENTATION),
+        selector=SelectorTraining(architecture=selector, loop=second, augmentation=PAPER_AUGMENTATION),
+        generator=GeneratorTraining(architecture=generator, loop=third, decoding=search),
+        clip=ours.clip,
+    )
 
 
 def _tiny() -> PresetTraining:

@@ -7,11 +7,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Stage
+from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Recipe, Stage
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
 from crrg.config.models import FusionSettings
+from crrg.config.overrides import (
+    ClipOverrides,
+    DecodingOverrides,
+    DetectorOverrides,
+    GeneratorOverrides,
+    SelectorOverrides,
+)
 from crrg.config.training import InitialWeights, JointRounds, TrainStageConfig
 from crrg.config.watch import WatchSettings
 
@@ -155,6 +162,12 @@ class RetrainConfig(FrozenConfig):
         fusion: How the classifier over film, draft and regions is fitted on validation films.
         rounds: Rounds of the joint stage, where there is one; its generator then stands in the bundle too.
         initial_weights: Imported weights that the stages start from instead of random ones.
+        recipe: Whose networks learn, and how: ``crrg`` is ours, ``paper`` that of RGRG and CXR-CLIP.
+        detector: Changes of the detector stage beside the preset; in their loop they go before the fields above.
+        selector: Changes of the selector stage.
+        generator: Changes of the generator stage.
+        clip: Changes of the stages clip and joint beside preset and recipe.
+        decoding: How the bundle searches its drafts, where that is not how the generator was validated.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -175,6 +188,16 @@ class RetrainConfig(FrozenConfig):
     rounds: JointRounds = Field(JointRounds(), title="Joint rounds", json_schema_extra={"position": 13})
     initial_weights: InitialWeights = Field(
         InitialWeights(), title="Weights to start from", json_schema_extra={"position": 14}
+    )
+    recipe: Recipe = Field("crrg", title="Recipe", json_schema_extra={"position": 15})
+    detector: DetectorOverrides = Field(DetectorOverrides(), title="Detector stage", json_schema_extra={"position": 16})
+    selector: SelectorOverrides = Field(SelectorOverrides(), title="Selector stage", json_schema_extra={"position": 17})
+    generator: GeneratorOverrides = Field(
+        GeneratorOverrides(), title="Generator stage", json_schema_extra={"position": 18}
+    )
+    clip: ClipOverrides = Field(ClipOverrides(), title="CLIP stages", json_schema_extra={"position": 19})
+    decoding: DecodingOverrides = Field(
+        DecodingOverrides(), title="Search of drafts", json_schema_extra={"position": 20}
     )
 
     def stages(self) -> tuple[Stage, ...]:

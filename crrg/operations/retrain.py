@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, RetrainResult
+from crrg.config.resolved import check_settings
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.operations.assemble import assemble_fused, register_bundle
@@ -41,7 +42,12 @@ def retrain(
 
 
 def pin_dataset(config: RetrainConfig, storage: Storage) -> RetrainConfig:
-    """Return the form with the dataset version that it means now, so that every step sees the same rows."""
+    """Return the form with the dataset version that it means now, so that every step sees the same rows.
+
+    Raises:
+        ConfigError: There is no such dataset, or the form contradicts itself in a later stage.
+    """
+    check_settings(config.stages(), config.stage_config())
     dataset: DatasetRef = resolve_dataset(storage, config.dataset, config.dataset_version)
     return config.model_copy(update={"dataset_version": dataset.version})
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from crrg.config.presets import clip_training
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import clip_settings, keep_changes
 from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films, load_texts
 from crrg.data.images import PREPROCESSING_VERSION
@@ -39,6 +39,7 @@ from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, place_loss
+from crrg.training.paraphrase import paraphrase_parts
 from crrg.training.ranks import across_ranks, num_ranks, rank, rank_parts, wait_for_all
 from crrg.training.tracker import NullTracker, Tracker
 
@@ -86,7 +87,7 @@ def run_clip_stage(
         tracker: Receives what the run has to say.
         drafts: Instance id of a training film to a generated report.
     """
-    training, start = clip_start(resolve_training(config), config.initial_weights)
+    training, start = resolve_start(config)
     folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
     finished = folder.result()
     if finished is not None:
@@ -151,13 +152,23 @@ def vocabulary_config(tokenizer: TextTokenizer) -> dict[str, Any]:
 
 def resolve_training(config: TrainStageConfig) -> ClipTraining:
     """Return the settings of the form's preset and recipe, with the form's changes."""
-    training = clip_training(config.preset, config.recipe)
-    return training.model_copy(update={"loop": config.loop(training.loop)})
+    return clip_settings(config)
+
+
+def resolve_start(config: TrainStageConfig) -> tuple[ClipTraining, ClipStart]:
+    """Return the settings as the first weights need them, and these.
+
+    Raises:
+        ConfigError: Weights and settings do not suit each other; the message names the field.
+    """
+    training, start = clip_start(resolve_training(config), config.initial_weights)
+    keep_changes(config.clip.architecture, training.architecture, "clip.architecture")
+    return training, start
 
 
 def resolve_length(config: TrainStageConfig, training: ClipTraining, num_studies: int) -> LoopConfig:
     """Return the loop; where the recipe counts epochs and the form no steps, it is that long and scored after each."""
-    if not training.num_epochs or config.num_steps:
+    if not training.num_epochs or config.num_steps or config.clip.loop.num_steps:
         return training.loop
     per_epoch = math.ceil(num_studies / (training.loop.batch_size * training.loop.accumulate * num_ranks()))
     validate_every = training.loop.validate_every or per_epoch
@@ -174,7 +185,7 @@ def stage_hash(
     start: ClipStart,
 ) -> str:
     """Return the hash over everything that decides the outcome of the stage."""
-    settings: dict[str, Any] = training.model_dump(mode="json")
+    settings: dict[str, Any] = training.model_dump(mode="json", exclude={"paraphrases"})
     return config_hash(
         training=settings,
         seed=config.seed,
@@ -185,6 +196,7 @@ def stage_hash(
         preprocessing=PREPROCESSING_VERSION,
         **start_parts(*start.starts),
         **rank_parts(config),
+        **paraphrase_parts(training.paraphrases),
     )
 
 

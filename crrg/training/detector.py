@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import detector_settings, keep_changes
 from crrg.config.training import DetectorTraining, TrainStageConfig
 from crrg.data.batches import FilmTable, has_boxes, load_films
 from crrg.device import resolve_device, seed_everything
@@ -67,9 +67,8 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     Raises:
         TrainingError: No training film has an annotated region.
     """
-    settings = preset_training(config.preset).detector
-    settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
-    settings, start = detector_start(settings, config.initial_weights.detector)
+    settings, start = detector_start(detector_settings(config), config.initial_weights.detector)
+    keep_changes(config.detector.architecture, settings.architecture, "detector.architecture")
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
     parts |= rank_parts(config)
     folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts))

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from crrg.config.models import GeneratorArchitecture
-from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import generator_settings, keep_changes
 from crrg.config.training import GeneratorTraining, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films, load_texts
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
@@ -105,10 +105,9 @@ def train_generator(
         TrainingError: No training film has a region phrase.
         NonFiniteLoss: Training diverged.
     """
-    preset = preset_training(config.preset).generator
-    settings = preset.model_copy(update={"loop": config.loop(preset.loop)})
-    weights = config.initial_weights
+    settings, weights = generator_settings(config), config.initial_weights
     settings, start = generator_start(settings, weights.generator, freeze=weights.freeze_language_model)
+    keep_changes(config.generator.architecture, settings.architecture, "generator.architecture")
     folder = StageFolder(storage, STAGE, stage_hash(config, settings, dataset, detector, selector, start))
     finished = folder.result()
     if finished is not None:

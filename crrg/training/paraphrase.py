@@ -1,18 +1,24 @@
 """Says a sentence of a report in other words, so that a text is not learnt by heart.
 
-The paper translates reports to another language and back. That needs two translation models; whoever has them gives
-``ClipBatches`` a ``Paraphraser`` that asks them. The default needs nothing: it swaps words for words of the same
-meaning and turns sentences round by fixed patterns. Whatever made it, a new wording is taken only where the rule
-labeler reads the same labels from it, and sides and numbers are the same; the sentence stays as it is otherwise.
+The paper translates reports to another language and back. That needs two translation models; whoever has them writes
+what they made to a file (``clip.paraphrases`` of the form), or gives ``ClipBatches`` a ``Paraphraser`` that asks them.
+The default needs nothing: it swaps words for words of the same meaning and turns sentences round by fixed patterns.
+Whatever made it, a new wording is taken only where the rule labeler reads the same labels from it, and sides and
+numbers are the same; the sentence stays as it is otherwise.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from crrg.errors import ConfigError
 from crrg.evaluation.labeler import label_sentence
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (
@@ -92,6 +98,62 @@ class RuleParaphraser:
             pattern, others = known[index]
             sentence = pattern.sub(others[rng.integers(len(others))], sentence, count=1)
         return sentence[:1].upper() + sentence[1:]
+
+
+class TableParaphraser:
+    """Takes wordings that were made elsewhere; rules word a sentence that the table does not know."""
+
+    def __init__(self, wordings: Mapping[str, Sequence[str]]) -> None:
+        """Keep the table of sentence to its other wordings."""
+        self._wordings = wordings
+        self._rules = RuleParaphraser()
+
+    def paraphrase(self, sentence: str, rng: np.random.Generator) -> str:
+        """Return one of the sentence's wordings at random, or one by rules where there is none."""
+        found = self._wordings.get(sentence)
+        return found[int(rng.integers(len(found)))] if found else self._rules.paraphrase(sentence, rng)
+
+
+def paraphraser_of(file: str) -> Paraphraser:
+    """Return the paraphraser that a form names.
+
+    Args:
+        file: JSON of sentence to a list of wordings; empty for the rules.
+
+    Raises:
+        ConfigError: The file cannot be read, or is something else.
+    """
+    if not file:
+        return RuleParaphraser()
+    try:
+        table = json.loads(_bytes_of(file))
+    except ValueError as error:
+        raise _not_a_table(file) from error
+    lists = list(table.values()) if isinstance(table, dict) else [None]
+    if not all(isinstance(found, list) and all(isinstance(each, str) for each in found) for found in lists):
+        raise _not_a_table(file)
+    return TableParaphraser(table)
+
+
+def paraphrase_parts(file: str) -> dict[str, str]:
+    """Return the part of a stage's hash that tells one table of wordings from another; empty for the rules."""
+    return {"paraphrases": hashlib.sha256(_bytes_of(file)).hexdigest()} if file else {}
+
+
+def _bytes_of(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            "the file cannot be read on this machine; name another, or none", "clip.paraphrases"
+        ) from error
+
+
+def _not_a_table(file: str) -> ConfigError:
+    return ConfigError(
+        f'{Path(file).name} is no table of wordings; write JSON like {{"No effusion.": ["There is no effusion."]}}',
+        "clip.paraphrases",
+    )
 
 
 def keep_meaning(paraphraser: Paraphraser, sentence: str, rng: np.random.Generator) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import generator_settings
 from crrg.config.training import GeneratorTraining, TrainStageConfig
 from crrg.data.batches import UNMENTIONED, FilmTable, load_films
 from crrg.data.published_tokenizers import text_tokenizer
@@ -97,9 +97,14 @@ def train_preferred(
 
 
 def _settings(config: TrainStageConfig) -> GeneratorTraining:
-    training = preset_training(config.preset).generator
     rounds = config.rounds
-    changes = {"num_steps": rounds.generator_steps, "learning_rate": rounds.learning_rate}
+    training = generator_settings(config)
+    changes = {
+        "num_steps": rounds.generator_steps,
+        "learning_rate": rounds.learning_rate,
+        "validate_every": 0,
+        "patience": 0,
+    }
     return training.model_copy(update={"loop": training.loop.model_copy(update=changes)})
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from crrg.config.presets import preset_training
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import selector_settings
 from crrg.config.training import SelectorTraining, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
 from crrg.device import resolve_device, seed_everything
@@ -123,8 +123,7 @@ def train_selector(
     Raises:
         TrainingError: There is no training film with a phrase or a known label.
     """
-    settings = preset_training(config.preset).selector
-    settings = settings.model_copy(update={"loop": config.loop(settings.loop)})
+    settings = selector_settings(config)
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
     folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts))
     finished = folder.result()

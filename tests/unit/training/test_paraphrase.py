@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from crrg.errors import ConfigError
 from crrg.evaluation.labeler import label_sentence
-from crrg.training.paraphrase import RuleParaphraser, keep_meaning, states_the_same
+from crrg.training.paraphrase import (
+    RuleParaphraser,
+    keep_meaning,
+    paraphrase_parts,
+    paraphraser_of,
+    states_the_same,
+)
 
 SENTENCES = (
     "There is a small left pleural effusion.",
@@ -74,3 +84,33 @@ def test_the_same_generator_gives_the_same_wording() -> None:
         [keep_meaning(RuleParaphraser(), sentence, np.random.default_rng(3)) for sentence in SENTENCES] for _ in "ab"
     )
     assert first == second
+
+
+def test_wordings_of_a_file_are_taken_where_they_state_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "wordings.json"
+    file.write_text(json.dumps({
+        "No pneumothorax.": ["The pleural space holds no pneumothorax.", "There is a pneumothorax."],
+        "Heart size is normal.": [],
+    }))  # fmt: skip
+    rng = np.random.default_rng(0)
+    paraphraser = paraphraser_of(str(file))
+    found = {keep_meaning(paraphraser, "No pneumothorax.", rng) for _ in range(40)}
+    assert "The pleural space holds no pneumothorax." in found
+    assert "There is a pneumothorax." not in found
+    assert {keep_meaning(paraphraser, "Heart size is normal.", rng) for _ in range(40)} - {"Heart size is normal."}
+    assert isinstance(paraphraser_of(""), RuleParaphraser)
+
+
+def test_another_file_is_another_training_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "wordings.json"
+    file.write_text('{"Clear.": ["All clear."]}')
+    before = paraphrase_parts(str(file))
+    file.write_text('{"Clear.": ["Quite clear."]}')
+    assert paraphrase_parts(str(file)) != before
+    assert paraphrase_parts("") == {}
+    for wrong in ("[]", "no json", '{"Clear.": "All clear."}', '{"Clear.": [1]}'):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match="no table of wordings; write JSON like"):
+            paraphraser_of(str(file))
+    with pytest.raises(ConfigError, match="cannot be read on this machine"):
+        paraphraser_of(str(tmp_path / "none.json"))

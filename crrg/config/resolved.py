@@ -1,0 +1,140 @@
+"""What a form of training comes to: preset and recipe, with the form's changes. The one place where they meet.
+
+The result is what a stage is trained with and what its finished result is found by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crrg.config.base import FrozenConfig, Stage
+from crrg.config.overrides import Overrides, changed
+from crrg.config.presets import stage_training
+from crrg.config.stages import ClipTraining, DetectorTraining, GeneratorTraining, LoopConfig, SelectorTraining
+from crrg.config.training import TrainStageConfig
+from crrg.errors import ConfigError
+
+PAPER_BLOCKS = {
+    "selector": {"loop", "architecture", "augmentation"},
+    "generator": {"loop", "architecture", "decoding", "num_validation_films"},
+}
+"""What may be changed of the paper's second and third stage; weights of losses are its own."""
+
+
+def detector_settings(config: TrainStageConfig) -> DetectorTraining:
+    """Return the settings of the detector stage.
+
+    Raises:
+        ConfigError: The form's changes are out of limits, or contradict each other.
+    """
+    preset = stage_training(config.preset, config.recipe).detector
+    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.detector, "detector")
+    _check_patience(settings.loop, "detector")
+    return settings
+
+
+def selector_settings(config: TrainStageConfig) -> SelectorTraining:
+    """Return the settings of the selector stage.
+
+    Raises:
+        ConfigError: The form's changes are out of limits, or contradict each other.
+    """
+    _check_recipe(config, config.selector, "selector")
+    preset = stage_training(config.preset, config.recipe).selector
+    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.selector, "selector")
+    _check_patience(settings.loop, "selector")
+    return settings
+
+
+def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
+    """Return the settings of the generator stage.
+
+    Raises:
+        ConfigError: The form's changes are out of limits, or contradict each other.
+    """
+    _check_recipe(config, config.generator, "generator")
+    preset = stage_training(config.preset, config.recipe).generator
+    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.generator, "generator")
+    _check_patience(settings.loop, "generator")
+    reads, given = settings.architecture.feature_size, selector_settings(config).architecture.feature_size
+    if not config.initial_weights.generator and reads != given:
+        raise ConfigError(
+            f"the generator reads features of {reads} values and the selector gives {given}; set "
+            "selector.architecture.feature_size and generator.architecture.feature_size to one number",
+            "generator.architecture.feature_size",
+        )
+    return settings
+
+
+def clip_settings(config: TrainStageConfig) -> ClipTraining:
+    """Return the settings of the stages clip and joint.
+
+    Raises:
+        ConfigError: The form's changes are out of limits, or contradict each other.
+    """
+    if config.clip.num_epochs and (config.num_steps or config.clip.loop.num_steps):
+        raise ConfigError("epochs and steps both say how long to train; leave one of them out", "clip.num_epochs")
+    preset = stage_training(config.preset, config.recipe).clip
+    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.clip, "clip")
+    if not settings.num_epochs:  # a recipe of epochs is scored after each
+        _check_patience(settings.loop, "clip")
+    return settings
+
+
+def check_settings(stages: Iterable[Stage], config: TrainStageConfig) -> None:
+    """Refuse a form whose changes do not go together before anything is trained.
+
+    Raises:
+        ConfigError: They do not; the message names the field and the way out.
+    """
+    for stage in stages:
+        _SETTINGS[stage](config)
+
+
+def keep_changes(changes: Overrides, architecture: FrozenConfig, block: str) -> None:
+    """Refuse changes of an architecture that imported weights have overruled.
+
+    Args:
+        changes: Of the form.
+        architecture: What is going to be trained.
+        block: Name of the block in the form.
+
+    Raises:
+        ConfigError: A field is not what the form says.
+    """
+    found = architecture.model_dump(mode="json")
+    wanted = changes.model_dump(mode="json", exclude_none=True)
+    lost = [
+        f"{name} is {value} in the form and {found[name]}" for name, value in wanted.items() if value != found[name]
+    ]
+    if lost:
+        raise ConfigError(
+            f"{', '.join(lost)} in the imported weights; leave it out of the form, or start from other weights", block
+        )
+
+
+def _check_recipe(config: TrainStageConfig, changes: Overrides, stage: str) -> None:
+    """Refuse changes of what the paper's stages do not have."""
+    unknown = sorted(set(changes.given()) - PAPER_BLOCKS[stage]) if config.recipe == "paper" else []
+    if unknown:
+        raise ConfigError(
+            f"the recipe `paper` has no {', '.join(unknown)}; it knows "
+            f"{', '.join(sorted(PAPER_BLOCKS[stage]))}; leave it out, or take the recipe `crrg`",
+            stage,
+        )
+
+
+def _check_patience(loop: LoopConfig, stage: str) -> None:
+    if loop.patience and not loop.validate_every:
+        raise ConfigError(
+            "patience counts validation scores; set validate_every as well, or patience to 0", f"{stage}.loop.patience"
+        )
+
+
+_SETTINGS = {
+    "detector": detector_settings,
+    "selector": selector_settings,
+    "generator": generator_settings,
+    "clip": clip_settings,
+    "joint": clip_settings,
+}

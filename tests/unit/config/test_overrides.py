@@ -1,0 +1,201 @@
+"""What a form may change of the stages: merged in one place, keyed by the result, refused where it makes no sense."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from crrg.cli.running import form
+from crrg.config import overrides
+from crrg.config.models import GeneratorArchitecture
+from crrg.config.overrides import GeneratorArchitectureOverrides, Overrides
+from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR
+from crrg.config.presets import clip_training, stage_training
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import (
+    check_settings,
+    clip_settings,
+    detector_settings,
+    generator_settings,
+    keep_changes,
+    selector_settings,
+)
+from crrg.config.running import RetrainConfig
+from crrg.config.training import InitialWeights, TrainStageConfig
+from crrg.errors import ConfigError
+from crrg.operations.retrain import pin_dataset
+from crrg.operations.train import fit_stage
+from crrg.storage import Storage
+from crrg.training.checkpoint import StageFolder
+from crrg.training.tracker import NullTracker
+
+BLOCKS = sorted(
+    (
+        value
+        for value in vars(overrides).values()
+        if isinstance(value, type) and issubclass(value, Overrides) and value is not Overrides
+    ),
+    key=lambda block: block.__name__,
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
+def test_a_block_has_the_fields_of_what_it_changes(block: type[Overrides]) -> None:
+    for name, field in block.model_fields.items():
+        theirs = block.of.model_fields[name].annotation
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Overrides):
+            assert field.annotation.of is theirs
+            continue
+        choices = {choice for part in get_args(field.annotation) if part is not NoneType for choice in get_args(part)}
+        if len(get_args(field.annotation)) == 2 and theirs in get_args(field.annotation):
+            continue
+        assert choices, f"{name}: another type than the settings'"
+        assert choices < set(get_args(theirs)), f"{name}: choices that the settings do not know"
+
+
+@pytest.mark.parametrize(("preset", "recipe"), list(itertools.product(("tiny", "small", "base"), ("crrg", "paper"))))
+def test_a_form_without_changes_is_the_preset_and_every_preset_is_valid(preset: Any, recipe: Any) -> None:
+    config = TrainStageConfig(preset=preset, recipe=recipe)
+    ours = stage_training(preset, recipe)
+    assert detector_settings(config) == ours.detector
+    assert selector_settings(config) == ours.selector
+    assert generator_settings(config) == ours.generator
+    assert clip_settings(config) == clip_training(preset, recipe)
+    changed = TrainStageConfig(preset=preset, recipe=recipe, clip={"draft_share": 0.25})
+    assert clip_settings(changed) == clip_training(preset, recipe).model_copy(update={"draft_share": 0.25})
+
+
+def test_the_base_preset_has_the_published_sizes_and_the_others_fit_together() -> None:
+    base = stage_training("base", "paper")
+    assert base.detector.architecture == PAPER_DETECTOR
+    assert base.selector.architecture == PAPER_SELECTOR
+    assert base.generator.architecture == PAPER_GENERATOR.model_copy(update={"freeze_language_model": False})
+    rates = [stage.loop.learning_rate for stage in (base.detector, base.selector, base.generator)]
+    assert rates == [1e-3, 5e-5, 5e-5]
+    assert {stage.loop.batch_size * stage.loop.accumulate for stage in (base.detector, base.generator)} == {64}
+    for preset, channels in (("tiny", 8), ("small", 16)):
+        narrowed = stage_training(preset, "paper")
+        assert narrowed.detector.architecture.resnet_width == channels
+        assert narrowed.selector.architecture.width == 32 * channels
+        assert narrowed.selector.architecture.feature_size == narrowed.generator.architecture.feature_size
+
+
+def test_a_file_switches_on_what_a_preset_leaves_off(tmp_path: Path) -> None:
+    file = tmp_path / "form.toml"
+    file.write_text(
+        """
+        [clip]
+        draft_share = 0.3
+        uncertain = "soft"
+        [clip.loop]
+        batch_size = 1024
+        [clip.contrast]
+        kind = "sigmoid"
+        cached_rows = 64
+        [clip.sampling]
+        num_views = 2
+        [clip.architecture]
+        image_tower = "swin"
+        projection = "mlp"
+        logit_bias = true
+        [generator.loop]
+        ema_decay = 0.99
+        validate_every = 50
+        patience = 3
+        accumulate = 2
+        [selector]
+        balanced_share = 0.5
+        [detector.loop]
+        freeze_normalisation = true
+        """
+    )
+    for config in (form(TrainStageConfig, file, seed=3), form(RetrainConfig, file, seed=3).stage_config()):
+        clip = clip_settings(config)
+        assert (clip.draft_share, clip.uncertain, clip.loop.batch_size) == (0.3, "soft", 1024)
+        assert (clip.contrast.kind, clip.contrast.cached_rows, clip.sampling.num_views) == ("sigmoid", 64, 2)
+        assert clip.contrast.multi_positive, "what is not given stays"
+        tower = clip.architecture
+        assert (tower.image_tower, tower.projection, tower.logit_bias) == ("swin", "mlp", True)
+        loop = generator_settings(config).loop
+        assert (loop.ema_decay, loop.validate_every, loop.patience, loop.accumulate) == (0.99, 50, 3, 2)
+        assert selector_settings(config).balanced_share == 0.5
+        assert detector_settings(config).loop.freeze_normalisation
+        assert config.seed == 3
+
+
+def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
+    config = TrainStageConfig(num_steps=7, learning_rate=0.5, clip={"loop": {"num_steps": 9}})
+    assert clip_settings(config).loop.num_steps == 9
+    assert detector_settings(config).loop.num_steps == 7
+    assert clip_settings(config).loop.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip": {"contrast": {"kind": "sigmoid"}}}, r"needs architecture\.logit_bias = true"),
+        ({"clip": {"contrast": {"text_weight": 0.5}}}, r"clip: .*needs sampling\.num_texts = 2"),
+        ({"clip": {"architecture": {"image_tower": "vit"}}}, r"clip\.architecture: .*takes one number in image_layers"),
+        ({"clip": {"draft_share": 1.5}}, r"clip\.draft_share: .*less than or equal to 1"),
+        ({"clip": {"num_epochs": 2}, "num_steps": 9}, "leave one of them out"),
+        ({"generator": {"loop": {"patience": 2}}}, r"generator\.loop\.patience.*set validate_every as well"),
+        ({"generator": {"architecture": {"feature_size": 64}}}, r"set selector\.architecture\.feature_size and"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_read(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_settings(("detector", "selector", "generator", "clip"), TrainStageConfig(**changes))
+    with pytest.raises(ConfigError, match=message):
+        pin_dataset(RetrainConfig(dataset="nowhere", **changes), Storage("/nonexistent"))
+
+
+def test_an_unknown_field_names_those_there_are() -> None:
+    with pytest.raises(ValidationError, match="no such field: kindd; this block has kind, view_weight"):
+        RetrainConfig(clip={"contrast": {"kindd": "sigmoid"}})
+
+
+def test_changes_that_imported_weights_overrule_are_refused() -> None:
+    imported = GeneratorArchitecture(num_layers=24)
+    keep_changes(GeneratorArchitectureOverrides(num_layers=24), imported, "generator.architecture")
+    with pytest.raises(ConfigError, match="num_layers is 2 in the form and 24 in the imported weights; leave it out"):
+        keep_changes(GeneratorArchitectureOverrides(num_layers=2), imported, "generator.architecture")
+    check_settings(
+        ("generator",),
+        TrainStageConfig(
+            initial_weights=InitialWeights(generator="x"), generator={"architecture": {"feature_size": 64}}
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "same"),
+    [
+        ("detector", {"loop": {"ema_decay": 0.5}}, {"loop": {"ema_decay": 0.0}}),
+        ("selector", {"balanced_share": 0.5}, {"balanced_share": 0.0}),
+        ("generator", {"loop": {"accumulate": 2}}, {"abnormal_share": 0.5}),
+        ("clip", {"contrast": {"cached_rows": 8}}, {"draft_share": 0.5}),
+    ],
+)
+def test_a_finished_stage_is_found_by_the_settings_that_the_changes_come_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any, change: dict[str, Any], same: dict[str, Any]
+) -> None:
+    """Through the stage's own function, which looks for a finished result before it reads anything."""
+    dataset = DatasetRef(name="d", version="v", manifest_key="", num_rows={})
+    finished = {
+        name: StageResult(stage=name, prefix=f"checkpoints/{name}/0", sha256=name, config_hash="0")
+        for name in ("detector", "selector")
+    }
+    monkeypatch.setattr(StageFolder, "result", lambda folder: folder.config_hash)
+
+    def key(block: dict[str, Any]) -> Any:
+        return fit_stage(
+            stage, TrainStageConfig(**{stage: block}), dataset, finished, Storage(str(tmp_path)), NullTracker()
+        )
+
+    assert key({}) == key(same)
+    assert key({}) != key(change)

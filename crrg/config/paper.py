@@ -5,6 +5,8 @@ Source: generation: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markch
 
 from __future__ import annotations
 
+from typing import Any
+
 from crrg.config.models import (
     ClipArchitecture,
     DecodingSettings,
@@ -12,9 +14,20 @@ from crrg.config.models import (
     GeneratorArchitecture,
     SelectorArchitecture,
 )
+from crrg.domain.labels import FINDINGS
 
 LOGIT_THRESHOLD_PROBABILITY = 0.2689414213699951
 """A region is selected, or abnormal, above a logit of -1."""
+
+NEVER = 2.0
+"""No probability reaches it."""
+
+
+def paper_thresholds() -> dict[str, Any]:
+    """Return the selector's thresholds as ``config.json`` has them: both heads at a logit of -1, findings never."""
+    heads = dict.fromkeys(("selection", "selection_beside_findings", "abnormal"), LOGIT_THRESHOLD_PROBABILITY)
+    return {**heads, "findings": dict.fromkeys(FINDINGS, NEVER)}
+
 
 PAPER_DETECTOR = DetectorArchitecture(
     backbone="resnet50",

@@ -40,7 +40,8 @@ class StageResult(FrozenConfig):
         duration_s: Wall time of the training, seconds (of the earlier run where reused).
         run_id: Tracking run, empty if none.
         model_version: Version in the registry, empty if not registered.
-        beside: Other parts of a bundle that the stage made with this one: the generator of the joint rounds.
+        beside: Other parts of a bundle that the stage made with this one: the generator of the joint rounds, what
+            learns on in the paper's stages.
     """
 
     stage: str
@@ -56,8 +57,8 @@ class StageResult(FrozenConfig):
 
     @property
     def part(self) -> str:
-        """Part of a bundle that this stage makes: its own name, but for those of the joint stage."""
-        return {"joint": "clip", "joint-generator": "generator"}.get(self.stage, self.stage)
+        """Part of a bundle that this stage makes: ``clip`` of ``joint``, ``detector`` of ``generator-detector``."""
+        return "clip" if self.stage == "joint" else self.stage.rsplit("-", 1)[-1]
 
 
 class BundleRef(FrozenConfig):

@@ -14,14 +14,13 @@ from typing import Any
 
 from crrg.config.models import DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
 from crrg.config.paper import (
-    LOGIT_THRESHOLD_PROBABILITY,
     PAPER_DECODING,
     PAPER_DETECTOR,
     PAPER_GENERATOR,
     PAPER_SELECTOR,
+    paper_thresholds,
 )
 from crrg.data.tokenizer import PhraseTokenizer
-from crrg.domain.labels import FINDINGS
 from crrg.errors import ModelError
 from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
@@ -32,8 +31,6 @@ from crrg.models.report_generator import ReportGenerator
 
 HEAD_SIZE = 64
 """Width of an attention head of every GPT-2."""
-NEVER = 2.0
-"""No probability reaches it."""
 
 _DETECTOR_RULES = (
     Rule(r"backbone\.(.+)", r"backbone.body.\1"),
@@ -144,13 +141,8 @@ def _selector(contents: TorchContents) -> ImportedStage:
         "selector",
         ignore=(r"object_detector\.(?!roi_heads\.dim_reduction\.).+", r"language_model\..+"),
     )
-    thresholds = {
-        "selection": LOGIT_THRESHOLD_PROBABILITY,
-        "selection_beside_findings": LOGIT_THRESHOLD_PROBABILITY,
-        "abnormal": LOGIT_THRESHOLD_PROBABILITY,
-        "findings": dict.fromkeys(FINDINGS, NEVER),
-    }
-    return ImportedStage("selector", module, {**_config(architecture), "thresholds": thresholds}, asdict(report))
+    about = {**_config(architecture), "thresholds": paper_thresholds()}
+    return ImportedStage("selector", module, about, asdict(report))
 
 
 def _generator(contents: TorchContents, tokenizer: bytes | None) -> ImportedStage:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import check_settings
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
-from crrg.operations.assemble import assemble_bundle
+from crrg.operations.assemble import assemble_bundle, parts_of
 from crrg.operations.ranks import check_ranks, train_in_ranks
 from crrg.operations.training_drafts import Drafter, draft_training_films
 from crrg.progress import span
@@ -53,10 +54,12 @@ def train_stage(
         The finished stage with its tracking run and registered version; an equal earlier one is reused.
 
     Raises:
-        ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for.
+        ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for; or the form
+            contradicts itself.
         TrainingError: The stage could not be trained.
     """
     check_ranks(stage, config)
+    check_settings((*STANDS_ON[stage], stage), config)
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     finished = {result.stage: result for result in upstream}
     for needed in STANDS_ON[stage]:
@@ -147,7 +150,17 @@ def fit_stage(
     storage: Storage,
     tracker: Tracker,
 ) -> StageResult:
-    """Call the stage's function; torch is imported here, so that a form can be built without it."""
+    """Call the stage's function; torch is imported here, so that a form can be built without it.
+
+    Of a part that several finished stages have made, as the paper's detector, the last counts.
+    """
+    finished = {**finished, **parts_of([finished[name] for name in STAGES if name in finished])}
+    if config.recipe == "paper" and stage in ("selector", "generator"):
+        from crrg.training.paper_stages import train_paper_generator, train_paper_selector
+
+        if stage == "selector":
+            return train_paper_selector(config, dataset, finished["detector"], storage, tracker)
+        return train_paper_generator(config, dataset, finished, storage, tracker)
     if stage == "detector":
         from crrg.training.detector import train_detector
 

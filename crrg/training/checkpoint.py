@@ -93,6 +93,7 @@ class StageFolder:
         files: Mapping[str, bytes] | None = None,
         duration_s: float = 0.0,
         run_id: str = "",
+        beside: tuple[StageResult, ...] = (),
     ) -> StageResult:
         """Write the finished stage, its result last, and remove the training states.
 
@@ -103,6 +104,7 @@ class StageFolder:
             files: Further files by name, e.g. ``tokenizer.json``.
             duration_s: Wall time of the training.
             run_id: Tracking run.
+            beside: Other parts of a bundle that were made with this one, written before.
         """
         data = module_bytes(module)
         self._storage.put(f"{self.prefix}/model.safetensors", data)
@@ -117,6 +119,7 @@ class StageFolder:
             metrics={name: float(value) for name, value in metrics.items()},
             duration_s=duration_s,
             run_id=run_id,
+            beside=beside,
         )
         self._storage.put_json(f"{self.prefix}/result.json", result.model_dump(mode="json"))
         self._discard(self._states())

@@ -98,6 +98,10 @@ class WholeBatch:
     token_ids: Tensor
     next_ids: Tensor
 
+    def to(self, device: torch.device) -> WholeBatch:
+        """Return the batch on a device."""
+        return WholeBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
 
 def find_proposals(
     detector: RegionDetector, films: FilmTable, tokenizer: PhraseTokenizer | None, max_length: int

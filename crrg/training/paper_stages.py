@@ -1,0 +1,299 @@
+"""The paper's second and third stage as stages of ours: finished ones are found again, and a bundle is made of them.
+
+Stage 1 is the detector stage with the paper's detector. In stage 2 detector and heads learn together, in stage 3 the
+language model with them (``together``); each stage therefore makes the parts before it anew, and hands them on beside
+its own. Thresholds are the paper's, and nothing is fitted on validation films.
+
+What differs from the published training: the schedule is the preset's, not one that waits for a plateau; losses of
+accumulated batches are averaged; which proposal speaks for a region is found once per stage; gradients may be clipped;
+the language model is frozen only where it was imported.
+
+Source: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markchom, Liang, 2024) takes over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from crrg.config.paper import paper_thresholds
+from crrg.config.references import DatasetRef, StageResult
+from crrg.config.resolved import generator_settings, keep_changes, selector_settings
+from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
+from crrg.data.batches import FilmTable, load_films
+from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
+from crrg.device import resolve_device, seed_everything
+from crrg.domain.study import Split
+from crrg.errors import ConfigError, TrainingError
+from crrg.evaluation.classification import roc_auc
+from crrg.evaluation.detection import score_selection
+from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
+from crrg.models.detector import RegionDetector, load_detector
+from crrg.models.region_heads import FeatureSelector, load_selector
+from crrg.models.report_generator import ReportGenerator
+from crrg.storage import Storage
+from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.detector import detection_metrics
+from crrg.training.generator import ReadFilms, clinical_micro_f1, score_generator, stage_config
+from crrg.training.initial_weights import (
+    Start,
+    generator_start,
+    generator_vocabulary,
+    load_generator_start,
+    start_parts,
+    start_record,
+)
+from crrg.training.loop import FitOutcome, fit
+from crrg.training.region_targets import region_targets
+from crrg.training.together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
+from crrg.training.tracker import Tracker
+
+CODE_VERSION = "1"
+"""Raised when the same settings would train another model, so that a finished run is not reused."""
+
+
+def train_paper_selector(
+    config: TrainStageConfig, dataset: DatasetRef, detector: StageResult, storage: Storage, tracker: Tracker
+) -> StageResult:
+    """Train the paper's stage 2, detector and heads together, or return the finished result of the same settings.
+
+    Args:
+        config: Form of the stage, its recipe ``paper``.
+        dataset: Version to train on.
+        detector: Finished stage 1, from which the detector learns on.
+        storage: Where datasets and checkpoints lie.
+        tracker: Receives settings, losses and metrics.
+
+    Returns:
+        The heads, with the detector they were trained with beside them.
+
+    Raises:
+        ConfigError: The detector is not the paper's.
+        TrainingError: There is no training film.
+    """
+    settings = selector_settings(config)
+    parts = {"settings": settings.model_dump(mode="json"), "data": dataset.version, "seed": config.seed}
+    folder = _folder(storage, "selector", {"detector": detector}, parts)
+    finished = folder.result()
+    if finished is not None:
+        return finished
+    device = resolve_device(config.device)
+    finder = _load_detector(storage, detector, device)
+    films, validation = _films(storage, dataset, finder)
+    tracker.log_params({"selector": settings.model_dump(mode="json"), "recipe": "paper", "seed": config.seed})
+    found = find_proposals(finder, films, None, 0)
+    seed_everything(config.seed)
+    whole = WholeModel(finder, FeatureSelector(settings.architecture)).to(device)
+    outcome = _fit_whole(
+        whole, found, settings.loop, settings.augmentation, config.seed, folder, tracker,
+        lambda: heads_metrics(_read(whole, validation), validation).get("abnormality/auc", math.nan),
+    )  # fmt: skip
+    metrics = heads_metrics(_read(whole, validation), validation)
+    tracker.log_metrics(metrics, step=outcome.num_steps)
+    return folder.finish(
+        whole.selector,
+        _heads_config(whole.selector),
+        metrics,
+        duration_s=outcome.duration_s,
+        run_id=tracker.run_id,
+        beside=(_detector_beside(folder, storage, whole, validation, tracker),),
+    )
+
+
+def train_paper_generator(
+    config: TrainStageConfig,
+    dataset: DatasetRef,
+    parts: Mapping[str, StageResult],
+    storage: Storage,
+    tracker: Tracker,
+) -> StageResult:
+    """Train the paper's stage 3, all parts together, or return the finished result of the same settings.
+
+    Args:
+        config: Form of the stage, its recipe ``paper``.
+        dataset: Version to train on.
+        parts: ``detector`` and ``selector`` as stage 2 left them; both learn on.
+        storage: Where datasets and checkpoints lie.
+        tracker: Receives settings, losses and metrics.
+
+    Returns:
+        The generator, with the detector and the heads it was trained with beside it.
+
+    Raises:
+        ConfigError: Detector and heads are not the paper's, or do not suit the settings.
+        TrainingError: No training film has a region phrase.
+    """
+    settings, start = _generator_settings(config)
+    augmentation = selector_settings(config).augmentation
+    upstream = {name: parts[name] for name in ("detector", "selector")}
+    about: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    about |= {"augmentation": augmentation.model_dump(mode="json"), "seed": config.seed, **start_parts(start)}
+    folder = _folder(storage, "generator", upstream, about)
+    finished = folder.result()
+    if finished is not None:
+        return finished
+    device = resolve_device(config.device)
+    finder, heads = _load_detector(storage, parts["detector"], device), _load_heads(storage, parts["selector"], device)
+    films, validation = _films(storage, dataset, finder, settings.num_validation_films)
+    tokenizer = _vocabulary(films, settings, start)
+    tracker.log_params({"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
+    found = find_proposals(finder, films, tokenizer, settings.architecture.max_length)
+    seed_everything(config.seed)
+    words = _words(settings, tokenizer, heads, start)
+    whole = WholeModel(finder, heads, words).to(device)
+    outcome = _fit_whole(
+        whole, found, settings.loop, augmentation, config.seed, folder, tracker,
+        lambda: clinical_micro_f1(words, tokenizer, _read_films(whole, validation), settings),
+    )  # fmt: skip
+    read = _read_films(whole, validation)
+    metrics = score_generator(words, tokenizer, read, settings)
+    tracker.log_metrics(metrics, step=outcome.num_steps)
+    config_json = {**stage_config(words.architecture, tokenizer, settings, read.thresholds), **start_record(start)}
+    made = (_detector_beside, _heads_beside)
+    return folder.finish(
+        words, config_json, metrics, files={"tokenizer.json": tokenizer.to_bytes()},
+        duration_s=outcome.duration_s, run_id=tracker.run_id,
+        beside=tuple(write(folder, storage, whole, validation, tracker) for write in made),
+    )  # fmt: skip
+
+
+def _generator_settings(config: TrainStageConfig) -> tuple[GeneratorTraining, Start | None]:
+    """Return the settings as the first weights need them, and these; an imported language model stays as it is."""
+    folder = config.initial_weights.generator
+    settings, start = generator_start(generator_settings(config), folder, freeze=bool(folder))
+    keep_changes(config.generator.architecture, settings.architecture, "generator.architecture")
+    return settings, start
+
+
+def heads_metrics(readings: RegionReadings, films: FilmTable) -> dict[str, float]:
+    """Measure the paper's heads on validation films; a figure about which nothing is known is left out."""
+    targets = region_targets(films)
+    metrics: dict[str, float] = {}
+    known = np.isfinite(targets.selection)
+    if (targets.selection == 1).any():
+        wanted = targets.selection[known] == 1
+        metrics |= score_selection(readings.selected(_thresholds())[known], wanted)
+        metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
+    abnormal = readings.abnormal_probabilities.astype(float).ravel()
+    metrics["abnormality/auc"] = roc_auc(abnormal, targets.abnormal.astype(float).ravel())
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def _fit_whole(
+    whole: WholeModel,
+    found: FoundFilms,
+    loop: LoopConfig,
+    augmentation: Augmentation,
+    seed: int,
+    folder: StageFolder,
+    tracker: Tracker,
+    score: Callable[[], float],
+) -> FitOutcome:
+    """Train all parts together and leave them in ``eval`` mode."""
+    device = next(whole.parameters()).device
+
+    def loss_of(batch: WholeBatch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        return whole_loss(whole, batch.to(device))
+
+    outcome = fit(
+        whole, batch_maker(found, loop.batch_size, augmentation, seed), loss_of, loop,
+        device=device, folder=folder, tracker=tracker, score=score,
+    )  # fmt: skip
+    whole.eval()
+    return outcome
+
+
+def _folder(storage: Storage, stage: str, upstream: Mapping[str, StageResult], parts: Mapping[str, Any]) -> StageFolder:
+    """Return the folder of a stage, named by everything that decides its outcome."""
+    digests = {name: result.sha256 for name, result in upstream.items()}
+    name = config_hash(stage=stage, recipe="paper", code=CODE_VERSION, upstream=digests, **parts)
+    return StageFolder(storage, stage, name)
+
+
+def _films(
+    storage: Storage, dataset: DatasetRef, detector: RegionDetector, limit: int = 0
+) -> tuple[FilmTable, FilmTable]:
+    """Return training and validation films at the detector's input size; ``limit`` = most validation films, 0 = all."""
+    size = detector.architecture.input_size
+    films = load_films(storage, dataset, Split.TRAIN, size)
+    if not len(films):
+        raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
+    return films, load_films(storage, dataset, Split.VALIDATION, size, limit)
+
+
+def _load_detector(storage: Storage, result: StageResult, device: torch.device) -> RegionDetector:
+    detector = load_detector(*read_stage(storage, result), device)
+    if not detector.architecture.region_features:
+        raise ConfigError(
+            "the detector hands on no region features; train it with the recipe `paper` as well", result.prefix
+        )
+    return detector
+
+
+def _load_heads(storage: Storage, result: StageResult, device: torch.device) -> FeatureSelector:
+    heads = load_selector(*read_stage(storage, result), device)
+    if not isinstance(heads, FeatureSelector):
+        raise ConfigError("the selector is not the paper's; train it with the recipe `paper` as well", result.prefix)
+    return heads
+
+
+def _vocabulary(films: FilmTable, settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
+    """Return the vocabulary of the first weights, or one learnt from the training phrases."""
+    phrases = [phrase for of_film in films.phrases for phrase in of_film.values()]
+    if not phrases:
+        raise TrainingError("no training film has a region phrase; ingest films with grounded reports", "generator")
+    if start is not None:
+        return generator_vocabulary(start)
+    return train_tokenizer(phrases, settings.architecture.vocab_size)
+
+
+def _words(
+    settings: GeneratorTraining, tokenizer: PhraseTokenizer, heads: FeatureSelector, start: Start | None
+) -> ReportGenerator:
+    """Return an untrained generator, with the first weights that were given."""
+    sizes = {"vocab_size": tokenizer.vocab_size, "feature_size": heads.architecture.feature_size}
+    words = ReportGenerator(settings.architecture.model_copy(update=sizes))
+    if start is not None:
+        load_generator_start(words, start)
+    return words
+
+
+def _thresholds() -> RegionThresholds:
+    return RegionThresholds.from_config({"thresholds": paper_thresholds()})
+
+
+def _read(whole: WholeModel, films: FilmTable) -> RegionReadings:
+    return read_regions(whole.detector, whole.selector, films.images, films.images)
+
+
+def _read_films(whole: WholeModel, films: FilmTable) -> ReadFilms:
+    return ReadFilms(films, _read(whole, films), _thresholds())
+
+
+def _detector_beside(
+    folder: StageFolder, storage: Storage, whole: WholeModel, films: FilmTable, tracker: Tracker
+) -> StageResult:
+    """Write the detector that learnt on in a stage, with its figures."""
+    metrics = detection_metrics(whole.detector, films, next(whole.parameters()).device)
+    tracker.log_metrics(metrics)
+    about = {"architecture": whole.detector.architecture.model_dump(mode="json")}
+    place = StageFolder(storage, f"{folder.stage}-detector", folder.config_hash)
+    return place.finish(whole.detector, about, metrics, run_id=tracker.run_id)
+
+
+def _heads_config(heads: FeatureSelector) -> dict[str, Any]:
+    return {"architecture": heads.architecture.model_dump(mode="json"), "thresholds": paper_thresholds()}
+
+
+def _heads_beside(
+    folder: StageFolder, storage: Storage, whole: WholeModel, films: FilmTable, tracker: Tracker
+) -> StageResult:
+    """Write the heads that learnt on in a stage, with their figures."""
+    metrics = heads_metrics(_read(whole, films), films)
+    tracker.log_metrics(metrics)
+    place = StageFolder(storage, f"{folder.stage}-selector", folder.config_hash)
+    return place.finish(whole.selector, _heads_config(whole.selector), metrics, run_id=tracker.run_id)

@@ -1,4 +1,4 @@
-"""Commands about models: train, retrain, evaluate, promote."""
+"""Commands about models: train, retrain, bundle, evaluate, promote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.running import DirectOption, FileOption, RootOption, execute, exits, form, through_prefect
+from crrg.cli.running import DirectOption, FileOption, RootOption, execute, exits, flags_of, form, through_prefect
 from crrg.cli.terminal import aligned, log_lines
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset to
 VersionOption = Annotated[str | None, typer.Option("--dataset-version", help="Its version; the newest if not given.")]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")]
 StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")]
-RecipeOption = Annotated[str | None, typer.Option("--recipe", help="How clip and joint learn: crrg or paper.")]
+RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Whose networks and training: crrg or paper.")]
 RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -37,6 +37,9 @@ FreezeOption = Annotated[
 RanksOption = Annotated[
     int | None, typer.Option("--num-ranks", help="Processes that train together, a GPU each; detector and clip.")
 ]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="exact or fast: rounded weights, where their drafts are as good.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
 ]
@@ -44,7 +47,7 @@ ModelOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (train, retrain, evaluate, promote):
+    for command in (train, retrain, bundle, evaluate, promote):
         app.command()(command)
     app.command("import")(import_checkpoint)
     app.command("radgraph-f1")(radgraph_f1)
@@ -140,6 +143,7 @@ def retrain(
         bool | None, typer.Option("--joint/--no-joint", help="Train CLIP once more, with drafts of training films.")
     ] = None,
     rounds: RoundsOption = None,
+    recipe: RecipeOption = None,
     device: DeviceOption = None,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,
@@ -151,6 +155,7 @@ def retrain(
     filled = form(
         RetrainConfig, config, dataset=dataset, dataset_version=dataset_version, preset=preset, num_steps=num_steps,
         learning_rate=learning_rate, seed=seed, joint=joint, device=device, rounds=rounds_of(rounds),
+        recipe=recipe,
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("retrain", filled, root)
@@ -158,6 +163,32 @@ def retrain(
     from crrg.operations.summaries import retrain_markdown
 
     execute(root, lambda storage, settings: operation.retrain(filled, storage, settings), retrain_markdown)
+
+
+def bundle(
+    parts: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Folder of `crrg import rgrg`, or checkpoints/… of a training; once for each."),
+    ] = None,
+    dataset: DatasetOption = None,
+    dataset_version: VersionOption = None,
+    register_candidate: Annotated[
+        bool | None, typer.Option("--register", help="Also score it, ask the gate and register it as a candidate.")
+    ] = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
+    config: FileOption = None,
+    root: RootOption = "",
+) -> None:
+    """Put imported and trained parts together as a bundle; prints the folder that --model takes."""
+    from crrg.config.bundling import BundleConfig
+    from crrg.operations.make_bundle import MadeBundle, make_bundle
+
+    filled = form(
+        BundleConfig, config, parts=parts or None, dataset=dataset, dataset_version=dataset_version,
+        register_candidate=register_candidate, device=device, decoding=flags_of(precision=precision),
+    )  # fmt: skip
+    execute(root, lambda storage, settings: make_bundle(filled, storage, settings), MadeBundle.to_markdown)
 
 
 def evaluate(

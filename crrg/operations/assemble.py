@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crrg.config.base import Settings
+from crrg.config.bundling import BundleConfig
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import log_scorecard
+from crrg.operations.fast_gate import check_fast
 from crrg.operations.fuse import fit_fusion
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.watch_reference import reference_bytes
@@ -22,7 +24,9 @@ from crrg.registry.bundle import (
     CARD_FILE,
     commit_bundle,
     compose_bundle,
+    with_decoding,
     with_fusion,
+    with_metrics,
     with_reference,
     write_bundle,
 )
@@ -50,22 +54,28 @@ def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storag
     return write_bundle(storage, parts_of(results), dataset_version=dataset_version)
 
 
-def assemble_fused(results: Sequence[StageResult], config: RetrainConfig, storage: Storage) -> BundleRef:
+def assemble_fused(results: Sequence[StageResult], config: RetrainConfig | BundleConfig, storage: Storage) -> BundleRef:
     """Put four finished stages into one bundle folder, with the classifier over film, draft and regions.
 
     The classifier is fitted on drafts of the dataset's validation films; without any it is left out. The bundle also
-    says what its training population looks like, with which its nights are compared.
+    says what its training population looks like, with which its nights are compared. Drafts are searched as the form
+    says; rounded weights have to pass their gate (``fast_gate``).
 
     Args:
         results: As for ``assemble_bundle``.
-        config: Form of the retraining, with the dataset's version pinned.
+        config: Form of the retraining or of the bundle, with the dataset's version pinned.
         storage: Root with their checkpoints and the dataset.
 
     Raises:
+        ConfigError: The form's search of drafts is out of limits.
+        GateNotMet: Rounded weights are asked for, and their drafts differ too much from the exact ones.
         ModelError: A stage is missing or incomplete.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version)
+    bundle = with_decoding(bundle, config.decoding)
+    if bundle.spec["decoding"]["precision"] == "fast":
+        bundle = with_metrics(bundle, "generator", check_fast(bundle, dataset, config.device, storage))
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
     bundle = with_fusion(bundle, fusion) if fusion else bundle
     return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))

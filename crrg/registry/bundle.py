@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crrg.config.base import STAGES
+from crrg.config.overrides import DecodingOverrides, changed
 from crrg.config.references import BundleRef, StageResult
 from crrg.config.running import DecodingSettings
 from crrg.data.images import PREPROCESSING_VERSION, golden_digest
@@ -103,6 +104,28 @@ def compose_bundle(
         "versions": {stage: results[stage].model_version for stage in STAGES},
     }
     return _sealed(spec, files)
+
+
+def with_decoding(bundle: BundleFiles, changes: DecodingOverrides) -> BundleFiles:
+    """Return the bundle with another search of drafts.
+
+    Args:
+        bundle: Composed, not written yet.
+        changes: What is not as the generator says.
+
+    Raises:
+        ConfigError: A value is out of its limits.
+    """
+    if not changes.given():
+        return bundle
+    decoding = changed(DecodingSettings.model_validate(bundle.spec["decoding"]), changes, "decoding")
+    return _sealed({**bundle.spec, "decoding": decoding.model_dump(mode="json")}, dict(bundle.files))
+
+
+def with_metrics(bundle: BundleFiles, stage: str, metrics: Mapping[str, float]) -> BundleFiles:
+    """Return the bundle with more validation figures of a stage."""
+    all_metrics = {**bundle.spec["metrics"], stage: {**bundle.spec["metrics"][stage], **metrics}}
+    return _sealed({**bundle.spec, "metrics": all_metrics}, dict(bundle.files))
 
 
 def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:

@@ -38,12 +38,24 @@ def model_card(spec: Mapping[str, Any]) -> str:
         metrics = spec["metrics"].get(stage) or {"none recorded": float("nan")}
         for name, value in sorted(metrics.items()):
             lines.append(f"| {stage} | `{checkpoint}` | {name} | {value:.4g} |")
+    lines += _imported_parts(spec)
     lines += _first_weights(spec)
     lines += ["", "## Operating points", "", _given(spec.get("fusion")), ""]
     lines += ["| observation | threshold | calibrated by |", "|---|---|---|"]
     for label, threshold in spec["thresholds"].items():
         lines.append(f"| {label} | {threshold:.3f} | {_calibration(spec.get('fusion'), label)} |")
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _imported_parts(spec: Mapping[str, Any]) -> list[str]:
+    """Return which parts were trained by others and are used as they were published."""
+    found = [config["imported"] for config in spec["stages"].values() if "imported" in config]
+    if not found:
+        return []
+    about = "These parts were trained by others and are used as published; their licences bind this bundle too."
+    head = ["| part | published as | sha256 | licence of these weights |", "|---|---|---|---|"]
+    rows = [f"| {each['part']} | {each['source']} | `{each['sha256'][:16]}` | {each['licence']} |" for each in found]
+    return ["", "## Parts that were imported", "", about, "", *head, *rows]
 
 
 def _first_weights(spec: Mapping[str, Any]) -> list[str]:

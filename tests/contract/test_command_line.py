@@ -12,7 +12,7 @@ import pytest
 T = TypeVar("T")
 
 PROMISED = (
-    "demo", "phantom", "ingest", "ground", "train", "retrain", "evaluate", "nightly", "predict", "zero-shot",
+    "demo", "phantom", "ingest", "ground", "train", "retrain", "bundle", "evaluate", "nightly", "predict", "zero-shot",
     "outcomes", "digest", "promote", "doctor", "status", "check", "bootstrap", "gc", "reidentify", "forget", "rekey",
     "backup", "restore",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from crrg.config.bundling import BundleConfig
 from crrg.config.data import IngestConfig
 from crrg.config.running import (
     DeliverConfig,
@@ -27,8 +28,8 @@ from crrg.config.running import (
 from crrg.config.training import TrainStageConfig
 
 FORMS: tuple[type[BaseModel], ...] = (
-    DeliverConfig, DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig, RetrainConfig,
-    TrainStageConfig,
+    BundleConfig, DeliverConfig, DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig,
+    RetrainConfig, TrainStageConfig,
 )  # fmt: skip
 SNAPSHOTS = Path(__file__).parent / "forms"
 

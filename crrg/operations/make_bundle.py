@@ -1,0 +1,83 @@
+"""Make a bundle of parts that are named one by one, and register it as a candidate where that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crrg.config.base import STAGES, Settings
+from crrg.config.bundling import BundleConfig
+from crrg.config.references import BundleRef, PromotionResult, StageResult
+from crrg.errors import ConfigError
+from crrg.ledger.audit import write_audit
+from crrg.operations.assemble import assemble_fused, parts_of, register_bundle
+from crrg.operations.evaluate import evaluate_bundle
+from crrg.operations.given_parts import check_parts, find_parts
+from crrg.operations.promote import gate_and_promote
+from crrg.operations.retrain import evaluation_form, pin_dataset
+from crrg.operations.summaries import promotion_markdown, table
+from crrg.registry.bundle import BUNDLE_FILE
+from crrg.storage import Storage
+
+
+@dataclass(frozen=True)
+class MadeBundle:
+    """A bundle and what it is made of.
+
+    Attributes:
+        bundle: Where it lies.
+        folder: The same as a folder or URL that ``--model`` takes.
+        parts: Part to its stage.
+        decision: What the gate decided; ``None`` where the bundle was not registered.
+    """
+
+    bundle: BundleRef
+    folder: str
+    parts: dict[str, StageResult]
+    decision: PromotionResult | None
+
+    def to_markdown(self) -> str:
+        """Return parts, folder and decision."""
+        rows = [(name, f"`{self.parts[name].prefix}`", f"`{self.parts[name].sha256[:16]}`") for name in STAGES]
+        lines = [table(("part", "checkpoint", "sha256"), rows), "", f"Bundle `{self.bundle.bundle_id}`: {self.folder}"]
+        return "\n".join([*lines, *(["", promotion_markdown(self.decision)] if self.decision else [])])
+
+
+def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> MadeBundle:
+    """Put named parts together as a bundle, with the classifier that fuses what they say.
+
+    Args:
+        config: Form of the bundle.
+        storage: Root with the dataset; receives the bundle.
+        settings: Name tracking server and registry, if there are any; asked only for a candidate.
+
+    Raises:
+        ConfigError: There is no such dataset or folder, a part is missing, or parts do not suit each other.
+        ModelError: A part is damaged.
+    """
+    form = pin_dataset(config.gate_form(), storage)
+    config = config.model_copy(update={"dataset_version": form.dataset_version})
+    stages = find_parts(config.parts, storage)
+    parts = parts_of(stages)
+    missing = [name for name in STAGES if name not in parts]
+    if missing:
+        raise ConfigError(
+            f"no folder holds {', '.join(missing)}; train what is missing (crrg train STAGE) and give the folder that "
+            "it names with one more --from",
+            "parts of the bundle",
+        )
+    check_parts(parts, storage)
+    bundle = assemble_fused(stages, config, storage)
+    write_audit(
+        storage,
+        "bundle",
+        subject=bundle.prefix,
+        bundle_id=bundle.bundle_id,
+        inputs=(config.dataset_version, *(parts[name].sha256 for name in STAGES)),
+        writes={f"{bundle.prefix}/{BUNDLE_FILE}": storage.sha256(f"{bundle.prefix}/{BUNDLE_FILE}")},
+    )
+    decision = None
+    if config.register_candidate:
+        evaluation = evaluate_bundle(bundle, evaluation_form(form), storage)
+        bundle = register_bundle(evaluation, storage, settings)
+        decision = gate_and_promote(evaluation.model_copy(update={"bundle": bundle}), form, storage, settings)
+    return MadeBundle(bundle, storage.url(bundle.prefix), parts, decision)

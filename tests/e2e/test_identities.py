@@ -190,7 +190,11 @@ def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedSt
     assert (expired.is_removed, expired.num_drafts) == (True, 2)
     collect_garbage(store.storage("gc"), min_age_h=0, remove=True)
     left = [each.key for each in store.storage("admin").list_objects("results")]
-    assert [key for key in left if key.endswith(("report.json", ".png", "index.html"))] == []
+    assert [key for key in left if key.endswith(("report.json", ".png"))] == []
+    # a night that had no draft to give up keeps its page, of refused objects
+    pages = {each.review_key for each in read_manifests(root)} - {""}
+    assert {key for key in left if key.endswith("index.html")} == pages
+    assert len(pages) == len(read_manifests(root)) - len(expired.nights)
 
 
 def test_what_is_refused_is_said_and_names_no_secret(store: GuardedStore) -> None:

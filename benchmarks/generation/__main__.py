@@ -22,27 +22,32 @@ from benchmarks.resumable import Table
 
 logger = logging.getLogger(__name__)
 NUM_REPEATS = 3
+SIDES: tuple[Side, ...] = ("published", "ours", "fast")
 ALONE = ((0, 3), (3, 3), (6, 2))
 """First film and number of films that a repeat takes one by one at equal lengths; together those of a batch of 8."""
 
 
 def pieces() -> list[Piece]:
-    """Return all passes, both sides taking turns."""
-    passes: list[tuple[tuple[Side, ...], int, Lengths, int]] = [
-        (("published", "ours", "fast"), 8, "realistic", 8),
-        (("published", "ours", "fast"), 8, "equal", 8),
-        (("published", "ours", "fast"), 1, "realistic", 8),
-        (("ours", "fast"), MOST_FILMS, "realistic", MOST_FILMS),
-        (("ours", "fast"), MOST_FILMS, "equal", MOST_FILMS),
-    ]
-    sides: tuple[Side, ...] = ("published", "ours", "fast")
+    """Return all passes: first those that the published side takes part in, in turns, then batches of 32."""
+    repeats = range(NUM_REPEATS)
+    in_turns: tuple[tuple[int, Lengths], ...] = ((8, "realistic"), (8, "equal"), (1, "realistic"))
+    wide: tuple[Lengths, ...] = ("realistic", "equal")
     return [
-        piece
-        for repeat in range(NUM_REPEATS)
-        for piece in (
-            *(Piece(side, 1, "equal", ALONE[repeat], repeat) for side in sides),
-            *(Piece(side, batch, lengths, (0, count), repeat) for own, batch, lengths, count in passes for side in own),
-        )
+        *(
+            piece
+            for repeat in repeats
+            for piece in (
+                *(Piece(side, 1, "equal", ALONE[repeat], repeat) for side in SIDES),
+                *(Piece(side, batch, lengths, (0, 8), repeat) for batch, lengths in in_turns for side in SIDES),
+            )
+        ),
+        *(
+            Piece(side, MOST_FILMS, lengths, (0, MOST_FILMS), repeat)
+            for repeat in repeats
+            for lengths in wide
+            for side in SIDES
+            if side != "published"
+        ),
     ]
 
 

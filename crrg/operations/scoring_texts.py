@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.evaluation.baselines import NORMAL_REPORT, nearest_neighbours
-from crrg.evaluation.bootstrap import Resampling
+from crrg.evaluation.bootstrap import Resampling, mean_statistic
+from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.evaluation.text_figures import jar_figures, text_figures
@@ -59,10 +60,25 @@ def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.i
 
 
 def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
-    """Return the figures of texts under every protocol; none where no report has findings."""
+    """Return the figures of texts under every protocol, and the share of drafts without a word.
+
+    An empty draft scores 0 here; RGRG leaves it out with its report, so that its figures compare where the share is 0.
+
+    Args:
+        texts: Drafts, references and baselines.
+        validation: Findings sections of validation reports (``text_figures``).
+
+    Returns:
+        None where no report has findings.
+    """
     if not texts.drafts:
         return []
-    return text_figures(texts.drafts, texts.references, Resampling(texts.patients), texts.rivals, validation)
+    samples = Resampling(texts.patients)
+    is_empty = mean_statistic(np.array([not draft.strip() for draft in texts.drafts], dtype=float))
+    return [
+        *text_figures(texts.drafts, texts.references, samples, texts.rivals, validation),
+        *compared("text/empty_share", is_empty, samples, {}),
+    ]
 
 
 def with_meteor(

@@ -87,6 +87,7 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     metrics = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "meteor_offline")
     assert all(rivals[f"{protocol}/{name}"] == texts for protocol in PROTOCOLS for name in metrics)
     assert rivals["rgrg/cider_d_given_idf"] == texts
+    assert card["text/empty_share"] == 0
     clinical = ["best constant report", "all positive", "nearest neighbour"]
     names = ("micro_f1", "macro_f1", "micro5_recall", "micro14_precision", "example14_f1", "edema_f1")
     assert all(rivals[f"clinical/{name}"] == clinical for name in names)

@@ -168,6 +168,15 @@ def mean_box_candidates(relative_boxes: FloatArray, sizes: FloatArray) -> FloatA
     return np.asarray(relative_boxes[None] * np.tile(sizes, 2)[:, None, :])
 
 
+def told_regions(is_annotated: NDArray[np.bool_], has_phrase: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return of which regions ``[N, R]`` it is known whether the report speaks of them.
+
+    Those with a phrase, and the other annotated ones of a film whose report is tied to regions at all: elsewhere a
+    missing phrase says nothing, in training as in scoring.
+    """
+    return np.asarray(has_phrase | (is_annotated & has_phrase.any(axis=1, keepdims=True)))
+
+
 def score_selection(
     selected: NDArray[np.bool_], has_phrase: NDArray[np.bool_], is_abnormal: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:

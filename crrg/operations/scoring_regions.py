@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crrg.data.batches import FilmTable
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.evaluation.bootstrap import Resampling
-from crrg.evaluation.detection import mean_box_candidates
+from crrg.evaluation.detection import mean_box_candidates, told_regions
 from crrg.evaluation.detection_figures import Boxes, abnormality_figures, detection_figures, selection_figures
 from crrg.evaluation.scorecard import Figure
 
@@ -76,15 +76,6 @@ def region_arrays(cases: Sequence[Case]) -> RegionArrays:
             [[film.original_width, film.original_height] for film in films if film is not None], dtype=float
         ),
     )
-
-
-def told_regions(is_annotated: BoolArray, has_phrase: BoolArray) -> BoolArray:
-    """Return of which regions ``[N, R]`` it is known whether the report speaks of them.
-
-    Those with a phrase, and the other annotated ones of a film whose report is tied to regions at all: elsewhere a
-    missing phrase says nothing, in training as in scoring.
-    """
-    return np.asarray(has_phrase | (is_annotated & has_phrase.any(axis=1, keepdims=True)))
 
 
 def phrases_of(films: FilmTable) -> tuple[BoolArray, BoolArray]:

@@ -17,12 +17,13 @@ from crrg.domain.regions import NUM_REGIONS, REGION_INDEX, REGIONS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
 from crrg.errors import ConfigError
+from crrg.evaluation.detection import told_regions
 from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations import evaluate
 from crrg.operations.scoring import Baselines, Case, _main_statistics, score_cases, thumbnails_of
-from crrg.operations.scoring_regions import region_arrays, told_regions
+from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
 from crrg.registry.gate import LABEL_AUC, REGION_IOU
 from crrg.storage import Storage

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from crrg.config.base import Device
@@ -45,12 +45,26 @@ class FastComparison:
         num_sentences: Sentences about a region that at least one of the two draftings has.
         figures: ``fast/identical_sentences`` in 0..1, and each text and clinical figure of the rounded weights under
             ``fast/…`` and of the exact ones under ``exact/…``.
-        failures: Conditions that do not hold, with what was found.
     """
 
     num_sentences: int
     figures: dict[str, float]
-    failures: tuple[str, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Conditions that do not hold, with what was found; where there is no sentence, the first does not."""
+        share, failures = self.figures[IDENTICAL], []
+        if share < MIN_IDENTICAL:
+            failures.append(
+                f"{share:.1%} of {self.num_sentences} sentences are the same, at least {MIN_IDENTICAL:.0%} are asked"
+            )
+        for name in (*TEXT_FIGURES, *CLINICAL_FIGURES):
+            exact, fast = (self.figures.get(f"{side}/{name}", 0.0) for side in ("exact", "fast"))
+            if abs(fast - exact) > MAX_DIFFERENCE * abs(exact):
+                failures.append(
+                    f"{name} is {fast:.4f}, exactly it is {exact:.4f}, within {MAX_DIFFERENCE:.1%} of that is asked"
+                )
+        return tuple(failures)
 
 
 def compare_drafts(
@@ -64,7 +78,7 @@ def compare_drafts(
         references: What is known of the films; those without a report give no text figure.
 
     Returns:
-        The comparison; where there is no sentence, it fails.
+        The comparison.
     """
     said = [
         (one.phrase, other.phrase)
@@ -72,18 +86,10 @@ def compare_drafts(
         for one, other in zip(ours.regions, theirs.regions, strict=True)
         if one.phrase or other.phrase
     ]
-    share = sum(one == other for one, other in said) / len(said) if said else 0.0
-    figures, failures = {IDENTICAL: share}, []
-    if share < MIN_IDENTICAL:
-        failures.append(f"{share:.1%} of {len(said)} sentences are the same, at least {MIN_IDENTICAL:.0%} are asked")
-    wanted, found = (_figures(drafts, references) for drafts in (exact, fast))
-    for name, value in wanted.items():
-        figures |= {f"exact/{name}": value, f"fast/{name}": found[name]}
-        if abs(found[name] - value) > MAX_DIFFERENCE * abs(value):
-            failures.append(
-                f"{name} is {found[name]:.4f}, exactly it is {value:.4f}, within {MAX_DIFFERENCE:.1%} of that is asked"
-            )
-    return FastComparison(len(said), figures, tuple(failures))
+    figures = {IDENTICAL: sum(one == other for one, other in said) / len(said) if said else 0.0}
+    for side, drafts in (("exact", exact), ("fast", fast)):
+        figures |= {f"{side}/{name}": value for name, value in _figures(drafts, references).items()}
+    return FastComparison(len(said), figures)
 
 
 def check_fast(bundle: BundleFiles, dataset: DatasetRef, device: Device, storage: Storage) -> dict[str, float]:
@@ -107,20 +113,19 @@ def check_fast(bundle: BundleFiles, dataset: DatasetRef, device: Device, storage
     kind = resolve_device(device).type
     key = f"models/fast/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{kind}.json"
     if storage.exists(key):
-        found = storage.get_json(key)
+        found = FastComparison(**storage.get_json(key))
     else:
-        compared = _compare(bundle, dataset, device, storage)
-        found = {"figures": compared.figures, "failures": list(compared.failures)}
-        storage.put_json(key, found)
-    if found["failures"]:
+        found = _compare(bundle, dataset, device, storage)
+        storage.put_json(key, asdict(found))
+    if found.failures:
         raise GateNotMet(
-            f"{'; '.join(found['failures'])}; assemble with decoding.precision = exact",
+            f"{'; '.join(found.failures)}; assemble with decoding.precision = exact",
             "decoding.precision = fast",
-            scorecard=found["figures"],
+            scorecard=found.figures,
             gate={"min_identical": MIN_IDENTICAL, "max_difference": MAX_DIFFERENCE},
         )
-    logger.info("rounded weights say the same in %.1f %% of sentences", 100 * found["figures"][IDENTICAL])
-    return dict(found["figures"])
+    logger.info("rounded weights say the same in %.1f %% of sentences", 100 * found.figures[IDENTICAL])
+    return found.figures
 
 
 def _compare(bundle: BundleFiles, dataset: DatasetRef, device: Device, storage: Storage) -> FastComparison:

@@ -63,6 +63,9 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
     assert run("train", "painter", root=tmp_path).returncode == 2
     assert run("promote", root=tmp_path).returncode == 2
+    nameless = run("bundle", root=tmp_path)
+    assert nameless.returncode == 2
+    assert "name their folders (--from, once for each)" in nameless.stderr
     refused = run("retrain", "--preset", "huge", root=tmp_path)
     assert refused.returncode == 2
     assert "preset" in refused.stderr

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.generation.published import FullModel, full_model, random_film, save_published
+from crrg.config.models import DecodingSettings
 from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
+from crrg.data.tokenizer import train_tokenizer
 from crrg.errors import ConfigError, ModelError
-from crrg.importers.imported import ImportedStage
+from crrg.importers.imported import ImportedStage, write_import
 from crrg.importers.rgrg import import_rgrg
+from crrg.inference.decoding import decode_phrases
 from crrg.models.backbone import normalise_films
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
+from crrg.models.report_generator import load_generator
+from crrg.operations.given_parts import check_parts, find_parts
 from crrg.operations.importing import import_checkpoint, import_markdown
+from crrg.storage import Storage
+from crrg.training.checkpoint import read_stage
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +111,28 @@ def test_what_is_written_is_read_back_by_the_stages_own_loaders(path: Path, tmp_
         module = load(json.loads((folder / "config.json").read_text()), data, torch.device("cpu"))
         count = sum(parameter.numel() for parameter in module.parameters())
         assert count == report["stages"][stage]["num_parameters"]
+
+
+def test_what_is_written_goes_into_a_bundle_together(imported: dict[str, ImportedStage], tmp_path: Path) -> None:
+    vocabulary = train_tokenizer([f"the {one} lung is {other}" for one in "abcdefgh" for other in "ijklmnop"], 300)
+    spelt = {**imported["generator"].config, "tokenizer_sha256": vocabulary.sha256}
+    files = {"tokenizer.json": vocabulary.to_bytes()}
+    stages = {**imported, "generator": replace(imported["generator"], config=spelt, files=files)}
+    report = write_import(list(stages.values()), tmp_path / "rgrg", "rgrg", "as published")
+    storage = Storage(str(tmp_path / "root"))
+    parts = {part.stage: part for part in find_parts((str(tmp_path / "rgrg"),), storage)}
+    check_parts(parts, storage)
+    assert {name: part.sha256 for name, part in parts.items()} == {
+        name: found["sha256"] for name, found in report["stages"].items()
+    }
+    config, tensors = read_stage(storage, parts["generator"])
+    generator = load_generator(config, tensors, storage.get(f"{parts['generator'].prefix}/tokenizer.json"))
+    features = torch.randn(2, 64, generator=torch.Generator().manual_seed(2)).numpy()
+    settings = DecodingSettings.model_validate({**config["decoding"], "max_tokens": 4})
+    worded = decode_phrases(
+        generator, vocabulary, features, np.zeros(2, np.int64), np.zeros((2, 15), np.float32), settings
+    )
+    assert len(worded) == 2
 
 
 def test_other_kinds_and_files_are_refused(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load
 
-from benchmarks.generation.published import full_model, save_published
 from crrg.config import presets
 from crrg.config.base import Settings
 from crrg.config.bundling import BundleConfig
@@ -31,21 +30,18 @@ from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.data.tokenizer import END_TOKEN, train_tokenizer
 from crrg.domain.study import Split
-from crrg.errors import ConfigError, DigestMismatch, ModelError
+from crrg.errors import ConfigError, DigestMismatch, GateNotMet, ModelError
 from crrg.importers.imported import ImportedStage, write_import
 from crrg.importers.licences import LICENCES
 from crrg.inference.pipeline import ReportPipeline
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
-from crrg.operations import train
-from crrg.operations.assemble import parts_of
+from crrg.operations import fast_gate, train
 from crrg.operations.evaluate import evaluate_bundle
-from crrg.operations.given_parts import check_parts, find_parts
-from crrg.operations.importing import import_checkpoint
 from crrg.operations.ingest import ingest
 from crrg.operations.make_bundle import MadeBundle, make_bundle
-from crrg.registry.bundle import read_bundle, write_bundle
+from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
@@ -121,22 +117,22 @@ def test_imported_parts_draft_beside_a_trained_clip(world: World) -> None:
     assert all(0 < value < 1 for draft in drafts for value in draft.probabilities.values())
 
 
-def test_the_published_file_itself_becomes_parts_that_draft(world: World, tmp_path: Path) -> None:
-    """At the widths of the published layout's golden test, through the importer of the real file."""
-    save_published(full_model(), tmp_path / "full_model.pt")
-    vocabulary = train_tokenizer([f"{one} {other}" for one in PHRASES for other in PHRASES], 300)
-    (tmp_path / "tokenizer.json").write_bytes(vocabulary.to_bytes())
-    import_checkpoint("rgrg", tmp_path / "full_model.pt", tmp_path / "rgrg", tmp_path / "tokenizer.json")
-    parts = parts_of(find_parts((str(tmp_path / "rgrg"), world.clip), world.storage))
-    check_parts(parts, world.storage)
-    bundle = read_bundle(world.storage, write_bundle(world.storage, parts, dataset_version="d1"))
-    pipeline = ReportPipeline.from_bundle(bundle, torch.device("cpu"))
-    quick = replace(pipeline, decoding=pipeline.decoding.model_copy(update={"max_tokens": 4}))
-    dataset = resolve_dataset(world.storage, "drawn")
-    film = next(pair.film for pair in read_pairs(world.storage, dataset, Split.TEST) if pair.film)
-    (drafted,) = quick.draft([film])
-    assert sum(region.detected for region in drafted.regions) >= 3
-    assert [region.selected for region in drafted.regions].count(True) >= 1
+def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = BundleConfig(
+        parts=(str(world.published), world.clip), dataset="drawn", device="cpu", decoding={"precision": "fast"}
+    )
+    monkeypatch.setattr(fast_gate, "MIN_IDENTICAL", 1.1)
+    with pytest.raises(GateNotMet, match="sentences are the same, at least 110% are asked") as refused:
+        make_bundle(form, world.storage, world.settings)
+    assert 0 <= refused.value.scorecard[fast_gate.IDENTICAL] <= 1
+    monkeypatch.setattr(fast_gate, "MIN_IDENTICAL", 0.0)
+    monkeypatch.setattr(fast_gate, "MAX_DIFFERENCE", 1e9)
+    monkeypatch.setattr(fast_gate, "_compare", lambda *_: pytest.fail("drafted again"))
+    made = make_bundle(form, world.storage, world.settings)
+    spec = read_bundle(world.storage, made.bundle).spec
+    assert spec["decoding"]["precision"] == "fast"
+    assert spec["metrics"]["generator"] == refused.value.scorecard
+    assert made.bundle != world.made.bundle
 
 
 def test_the_bundle_says_whose_parts_it_holds(world: World) -> None:

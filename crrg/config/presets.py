@@ -149,8 +149,19 @@ def _small() -> PresetTraining:
 
 
 def _base_detector() -> DetectorTraining:
+    """Return the paper's backbone and anchors with our box head, which has little more than half its weights."""
     return DetectorTraining(
-        architecture=PAPER_DETECTOR.model_copy(update={"region_features": False}),
+        architecture=DetectorArchitecture(
+            backbone="resnet50",
+            input_size=PAPER_DETECTOR.input_size,
+            anchor_sizes=PAPER_DETECTOR.anchor_sizes,
+            anchor_ratios=PAPER_DETECTOR.anchor_ratios,
+            roi_size=PAPER_DETECTOR.roi_size,
+            roi_channels=256,
+            representation_size=PAPER_DETECTOR.representation_size,
+            num_proposals=300,
+            num_training_rois=256,
+        ),
         loop=LoopConfig(num_steps=50_000, batch_size=16, learning_rate=1e-3),
     )
 

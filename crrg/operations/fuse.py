@@ -7,8 +7,6 @@ classifier, so that assembling it again drafts nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy as np
 from crrg.config.base import Device
 from crrg.config.models import FusionSettings
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import read_pairs
+from crrg.data.spaced import sampled_films
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.study import Film, Pair, Split
 from crrg.progress import count_progress
@@ -24,7 +22,7 @@ from crrg.storage import Storage, hash_json
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same drafts would give another classifier."""
 CHUNK_SIZE = 64
 
@@ -49,8 +47,7 @@ def fit_fusion(
     if storage.exists(key):
         logger.info("fused classifier found, reused")
         return dict(storage.get_json(key))
-    films = _validation_films(storage, dataset)
-    pairs = list(islice(films, settings.max_films))
+    pairs = list(sampled_films(storage, dataset, Split.VALIDATION, settings.max_films)) if settings.max_films else []
     if not pairs:
         return None
     fusion = {
@@ -61,12 +58,6 @@ def fit_fusion(
     }
     storage.put_json(key, fusion)
     return fusion
-
-
-def _validation_films(storage: Storage, dataset: DatasetRef) -> Iterator[tuple[Pair, Film]]:
-    for pair in read_pairs(storage, dataset, Split.VALIDATION):
-        if pair.film is not None and pair.film.view_position.is_frontal:
-            yield pair, pair.film
 
 
 def _fit(

@@ -8,17 +8,17 @@ read again: the same training makes the same bundle.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from crrg.config.base import Device
 from crrg.config.references import DatasetRef
 from crrg.data.acquisition_table import read_acquisitions
 from crrg.data.pairs import read_manifest
-from crrg.data.reader import PairReader
+from crrg.data.spaced import spaced_rows
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LABELS
-from crrg.domain.study import DraftReport, Film, Pair, Split
+from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import ModelError
 from crrg.monitoring.habits import read_habits
 from crrg.monitoring.quantities import DraftLook, FilmLook, draft_values, film_values, look_at
@@ -82,7 +82,7 @@ def measure_population(
     known = read_acquisitions(storage, read_manifest(storage, dataset))
     texts: dict[str, tuple[str, tuple[int, ...]]] = {}
     for split in (Split.TRAIN, Split.VALIDATION):
-        for pair in _spaced(storage, dataset, split, num_films // 2):
+        for pair in spaced_rows(storage, dataset, split, num_films // 2):
             if pair.film is None:
                 continue
             patients.add(pair.patient_id)
@@ -124,7 +124,7 @@ def _draft_validation(
 ) -> tuple[list[DraftLook], int]:
     """Draft validation films, one per patient; return the drafts and how many patients they are of."""
     films: dict[str, Film] = {}
-    for pair in _spaced(storage, dataset, Split.VALIDATION, num_drafts):
+    for pair in spaced_rows(storage, dataset, Split.VALIDATION, num_drafts):
         if pair.film is not None and pair.film.view_position.is_frontal:
             films.setdefault(pair.patient_id, pair.film)
     chosen = list(films.values())
@@ -134,12 +134,3 @@ def _draft_validation(
         say(len(looks), len(chosen))
     logger.info("%d validation films drafted, with which nights will be compared", len(looks))
     return looks, len(films)
-
-
-def _spaced(storage: Storage, dataset: DatasetRef, split: Split, most: int) -> Iterator[Pair]:
-    """Yield the rows of evenly spaced row groups, about as many as asked for."""
-    reader = PairReader(storage, dataset, split)
-    num_groups, num_rows = len(reader.group_sizes), len(reader)
-    wanted = num_groups if num_rows <= most else max(1, num_groups * most // num_rows)
-    for place in range(wanted):
-        yield from reader.group(place * num_groups // wanted)

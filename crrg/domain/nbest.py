@@ -1,9 +1,24 @@
-"""A draft with everything else that its regions might have been worded as."""
+"""Drafts that a training learns from: with everything else that a region might have been worded as, and whose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DraftsOrigin:
+    """Where drafts come from, as it stands beside what was trained on them.
+
+    Attributes:
+        version: Digest over who drafted, how it searched, and every part.
+        bundle_id: Who drafted.
+        num_films: How many films were drafted.
+    """
+
+    version: str
+    bundle_id: str
+    num_films: int
 
 
 @dataclass(frozen=True)

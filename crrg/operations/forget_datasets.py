@@ -24,9 +24,9 @@ from crrg.data.dataset_rewrite import (
 from crrg.data.forgotten import REASON, SENTENCE
 from crrg.data.pairs import list_versions, resolve_dataset
 from crrg.ledger.tables import table_bytes
+from crrg.operations.draft_store import DRAFTS, FILMS_PER_PART
 from crrg.operations.ingest_inputs import InputRecord, put_inputs, read_inputs
-from crrg.operations.traces import DRAFTS, Traces, dataset_triples, mentions
-from crrg.operations.training_drafts import FILMS_PER_PART
+from crrg.operations.traces import Traces, dataset_triples, mentions
 from crrg.storage import Storage
 
 
@@ -139,7 +139,8 @@ def _rewrite_drafts(storage: Storage, rewritten: RewrittenVersion, traces: Trace
         if not start.endswith(f"/{name}-{old.version}"):
             continue
         keys = [stored.key for stored in storage.list_objects(prefix)]
-        tables = [pq.read_table(io.BytesIO(storage.get(key))) for key in keys]
+        # the manifest speaks of the old parts; the next drafting writes that of the new version
+        tables = [pq.read_table(io.BytesIO(storage.get(key))) for key in keys if key.endswith(".parquet")]
         if tables and rewritten.new_version:
             new_prefix = f"{start.removesuffix(old.version)}{rewritten.new_version}-{split}"
             for index, part in enumerate(_whole_parts(pa.concat_tables(tables), traces)):

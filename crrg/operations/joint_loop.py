@@ -15,17 +15,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from crrg.config.base import STAGES
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.data.pairs import read_pairs
+from crrg.data.spaced import sampled_films
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LabelValues
-from crrg.domain.study import Film, Pair, Split
+from crrg.domain.study import Split
 from crrg.evaluation import clinical
 from crrg.operations.nbest_drafts import NBestDataset, draft_nbest
 from crrg.registry.bundle import compose_bundle
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when the same settings would score otherwise."""
 FOLDER = "checkpoints/joint-rounds"
 CHUNK_SIZE = 64
@@ -147,7 +146,7 @@ class JointLoop:
         drafts = self._drafts(state.generator)
         phrases = PreferredPhrases(
             hypotheses={key: draft.hypotheses for key, draft in drafts.drafts.items()},
-            version=drafts.version,
+            version=drafts.origin.version,
             number=number,
         )
         stages = {**self.finished, "generator": state.generator, "clip": state.clip}
@@ -155,8 +154,8 @@ class JointLoop:
         return JointState(generator, self._train_clip(generator))
 
     def _train_clip(self, generator: StageResult) -> StageResult:
-        drafts = self._drafts(generator).texts()
-        return train_joint(self.config, self.dataset, drafts, self.storage, self.tracker)
+        drafts = self._drafts(generator)
+        return train_joint(self.config, self.dataset, drafts.texts(), self.storage, self.tracker, origin=drafts.origin)
 
     def _drafts(self, generator: StageResult) -> NBestDataset:
         """Return the drafts of training films by a generator; the label head beside it is always the first CLIP's."""
@@ -173,16 +172,13 @@ class JointLoop:
         return sum(figures.values()) / len(figures)
 
     def _clinical_f1(self, pipeline: ReportPipeline) -> float:
-        pairs = list(islice(self._validation(), self.rounds.num_validation_films))
+        limit = self.rounds.num_validation_films
+        pairs = list(sampled_films(self.storage, self.dataset, Split.VALIDATION, limit))
         said: list[LabelValues] = []
         for first in range(0, len(pairs), CHUNK_SIZE):
             said += pipeline.make_drafts([film for _, film in pairs[first : first + CHUNK_SIZE]]).said
         counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs])
         return float(clinical.f1_from_counts(counts.sum(axis=0))) if pairs else 0.0
-
-    def _validation(self) -> list[tuple[Pair, Film]]:
-        pairs = read_pairs(self.storage, self.dataset, Split.VALIDATION)
-        return [(pair, pair.film) for pair in pairs if pair.film is not None and pair.film.view_position.is_frontal]
 
 
 def _curve(rounds: list[Round[JointState]]) -> dict[str, float]:

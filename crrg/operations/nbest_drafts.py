@@ -1,49 +1,28 @@
-"""N-best drafts of training films as a versioned dataset: what the joint rounds rank, learn from and mix with reports.
+"""N-best drafts of training films: what the joint rounds rank, learn from and mix with reports.
 
-``models/drafts/<bundle id>/<dataset>-<version>-train-nbest-<films>/part-*.parquet`` in the order of the films, and last
-``_manifest.json``: who drafted, how it searched, which films (by digest, in the parts) and the parts' digests. A
-drafting that was cut off goes on with its next part.
+A version of ``draft_store`` under ``models/drafts/<bundle id>/<dataset>-<version>-train-nbest-<films>-<how>``, with all
+wordings of every region. Where not all films are asked for, they are spread over the dataset (``crrg.data.spaced``).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import read_pairs
-from crrg.domain.nbest import NBestDraft
-from crrg.domain.study import Film, Pair, Split
-from crrg.errors import DigestMismatch
-from crrg.ledger.tables import table_bytes
-from crrg.progress import count_progress
+from crrg.data.spaced import sampled_films
+from crrg.domain.nbest import DraftsOrigin, NBestDraft
+from crrg.domain.study import Film, Split
+from crrg.operations.draft_store import SCHEMA, DraftFolder, draft_films
 from crrg.storage import Storage, hash_json
 
-logger = logging.getLogger(__name__)
-
-FILMS_PER_PART = 64
-MANIFEST = "_manifest.json"
 _WORDINGS = pa.struct([pa.field("region_index", pa.int32()), pa.field("texts", pa.list_(pa.string()))])
-SCHEMA = pa.schema(
-    [
-        pa.field("patient_id", pa.string(), nullable=False),
-        pa.field("study_id", pa.string(), nullable=False),
-        pa.field("instance_id", pa.string(), nullable=False),
-        pa.field("pixel_digest", pa.binary(32), nullable=False),
-        pa.field("findings", pa.string(), nullable=False),
-        pa.field("impression", pa.string(), nullable=False),
-        pa.field("regions", pa.list_(_WORDINGS), nullable=False),
-    ]
-)
+NBEST_SCHEMA = SCHEMA.append(pa.field("regions", pa.list_(_WORDINGS), nullable=False))
 
 
 class NBestDrafter(Protocol):
@@ -58,11 +37,11 @@ class NBestDataset:
     """A finished version of drafts.
 
     Attributes:
-        version: Digest over who drafted, how, and every part.
+        origin: Which version, and who drafted.
         drafts: Instance id to draft, in the order of the films.
     """
 
-    version: str
+    origin: DraftsOrigin
     drafts: dict[str, NBestDraft]
 
     def texts(self) -> dict[str, str]:
@@ -90,69 +69,26 @@ def draft_nbest(
         limit: Most films; 0 takes all.
 
     Raises:
-        DigestMismatch: A part is not the one that the manifest names.
+        DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
     """
-    how = hash_json(decoding.model_dump(mode="json"))[:8]
-    split = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-nbest-{limit or 'all'}-{how}"
-    prefix = f"models/drafts/{bundle_id}/{split}"
-    drafter: NBestDrafter | None = None
-    parts: dict[str, str] = {}
+    how = hash_json({"decoding": decoding.model_dump(mode="json"), "films": "spaced"})[:8]
+    name = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-nbest-{limit or 'all'}-{how}"
+    folder = DraftFolder(dataset, bundle_id, decoding, name, NBEST_SCHEMA)
+    drafter = cache(make_drafter)
     drafts: dict[str, NBestDraft] = {}
-    total = min(limit or dataset.num_rows[Split.TRAIN.value], dataset.num_rows[Split.TRAIN.value])
-    named = storage.get_json(f"{prefix}/{MANIFEST}")["parts"] if storage.exists(f"{prefix}/{MANIFEST}") else {}
-    say = count_progress("n-best drafts", "films")
-    for index, films in enumerate(_in_parts(_frontal(storage, dataset, limit))):
-        key = f"{prefix}/part-{index:05d}.parquet"
-        if not storage.exists(key):
-            drafter = drafter or make_drafter()
-            storage.put(key, table_bytes(_draft_part(films, drafter)))
-        data = storage.get(key)
-        parts[key] = hashlib.sha256(data).hexdigest()
-        if named and named.get(key) != parts[key]:
-            raise DigestMismatch("not the drafts that the manifest names; remove the folder to draft again", key)
-        drafts |= dict(_read_part(data))
-        say(len(drafts), max(total, len(drafts)))
-    about = {"bundle_id": bundle_id, "dataset": dataset.name, "dataset_version": dataset.version}
-    manifest = {**about, "decoding": decoding.model_dump(mode="json"), "num_films": len(drafts), "parts": parts}
-    if not named:
-        storage.put_json(f"{prefix}/{MANIFEST}", manifest)
-    return NBestDataset(hash_json(manifest), drafts)
 
+    def draft(films: Sequence[Film]) -> list[Mapping[str, Any]]:
+        return [_row(made) for made in drafter().draft_nbest(films)]
 
-def _frontal(storage: Storage, dataset: DatasetRef, limit: int) -> Iterator[tuple[Pair, Film]]:
-    pairs = (
-        (pair, pair.film)
-        for pair in read_pairs(storage, dataset, Split.TRAIN)
-        if pair.film is not None and pair.film.view_position.is_frontal
-    )
-    return islice(pairs, limit or None)
-
-
-def _in_parts(films: Iterator[tuple[Pair, Film]]) -> Iterator[list[tuple[Pair, Film]]]:
-    while part := list(islice(films, FILMS_PER_PART)):
-        yield part
-
-
-def _draft_part(films: Sequence[tuple[Pair, Film]], drafter: NBestDrafter) -> pa.Table:
-    drafts = drafter.draft_nbest([film for _, film in films])
-    rows: list[dict[str, Any]] = [
-        {
-            "patient_id": pair.patient_id,
-            "study_id": pair.study_id,
-            "instance_id": pair.instance_id,
-            "pixel_digest": film.pixel_digest,
-            "findings": draft.findings,
-            "impression": draft.impression,
-            "regions": [
-                {"region_index": region, "texts": list(texts)} for region, texts in sorted(draft.hypotheses.items())
-            ],
-        }
-        for (pair, film), draft in zip(films, drafts, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _read_part(data: bytes) -> Iterator[tuple[str, NBestDraft]]:
-    for row in pq.read_table(io.BytesIO(data)).to_pylist():
+    def take(row: Mapping[str, Any]) -> None:
         hypotheses = {found["region_index"]: tuple(found["texts"]) for found in row["regions"]}
-        yield row["instance_id"], NBestDraft(row["findings"], row["impression"], hypotheses)
+        drafts[row["instance_id"]] = NBestDraft(row["findings"], row["impression"], hypotheses)
+
+    num_rows = dataset.num_rows[Split.TRAIN.value]
+    films = sampled_films(storage, dataset, Split.TRAIN, limit)
+    return NBestDataset(draft_films(folder, films, storage, draft, take, min(limit or num_rows, num_rows)), drafts)
+
+
+def _row(draft: NBestDraft) -> dict[str, Any]:
+    regions = [{"region_index": region, "texts": list(texts)} for region, texts in sorted(draft.hypotheses.items())]
+    return {"findings": draft.findings, "impression": draft.impression, "regions": regions}

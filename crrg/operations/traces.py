@@ -17,9 +17,9 @@ from crrg.config.base import FrozenConfig
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import night_dates, night_prefix, read_manifests, run_prefix
+from crrg.operations.draft_store import DRAFTS
 from crrg.storage import Storage
 
-DRAFTS = "models/drafts"
 ID_COLUMNS = ("patient_id", "study_id", "instance_id")
 Triple = tuple[str, str, str, str]
 """Patient, study, instance and object of the inbox; empty where unknown."""
@@ -132,7 +132,8 @@ def _all_triples(storage: Storage) -> Iterator[Triple]:
         for version in list_versions(storage, name):
             yield from dataset_triples(storage, name, version)
     for stored in storage.list_objects(DRAFTS):
-        yield from _table_triples(storage, stored.key)
+        if stored.key.endswith(".parquet"):
+            yield from _table_triples(storage, stored.key)
 
 
 def dataset_triples(storage: Storage, name: str, version: str) -> Iterator[Triple]:

@@ -13,7 +13,7 @@ from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle, parts_of
 from crrg.operations.ranks import check_ranks, train_in_ranks
-from crrg.operations.training_drafts import Drafter, draft_training_films
+from crrg.operations.training_drafts import Drafter, TrainingDrafts, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -184,12 +184,12 @@ def fit_stage(
     from crrg.training.joint import train_joint
 
     drafts = _training_drafts(config, dataset, finished, storage)
-    return train_joint(config, dataset, drafts, storage, tracker)
+    return train_joint(config, dataset, drafts.texts, storage, tracker, origin=drafts.origin)
 
 
 def _training_drafts(
     config: TrainStageConfig, dataset: DatasetRef, finished: Mapping[str, StageResult], storage: Storage
-) -> dict[str, str]:
+) -> TrainingDrafts:
     """Put the finished stages together as a bundle and let it draft the training films."""
     bundle = assemble_bundle([finished[name] for name in STAGES], dataset.version, storage)
 

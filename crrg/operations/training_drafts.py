@@ -1,42 +1,23 @@
 """Drafts of a dataset's training films, written by a bundle: what the joint stage reads beside their reports.
 
-``models/drafts/<bundle id>/<dataset>-<version>-train/part-*.parquet``, in the order of the films; a drafting that was
-cut off goes on with its next part. Only rows of the training split are ever read here, and ``crrg.training.joint``
-checks that once more.
+A version of ``draft_store`` under ``models/drafts/<bundle id>/<dataset>-<version>-train``.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from crrg.config.models import DecodingSettings
 from crrg.config.references import BundleRef, DatasetRef
-from crrg.data.pairs import read_pairs
-from crrg.domain.study import DraftReport, Film, Pair, Split
-from crrg.ledger.tables import table_bytes
-from crrg.progress import count_progress
+from crrg.data.spaced import sampled_films
+from crrg.domain.nbest import DraftsOrigin
+from crrg.domain.study import DraftReport, Film, Split
+from crrg.operations.draft_store import DraftFolder, draft_films
+from crrg.registry.bundle import bundle_folder, read_spec
 from crrg.storage import Storage
-
-logger = logging.getLogger(__name__)
-
-FILMS_PER_PART = 64
-"""Films drafted in one go and kept as one part; bounds what is in memory and what is done twice."""
-SCHEMA = pa.schema(
-    [
-        pa.field("patient_id", pa.string(), nullable=False),
-        pa.field("study_id", pa.string(), nullable=False),
-        pa.field("instance_id", pa.string(), nullable=False),
-        pa.field("pixel_digest", pa.binary(32), nullable=False),
-        pa.field("findings", pa.string(), nullable=False),
-        pa.field("impression", pa.string(), nullable=False),
-    ]
-)
 
 
 class Drafter(Protocol):
@@ -46,57 +27,49 @@ class Drafter(Protocol):
         """Return one draft per film."""
 
 
+@dataclass(frozen=True)
+class TrainingDrafts:
+    """A finished version of drafts.
+
+    Attributes:
+        origin: Which version, and who drafted.
+        texts: Instance id to findings and impression, empty where the draft says nothing.
+    """
+
+    origin: DraftsOrigin
+    texts: dict[str, str]
+
+
 def draft_training_films(
     dataset: DatasetRef, bundle: BundleRef, storage: Storage, make_drafter: Callable[[], Drafter]
-) -> dict[str, str]:
+) -> TrainingDrafts:
     """Draft every frontal training film of a dataset that has no draft of this bundle yet.
 
     Args:
         dataset: Whose training films.
-        bundle: Who drafts; names the folder of the drafts.
-        storage: Root with the dataset; keeps the drafts.
+        bundle: Who drafts.
+        storage: Root with the dataset and the bundle; keeps the drafts.
         make_drafter: Builds the bundle's pipeline; called only if there is something to draft.
 
-    Returns:
-        Instance id to findings and impression, empty where the draft says nothing.
+    Raises:
+        DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
     """
-    prefix = f"models/drafts/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{Split.TRAIN.value}"
-    drafter: Drafter | None = None
-    drafts: dict[str, str] = {}
-    say = count_progress("drafts of training films", "films")
-    for index, films in enumerate(_in_parts(_frontal(storage, dataset))):
-        key = f"{prefix}/part-{index:05d}.parquet"
-        if not storage.exists(key):
-            drafter = drafter or make_drafter()
-            storage.put(key, table_bytes(_draft_part(films, drafter)))
-        for row in pq.read_table(io.BytesIO(storage.get(key))).to_pylist():
-            drafts[row["instance_id"]] = " ".join(filter(None, (row["findings"], row["impression"])))
-        say(len(drafts), max(len(drafts), dataset.num_rows[Split.TRAIN.value]))
-    logger.info("%d training films of %s drafted by bundle %s", len(drafts), dataset.name, bundle.bundle_id)
-    return drafts
+    spec = read_spec(bundle_folder(storage, bundle.prefix))
+    folder = DraftFolder(
+        dataset,
+        bundle.bundle_id,
+        DecodingSettings.model_validate(spec["decoding"]),
+        f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}",
+    )
+    drafter = cache(make_drafter)
+    texts: dict[str, str] = {}
 
+    def draft(films: Sequence[Film]) -> list[Mapping[str, Any]]:
+        return [{"findings": made.findings, "impression": made.impression} for made in drafter().draft(films)]
 
-def _frontal(storage: Storage, dataset: DatasetRef) -> Iterator[tuple[Pair, Film]]:
-    for pair in read_pairs(storage, dataset, Split.TRAIN):
-        if pair.film is not None and pair.film.view_position.is_frontal:
-            yield pair, pair.film
+    def take(row: Mapping[str, Any]) -> None:
+        texts[row["instance_id"]] = " ".join(filter(None, (row["findings"], row["impression"])))
 
-
-def _in_parts(films: Iterator[tuple[Pair, Film]]) -> Iterator[list[tuple[Pair, Film]]]:
-    while part := list(islice(films, FILMS_PER_PART)):
-        yield part
-
-
-def _draft_part(films: Sequence[tuple[Pair, Film]], drafter: Drafter) -> pa.Table:
-    rows = [
-        {
-            "patient_id": pair.patient_id,
-            "study_id": pair.study_id,
-            "instance_id": pair.instance_id,
-            "pixel_digest": film.pixel_digest,
-            "findings": draft.findings,
-            "impression": draft.impression,
-        }
-        for (pair, film), draft in zip(films, drafter.draft([film for _, film in films]), strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    films = sampled_films(storage, dataset, Split.TRAIN)
+    origin = draft_films(folder, films, storage, draft, take, dataset.num_rows[Split.TRAIN.value])
+    return TrainingDrafts(origin, texts)

@@ -40,6 +40,7 @@ def model_card(spec: Mapping[str, Any]) -> str:
             lines.append(f"| {stage} | `{checkpoint}` | {name} | {value:.4g} |")
     lines += _imported_parts(spec)
     lines += _first_weights(spec)
+    lines += _drafts(spec["stages"].get("clip", {}).get("drafts"))
     lines += ["", "## Operating points", "", _given(spec.get("fusion")), ""]
     lines += ["| observation | threshold | calibrated by |", "|---|---|---|"]
     for label, threshold in spec["thresholds"].items():
@@ -70,6 +71,17 @@ def _first_weights(spec: Mapping[str, Any]) -> list[str]:
     about = "These stages were trained on from weights of others, whose licences bind this bundle too."
     head = ["| stage | started from | sha256 | licence of these weights |", "|---|---|---|---|"]
     return ["", "## Weights it started from", "", about, "", *head, *rows]
+
+
+def _drafts(drafts: Mapping[str, Any] | None) -> list[str]:
+    """Return whose drafts CLIP read beside reports, where it read any."""
+    if not drafts:
+        return []
+    about = (
+        f"CLIP was trained on reports mixed with drafts of {drafts['num_films']} training films, version "
+        f"`{drafts['version'][:16]}`, made by bundle `{drafts['bundle_id']}`."
+    )
+    return ["", "## Drafts it learnt from", "", about]
 
 
 def _given(fusion: Mapping[str, Any] | None) -> str:

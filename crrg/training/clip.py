@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS
+from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.inference.prompts import PROMPTS_VERSION, prompt_pair
@@ -76,6 +78,7 @@ def run_clip_stage(
     tracker: Tracker,
     *,
     drafts: Mapping[str, str] | None,
+    origin: DraftsOrigin | None = None,
 ) -> StageResult:
     """Train the CLIP stage under a stage name, with drafts mixed in where given.
 
@@ -86,6 +89,7 @@ def run_clip_stage(
         storage: Root.
         tracker: Receives what the run has to say.
         drafts: Instance id of a training film to a generated report.
+        origin: Where they come from.
     """
     training, start = resolve_start(config)
     folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
@@ -118,6 +122,7 @@ def run_clip_stage(
     _log_validation(tracker, found)
     extras = {**vocabulary_config(tokenizer), **start_record(*start.starts)}
     extras |= {"num_drafts": len(drafts)} if drafts else {}
+    extras |= {"drafts": asdict(origin)} if origin else {}
     result = folder.finish(
         model,
         {**stage_config(training, found), **extras},

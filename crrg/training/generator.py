@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, POSITIVE
 from crrg.domain.regions import REGIONS
-from crrg.domain.study import Split
+from crrg.domain.study import Pair, Split
 from crrg.errors import TrainingError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
@@ -175,6 +175,7 @@ def read_films(
     device: torch.device,
     *,
     limit: int = 0,
+    keep: Callable[[Pair], bool] = lambda _pair: True,
 ) -> ReadFilms:
     """Read the films of a split with finished detector and selector.
 
@@ -186,15 +187,17 @@ def read_films(
         storage: Where both lie.
         device: Where to compute.
         limit: Most films; 0 = all.
+        keep: Which rows to take.
     """
     detector_model = load_detector(*read_stage(storage, detector), device)
     selector_config, selector_tensors = read_stage(storage, selector)
     selector_model = load_selector(selector_config, selector_tensors, device)
     size = detector_model.architecture.input_size
-    films = load_films(storage, dataset, split, size, limit)
+    films = load_films(storage, dataset, split, size, limit, keep=keep)
     selector_images = films.images
     if selector_model.architecture.input_size != size:
-        selector_images = load_films(storage, dataset, split, selector_model.architecture.input_size, limit).images
+        other = selector_model.architecture.input_size
+        selector_images = load_films(storage, dataset, split, other, limit, keep=keep).images
     readings = read_regions(detector_model, selector_model, films.images, selector_images)
     return ReadFilms(films, readings, RegionThresholds.from_config(selector_config))
 

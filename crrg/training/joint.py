@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import read_tables
+from crrg.domain.labels import LABELS, LabelValues, label_column
+from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.storage import Storage
@@ -28,6 +30,8 @@ def train_joint(
     drafts: Mapping[str, str],
     storage: Storage,
     tracker: Tracker,
+    *,
+    origin: DraftsOrigin | None = None,
 ) -> StageResult:
     """Train CLIP on a mixture of real reports and drafts of the same films.
 
@@ -40,20 +44,21 @@ def train_joint(
         drafts: Instance id of a training film to its draft; empty drafts are left out.
         storage: Root.
         tracker: Receives what the run has to say.
+        origin: Version of the drafts and who made them, for the stage's ``config.json`` and the model card.
 
     Returns:
         The finished stage, named ``joint``.
 
     Raises:
-        TrainingError: There is no draft, the drafts are silent or have collapsed (``joint_quality``), or one belongs to
-            no training film or to a patient of another split.
+        TrainingError: There is no draft, the drafts are silent, have collapsed or say nothing of the films
+            (``joint_quality``), or one belongs to no training film or to a patient of another split.
     """
     texts = {instance_id: text for instance_id, text in drafts.items() if text.strip()}
     if not texts:
         raise TrainingError("there is no draft to train on; draft the training films first", dataset.name)
-    check_quality(drafts)
     check_no_leak(storage, dataset, texts)
-    result = run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts)
+    check_quality(drafts, *_known(storage, dataset))
+    result = run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts, origin=origin)
     if not result.reused:
         num_different = len(set(texts.values()))
         tracker.log_metrics({"joint/num_drafts": float(len(texts)), "joint/num_different_drafts": float(num_different)})
@@ -80,6 +85,18 @@ def check_no_leak(storage: Storage, dataset: DatasetRef, drafts: Mapping[str, st
             f"{len(leaks)} drafts belong to patients who are also in validation or test; ingest the dataset again",
             leaks[0],
         )
+
+
+def _known(storage: Storage, dataset: DatasetRef) -> tuple[dict[str, LabelValues], list[str]]:
+    """Return instance id -> known labels of training films, and the reports of this split."""
+    labels: dict[str, LabelValues] = {}
+    reports: list[str] = []
+    for table in read_tables(storage, dataset, Split.TRAIN, ("instance_id", "labels", "findings", "impression")):
+        for row in table.to_pylist():
+            values = row["labels"] or {}
+            labels[row["instance_id"]] = {label: values.get(label_column(label)) for label in LABELS}
+            reports.append(" ".join(filter(None, (row["findings"], row["impression"]))))
+    return labels, reports
 
 
 def _patients(storage: Storage, dataset: DatasetRef, split: Split) -> dict[str, str]:

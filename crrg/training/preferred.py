@@ -135,16 +135,20 @@ def _tables(
     device: torch.device,
 ) -> tuple[tuple[PhraseTable, PhraseTable], float]:
     """Return real and preferred phrases of the same films, and the share of wordings that CLIP changed."""
-    limit = config.rounds.num_films
-    read = read_films(dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, device, limit=limit)
+    is_drafted = lambda pair: pair.instance_id in phrases.hypotheses  # noqa: E731
+    num_films = len(phrases.hypotheses)
+    read = read_films(
+        dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, device, limit=num_films, keep=is_drafted
+    )
     real = read.phrases()
     if config.rounds.prefer == "real":
         return (real, real), 0.0
-    hypotheses = [phrases.hypotheses.get(each, {}) for each in read.films.instance_ids]
+    hypotheses = [phrases.hypotheses[each] for each in read.films.instance_ids]
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
     clip_tokenizer = text_tokenizer(clip_config, storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
-    films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, limit)
+    size = clip.architecture.input_size
+    films = load_films(storage, dataset, Split.TRAIN, size, num_films, keep=is_drafted)
     known = _labels(films) if config.rounds.prefer == "checked" else None
     features = read_table(clip, films).image_features
     sides = [

@@ -23,11 +23,11 @@ from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import table_bytes
 from crrg.operations import ingest_run, night_feed
 from crrg.operations.check_nights import check_nights
+from crrg.operations.draft_store import SCHEMA
 from crrg.operations.forget import forget
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
 from crrg.operations.outcomes import inbox_outcomes
-from crrg.operations.training_drafts import SCHEMA
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, run_test_night
 from tests.support.zones import what_does_not_belong
@@ -70,6 +70,7 @@ class Place:
         ]  # fmt: skip
         self.drafts = f"models/drafts/{'b' * 32}/chest-{self.dataset.version}-train/part-00000.parquet"
         self.root.put(self.drafts, table_bytes(pa.Table.from_pylist(rows, SCHEMA)))
+        self.root.put_json(f"{self.drafts.rpartition('/')[0]}/_manifest.json", {"parts": {self.drafts: "0" * 64}})
 
     def night(self, date):
         shown = {"max_sentences": 1, "cells": 4}
@@ -215,6 +216,7 @@ def test_the_old_dataset_version_is_refused_and_the_next_ingest_reads_nothing_ag
     other = place.ingest(seed=7)
     assert (other.num_accepted, other.reasons) == (3, {"IDENTITY.FORGOTTEN": 4})
     assert not place.root.exists(place.drafts)
+    assert not [each.key for each in place.root.list_objects("models/drafts") if each.key.endswith("_manifest.json")]
 
 
 def test_rows_of_the_table_beside_the_parts_go_and_with_the_last_known_one_the_table(place):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -27,14 +29,15 @@ from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import DigestMismatch
 from crrg.evaluation import label_figures
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations import nbest_drafts, train, training_drafts
+from crrg.ledger.tables import table_bytes
+from crrg.operations import draft_store, train
 from crrg.operations.assemble import assemble_bundle, assemble_fused
 from crrg.operations.evaluate import evaluate_bundle, log_scorecard, read_scorecard
 from crrg.operations.example_pictures import EXAMPLES
 from crrg.operations.ingest import ingest
 from crrg.operations.training_drafts import draft_training_films
 from crrg.registry.bundle import read_bundle, read_spec
-from crrg.storage import Storage
+from crrg.storage import Storage, hash_json
 from crrg.training.joint import train_joint
 from crrg.training.tracker import NullTracker
 from tests.support.published_radgraph import write_radgraph
@@ -56,8 +59,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
         patch.setitem(presets._PRESETS, "tiny", smallest)
         patch.setattr(train, "open_tracker", remembered)
         patch.setattr(train, "ModelRegistry", Unregistered)
-        patch.setattr(training_drafts, "FILMS_PER_PART", 3)
-        patch.setattr(nbest_drafts, "FILMS_PER_PART", 3)
+        patch.setattr(draft_store, "FILMS_PER_PART", 3)
         yield root
 
 
@@ -74,7 +76,7 @@ def patients(storage: Storage, dataset: DatasetRef, *splits: Split) -> set[str]:
 
 
 def drafted_rows(storage: Storage) -> list[dict[str, object]]:
-    found = [each for each in storage.list_objects("models/drafts") if "nbest" not in each.key]
+    found = [each for each in storage.list_objects("models/drafts") if re.search(r"-train/part-", each.key)]
     return [row for each in found for row in pq.read_table(io.BytesIO(storage.get(each.key))).to_pylist()]
 
 
@@ -85,7 +87,22 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     num_train = resolve_dataset(storage, "drawn").num_rows["train"]
     assert joint.sha256 != clip.sha256
     assert joint.model_version == "of crrg-clip"
-    assert storage.get_json(f"{joint.prefix}/config.json")["num_drafts"] == num_train
+    config = storage.get_json(f"{joint.prefix}/config.json")
+    assert config["num_drafts"] == num_train
+    # whose drafts they were stands beside what was trained on them, and in the card of its bundle
+    drafter = assemble_bundle([stages[name] for name in STAGES], resolve_dataset(storage, "drawn").version, storage)
+    (manifest_key,) = [
+        each.key
+        for each in storage.list_objects(f"models/drafts/{drafter.bundle_id}")
+        if each.key.endswith("-train/_manifest.json")
+    ]
+    manifest = storage.get_json(manifest_key)
+    assert manifest["decoding"] == read_spec(storage.child(drafter.prefix))["decoding"]
+    version = hash_json(manifest)
+    assert config["drafts"] == {"version": version, "bundle_id": drafter.bundle_id, "num_films": num_train}
+    learnt = assemble_bundle(list(stages.values()), "d1", storage)
+    card = storage.get(f"{learnt.prefix}/model_card.md").decode()
+    assert f"version `{version[:16]}`, made by bundle `{drafter.bundle_id}`" in card
     assert Remembering.logged["joint/num_drafts"] == num_train
     # its texts were the stored drafts: with the very same ones it is found again
     stored = {row["instance_id"]: f"{row['findings']} {row['impression']}" for row in drafted_rows(storage)}
@@ -140,8 +157,28 @@ def test_a_drafting_that_was_cut_off_goes_on(storage: Storage, stages: dict[str,
     rest = HalfwayDrafter(99)
     drafts = draft_training_films(dataset, bundle, storage, lambda: rest)
     assert rest.num_films == dataset.num_rows["train"] - 2 * 3
-    assert set(drafts.values()) == {"Edema."}
-    assert len(drafts) == dataset.num_rows["train"]
+    assert set(drafts.texts.values()) == {"Edema."}
+    assert len(drafts.texts) == dataset.num_rows["train"] == drafts.origin.num_films
+    assert draft_training_films(dataset, bundle, storage, lambda: pytest.fail("drafted again")) == drafts
+
+
+def test_changed_drafts_and_drafts_of_other_films_are_refused(storage: Storage, stages: dict[str, StageResult]) -> None:
+    dataset = resolve_dataset(storage, "drawn")
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage).model_copy(update={"bundle_id": "third"})
+    draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(99))
+    prefix = f"models/drafts/third/drawn-{dataset.version}-train"
+    part = f"{prefix}/part-00001.parquet"
+    table = pq.read_table(io.BytesIO(storage.get(part)))
+    flattered = table.set_column(4, table.field("findings"), pa.array(["No edema."] * len(table)))
+    storage.put(part, table_bytes(flattered))
+    with pytest.raises(DigestMismatch, match="the manifest names"):
+        draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(0))
+    # without a manifest, as after a run that was cut off, the pixels tell whose drafts they are
+    storage.delete(f"{prefix}/_manifest.json")
+    pixels = pa.array([bytes(32)] * len(table), pa.binary(32))
+    storage.put(part, table_bytes(table.set_column(3, table.field("pixel_digest"), pixels)))
+    with pytest.raises(DigestMismatch, match="other films"):
+        draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(0))
 
 
 def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stages: dict[str, StageResult]) -> None:
@@ -258,7 +295,8 @@ def test_rounds_train_both_modules_and_keep_the_best(
 def test_drafts_of_the_rounds_are_a_version_of_training_films_only(
     storage: Storage, in_rounds: tuple[TrainStageConfig, StageResult]
 ) -> None:
-    manifests = [each.key for each in storage.list_objects("models/drafts") if each.key.endswith("_manifest.json")]
+    found = [each.key for each in storage.list_objects("models/drafts") if each.key.endswith("_manifest.json")]
+    manifests = [key for key in found if "nbest" in key]
     assert len(manifests) >= 2  # of the generator before the rounds and after one
     dataset = resolve_dataset(storage, "drawn")
     for key in manifests:

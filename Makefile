@@ -68,7 +68,7 @@ quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores
 	@echo "== quality: everything lands under $(ROOT)-small"
 	$(BIN)/crrg demo --root $(ROOT)-small --preset small --studies 4000
 
-quality-classification: env  ## Fused head, ablation of text sources, consistency, joint rounds, on the root of `make quality`
+quality-classification: env  ## Fused head by severity, probe, zero-shot, ablation, consistency, joint rounds, on the root of `make quality`
 	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small
 
 quality-generation: env  ## Boxes, drafts, real lungs of PRESET (small) beside baselines, `paper` beside `crrg`; goes on where it stopped

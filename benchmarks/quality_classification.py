@@ -1,7 +1,8 @@
 """Quality of classification, of consistency and of the joint loop, on a finished root of ``tiny`` or ``small``.
 
 Run: ``python -m benchmarks.quality_classification --root ROOT [--source SOURCE] [--pieces read,fused,...]``. The root
-must hold the datasets ``demo`` and ``demo-fresh`` and a bundle (``make demo`` or ``make quality`` make both). ``openi``
+must hold the datasets ``demo`` and ``demo-fresh`` and a bundle (``make demo`` or ``make quality`` make both). Strata by
+severity come from what was drawn: beside the root where a demo drew its fresh films, or in ``--source``. ``openi``
 and ``unseen`` draw and ingest their cohorts under the root's secret first: pictures that fit Open-i's reports (of
 ``CRRG_OPEN_DATA``), and a cohort of another seed. Pieces that were finished are found under ``ROOT/classification`` and
 not done again. Prints one JSON object per piece.
@@ -27,12 +28,14 @@ from benchmarks.classification.readings import SplitReadings, read_split
 from benchmarks.classification.real_films import predict_real
 from benchmarks.classification.rounds import VARIANTS, decoding_variants, finished_stages, run_variant
 from benchmarks.roots import find_bundle
+from crrg.config.running import DemoConfig
 from crrg.config.training import TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.device import resolve_device
 from crrg.domain.study import Film, Pair, Split
 from crrg.inference.pipeline import ReportPipeline
+from crrg.operations.demo import fresh_source
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 
@@ -107,12 +110,17 @@ class Bench:
         films = [(pair, pair.film) for pair in pairs if pair.film is not None]
         return films[: self.options.test_films or None]
 
+    def _source(self) -> str:
+        """Return the folder of what was drawn for the test films; empty where it is not there."""
+        source = Storage(self.options.source) if self.options.source else fresh_source(DemoConfig(), self.storage)
+        return source.root if source.exists("truth.parquet") else ""
+
     def run(self, piece: str) -> dict[str, Any]:
         """Return what a piece found."""
         if piece == "read":
             return {part: len(self.read(part).rows) for part in ("train", "validation", "test")}
         if piece == "fused":
-            return measure_fused(self.read("validation"), self.read("test"), self.options.source, self.pipeline())
+            return measure_fused(self.read("validation"), self.read("test"), self._source(), self.pipeline())
         if piece == "consistency":
             return measure_consistency(self.read("validation"), self.read("test"), self.pipeline())
         if piece == "rounds":
@@ -139,7 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
-    parser.add_argument("--source", default="", help="folder of the test cohort with truth.parquet, for the strata")
+    parser.add_argument("--source", default="", help="folder of the test cohort; empty takes a demo's fresh films")
     parser.add_argument("--pieces", default=",".join(PIECES))
     parser.add_argument("--train-films", type=int, default=1536)
     parser.add_argument("--steps", type=int, default=260)

@@ -14,8 +14,9 @@ from benchmarks.classification.scores import fused, head, summary
 from benchmarks.classification.towers import read_tower, tower_settings, train_tower, with_drafts_only
 from crrg.data.batches import FilmTable
 from crrg.evaluation.classification import retrieval_recall
-from crrg.operations.scoring_labels import probe_probabilities
+from crrg.operations.scoring_labels import calibrated, judge_by_probe
 from crrg.storage import Storage
+from crrg.training.clip import CODE_VERSION
 
 SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")
 TableLoader = Callable[[str], FilmTable]
@@ -34,7 +35,7 @@ def run_source(
         folder: Where results are kept.
         num_steps: Steps of the training.
     """
-    key = f"{folder}/ablation-{source}-{num_steps}.json"
+    key = f"{folder}/ablation-{source}-{num_steps}-code-{CODE_VERSION}.json"
     if storage.exists(key):
         return dict(storage.get_json(key))
     train = films("train")
@@ -56,9 +57,15 @@ def run_source(
     labels = reads["validation"].arrays["references"]
     probabilities, thresholds = head(known.logits, labels, asked.logits)
     mixed = fused(reads["validation"], reads["test"], (known.logits, asked.logits))
+    zero_shot = calibrated(known.zero_shot, labels, asked.zero_shot)
+    probe = judge_by_probe(known.image_features, labels, reads["validation"].patients(), asked.image_features)
     result = {
-        "zero_shot": summary(asked.zero_shot, references, patients),
-        "probe": summary(probe_probabilities(known.image_features, labels, asked.image_features), references, patients),
+        "tower": (
+            f"of the preset tiny: {training.architecture.input_size} pixels, {len(train)} training films, "
+            f"{num_steps} steps{', label losses only' if source == 'supervised' else ''}"
+        ),
+        "zero_shot": summary(zero_shot.probabilities, references, patients, zero_shot.thresholds),
+        "probe": summary(probe.probabilities, references, patients, probe.thresholds),
         "head": summary(probabilities, references, patients, thresholds),
         "fused": summary(mixed[1], references, patients, mixed[0].thresholds),
         "retrieval": retrieval_recall(asked.similarities, reads["test"].reports()),

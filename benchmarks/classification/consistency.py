@@ -15,27 +15,37 @@ from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import roc_auc, sensitivity_at_specificity
 from crrg.evaluation.labeler import label_report
 from crrg.inference.consistency import consistency, side_probabilities
-from crrg.inference.contradictions import PLANTINGS, plant
+from crrg.inference.contradictions import PLANTINGS, SWAPS, Worded, plant
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import encode_texts
 
 
 def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipeline: ReportPipeline) -> dict[str, Any]:
-    """Score drafts as they are and with contradictions planted, with the label head's probabilities."""
+    """Score drafts as they are and with contradictions planted, with the label head's probabilities.
+
+    Returns:
+        Per kind of ``PLANTINGS``, for both swaps of a label (``label``), and for all kinds: how well planted drafts are
+        told from the same drafts as they are.
+    """
     probabilities = pipeline.calibration.probabilities(test.arrays["logits"])
-    drafts = test.drafts()
+    drafts = [Worded(row["findings"], row["impression"]) for row in test.rows]
     plain = _score(drafts, range(len(drafts)), test, probabilities, pipeline)
-    others = [sentence for text in drafts for sentence in split_sentences(text)]
+    others = [sentence for draft in drafts for sentence in split_sentences(draft.findings)]
     wrong = label_truth(test)
     found: dict[str, Any] = {}
     right: list[tuple[float, float, str, bool]] = []
     pooled: list[tuple[float, float, str, bool]] = []
+    swapped: list[tuple[float, float, str, bool]] = []
     for kind in PLANTINGS:
         rng = np.random.default_rng(7)
-        planted = [plant(text, kind, others, label_report, rng) for text in drafts]
-        rows = [i for i, text in enumerate(planted) if text]
-        scored = _score([planted[i] or "" for i in rows], rows, test, probabilities, pipeline)
+        planted = {
+            row: changed
+            for row, draft in enumerate(drafts)
+            if (changed := plant(draft.findings, kind, others, label_report, rng)) is not None
+        }
+        rows = list(planted)
+        scored = _score(list(planted.values()), rows, test, probabilities, pipeline)
         own = [(plain[0][i], 0.0, test.rows[i]["patient_id"], bool(plain[1][i])) for i in rows]
         changed = [
             (score, 1.0, test.rows[i]["patient_id"], bool(flags))
@@ -43,7 +53,9 @@ def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipelin
         ]
         found[kind] = _told_apart([*own, *changed])
         pooled += [*own, *changed]
+        swapped += [*own, *changed] if kind in SWAPS else []
         right += [pair for row, *pairs in zip(rows, own, changed, strict=True) if not wrong[row] for pair in pairs]
+    found["label"] = _told_apart(swapped)
     found["all"] = _told_apart(pooled)
     found["all_in_right_drafts"] = _told_apart(right)
     found["real_errors"] = _real_errors(test, plain, wrong)
@@ -59,21 +71,22 @@ def label_truth(read: SplitReadings) -> NDArray[np.bool_]:
 
 
 def _score(
-    texts: Sequence[str],
+    drafts: Sequence[Worded],
     rows: Sequence[int],
     read: SplitReadings,
     probabilities: NDArray[np.float64],
     pipeline: ReportPipeline,
 ) -> tuple[list[float], list[tuple[str, ...]]]:
-    features = encode_texts(pipeline.clip, pipeline.clip_tokenizer, list(texts)).numpy()
+    """Return scores and flags of drafts, asked as ``ReportPipeline`` asks: labels of both sections, else findings."""
+    features = encode_texts(pipeline.clip, pipeline.clip_tokenizer, [draft.findings for draft in drafts]).numpy()
     scores, flags = [], []
-    for text, row, text_features in zip(texts, rows, features, strict=True):
+    for draft, row, text_features in zip(drafts, rows, features, strict=True):
         score, raised = consistency(
             dict(zip(LABELS, probabilities[row].tolist(), strict=True)),
-            label_report(text),
+            label_report(draft.text),
             pipeline.similarity.agreement(float(text_features @ read.arrays["image_features"][row])),
             pipeline.film_thresholds,
-            statements=[read_statement(sentence, label_report) for sentence in split_sentences(text)],
+            statements=[read_statement(sentence, label_report) for sentence in split_sentences(draft.findings)],
             sides=side_probabilities(read.arrays["finding_probabilities"][row]),
         )
         scores.append(score)
@@ -82,6 +95,8 @@ def _score(
 
 
 def _told_apart(rows: list[tuple[float, float, str, bool]]) -> dict[str, float]:
+    if not any(row[1] for row in rows):
+        return {"num": 0.0}
     scores = -np.array([row[0] for row in rows])
     planted = np.array([row[1] for row in rows])
     flagged = np.array([row[3] for row in rows])

@@ -1,4 +1,4 @@
-"""The fused classifier beside label head and probe, over all test films and by severity of what was drawn."""
+"""The fused classifier beside label head, probe and zero-shot, over all films and by severity of what was drawn."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.classification.readings import SplitReadings
 from benchmarks.classification.scores import fused, head, summary
-from crrg.domain.labels import FINDINGS
+from crrg.domain.labels import FINDINGS, LABELS
 from crrg.evaluation.classification import retrieval_recall, roc_auc
 from crrg.inference.pipeline import ReportPipeline
-from crrg.inference.zero_shot import encode_texts
-from crrg.operations.scoring_labels import probe_probabilities
+from crrg.inference.zero_shot import encode_texts, zero_shot_labels
+from crrg.operations.scoring_labels import calibrated, judge_by_probe
 from crrg.storage import Storage
 
 GRADES = ("mild", "moderate", "severe")
@@ -32,7 +33,7 @@ def measure_fused(
         validation: Films to fit on.
         test: Films to score.
         source: Folder of the test cohort with ``truth.parquet`` and ``reports.csv``; empty leaves the strata out.
-        pipeline: The bundle, for retrieval.
+        pipeline: The bundle, for zero-shot and retrieval.
     """
     references, patients = test.arrays["references"], test.patients()
     labels = validation.arrays["references"]
@@ -40,17 +41,29 @@ def measure_fused(
     chances, thresholds = head(validation.arrays["logits"], labels, test.arrays["logits"])
     features = [read.arrays["image_features"].astype(np.float64) for read in (validation, test)]
     texts = encode_texts(pipeline.clip, pipeline.clip_tokenizer, test.reports()).numpy().astype(np.float64)
+    probe = judge_by_probe(features[0], labels, validation.patients(), features[1])
+    zero_shot = calibrated(_zero_shot(features[0], pipeline), labels, _zero_shot(features[1], pipeline))
     found: dict[str, Any] = {
         "fused": summary(mixed, references, patients, model.thresholds, labels),
         "head": summary(chances, references, patients, thresholds, labels),
-        "probe": summary(probe_probabilities(features[0], labels, features[1]), references, patients, train=labels),
+        "probe": summary(probe.probabilities, references, patients, probe.thresholds, labels),
+        "zero_shot": summary(zero_shot.probabilities, references, patients, zero_shot.thresholds, labels),
         "retrieval": retrieval_recall(features[1] @ texts.T, test.reports()),
     }
     if source:
         severities = _severities(source, test)
         found["fused_by_severity"] = _by_severity(mixed, references, severities)
         found["head_by_severity"] = _by_severity(chances, references, severities)
+        found["probe_by_severity"] = _by_severity(probe.probabilities, references, severities)
+        found["zero_shot_by_severity"] = _by_severity(zero_shot.probabilities, references, severities)
     return found
+
+
+def _zero_shot(features: NDArray[np.float64], pipeline: ReportPipeline) -> NDArray[np.float64]:
+    """Return the probabilities ``[N, 14]`` of prompts on stored features."""
+    films = torch.from_numpy(features.astype(np.float32))
+    table = zero_shot_labels(pipeline.clip, pipeline.clip_tokenizer, films, LABELS)
+    return torch.stack([table[label] for label in LABELS], dim=1).detach().numpy().astype(np.float64)
 
 
 def _severities(source: str, test: SplitReadings) -> list[dict[str, str]]:

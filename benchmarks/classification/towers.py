@@ -22,7 +22,7 @@ from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash
-from crrg.training.clip import clip_loss, train_clip_tokenizer
+from crrg.training.clip import CODE_VERSION, clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
 from crrg.training.clip_validation import read_table
 from crrg.training.loop import fit
@@ -96,7 +96,9 @@ def train_tower(
     model = ClipModel(training.architecture)
     device = torch.device("cpu")
     folder = StageFolder(
-        storage, f"ablation-{name}", config_hash(seed=seed, steps=training.loop.num_steps, num=len(films))
+        storage,
+        f"ablation-{name}",
+        config_hash(code=CODE_VERSION, seed=seed, steps=training.loop.num_steps, num=len(films)),
     )
     fit(
         model, batches.make, clip_loss(model, films, training, device), training.loop,

@@ -115,6 +115,12 @@ def assemble_published(region_phrases: Sequence[RegionPhrase], similarity: Simil
     return AssembledReport(" ".join(deduplicate(sentences, similarity=similarity)), "")
 
 
+def impression_of(findings: str, labeler: Labeler = label_report) -> str:
+    """Return the impression that goes with findings, whatever they contradict; empty where they say nothing."""
+    statements = [read_statement(sentence, labeler) for sentence in split_sentences(findings)]
+    return _impression(statements) if statements else ""
+
+
 def _whole_sentences(phrase: str) -> list[str]:
     """Return a phrase's sentences; a last one that was cut off goes if there are others, else it gets a full stop."""
     sentences = split_sentences(phrase)

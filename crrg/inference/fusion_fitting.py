@@ -70,7 +70,7 @@ def fit_fused(
         settings: Kind of calibration and operating point; the defaults where not given.
     """
     settings = settings or FusionSettings()
-    folds = _folds(patient_ids or [str(row) for row in range(len(signals))])
+    folds = patient_folds(patient_ids or [str(row) for row in range(len(signals))])
     weights = np.tile(PRIOR_WEIGHTS, (NUM_LABELS, 1))
     biases, temperatures = np.zeros(NUM_LABELS), np.ones(NUM_LABELS)
     curves: dict[str, IsotonicCurve] = {}
@@ -92,7 +92,8 @@ def fit_fused(
     return FusionFit(classifier, hold_no_finding(chances, thresholds))
 
 
-def _folds(patient_ids: Sequence[str]) -> NDArray[np.int64]:
+def patient_folds(patient_ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return one of ``NUM_FOLDS`` numbers per film; films of one patient share it."""
     order = {patient: number for number, patient in enumerate(sorted(set(patient_ids)))}
     return np.array([order[patient] % NUM_FOLDS for patient in patient_ids], dtype=np.int64)
 

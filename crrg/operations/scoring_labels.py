@@ -1,21 +1,21 @@
 """Label figures of a scorecard beside those given out: label head, probe and zero-shot; retrieval and phrases.
 
 The probe is a logistic regression on the CLIP stage's frozen film features, fitted on the training dataset's validation
-films, as the fused classifier is: the network has not seen them.
+films, as the fused classifier is: the network has not seen them. On the same films slope, bias and threshold of the
+probe (out of fold) and of zero-shot are fitted, as the label head's are: no classifier is decided at one half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import read_pairs
+from crrg.data.spaced import sampled_films
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, Pair, Split
@@ -24,6 +24,8 @@ from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_mean
 from crrg.evaluation.classification import label_matrix, own_phrase_auc, retrieval_places
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure
+from crrg.inference.calibration import fit_calibration
+from crrg.inference.fusion_fitting import patient_folds
 from crrg.storage import Storage
 
 FloatArray = NDArray[np.float64]
@@ -46,17 +48,37 @@ class FilmReader(Protocol):
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a classifier says of films.
+
+    Attributes:
+        probabilities: ``[B, 14]``, calibrated.
+        thresholds: ``[14]``; a label is given at or above its threshold.
+    """
+
+    probabilities: FloatArray
+    thresholds: FloatArray
+
+    @property
+    def decisions(self) -> NDArray[np.bool_]:
+        """Which labels are given, ``[B, 14]``."""
+        return np.asarray(self.probabilities >= self.thresholds)
+
+
+@dataclass(frozen=True)
 class LabelEvidence:
     """What else is shown of the films of a scorecard.
 
     Attributes:
         films: As the CLIP stage reads them.
-        probe: Probabilities of the linear probe, ``[B, 14]``; ``None`` where there was no film to fit it on.
+        probe: The linear probe; ``None`` where there was no film to fit it on.
+        zero_shot: Zero-shot, with curve and thresholds of the same films; as it is, and decided at one half, without.
         encode: Texts to features in the films' space.
     """
 
     films: FilmLabels
-    probe: FloatArray | None
+    probe: Judgement | None
+    zero_shot: Judgement
     encode: Callable[[Sequence[str]], FloatArray]
 
 
@@ -69,15 +91,15 @@ def gather_evidence(reader: FilmReader, films: Sequence[Film], training: Dataset
         training: Dataset whose validation films the probe learns from.
         storage: Root with it.
     """
-    pairs = (pair for pair in read_pairs(storage, training, Split.VALIDATION) if is_frontal(pair))
-    known = [(pair, pair.film) for pair in islice(pairs, PROBE_FILMS) if pair.film is not None]
+    known = list(sampled_films(storage, training, Split.VALIDATION, PROBE_FILMS))
     found = read_films(reader, films)
-    probe = None
-    if known:
-        labels = label_matrix([pair.labels for pair, _ in known])
-        seen = read_films(reader, [film for _, film in known]).image_features
-        probe = probe_probabilities(seen, labels, found.image_features)
-    return LabelEvidence(found, probe, reader.text_features)
+    if not known:
+        plain = Judgement(found.zero_shot, np.full(len(LABELS), 0.5))
+        return LabelEvidence(found, None, plain, reader.text_features)
+    labels = label_matrix([pair.labels for pair, _ in known])
+    seen = read_films(reader, [film for _, film in known])
+    probe = judge_by_probe(seen.image_features, labels, [pair.patient_id for pair, _ in known], found.image_features)
+    return LabelEvidence(found, probe, calibrated(seen.zero_shot, labels, found.zero_shot), reader.text_features)
 
 
 def read_films(reader: FilmReader, films: Sequence[Film]) -> FilmLabels:
@@ -86,6 +108,44 @@ def read_films(reader: FilmReader, films: Sequence[Film]) -> FilmLabels:
     for first in range(CHUNK_SIZE, len(films), CHUNK_SIZE):
         found = found.joined(reader.film_labels(films[first : first + CHUNK_SIZE]))
     return found
+
+
+def calibrated(known: FloatArray, labels: FloatArray, asked: FloatArray) -> Judgement:
+    """Fit slope, bias and threshold of each label of a classifier, and judge films by them.
+
+    Args:
+        known: Its probabilities ``[N, 14]`` of films that it was not fitted on.
+        labels: Their labels ``[N, 14]``, NaN where unknown.
+        asked: Its probabilities ``[B, 14]`` of the films to judge.
+    """
+    values = np.where(np.isnan(labels), -2, labels).astype(np.int64)
+    scores = _log_odds(known)
+    # of one spread, since the fit is drawn to a slope of 1 and prompts may differ in little
+    middle, width = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
+    fitted = fit_calibration((scores - middle) / width, values)
+    return Judgement(fitted.probabilities((_log_odds(asked) - middle) / width), fitted.thresholds)
+
+
+def judge_by_probe(known: FloatArray, labels: FloatArray, patients: Sequence[str], asked: FloatArray) -> Judgement:
+    """Judge films by a linear probe whose curve and thresholds come from films that it did not see.
+
+    Args:
+        known: Features ``[N, D]`` of the films it is fitted on.
+        labels: Their labels ``[N, 14]``, NaN where unknown.
+        patients: Their patients; those of one are left out together.
+        asked: Features ``[B, D]`` of the films to judge.
+    """
+    folds = patient_folds(patients)
+    left_out = np.full(labels.shape, 0.5)
+    for fold in np.unique(folds):
+        rows = folds == fold
+        left_out[rows] = probe_probabilities(known[~rows], labels[~rows], known[rows])
+    return calibrated(left_out, labels, probe_probabilities(known, labels, asked))
+
+
+def _log_odds(probabilities: FloatArray) -> FloatArray:
+    chances = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(chances / (1 - chances)))
 
 
 def probe_probabilities(known: FloatArray, labels: FloatArray, asked: FloatArray) -> FloatArray:
@@ -120,17 +180,17 @@ def evidence_figures(
 ) -> list[Figure]:
     """Return the figures of label head, probe and zero-shot, each beside the majority's."""
     films = evidence.films
-    sources: dict[str, tuple[FloatArray | None, FloatArray | float]] = {
-        "head": (films.head, films.head_thresholds),
-        "probe": (evidence.probe, 0.5),
-        "zero_shot": (films.zero_shot, 0.5),
+    sources = {
+        "head": Judgement(films.head, films.head_thresholds),
+        "probe": evidence.probe,
+        "zero_shot": evidence.zero_shot,
     }
     return [
         figure
-        for name, (chances, limits) in sources.items()
-        if chances is not None
+        for name, judged in sources.items()
+        if judged is not None
         for figure in classifier_figures(
-            f"classification/{name}_", chances, chances >= limits, references, patients, train_references
+            f"classification/{name}_", judged.probabilities, judged.decisions, references, patients, train_references
         )
     ]
 

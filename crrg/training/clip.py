@@ -93,8 +93,7 @@ def run_clip_stage(
     """
     training, start = resolve_start(config)
     folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
-    finished = folder.result()
-    if finished is not None:
+    if (finished := folder.result()) is not None:
         return finished
     tracker = tracker if rank() == 0 else NullTracker()
     size = training.architecture.input_size

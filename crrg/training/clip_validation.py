@@ -182,20 +182,23 @@ def fit_similarity(
         The curve, balanced between own and strange texts; the identity where no two texts differ.
     """
     num = len(image_features)
-    pairs = [(row, (row + step) % num) for step in _steps(num) for row in range(num)] if num else []
-    pairs = [(row, other) for row, other in pairs if text_ids[row] != text_ids[other]]
-    if not pairs:
+    films = np.tile(np.arange(num), NUM_STRANGERS)
+    others = (films + np.repeat(_steps(num), num)) % max(1, num)
+    is_strange = text_ids[films] != text_ids[others]
+    films, others = films[is_strange], others[is_strange]
+    if not len(films):
         return SimilarityCurve(slope=1.0, bias=0.0)
-    cosines = (image_features @ text_features.T).numpy().astype(np.float64)
-    values = np.array([cosines[row, row] for row, _ in pairs] + [cosines[pair] for pair in pairs])
-    truth = np.repeat([1.0, 0.0], len(pairs))
+    own, strange = ((image_features[films] * text_features[rows]).sum(dim=1) for rows in (films, others))
+    values = torch.cat([own, strange]).numpy().astype(np.float64)
+    truth = np.repeat([1.0, 0.0], len(films))
     middle, width = values.mean(), max(values.std(), 1e-6)
     slope, bias = fit_platt((values - middle) / width, truth)
     return SimilarityCurve(slope=slope / width, bias=bias - slope * middle / width)
 
 
 def _steps(num: int) -> list[int]:
-    return sorted({max(1, (k * num) // (NUM_STRANGERS + 1)) for k in range(1, NUM_STRANGERS + 1)})
+    """Return how far down the table each of a film's strangers lies."""
+    return [max(1, (k * num) // (NUM_STRANGERS + 1)) for k in range(1, NUM_STRANGERS + 1)]
 
 
 def _auc_metrics(name: str, scores: FloatArray, references: FloatArray) -> dict[str, float]:

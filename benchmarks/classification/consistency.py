@@ -15,18 +15,25 @@ from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import roc_auc, sensitivity_at_specificity
 from crrg.evaluation.labeler import label_report
 from crrg.inference.consistency import consistency, side_probabilities
-from crrg.inference.contradictions import PLANTINGS, SWAPS, Worded, plant
+from crrg.inference.contradictions import PLANTINGS, Planting, Worded, plant
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import encode_texts
+
+GROUPS: dict[str, tuple[Planting, ...]] = {
+    "label": ("claimed", "denied"),
+    "all_but_omitted": ("claimed", "denied", "sentence", "side"),
+    "all": PLANTINGS,
+}
+"""Kinds that are told apart together: a label swapped either way, what changes a sentence, everything."""
 
 
 def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipeline: ReportPipeline) -> dict[str, Any]:
     """Score drafts as they are and with contradictions planted, with the label head's probabilities.
 
     Returns:
-        Per kind of ``PLANTINGS``, for both swaps of a label (``label``), and for all kinds: how well planted drafts are
-        told from the same drafts as they are.
+        Per kind of ``PLANTINGS`` and per group of kinds (``GROUPS``): how well planted drafts are told from the same
+        drafts as they are.
     """
     probabilities = pipeline.calibration.probabilities(test.arrays["logits"])
     drafts = [Worded(row["findings"], row["impression"]) for row in test.rows]
@@ -35,8 +42,7 @@ def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipelin
     wrong = label_truth(test)
     found: dict[str, Any] = {}
     right: list[tuple[float, float, str, bool]] = []
-    pooled: list[tuple[float, float, str, bool]] = []
-    swapped: list[tuple[float, float, str, bool]] = []
+    by_kind: dict[Planting, list[tuple[float, float, str, bool]]] = {}
     for kind in PLANTINGS:
         rng = np.random.default_rng(7)
         planted = {
@@ -51,12 +57,11 @@ def measure_consistency(_validation: SplitReadings, test: SplitReadings, pipelin
             (score, 1.0, test.rows[i]["patient_id"], bool(flags))
             for i, score, flags in zip(rows, scored[0], scored[1], strict=True)
         ]
-        found[kind] = _told_apart([*own, *changed])
-        pooled += [*own, *changed]
-        swapped += [*own, *changed] if kind in SWAPS else []
+        by_kind[kind] = [*own, *changed]
+        found[kind] = _told_apart(by_kind[kind])
         right += [pair for row, *pairs in zip(rows, own, changed, strict=True) if not wrong[row] for pair in pairs]
-    found["label"] = _told_apart(swapped)
-    found["all"] = _told_apart(pooled)
+    for name, kinds in GROUPS.items():
+        found[name] = _told_apart([row for kind in kinds for row in by_kind[kind]])
     found["all_in_right_drafts"] = _told_apart(right)
     found["real_errors"] = _real_errors(test, plain, wrong)
     return found

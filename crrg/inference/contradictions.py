@@ -22,8 +22,6 @@ from crrg.inference.statements import SUPPORT_DEVICES, Labeler, Statement, read_
 
 Planting = Literal["claimed", "denied", "omitted", "sentence", "side"]
 PLANTINGS: tuple[Planting, ...] = ("claimed", "denied", "omitted", "sentence", "side")
-SWAPS: tuple[Planting, ...] = ("claimed", "denied")
-"""A label swapped, in either direction."""
 _SIDE = re.compile(r"\b(right|left)\b", re.IGNORECASE)
 
 

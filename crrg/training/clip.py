@@ -119,9 +119,7 @@ def run_clip_stage(
         return wait_for_result(folder)
     found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
-    extras = {**vocabulary_config(tokenizer), **start_record(*start.starts)}
-    extras |= {"num_drafts": len(drafts)} if drafts else {}
-    extras |= {"drafts": asdict(origin)} if origin else {}
+    extras = {**vocabulary_config(tokenizer), **start_record(*start.starts), **drafts_config(drafts, origin)}
     result = folder.finish(
         model,
         {**stage_config(training, found), **extras},
@@ -132,6 +130,12 @@ def run_clip_stage(
     )
     wait_for_all()
     return result
+
+
+def drafts_config(drafts: Mapping[str, str] | None, origin: DraftsOrigin | None) -> dict[str, Any]:
+    """Return what a stage's ``config.json`` says of the drafts it read: how many, which version, whose."""
+    read: dict[str, Any] = {"num_drafts": len(drafts)} if drafts else {}
+    return read | ({"drafts": asdict(origin)} if origin else {})
 
 
 def load_laterals(storage: Storage, dataset: DatasetRef, training: ClipTraining) -> FilmTable | None:

@@ -48,7 +48,7 @@ KEYS = tuple(
         rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:(?:films|evidence)/{ID}\.png|index\.html|(?:worklist|review|data(?:-\d{{5}})?)\.js|review\.css|worklist\.csv)",
         rf"checkpoints/{STAGE}/{HEX}/(?:model\.safetensors|(?:config|result|tokenizer)\.json)",
         rf"models/bundles/{HEX}/(?:(?:bundle|tokenizer|clip_tokenizer|reference)\.json|{STAGE}\.safetensors|model_card\.md)",
-        rf"models/drafts/{HEX}/{NAME}-{HEX}-train/part-\d{{5}}\.parquet",
+        rf"models/drafts/{HEX}/{NAME}-{HEX}-train/(?:part-\d{{5}}\.parquet|_manifest\.json)",
         rf"models/references/{HEX}-{NAME}-{HEX}\.json",
         rf"models/scorecards/{HEX}/{NAME}\.(?:json|md|png)",
         r"models/aliases/champion\.json",

@@ -103,7 +103,8 @@ def run_clip_stage(
     laterals = load_laterals(storage, dataset, training)
     device = resolve_device(config.device)
     seed_everything(config.seed)
-    settings = {**training.model_dump(mode="json"), **start_record(*start.starts)}
+    record = start_record(*start.starts)
+    settings = {**training.model_dump(mode="json"), **record}
     tracker.log_params({"stage": stage, "dataset_version": dataset.version, **settings})
     texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
@@ -119,10 +120,9 @@ def run_clip_stage(
         return wait_for_result(folder)
     found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
-    extras = {**vocabulary_config(tokenizer), **start_record(*start.starts), **drafts_config(drafts, origin)}
     result = folder.finish(
         model,
-        {**stage_config(training, found), **extras},
+        {**stage_config(training, found), **vocabulary_config(tokenizer), **record, **drafts_config(drafts, origin)},
         found.metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=outcome.duration_s,

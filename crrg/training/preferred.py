@@ -18,7 +18,7 @@ from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
-from crrg.domain.study import Split
+from crrg.domain.study import Pair, Split
 from crrg.evaluation.labeler import label_report
 from crrg.inference.statements import known_sides, read_statement
 from crrg.models.clip import load_clip
@@ -135,7 +135,10 @@ def _tables(
     device: torch.device,
 ) -> tuple[tuple[PhraseTable, PhraseTable], float]:
     """Return real and preferred phrases of the same films, and the share of wordings that CLIP changed."""
-    is_drafted = lambda pair: pair.instance_id in phrases.hypotheses  # noqa: E731
+
+    def is_drafted(pair: Pair) -> bool:
+        return pair.instance_id in phrases.hypotheses
+
     num_films = len(phrases.hypotheses)
     read = read_films(
         dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, device, limit=num_films, keep=is_drafted

@@ -147,7 +147,7 @@ def _write(storage: Storage, manifests: Sequence[Manifest]) -> CompactedTable:
 
 
 def _run_of(manifest: Manifest) -> CompactedRun:
-    return CompactedRun(date=manifest.date, run_id=manifest.run_id, fencing=manifest.fencing)
+    return CompactedRun(date=manifest.date, run_id=manifest.run_id, fencing=manifest.ledger_fencing or manifest.fencing)
 
 
 def _num_rows(manifest: Manifest) -> int:

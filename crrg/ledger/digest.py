@@ -3,9 +3,10 @@
 Of a study that was drafted again only the newest draft counts; asked for one night, what that night knew.
 
 It covers ids, outcomes, reasons, sentences, labels, the bundle, and floats rounded to 3 decimals. It leaves out paths,
-run ids and times, so that a night gives the same digest on another machine, in another store, or after a crash. Inputs
-are told apart by the digest of their bytes; ids are pseudonyms, hence two HMAC keys give two digests. Rows are read
-file by file and forgotten, so that a night of any size is digested in the same memory.
+run ids, times, and what a later night said of a draft (``superseded_by``), so that a night gives the same digest on
+another machine, in another store, or after a crash. Inputs are told apart by the digest of their bytes; ids are
+pseudonyms, hence two HMAC keys give two digests. Rows are read file by file and forgotten, so that a night of any size
+is digested in the same memory.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from crrg.ledger.tables import TableFile, read_table
 from crrg.storage import Storage, canonical_json
 
 DECIMALS = 3
+SAID_LATER = "superseded_by"
+"""Counts as null: the run that committed a draft could not know what would replace it."""
 ROWS_AT_ONCE = 1024
 
 
@@ -47,7 +50,7 @@ class RowsDigest:
         names = sorted(table.schema.names)
         for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
             for row in batch.to_pylist():
-                self.add([_plain(row[name]) for name in names])
+                self.add([None if name == SAID_LATER else _plain(row[name]) for name in names])
 
     @property
     def value(self) -> str:

@@ -5,8 +5,9 @@ else. ``n`` is the fencing number of the lease (``lease.py``) under which the ru
 dead holder first *seals* the numbers before its own with an empty manifest: a holder that wakes up later finds its
 place taken and cannot commit. What a number means to the holder is the lease's business, not known here.
 
-A run that is rewritten (``crrg forget``, ``crrg gc --results-older-than``, ``crrg rekey``) keeps its run id and commits
-again under a higher number: of several manifests of one run the highest counts, and the older ones are then sealed.
+A run that is rewritten (``crrg forget``, ``crrg gc --results-older-than``, ``crrg rekey``, or since a newer night has
+superseded drafts of it) keeps its run id and commits again under a higher number: of several manifests of one run the
+highest counts, and the older ones are then sealed.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Manifest(FrozenConfig):
         watch_sha256: Its digest.
         audit: The entry that was written before this commit; ``None`` for nights of before the chained audit.
         withheld: Why drafts of this run are not delivered; empty where they are.
+        marks: Digest of what the report tables say of newer drafts (``superseded_by``); empty where they say nothing.
+        ledger_fencing: Number of the commit that wrote the rows of the ledger; 0 where it is this one.
         num_shards_on_cpu: Shards that the CPU drafted, or their rest, since the device's memory did not suffice for one
             film; each film's draft is the same but for rounding.
     """
@@ -112,6 +115,8 @@ class Manifest(FrozenConfig):
     watch_sha256: str = ""
     audit: EntryRef | None = None
     withheld: str = ""
+    marks: str = ""
+    ledger_fencing: int = 0
     num_shards_on_cpu: int = 0
 
 
@@ -143,13 +148,13 @@ def night_dates(storage: Storage) -> list[str]:
 
 
 def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
-    """Return the committed manifests of a night, or of all nights, in order of date and fencing number.
+    """Return the committed manifests of a night, or of all nights, in order of date and, within one, of first commit.
 
     Raises:
         StorageError: One has a schema version that this program does not know, or the store is out of reach.
     """
     current = {(each.date, each.run_id): each for each in committed_manifests(storage, date)}
-    return sorted(current.values(), key=lambda each: (each.date, each.fencing))
+    return sorted(current.values(), key=lambda each: (each.date, each.sequence, each.fencing))
 
 
 def committed_manifests(storage: Storage, date: str = "") -> list[Manifest]:

@@ -155,6 +155,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
     return manifest.model_copy(
         update={
             "fencing": fencing,
+            "ledger_fencing": 0,
             "key_id": change.key_id or manifest.key_id,
             "num_inputs": manifest.num_inputs - len(before) + len(rows),
             "files": files,

@@ -43,6 +43,7 @@ from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
+from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
 from crrg.storage import Storage, hash_json
 
@@ -143,6 +144,8 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         release_night(plan, storage)
         raise
     release_night(plan, storage)
+    if summary.status == "committed":
+        mark_superseded(storage)
     return summary.model_copy(update={"times_s": _times_s(plan, results, clock)})
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
-from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
 from crrg.operations.gc import named_by
 from crrg.operations.night_rewrite import RunChange, rewrite_night
@@ -103,7 +103,10 @@ def _nights_with_drafts(storage: Storage) -> Iterator[tuple[Manifest, int, int]]
 
 
 def _expire(storage: Storage, manifest: Manifest) -> int:
-    before = named_by(storage, manifest)
+    # with the tables from before their drafts were marked as superseded, which no manifest names any more
+    prefix = f"{run_prefix(manifest.date, manifest.run_id)}/reports-"
+    tables = (stored.key for stored in storage.list_objects(prefix.rpartition("/")[0]))
+    before = named_by(storage, manifest).union(key for key in tables if key.startswith(prefix))
     change = RunChange(keeps_draft=lambda _row: False, has_page=False)
     after = named_by(storage, rewrite_night(storage, manifest.date, manifest.run_id, change))
     for key in sorted(before - after):

@@ -78,7 +78,8 @@ _PAIRS = {
 _DRAFTS = {
     "study_id": ID, "instance_id": ID, "is_primary": None, "source_digest": None,
     "view_position": _PAIRS["view_position"], "findings": _DETAIL, "impression": _DETAIL,
-    "num_regions_reported": None, "superseded_by": _ANY_ID, "consistency": None, "flags": r"[a-z_]+(?::[A-Za-z ]+)?",
+    "num_regions_reported": None, "superseded_by": rf"(?:{HEX})?", "consistency": None,
+    "flags": r"[a-z_]+(?::[A-Za-z ]+)?",
     "bundle_id": HEX, "review_status": "draft",
     **{f"{kind}_{label_column(label)}": None for label in LABELS for kind in ("probability", "label")},
 }  # fmt: skip

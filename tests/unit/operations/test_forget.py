@@ -150,7 +150,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(place):
     found = place.forget(PATIENT, remove=False)
     assert (found.num_patients, found.num_studies, found.num_images) == (1, 2, 4)
     assert found.dataset_rows == {f"chest version {place.dataset.version}": 4}
-    assert found.night_drafts == {"2026-11-20 commit 1": 2, "2026-11-21 commit 1": 2}
+    assert found.night_drafts == {"2026-11-20 commit 2": 2, "2026-11-21 commit 1": 2}
     assert texts_of(place.root) == before
     assert found_of(place.root, {PATIENT})
 

@@ -38,13 +38,15 @@ def test_only_what_a_newer_draft_replaced_goes_by_itself(nights):
     _, root = nights
     digest = committed_digest(root)
     dry = expire_results(root, 10, today=TODAY)
-    assert (dry.nights, dry.num_drafts, dry.num_newest) == (("2026-11-01 commit 1",), 1, 0)
+    assert (dry.nights, dry.num_drafts, dry.num_newest) == (("2026-11-01 commit 2",), 1, 0)
     assert (dry.kept_nights, dry.num_newest_kept) == (("2026-11-02 commit 1", "2026-11-03 commit 1"), 2)
     assert len(root.list_objects("results/date=2026-11-01")) > 5
     assert expire_results(root, 10, remove=True, today=TODAY).is_removed
     assert committed_digest(root) == digest
     (manifest,) = read_manifests(root, "2026-11-01")
     assert (manifest.num_accepted, manifest.review_key) == (1, "")
+    tables = [stored.key for stored in root.list_objects("results/date=2026-11-01") if "/reports-" in stored.key]
+    assert tables == [file.key for file in manifest.files if file.kind == "reports"]
     assert [row.outcome for row in ledger_rows(root, manifest)] == ["accepted"]
     assert [entry.counts["drafts"] for entry in read_audit(root) if entry.action == "expire"] == [1]
     assert expire_results(root, 10, remove=True, today=TODAY).nights == ()

@@ -170,7 +170,7 @@ class Ours:
         effort = fit_within(
             model,
             selecting.batch_maker(train, settings, order.seed, CPU),
-            lambda batch: selecting.selector_loss(model, batch, settings),
+            selecting.selector_loss(model, settings),
             loop,
             order.limit,
             order.counted_from(clock),

@@ -54,14 +54,12 @@ class BestWeights:
         return {PREFIX + name: tensor for name, tensor in self._weights.items()}
 
     def values(self) -> dict[str, float]:
-        """Return score, step and waiting as numbers; empty before the first score."""
-        if not self._weights:
-            return {}
-        return {"best_score": self.score, "best_step": float(self.step), "best_num_worse": float(self.num_worse)}
+        """Return waiting as a number, and score and step from the first score on."""
+        waiting = {"best_num_worse": float(self.num_worse)}
+        return {**waiting, "best_score": self.score, "best_step": float(self.step)} if self._weights else waiting
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, float]) -> None:
-        """Take up what ``tensors`` and ``values`` returned."""
+        """Take up what ``tensors`` and ``values`` returned; what was found since is forgotten."""
         self._weights = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
-        if self._weights:
-            self.score, self.step = values["best_score"], int(values["best_step"])
-            self.num_worse = int(values["best_num_worse"])
+        self.score, self.step = values.get("best_score", -math.inf), int(values.get("best_step", 0))
+        self.num_worse = int(values.get("best_num_worse", 0))

@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from crrg.config.references import StageResult
-from crrg.errors import ModelError, StorageError, TrainingError
+from crrg.errors import ModelError, NonFiniteLoss, StorageError, TrainingError
 from crrg.storage import Storage, hash_json
 from crrg.training.ranks import wait_for_all
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
@@ -105,7 +105,17 @@ class StageFolder:
             duration_s: Wall time of the training.
             run_id: Tracking run.
             beside: Other parts of a bundle that were made with this one, written before.
+
+        Raises:
+            NonFiniteLoss: A weight is no number; nothing is written.
         """
+        bad = non_finite(module.state_dict())
+        if bad:
+            raise NonFiniteLoss(
+                f"{len(bad)} tensors of the trained network are not finite, the first is {bad[0]}; it is not kept: "
+                "lower the learning rate, or look at the data of this stage",
+                self.stage,
+            )
         data = module_bytes(module)
         self._storage.put(f"{self.prefix}/model.safetensors", data)
         self._storage.put_json(f"{self.prefix}/config.json", config)
@@ -170,6 +180,11 @@ def read_stage(storage: Storage, result: StageResult) -> tuple[dict[str, Any], b
 def module_bytes(module: nn.Module) -> bytes:
     """Return a network's state dict as safetensors; tied tensors are stored once each under every name."""
     return save_tensors({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()})
+
+
+def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors with a value that is no number."""
+    return [name for name, each in tensors.items() if each.is_floating_point() and not torch.isfinite(each).all()]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +37,7 @@ from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.counted_loss import CountedLoss
 from crrg.training.initial_weights import (
     Start,
     generator_start,
@@ -257,18 +258,23 @@ def fit_generator(
     model = model.to(device)
     sampler = PhraseSampler(table, tokenizer, settings, seed)
 
-    def loss_fn(batch: PhraseBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return phrase_loss(model, batch.to(device)), {}
-
     def score() -> float:
         assert validation is not None
         return clinical_micro_f1(model, tokenizer, validation, settings)
 
     outcome = fit(
-        model, sampler.batch, loss_fn, settings.loop,
+        model, sampler.batch, token_loss(model), settings.loop,
         device=device, folder=folder, tracker=tracker, score=score if validation is not None else None,
     )  # fmt: skip
     return model.eval(), outcome.duration_s
+
+
+def token_loss(model: ReportGenerator) -> CountedLoss[PhraseBatch]:
+    """Return the loss of a batch on any device; every token of a step counts as much, whichever batch it is in."""
+    return CountedLoss(
+        lambda batch: {"words": phrase_loss(model, batch.to(model.feature_mean.device))},
+        lambda batch: {"words": (batch.targets != IGNORED).sum()},
+    )
 
 
 def phrase_loss(model: ReportGenerator, batch: PhraseBatch, *, reduction: str = "mean") -> Tensor:

@@ -24,7 +24,7 @@ from crrg.inference.zero_shot import encode_texts
 from crrg.models.clip import ClipModel
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.checkpoint import StageFolder
-from crrg.training.generator import phrase_loss
+from crrg.training.generator import token_loss
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import PhraseBatch, PhraseSampler, PhraseTable
 from crrg.training.tracker import Tracker
@@ -121,10 +121,7 @@ def finetune_generator(
         draw = np.random.default_rng([seed, 3, step]).random()
         return (preferred if draw < preferred_share else real).batch(step)
 
-    def loss_of(batch: PhraseBatch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        return phrase_loss(model, batch.to(device)), {}
-
-    fit(model, batch_of, loss_of, settings.loop, device=device, folder=folder, tracker=tracker)
+    fit(model, batch_of, token_loss(model), settings.loop, device=device, folder=folder, tracker=tracker)
     return model.eval()
 
 

@@ -2,9 +2,9 @@
 
 A batch is a pure function of its number, so a resumed run sees the same batches as an undisturbed one. The loop knows
 nothing of films, texts or metrics; a stage may give it a score by which the best weights are kept. Guards
-(``docs/operations.md``): a step with a non-finite loss or gradient is skipped; after three in a row the last good
-state comes back with half the learning rate; after two such roll-backs training fails, and nothing is registered.
-SIGTERM writes a state and exits with 143.
+(``docs/operations.md``): a step with a non-finite loss or gradient is skipped and leaves no trace; after three in a row
+the last good state (the start at first) comes back with half the learning rate; after two such roll-backs training
+fails, and nothing is registered. No state is written that is not finite. SIGTERM writes a state and exits with 143.
 
 Where several ranks train together (``ranks``), each gives its own part of the batch, gradients are averaged before they
 are clipped, decisions are taken together, and the first rank alone writes states.
@@ -27,14 +27,21 @@ import torch
 from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
-from crrg.device import autocast
 from crrg.errors import NonFiniteLoss
 from crrg.progress import count_progress
 from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
-from crrg.training.checkpoint import StageFolder, TrainingState, load_optimizer_tensors, optimizer_tensors
+from crrg.training.checkpoint import (
+    StageFolder,
+    TrainingState,
+    load_optimizer_tensors,
+    non_finite,
+    optimizer_tensors,
+)
+from crrg.training.counted_loss import CountedLoss, LossOf, losses_of_step
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
-from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank
+from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank, seed_step, share_buffers
+from crrg.training.running_statistics import RunningStatistics
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -67,7 +74,7 @@ class FitOutcome:
 def fit(
     module: nn.Module,
     make_batch: Callable[[int], Batch],
-    loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+    loss_fn: LossOf[Batch] | CountedLoss[Batch],
     config: LoopConfig,
     *,
     device: torch.device,
@@ -82,7 +89,8 @@ def fit(
             averaged ones where ``config.ema_decay`` asks for them, or the best where it was scored.
         make_batch: Number of a batch to the batch, pure; called ahead of time in one background thread. A step takes
             ``config.accumulate`` of them.
-        loss_fn: Batch to scalar loss and its named parts for the log.
+        loss_fn: Batch to scalar loss and its named parts for the log. One that leaves out what is not known is a
+            ``CountedLoss``, so that the batches of a step count by how much they know.
         config: Length, rates, clipping, checkpointing.
         device: Where the network is.
         folder: Where states go.
@@ -112,7 +120,7 @@ def fit(
                 tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
             if any_rank(stop.is_set(), device):
                 run.save(done)
-                logger.warning("stage %s: SIGTERM at step %d, state written; run again to resume", folder.stage, step)
+                logger.warning("stage %s: SIGTERM at step %d; run again to resume", folder.stage, step)
                 raise SystemExit(EXIT_SIGTERM)
             if run.best.is_exhausted:
                 logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
@@ -140,25 +148,34 @@ class _Run:
         self.optimizer = build_optimizer(module.parameters(), config)
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.best = BestWeights(config.patience)
+        self.statistics = RunningStatistics(module)
+        self.seed = torch.initial_seed()
         self.rate_factor = 1.0
         self.num_skipped = 0
         self.num_rollbacks = 0
 
     def restore(self) -> int:
-        """Take up the newest stored state; return the step to go on with."""
+        """Take up the newest stored state, or store the start; return the step to go on with."""
         state = self.folder.latest_state()
         if state is None:
+            self.save(0)
             return 0
         self._load(state)
         self.rate_factor = state.values.get("rate_factor", 1.0)
+        self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
 
     def save(self, step: int) -> None:
-        """Write a state after ``step`` steps; refused while steps are being skipped, since it may be bad."""
-        if self.num_skipped == 0 and rank() == 0:
-            values = {"rate_factor": self.rate_factor, **self.best.values()}
-            self.folder.save_state(TrainingState(step, self._tensors(), values))
+        """Write a state after ``step`` steps; not while steps are being skipped, nor one that is not finite."""
+        if self.num_skipped or rank() > 0:
+            return
+        tensors = self._tensors()
+        if bad := non_finite(tensors):
+            logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
+            return
+        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks), **self.best.values()}
+        self.folder.save_state(TrainingState(step, tensors, values))
 
     def start_training(self) -> None:
         """Put the network into ``train`` mode; frozen normalisation stays as in use."""
@@ -172,31 +189,31 @@ class _Run:
         return learning_rate_at(step, self.config) * self.rate_factor
 
     def step(
-        self, step: int, batches: Sequence[Batch], loss_fn: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
+        self, step: int, batches: Sequence[Batch], loss_fn: LossOf[Batch] | CountedLoss[Batch]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Do one optimiser step on the mean loss of some batches, or skip it where loss or gradients are not finite."""
+        """Do one optimiser step on the loss of some batches, or skip it where anything in it is not finite."""
         set_learning_rate(self.optimizer, self.learning_rate(step))
         self.optimizer.zero_grad(set_to_none=True)
+        self.statistics.keep()
+        seed_step(self.seed, step)
         sums: dict[str, Tensor] = {}
-        for batch in batches:
-            with autocast(self.device):
-                loss, parts = loss_fn(batch)
-            (loss / len(batches)).backward()
+        for loss, parts in losses_of_step(loss_fn, batches, self.device):
+            loss.backward()
             for name, value in {"": loss.detach(), **parts}.items():
                 sums[name] = sums[name] + value if name in sums else value
-        means = {name: total / len(batches) for name, total in sums.items()}
-        mean_loss = means.pop("")
+        total = sums.pop("")
         average_gradients(self.module)
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
-        if not any_rank(not bool(torch.isfinite(norm) & torch.isfinite(mean_loss)), self.device):
+        is_finite = bool(torch.isfinite(norm) & torch.isfinite(total)) and self.statistics.are_finite()
+        if not any_rank(not is_finite, self.device):
             self.optimizer.step()
             self.num_skipped = 0
             if self.average is not None:
                 self.average.update()
         else:
             self._skip(step)
-        return mean_loss, means
+        return total, sums
 
     def validate(self, score: Callable[[], float], step: int) -> float:
         """Score the network as it would be used, and keep it where it is the best; random numbers stay as they were."""
@@ -204,6 +221,7 @@ class _Run:
         used = self.average.in_use() if self.average is not None else nullcontext()
         self.module.eval()
         with torch.random.fork_rng(devices=devices), used:
+            share_buffers(self.module)
             value = mean_over_ranks(score(), self.device)
             self.best.offer(self.module, value, step)
         self.start_training()
@@ -220,6 +238,7 @@ class _Run:
 
     def _skip(self, step: int) -> None:
         self.num_skipped += 1
+        self.statistics.restore()
         logger.warning("stage %s: step %d skipped, loss or gradient not finite", self.folder.stage, step)
         if self.num_skipped <= MAX_SKIPPED_IN_A_ROW:
             return
@@ -234,6 +253,7 @@ class _Run:
         self._load(state)
         self.rate_factor *= 0.5
         self.num_skipped = 0
+        self.save(step + 1)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
@@ -275,14 +295,17 @@ class _LossLog:
         self.last = math.nan
 
     def add(self, step: int, loss: Tensor, parts: Mapping[str, Tensor], rate: float) -> None:
-        for name, value in {"loss": loss, **parts}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        self._count += 1
+        if bool(torch.isfinite(loss)):  # what a skipped step says would blot out the others of its window
+            for name, value in {"loss": loss, **parts}.items():
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._count += 1
         if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.num_steps:
             self._report(step, rate)
         self._say(step + 1, self._config.num_steps, "" if math.isnan(self.last) else f"loss {self.last:.3f}")
 
     def _report(self, step: int, rate: float) -> None:
+        if not self._count:
+            return
         means = {f"train/{name}": total / self._count for name, total in self._sums.items()}
         self.last = means["train/loss"]
         self._tracker.log_metrics({**means, "train/learning_rate": rate}, step=step + 1)

@@ -18,6 +18,9 @@ from crrg.errors import DeviceError
 
 Network = TypeVar("Network", bound=nn.Module)
 
+RANKS_VERSION = "2"
+"""Raised when the same ranks would train another model, so that a finished run is not reused."""
+
 
 def num_ranks() -> int:
     """Return how many processes train together, 1 where this one is alone."""
@@ -33,7 +36,11 @@ def rank_parts(config: TrainStageConfig) -> dict[str, Any]:
     """Return the part of a stage's hash that names its ranks; empty for one process."""
     if config.num_ranks == 1:
         return {}
-    return {"num_ranks": config.num_ranks, "sync_normalisation": config.sync_normalisation}
+    return {
+        "num_ranks": config.num_ranks,
+        "sync_normalisation": config.sync_normalisation,
+        "ranks_code": RANKS_VERSION,
+    }
 
 
 def own_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -122,6 +129,36 @@ def mean_over_ranks(value: float, device: torch.device) -> float:
     total = torch.tensor(value, device=device)
     distributed.all_reduce(total)
     return float(total) / num_ranks()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of every rank's values, the same numbers on all of them."""
+    if num_ranks() == 1:
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Give each rank random numbers of its own for a step, the same ones whenever a training is taken up again.
+
+    Alone a process goes on with the random state that its training state holds.
+
+    Args:
+        seed: Of the training, the same on all ranks.
+        step: 0-based.
+    """
+    if num_ranks() > 1:
+        torch.manual_seed(int(np.random.SeedSequence([seed, rank(), step]).generate_state(1, np.uint64)[0]))
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all ranks the running statistics of the first one, whose network is the one that is kept."""
+    if num_ranks() > 1:
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                distributed.broadcast(buffer, 0)
 
 
 def wait_for_all() -> None:

@@ -34,6 +34,7 @@ from crrg.models.region_heads import RegionOutputs, RegionSelector
 from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
+from crrg.training.counted_loss import CountedLoss
 from crrg.training.detector import detect_films
 from crrg.training.loop import fit
 from crrg.training.order import balanced_rows_of_step
@@ -142,7 +143,7 @@ def train_selector(
     outcome = fit(
         model,
         batch_maker(train, settings, config.seed, device),
-        lambda batch: selector_loss(model, batch, settings),
+        selector_loss(model, settings),
         settings.loop,
         device=device,
         folder=folder,
@@ -233,24 +234,34 @@ def batch_maker(
     return make_batch
 
 
-def selector_loss(
-    model: RegionSelector, batch: RegionBatch, settings: SelectorTraining
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the summed loss and its parts; a part about which nothing is known in this batch is 0.
+def selector_loss(model: RegionSelector, settings: SelectorTraining) -> CountedLoss[RegionBatch]:
+    """Return the loss of a batch, a sum of parts; one about which nothing is known in a batch is 0.
 
     The study part compares the surest region with the film's own label: it teaches where the report names a finding
     without a region, and puts the regions on one scale.
     """
-    outputs: RegionOutputs = model(batch.images, batch.boxes)
-    parts = {
-        "selection": masked_bce(outputs.selection_logits, batch.selection, settings.selection_pos_weight),
-        "abnormal": masked_bce(outputs.abnormal_logits, batch.abnormal, settings.abnormal_pos_weight),
-        "findings": masked_bce(outputs.finding_logits, batch.findings, settings.finding_pos_weight)
-        * settings.finding_loss_weight,
-        "study": masked_bce(outputs.finding_logits.amax(dim=1)[:, :-1], batch.study[:, :-1], 1.0)
-        * settings.study_loss_weight,
-    }
-    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+
+    def parts(batch: RegionBatch) -> dict[str, Tensor]:
+        outputs: RegionOutputs = model(batch.images, batch.boxes)
+        return {
+            "selection": masked_bce(outputs.selection_logits, batch.selection, settings.selection_pos_weight),
+            "abnormal": masked_bce(outputs.abnormal_logits, batch.abnormal, settings.abnormal_pos_weight),
+            "findings": masked_bce(outputs.finding_logits, batch.findings, settings.finding_pos_weight)
+            * settings.finding_loss_weight,
+            "study": masked_bce(outputs.finding_logits.amax(dim=1)[:, :-1], batch.study[:, :-1], 1.0)
+            * settings.study_loss_weight,
+        }
+
+    def counts(batch: RegionBatch) -> dict[str, Tensor]:
+        targets = {
+            "selection": batch.selection,
+            "abnormal": batch.abnormal,
+            "findings": batch.findings,
+            "study": batch.study[:, :-1],
+        }
+        return {name: torch.isfinite(wanted).sum() for name, wanted in targets.items()}
+
+    return CountedLoss(parts, counts)
 
 
 def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:

@@ -16,6 +16,7 @@ from crrg.config.training import LoopConfig
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from crrg.training.contrastive import StudyFeatures, study_loss
+from crrg.training.counted_loss import CountedLoss
 from crrg.training.loop import fit
 from crrg.training.ranks import any_rank, average_gradients, gather_rows, num_ranks, rank
 from crrg.training.tracker import NullTracker
@@ -76,6 +77,64 @@ def train(folder: str, make) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.state_dict().items()}
 
 
+class Dropping(nn.Module):
+    """A network whose random numbers and statistics differ from rank to rank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.drawn: list[float] = []
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        self.drawn.append(float(torch.rand(1)))
+        return self.body(batch["i1"]).square().mean(), {}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train_dropping(folder: str, name: str, dies_at: int = -1) -> dict[str, Any]:
+    def make(step: int) -> dict[str, Tensor]:
+        if step == dies_at:
+            raise Interrupted
+        return own_part(step)
+
+    module = Dropping()
+    config = LOOP.model_copy(update={"validate_every": 2})
+    try:
+        fit(
+            module, make, module.loss, config,
+            device=CPU, folder=StageFolder(Storage(folder), "dropping", name), tracker=NullTracker(),
+            score=lambda: float(module.body(batch_at(99)["i1"]).square().mean().detach()),
+        )  # fmt: skip
+    except Interrupted:
+        distributed.barrier()
+    weights = {key: value.tolist() for key, value in module.state_dict().items()}
+    return {"weights": weights, "drawn": module.drawn}
+
+
+def known_rows(step: int) -> Tensor:
+    """Rows of which the second rank knows fewer."""
+    return torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, float("nan")], [2.0, 6.0]]) + step
+
+
+def train_counted(folder: str, make) -> list[float]:
+    torch.manual_seed(3)
+    module = nn.Linear(1, 1)
+
+    def parts(rows: Tensor) -> dict[str, Tensor]:
+        known = torch.isfinite(rows[:, 1])
+        errors = (module(rows[:, :1])[:, 0] - torch.nan_to_num(rows[:, 1])).square() * known
+        return {"known": errors.sum() / known.sum()}
+
+    loss = CountedLoss(parts, lambda rows: {"known": torch.isfinite(rows[:, 1]).sum()})
+    stage = StageFolder(Storage(folder), "counted", f"{num_ranks()}")
+    fit(module, make, loss, LOOP, device=CPU, folder=stage, tracker=NullTracker())
+    return [module.weight.item(), module.bias.item()]
+
+
 def one_rank(number: int, folder: str, answers: Any) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=NUM_RANKS)
@@ -88,6 +147,10 @@ def one_rank(number: int, folder: str, answers: Any) -> None:
         "gradients": {name: p.grad.tolist() for name, p in module.named_parameters() if p.grad is not None},
         "any": [any_rank(number == 1, CPU), any_rank(False, CPU)],
         "gathered": gather_rows(torch.tensor([number == 1, True])).tolist(),
+        "counted": train_counted(folder, lambda step: known_rows(step)[2 * number : 2 * number + 2]),
+        "whole": train_dropping(folder, "whole"),
+        "cut": train_dropping(folder, "cut", dies_at=3),
+        "resumed": train_dropping(folder, "cut"),
         "trained": {name: value.tolist() for name, value in train(folder, own_part).items()},
     }
     answers.put((number, found))
@@ -129,6 +192,21 @@ def test_the_loop_trains_ranks_to_the_same_weights_as_one_process(
     for found in together.values():
         for name, value in alone.items():
             torch.testing.assert_close(torch.tensor(found["trained"][name]), value, rtol=0, atol=1e-5, msg=name)
+
+
+def test_what_is_known_counts_over_ranks(together: dict[int, dict[str, Any]], tmp_path: Path) -> None:
+    alone = train_counted(str(tmp_path), known_rows)
+    for found in together.values():
+        assert found["counted"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_every_rank_goes_on_with_its_own_random_numbers(together: dict[int, dict[str, Any]]) -> None:
+    first, second = together[0], together[1]
+    assert not set(first["whole"]["drawn"]) & set(second["whole"]["drawn"])
+    for found in together.values():
+        assert len(found["cut"]["drawn"]) == 3
+        assert found["cut"]["drawn"] + found["resumed"]["drawn"] == found["whole"]["drawn"]
+        assert found["resumed"]["weights"] == found["whole"]["weights"]
 
 
 def test_ranks_decide_together(together: dict[int, dict[str, Any]]) -> None:

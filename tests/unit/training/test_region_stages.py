@@ -183,7 +183,7 @@ def test_batch_without_any_target_has_zero_loss(trained: dict[str, Any]) -> None
         torch.zeros(2, 1, 128, 128), torch.zeros(2, 29, 4), nothing, nothing,
         torch.full((2, 29, 14), float("nan")), torch.full((2, 14), float("nan")),
     )  # fmt: skip
-    loss, parts = selector_loss(model, batch, SelectorTraining())
+    loss, parts = selector_loss(model, SelectorTraining())(batch)
     loss.backward()
     assert loss.item() == 0
     assert set(parts) == {"selection", "abnormal", "findings", "study"}

@@ -43,6 +43,7 @@ PAPER_DETECTOR = DetectorArchitecture(
     num_training_proposals=2000,
     num_training_rois=512,
     positive_share=0.25,
+    added_boxes="truth",
     spatial_prior=False,
     num_refinements=0,
     score_threshold=0.0,

@@ -21,7 +21,7 @@ from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
 from crrg.models.proposals import build_proposal_network
-from crrg.models.region_matching import pad_rows, sample_training_rois
+from crrg.models.region_matching import NUM_JITTERED, pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 from crrg.models.weights import load_module
 
@@ -77,7 +77,7 @@ class RegionDetector(nn.Module):
 
     @property
     def exact_roi(self) -> bool:
-        """Whether inference computes as training does, slower, so that boxes agree to a thousandth of a pixel."""
+        """Whether it computes as published code does, slower, so that boxes agree to a thousandth of a pixel."""
         return self.box_head.exact_roi
 
     @exact_roi.setter
@@ -131,6 +131,7 @@ class RegionDetector(nn.Module):
             size=size,
             num_rois=self.architecture.num_training_rois,
             positive_share=self.architecture.positive_share,
+            num_jittered=NUM_JITTERED if self.architecture.added_boxes == "jittered" else 0,
         )
         class_logits, box_deltas = self.box_head(features, rois.boxes)
         if len(rois.labels) == 0:

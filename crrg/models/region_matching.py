@@ -93,13 +93,17 @@ def sample_training_rois(
     size: int,
     num_rois: int,
     positive_share: float,
+    num_jittered: int = NUM_JITTERED,
 ) -> TrainingRois:
     """Choose the proposals that train the box head.
 
-    To the network's proposals are added the annotated boxes, jittered copies of them (so that every region has
-    positives of all qualities from the first step) and, where given, the prior boxes. A proposal belongs to the region
-    it overlaps most if the IoU is at least 0.5. The others are background only on films whose annotation is complete;
-    on a partly annotated film they teach nothing.
+    To the network's proposals are added the annotated boxes, jittered copies of them and, where given, the prior boxes.
+    A proposal belongs to the region it overlaps most if the IoU is at least 0.5. The others are background only on
+    films whose annotation is complete; on a partly annotated film they teach nothing.
+
+    The published code adds the annotated boxes alone. Ours has fewer proposals and starts from random weights, so
+    copies give every region positives of all qualities from the first step, not only the perfect box. All this is
+    training's alone: in use a film has the network's own proposals and the prior boxes, whatever is annotated.
 
     Args:
         proposals: One ``[N_i, 4]`` per film, input pixels.
@@ -109,8 +113,9 @@ def sample_training_rois(
         size: Side of the input, pixels.
         num_rois: Most proposals per film.
         positive_share: Largest share of them that belong to a region.
+        num_jittered: Copies of each annotated box; 0 as published.
     """
-    candidates, is_real = _candidates(proposals, targets, priors, size)
+    candidates, is_real = _candidates(proposals, targets, priors, size, num_jittered)
     best, region = overlap(candidates[:, :, None], targets[:, None]).max(dim=-1)
     positive = is_real & (best >= FOREGROUND_IOU)
     negative = is_real & (best < FOREGROUND_IOU) & is_complete[:, None]
@@ -124,12 +129,14 @@ def sample_training_rois(
     return TrainingRois(boxes, labels[kept], matched[kept])
 
 
-def _candidates(proposals: list[Tensor], targets: Tensor, priors: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+def _candidates(
+    proposals: list[Tensor], targets: Tensor, priors: Tensor | None, size: int, num_jittered: int
+) -> tuple[Tensor, Tensor]:
     num_films = len(targets)
     counts = torch.tensor([len(boxes) for boxes in proposals], device=targets.device)
     padded = pad_rows(proposals)
     is_real = torch.arange(padded.shape[1], device=targets.device) < counts[:, None]
-    copies = targets.repeat(1, NUM_JITTERED, 1)
+    copies = targets.repeat(1, num_jittered, 1)
     sides = (copies[..., 2:] - copies[..., :2]).repeat(1, 1, 2)
     noise = JITTER * torch.randn_like(sides).clamp(-2, 2)
     extra = [targets, (copies + noise * sides).clamp(0, size)]

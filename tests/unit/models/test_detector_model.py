@@ -161,6 +161,20 @@ def test_positive_proposal_is_matched_to_the_region_it_overlaps_most() -> None:
     assert rois.matched[row].tolist() == [0, 0, 20, 10]
 
 
+@pytest.mark.parametrize(("added", "num_added"), [("truth", 1), ("jittered", 3)])
+def test_the_paper_adds_the_annotated_boxes_alone(added: str, num_added: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = {"added_boxes": added, "spatial_prior": False, "num_training_rois": 500, "positive_share": 0.99}
+    model = build(SMALL.model_copy(update=update))
+    nothing = [torch.zeros(0, 4)] * 2
+    monkeypatch.setattr(model.rpn, "propose_and_compare", lambda *_: (nothing, {}))
+    seen: list[torch.Tensor] = []
+    head = model.box_head.forward
+    monkeypatch.setattr(model.box_head, "forward", lambda maps, own: seen.extend(own) or head(maps, own))
+    model(films(), boxes())
+    assert [len(own) for own in seen] == [num_added * 29] * 2
+    assert torch.equal(seen[0][:29], boxes()[0])
+
+
 def test_overlap_by_hand() -> None:
     first = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0], [NAN, NAN, NAN, NAN]])
     second = torch.tensor([[1.0, 0.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])

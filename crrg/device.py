@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from crrg.config.base import Device
+from crrg.config.base import Device, Precision
 from crrg.errors import DeviceError, DeviceMemoryError
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,16 @@ Result = TypeVar("Result")
 def resolve_device(device: Device) -> torch.device:
     """Return the device to use and log the choice, where it is another one than before.
 
+    On a GPU convolutions then compute in all digits of float32, which torch leaves out unless it is told so.
+
     Raises:
         DeviceError: ``cuda`` was asked for and none is visible; there is no silent fall to the CPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device is visible; use device=auto or cpu, or run on a GPU machine", "device")
     chosen = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+    if chosen == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     _log_choice(device, chosen)
     return torch.device(chosen)
 
@@ -45,15 +50,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Return bfloat16 mixed precision on a GPU and full precision on a CPU."""
-    if device.type == "cuda":
+def autocast(device: torch.device, precision: Precision = "fast") -> AbstractContextManager[None]:
+    """Return bfloat16 mixed precision on a GPU, unless all digits are asked for, and full precision on a CPU."""
+    if device.type == "cuda" and precision == "fast":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) -> list[Result]:
-    """Work through rows batch by batch; where the device's memory does not suffice, in halved batches from there on.
+    """Work through rows batch by batch; where memory does not suffice, in halved batches from there on.
 
     Args:
         count: Rows.
@@ -67,23 +72,63 @@ def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) 
         DeviceMemoryError: The memory does not suffice for one row.
         DeviceError: The device has failed.
     """
+    return _backing_off(count, batch_size, lambda first, last, _: work(first, last), is_padded=False)
+
+
+def in_tiles(count: int, tile_size: int, work: Callable[[NDArray[np.int64], int], Result]) -> list[Result]:
+    """Work through rows in tiles of one size, so that what is said of a row does not depend on how many there are.
+
+    Where memory does not suffice, the tiles themselves are halved from there on; then the last digits may change.
+
+    Args:
+        count: Rows.
+        tile_size: Rows of a tile.
+        work: Gets the numbers of the tile's rows, the last repeated where there are too few, and how many are real.
+
+    Returns:
+        What ``work`` returned, in order; an empty list for no row.
+
+    Raises:
+        DeviceMemoryError: The memory does not suffice for one row.
+        DeviceError: The device has failed.
+    """
+
+    def tile(first: int, last: int, size: int) -> Result:
+        return work(np.minimum(np.arange(first, first + size), last - 1), last - first)
+
+    return _backing_off(count, tile_size, tile, is_padded=True)
+
+
+def _backing_off(
+    count: int, batch_size: int, work: Callable[[int, int, int], Result], *, is_padded: bool
+) -> list[Result]:
+    """Call ``work`` with first row, row behind the last, and the size of a batch, which halves where need be."""
     results: list[Result] = []
     first = 0
     while first < count:
         last = min(first + batch_size, count)
         try:
-            results.append(work(first, last))
-        except torch.OutOfMemoryError as error:
-            if last - first == 1:
-                reason = "its memory does not suffice for one film; use a larger one, or --device cpu"
-                raise DeviceMemoryError(reason, "device") from error
-            batch_size = (last - first) // 2
-            logger.warning("out of device memory; going on with batches of %d", batch_size)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            results.append(work(first, last, batch_size))
         except torch.AcceleratorError as error:
             reason = "the device has failed; run again with --device cpu or on another machine: what is done stays"
             raise DeviceError(reason, "device") from error
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            num_rows = batch_size if is_padded else last - first
+            if num_rows == 1:
+                reason = "its memory does not suffice for one film; use a larger one, or --device cpu"
+                raise DeviceMemoryError(reason, "device") from error
+            batch_size = num_rows // 2
+            logger.warning("out of memory; going on with batches of %d", batch_size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         else:
             first = last
     return results
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory was short; the CPU's allocator has no class of its own for that."""
+    words = ("DefaultCPUAllocator", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)

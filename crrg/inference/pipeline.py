@@ -19,7 +19,7 @@ from crrg.config.evidence import EvidenceSettings
 from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
-from crrg.device import autocast, in_batches
+from crrg.device import autocast, in_batches, in_tiles
 from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.evidence import SentenceEvidence
@@ -237,7 +237,8 @@ class ReportPipeline:
         size, selector_size = (stage.architecture.input_size for stage in (self.detector, self.selector))
         images = _inputs(films, size)
         selector_images = images if selector_size == size else _inputs(films, selector_size)
-        readings = read_regions(self.detector, self.selector, images, selector_images)
+        precision = self.decoding.precision
+        readings = read_regions(self.detector, self.selector, images, selector_images, precision=precision)
         return readings if self.visibility is None else self.visibility.applied(readings)
 
     @torch.inference_mode()
@@ -245,14 +246,13 @@ class ReportPipeline:
         """Run the image tower over films and calibrate its labels."""
         device = next(self.clip.parameters()).device
         images = _inputs(films, self.clip.architecture.input_size)
-        features, logits = [], []
-        for first in range(0, len(images), TILE_SIZE):
-            rows = np.minimum(np.arange(first, first + TILE_SIZE), len(images) - 1)
-            num_real = min(TILE_SIZE, len(images) - first)
-            with autocast(device):
+
+        def read(rows: NDArray[np.int64], num_real: int) -> tuple[torch.Tensor, torch.Tensor]:
+            with autocast(device, self.decoding.precision):
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
-            features.append(reading.image_features[:num_real].float().cpu())
-            logits.append(reading.label_logits[:num_real].float().cpu())
+            return reading.image_features[:num_real].float().cpu(), reading.label_logits[:num_real].float().cpu()
+
+        features, logits = zip(*in_tiles(len(images), TILE_SIZE, read), strict=True)
         scores = torch.cat(logits).numpy().astype(np.float64)
         return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 

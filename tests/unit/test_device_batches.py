@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from crrg.device import in_batches
+from crrg.device import autocast, in_batches, in_tiles, resolve_device
 from crrg.errors import DeviceError
 from crrg.inference.pipeline import ReportPipeline
 
@@ -30,6 +34,64 @@ def test_all_rows_come_once_and_in_order() -> None:
 def test_a_single_row_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(DeviceError, match="memory"):
         in_batches(4, 4, worker(0, []))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
+        RuntimeError("not enough memory: you tried to allocate 8 bytes."),
+        MemoryError(),
+    ],
+)
+def test_the_memory_of_a_cpu_is_memory_too(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    def work(first: int, last: int) -> int:
+        if last - first > 1:
+            raise error
+        return first
+
+    assert in_batches(3, 3, work) == [0, 1, 2]
+    assert "going on with batches of 1" in caplog.text
+
+
+def test_another_error_is_not_taken_for_one_of_memory() -> None:
+    def work(first: int, last: int) -> int:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_batches(4, 4, work)
+
+
+def test_tiles_have_one_size_and_halve_themselves() -> None:
+    sizes: list[int] = []
+
+    def work(rows: NDArray[np.int64], num_real: int) -> list[int]:
+        sizes.append(len(rows))
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError("full")
+        assert (rows[num_real:] == rows[num_real - 1]).all()
+        return rows[:num_real].tolist()
+
+    assert in_tiles(6, 16, work) == [[0, 1, 2, 3], [4, 5]]
+    assert sizes == [16, 8, 4, 4], "with six films as well the tile is what is too large"
+    assert in_tiles(0, 16, work) == []
+
+    def never(rows: NDArray[np.int64], num_real: int) -> int:
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(DeviceError, match="one film"):
+        in_tiles(2, 4, never)
+
+
+def test_a_gpu_computes_in_all_digits_unless_it_is_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert isinstance(autocast(cuda, "exact"), nullcontext)
+    assert isinstance(autocast(cuda, "fast"), torch.autocast)
+    assert isinstance(autocast(torch.device("cpu"), "fast"), nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    resolve_device("cuda")
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_lost_device_is_named_with_the_way_out() -> None:

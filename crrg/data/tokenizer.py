@@ -22,6 +22,11 @@ END_TOKEN = "<|endoftext|>"
 PLACEHOLDER_TOKEN = "<deid>"
 """Stands in training text where something identifying was removed; never generated."""
 
+TOKEN_SPACES = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
+    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+
 
 class TextTokenizer(Protocol):
     """Text to the token ids that a text tower of CLIP reads; ours is one, published ones are others."""
@@ -96,6 +101,16 @@ class PhraseTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; special tokens are left out, outer white space is removed."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def without_token_spaces(text: str) -> str:
+    """Return decoded text without the blanks before punctuation and contracted words, as published code decodes.
+
+    Source: ``clean_up_tokenization`` of transformers, which RGRG decodes with; in its order.
+    """
+    for found, wanted in TOKEN_SPACES:
+        text = text.replace(found, wanted)
+    return text
 
 
 def with_placeholder(data: bytes) -> PhraseTokenizer:

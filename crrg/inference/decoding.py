@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crrg.config.running import DecodingSettings
+from crrg.data.tokenizer import without_token_spaces
 from crrg.domain.labels import FINDINGS, POSITIVE
 from crrg.evaluation.labeler import label_report
 from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
@@ -134,8 +135,13 @@ def decode_hypotheses(
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
         max(num_slots, LEAST_ROWS),
     )
+
+    def spell(ids: tuple[int, ...]) -> str:
+        text = tokenizer.decode(ids)
+        return without_token_spaces(text) if settings.compat == "rgrg" else text
+
     for row, found in grid.run(conditions):
-        rows[row] = [DecodedPhrase(tokenizer.decode(item.token_ids), item.logprob, item.is_finished) for item in found]
+        rows[row] = [DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished) for item in found]
     return rows
 
 

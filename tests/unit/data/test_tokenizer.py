@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from crrg.data.tokenizer import END_TOKEN, PhraseTokenizer, train_tokenizer
+from crrg.data.tokenizer import END_TOKEN, PhraseTokenizer, train_tokenizer, without_token_spaces
 from crrg.errors import ModelError
 
 PHRASES = ["The lungs are clear.", "No pleural effusion.", "There is a small left pleural effusion."] * 20
@@ -26,6 +26,15 @@ def test_phrases_begin_and_end_with_the_end_token_and_are_cut_at_the_limit() -> 
     assert len(cut) == 10
     assert cut[0] == 0
     assert cut[-1] != 0
+
+
+def test_blanks_before_punctuation_go_as_in_published_code() -> None:
+    assert without_token_spaces("Clear , as before . Better ? No !") == "Clear, as before. Better? No!"
+    assert without_token_spaces("It 's what I 'm told they 've seen; we 're sure it is n't") == (
+        "It's what I'm told they've seen; we're sure it isn't"
+    )
+    assert without_token_spaces("the patient ' s lung , 3 .5 cm") == "the patient's lung, 3.5 cm"
+    assert without_token_spaces("3 : 4 ( left )") == "3 : 4 ( left )"
 
 
 def test_the_placeholder_is_one_token_and_not_spelled() -> None:

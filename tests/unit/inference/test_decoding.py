@@ -121,6 +121,24 @@ def test_the_papers_search_may_say_nothing_and_say_placeholders() -> None:
     assert "1" in found[1].text.split()
 
 
+class Spaced(Numbers):
+    """Spells every token as one that published vocabularies put a blank before."""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        return " ".join(["The heart isn't", *("n't" if i % 2 else "." for i in ids if i != self.end_id)])
+
+
+def test_the_papers_search_spells_as_published_code_does() -> None:
+    plain = DecodingSettings(num_beams=2, follow_flags=False)
+    (found,) = decode_hypotheses(talkative_generator(), Spaced(), *conditions(1), plain)
+    assert " ." in found[0].text or " n't" in found[0].text
+    (found,) = decode_hypotheses(
+        talkative_generator(), Spaced(), *conditions(1), plain.model_copy(update={"compat": "rgrg"})
+    )
+    assert " ." not in found[0].text
+    assert " n't" not in found[0].text
+
+
 def test_phrases_have_the_lengths_they_are_made_to_have() -> None:
     settings = DecodingSettings(num_beams=2, num_slots=3)
     wanted = [2, 9, 1, 5, 5, 3, 7]

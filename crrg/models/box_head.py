@@ -20,6 +20,9 @@ BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MAP_ADVANTAGE = 2
 """Applying the first layer to one cell of the map costs about as much as cutting out and scoring half a proposal."""
 
+CUT_BYTES = 1 << 27
+"""Most memory that cut-outs take at one time in use: 256 of them at the paper's size."""
+
 
 class BoxHead(nn.Module):
     """Scores and box corrections of proposals.
@@ -28,8 +31,9 @@ class BoxHead(nn.Module):
     anatomy has a fixed order, which a cut-out alone does not show.
 
     Attributes:
-        exact_roi: Whether inference cuts proposals out one by one as in training. Otherwise, on a CPU, films with many
-            proposals are scored through the map (see ``roi_map``), which is faster and differs in the last digits.
+        exact_roi: Whether proposals are cut out one by one, as in published code. Otherwise, on a CPU, films with many
+            proposals are scored through the map (see ``roi_map``), which is faster and differs in the last
+            digits.
     """
 
     def __init__(self, architecture: DetectorArchitecture, num_channels: int, stride: int) -> None:
@@ -96,6 +100,22 @@ class BoxHead(nn.Module):
         return num_proposals * MAP_ADVANTAGE >= features.shape[2] * features.shape[3]
 
     def _cut_out(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
+        """Return the first layer's output by cutting out; in use so many at a time that memory is never the limit."""
+        num_bytes = sum(map(len, proposals)) * self.fc6.in_features * features.element_size()
+        num_parts = max(1, -(-num_bytes // CUT_BYTES))
+        if num_parts == 1 or torch.is_grad_enabled():
+            return self._cut_out_at_once(features, proposals)
+        counts = torch.tensor([len(boxes) for boxes in proposals], device=features.device)
+        films = torch.repeat_interleave(counts)
+        # parts of about one size, as products of few rows are computed another way
+        parts = zip(torch.cat(proposals).tensor_split(num_parts), films.tensor_split(num_parts), strict=True)
+        hidden = [
+            self._cut_out_at_once(features, [boxes[owners == number] for number in range(len(proposals))])
+            for boxes, owners in parts
+        ]
+        return torch.cat(hidden)
+
+    def _cut_out_at_once(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
         pooled = cut_out(features, proposals, self._num_bins, self._scale, self._num_samples)
         hidden: Tensor = self.fc6(pooled.flatten(start_dim=1))
         return hidden

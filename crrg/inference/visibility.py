@@ -118,6 +118,7 @@ def fit_visibility(scores: NDArray[np.floating[Any]], visible: NDArray[np.floati
         rows = is_known[:, region]
         own_slope, own_bias = fit_platt(odds[rows, region] * slope + bias, truth[rows, region])
         slopes[region], biases[region] = slope * own_slope, bias * own_slope + own_bias
+    slopes, biases = slopes.round(DECIMALS), biases.round(DECIMALS)  # as they are stored, and used
     fitted = Visibility(slopes, biases, 0.0)
     shown = np.sort(fitted.probabilities(scores)[is_known & (truth == 1)])
     num_lost = int(np.floor((1 - KEPT_VISIBLE) * len(shown) + 1e-9))

@@ -246,7 +246,7 @@ class Papers:
         effort = fit_within(
             whole,
             together.batch_maker(found, loop.batch_size, self.settings.detector.augmentation, order.seed),
-            functools.partial(together.whole_loss, whole),
+            together.whole_loss(whole),
             loop,
             order.limit,
             order.counted_from(clock),

@@ -49,7 +49,7 @@ from crrg.training.initial_weights import (
 )
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.region_targets import region_targets
-from crrg.training.together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
+from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.tracker import Tracker
 
 CODE_VERSION = "1"
@@ -194,14 +194,9 @@ def _fit_whole(
     score: Callable[[], float],
 ) -> FitOutcome:
     """Train all parts together and leave them in ``eval`` mode."""
-    device = next(whole.parameters()).device
-
-    def loss_of(batch: WholeBatch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        return whole_loss(whole, batch.to(device))
-
     outcome = fit(
-        whole, batch_maker(found, loop.batch_size, augmentation, seed), loss_of, loop,
-        device=device, folder=folder, tracker=tracker, score=score,
+        whole, batch_maker(found, loop.batch_size, augmentation, seed), whole_loss(whole), loop,
+        device=next(whole.parameters()).device, folder=folder, tracker=tracker, score=score,
     )  # fmt: skip
     whole.eval()
     return outcome

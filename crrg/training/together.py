@@ -11,7 +11,7 @@ Source: stages and weights of the losses of RGRG (Tanida et al., CVPR 2023).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.augment import augment_films
+from crrg.training.counted_loss import CountedLoss
 from crrg.training.order import rows_of_step
 from crrg.training.phrase_batches import IGNORED
 from crrg.training.region_targets import RegionTargets, region_targets
@@ -167,21 +168,33 @@ def batch_maker(
     return make_batch
 
 
-def whole_loss(model: WholeModel, batch: WholeBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Return the weighted sum of the detector's losses, the heads' and the words', and its parts."""
-    maps = model.detector.maps(batch.images)
-    boxes = torch.stack(list(model.detector.losses(maps, batch.boxes).values())).sum()
-    seen = model.detector.box_head.mean_features(maps, torch.nan_to_num(batch.proposals))
-    outputs = model.selector(seen)
-    parts = {
-        "boxes": boxes,
-        "selection": HEAD_WEIGHT * masked_bce(outputs.selection_logits, batch.selection, SELECTION_POS_WEIGHT),
-        "abnormal": HEAD_WEIGHT * masked_bce(outputs.abnormal_logits, batch.abnormal, ABNORMAL_POS_WEIGHT),
-    }
-    if model.generator is not None and len(batch.film_index):
-        features = outputs.features[batch.film_index, batch.region_index]
-        parts["words"] = WORD_WEIGHT * word_loss(model.generator, features, batch)
-    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+def whole_loss(model: WholeModel) -> CountedLoss[WholeBatch]:
+    """Return the weighted sum of the detector's losses, the heads' and the words', of a batch on any device."""
+    device = next(model.parameters()).device
+
+    def parts(batch: WholeBatch) -> dict[str, Tensor]:
+        batch = batch.to(device)
+        maps = model.detector.maps(batch.images)
+        found = {"boxes": torch.stack(list(model.detector.losses(maps, batch.boxes).values())).sum()}
+        outputs = model.selector(model.detector.box_head.mean_features(maps, torch.nan_to_num(batch.proposals)))
+        selection = masked_bce(outputs.selection_logits, batch.selection, SELECTION_POS_WEIGHT)
+        abnormal = masked_bce(outputs.abnormal_logits, batch.abnormal, ABNORMAL_POS_WEIGHT)
+        found |= {"selection": HEAD_WEIGHT * selection, "abnormal": HEAD_WEIGHT * abnormal}
+        if model.generator is not None:
+            features = outputs.features[batch.film_index, batch.region_index]
+            said = word_loss(model.generator, features, batch) if len(features) else features.sum()
+            found["words"] = WORD_WEIGHT * said
+        return found
+
+    def counts(batch: WholeBatch) -> dict[str, Tensor]:
+        return {
+            "boxes": torch.tensor(len(batch.images)),
+            "selection": torch.isfinite(batch.selection).sum(),
+            "abnormal": torch.isfinite(batch.abnormal).sum(),
+            **({} if model.generator is None else {"words": (batch.next_ids != IGNORED).sum()}),
+        }
+
+    return CountedLoss(parts, counts)
 
 
 def word_loss(generator: ReportGenerator, features: Tensor, batch: WholeBatch) -> Tensor:

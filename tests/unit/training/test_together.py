@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,7 @@ def test_a_batch_is_made_of_found_regions_alone_and_depends_on_its_step(found: F
 def test_words_and_heads_train_the_backbone(found: FoundFilms, whole: WholeModel) -> None:
     batch = batch_maker(found, 4, Augmentation(), 1)(0)
     whole.train()
-    loss, parts = whole_loss(whole, batch)
+    loss, parts = whole_loss(whole)(batch)
     assert set(parts) == {"boxes", "selection", "abnormal", "words"}
     assert float(loss.detach()) == pytest.approx(float(sum(parts.values())), rel=1e-5)
     for name in ("words", "selection", "abnormal"):
@@ -88,9 +90,24 @@ def test_words_and_heads_train_the_backbone(found: FoundFilms, whole: WholeModel
         assert float(gradient.abs().sum()) > 0, name
 
 
+def test_what_is_known_is_counted_part_by_part(found: FoundFilms, whole: WholeModel) -> None:
+    batch = batch_maker(found, 4, Augmentation(scale=0, stretch=0, shift=0), 1)(0)
+    counts = whole_loss(whole).counts(batch)
+    assert set(counts) == set(whole_loss(whole.train()).parts(batch))
+    assert int(counts["boxes"]) == 4
+    assert int(counts["selection"]) == int(torch.isfinite(batch.selection).sum()) > 0
+    assert int(counts["words"]) == int((batch.next_ids >= 0).sum()) > 0
+    nothing = torch.zeros(0, dtype=torch.long)
+    silent = replace(
+        batch, film_index=nothing, region_index=nothing, token_ids=nothing[:, None], next_ids=nothing[:, None]
+    )
+    assert float(whole_loss(whole).parts(silent)["words"].detach()) == 0
+    assert int(whole_loss(whole).counts(silent)["words"]) == 0
+
+
 def test_without_a_language_model_there_is_nothing_of_words(found: FoundFilms, whole: WholeModel) -> None:
     second = WholeModel(whole.detector, whole.selector).train()
-    _, parts = whole_loss(second, batch_maker(found, 4, Augmentation(), 1)(0))
+    _, parts = whole_loss(second)(batch_maker(found, 4, Augmentation(), 1)(0))
     assert set(parts) == {"boxes", "selection", "abnormal"}
     assert find_proposals(whole.detector.eval(), found.films, None, 32).tokens == [{}, {}, {}, {}]
 

@@ -141,14 +141,13 @@ class DecodingSettings(FrozenConfig):
         follow_flags: Whether, of a phrase's hypotheses, the one is taken whose words state the finding flags best that
             it was conditioned on; otherwise the likeliest.
         num_slots: Phrases computed at once at most; more is faster where there are many, and takes more memory.
-        precision: ``exact`` computes in float32; ``fast`` rounds the generator's weights to 8 bits on a CPU, and
-            computes in bfloat16 on a GPU, the reading of films included, which changes some phrases.
+        precision: ``exact`` computes in float32; ``fast`` rounds weights to 8 bits on a CPU and to bfloat16 on a GPU,
+            which changes some phrases.
         rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP
             stage finds most like the film; otherwise the likeliest.
         reconcile: Whether the regions' finding flags are first reconciled with the labels of the whole film.
-        compat: ``rgrg`` allows what the paper's search allows, an empty phrase and placeholders, spells as it does,
-            without blanks before punctuation, and makes reports as the paper does: repeats dropped, nothing reworded,
-            no impression.
+        compat: ``rgrg`` allows what the paper's search allows, an empty phrase and placeholders, and makes reports as
+            the paper does: repeats dropped, nothing reworded, no impression.
     """
 
     num_beams: int = Field(4, ge=1, le=16)

@@ -9,14 +9,45 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 from crrg.errors import StorageError
 
 DISK_FULL = "DISK.FULL"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEMPORARY = re.compile(r".+\.tmp-[0-9a-f]{32}", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that ``write_file`` gives to what is not written yet."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def find_files(folder: str) -> dict[str, dict[str, Any]]:
+    """Return type, size and modification time of every file below a folder, by path; links are not followed.
+
+    What goes away meanwhile is not there; a folder that cannot be read is an error, since its files would silently be
+    nobody's.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    files: dict[str, dict[str, Any]] = {}
+    waiting = [folder]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        files[entry.path] = {"type": "file", "size": status.st_size, "mtime": status.st_mtime}
+    return files
 
 
 def read_file(path: str) -> tuple[bytes, os.stat_result]:

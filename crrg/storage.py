@@ -24,7 +24,7 @@ from fsspec.asyn import sync
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
-from crrg.local_files import free_bytes, read_file, read_file_into, write_file
+from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
 from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
 
 logger = logging.getLogger(__name__)
@@ -243,16 +243,17 @@ class Storage:
         return free_bytes(self.root) if self.is_local else None
 
     def list_objects(self, prefix: str = "") -> list[StoredObject]:
-        """Return all objects under a prefix folder, sorted by key; links are not followed."""
+        """Return all objects under a prefix folder, sorted by key; links are not followed.
+
+        Raises:
+            StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
+        """
         base = self.url(prefix.rstrip("/"))
         nothing: dict[str, Any] = {}
-        found = self._list(prefix, lambda fs: fs.find(base, detail=True), nothing)
+        find = (lambda _: find_files(base)) if self.is_local else (lambda fs: fs.find(base, detail=True))
+        found = self._list(prefix, find, nothing)
         start = len(self._stripped(self.root)) + 1
-        objects = [
-            _stored_object(str(path)[start:], info)
-            for path, info in found.items()
-            if info["type"] == "file" and not info.get("islink") and ".tmp-" not in str(path)
-        ]
+        objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 
     def list_folder(self, prefix: str = "") -> list[str]:
@@ -261,7 +262,7 @@ class Storage:
         nothing: list[str] = []
         found = self._list(prefix, lambda fs: fs.ls(base, detail=False), nothing)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
-        return sorted(name for name in names if name and ".tmp-" not in name)
+        return sorted(name for name in names if name and not (self.is_local and is_temporary(name)))
 
     def sha256(self, key: str) -> str:
         """Return the hex sha256 of an object."""
@@ -319,7 +320,7 @@ class Storage:
         except StorageError as error:
             if self._names_objects:
                 raise
-            raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable) from None
+            raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable, code=error.code) from None
 
     def _try(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool) -> T:
         """Run one store action; transient failures of the whole object are tried again as the store's guard says."""

@@ -64,3 +64,36 @@ def test_missing_folder_is_an_empty_listing_and_a_broken_one_is_not(tmp_path):
     (tmp_path / "root").mkdir()
     Path(storage.url("one")).write_bytes(b"1")
     assert storage.list_folder("") == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "denied"), (errno.EIO, "check the disk"), (errno.ENOENT, "")]
+)
+def test_folder_that_cannot_be_read_is_no_empty_folder(tmp_path, monkeypatch, number, words):
+    storage = Storage(str(tmp_path))
+    for key in ("a/1.png", "b/c/2.png"):
+        storage.put(key, b"1")
+    scandir = os.scandir
+
+    def scan(path: str):
+        if path.endswith("/c"):
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(local_files.os, "scandir", scan)
+    if not words:
+        assert [each.key for each in storage.list_objects()] == ["a/1.png"], "removed meanwhile"
+        return
+    with pytest.raises(StorageError, match=words):
+        storage.list_objects()
+
+
+def test_only_our_own_temporary_files_are_not_listed(tmp_path):
+    storage = Storage(str(tmp_path / "nightly.tmp-7" / "root"))
+    for name in ("film.tmp-1.png", "x.tmp-" + "0" * 31, "film.png.tmp-" + "0" * 32):
+        storage.put("in.tmp-2/placeholder", b"")
+        Path(storage.url(f"in.tmp-2/{name}")).write_bytes(b"1")
+    expected = ["film.tmp-1.png", "placeholder", "x.tmp-" + "0" * 31]
+    assert [each.key for each in storage.list_objects()] == [f"in.tmp-2/{name}" for name in expected]
+    assert storage.list_folder("in.tmp-2") == expected
+    assert storage.list_folder() == ["in.tmp-2"]

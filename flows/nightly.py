@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
@@ -13,6 +12,7 @@ from crrg.operations.night_steps import dated, give_back
 from crrg.operations.nightly import check_failure_rate
 from crrg.operations.summaries import plan_markdown, shards_markdown
 from flows.finished import keep
+from flows.pages import show_page
 from tasks.inference import draft_films, plan_night, publish_night, tell_of_night
 from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
@@ -30,13 +30,13 @@ def nightly(config: NightlyConfig) -> NightSummary:
     """
     scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
     plan = plan_night(dated(config, scheduled))
-    create_markdown_artifact(plan_markdown(plan), key="nightly-plan")
     try:
+        show_page(plan_markdown(plan), "nightly-plan")
         results = run_shards(config.fan_out, draft_films, [{"plan": plan, "shard": shard} for shard in plan.shards])
         summary = publish_night(plan, results)
         keep(summary)
     finally:
         give_back(plan)
-    create_markdown_artifact(tell_of_night(summary) + shards_markdown(results), key="nightly")
+    show_page(tell_of_night(summary) + shards_markdown(results), "nightly")
     check_failure_rate(summary)
     return summary

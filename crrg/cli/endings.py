@@ -11,7 +11,7 @@ from crrg.config.base import FrozenConfig, Settings
 from crrg.config.data import IngestConfig
 from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
 from crrg.operations.demo_run import demo_markdown
-from crrg.operations.night_steps import run_night
+from crrg.operations.night_steps import go_on_with_night
 from crrg.operations.nightly import exit_code
 from crrg.operations.root import open_root
 from crrg.operations.summaries import ingest_markdown, night_markdown, retrain_markdown
@@ -39,5 +39,5 @@ ENDINGS: Mapping[str, Ending] = {
     "demo": Ending(DemoConfig, lambda result: demo_markdown(result, open_root()[0])),
     "ingest": Ending(IngestConfig, ingest_markdown, ingest_code),
     "retrain": Ending(RetrainConfig, retrain_markdown),
-    "nightly": Ending(NightlyConfig, night_markdown, exit_code, run_night),
+    "nightly": Ending(NightlyConfig, night_markdown, exit_code, go_on_with_night),
 }

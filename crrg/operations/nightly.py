@@ -157,10 +157,14 @@ def release_night(plan: NightPlan, storage: Storage) -> None:
     idle_decoders.end()
     lease = _held.pop((storage.root, plan.date, plan.fencing), None)
     if lease is not None:
-        try:
-            lease.release()
-        except StorageError as error:
-            logger.warning("the lease of %s was not removed and will expire: %s", plan.date, error.reason)
+        _give_back(lease)
+
+
+def release_all(storage: Storage) -> None:
+    """Give back every night of a root that this process holds; for when whoever planned it has ended without a word."""
+    for lease in [lease for (root, _, _), lease in list(_held.items()) if root == storage.root]:
+        _held.pop((storage.root, lease.date, lease.fencing), None)
+        _give_back(lease)
 
 
 def run_night(
@@ -242,6 +246,13 @@ def _times_s(plan: NightPlan, results: list[ShardResult], publishing: StageClock
     for each in results:
         times_s.update(each.times_s)
     return {name: round(seconds, 2) for name, seconds in {**times_s, **publishing.times_s}.items()}
+
+
+def _give_back(lease: Lease) -> None:
+    try:
+        lease.release()
+    except StorageError as error:
+        logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:

@@ -1,0 +1,67 @@
+"""A night gives its lease back whatever its Prefect server does."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from crrg.config.base import Settings
+from crrg.config.references import NightPlan, NightSummary
+from crrg.ledger.lease import find_holder
+from crrg.operations import night_steps
+from crrg.operations.nightly import plan_night
+from crrg.storage import Storage
+from flows import nightly as flow
+from flows import pages
+from tests.support.drawn_night import BUNDLE, DATE, PSEUDONYMS, fill_inbox, night_config
+
+
+def out_of_reach(*_: object, **__: object) -> None:
+    raise httpx.ConnectError("refused")
+
+
+@pytest.fixture
+def given_back(monkeypatch, tmp_path) -> list[NightPlan]:
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 1)
+    plans: list[NightPlan] = []
+    monkeypatch.setattr(pages, "create_markdown_artifact", out_of_reach)
+    monkeypatch.setattr(flow, "plan_night", lambda config: plan_night(config, root, BUNDLE, PSEUDONYMS))
+    monkeypatch.setattr(flow, "run_shards", lambda *_: [])
+    monkeypatch.setattr(flow, "tell_of_night", lambda _: "")
+    monkeypatch.setattr(night_steps, "open_root", lambda: (root, Settings(root=root.root)))
+    give_back = night_steps.give_back
+    monkeypatch.setattr(flow, "give_back", lambda plan: plans.append(plan) or give_back(plan))
+    return plans
+
+
+def run(tmp_path) -> NightSummary:
+    return flow.nightly.fn(night_config(Storage(str(tmp_path / "inbox"))))
+
+
+def test_page_that_cannot_be_made_ends_no_night(given_back, monkeypatch, tmp_path):
+    summary = NightSummary(date=DATE, status="committed")
+    monkeypatch.setattr(flow, "publish_night", lambda *_: summary)
+    assert run(tmp_path) == summary
+    assert [plan.status for plan in given_back] == ["planned"]
+
+
+def test_night_whose_server_goes_away_is_given_back(given_back, monkeypatch, tmp_path):
+    monkeypatch.setattr(flow, "run_shards", out_of_reach)
+    with pytest.raises(httpx.ConnectError):
+        run(tmp_path)
+    assert len(given_back) == 1
+    assert find_holder(Storage(str(tmp_path / "root"))) is None
+
+
+def test_night_that_a_flow_left_held_is_free_for_going_on_without_a_server(monkeypatch, tmp_path):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 1)
+    plan = plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)
+    assert plan.status == "planned"
+    assert find_holder(root) is not None
+    held: list[object] = []
+    monkeypatch.setattr(night_steps, "run_night", lambda *_: held.append(find_holder(root)))
+    night_steps.go_on_with_night(night_config(inbox), root, Settings(hmac_key=SecretStr("k" * 32), root=root.root))
+    assert held == [None]

@@ -34,6 +34,12 @@ BREAKER_SHARE = 0.5
 BREAKER_LEAST = 20
 """Requests in the window from which its share of failures means something."""
 
+ACCESS_DENIED = "ACCESS.DENIED"
+"""Code of the error of a store that does not allow an action, or does not give out an object."""
+_SEALED = frozenset(
+    {"KMS.DisabledException", "KMS.InvalidKeyUsageException", "KMS.KMSInvalidStateException", "KMS.NotFoundException"}
+)
+"""An object's key is not ours to use, or is no more."""
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "400"})
 """A question for an object's head has an answer without body: then only the status says that a token is too old."""
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
@@ -136,9 +142,10 @@ def lasting_error(error: Exception, root: str, key: str, *, is_local: bool) -> E
     if is_expired(error):
         reason = f"{root} says that the credentials have expired; renew them and run again: what is done stays"
         return StorageError(reason, key)
-    if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
+    is_denied = isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError"
+    if is_denied or _code(error) in _SEALED:
         reason = f"{_action(error)} {root} is denied; check the credentials and the policy of this prefix"
-        return StorageError(reason, key)
+        return StorageError(reason, key, code=ACCESS_DENIED)
     if not is_transient(error):
         return error
     if is_local:

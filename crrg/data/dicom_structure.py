@@ -94,6 +94,13 @@ def looks_like_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM" or data[:4] in _first_elements()
 
 
+def size_refusal(num_bytes: int) -> DicomError | None:
+    """Return why a file of so many bytes is not read, known before a byte of it is; ``None`` where it is."""
+    if num_bytes <= MAX_FILE_BYTES:
+        return None
+    return DicomError(f"{num_bytes} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE")
+
+
 def open_dicom(data: bytes) -> DicomBody:
     """Check a file's outer form and find its pixel data.
 
@@ -108,8 +115,8 @@ def open_dicom(data: bytes) -> DicomBody:
     """
     if not data:
         raise DicomError("the file has no bytes; send it again", code="EMPTY.FILE")
-    if len(data) > MAX_FILE_BYTES:
-        raise DicomError(f"{len(data)} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE")
+    if (refusal := size_refusal(len(data))) is not None:
+        raise refusal
     if is_executable(data):
         raise DicomError("the preamble is that of a program, script or archive", code="SECURITY.PREAMBLE")
     if data[128:132] == b"DICM" and data.startswith(_DOCUMENTS):

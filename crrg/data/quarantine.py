@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crrg.data.refusals import is_failure
 from crrg.storage import Storage
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -27,8 +28,6 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("ingested_version", pa.string(), nullable=False),
     ]
 )
-OUT_OF_SCOPE = frozenset(["VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"])
-"""Reason families that are listed and counted, but are no failures of the source."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Refusal:
     @property
     def is_failure(self) -> bool:
         """Whether it counts in the share behind ``max_failure_rate``."""
-        return self.reason.split(".", 1)[0] not in OUT_OF_SCOPE
+        return is_failure(self.reason)
 
 
 def quarantine_key(dataset: str, inputs_digest: str) -> str:

@@ -93,7 +93,7 @@ def find_study_words(storage: Storage, key: str, size: int, head: bytes = b"") -
 
 
 def read_head(storage: Storage, key: str, size: int, num_bytes: int = HEAD_BYTES) -> bytes:
-    """Return the beginning of an object; nothing of one that is gone, which is said when it is read as a whole.
+    """Return the beginning of an object; nothing where it is gone or not given out, which reading it as a whole tells.
 
     Raises:
         StorageError: The store is out of reach.
@@ -101,6 +101,6 @@ def read_head(storage: Storage, key: str, size: int, num_bytes: int = HEAD_BYTES
     try:
         return storage.get_range(key, 0, min(size, num_bytes)) if size else b""
     except StorageError as error:
-        if error.retryable:
+        if error.retryable and not storage.is_local:
             raise
         return b""

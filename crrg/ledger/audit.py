@@ -33,6 +33,8 @@ BEGINNING = "0" * 64
 """Stands for the entry before the first."""
 MAX_TRIES = 50
 PAUSE_S = 0.05
+PROBE = f"{PREFIX}/probe"
+"""Written and removed by a night to see that it may write entries; left behind where it may remove nothing."""
 _NAME = re.compile(r"(\d{8})\.json")
 _heads: dict[str, EntryRef] = {}
 
@@ -157,6 +159,8 @@ def check_chain(storage: Storage) -> Chain:
     entries: dict[int, AuditEntry] = {}
     digests: dict[int, str] = {}
     for stored in storage.list_objects(PREFIX):
+        if stored.key == PROBE:
+            continue
         name = _NAME.fullmatch(stored.key.removeprefix(f"{PREFIX}/"))
         if name is None:
             problems.append(f"{stored.key} is no entry; somebody put it there")

@@ -24,6 +24,7 @@ from crrg.data.acquisition_table import Acquisitions, read_acquisitions
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_manifest, resolve_dataset
 from crrg.data.reader import PairReader
+from crrg.data.refusals import may_pass
 from crrg.data.sources import SourceItem
 from crrg.domain.study import Pair, Split
 from crrg.errors import StorageError
@@ -46,8 +47,6 @@ _SCHEMA = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
     ]
 )
-_PASSING = ("CHANGED.", "DECODE.TIMEOUT", "DECODE.CRASH", "LIMIT.MEMORY")
-"""Refusals that may end otherwise next time."""
 _ROW_CODE = ("data", "domain", "evaluation")
 """Folders whose code decides what a row holds."""
 
@@ -133,7 +132,7 @@ class KnownInputs:
         record = self._records.get(object_id)
         if record is None or (record.etag, record.num_bytes, record.said) != (etag, num_bytes, said):
             return None
-        return None if record.reason.startswith(_PASSING) else record
+        return None if may_pass(record.reason) else record
 
     def pair(self, record: InputRecord) -> Pair:
         """Return the row that an object became.

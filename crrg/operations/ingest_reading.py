@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from crrg.data.decoder_pool import DecodeItem
-from crrg.data.dicom_structure import MAX_FILE_BYTES
+from crrg.data.dicom_structure import size_refusal
 from crrg.data.shared_films import FilmPlaces, PlacedFilm
 from crrg.data.sources import Source, SourceItem
 from crrg.errors import Conflict, DataError, StorageError
@@ -126,8 +126,8 @@ def read_object(storage: Storage, item: SourceItem, places: FilmPlaces | None = 
     film = item.film
     if film is None:
         raise AssertionError("unreachable: only films are read")
-    if film.size > MAX_FILE_BYTES:
-        return DataError(f"{film.size} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE"), b""
+    if (refusal := size_refusal(film.size)) is not None:
+        return refusal, b""
     placed = places.take(film.size) if places else None
     read, digest = _read(storage, film, placed)
     if not isinstance(read, DataError) and item.sha256 and digest.hex() != item.sha256:

@@ -5,10 +5,14 @@ A night that would fail at its commit for a missing right or a full disk fails h
 
 from __future__ import annotations
 
-from crrg.errors import DigestMismatch, StorageError
+from collections.abc import Callable, Iterable
+
+from crrg.errors import DigestMismatch
+from crrg.ledger.audit import PROBE as AUDIT_PROBE
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.manifest import night_prefix
 from crrg.local_files import disk_full
+from crrg.operations.inbox_givers import Givers, denial
 from crrg.storage import Storage
 
 ROOM_PER_FILM = 48 * 2**10
@@ -16,33 +20,39 @@ ROOM_PER_FILM = 48 * 2**10
 _PROBE = b"written by a night to see that it may"
 
 
-def check_rights(date: str, storage: Storage, inbox: Storage, found: InboxObject | None) -> None:
-    """Write, read and remove a probe wherever a night writes, and read a byte of an inbox object.
+def check_rights(
+    date: str, storage: Storage, inbox: Storage, to_read: Iterable[InboxObject], objects: Iterable[InboxObject]
+) -> None:
+    """Write, read and remove a probe wherever a night writes, and read a byte of an object that the night will read.
 
     Args:
         date: The night.
         storage: The root.
         inbox: The inbox.
-        found: One of its objects; ``None`` where there is nothing to read.
+        to_read: What the night is going to read.
+        objects: All that lies in the inbox; asked for where the one to be read is denied.
 
     Raises:
         StorageError: Something is not allowed; the message names the action and the bucket.
         DigestMismatch: The store gave back other bytes than were written.
     """
     for prefix in (night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"):
-        key = f"{prefix}/probe"
-        storage.put(key, _PROBE)
-        if storage.get(key) != _PROBE:
-            raise DigestMismatch("the store gives back other bytes than were written; do not use it", key)
-        storage.discard(key)
-    if found is None or not found.size:
-        return
-    try:
-        inbox.get_range(found.key, 0, 1)
-    except StorageError:
-        # it may have been removed since it was listed, which is no lack of a right
-        if inbox.exists(found.key):
-            raise
+        _probe(storage, f"{prefix}/probe", storage.put)
+    # a policy may let entries of the audit only be added
+    _probe(storage, AUDIT_PROBE, storage.put_if_absent)
+    for found in to_read:
+        if found.size:
+            denied = denial(inbox, found)
+            if denied is not None and not Givers(inbox, objects).gives_others(found):
+                raise denied
+            return
+
+
+def _probe(storage: Storage, key: str, put: Callable[[str, bytes], None]) -> None:
+    put(key, _PROBE)
+    if storage.get(key) != _PROBE:
+        raise DigestMismatch("the store gives back other bytes than were written; do not use it", key)
+    storage.discard(key)
 
 
 def check_room(num_films: int, image_size: int, storage: Storage) -> None:

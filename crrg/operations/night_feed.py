@@ -12,6 +12,7 @@ from crrg.config.references import NightPlan, ShardRef
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import ForgottenPatients, read_forgotten
 from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.operations.inbox_givers import Givers
 from crrg.operations.night_reading import ReadAhead, ReadInput, read_inputs
 from crrg.operations.night_records import ShardInput, ShardInputs, record_key
 from crrg.storage import Storage
@@ -48,6 +49,7 @@ class ShardFeed:
         self._pseudonyms = pseudonyms
         self._inbox = storage.at(plan.inbox).without_names()
         self._located: Mapping[str, InboxObject] | None = None
+        self._givers = Givers(self._inbox, ())
         self._forgotten = ForgottenPatients(pseudonyms)
         self._ahead: OpenShard | None = None
         self._begun: set[int] = set()
@@ -98,11 +100,13 @@ class ShardFeed:
         if self._located is None:
             objects = list_inbox(self._inbox, self._pseudonyms.object_key)
             self._located = {found.key_hmac: found for found in objects}
+            self._givers = Givers(self._inbox, objects)
             self._forgotten = read_forgotten(self._storage, self._pseudonyms)
         readings = read_inputs(
             inputs,
             {each.key_hmac: self._located[each.key_hmac] for each in inputs if each.key_hmac in self._located},
             self._inbox,
+            self._givers,
             self._pseudonyms,
             self._forgotten,
             image_size=self._plan.config.image_size,

@@ -21,14 +21,17 @@ from typing import TypeVar
 from crrg.data.decoder_pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.dicom_structure import size_refusal
 from crrg.data.film import DecodedFilm
 from crrg.data.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.data.identity import check_identity
+from crrg.data.refusals import UNREADABLE
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Outcome
 from crrg.monitoring.quantities import look_at
+from crrg.operations.inbox_givers import Givers, is_passing, is_there
 from crrg.operations.night_records import InputOutcome, ShardInput
 from crrg.storage import Storage, StoredObject
 
@@ -71,6 +74,7 @@ def read_inputs(
     inputs: Sequence[ShardInput],
     located: dict[str, InboxObject],
     inbox: Storage,
+    givers: Givers,
     pseudonyms: Pseudonyms,
     forgotten: ForgottenPatients,
     *,
@@ -83,16 +87,17 @@ def read_inputs(
         inputs: What the plan lists.
         located: What lies in the inbox now, by pseudonym of the key.
         inbox: The inbox.
+        givers: Its objects, to tell one that is denied from an inbox that is.
         pseudonyms: Makes the ids.
         forgotten: Patients whose films are refused.
         image_size: Longest side of a film, pixels.
         num_workers: Decoder processes.
 
     Raises:
-        StorageError: The inbox is out of reach.
+        StorageError: The inbox is out of reach, or does not let itself be read.
     """
     judge = partial(_judge, pseudonyms=pseudonyms, forgotten=forgotten)
-    return ReadAhead(_decoded(inputs, located, inbox, judge, image_size, num_workers), FILMS_AHEAD)
+    return ReadAhead(_decoded(inputs, located, inbox, givers, judge, image_size, num_workers), FILMS_AHEAD)
 
 
 def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> tuple[str, str, str]:
@@ -199,6 +204,7 @@ def _decoded(
     inputs: Sequence[ShardInput],
     located: dict[str, InboxObject],
     inbox: Storage,
+    givers: Givers,
     judge: Callable[[_Fetched, DecodedFilm | DataError], ReadInput],
     image_size: int,
     num_workers: int,
@@ -206,7 +212,7 @@ def _decoded(
     waiting: deque[_Fetched] = deque()
 
     def items() -> Generator[DecodeItem, None, None]:
-        with closing(_fetch_all(inputs, located, inbox)) as everything:
+        with closing(_fetch_all(inputs, located, inbox, givers)) as everything:
             for fetched in everything:
                 waiting.append(fetched)
                 yield fetched.item
@@ -220,41 +226,60 @@ def _decoded(
 
 
 def _fetch_all(
-    inputs: Sequence[ShardInput], located: dict[str, InboxObject], inbox: Storage
+    inputs: Sequence[ShardInput], located: dict[str, InboxObject], inbox: Storage, givers: Givers
 ) -> Generator[_Fetched, None, None]:
     futures: deque[tuple[Future[_Fetched], int]] = deque()
     with ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") as pool:
         for wanted in inputs:
             found = located.get(wanted.key_hmac)
-            num_bytes = found.size if found is not None else 0
+            num_bytes = found.size if found is not None and size_refusal(found.size) is None else 0
             while futures and (
                 len(futures) >= FETCH_AHEAD or num_bytes + sum(size for _, size in futures) > MAX_BYTES_AHEAD
             ):
                 yield futures.popleft()[0].result()
-            futures.append((pool.submit(_fetch, wanted, found, inbox), num_bytes))
+            futures.append((pool.submit(_fetch, wanted, found, inbox, givers), num_bytes))
         while futures:
             yield futures.popleft()[0].result()
 
 
-def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage) -> _Fetched:
+def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage, givers: Givers) -> _Fetched:
     if found is None:
-        return _Fetched(wanted, "", DataError("the object is gone since it was listed", code="CHANGED.GONE"))
+        return _Fetched(wanted, "", _gone())
     if found.etag != wanted.etag:
         return _Fetched(wanted, "", _replaced())
+    if (too_large := size_refusal(found.size)) is not None:
+        return _Fetched(wanted, "", too_large)
     try:
         data = inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
     except Conflict:
         return _Fetched(wanted, "", _replaced())
     except StorageError as error:
-        # The subject would be the source's own name, which must not travel on.
-        if error.retryable or inbox.exists(found.key):
-            raise StorageError(error.reason, wanted.key_hmac, retryable=error.retryable) from None
-        return _Fetched(wanted, "", DataError("the object is gone since it was listed", code="CHANGED.GONE"))
+        return _Fetched(wanted, "", _unread(error, wanted, found, inbox, givers))
+    givers.note(found)
     digest = hashlib.sha256(data).hexdigest()
     if wanted.previous is not None and wanted.previous.source_digest == digest:
         known = DataError("an earlier night read the same bytes", code="DUPLICATE.CARRIED")
         return _Fetched(wanted, digest, known, is_carried=True)
     return _Fetched(wanted, digest, data)
+
+
+def _unread(error: StorageError, wanted: ShardInput, found: InboxObject, inbox: Storage, givers: Givers) -> DataError:
+    """Return the reason of an object that could not be read.
+
+    Raises:
+        StorageError: The inbox is out of reach, or gives out no other object either.
+    """
+    if not is_passing(error, inbox):
+        if not is_there(error, inbox, found.key):
+            return _gone()
+        if givers.gives_others(found):
+            return DataError("the store lists the object, but does not give it out; see who owns it", code=UNREADABLE)
+    # the subject would be the source's own name, which must not travel on
+    raise StorageError(error.reason, wanted.key_hmac, retryable=error.retryable, code=error.code) from None
+
+
+def _gone() -> DataError:
+    return DataError("the object is gone since it was listed", code="CHANGED.GONE")
 
 
 def _replaced() -> DataError:

@@ -15,6 +15,7 @@ from pydantic import Field
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightPlan
 from crrg.config.running import NightlyConfig
+from crrg.data.refusals import is_failure
 from crrg.errors import CrrgError
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.manifest import run_prefix
@@ -22,9 +23,6 @@ from crrg.ledger.tables import TableFile
 from crrg.monitoring.quantities import FilmLook
 from crrg.operations.night_rereads import asked_rereads
 from crrg.storage import Storage, canonical_json, hash_json
-
-OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"})
-"""Families of reasons that are listed and counted, but are nobody's failure (``docs/operations.md``)."""
 
 
 class PreviousOutcome(FrozenConfig):
@@ -203,7 +201,7 @@ def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str
 
 def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
     """Return the share of inputs that were quarantined for a reason that is somebody's failure, 0..1."""
-    failures = sum(count for reason, count in reasons.items() if reason.split(".")[0] not in OUT_OF_SCOPE)
+    failures = sum(count for reason, count in reasons.items() if is_failure(reason))
     return failures / num_read if num_read else 0.0
 
 

@@ -9,7 +9,7 @@ import pytest
 from crrg import retries, storage
 from crrg.config.base import Settings
 from crrg.errors import Conflict, StorageError
-from crrg.retries import LONGEST_OBJECT_S, MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of, object_limit_s
+from crrg.retries import ACCESS_DENIED, LONGEST_OBJECT_S, MAX_RETRIES, MAX_TRIES, StoreGuard, guard_of, object_limit_s
 from crrg.storage import Storage
 
 
@@ -203,3 +203,13 @@ def test_roots_of_a_bucket_share_a_guard():
     assert guard_of("s3://bucket/one") is guard_of("s3://bucket/two")
     assert guard_of("s3://bucket/one") is not guard_of("s3://other/one")
     assert retries.is_transient(EOFError())
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState", "KMS.DisabledException"])
+def test_object_that_is_not_given_out_is_told_at_once_by_a_code(s3, code):
+    kind = OSError if code.startswith("KMS") else PermissionError
+    store = s3(refused(code, kind))
+    store._names_objects = False
+    with pytest.raises(StorageError, match="is denied") as caught:
+        store.get("key")
+    assert (caught.value.code, caught.value.retryable) == (ACCESS_DENIED, False)

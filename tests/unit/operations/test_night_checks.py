@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crrg.errors import StorageError
+from crrg.ledger.audit import check_chain
 from crrg.ledger.manifest import read_manifests
 from crrg.local_files import DISK_FULL
 from crrg.operations.night_checks import check_rights, check_room
@@ -44,8 +45,37 @@ def test_prefix_that_may_not_be_written_stops_the_night_before_any_work(inbox, r
     assert root.list_objects(f"leases/date={DATE}") == []
 
 
+def test_audit_that_may_not_be_added_to_stops_the_night_before_any_work(inbox, root, monkeypatch):
+    put = Storage.put_if_absent
+
+    def put_where_allowed(self: Storage, key: str, data: bytes) -> None:
+        if key.startswith("audit/"):
+            raise StorageError("PutObject on s3://bucket is denied", key)
+        put(self, key, data)
+
+    monkeypatch.setattr(Storage, "put_if_absent", put_where_allowed)
+    drafter = StandInDrafter()
+    with pytest.raises(StorageError, match="PutObject"):
+        run_test_night(inbox, root, drafter, num_workers=0)
+    assert drafter.num_drafted == 0
+    assert root.list_objects("results") == []
+
+
+def test_probe_that_may_not_be_removed_breaks_no_chain_of_the_audit(inbox, root, monkeypatch):
+    def denied(self: Storage, key: str) -> None:
+        raise StorageError("DeleteObject is denied", key)
+
+    monkeypatch.setattr(Storage, "delete", denied)
+    for date in (DATE, "2026-11-21"):
+        run_test_night(inbox, root, StandInDrafter(), num_workers=0, date=date)
+        inbox.put("2.png", png_bytes(2))
+    assert root.exists("audit/probe")
+    chain = check_chain(root)
+    assert (len(chain.entries), chain.problems) == (2, ())
+
+
 def test_probes_leave_nothing_behind(inbox, root):
-    check_rights(DATE, root, inbox, None)
+    check_rights(DATE, root, inbox, [], [])
     assert root.list_objects() == []
 
 

@@ -1,0 +1,25 @@
+"""What a reason code says of its input: whether somebody failed, and whether another day may judge otherwise."""
+
+from __future__ import annotations
+
+OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"})
+"""Families that are listed and counted, but are nobody's failure (``docs/operations.md``)."""
+UNREADABLE = "CHANGED.UNREADABLE"
+"""A store lists an object and does not give it out, though it gives others: archived, another owner's, broken."""
+_ABSENT = "CHANGED."
+_PASSING = (_ABSENT, "DECODE.TIMEOUT", "DECODE.CRASH", "LIMIT.MEMORY")
+
+
+def is_failure(reason: str) -> bool:
+    """Return whether a refusal counts in the share behind ``max_failure_rate``."""
+    return reason.split(".", 1)[0] not in OUT_OF_SCOPE
+
+
+def may_pass(reason: str) -> bool:
+    """Return whether the same bytes may be judged otherwise next time: the cause lay outside them."""
+    return reason.startswith(_PASSING)
+
+
+def was_absent(reason: str) -> bool:
+    """Return whether nothing was read at all, since the object was gone or another one."""
+    return reason.startswith(_ABSENT) and reason != UNREADABLE

@@ -1,18 +1,27 @@
 """What lies in an inbox, and what of it is new.
 
-New is what the ledger does not know in this version (key and etag); time decides nothing but whether an object has
-settled. Hidden objects (a name in the path begins with a dot) are nobody's input. Contents are not read here.
+New is what the ledger does not know in this version (key and etag), or what an earlier night refused for a cause that
+may have passed; time decides nothing but whether an object has settled. Hidden objects (a name in the path begins with
+a dot) are nobody's input. Contents are not read here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from crrg.data.refusals import may_pass, was_absent
 from crrg.errors import ConfigError
-from crrg.ledger.ledger import Ledger
+from crrg.ledger.ledger import Ledger, LedgerRow, Outcome
 from crrg.storage import Storage, canonical_json
+
+logger = logging.getLogger(__name__)
+
+FURTHER_NIGHTS = 2
+"""Nights that try again what crashed, took too long or was denied: a machine short of memory or a right that is missing
+is mended within a day or two; a poisoned film costs each of them a decoder and 20 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class Inventory:
     """An inbox against a ledger; every object is in exactly one part.
 
     Attributes:
-        new: Unknown and settled, in key order.
+        new: Unknown or to be tried again, and settled, in key order.
         pending: Unknown, but too young to be read, of a study that waits, or beyond the night's limit.
         num_known: How many objects the ledger knows in this version.
     """
@@ -81,19 +90,49 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
     ]
 
 
-def take_inventory(objects: Sequence[InboxObject], ledger: Ledger, *, now_s: float, settle_s: float) -> Inventory:
+def take_inventory(
+    objects: Sequence[InboxObject], ledger: Ledger, *, date: str, now_s: float, settle_s: float
+) -> Inventory:
     """Sort an inbox's objects into new, pending and known.
 
     Args:
         objects: What lies in the inbox.
         ledger: What earlier nights did.
-        now_s: Present time, seconds since the epoch.
+        date: The night; what it refused itself it does not try again, so that it can be run again.
+        now_s: Present time by the store's clock, seconds since the epoch.
         settle_s: Age from which an object counts as completely written, seconds.
     """
-    unknown = [found for found in objects if ledger.find(found.key_hmac, found.etag) is None]
-    new = tuple(found for found in unknown if now_s - found.modified_s >= settle_s)
-    young = tuple(found for found in unknown if now_s - found.modified_s < settle_s)
+    unknown = [found for found in objects if not _is_known(found, ledger, date)]
+    new = tuple(found for found in unknown if not is_young(found, now_s, settle_s))
+    young = tuple(found for found in unknown if is_young(found, now_s, settle_s))
+    if num_ahead := sum(1 for found in new if found.modified_s > now_s):
+        logger.warning("%d objects of the inbox bear a time that is yet to come; they count as settled", num_ahead)
     return Inventory(new, young, len(objects) - len(unknown))
+
+
+def is_young(found: InboxObject, now_s: float, settle_s: float) -> bool:
+    """Return whether an object may still be being written; one whose time is yet to come would wait until then.
+
+    Args:
+        found: The object.
+        now_s: Present time by the store's clock, seconds since the epoch.
+        settle_s: Age from which an object counts as completely written, seconds.
+    """
+    return abs(now_s - found.modified_s) < settle_s
+
+
+def is_to_try_again(row: LedgerRow, ledger: Ledger) -> bool:
+    """Return whether another night tries an object again that one refused for a cause outside its bytes."""
+    if row.outcome is Outcome.ACCEPTED or not may_pass(row.reason):
+        return False
+    return was_absent(row.reason) or ledger.num_tries(row.key_hmac, row.etag) <= FURTHER_NIGHTS
+
+
+def _is_known(found: InboxObject, ledger: Ledger, date: str) -> bool:
+    row = ledger.find(found.key_hmac, found.etag)
+    if row is None or not is_to_try_again(row, ledger):
+        return row is not None
+    return row.date == date and not was_absent(row.reason)
 
 
 def inputs_digest(objects: Iterable[InboxObject]) -> str:

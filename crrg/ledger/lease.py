@@ -233,7 +233,7 @@ def _live_leases(storage: Storage, leases: list[LeaseState]) -> list[LeaseState]
     ]
     if not candidates:
         return []
-    now_s = _store_time(storage)
+    now_s = store_time_s(storage)
     return [state for state in candidates if now_s <= state.modified_s + state.record.lifetime_s]
 
 
@@ -255,8 +255,8 @@ def _find_leases(storage: Storage, date: str) -> list[LeaseState]:
     return states
 
 
-def _store_time(storage: Storage) -> float:
-    """Return the store's present time, so that clocks of two hosts need not agree."""
+def store_time_s(storage: Storage) -> float:
+    """Return the store's present time, seconds since the epoch, so that clocks of two hosts need not agree."""
     key = f"leases/clock/{uuid.uuid4().hex}"
     storage.put(key, b"")
     stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]

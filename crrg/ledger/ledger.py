@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.compaction import compact_ledger, read_compaction
 from crrg.ledger.manifest import Manifest, read_manifests
@@ -100,7 +102,10 @@ class Ledger:
         self._by_key: dict[str, LedgerRow] = {}
         self._by_instance: dict[str, LedgerRow] = {}
         self._by_study: dict[str, list[LedgerRow]] = {}
+        self._tries = Counter[tuple[str, str]]()
         for row in rows:
+            if may_pass(row.reason):
+                self._tries[row.key_hmac, row.etag] += 1
             self._by_version[row.key_hmac, row.etag] = row
             self._by_key[row.key_hmac] = row
             if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
@@ -121,6 +126,10 @@ class Ledger:
     def find_key(self, key_hmac: str) -> LedgerRow | None:
         """Return the last row of an object in whatever version, or ``None``."""
         return self._by_key.get(key_hmac)
+
+    def num_tries(self, key_hmac: str, etag: str) -> int:
+        """Return how many nights refused an object in this version for a cause outside its bytes."""
+        return self._tries[key_hmac, etag]
 
     def find_draft(self, instance_id: str) -> LedgerRow | None:
         """Return the last row that drafted this image, or ``None``."""

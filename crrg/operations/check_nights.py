@@ -17,6 +17,7 @@ from functools import partial
 import pyarrow as pa
 
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.refusals import is_failure
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import StorageError
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
@@ -152,7 +153,9 @@ def _count(manifest: Manifest, storage: Storage) -> tuple[NightCount, list[tuple
         num_pending=manifest.num_pending,
         problems=tuple(problems),
     )
-    read = [(row["key_hmac"], row["etag"], row["bundle_id"]) for row in rows]
+    # what was refused as somebody's failure may be read again: by a later night, or because somebody asked
+    final = (row for row in rows if row["outcome"] == Outcome.ACCEPTED or not is_failure(row["reason"]))
+    read = [(row["key_hmac"], row["etag"], row["bundle_id"]) for row in final]
     return count, read
 
 

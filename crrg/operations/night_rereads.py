@@ -1,7 +1,8 @@
 """What a night reads again because somebody asked: objects of a date, of some studies, or drafted by older bundles.
 
-Only what still lies in the inbox as it was can be read again. What the night's own bundle has read already is left
-alone, so that asking twice changes nothing. How an older draft is marked is not known here.
+Only what still lies in the inbox as it was can be read again. What the night's own bundle has drafted already is left
+alone, so that asking twice changes nothing; what it failed to read is not, but for what this same night refused. How an
+older draft is marked is not known here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from crrg.config.references import BundleRef
+from crrg.config.references import NightPlan
 from crrg.config.running import NightlyConfig
+from crrg.data.refusals import is_failure
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome
 from crrg.ledger.manifest import read_manifests
@@ -31,14 +33,14 @@ class Reread:
 
 
 def find_rereads(
-    config: NightlyConfig, bundle: BundleRef, objects: Iterable[InboxObject], ledger: Ledger, storage: Storage
+    config: NightlyConfig, night: NightPlan, objects: Iterable[InboxObject], ledger: Ledger, storage: Storage
 ) -> list[Reread]:
     """Return the objects that the form asks to read again; none where it asks for nothing.
 
     Args:
         config: The form.
-        bundle: The night's bundle.
-        objects: What lies in the inbox.
+        night: Its date and bundle.
+        objects: What lies in the inbox and is known.
         ledger: What earlier nights did.
         storage: The root.
 
@@ -59,7 +61,7 @@ def find_rereads(
     rereads = []
     for found in objects:
         row = last_reading(found.key_hmac, found.etag, ledger)
-        if row is not None and row.bundle_id != bundle.bundle_id and is_asked(row):
+        if row is not None and is_asked(row) and _may_end_otherwise(row, night):
             rereads.append(Reread(found, row.run_id))
     return rereads
 
@@ -79,6 +81,12 @@ def last_reading(key_hmac: str, etag: str, ledger: Ledger) -> LedgerRow | None:
         return row
     draft = ledger.find_draft(row.instance_id)
     return draft if draft is not None and draft.key_hmac == key_hmac else None
+
+
+def _may_end_otherwise(row: LedgerRow, night: NightPlan) -> bool:
+    """Whether another bundle would draft now, or what another night refused may be readable: a codec is there since."""
+    is_failed = row.outcome is Outcome.QUARANTINED and is_failure(row.reason)
+    return row.bundle_id != night.bundle.bundle_id or (is_failed and row.date != night.date)
 
 
 def _is_older(model_version: str, limit: int) -> bool:

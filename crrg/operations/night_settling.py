@@ -15,7 +15,7 @@ from itertools import islice
 
 from crrg.data.map_ahead import map_ahead
 from crrg.data.study_words import find_study_words
-from crrg.ledger.inventory import InboxObject, Inventory
+from crrg.ledger.inventory import InboxObject, Inventory, is_young
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ def take_settled(
         inventory: What is new; its young objects are pending already.
         objects: All that lies in the inbox: a young film that the ledger knows holds its study back as well.
         inbox: The inbox.
-        now_s: Present time, seconds since the epoch.
+        now_s: Present time by the store's clock, seconds since the epoch.
         settle_s: Age from which an object counts as completely written, seconds.
         limit: Most new objects; 0 takes all.
 
     Raises:
         StorageError: The inbox is out of reach.
     """
-    young = [found for found in objects if now_s - found.modified_s < settle_s] if inventory.new else []
+    young = [found for found in objects if is_young(found, now_s, settle_s)] if inventory.new else []
     arriving = {study for _, study in _with_studies(young, inbox)} - {""}
     if not arriving:
         return inventory.taking(inventory.new[:limit]) if limit else inventory

@@ -11,32 +11,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
-from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
+from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError, TooManyRefused
-from crrg.ledger.inventory import InboxObject, Inventory, cut_shards, list_inbox, take_inventory
-from crrg.ledger.lease import Lease, acquire_lease
-from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, compact_if_many, read_ledger
-from crrg.ledger.manifest import night_prefix, read_manifests
+from crrg.ledger.inventory import list_inbox, take_inventory
+from crrg.ledger.lease import Lease, acquire_lease, store_time_s
+from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
 from crrg.operations.night_feed import ShardFeed
+from crrg.operations.night_plans import find_open_plan, listed_inputs, shard_refs, write_plan
 from crrg.operations.night_reading import idle_decoders
-from crrg.operations.night_records import (
-    OpenPlan,
-    PreviousOutcome,
-    ShardInput,
-    ShardInputs,
-    inputs_key,
-    plan_identity,
-    plan_key,
-    put_value,
-)
-from crrg.operations.night_rereads import Reread, asked_rereads, find_rereads, last_reading
+from crrg.operations.night_records import plan_identity
+from crrg.operations.night_rereads import asked_rereads, find_rereads
 from crrg.operations.night_settling import take_settled
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
@@ -45,7 +36,7 @@ from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
-from crrg.storage import Storage, hash_json
+from crrg.storage import Storage
 
 __all__ = ["commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 
@@ -281,12 +272,14 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
     ledger = read_ledger(storage, asked)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
-    plan_open = _find_open_plan(idle.date, identity, ledger, storage)
-    now_s = time.time()
-    inventory = take_inventory(objects, ledger, now_s=now_s, settle_s=config.settle_s)
+    plan_open = find_open_plan(idle.date, identity, storage)
+    now_s = store_time_s(storage)
+    inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s)
+    unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
     if plan_open is None:
         inventory = take_settled(inventory, objects, inbox, now_s=now_s, settle_s=config.settle_s, limit=config.limit)
-        rereads = find_rereads(config, idle.bundle, objects, ledger, storage)
+        known = (found for found in objects if found.key_hmac not in unknown)
+        rereads = find_rereads(config, idle, known, ledger, storage)
         if config.limit:
             rereads = rereads[: max(0, config.limit - len(inventory.new))]
         if not inventory.new and not rereads:
@@ -294,15 +287,15 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
             return idle.model_copy(update={**update, "status": "nothing_new"})
         to_read = [*inventory.new, *(each.found for each in rereads)]
         check_room(len(to_read), config.image_size, storage)
-        check_rights(idle.date, storage, inbox, next((each for each in to_read if each.size), None))
-        plan_open = _write_plan(idle, identity, inventory, rereads, ledger, storage)
-    shards = _shard_refs(idle.date, plan_open)
+        check_rights(idle.date, storage, inbox, to_read, objects)
+        plan_open = write_plan(idle, identity, inventory, rereads, ledger, storage)
+    shards = shard_refs(idle.date, plan_open)
     planned: set[str] = set()
     num_again = 0
     for shard in shards:
-        listed = _listed(storage, shard.key)
+        listed = listed_inputs(storage, shard.key)
         planned |= {each.key_hmac for each in listed}
-        num_again += sum(1 for each in listed if each.replaces_run)
+        num_again += sum(1 for each in listed if each.replaces_run and each.key_hmac not in unknown)
     return idle.model_copy(
         update={
             "run_id": plan_open.run_id,
@@ -314,90 +307,3 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
             "status": "planned",
         }
     )
-
-
-def _find_open_plan(date: str, identity: str, ledger: Ledger, storage: Storage) -> OpenPlan | None:
-    """Return the plan of an equal run of this night that did not come to its commit, or ``None``."""
-    committed = {manifest.run_id for manifest in read_manifests(storage, date)}
-    folders = [name for name in storage.list_folder(night_prefix(date)) if name.startswith("run=")]
-    for run_id in sorted(name.removeprefix("run=") for name in folders):
-        key = plan_key(date, run_id)
-        if run_id in committed or not storage.exists(key):
-            continue
-        plan = OpenPlan.model_validate_json(storage.get(key))
-        listed = (each for shard in _shard_refs(date, plan) for each in _listed(storage, shard.key))
-        if plan.identity == identity and all(_is_to_do(each, ledger) for each in listed):
-            logger.info("the night %s is taken up where an earlier run left it", date)
-            return plan
-    return None
-
-
-def _is_to_do(planned: ShardInput, ledger: Ledger) -> bool:
-    """Whether no run has read an input since it was planned."""
-    if not planned.replaces_run:
-        return ledger.find(planned.key_hmac, planned.etag) is None
-    row = last_reading(planned.key_hmac, planned.etag, ledger)
-    return row is not None and row.run_id == planned.replaces_run
-
-
-def _write_plan(
-    idle: NightPlan,
-    identity: str,
-    inventory: Inventory,
-    rereads: Sequence[Reread],
-    ledger: Ledger,
-    storage: Storage,
-) -> OpenPlan:
-    """Write the listings of all shards, then the plan that makes them count."""
-    runs = {each.found.key_hmac: each.run_id for each in rereads}
-    content: list[object] = [idle.date, inventory.digest, identity]
-    if runs:
-        # The same objects may be read again by the same bundle later: what is committed keeps its own prefix.
-        content += [runs, len(read_manifests(storage, idle.date))]
-    run_id = hash_json(content)
-    members_of_night = sorted([*inventory.new, *(each.found for each in rereads)], key=lambda each: each.key)
-    by_age = sorted(members_of_night, key=lambda each: (each.modified_s, each.key))
-    ranks = {each.key_hmac: rank for rank, each in enumerate(by_age)}
-    shards = cut_shards(members_of_night, idle.config.shard_size)
-    for index, members in enumerate(shards):
-        inputs = [_shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, "")) for each in members]
-        listing = ShardInputs(inputs=tuple(sorted(inputs, key=lambda each: each.rank)))
-        put_value(storage, inputs_key(idle.date, run_id, index), listing)
-    plan = OpenPlan(run_id=run_id, identity=identity, shards=tuple(len(members) for members in shards))
-    put_value(storage, plan_key(idle.date, run_id), plan)
-    return plan
-
-
-def _shard_input(found: InboxObject, rank: int, ledger: Ledger, replaces_run: str) -> ShardInput:
-    earlier = None if replaces_run else ledger.find_key(found.key_hmac)
-    return ShardInput(
-        key_hmac=found.key_hmac,
-        etag=found.etag,
-        size=found.size,
-        rank=rank,
-        previous=None if earlier is None else _previous(earlier),
-        replaces_run=replaces_run,
-    )
-
-
-def _previous(row: LedgerRow) -> PreviousOutcome:
-    return PreviousOutcome(
-        source_digest=row.source_digest.hex(),
-        pixel_digest=row.pixel_digest.hex(),
-        patient_id=row.patient_id,
-        study_id=row.study_id,
-        instance_id=row.instance_id,
-        outcome=row.outcome,
-        reason=row.reason,
-    )
-
-
-def _shard_refs(date: str, plan: OpenPlan) -> tuple[ShardRef, ...]:
-    return tuple(
-        ShardRef(index=index, key=inputs_key(date, plan.run_id, index), num_inputs=num_inputs)
-        for index, num_inputs in enumerate(plan.shards)
-    )
-
-
-def _listed(storage: Storage, key: str) -> tuple[ShardInput, ...]:
-    return ShardInputs.model_validate_json(storage.get(key)).inputs

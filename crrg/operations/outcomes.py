@@ -8,7 +8,7 @@ from typing import Literal
 
 from crrg.data.deidentify import Pseudonyms
 from crrg.exports.csv_text import csv_text
-from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.ledger.inventory import InboxObject, is_to_try_again, list_inbox
 from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
 from crrg.operations.secret import check_secret
 from crrg.storage import Storage
@@ -20,7 +20,7 @@ class FileOutcome:
 
     Attributes:
         file: Its key in the inbox.
-        outcome: ``pending`` also where the object was replaced since it was read.
+        outcome: ``pending`` also where the object was replaced since it was read, or is going to be tried again.
         reason: Reason code of a quarantined object, else empty.
     """
 
@@ -53,7 +53,7 @@ def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
 
 def _outcome(found: InboxObject, ledger: Ledger) -> FileOutcome:
     row = ledger.find(found.key_hmac, found.etag)
-    if row is None:
+    if row is None or is_to_try_again(row, ledger):
         return FileOutcome(found.key, "pending", "")
     if row.outcome is Outcome.ACCEPTED:
         return FileOutcome(found.key, "accept", "")

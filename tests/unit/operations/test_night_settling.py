@@ -141,7 +141,7 @@ def test_no_study_is_taken_in_part_because_of_its_age_and_nothing_is_lost(films,
         study = key[-1]
         return StudyWords(study_instance_uid=study if study != "0" else "")
 
-    inventory = take_inventory(objects, Ledger([]), now_s=100, settle_s=10)
+    inventory = take_inventory(objects, Ledger([]), date="d", now_s=100, settle_s=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(night_settling, "find_study_words", find)
         taken = take_settled(inventory, objects, Storage("nowhere"), now_s=100, settle_s=10, limit=limit)

@@ -2,9 +2,9 @@
 
 Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), and what identities
 that may not delete have left behind (``gc_left_behind.py``); bundles, finished checkpoints, the audit and anything
-unknown stay. What is younger than the given age stays as well, since somebody may
-be working on it, and so does a night that was begun and can be gone on with. A dataset whose manifest cannot be read is
-left alone.
+unknown stay. What is younger than the given age stays as well, since somebody may be working on it, and so does a night
+that was begun and can be gone on with: as long as no other has read its inputs. A dataset whose manifest cannot be read
+is left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.operations.gc_left_behind import left_behind
+from crrg.operations.night_plans import open_plans
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -91,9 +92,8 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
     manifests = read_manifests(storage)
     named = compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
-    committed = {(manifest.date, manifest.run_id) for manifest in manifests}
     for date in night_dates(storage):
-        resumable = _resumable_runs(storage, date, committed)
+        resumable = [plan.run_id for plan in open_plans(date, storage)]
         for stored in storage.list_objects(f"{_RESULTS}/date={date}"):
             name = stored.key.rsplit("/", 1)[-1]
             is_resumable = any(stored.key.startswith(f"{run_prefix(date, run_id)}/") for run_id in resumable)
@@ -103,14 +103,6 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
         for stored in storage.list_objects(folder):
             if stored.key.startswith(_NIGHT_TABLES) and stored.key not in named:
                 yield stored
-
-
-def _resumable_runs(storage: Storage, date: str, committed: set[tuple[str, str]]) -> set[str]:
-    """Return the runs of a night that never committed, where no later run of that night did."""
-    if any(each == date for each, _ in committed):
-        return set()
-    folders = storage.list_folder(f"{_RESULTS}/date={date}")
-    return {name.removeprefix("run=") for name in folders if name.startswith("run=")}
 
 
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:

@@ -13,7 +13,7 @@ import logging
 from pydantic import Field
 
 from crrg.config.base import FrozenConfig, Settings
-from crrg.errors import StorageError
+from crrg.errors import ConfigError, CrrgError, ModelError
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.tracking import MlflowTracker, open_tracker
 
@@ -41,7 +41,7 @@ class TrackedRun(FrozenConfig):
 
 
 def track(run: TrackedRun, storage: Storage, settings: Settings) -> str:
-    """Send a run, after those that wait; where the server is away it waits too.
+    """Send a run, after those that wait; where the server is away or does not take it, it waits too.
 
     Args:
         run: What to log.
@@ -53,30 +53,49 @@ def track(run: TrackedRun, storage: Storage, settings: Settings) -> str:
 
     Raises:
         ConfigError: The root is in an object store and no server is named: nothing could ever be sent.
+        StorageError: The root is out of reach.
     """
     try:
         send_waiting(storage, settings)
         return _send(run, storage, settings)
-    except StorageError as error:
+    except ConfigError:
+        raise
+    except (CrrgError, OSError) as error:
         storage.put(f"{PREFIX}/{run.run_name}-{_digest(run)}.json", canonical_json(run.model_dump(mode="json")))
-        logger.warning("run %s waits in the spool for the tracking server: %s", run.run_name, error.reason)
+        logger.warning("run %s waits in the spool for the tracking server: %s", run.run_name, reason_of(error))
         return ""
 
 
 def send_waiting(storage: Storage, settings: Settings) -> int:
     """Send the runs that wait, oldest name first; return how many went.
 
+    A run that the server does not take (its experiment was deleted there) waits on and keeps no other from going.
+
     Raises:
         StorageError: The server is away; what has not gone still waits.
     """
     keys = [stored.key for stored in storage.list_objects(PREFIX) if stored.size]
+    num_sent = 0
     for key in keys:
-        _send(TrackedRun.model_validate(storage.get_json(key)), storage, settings)
+        run = TrackedRun.model_validate(storage.get_json(key))
+        try:
+            _send(run, storage, settings)
+        except ModelError as error:
+            logger.warning(
+                "run %s waits on, since the tracking server does not take it: %s", run.run_name, error.reason
+            )
+            continue
         storage.put(key, b"")
         storage.discard(key)
-    if keys:
-        logger.info("%d runs that had waited were sent to the tracking server", len(keys))
-    return len(keys)
+        num_sent += 1
+    if num_sent:
+        logger.info("%d runs that had waited were sent to the tracking server", num_sent)
+    return num_sent
+
+
+def reason_of(error: CrrgError | OSError) -> str:
+    """Return what an error of tracking says, in words of our own."""
+    return error.reason if isinstance(error, CrrgError) else type(error).__name__
 
 
 def _send(run: TrackedRun, storage: Storage, settings: Settings) -> str:

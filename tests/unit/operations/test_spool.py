@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from crrg.config.base import Settings
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError, ModelError, StorageError
 from crrg.operations import spool
 from crrg.operations.spool import PREFIX, TrackedRun, send_waiting, track
 from crrg.storage import Storage
@@ -19,12 +19,15 @@ class Server:
 
     def __init__(self) -> None:
         self.is_away = False
+        self.refused: dict[str, Exception] = {}
         self.runs: list[tuple[str, dict[str, float], dict[str, str]]] = []
 
     @contextmanager
     def open_tracker(self, settings, storage, experiment, run_name, tags) -> Iterator[Server]:
         if self.is_away:
             raise StorageError("the tracking server does not answer", "MLFLOW_TRACKING_URI", retryable=True)
+        if run_name in self.refused:
+            raise self.refused[run_name]
         self.runs.append((run_name, {}, {}))
         yield self
 
@@ -69,6 +72,18 @@ def test_runs_wait_while_the_server_is_away_and_go_before_the_next_one(server, t
     assert server.runs == expected
     assert root.list_objects(PREFIX) == []
     assert send_waiting(root, Settings()) == 0
+
+
+@pytest.mark.parametrize("error", [ModelError("the registry does not know it"), OSError("no room for a file")])
+def test_run_that_is_not_taken_waits_and_keeps_no_other_from_going(server, tmp_path, error):
+    root = Storage(str(tmp_path))
+    server.refused["nightly-2026-11-20"] = error
+    assert track(night(20), root, Settings()) == ""
+    server.refused["nightly-2026-11-20"] = ModelError("the registry does not know it")
+    assert track(night(21), root, Settings()) == "run-1"
+    assert [stored.key.split("/")[-1][:18] for stored in root.list_objects(PREFIX)] == ["nightly-2026-11-20"]
+    server.refused.clear()
+    assert send_waiting(root, Settings()) == 1
 
 
 def test_whoever_may_not_remove_objects_sends_a_run_once_all_the_same(server, monkeypatch, tmp_path):

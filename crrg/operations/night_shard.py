@@ -220,8 +220,9 @@ class _ShardWriter:
         if film is None:
             self.outcomes.append(outcome)
             return
+        comes_again = self.first_images.has_seen(outcome.instance_id)
         refusal = self.first_images.refusal(outcome)
-        if refusal is not None:
+        if comes_again and refusal is not None:
             self.outcomes.append(outcome.refused(*refusal))
             return
         if len(self.window) == self.window_size:

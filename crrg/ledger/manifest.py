@@ -184,14 +184,20 @@ def commit_manifest(storage: Storage, manifest: Manifest) -> str:
     return key
 
 
-def check_number_unused(storage: Storage, date: str, fencing: int) -> None:
-    """Check that a fencing number can still commit, before work is spent on it; the commit itself decides.
+def find_own_commit(storage: Storage, date: str, run_id: str, fencing: int) -> Manifest | None:
+    """Return the commit that a run made under its number before the store's answer was lost.
+
+    ``None`` where the number can still commit, before work is spent on it; the commit itself decides.
 
     Raises:
         Conflict: It is used up: another holder took the night over.
     """
-    if storage.exists(manifest_key(date, fencing)):
-        raise _taken_over(date, fencing)
+    if not storage.exists(manifest_key(date, fencing)):
+        return None
+    found = _read(storage, date, fencing)
+    if found.status == "committed" and found.run_id == run_id:
+        return found
+    raise _taken_over(date, fencing)
 
 
 def seal_number(storage: Storage, date: str, fencing: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crrg.ledger.lease import find_holder
+from crrg.operations.night_summary import UNTOLD
 from crrg.storage import Storage, StoredObject
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
 
@@ -19,6 +20,7 @@ def left_behind(storage: Storage) -> Iterator[StoredObject]:
     yield from _leases(storage)
     yield from _training_states(storage)
     yield from (stored for stored in storage.list_objects("spool") if stored.key.startswith(PROBES))
+    yield from (stored for stored in storage.list_objects(UNTOLD) if not stored.size)
 
 
 def _leases(storage: Storage) -> Iterator[StoredObject]:

@@ -20,40 +20,39 @@ import pyarrow as pa
 
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
-from crrg.config.watch import NightWatch
 from crrg.domain.regions import NUM_REGIONS
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import NightFacts, RefusedObject, explained_films, review_files
-from crrg.ledger.digest import files_digest, results_digest
+from crrg.ledger.digest import files_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
     Manifest,
     Superseded,
-    check_number_unused,
     commit_manifest,
+    find_own_commit,
     next_sequence,
-    read_manifests,
     run_prefix,
 )
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_page, rewriting
-from crrg.operations.night_equals import FirstImages
+from crrg.operations.night_equals import REASONS, FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_records import (
     InputOutcome,
     ShardInputs,
     ShardRecord,
     conservation_error,
-    failure_share,
     read_record,
     table_key,
 )
 from crrg.operations.night_shard import primary_images
-from crrg.operations.night_watch import put_watch, remarks, usual_prevalence, watch_night
+from crrg.operations.night_summary import note_untold, summarize
+from crrg.operations.night_watch import put_watch, remarks, watch_night
 from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
+
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -99,13 +98,16 @@ class SettledNight:
 
 
 def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
-    """Settle, count and publish a night whose shards are all finished.
+    """Settle, count and publish a night whose shards are all finished, unless an earlier try of this run did.
 
     Raises:
         CrrgError: The counts do not add up; nothing was published.
         Conflict: Another holder took the night over; nothing was published.
     """
-    check_number_unused(storage, plan.date, plan.fencing)
+    committed = find_own_commit(storage, plan.date, plan.run_id, plan.fencing)
+    if committed is not None:
+        logger.info("night %s was committed before, and the store's answer lost", plan.date)
+        return summarize(committed, plan.config.max_failure_rate, storage)
     night = _settle(plan, _finished_records(plan, results, storage), storage)
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
@@ -149,35 +151,11 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     )
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
-    key = commit_manifest(storage, manifest)
+    note_untold(manifest, plan.config.max_failure_rate, storage)
+    commit_manifest(storage, manifest)
     counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
     logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
-    return _summary(plan, manifest, key, watch, storage)
-
-
-def _summary(plan: NightPlan, manifest: Manifest, key: str, watch: NightWatch, storage: Storage) -> NightSummary:
-    share = failure_share(manifest.reasons, plan.num_new)
-    is_only_run = len(read_manifests(storage, plan.date)) == 1
-    return NightSummary(
-        date=plan.date,
-        status="committed",
-        manifest_key=key,
-        bundle_id=plan.bundle.bundle_id,
-        num_inputs=manifest.num_inputs,
-        num_accepted=manifest.num_accepted,
-        num_quarantined=manifest.num_quarantined,
-        num_pending=manifest.num_pending,
-        num_flagged=manifest.num_flagged,
-        reasons=manifest.reasons,
-        review_key=manifest.review_key,
-        digest=manifest.digest if is_only_run else results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, plan.date),
-        failure_share=share,
-        exceeds_failure_rate=share > plan.config.max_failure_rate,
-        watch=watch,
-        usual_prevalence=usual_prevalence(storage, manifest),
-        model_version=plan.bundle.model_version,
-        num_shards_on_cpu=manifest.num_shards_on_cpu,
-    )
+    return summarize(manifest, plan.config.max_failure_rate, storage)
 
 
 def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> list[ShardRecord]:
@@ -211,7 +189,8 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     first_images = FirstImages(ledger, plan.config.resend_policy)
     settled: dict[str, InputOutcome] = {}
     for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
-        refusal = first_images.refusal(outcome) if outcome.is_drafted else None
+        is_open = outcome.is_drafted or (outcome.reason in REASONS and not outcome.is_carried)
+        refusal = first_images.refusal(outcome) if is_open else None
         settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
     outcomes = tuple(settled.values())
     earlier = find_earlier_films((each for each in outcomes if each.is_drafted), ledger, storage)

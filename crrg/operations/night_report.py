@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
 from crrg.config.base import Settings
 from crrg.config.references import NightSummary
-from crrg.errors import ConfigError, StorageError
-from crrg.operations.spool import TrackedRun, track
+from crrg.errors import CrrgError, StorageError
+from crrg.operations.night_summary import note_told, untold_nights
+from crrg.operations.spool import TrackedRun, reason_of, track
 from crrg.operations.summaries import night_report
 from crrg.storage import Storage
 from crrg.tracking import PIPELINE_MODEL
@@ -40,9 +42,23 @@ def report_night(
     links = {}
     try:
         links = _track(summary, storage, settings, tags or {})
-    except (StorageError, ConfigError) as error:
-        logger.warning("night %s did not reach the tracking server: %s", summary.date, error.reason)
+    except (CrrgError, OSError) as error:
+        logger.warning("night %s did not reach the tracking server: %s", summary.date, reason_of(error))
+    with suppress(StorageError):
+        note_told(summary.manifest_key, storage)
     return night_report(summary, links)
+
+
+def tell_untold(storage: Storage, settings: Settings) -> None:
+    """Record the committed nights whose process was ended before it could; whoever calls holds the nights."""
+    try:
+        for summary in untold_nights(storage):
+            report_night(summary, storage, settings)
+            share = f"{summary.failure_share:.0%} of its inputs were refused"
+            more = f"; {share}, more than max_failure_rate allows" if summary.exceeds_failure_rate else ""
+            logger.warning("the process of night %s was ended before it could tell of it%s", summary.date, more)
+    except (CrrgError, OSError, ValueError) as error:
+        logger.warning("nights that nobody was told of could not be looked up (%s)", type(error).__name__)
 
 
 def night_metrics(summary: NightSummary) -> dict[str, float]:

@@ -20,7 +20,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import nightly
 from crrg.operations.night_feed import ShardFeed
-from crrg.operations.night_report import report_night
+from crrg.operations.night_report import report_night, tell_untold
 from crrg.operations.predict import PredictSummary, predict_files
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
@@ -60,6 +60,8 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     resolved = resolve_bundle(config.model, storage, settings)
     plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
+    if plan.status != "held":
+        tell_untold(storage, settings)
     logger.info(
         "night %s: %d new, %d done, %d pending, bundle %s",
         plan.date, plan.num_new, plan.num_done, plan.num_pending, plan.bundle.bundle_id,
@@ -110,7 +112,15 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
         registry_available=resolved.registry_available,
     )
     report_night(summary, storage, settings)
+    if summary.status != "held":
+        tell_untold(storage, settings)
     return summary
+
+
+def go_on_with_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightSummary:
+    """Run a whole night in this process after a flow of this process broke off, which may have left it held."""
+    nightly.release_all(storage)
+    return run_night(config, storage, settings)
 
 
 def predict_with(

@@ -16,6 +16,7 @@ from crrg.ledger.manifest import read_manifests
 from crrg.operations.digest import committed_digest
 from crrg.operations.gc import collect_garbage
 from crrg.operations.ingest import ingest
+from crrg.operations.night_summary import note_told
 from crrg.operations.nightly import plan_night, release_night
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, TrainingState
@@ -90,6 +91,16 @@ def test_a_night_that_can_be_gone_on_with_stays(tmp_path, inbox):
     assert collect_garbage(root, min_age_h=0, remove=True).objects
 
 
+def test_a_night_that_was_cut_off_and_whose_films_another_drafted_goes(tmp_path, inbox):
+    root = Storage(str(tmp_path / "other"))
+    plan = plan_night(night_config(inbox, date="2026-11-19"), root, BUNDLE, PSEUDONYMS)
+    release_night(plan, root)
+    run_test_night(inbox, root, StandInDrafter())
+    collect_garbage(root, min_age_h=0, remove=True)
+    assert root.list_objects("results/date=2026-11-19") == []
+    assert read_manifests(root, DATE)
+
+
 def test_left_overs_of_a_later_run_go(root, inbox):
     stray = f"results/date={DATE}/run=0123456789abcdef/reports-00000.parquet"
     root.put(stray, b"half")
@@ -143,6 +154,7 @@ def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(in
     assert find_holder(root) is None
     root.put("spool/doctor-0", b"")
     root.put("spool/run-0.json", b"")
+    note_told(summary.manifest_key, root)
     before = keys(root)
     assert len([key for key in before if "/state-" in key]) == 16
     held = acquire_lease(root, "2026-11-22")

@@ -11,10 +11,12 @@ import pytest
 
 from crrg.config.references import NightPlan
 from crrg.errors import ConfigError, Conflict, CrrgError, ModelError, StorageError
+from crrg.ledger.audit import read_audit
 from crrg.ledger.lease import acquire_lease
 from crrg.ledger.ledger import Outcome, read_ledger
 from crrg.ledger.manifest import read_manifests, seal_number
 from crrg.operations import night_feed, nightly
+from crrg.operations.check_nights import check_nights
 from crrg.operations.digest import committed_digest
 from crrg.operations.night_shard import DRAFT_WINDOW, even_window
 from crrg.operations.nightly import commit_night, exit_code, plan_night, run_night, run_shard
@@ -251,6 +253,59 @@ def test_commit_that_may_be_retried_keeps_the_night(inbox, root, monkeypatch):
     assert acquire_lease(root, DATE) is None
     assert commit_night(plan, [result], root).status == "committed"
     assert root.list_objects("leases") == []
+
+
+def test_commit_whose_answer_was_lost_is_no_conflict(inbox, root, monkeypatch):
+    inbox.put("1.png", png_bytes(1))
+    plan = planned(inbox, root)
+    result = run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())
+    put = Storage.put_if_absent
+
+    def put_and_lose_the_answer(self: Storage, key: str, data: bytes) -> None:
+        put(self, key, data)
+        if "_manifest" in key:
+            raise StorageError("out of reach", retryable=True)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Storage, "put_if_absent", put_and_lose_the_answer)
+        with pytest.raises(StorageError, match="out of reach"):
+            commit_night(plan, [result], root)
+    summary = commit_night(plan, [result], root)
+    (manifest,) = read_manifests(root)
+    assert (summary.status, summary.num_accepted, summary.digest) == ("committed", 1, manifest.digest)
+    assert summary.watch is not None
+    assert root.list_objects("leases") == []
+    assert len(read_audit(root)) == 1
+
+
+def test_worker_whose_clock_is_ahead_takes_nothing_that_is_still_being_written(inbox, root, monkeypatch):
+    inbox.put("1.png", png_bytes(1))
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() + 86_400)
+    summary = night(inbox, root, settle_s=300)
+    assert (summary.status, summary.num_pending) == ("nothing_new", 1)
+
+
+@pytest.mark.parametrize("policy", ["conflict", "supersede"])
+def test_shard_size_changes_nothing_where_a_first_image_falls_at_the_commit(inbox, tmp_path, policy):
+    inbox.put("0.dcm", dicom_bytes(1, study="1", instance="1"))
+    roots = {size: Storage(str(tmp_path / f"root-{size}")) for size in (1, 2, 100)}
+    for root in roots.values():
+        night(inbox, root)
+    # an image that was drafted with other pixels, the same pixels as another image, and each of them again
+    for number, (seed, instance) in enumerate([(2, "1"), (2, "2"), (2, "1"), (1, "1"), (3, "2"), (2, "2")]):
+        inbox.put(f"{number + 1}.dcm", dicom_bytes(seed, study="1", instance=instance))
+        os.utime(inbox.url(f"{number + 1}.dcm"), (1_700_000_000 + number,) * 2)
+    summaries = [
+        night(inbox, root, date="2026-11-21", shard_size=size, resend_policy=policy) for size, root in roots.items()
+    ]
+    assert len({summary.digest for summary in summaries}) == 1
+    assert summaries[0].num_accepted == 1
+    assert all(summary.reasons == summaries[0].reasons for summary in summaries)
+    drafted = {row["instance_id"] for row in reports(roots[100], "2026-11-21")}
+    expected = "2" if policy == "conflict" else "1"
+    assert PSEUDONYMS.instance(f"2.25.9.{expected}") in drafted
+    assert all(check_nights(root).is_good for root in roots.values())
 
 
 def test_operator_stops_between_shards_and_the_night_goes_on_later(inbox, root, caplog):

@@ -184,7 +184,8 @@ def outcomes(
     def shown(text: str) -> str:
         if csv is None:
             return text.rstrip("\n")
-        csv.write_text(text)
+        # a file system may hold names that are no text
+        csv.write_text(text, encoding="utf-8", errors="backslashreplace")
         return f"written to {csv}"
 
     execute(

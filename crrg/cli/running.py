@@ -72,7 +72,7 @@ def execute(
                 from crrg.progress import span
 
                 logger.info("done in %s", span(took_s))
-        typer.echo(aligned(render(result)))
+        typer.echo(printable(aligned(render(result))))
         raise SystemExit(exit_code(result))
 
 
@@ -141,6 +141,12 @@ def use_root(root: str) -> None:
     """Make a ``--root`` flag the root of this process and its children."""
     if root:
         os.environ["CRRG_ROOT"] = root if "://" in root else str(Path(root).absolute())
+
+
+def printable(text: str) -> str:
+    """Return a result as standard output can show it; a file's name may hold what is no text."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _read_form(file: Path) -> dict[str, Any]:

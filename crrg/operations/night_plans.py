@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from pydantic import ValidationError
+
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.refusals import may_pass
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards
@@ -44,7 +46,11 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
         key = plan_key(date, run_id)
         if run_id in committed or not storage.exists(key):
             continue
-        plan = OpenPlan.model_validate_json(storage.get(key))
+        try:
+            plan = OpenPlan.model_validate_json(storage.get(key))
+        except ValidationError:
+            logger.warning("a plan of %s cannot be read and is not gone on with", date)
+            continue
         listed = [each for shard in shard_refs(date, plan) for each in listed_inputs(storage, shard.key)]
         # what is read again may have been drafted from another object: then every row counts
         keys = frozenset(each.key_hmac for each in listed)

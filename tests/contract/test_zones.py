@@ -33,7 +33,7 @@ def test_a_root_after_ingest_and_night_holds_what_the_contract_lists(archive: St
     ingest(IngestConfig(source=(archive.root,), dataset="marked", num_workers=1), root, PSEUDONYMS)
     run_test_night(archive, root, StandInDrafter(), num_workers=0)
     written = {path.relative_to(root.root).parts[0] for path in Path(root.root).rglob("*") if path.is_file()}
-    assert written == {"audit", "datasets", "quarantine", "ledger", "results"}
+    assert written == {"audit", "datasets", "quarantine", "ledger", "results", "spool"}
     assert what_does_not_belong(Path(root.root)) == []
     # when a film was written to its archive is the date of an examination: not even in hexadecimal
     moments = {round(each.modified_s * 1e6) for each in archive.list_objects()}

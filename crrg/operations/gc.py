@@ -18,6 +18,7 @@ from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_
 from crrg.errors import ConfigError, CrrgError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
+from crrg.ledger.lease import store_time_s
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.night_plans import open_plans
@@ -65,7 +66,8 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
     """
     if min_age_h < 0:
         raise ConfigError("the least age must be 0 or more hours", "min_age_h")
-    garbage, now_s = Garbage(), time.time()
+    # what is at work now is young by the store's clock, whatever this machine's says; only looking writes nothing
+    garbage, now_s = Garbage(), store_time_s(storage) if remove else time.time()
     for stored in sorted(unnamed_objects(storage), key=lambda each: each.key):
         if now_s - stored.modified_s < min_age_h * HOUR_S:
             garbage.num_young += 1

@@ -38,6 +38,7 @@ from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_page, rewriting
 from crrg.operations.night_equals import REASONS, FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
+from crrg.operations.night_pictures import settled_objects
 from crrg.operations.night_records import (
     InputOutcome,
     ShardInputs,
@@ -210,7 +211,7 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     # A study can also span shards without any row changing; its documents were then written from a part of it.
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
-    objects = {key: digest for record in records for key, digest in record.objects.items()}
+    objects = settled_objects(records, settled, storage)
     return SettledNight(
         outcomes=outcomes,
         tables=tuple(tables),

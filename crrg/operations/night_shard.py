@@ -31,6 +31,7 @@ from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_feed import ShardFeed
+from crrg.operations.night_pictures import put_picture
 from crrg.operations.night_records import (
     InputOutcome,
     ShardRecord,
@@ -325,8 +326,7 @@ class _ShardWriter:
 
     def _put_picture(self, key: str, draw: Callable[[], bytes]) -> tuple[str, str]:
         data = draw()
-        self.storage.put(key, data)
-        return key, hashlib.sha256(data).hexdigest()
+        return put_picture(self.storage, key, data, self.shard.index), hashlib.sha256(data).hexdigest()
 
     def _await_pictures(self) -> None:
         self.objects |= dict(future.result() for future in self.pictures)

@@ -95,7 +95,7 @@ def test_left_overs_secrets_and_unfinished_work_are_left_out(place):
     place.root.put("control/STOP", b"")
     back_up(place.root, place.copy.root)
     missing = keys(place.root) - keys(place.copy)
-    assert {key.split("/")[0] for key in missing} == {"demo.key", "control", "checkpoints", "results"}
+    assert {key.split("/")[0] for key in missing} == {"demo.key", "control", "checkpoints", "results", "spool"}
     assert not any("manifest" in key or "/documents/" in key for key in missing)
     (manifest,) = read_manifests(place.root)
     assert missing.isdisjoint(named_by(place.root, manifest))

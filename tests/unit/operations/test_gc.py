@@ -82,6 +82,12 @@ def test_what_is_young_stays(root):
     assert collect_garbage(root, min_age_h=1).num_young == 0
 
 
+def test_what_is_young_by_the_stores_clock_stays_whatever_this_machines_says(root, monkeypatch):
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() + 7 * 86_400)
+    assert collect_garbage(root, min_age_h=24, remove=True).objects == []
+
+
 def test_a_night_that_can_be_gone_on_with_stays(tmp_path, inbox):
     root = Storage(str(tmp_path / "other"))
     plan = plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)

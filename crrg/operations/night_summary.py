@@ -105,7 +105,7 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
 
 
 def _key(commit_key: str) -> str:
-    return f"{UNTOLD}/{commit_key.replace('/', '.')}"
+    return f"{UNTOLD}/{commit_key.removeprefix('results/date=').replace('/_manifest', '')}"
 
 
 def _forget(key: str, storage: Storage) -> None:

@@ -15,6 +15,7 @@ from crrg.config.models import DetectorArchitecture
 from crrg.models.prepared import Prepared
 from crrg.models.roi_cut import cut_out
 from crrg.models.roi_map import bin_weights, first_layer, pooled_means
+from crrg.models.roi_training import first_layer_with_gradient, is_map_cheaper_to_train
 
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MAP_ADVANTAGE = 2
@@ -32,8 +33,8 @@ class BoxHead(nn.Module):
 
     Attributes:
         exact_roi: Whether proposals are cut out one by one, as in published code. Otherwise, on a CPU, films with many
-            proposals are scored through the map (see ``roi_map``), which is faster and differs in the last
-            digits.
+            proposals are scored through the map (``roi_map``, in training ``roi_training``), which is faster and
+            differs in the last digits.
     """
 
     def __init__(self, architecture: DetectorArchitecture, num_channels: int, stride: int) -> None:
@@ -80,6 +81,10 @@ class BoxHead(nn.Module):
 
     def _first_layer(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
         """Return the first layer's output ``[N, D]``; each film goes the way that its own proposals suggest."""
+        if self._is_map_cheaper_to_train(features, proposals):
+            return first_layer_with_gradient(
+                features, proposals, self.fc6.weight, self.fc6.bias, self._num_bins, self._scale, self._num_samples
+            )
         through_map = [number for number, boxes in enumerate(proposals) if self._is_map_cheaper(features, len(boxes))]
         if not through_map:
             return self._cut_out(features, proposals)
@@ -98,6 +103,13 @@ class BoxHead(nn.Module):
         if self.training or self.exact_roi or torch.is_grad_enabled() or features.device.type != "cpu":
             return False
         return num_proposals * MAP_ADVANTAGE >= features.shape[2] * features.shape[3]
+
+    def _is_map_cheaper_to_train(self, features: Tensor, proposals: list[Tensor]) -> bool:
+        """Return whether all films of a training step go through the map; on a GPU cutting out is cheap."""
+        if not torch.is_grad_enabled() or self.exact_roi or features.device.type != "cpu":
+            return False
+        num_cells, num_proposals = features[0, 0].numel(), sum(map(len, proposals)) // max(len(proposals), 1)
+        return is_map_cheaper_to_train(num_cells, num_proposals, features.shape[1])
 
     def _cut_out(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
         """Return the first layer's output by cutting out; in use so many at a time that memory is never the limit."""

@@ -80,6 +80,9 @@ PUBLISHED_BASE_CHANNELS = 64
 FEATURES_PER_CHANNEL = 16
 """Width of the box head and length of a region feature, per base channel of the backbone."""
 
+LEAST_ANCHOR = 3
+"""Pixels; of a smaller anchor at the ratio 8 the shorter side is rounded to nothing, and its loss is infinite."""
+
 
 def narrow_detector(base_channels: int, input_size: int, representation_size: int = 0) -> DetectorArchitecture:
     """Return the paper's detector with fewer channels for smaller films; its rules and numbers of boxes stay.
@@ -93,7 +96,7 @@ def narrow_detector(base_channels: int, input_size: int, representation_size: in
     update = {
         "resnet_width": base_channels,
         "input_size": input_size,
-        "anchor_sizes": tuple(max(1, round(side * share)) for side in PAPER_DETECTOR.anchor_sizes),
+        "anchor_sizes": tuple(max(LEAST_ANCHOR, round(side * share)) for side in PAPER_DETECTOR.anchor_sizes),
         "representation_size": representation_size or FEATURES_PER_CHANNEL * base_channels,
     }
     return DetectorArchitecture.model_validate({**PAPER_DETECTOR.model_dump(), **update})

@@ -14,7 +14,7 @@ from crrg.cli.running import form
 from crrg.config import overrides
 from crrg.config.models import GeneratorArchitecture
 from crrg.config.overrides import GeneratorArchitectureOverrides, Overrides
-from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR
+from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR, narrow_detector
 from crrg.config.presets import clip_training, stage_training
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import (
@@ -78,6 +78,11 @@ def test_the_base_preset_has_the_published_sizes_and_the_others_fit_together() -
     rates = [stage.loop.learning_rate for stage in (base.detector, base.selector, base.generator)]
     assert rates == [1e-3, 5e-5, 5e-5]
     assert {stage.loop.batch_size * stage.loop.accumulate for stage in (base.detector, base.generator)} == {64}
+    for architecture in (narrow_detector(1, size) for size in (32, 64, 128)):
+        sides = itertools.product(architecture.anchor_sizes, architecture.anchor_ratios)
+        assert all(round(size * min(ratio, 1 / ratio) ** 0.5 / 2) >= 1 for size, ratio in sides), (
+            "an anchor of no width"
+        )
     for preset, channels in (("tiny", 8), ("small", 16)):
         narrowed = stage_training(preset, "paper")
         assert narrowed.detector.architecture.resnet_width == channels

@@ -84,6 +84,13 @@ def test_each_stage_makes_the_parts_before_it_anew(trained: Trained) -> None:
     assert [each.model_version for each in generator.beside] == ["of crrg-detector", "of crrg-selector"]
 
 
+def test_no_step_of_theirs_is_skipped(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert not trained.again("selector", seed=5).reused
+    assert "selector: trained" in caplog.text
+    assert "skipped" not in caplog.text
+
+
 def test_the_bundle_drafts_with_what_learnt_on_last(trained: Trained) -> None:
     generator = trained.stages[2]
     files = read_bundle(trained.storage, assemble_bundle(trained.stages, "d1", trained.storage))

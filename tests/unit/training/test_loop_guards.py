@@ -67,13 +67,19 @@ def train(
     return module, outcome
 
 
-def test_a_skipped_step_leaves_no_trace_in_statistics_and_average(tmp_path: Path) -> None:
-    skipped, outcome = train(tmp_path, "skipped", STEADY, bad_at(5))
-    whole, _ = train(tmp_path, "whole", STEADY.model_copy(update={"num_steps": 5}), batch_at)
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_skipped_step_leaves_no_trace_in_statistics_and_average(
+    ema_decay: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = STEADY.model_copy(update={"ema_decay": ema_decay})
+    skipped, outcome = train(tmp_path, "skipped", config, bad_at(5))
+    whole, _ = train(tmp_path, "whole", config.model_copy(update={"num_steps": 5}), batch_at)
     for name, value in whole.state_dict().items():
         assert torch.equal(skipped.state_dict()[name], value), name
     assert math.isfinite(outcome.last_loss), "one bad step does not blot out the loss of its window"
-    later, _ = train(tmp_path, "later", STEADY, bad_at(2))
+    caplog.clear()
+    later, _ = train(tmp_path, "later", config, bad_at(2))
+    assert caplog.text.count("skipped") == 1, "the steps after it are good ones"
     assert all(torch.isfinite(value).all() for value in later.state_dict().values())
 
 

@@ -55,7 +55,7 @@ def test_films_without_reports_are_rows_with_labels(archives, monkeypatch):
     assert {pair.source for pair in pairs.values()} == {"rsna", "chexpert"}
     assert all(pair.report.text == "" and pair.film is not None for pair in pairs.values())
     opacity = pairs[PSEUDONYMS.study("a", "rsna")]
-    assert opacity.labels == {"Lung Opacity": 1, "Pneumonia": -1, "No Finding": 0}
+    assert opacity.labels == {"Lung Opacity": 1, "Pneumonia": 1, "No Finding": 0}
     assert opacity.regions == ()
     uncertain = pairs[PSEUDONYMS.study("patient00001/study1", "chexpert")]
     assert uncertain.labels == {"Edema": 1, "Fracture": -1}

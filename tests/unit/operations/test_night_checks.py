@@ -61,6 +61,12 @@ def test_audit_that_may_not_be_added_to_stops_the_night_before_any_work(inbox, r
     assert root.list_objects("results") == []
 
 
+def test_other_probe_in_the_audit_keeps_no_night_from_beginning(inbox, root):
+    root.put("audit/probe", b"of another version")
+    assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).status == "committed"
+    assert root.get("audit/probe") == b"of another version"
+
+
 def test_probe_that_may_not_be_removed_breaks_no_chain_of_the_audit(inbox, root, monkeypatch):
     def denied(self: Storage, key: str) -> None:
         raise StorageError("DeleteObject is denied", key)

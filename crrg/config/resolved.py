@@ -6,6 +6,7 @@ The result is what a stage is trained with and what its finished result is found
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from crrg.config.base import FrozenConfig, Stage
 from crrg.config.overrides import Overrides, changed
@@ -14,6 +15,7 @@ from crrg.config.stages import ClipTraining, DetectorTraining, GeneratorTraining
 from crrg.config.training import TrainStageConfig
 from crrg.errors import ConfigError
 
+AnyTraining = TypeVar("AnyTraining", DetectorTraining, SelectorTraining, GeneratorTraining, ClipTraining)
 PAPER_BLOCKS = {
     "selector": {"loop", "architecture", "augmentation"},
     "generator": {"loop", "architecture", "decoding", "num_validation_films"},
@@ -27,8 +29,7 @@ def detector_settings(config: TrainStageConfig) -> DetectorTraining:
     Raises:
         ConfigError: The form's changes are out of limits, or contradict each other.
     """
-    preset = stage_training(config.preset, config.recipe).detector
-    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.detector, "detector")
+    settings = _filled(stage_training(config.preset, config.recipe).detector, config, config.detector, "detector")
     _check_patience(settings.loop, "detector")
     return settings
 
@@ -40,8 +41,7 @@ def selector_settings(config: TrainStageConfig) -> SelectorTraining:
         ConfigError: The form's changes are out of limits, or contradict each other.
     """
     _check_recipe(config, config.selector, "selector")
-    preset = stage_training(config.preset, config.recipe).selector
-    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.selector, "selector")
+    settings = _filled(stage_training(config.preset, config.recipe).selector, config, config.selector, "selector")
     _check_patience(settings.loop, "selector")
     return settings
 
@@ -53,8 +53,7 @@ def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
         ConfigError: The form's changes are out of limits, or contradict each other.
     """
     _check_recipe(config, config.generator, "generator")
-    preset = stage_training(config.preset, config.recipe).generator
-    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.generator, "generator")
+    settings = _filled(stage_training(config.preset, config.recipe).generator, config, config.generator, "generator")
     _check_patience(settings.loop, "generator")
     reads, given = settings.architecture.feature_size, selector_settings(config).architecture.feature_size
     if not config.initial_weights.generator and reads != given:
@@ -74,8 +73,7 @@ def clip_settings(config: TrainStageConfig) -> ClipTraining:
     """
     if config.clip.num_epochs and (config.num_steps or config.clip.loop.num_steps):
         raise ConfigError("epochs and steps both say how long to train; leave one of them out", "clip.num_epochs")
-    preset = stage_training(config.preset, config.recipe).clip
-    settings = changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), config.clip, "clip")
+    settings = _filled(stage_training(config.preset, config.recipe).clip, config, config.clip, "clip")
     if not settings.num_epochs:  # a recipe of epochs is scored after each
         _check_patience(settings.loop, "clip")
     return settings
@@ -111,6 +109,11 @@ def keep_changes(changes: Overrides, architecture: FrozenConfig, block: str) -> 
         raise ConfigError(
             f"{', '.join(lost)} in the imported weights; leave it out of the form, or start from other weights", block
         )
+
+
+def _filled(preset: AnyTraining, config: TrainStageConfig, changes: Overrides, block: str) -> AnyTraining:
+    """Return a stage's settings of preset and recipe with the form's loop and block of changes."""
+    return changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), changes, block)
 
 
 def _check_recipe(config: TrainStageConfig, changes: Overrides, stage: str) -> None:

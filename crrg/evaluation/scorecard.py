@@ -6,7 +6,7 @@ Knows no metric: whoever scores puts figures in, whoever shows or gates takes th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -131,16 +131,19 @@ class Scorecard:
         columns = ("system", "figure", "value", "protocol", "data", "source")
         return {name: [row[place] for row in rows] for place, name in enumerate(columns)}
 
-    def to_markdown(self, *, whole: bool = True) -> str:
+    def to_markdown(self, only: Collection[str] = ()) -> str:
         """Return the table ``figure | value | interval | baseline | baseline value | margin``.
 
         Args:
-            whole: Whether figures of single regions and labels, and published ones, follow in sections of their own.
+            only: Names of the figures to show. Where none is given all are shown, those of single regions and labels,
+                and published ones, in sections of their own.
         """
+        if only:
+            return _table([figure for figure in self.figures if figure.name in only])
         parts = [_table([figure for figure in self.figures if not figure.is_detail])]
-        if whole and (details := [figure for figure in self.figures if figure.is_detail]):
+        if details := [figure for figure in self.figures if figure.is_detail]:
             parts += ["## By region and label", _table(details)]
-        if whole and self.published:
+        if self.published:
             parts.append(published_markdown(self.published, self.subject.get("archives", "").split(", ")))
         return "\n\n".join(parts)
 

@@ -21,10 +21,19 @@ from crrg.operations.demo import (
 from crrg.operations.ingest import ingest
 from crrg.operations.night_steps import bundle_pipeline, run_night
 from crrg.operations.retrain import retrain
-from crrg.operations.summaries import night_markdown, promotion_markdown, stages_markdown
+from crrg.operations.summaries import MAIN_FIGURES, night_markdown, promotion_markdown, stages_markdown
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
+
+SHOWN = (
+    *MAIN_FIGURES,
+    "classification/zero_shot_mean_auc",
+    "classification/mean_ece",
+    "rgrg/cider_d",
+    "clinical/macro_f1",
+)
+"""Figures that the demo ends with; all of them lie in a file beside."""
 
 
 def run_demo(config: DemoConfig, storage: Storage, settings: Settings) -> DemoResult:
@@ -103,8 +112,8 @@ def demo_markdown(result: DemoResult, storage: Storage) -> str:
         promotion_markdown(result.retraining.promotion),
         night_markdown(result.night),
         f"## Drafts of {scorecard.num_studies} fresh drawn studies against what was drawn",
-        scorecard.to_markdown(whole=False),
-        f"By region and label: {storage.url(result.scorecard_key.removesuffix('.json') + '.md')}",
+        scorecard.to_markdown(SHOWN),
+        f"All figures: {storage.url(result.scorecard_key.removesuffix('.json') + '.md')}",
         f"Review page: {review}",
     )
     return "\n\n".join(part for part in parts if part)

@@ -14,6 +14,7 @@ from crrg.data.batches import FilmTable
 from crrg.domain.labels import LABEL_INDEX, LABELS, NO_FINDING, POSITIVE, UNCERTAIN
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.evaluation.classification import known_values
+from crrg.evaluation.detection import told_regions
 from crrg.evaluation.labeler import label_report
 
 FloatArray = NDArray[np.float32]
@@ -46,8 +47,8 @@ def region_targets(films: FilmTable) -> RegionTargets:
     """
     has_phrase = np.array([[region in phrases for region in REGION_INDEX] for phrases in films.phrases], dtype=bool)
     has_phrase = has_phrase.reshape(len(films), NUM_REGIONS)
-    is_known = np.isfinite(films.input_boxes_xyxy).all(axis=-1) & has_phrase.any(axis=1, keepdims=True)
-    selection = np.where(is_known | has_phrase, has_phrase, np.nan)
+    is_annotated = np.asarray(np.isfinite(films.input_boxes_xyxy).all(axis=-1))
+    selection = np.where(told_regions(is_annotated, has_phrase), has_phrase, np.nan)
     abnormal = np.where(has_phrase & (films.is_abnormal >= 0), films.is_abnormal, np.nan)
     abnormal = np.where(~has_phrase & (films.is_abnormal == 0), 0, abnormal)
     study = study_targets(films.labels)

@@ -26,10 +26,11 @@ from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.roots import find_bundle
 from crrg.config.evidence import EvidenceSettings
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import resolve_dataset
 from crrg.data.phantom.cohort import TRUTH_KEY
 from crrg.data.phantom.painter import finding_covers
 from crrg.data.phantom.sampler import sample_scene
+from crrg.data.spaced import sampled_films
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.labels import POSITIVE
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
@@ -38,7 +39,6 @@ from crrg.evaluation.bootstrap import bootstrap_sums
 from crrg.evaluation.labeler import label_report
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.root import open_root
-from crrg.operations.scoring_labels import is_frontal
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 
@@ -95,8 +95,7 @@ def measure(pipeline: ReportPipeline, storage: Storage, options: argparse.Namesp
         pseudonyms.instance(row["instance_id"]): row
         for row in pq.read_table(io.BytesIO(source.get(TRUTH_KEY))).to_pylist()
     }
-    pairs = [p for p in read_pairs(storage, resolve_dataset(storage, name, ""), Split.TEST) if is_frontal(p)]
-    films = [pair.film for pair in pairs if pair.film is not None]
+    pairs, films = zip(*sampled_films(storage, resolve_dataset(storage, name, ""), Split.TEST), strict=True)
     drafts = pipeline.draft(films)
     settings = EvidenceSettings(max_sentences=NUM_REGIONS, cells=options.cells, patch=options.patch)
     start = time.monotonic()

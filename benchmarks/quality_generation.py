@@ -38,11 +38,11 @@ from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
 from crrg.config.base import Preset, Settings
 from crrg.config.presets import preset_training
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import resolve_dataset
+from crrg.data.spaced import sampled_films
 from crrg.device import resolve_device
 from crrg.domain.study import Split
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.scoring_labels import is_frontal
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 
@@ -123,7 +123,7 @@ class Bench:
         dataset = f"{DATASETS['drawn']}-{options.seed}-{options.studies}"
         draw_cohort(self.storage, dataset, False, options.studies, options.seed)
         cohort = resolve_dataset(self.storage, dataset, "")
-        pairs = [pair for pair in read_pairs(self.storage, cohort, Split.TEST) if is_frontal(pair)]
+        pairs = [pair for pair, _ in sampled_films(self.storage, cohort, Split.TEST)]
         Jury(arena, pairs[: options.architecture_films], self.pipeline).score_all()
 
     def _lungs(self) -> None:

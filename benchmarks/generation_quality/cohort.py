@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.resumable import Table
 from crrg.data.images import model_input
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import resolve_dataset
+from crrg.data.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
 from crrg.domain.study import DraftReport, Film, Pair, RegionPrediction, Split
 from crrg.evaluation import baselines, clinical
@@ -27,7 +28,6 @@ from crrg.evaluation.detection import mean_box_candidates, score_boxes, score_se
 from crrg.evaluation.text import score_text
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.scoring import THUMBNAIL_SIZE, Baselines, Case, fit_baselines, score_cases
-from crrg.operations.scoring_labels import is_frontal
 from crrg.operations.scoring_regions import region_arrays
 from crrg.storage import Storage
 
@@ -67,7 +67,7 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
     """
     dataset = f"{cohort.dataset}-{cohort.seed}-{cohort.num_studies}"
     draw_cohort(storage, dataset, cohort.fits_reports, cohort.num_studies, cohort.seed)
-    pairs = [p for p in read_pairs(storage, resolve_dataset(storage, dataset, ""), Split.TEST) if is_frontal(p)]
+    pairs = [pair for pair, _ in sampled_films(storage, resolve_dataset(storage, dataset, ""), Split.TEST)]
     table = Table(folder / f"drafts-{pipeline.bundle_id[:12]}-{dataset}.json")
     cases: list[Case] = []
     for first in range(0, len(pairs), CHUNK_SIZE):

@@ -156,7 +156,7 @@ class RetrainConfig(FrozenConfig):
         device: Where to train; ``auto`` takes a GPU if there is one.
         stages_on: ``here`` trains in this process, ``deployment`` runs each stage as its own deployment
             ``train-<stage>/local``, for example on another machine.
-        evaluation_limit: Most films to evaluate on; 0 takes all of the test split.
+        evaluation_limit: Most films to evaluate on, spread over the test split; 0 takes all of it.
         promote: ``if_gate_passes`` moves the champion alias, ``never`` only registers a candidate.
         gate: What the bundle must reach.
         fusion: How the classifier over film, draft and regions is fitted on validation films.
@@ -218,7 +218,7 @@ class EvaluateConfig(FrozenConfig):
         dataset_version: Its version; empty takes the newest.
         split: Part of the dataset.
         model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
-        limit: Most films; 0 takes all.
+        limit: Most films, spread over the split; 0 takes all.
         device: Where the models run.
         chexbert: Folder that ``crrg import chexbert`` wrote, on the machine that evaluates; CheXbert's clinical figures
             are then added. Empty leaves them out.

@@ -98,7 +98,7 @@ def classifier_figures(
     rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
     intervals = bootstrap_figures(of_rows, patient_ids, num_samples=NUM_SAMPLES)
     return [
-        Figure(f"{prefix}mean_{name}", value, *intervals[name], MAJORITY, rivals[name])
+        Figure(f"{prefix}mean_{name}", value, *intervals[name], MAJORITY, rivals[name], lower_is_better=name == "ece")
         for name, value in values.items()
         if np.isfinite(value)
     ]

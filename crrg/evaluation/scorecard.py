@@ -29,6 +29,7 @@ class Figure:
         baseline_name: What the value is compared with, or an empty string.
         baseline: The baseline's value on the same films, or ``None``.
         is_detail: Whether it is of one region or one label, to be shown below the others.
+        lower_is_better: Whether less is better, as for an error.
     """
 
     name: str
@@ -38,11 +39,14 @@ class Figure:
     baseline_name: str = ""
     baseline: float | None = None
     is_detail: bool = False
+    lower_is_better: bool = False
 
     @property
     def margin(self) -> float | None:
-        """Value minus baseline; ``None`` without a baseline."""
-        return None if self.baseline is None else self.value - self.baseline
+        """How much better the value is than the baseline, below 0 where it is worse; ``None`` without a baseline."""
+        if self.baseline is None:
+            return None
+        return self.baseline - self.value if self.lower_is_better else self.value - self.baseline
 
 
 @dataclass(frozen=True)

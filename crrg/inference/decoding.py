@@ -91,11 +91,27 @@ def decode_phrases(
         ``N`` phrases in the order of the rows; an empty list for no row.
     """
     hypotheses = decode_hypotheses(generator, tokenizer, features, region_index, finding_flags, settings)
-    follows = settings.follow_flags and generator.architecture.condition_on_findings
+    return choose_phrases(generator, hypotheses, finding_flags, settings)
+
+
+def choose_phrases(
+    generator: ReportGenerator,
+    hypotheses: Sequence[Sequence[DecodedPhrase]],
+    finding_flags: NDArray[np.floating] | Tensor,
+    settings: DecodingSettings,
+) -> list[DecodedPhrase]:
+    """Return each phrase's hypothesis that states its flags best, or the likeliest where the settings say so.
+
+    Args:
+        generator: Where it is not conditioned on flags, the likeliest are taken.
+        hypotheses: Per phrase at least one, the likeliest first.
+        finding_flags: ``[N, 15]`` that the phrases were conditioned on.
+        settings: As they were searched.
+    """
+    if not (settings.follow_flags and generator.architecture.condition_on_findings):
+        return [found[0] for found in hypotheses]
     flags = torch.as_tensor(finding_flags).tolist()
-    return [
-        prefer_flagged(found, wanted) if follows else found[0] for found, wanted in zip(hypotheses, flags, strict=True)
-    ]
+    return [prefer_flagged(found, wanted) for found, wanted in zip(hypotheses, flags, strict=True)]
 
 
 @torch.inference_mode()

@@ -20,7 +20,6 @@ from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import autocast, in_batches, in_tiles
-from crrg.domain.boxes import Letterbox
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
@@ -28,16 +27,17 @@ from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.nbest import NBestDraft
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
-from crrg.domain.study import DraftReport, Film, RegionPrediction
+from crrg.domain.study import DraftReport, Film
 from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble, assemble_published
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
-from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases, prefer_flagged
+from crrg.inference.decoding import DecodedPhrase, choose_phrases, decode_hypotheses
 from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
-from crrg.inference.fusion import FusedClassifier, fusion_signals
+from crrg.inference.film_drafts import FilmDrafts, LabelReading
+from crrg.inference.fusion import FusedClassifier
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.statements import read_statement
@@ -51,47 +51,6 @@ from crrg.models.report_generator import ReportGenerator, load_generator
 logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 FloatValues = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class LabelReading:
-    """What the CLIP stage says of films.
-
-    Attributes:
-        image_features: ``[N, D]``, length 1.
-        logits: Of the label head, ``[N, 14]``.
-        probabilities: The head's, calibrated, ``[N, 14]``.
-    """
-
-    image_features: torch.Tensor
-    logits: FloatArray
-    probabilities: FloatArray
-
-
-@dataclass(frozen=True)
-class FilmDrafts:
-    """Films with all that is made of them on the way to a draft.
-
-    Attributes:
-        readings: Of their regions.
-        labels: Of the films as a whole.
-        phrases: Per film, region index to phrase.
-        reports: Per film, findings and impression.
-        said: Per film, what its draft says of each label.
-    """
-
-    readings: RegionReadings
-    labels: LabelReading
-    phrases: list[dict[int, DecodedPhrase]]
-    reports: list[tuple[str, str]]
-    said: list[LabelValues]
-
-    def signals(self) -> FloatArray:
-        """Return the five signals ``[N, 14, 5]`` of the fused classifier."""
-        regions = self.readings
-        return fusion_signals(
-            self.labels.logits, self.said, regions.finding_probabilities, regions.abnormal_probabilities
-        )
 
 
 @dataclass(frozen=True)
@@ -204,28 +163,16 @@ class ReportPipeline:
         readings = self.read_regions(films)
         labels = self.read_labels(films)
         flags, selected = self._conditions(readings, labels)
-        phrases = self._word(readings, flags, selected, labels.image_features)
+        phrases, hypotheses = self._word(readings, flags, selected, labels.image_features)
         reports = [self._assemble(phrases[i], flags[i]) for i in range(len(films))]
         said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
-        return FilmDrafts(readings, labels, phrases, reports, said)
+        return FilmDrafts(readings, labels, phrases, hypotheses, reports, said)
 
     def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
         """Draft at least one film and keep every finished wording of each region, the likeliest first."""
-        readings = self.read_regions(films)
-        flags, selected = self._conditions(readings, self.read_labels(films))
-        rows, regions = np.nonzero(selected)
-        conditions = (readings.features[rows, regions], regions, flags[rows, regions])
-        hypotheses = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
-        found: list[dict[int, tuple[str, ...]]] = [{} for _ in films]
-        drafted: list[dict[int, DecodedPhrase]] = [{} for _ in films]
-        for row, region, texts, wanted in zip(rows.tolist(), regions.tolist(), hypotheses, conditions[2], strict=True):
-            chosen = prefer_flagged(texts, wanted.tolist())
-            if chosen.text:
-                found[row][region] = tuple(phrase.text for phrase in texts if phrase.text)
-                drafted[row][region] = chosen
+        made = self.make_drafts(films)
         return [
-            NBestDraft(*self._assemble(phrases, flags[row]), hypotheses=found[row])
-            for row, phrases in enumerate(drafted)
+            NBestDraft(*report, hypotheses=found) for report, found in zip(made.reports, made.hypotheses, strict=True)
         ]
 
     def given_probabilities(self, made: FilmDrafts) -> FloatArray:
@@ -323,20 +270,23 @@ class ReportPipeline:
         flags: FloatValues,
         selected: NDArray[np.bool_],
         image_features: torch.Tensor,
-    ) -> list[dict[int, DecodedPhrase]]:
-        """Word the selected regions of all films in one go; per film, region index to phrase."""
+    ) -> tuple[list[dict[int, DecodedPhrase]], list[dict[int, tuple[str, ...]]]]:
+        """Word the selected regions of all films in one go; per film, region index to phrase, and to all wordings."""
         films, regions = np.nonzero(selected)
-        conditions = (readings.features[films, regions], regions, flags[films, regions])
+        wanted = flags[films, regions]
+        conditions = (readings.features[films, regions], regions, wanted)
+        found = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
         if self.decoding.rerank:
-            found = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
-            decoded = likest_to_film(found, conditions[2], image_features[torch.from_numpy(films)], self.encode_texts)
+            chosen = likest_to_film(found, wanted, image_features[torch.from_numpy(films)], self.encode_texts)
         else:
-            decoded = decode_phrases(self.generator, self.tokenizer, *conditions, self.decoding)
+            chosen = choose_phrases(self.generator, found, wanted, self.decoding)
         phrases: list[dict[int, DecodedPhrase]] = [{} for _ in range(len(selected))]
-        for film, region, phrase in zip(films.tolist(), regions.tolist(), decoded, strict=True):
+        hypotheses: list[dict[int, tuple[str, ...]]] = [{} for _ in range(len(selected))]
+        for film, region, phrase, texts in zip(films.tolist(), regions.tolist(), chosen, found, strict=True):
             if phrase.text:
                 phrases[film][region] = phrase
-        return phrases
+                hypotheses[film][region] = tuple(each.text for each in texts if each.text)
+        return phrases, hypotheses
 
     def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
         """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
@@ -363,37 +313,15 @@ class ReportPipeline:
             statements=[read_statement(sentence, label_report) for sentence in split_sentences(findings)],
             sides=side_probabilities(made.readings.finding_probabilities[row]),
         )
-        letterbox = Letterbox(film.original_width, film.original_height, self.detector.architecture.input_size)
-        boxes = letterbox.to_original(made.readings.input_boxes_xyxy[row].astype(float))
-        regions = tuple(
-            _region(made.readings, row, index, boxes[index], made.phrases[row]) for index in range(len(REGIONS))
-        )
         return DraftReport(
             findings=findings,
             impression=impression,
-            regions=regions,
+            regions=made.regions(row, film, self.detector.architecture.input_size),
             probabilities=dict(zip(LABELS, given.tolist(), strict=True)),
             labels=dict(zip(LABELS, (given >= thresholds).astype(int).tolist(), strict=True)),
             consistency=score,
             flags=flags,
         )
-
-
-def _region(
-    readings: RegionReadings, row: int, index: int, box: FloatValues, phrases: dict[int, DecodedPhrase]
-) -> RegionPrediction:
-    phrase = phrases.get(index)
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return RegionPrediction(
-        region=REGIONS[index],
-        box_xyxy=(x1, y1, x2, y2),
-        detected=bool(readings.detected[row, index]),
-        score=float(readings.scores[row, index]),
-        selected=phrase is not None,
-        abnormal_probability=float(readings.abnormal_probabilities[row, index]),
-        phrase=phrase.text if phrase else None,
-        phrase_logprob=phrase.logprob if phrase else None,
-    )
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

@@ -119,7 +119,7 @@ def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig
     Raises:
         ConfigError: The form names a METEOR jar that is not there.
     """
-    films = f"-{config.limit}" if config.limit else ""
+    films = f"-{config.limit}-spread" if config.limit else ""
     readers = "".join(
         f"-{name}-{import_digest(Path(folder), name)[:12]}"
         for name, folder in (("chexbert", config.chexbert), ("radgraph", config.radgraph))

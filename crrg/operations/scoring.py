@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crrg.config.references import DatasetRef
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.images import model_input
-from crrg.data.pairs import read_pairs
+from crrg.data.spaced import sampled_films
 from crrg.domain.boxes import Letterbox
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues
 from crrg.domain.study import DraftReport, Film, Pair, Split
@@ -37,7 +37,6 @@ from crrg.operations.scoring_labels import (
     evidence_figures,
     gather_evidence,
     given_labels,
-    is_frontal,
     retrieval_figures,
 )
 from crrg.operations.scoring_regions import phrases_of, region_arrays, region_figures
@@ -157,17 +156,16 @@ def draft_cases(
         dataset: Version to draft.
         storage: Root.
         split: Part of the dataset.
-        limit: Most films; 0 takes all.
+        limit: Most films, spread over the split; 0 takes all.
     """
-    pairs = [pair for pair in read_pairs(storage, dataset, split) if is_frontal(pair)]
-    pairs = pairs[:limit] if limit else pairs
-    films = [pair.film for pair in pairs if pair.film is not None]
+    known = list(sampled_films(storage, dataset, split, limit))
     cases: list[Case] = []
     say = count_progress("evaluation", "films")
-    for first in range(0, len(films), CHUNK_SIZE):
-        drafts = drafter.draft(films[first : first + CHUNK_SIZE])
-        cases += [Case(pair, draft) for pair, draft in zip(pairs[first : first + CHUNK_SIZE], drafts, strict=True)]
-        say(len(cases), len(films))
+    for first in range(0, len(known), CHUNK_SIZE):
+        chunk = known[first : first + CHUNK_SIZE]
+        drafts = drafter.draft([film for _, film in chunk])
+        cases += [Case(pair, draft) for (pair, _), draft in zip(chunk, drafts, strict=True)]
+        say(len(cases), len(known))
     return cases
 
 

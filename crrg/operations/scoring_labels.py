@@ -242,11 +242,6 @@ def _phrase_figures(evidence: LabelEvidence, pairs: Sequence[Pair], patients: Se
     return [Figure("region_phrase/own_preferred", own_phrase_auc(*likeness), *interval, "chance", 0.5)]
 
 
-def is_frontal(pair: Pair) -> bool:
-    """Return whether a row has a frontal film."""
-    return pair.film is not None and pair.film.view_position.is_frontal
-
-
 def given_labels(labels: Sequence[Mapping[str, int]]) -> NDArray[np.bool_]:
     """Return which labels drafts give, ``[B, 14]``."""
     return np.array([[bool(values[label]) for label in LABELS] for values in labels])

@@ -79,7 +79,8 @@ def visibility_figures(visibility: Visibility, cases: VisibilityCases, score_thr
 
         low, high = bootstrap_interval(sampled, cases.patient_ids)
         value = sampled(np.arange(len(truth)))
-        return Figure(f"visibility/{name}", value, low, high, RIVAL, of(scores, found, truth))
+        rival = of(scores, found, truth)
+        return Figure(f"visibility/{name}", value, low, high, RIVAL, rival, lower_is_better=name == "ece")
 
     return [
         figure("ece", lambda chance, _, visible: expected_calibration_error(chance.ravel(), visible.ravel())),

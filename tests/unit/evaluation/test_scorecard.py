@@ -34,6 +34,13 @@ def test_metrics_and_smallest_margins() -> None:
         CARD["nothing"]
 
 
+def test_a_margin_is_above_zero_where_the_value_is_better() -> None:
+    error = Figure("classification/mean_ece", 0.08, 0.07, 0.09, "majority", 0.06, lower_is_better=True)
+    assert error.margin == pytest.approx(-0.02)
+    assert Scorecard((error,)).to_markdown().endswith("| majority | 0.060 | -0.020 |")
+    assert Scorecard.from_dict(Scorecard((error,)).to_dict()).figures == (error,)
+
+
 def test_table() -> None:
     lines = CARD.to_markdown().split("\n")
     assert lines[0] == "| figure | value | interval | baseline | baseline value | margin |"

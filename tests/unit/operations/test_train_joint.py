@@ -25,6 +25,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_pairs, read_tables, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS
+from crrg.domain.regions import REGION_INDEX
 from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import DigestMismatch
 from crrg.evaluation import label_figures
@@ -221,6 +222,21 @@ def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: 
         chances = pipeline.visibility.probabilities(np.array([[region.score for region in old.regions]]))[0]
         assert [region.score for region in draft.regions] == pytest.approx(chances.tolist(), abs=1e-6)
         assert [region.box_xyxy for region in draft.regions] == [region.box_xyxy for region in old.regions]
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_drafts_with_all_wordings_are_the_drafts_themselves(
+    storage: Storage, stages: dict[str, StageResult], rerank: bool
+) -> None:
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), torch.device("cpu"))
+    pipeline = replace(pipeline, decoding=pipeline.decoding.model_copy(update={"rerank": rerank}))
+    films = [pair.film for pair in read_pairs(storage, resolve_dataset(storage, "drawn"), Split.TEST) if pair.film]
+    for draft, kept in zip(pipeline.draft(films), pipeline.draft_nbest(films), strict=True):
+        assert (kept.findings, kept.impression) == (draft.findings, draft.impression)
+        said = {REGION_INDEX[region.region]: region.phrase for region in draft.regions if region.phrase}
+        assert said.keys() == kept.hypotheses.keys()
+        assert all(phrase in kept.hypotheses[index] for index, phrase in said.items())
 
 
 def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_beside_its_baselines(

@@ -122,17 +122,23 @@ def zero_shot(
     label: Annotated[list[str], typer.Option("--label", help="A finding in words, like 'pleural plaque'; repeatable.")],
     out: Annotated[str, typer.Option("--out", help="Folder or URL for the results.")],
     model: Annotated[
-        str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
-    ] = "models:/crrg-pipeline@champion",
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="models:/crrg-pipeline@champion (where none is given), a version, a bundle folder, or what `crrg "
+            "import cxr-clip|chexzero` wrote; repeatable: the mean of several.",
+        ),
+    ] = None,
     device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     root: RootOption = "",
 ) -> None:
     """Ask about any finding in words, by sentences that affirm, deny and leave it open; not calibrated."""
+    from crrg.config.running import CHAMPION
     from crrg.operations.zero_shot import ask_with
 
     execute(
         root,
-        lambda storage, settings: ask_with(files, label, out, model, device, storage, settings),
+        lambda storage, settings: ask_with(files, label, out, model or [CHAMPION], device, storage, settings),
         lambda summary: "\n".join(
             [f"{summary.num_drafted} films asked, answers in {out}"]
             + [f"{name}: {why}" for name, why in summary.reasons.items()]

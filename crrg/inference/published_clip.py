@@ -132,7 +132,11 @@ class PublishedClip:
         Raises:
             ModelError: The model has no text tower, or no vocabulary was given when it was imported.
         """
-        found = zero_shot_labels(
+        return {label: scores.numpy().astype(np.float64) for label, scores in self.ask(films, labels).items()}
+
+    def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, Tensor]:
+        """Return what ``zero_shot`` does, as tensors on the CPU."""
+        return zero_shot_labels(
             self.model,
             self._speller(),
             self.read_films(films).image_features,
@@ -140,7 +144,6 @@ class PublishedClip:
             prompts_of=PROMPTS[self.source],
             scale=PLAIN_COSINES,
         )
-        return {label: scores.numpy().astype(np.float64) for label, scores in found.items()}
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the features of texts ``[N, D]``, of length 1.

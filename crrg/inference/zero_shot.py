@@ -191,6 +191,15 @@ def zero_shot_labels(
     return {label: found[name] for label, name in meant.items()}
 
 
+def mean_answer(answers: Sequence[LabelAnswer]) -> LabelAnswer:
+    """Return the mean of at least one model's answers; the share of open sentences only where all of them have one."""
+    shares = [answer.uncertain for answer in answers if answer.uncertain is not None]
+    return LabelAnswer(
+        probability=torch.stack([answer.probability for answer in answers]).mean(dim=0),
+        uncertain=torch.stack(shares).mean(dim=0) if len(shares) == len(answers) else None,
+    )
+
+
 def ask_labels(
     model: ClipModel, tokenizer: TextTokenizer, image_features: Tensor, labels: Sequence[str]
 ) -> dict[str, LabelAnswer]:

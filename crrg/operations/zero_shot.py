@@ -1,8 +1,12 @@
-"""Ask about findings in any words (``crrg zero-shot``): films of a few files against sentences that affirm and deny."""
+"""Ask about findings in any words (``crrg zero-shot``): films of a few files against sentences that affirm and deny.
+
+Bundles are asked, published models as ``crrg import`` wrote them, or several of either as one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,9 +21,11 @@ from crrg.ledger.tables import table_bytes
 from crrg.operations.night_steps import bundle_pipeline
 from crrg.operations.predict import DECIMALS, PredictSummary, pretty_json, read_files
 from crrg.registry.aliases import resolve_bundle
+from crrg.registry.imported import KEY_REPORT_FILE, import_digest, import_report
 from crrg.storage import Storage
 
 if TYPE_CHECKING:
+    from crrg.inference.published_clip import PublishedClip
     from crrg.inference.zero_shot import LabelAnswer
 
 CHUNK_SIZE = 64
@@ -33,7 +39,8 @@ SCHEMA = pa.schema(
         pa.field("bundle_id", pa.string(), nullable=False),
     ]
 )
-"""One row per film and label; nothing in it is calibrated. ``uncertain`` is null for "No Finding"."""
+"""One row per film and label; nothing in it is calibrated. ``uncertain`` is null where no sentence leaves it open: for
+"No Finding", and for published models."""
 
 
 class Asker(Protocol):
@@ -41,34 +48,89 @@ class Asker(Protocol):
 
     @property
     def bundle_id(self) -> str:
-        """Bundle the models come from."""
+        """Bundle the models come from, or whose published weights they are."""
 
     def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
         """Return the answer of at least one film about each label."""
+
+
+@dataclass(frozen=True)
+class PublishedAsker:
+    """A published model, asked by its own rule.
+
+    Attributes:
+        bundle_id: Its source and the start of its weights' digest.
+        clip: The model.
+    """
+
+    bundle_id: str
+    clip: PublishedClip
+
+    def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
+        """Return the scores of films for each label; none of its sentences leaves a finding open."""
+        from crrg.inference.zero_shot import LabelAnswer
+
+        return {label: LabelAnswer(scores, None) for label, scores in self.clip.ask(films, labels).items()}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models asked as one: the mean of what they answer.
+
+    Attributes:
+        askers: At least one.
+
+    Source: the ensemble over checkpoints of CheXzero (Tiu et al., 2022).
+    """
+
+    askers: tuple[Asker, ...]
+
+    @property
+    def bundle_id(self) -> str:
+        """All of their ids, joined by ``+``."""
+        return "+".join(asker.bundle_id for asker in self.askers)
+
+    def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
+        """Return the mean answer of the models about each label."""
+        from crrg.inference.zero_shot import mean_answer
+
+        answers = [asker.ask(films, labels) for asker in self.askers]
+        return {label: mean_answer([found[label] for found in answers]) for label in answers[0]}
 
 
 def ask_with(
     files: Sequence[Path],
     labels: Sequence[str],
     out: str,
-    model: str,
+    models: Sequence[str],
     device: Device,
     storage: Storage,
     settings: Settings,
 ) -> PredictSummary:
-    """Ask about findings in local files with a model.
+    """Ask about findings in local files with one model, or several as one.
 
     Args:
         files: DICOM, PNG or JPEG files.
         labels: Label names or any finding in words.
         out: Folder or URL for the results.
-        model: Reference to the bundle.
+        models: At least one reference to a bundle or folder that ``crrg import`` wrote.
         device: Where the models run.
-        storage: Root with the bundle.
+        storage: Root with the bundles.
         settings: With the secret of the pseudonyms.
     """
-    pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
-    return ask_files(files, labels, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline)
+    askers = tuple(_load_asker(model, device, storage, settings) for model in models)
+    return ask_files(files, labels, storage.at(out), Pseudonyms(settings.pseudonym_key()), Ensemble(askers))
+
+
+def _load_asker(model: str, device: Device, storage: Storage, settings: Settings) -> Asker:
+    from crrg.device import resolve_device
+    from crrg.operations.importing import load_published_clip
+
+    folder = Path(model)
+    if not (folder / KEY_REPORT_FILE).is_file():
+        return bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
+    name = f"{import_report(folder)['source']}-{import_digest(folder, 'clip')[:16]}"
+    return PublishedAsker(name, load_published_clip(folder, resolve_device(device)))
 
 
 def ask_files(

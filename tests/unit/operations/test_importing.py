@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from crrg.domain.labels import FINDINGS, LABELS
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import ConfigError, ModelError
 from crrg.operations.importing import import_checkpoint, load_published_clip
+from tests.support.drawn_night import png_bytes
 
 CPU = torch.device("cpu")
 WORDS = [
@@ -136,6 +138,37 @@ def test_an_imported_chexzero_asks_films_as_it_was_published(tmp_path: Path) -> 
     abnormal = [found[label] for label in FINDINGS if label != "Support Devices"]
     np.testing.assert_allclose(found["No Finding"], 1 - np.max(abnormal, axis=0))
     assert set(found) == set(LABELS)
+
+
+def test_imported_models_are_asked_by_the_command_alone_and_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 64)
+    (tmp_path / "film.png").write_bytes(png_bytes(1))
+    merges, folders = clip_merges(tmp_path), []
+    for number in range(2):
+        state = random_state(
+            clip_shapes(VitSizes(64, 1, 16, 4), TextSizes(64, 1, 2 * 256 + 5 + 2, 20), 16), seed=number
+        )
+        torch.save(state, tmp_path / f"checkpoint{number}.pt")
+        folders.append(str(tmp_path / f"imported{number}"))
+        import_checkpoint("chexzero", tmp_path / f"checkpoint{number}.pt", Path(folders[-1]), merges)
+
+    def answer(*models: str) -> dict[str, Any]:
+        out = tmp_path / f"asked{'-'.join(str(folders.index(model)) for model in models)}"
+        named = [word for model in models for word in ("--model", model)]
+        arguments = ["zero-shot", str(tmp_path / "film.png"), "--label", "edema", "--out", str(out), *named]
+        done = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--root", str(tmp_path / "root")])
+        assert done.exit_code == 0, done.output
+        return dict(json.loads((out / "film.png.json").read_text()))
+
+    alone = [answer(folder) for folder in folders]
+    together = answer(*folders)
+    assert together["bundle_id"] == "+".join(found["bundle_id"] for found in alone)
+    assert all(found["bundle_id"].startswith("chexzero-") for found in alone)
+    chances = [found["labels"]["Edema"]["probability"] for found in [*alone, together]]
+    assert chances[0] != chances[1]
+    assert chances[2] == pytest.approx((chances[0] + chances[1]) / 2, abs=2e-4)
 
 
 def test_without_its_vocabulary_an_import_says_that_no_text_can_be_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from crrg.domain.study import Film
 from crrg.errors import ConfigError
 from crrg.inference.zero_shot import LabelAnswer, ask_labels
 from crrg.models.clip import ClipModel
-from crrg.operations.zero_shot import ask_files
+from crrg.operations.zero_shot import Ensemble, ask_files
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, png_bytes
 
@@ -24,10 +24,9 @@ from tests.support.drawn_night import PSEUDONYMS, png_bytes
 class SmallAsker:
     """A random CLIP over the mean of a film."""
 
-    bundle_id = "b1"
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
+    def __init__(self, seed: int = 0) -> None:
+        self.bundle_id = f"b{seed}"
+        torch.manual_seed(seed)
         architecture = ClipArchitecture(
             input_size=32, image_width=4, text_layers=1, text_heads=2, text_hidden_size=16, text_vocab_size=300,
             projection_size=8,
@@ -68,6 +67,22 @@ def test_labels_are_asked_by_their_own_names(tmp_path: Path) -> None:
     assert [row["label"] for row in rows] == ["Edema", "No Finding"] * 2
     assert [row["uncertain"] is None for row in rows] == [False, True] * 2
     assert list(out.get_json("a.png.json")["labels"]["No Finding"]) == ["probability"]
+
+
+def test_several_models_answer_with_their_mean(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_bytes(1))
+    askers = [SmallAsker(0), SmallAsker(1)]
+
+    def row(asker: Ensemble | SmallAsker, out: Storage) -> dict[str, float | str]:
+        ask_files([tmp_path / "a.png"], ["pleural plaque"], out, PSEUDONYMS, asker, num_workers=0)
+        return dict(pq.read_table(io.BytesIO(out.get("zero_shot.parquet"))).to_pylist()[0])
+
+    alone = [row(asker, Storage(str(tmp_path / asker.bundle_id))) for asker in askers]
+    together = row(Ensemble(tuple(askers)), Storage(str(tmp_path / "both")))
+    assert together["bundle_id"] == "b0+b1"
+    assert alone[0]["probability"] != alone[1]["probability"]
+    for name in ("probability", "uncertain"):
+        assert together[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("label", ["", "  ", "x" * 81])

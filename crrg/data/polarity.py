@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TURN_BELOW = -0.3
-"""Likeness under which a film is a negative. 302 real frontal films (``docs/results.md``) lie above -0.22, so none of
-them would be turned; nine of ten of their negatives lie below."""
+"""Likeness under which a film is a negative. 302 real frontal films (``docs/results/films.md``) lie above -0.22, so
+none of them would be turned; nine of ten of their negatives lie below."""
 _SIDE = 32
 
 

@@ -1,0 +1,25 @@
+"""Documents name only files, make targets and programs that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text()
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (path.parent / link).exists()] == []
+    files = re.findall(r"`((?:crrg|tests|benchmarks|docs|deployments|flows|tasks)/[\w/.-]*\.(?:py|md|tsv))`", text)
+    assert [file for file in files if "some_name" not in file and not (ROOT / file).exists()] == []
+    commands = re.findall(r"`(?:[A-Z_]+=\S+ )*make ([a-z0-9-]+)", text)
+    assert [target for target in commands if target not in TARGETS] == []
+    programs = [name.replace(".", "/") for name in re.findall(r"python -m (benchmarks\.[\w.]*\w)", text)]
+    assert [name for name in programs if not ((ROOT / f"{name}.py").exists() or (ROOT / name).is_dir())] == []

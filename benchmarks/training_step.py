@@ -82,11 +82,12 @@ def torchvisions_way() -> Iterator[None]:
     """Compute with torchvision's own proposal step and RoIAlign, and films as they lie, until the end."""
 
     def propose_and_compare(
-        network: ProposalNetwork, features: Tensor, size: int, boxes: Sequence[Tensor], _is_complete: Tensor
+        network: ProposalNetwork, levels: Sequence[Tensor], size: int, boxes: Sequence[Tensor], _is_complete: Tensor
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        images = ImageList(features.new_empty(len(features), 1, size, size), [(size, size)] * len(features))
+        images = ImageList(levels[0].new_empty(len(boxes), 1, size, size), [(size, size)] * len(boxes))
         rows = [{"boxes": own} for own in boxes]
-        return RegionProposalNetwork.forward(network, images, {"0": features}, rows)
+        named = {str(number): features for number, features in enumerate(levels)}
+        return RegionProposalNetwork.forward(network, images, named, rows)
 
     def cut_out(features: Tensor, boxes: Sequence[Tensor], num_bins: int, scale: float, num_samples: int) -> Tensor:
         return roi_align(features, list(boxes), num_bins, scale, num_samples)

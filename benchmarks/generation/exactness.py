@@ -23,7 +23,7 @@ def compare(sides: Sides, folder: Path) -> dict[str, Any]:
     boxes, detected, features = sides.published.object_detector(normalise_films(films))
     logits = sides.published.binary_classifier_region_selection.classifier(features)[..., 0]
     abnormal = sides.published.binary_classifier_region_abnormal.classifier(features)[..., 0]
-    proposals = sides.detector.rpn.propose(sides.detector.backbone(normalise_films(films)), films.shape[-1])
+    proposals = sides.detector.rpn.propose([sides.detector.backbone(normalise_films(films))], films.shape[-1])
     found: dict[str, Any] = {
         "detected": detected.sum(dim=1).tolist(),
         "selected": (detected & (logits > -1)).sum(dim=1).tolist(),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from crrg.config.base import FrozenConfig, Precision
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS
+
+PYRAMID_LEVELS = 3
+COARSEST_STRIDES = {"conv": 16, "resnet50": 32}
+"""Input pixels per cell of a pyramid's coarsest level; each finer level has half of the one before."""
 
 
 class DetectorArchitecture(FrozenConfig):
@@ -19,6 +23,8 @@ class DetectorArchitecture(FrozenConfig):
         input_size: Side of the square input, pixels.
         width: Base channels of the ``conv`` backbone.
         resnet_width: Base channels of the ``resnet50`` backbone: 64 as published, fewer for a narrowed one.
+        pyramid_channels: Channels of every level of a feature pyramid, which finds and cuts out small regions on a fine
+            map (stride 4 of ``conv``, 8 of ``resnet50``) and large ones on coarser maps; 0 = one map (paper).
         anchor_sizes: Anchor sides in input pixels.
         anchor_ratios: Height over width.
         roi_size: Bins per side of RoIAlign.
@@ -44,6 +50,7 @@ class DetectorArchitecture(FrozenConfig):
     input_size: int = Field(128, ge=32, le=1024)
     width: int = Field(24, ge=4, le=256)
     resnet_width: int = Field(64, ge=1, le=64)
+    pyramid_channels: int = Field(0, ge=0, le=512)
     anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
     anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
     roi_size: int = Field(5, ge=1, le=14)
@@ -61,6 +68,26 @@ class DetectorArchitecture(FrozenConfig):
     score_threshold: float = Field(0.05, ge=0, lt=1)
     region_features: bool = False
     num_regions: int = NUM_REGIONS
+
+    @model_validator(mode="after")
+    def _pyramid_fits(self) -> Self:
+        """Refuse a pyramid with a level that has no anchors, or whose cells do not fill the film."""
+        stride = COARSEST_STRIDES[self.backbone]
+        for problem, is_wrong in {
+            f"pyramid_channels needs {PYRAMID_LEVELS} anchor_sizes or more, one for each level, got "
+            f"{len(self.anchor_sizes)}": len(self.anchor_sizes) < PYRAMID_LEVELS,
+            f"pyramid_channels with the backbone `{self.backbone}` needs an input_size that is a multiple of {stride}, "
+            f"got {self.input_size}": self.input_size % stride != 0,
+        }.items():
+            if self.pyramid_channels and is_wrong:
+                raise ValueError(f"{problem}; or set pyramid_channels to 0")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_pyramid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``pyramid_channels`` out where it is 0: what has none is written, and found again, as ever."""
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if name != "pyramid_channels" or value}
 
 
 class SelectorArchitecture(FrozenConfig):

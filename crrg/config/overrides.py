@@ -146,6 +146,7 @@ class DetectorArchitectureOverrides(Overrides):
     input_size: int | None = None
     width: int | None = None
     resnet_width: int | None = None
+    pyramid_channels: int | None = None
     anchor_sizes: tuple[int, ...] | None = None
     anchor_ratios: tuple[float, ...] | None = None
     roi_size: int | None = None

@@ -31,6 +31,11 @@ def detector_settings(config: TrainStageConfig) -> DetectorTraining:
     """
     settings = _filled(stage_training(config.preset, config.recipe).detector, config, config.detector, "detector")
     _check_patience(settings.loop, "detector")
+    if config.recipe == "paper" and settings.architecture.pyramid_channels:
+        raise ConfigError(
+            "the recipe `paper` has one map and no pyramid; leave pyramid_channels out, or take the recipe `crrg`",
+            "detector.architecture.pyramid_channels",
+        )
     return settings
 
 
@@ -100,10 +105,11 @@ def keep_changes(changes: Overrides, architecture: FrozenConfig, block: str) -> 
     Raises:
         ConfigError: A field is not what the form says.
     """
-    found = architecture.model_dump(mode="json")
-    wanted = changes.model_dump(mode="json", exclude_none=True)
+    found = dict(architecture)
     lost = [
-        f"{name} is {value} in the form and {found[name]}" for name, value in wanted.items() if value != found[name]
+        f"{name} is {value} in the form and {found[name]}"
+        for name, value in changes.given().items()
+        if value != found[name]
     ]
     if lost:
         raise ConfigError(

@@ -62,6 +62,8 @@ class ConvBackbone(nn.Module):
     Attributes:
         num_channels: Channels of the map.
         stride: Input pixels per cell.
+        stage_channels: Channels of the finer map on the way, the map, and the coarser one that is added to it.
+        stage_strides: Their strides.
     """
 
     def __init__(self, width: int) -> None:
@@ -69,6 +71,8 @@ class ConvBackbone(nn.Module):
         super().__init__()
         self.num_channels = 4 * width
         self.stride = 8
+        self.stage_channels = (2 * width, 4 * width, 4 * width)
+        self.stage_strides = (4, 8, 16)
         self.stem = _convolution(1, width, stride=2)
         self.quarter = nn.Sequential(_convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width))
         self.eighth = nn.Sequential(_convolution(2 * width, 4 * width, stride=2), _convolution(4 * width, 4 * width))
@@ -81,10 +85,16 @@ class ConvBackbone(nn.Module):
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the finer map ``[B, C/2, S/4, S/4]`` on the way, and the map."""
+        fine, features, _ = self.stages(images)
+        return fine, features
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the finer map on the way, the map, and the coarser ``[B, C, S/16, S/16]`` that is added to it."""
         fine = self.quarter(self.stem(channels_last(images)))
         features = self.eighth(fine)
-        context = nn.functional.interpolate(self.context(features), size=features.shape[-2:], mode="nearest")
-        return fine, features + self.wide(features) + context
+        coarse = self.context(features)
+        context = nn.functional.interpolate(coarse, size=features.shape[-2:], mode="nearest")
+        return fine, features + self.wide(features) + context, coarse
 
 
 class _ScaledResNet(ResNet):
@@ -113,6 +123,8 @@ class ResNet50Backbone(nn.Module):
     Attributes:
         num_channels: 32 times the width; 2048 as published.
         stride: 32.
+        stage_channels: Channels of the last three stages.
+        stage_strides: Their strides.
         is_folded: Whether inference folds the normalisation into the convolutions: faster, other last digits.
     """
 
@@ -125,16 +137,31 @@ class ResNet50Backbone(nn.Module):
         self.body = nn.Sequential(*list(network.children())[:-2])
         self.num_channels = 32 * width
         self.stride = 32
+        self.stage_channels = (8 * width, 16 * width, 32 * width)
+        self.stage_strides = (8, 16, 32)
         self.is_folded = True
         self._folded: Prepared[nn.Sequential] = Prepared()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the map ``[B, C, S/32, S/32]`` of normalised films ``[B, 1, S, S]``."""
-        if self.training or torch.is_grad_enabled() or not self.is_folded:
-            features: Tensor = self.body(images)
+        network = self._network()
+        if network is self.body:
+            features: Tensor = network(images)
             return features
-        folded = self._folded.get(self.body.state_dict().values(), lambda: fold_resnet(self.body))
-        return folded(images.contiguous(memory_format=torch.channels_last)).contiguous()
+        return network(images.contiguous(memory_format=torch.channels_last)).contiguous()
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the maps of the last three stages, of stride 8, 16 and 32."""
+        network = self._network()
+        fine = network[:-2](images)
+        middle = network[-2](fine)
+        return fine, middle, network[-1](middle)
+
+    def _network(self) -> nn.Sequential:
+        """Return the body, or in use what it is folded to."""
+        if self.training or torch.is_grad_enabled() or not self.is_folded:
+            return self.body
+        return self._folded.get(self.body.state_dict().values(), lambda: fold_resnet(self.body))
 
 
 def fold_resnet(body: nn.Sequential) -> nn.Sequential:

@@ -7,12 +7,15 @@ Source: Girshick, Fast R-CNN, 2015; RGRG's sizes (Tanida et al., CVPR 2023).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models.prepared import Prepared
+from crrg.models.pyramid import anchor_groups, level_borders, levels_of
 from crrg.models.roi_cut import cut_out
 from crrg.models.roi_map import bin_weights, first_layer, pooled_means
 from crrg.models.roi_training import first_layer_with_gradient, is_map_cheaper_to_train
@@ -29,7 +32,8 @@ class BoxHead(nn.Module):
     """Scores and box corrections of proposals.
 
     With a spatial prior it also knows where on the film the proposal lies and what the film as a whole looks like:
-    anatomy has a fixed order, which a cut-out alone does not show.
+    anatomy has a fixed order, which a cut-out alone does not show. With a pyramid a proposal is cut out on the level of
+    its size; all levels share the head, and the coarsest says what the film looks like.
 
     Attributes:
         exact_roi: Whether proposals are cut out one by one, as in published code. Otherwise, on a CPU, films with many
@@ -37,14 +41,15 @@ class BoxHead(nn.Module):
             differs in the last digits.
     """
 
-    def __init__(self, architecture: DetectorArchitecture, num_channels: int, stride: int) -> None:
-        """Build the head for maps of ``num_channels`` at ``stride`` input pixels per cell."""
+    def __init__(self, architecture: DetectorArchitecture, num_channels: int, strides: Sequence[int]) -> None:
+        """Build the head for levels of ``num_channels`` at ``strides`` input pixels per cell, the finest first."""
         super().__init__()
         self._size = architecture.input_size
         width = architecture.representation_size
         num_outputs = architecture.num_regions + 1
         self._num_bins, self._num_samples = architecture.roi_size, architecture.roi_samples
-        self._scale = 1.0 / stride
+        self._scales = [1.0 / stride for stride in strides]
+        self._borders = level_borders(anchor_groups(architecture))
         num_reduced = architecture.roi_channels or num_channels
         self.reduce = nn.Conv2d(num_channels, num_reduced, 1) if architecture.roi_channels else nn.Identity()
         self.fc6 = nn.Linear(num_reduced * architecture.roi_size**2, width)
@@ -56,46 +61,66 @@ class BoxHead(nn.Module):
         self.geometry = nn.Linear(6, width, bias=False) if architecture.spatial_prior else None
         self.film = nn.Linear(16 * num_channels, width, bias=False) if architecture.spatial_prior else None
 
-    def forward(self, features: Tensor, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, levels: Sequence[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Score proposals and correct their boxes.
 
         Args:
-            features: Maps ``[B, C, H, W]``.
+            levels: Maps ``[B, C, H, W]``, the finest first; one without a pyramid.
             proposals: One ``[N_i, 4]`` per film, input pixels; N = sum of N_i.
 
         Returns:
             Class logits ``[N, R + 1]`` with background first, and box codes ``[N, 4 (R + 1)]``, both float32.
         """
-        hidden = self._first_layer(self.reduce(features), proposals)
+        hidden = self._by_level([self.reduce(features) for features in levels], proposals)
         if self.geometry is not None and self.film is not None:
-            counts = torch.tensor([len(boxes) for boxes in proposals], device=features.device)
-            film = self.film(nn.functional.adaptive_avg_pool2d(features, 4).flatten(start_dim=1))
+            coarsest = levels[-1]
+            counts = torch.tensor([len(boxes) for boxes in proposals], device=coarsest.device)
+            film = self.film(nn.functional.adaptive_avg_pool2d(coarsest, 4).flatten(start_dim=1))
             hidden = hidden + self.geometry(_geometry(torch.cat(proposals), self._size))
             hidden = hidden + film.repeat_interleave(counts, dim=0)
         hidden = torch.relu(self.fc7(torch.relu(hidden)))
         return self.cls_score(hidden).float(), self.bbox_pred(hidden).float()
 
-    def mean_features(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Return the mean of the map ``[B, C, H, W]`` over the bins of each box ``[B, R, 4]``, as ``[B, R, C]``."""
-        return pooled_means(features, boxes, self._scale, self._num_bins, self._num_samples)
+    def mean_features(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Return the mean over the bins of each box ``[B, R, 4]`` on its level ``[B, C, H, W]``, as ``[B, R, C]``."""
+        means = [
+            pooled_means(features, boxes, scale, self._num_bins, self._num_samples)
+            for features, scale in zip(levels, self._scales, strict=True)
+        ]
+        if len(means) == 1:
+            return means[0]
+        own = levels_of(boxes, self._borders)[None, ..., None]
+        return torch.stack(means).gather(0, own.expand(-1, -1, -1, means[0].shape[-1]))[0]
 
-    def _first_layer(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
+    def _by_level(self, levels: Sequence[Tensor], proposals: list[Tensor]) -> Tensor:
+        """Return the first layer's output ``[N, D]``, of each proposal on the level of its size."""
+        if len(levels) == 1:
+            return self._first_layer(levels[0], proposals, self._scales[0])
+        owners = [levels_of(boxes, self._borders) for boxes in proposals]
+        rows, places = [], []
+        for number, (features, scale) in enumerate(zip(levels, self._scales, strict=True)):
+            own = [boxes[level == number] for boxes, level in zip(proposals, owners, strict=True)]
+            rows.append(self._first_layer(features, own, scale))
+            places.append((torch.cat(owners) == number).nonzero()[:, 0])
+        return torch.cat(rows)[torch.cat(places).argsort()]
+
+    def _first_layer(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
         """Return the first layer's output ``[N, D]``; each film goes the way that its own proposals suggest."""
         if self._is_map_cheaper_to_train(features, proposals):
             return first_layer_with_gradient(
-                features, proposals, self.fc6.weight, self.fc6.bias, self._num_bins, self._scale, self._num_samples
+                features, proposals, self.fc6.weight, self.fc6.bias, self._num_bins, scale, self._num_samples
             )
         through_map = [number for number, boxes in enumerate(proposals) if self._is_map_cheaper(features, len(boxes))]
         if not through_map:
-            return self._cut_out(features, proposals)
+            return self._cut_out(features, proposals, scale)
         rows: list[Tensor] = [features.new_zeros(0, self.fc6.out_features)] * len(proposals)
         weights = self._bin_weights.get([self.fc6.weight], lambda: bin_weights(self.fc6.weight, self._num_bins**2))
         chosen = [proposals[number] for number in through_map]
-        found = first_layer(features[through_map], chosen, weights, self.fc6.bias, self._scale, self._num_samples)
+        found = first_layer(features[through_map], chosen, weights, self.fc6.bias, scale, self._num_samples)
         for number, hidden in zip(through_map, found.split([len(boxes) for boxes in chosen]), strict=True):
             rows[number] = hidden
         for number in set(range(len(proposals))) - set(through_map):
-            rows[number] = self._cut_out(features[number : number + 1], [proposals[number]])
+            rows[number] = self._cut_out(features[number : number + 1], [proposals[number]], scale)
         return torch.cat(rows)
 
     def _is_map_cheaper(self, features: Tensor, num_proposals: int) -> bool:
@@ -111,24 +136,24 @@ class BoxHead(nn.Module):
         num_cells, num_proposals = features[0, 0].numel(), sum(map(len, proposals)) // max(len(proposals), 1)
         return is_map_cheaper_to_train(num_cells, num_proposals, features.shape[1])
 
-    def _cut_out(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
+    def _cut_out(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
         """Return the first layer's output by cutting out; in use so many at a time that memory is never the limit."""
         num_bytes = sum(map(len, proposals)) * self.fc6.in_features * features.element_size()
         num_parts = max(1, -(-num_bytes // CUT_BYTES))
         if num_parts == 1 or torch.is_grad_enabled():
-            return self._cut_out_at_once(features, proposals)
+            return self._cut_out_at_once(features, proposals, scale)
         counts = torch.tensor([len(boxes) for boxes in proposals], device=features.device)
         films = torch.repeat_interleave(counts)
         # parts of about one size, as products of few rows are computed another way
         parts = zip(torch.cat(proposals).tensor_split(num_parts), films.tensor_split(num_parts), strict=True)
         hidden = [
-            self._cut_out_at_once(features, [boxes[owners == number] for number in range(len(proposals))])
+            self._cut_out_at_once(features, [boxes[owners == number] for number in range(len(proposals))], scale)
             for boxes, owners in parts
         ]
         return torch.cat(hidden)
 
-    def _cut_out_at_once(self, features: Tensor, proposals: list[Tensor]) -> Tensor:
-        pooled = cut_out(features, proposals, self._num_bins, self._scale, self._num_samples)
+    def _cut_out_at_once(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
+        pooled = cut_out(features, proposals, self._num_bins, scale, self._num_samples)
         hidden: Tensor = self.fc6(pooled.flatten(start_dim=1))
         return hidden
 

@@ -9,7 +9,7 @@ Source: Ren et al., Faster R-CNN, 2015; one-box-per-class rule of RGRG (Tanida e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
 from crrg.models.proposals import build_proposal_network
+from crrg.models.pyramid import FeaturePyramid
 from crrg.models.region_matching import NUM_JITTERED, pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 from crrg.models.weights import load_module
@@ -67,13 +68,17 @@ class RegionDetector(nn.Module):
         self.backbone = build_backbone(
             architecture.backbone, architecture.width, architecture.input_size, architecture.resnet_width
         )
-        num_channels = self.backbone.num_channels
+        has_pyramid = architecture.pyramid_channels > 0
+        num_channels = architecture.pyramid_channels or self.backbone.num_channels
+        strides = self.backbone.stage_strides if has_pyramid else (self.backbone.stride,)
         cells = architecture.input_size // self.backbone.stride
         self.shape_prior = ShapePrior(architecture.num_regions)
         self.register_buffer("taught", torch.ones(architecture.num_regions, dtype=torch.bool), persistent=False)
-        self.place = nn.Parameter(torch.zeros(1, num_channels, cells, cells)) if architecture.spatial_prior else None
+        has_place = architecture.spatial_prior and not has_pyramid
+        self.place = nn.Parameter(torch.zeros(1, num_channels, cells, cells)) if has_place else None
+        self.pyramid = FeaturePyramid(architecture, self.backbone.stage_channels, strides) if has_pyramid else None
         self.rpn = build_proposal_network(architecture, num_channels)
-        self.box_head = BoxHead(architecture, num_channels, self.backbone.stride)
+        self.box_head = BoxHead(architecture, num_channels, strides)
 
     @property
     def exact_roi(self) -> bool:
@@ -116,13 +121,13 @@ class RegionDetector(nn.Module):
         """
         return self.losses(self.maps(images), targets)
 
-    def losses(self, features: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return what ``forward`` does, for maps ``[B, C, H, W]`` that are there already."""
+    def losses(self, levels: Sequence[Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """Return what ``forward`` does, for ``maps`` that are there already."""
         known = torch.isfinite(targets).all(dim=-1)
         is_complete = (known | ~self.taught).all(dim=-1)
         size = self.architecture.input_size
         boxes = [rows[is_known] for rows, is_known in zip(targets, known, strict=True)]
-        proposals, losses = self.rpn.propose_and_compare(features, size, boxes, is_complete)
+        proposals, losses = self.rpn.propose_and_compare(levels, size, boxes, is_complete)
         rois = sample_training_rois(
             proposals,
             targets,
@@ -133,7 +138,7 @@ class RegionDetector(nn.Module):
             positive_share=self.architecture.positive_share,
             num_jittered=NUM_JITTERED if self.architecture.added_boxes == "jittered" else 0,
         )
-        class_logits, box_deltas = self.box_head(features, rois.boxes)
+        class_logits, box_deltas = self.box_head(levels, rois.boxes)
         if len(rois.labels) == 0:
             nothing = class_logits.sum() + box_deltas.sum()
             return {**losses, "loss_classifier": nothing, "loss_box_reg": nothing}
@@ -158,11 +163,11 @@ class RegionDetector(nn.Module):
     @torch.no_grad()
     def find(self, images: Tensor) -> Detections:
         """Find the regions as ``detect`` does, without its last step, which weighs the boxes of a film together."""
-        features = self.maps(images)
-        proposals = self.rpn.propose(features, self.architecture.input_size)
+        levels = self.maps(images)
+        proposals = self.rpn.propose(levels, self.architecture.input_size)
         if self.architecture.spatial_prior:
             proposals = [torch.cat([boxes, self.prior_boxes]) for boxes in proposals]
-        class_logits, box_deltas = self.box_head(features, proposals)
+        class_logits, box_deltas = self.box_head(levels, proposals)
         counts = [len(boxes) for boxes in proposals]
         scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts))
         decoded = BOX_CODER.decode(box_deltas, proposals)[:, 1:]
@@ -170,9 +175,9 @@ class RegionDetector(nn.Module):
         pooled, winning = None, None
         if self.architecture.region_features:
             winning = _rows(pad_rows(proposals), winners)
-            pooled = self.box_head.mean_features(features, winning)
+            pooled = self.box_head.mean_features(levels, winning)
         for _ in range(self.architecture.num_refinements):
-            boxes, best = self._look_again(features, boxes, best)
+            boxes, best = self._look_again(levels, boxes, best)
         detected = (best > 0) & (best >= self.architecture.score_threshold)
         return self._with_priors(Detections(boxes, best * detected, detected, pooled, winning))
 
@@ -185,10 +190,17 @@ class RegionDetector(nn.Module):
         boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
         return replace(found, input_boxes_xyxy=boxes)
 
-    def maps(self, images: Tensor) -> Tensor:
-        """Return the maps ``[B, C, H, W]`` of films ``[B, 1, S, S]``, grey values 0..255."""
-        features = self.backbone(normalise_films(images)).float()
-        return features if self.place is None else features + self.place
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps ``[B, C, H, W]`` of films ``[B, 1, S, S]``, grey values 0..255.
+
+        One, or the levels of the pyramid, the finest first.
+        """
+        films = normalise_films(images)
+        if self.pyramid is not None:
+            levels: tuple[Tensor, ...] = self.pyramid(self.backbone.stages(films))
+            return levels
+        features = self.backbone(films).float()
+        return (features if self.place is None else features + self.place,)
 
     def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes; return the proposal as well.
@@ -201,7 +213,7 @@ class RegionDetector(nn.Module):
         chosen = boxes.gather(1, winner[:, None, :, None].expand(-1, 1, -1, 4))[:, 0]
         return chosen.clamp(0, self.architecture.input_size), best, winner
 
-    def _look_again(self, features: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def _look_again(self, levels: Sequence[Tensor], boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Propose to each region the place where all surely found regions together want it.
 
         The box head judges these proposals like any other, each for its own region alone; a region keeps the higher of
@@ -212,7 +224,7 @@ class RegionDetector(nn.Module):
         trust = torch.where(scores >= SURE_SCORE, scores, 0.0)
         likely = (self.shape_prior.complete(boxes / size, trust) * size).clamp(0, size)
         proposals = list(torch.cat([likely[..., :2], torch.maximum(likely[..., 2:], likely[..., :2] + 1)], dim=-1))
-        class_logits, box_deltas = self.box_head(features, proposals)
+        class_logits, box_deltas = self.box_head(levels, proposals)
         own = torch.arange(num_regions, device=boxes.device)
         again = class_logits.softmax(dim=-1).reshape(num_films, num_regions, -1)[:, own, own + 1]
         decoded = BOX_CODER.decode(box_deltas, proposals).reshape(num_films, num_regions, -1, 4)

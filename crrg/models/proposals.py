@@ -2,7 +2,8 @@
 
 The network, its anchors, its box coder and its sampler are torchvision's. What differs from it costs less and gives the
 same numbers: only likely anchors are decoded, only sampled ones are compared with a box, and overlaps are computed
-coordinate by coordinate. One rule is our own: on a film with incomplete annotation no anchor is background.
+coordinate by coordinate. Two rules are our own: on a film with incomplete annotation no anchor is background, and the
+levels of a pyramid have heads of their own, since they differ in their anchors, and compete for the proposals together.
 
 Source: Ren et al., Faster R-CNN, 2015.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -20,6 +21,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from crrg.config.models import DetectorArchitecture
+from crrg.models.pyramid import anchor_groups
 from crrg.models.region_matching import OTHER_IOU, SAME_IOU, match_anchors, pad_rows
 
 SMOOTH_L1_BETA = 1 / 9
@@ -28,25 +30,25 @@ ANCHORS_PER_FILM = 256
 
 
 class ProposalNetwork(RegionProposalNetwork):
-    """Proposal network of one map; boxes are in input pixels."""
+    """Proposal network of one map or of the levels of a pyramid; boxes are in input pixels."""
 
-    def propose(self, features: Tensor, size: int) -> list[Tensor]:
+    def propose(self, levels: Sequence[Tensor], size: int) -> list[Tensor]:
         """Return the proposals ``[N_i, 4]`` of each film, the likeliest first.
 
         Args:
-            features: Maps ``[B, C, H, W]``.
+            levels: Maps ``[B, C, H, W]``, the finest first; one without a pyramid.
             size: Side of the films, pixels.
         """
-        objectness, deltas = self._score(features)
-        return self._choose(objectness, deltas, self._anchors(features, size), size)
+        objectness, deltas = self._score(levels)
+        return self._choose(objectness, deltas, self._anchors(levels, size), size)
 
     def propose_and_compare(
-        self, features: Tensor, size: int, boxes: Sequence[Tensor], is_complete: Tensor
+        self, levels: Sequence[Tensor], size: int, boxes: Sequence[Tensor], is_complete: Tensor
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Return the proposals of films, and how far the network is from their annotation.
 
         Args:
-            features: Maps ``[B, C, H, W]``.
+            levels: Maps ``[B, C, H, W]``, the finest first; one without a pyramid.
             size: Side of the films, pixels.
             boxes: Annotated boxes ``[R_i, 4]`` of each film, pixels.
             is_complete: bool ``[B]``, whether what meets none of a film's boxes is background.
@@ -54,8 +56,8 @@ class ProposalNetwork(RegionProposalNetwork):
         Returns:
             The proposals as of ``propose``, and ``loss_objectness`` and ``loss_rpn_box_reg``.
         """
-        objectness, deltas = self._score(features)
-        anchors = self._anchors(features, size)
+        objectness, deltas = self._score(levels)
+        anchors = self._anchors(levels, size)
         proposals = self._choose(objectness.detach(), deltas.detach(), anchors, size)
         matched = [match_anchors(anchors, *film) for film in zip(boxes, is_complete.tolist(), strict=True)]
         labels = torch.stack([film.labels for film in matched])
@@ -72,17 +74,17 @@ class ProposalNetwork(RegionProposalNetwork):
             "loss_rpn_box_reg": distance / len(films),
         }
 
-    def _score(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return objectness ``[B, A]`` and box codes ``[B, A, 4]`` of all anchors."""
-        (objectness,), (deltas,) = self.head([features])
-        num_films, num_kinds = objectness.shape[:2]
-        deltas = deltas.view(num_films, num_kinds, 4, *deltas.shape[2:]).permute(0, 3, 4, 1, 2)
-        return objectness.permute(0, 2, 3, 1).flatten(1), deltas.reshape(num_films, -1, 4)
+    def _score(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return objectness ``[B, A]`` and box codes ``[B, A, 4]`` of all anchors, level by level."""
+        objectness, deltas = self.head(list(levels))
+        likely = [level.permute(0, 2, 3, 1).flatten(1) for level in objectness]
+        return torch.cat(likely, dim=1), torch.cat([_codes(level) for level in deltas], dim=1)
 
-    def _anchors(self, features: Tensor, size: int) -> Tensor:
-        """Return the anchors ``[A, 4]`` of a film."""
-        blank = features.new_empty(1, 1, size, size)
-        anchors: Tensor = self.anchor_generator(ImageList(blank, [(size, size)]), [features[:1]])[0]
+    def _anchors(self, levels: Sequence[Tensor], size: int) -> Tensor:
+        """Return the anchors ``[A, 4]`` of a film, level by level."""
+        blank = levels[0].new_empty(1, 1, size, size)
+        maps = [level[:1] for level in levels]
+        anchors: Tensor = self.anchor_generator(ImageList(blank, [(size, size)]), maps)[0]
         return anchors
 
     def _choose(self, objectness: Tensor, deltas: Tensor, anchors: Tensor, size: int) -> list[Tensor]:
@@ -107,9 +109,29 @@ class _FloatHead(RPNHead):
         return [level.float() for level in objectness], [level.float() for level in deltas]
 
 
+class _LevelHeads(nn.Module):
+    """A proposal head for each level of a pyramid."""
+
+    def __init__(self, num_channels: int, num_kinds: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_FloatHead(num_channels, number) for number in num_kinds)
+
+    def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        scored = [head([level]) for head, level in zip(self.levels, levels, strict=True)]
+        return [objectness for (objectness,), _ in scored], [deltas for _, (deltas,) in scored]
+
+
+def _codes(deltas: Tensor) -> Tensor:
+    """Return a level's box codes ``[B, A, 4]`` from the head's ``[B, 4 K, H, W]``."""
+    num_films, _, height, width = deltas.shape
+    return deltas.view(num_films, -1, 4, height, width).permute(0, 3, 4, 1, 2).reshape(num_films, -1, 4)
+
+
 def build_proposal_network(architecture: DetectorArchitecture, num_channels: int) -> ProposalNetwork:
     """Return the network with random weights, for maps of ``num_channels``."""
-    anchors = AnchorGenerator((architecture.anchor_sizes,), (architecture.anchor_ratios,))
+    groups = anchor_groups(architecture)
+    anchors = AnchorGenerator(groups, (architecture.anchor_ratios,) * len(groups))
+    num_kinds = anchors.num_anchors_per_location()
     num_training = architecture.num_training_proposals
     num_kept = {"training": num_training or architecture.num_proposals, "testing": architecture.num_proposals}
     num_tried = {
@@ -118,7 +140,7 @@ def build_proposal_network(architecture: DetectorArchitecture, num_channels: int
     }
     return ProposalNetwork(
         anchors,
-        _FloatHead(num_channels, anchors.num_anchors_per_location()[0]),
+        _LevelHeads(num_channels, num_kinds) if len(groups) > 1 else _FloatHead(num_channels, num_kinds[0]),
         fg_iou_thresh=SAME_IOU,
         bg_iou_thresh=OTHER_IOU,
         batch_size_per_image=ANCHORS_PER_FILM,

@@ -57,7 +57,7 @@ def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
     detector, selector, generator = (configs[name]["architecture"] for name in REGION_PARTS)
     origin = {name: configs[name].get("imported", {}).get(TOLD_APART_BY, "") for name in REGION_PARTS}
     reads_features = selector.get("backbone") == "detector"
-    width = _FEATURE_PER_CHANNEL * int(detector.get("resnet_width", 0))
+    width = int(detector.get("pyramid_channels") or _FEATURE_PER_CHANNEL * int(detector.get("resnet_width", 0)))
     for problem, is_wrong in {
         "selector and generator come from different imports or trainings; take both from one": (
             origin["selector"] != origin["generator"]

@@ -273,7 +273,7 @@ def _is_language_model(name: str) -> bool:
 
 
 def _say_what_changes(ours: FrozenConfig, theirs: FrozenConfig, start: Start) -> None:
-    before, after = ours.model_dump(), theirs.model_dump()
+    before, after = dict(ours), dict(theirs)
     changed = [f"{name} {after[name]} (preset {before[name]})" for name in after if after[name] != before[name]]
     if changed:
         logger.info("the architecture is that of the imported %s: %s", start.part, ", ".join(changed))

@@ -174,9 +174,9 @@ def whole_loss(model: WholeModel) -> CountedLoss[WholeBatch]:
 
     def parts(batch: WholeBatch) -> dict[str, Tensor]:
         batch = batch.to(device)
-        maps = model.detector.maps(batch.images)
-        found = {"boxes": torch.stack(list(model.detector.losses(maps, batch.boxes).values())).sum()}
-        outputs = model.selector(model.detector.box_head.mean_features(maps, torch.nan_to_num(batch.proposals)))
+        levels = model.detector.maps(batch.images)
+        found = {"boxes": torch.stack(list(model.detector.losses(levels, batch.boxes).values())).sum()}
+        outputs = model.selector(model.detector.box_head.mean_features(levels, torch.nan_to_num(batch.proposals)))
         selection = masked_bce(outputs.selection_logits, batch.selection, SELECTION_POS_WEIGHT)
         abnormal = masked_bce(outputs.abnormal_logits, batch.abnormal, ABNORMAL_POS_WEIGHT)
         found |= {"selection": HEAD_WEIGHT * selection, "abnormal": HEAD_WEIGHT * abnormal}

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from crrg.cli.running import form
 from crrg.config import overrides
-from crrg.config.models import GeneratorArchitecture
-from crrg.config.overrides import GeneratorArchitectureOverrides, Overrides
+from crrg.config.models import DetectorArchitecture, GeneratorArchitecture
+from crrg.config.overrides import DetectorArchitectureOverrides, GeneratorArchitectureOverrides, Overrides
 from crrg.config.paper import PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR, narrow_detector
 from crrg.config.presets import clip_training, stage_training
 from crrg.config.references import DatasetRef, StageResult
@@ -149,6 +149,14 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
         ({"clip": {"draft_share": 1.5}}, r"clip\.draft_share: .*less than or equal to 1"),
         ({"clip": {"num_epochs": 2}, "num_steps": 9}, "leave one of them out"),
         ({"generator": {"loop": {"patience": 2}}}, r"generator\.loop\.patience.*set validate_every as well"),
+        (
+            {"detector": {"architecture": {"pyramid_channels": 32, "anchor_sizes": (20, 40)}}},
+            r"detector\.architecture: .*pyramid_channels needs 3 anchor_sizes or more",
+        ),
+        (
+            {"recipe": "paper", "detector": {"architecture": {"pyramid_channels": 32}}},
+            r"detector\.architecture\.pyramid_channels: the recipe `paper` has one map and no pyramid; leave",
+        ),
         ({"generator": {"architecture": {"feature_size": 64}}}, r"set selector\.architecture\.feature_size and"),
     ],
 )
@@ -169,6 +177,9 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
     keep_changes(GeneratorArchitectureOverrides(num_layers=24), imported, "generator.architecture")
     with pytest.raises(ConfigError, match="num_layers is 2 in the form and 24 in the imported weights; leave it out"):
         keep_changes(GeneratorArchitectureOverrides(num_layers=2), imported, "generator.architecture")
+    keep_changes(DetectorArchitectureOverrides(pyramid_channels=0), DetectorArchitecture(), "detector.architecture")
+    with pytest.raises(ConfigError, match="pyramid_channels is 8 in the form and 0 in the imported weights"):
+        keep_changes(DetectorArchitectureOverrides(pyramid_channels=8), DetectorArchitecture(), "detector.architecture")
     check_settings(
         ("generator",),
         TrainStageConfig(
@@ -181,6 +192,7 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
     ("stage", "change", "same"),
     [
         ("detector", {"loop": {"ema_decay": 0.5}}, {"loop": {"ema_decay": 0.0}}),
+        ("detector", {"architecture": {"pyramid_channels": 16}}, {"architecture": {"pyramid_channels": 0}}),
         ("selector", {"balanced_share": 0.5}, {"balanced_share": 0.0}),
         ("generator", {"loop": {"accumulate": 2}}, {"abnormal_share": 0.5}),
         ("clip", {"contrast": {"cached_rows": 8}}, {"draft_share": 0.5}),

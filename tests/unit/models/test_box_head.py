@@ -20,7 +20,7 @@ def boxes(count: int, seed: int) -> torch.Tensor:
 
 def test_proposals_are_cut_out_part_by_part_with_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    head = BoxHead(ARCHITECTURE, 6, 8).eval()
+    head = BoxHead(ARCHITECTURE, 6, (8,)).eval()
     head.exact_roi = True
     features = torch.randn(3, 6, 8, 8)
     proposals = [boxes(23, 1), boxes(0, 2), boxes(30, 3)]
@@ -33,13 +33,13 @@ def test_proposals_are_cut_out_part_by_part_with_the_same_answers(monkeypatch: p
         return pooled
 
     monkeypatch.setattr(box_head, "cut_out", counted)
-    wanted = head(features, proposals)
+    wanted = head([features], proposals)
     assert sizes == [53], "training keeps what its gradient needs"
     monkeypatch.setattr(box_head, "CUT_BYTES", 16 * 6 * 4**2 * 4)
     sizes.clear()
     with torch.no_grad():
-        found = head(features, proposals)
-        nothing = head(features, [boxes(0, 1)] * 3)
+        found = head([features], proposals)
+        nothing = head([features], [boxes(0, 1)] * 3)
     assert sizes == [14, 13, 13, 13, 0]
     for own, whole in zip(found, wanted, strict=True):
         torch.testing.assert_close(own, whole.detach(), rtol=0, atol=1e-6)

@@ -138,13 +138,13 @@ def test_proposals_and_their_losses_are_those_of_torchvision() -> None:
     for mode in (True, False):
         model.rpn.train(mode)
         torch.manual_seed(1)
-        found, losses = model.rpn.propose_and_compare(features, 64, annotated, is_complete)
+        found, losses = model.rpn.propose_and_compare([features], 64, annotated, is_complete)
         torch.manual_seed(1)
         films_of = ImageList(torch.zeros(3, 1, 64, 64), [(64, 64)] * 3)
         rows = [{"boxes": boxes} for boxes in annotated]
         wanted, wanted_losses = RegionProposalNetwork.forward(model.rpn, films_of, {"0": features}, rows)
         assert all(torch.equal(own, other) for own, other in zip(found, wanted, strict=True))
-        for own, other in zip(model.rpn.propose(features, 64), wanted, strict=True):
+        for own, other in zip(model.rpn.propose([features], 64), wanted, strict=True):
             assert torch.equal(own, other)
         for name, loss in wanted_losses.items():
             assert losses[name].item() == pytest.approx(loss.item(), rel=1e-6)

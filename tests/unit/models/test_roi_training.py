@@ -71,11 +71,11 @@ def test_it_is_taken_where_it_costs_less(monkeypatch: pytest.MonkeyPatch) -> Non
         return first_layer_with_gradient(features, own, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(box_head, "first_layer_with_gradient", recorded)
-    head = BoxHead(narrow_detector(1, 64, 16), 32, 32).train()
+    head = BoxHead(narrow_detector(1, 64, 16), 32, (32,)).train()
     features = torch.randn(2, 32, 2, 2, requires_grad=True)
-    head(features, [proposals(6, 1) / 2, proposals(9, 2) / 2])[0].sum().backward()
+    head([features], [proposals(6, 1) / 2, proposals(9, 2) / 2])[0].sum().backward()
     assert taken == [15]
-    head(features, [proposals(2, 1) / 2] * 2)
+    head([features], [proposals(2, 1) / 2] * 2)
     with torch.no_grad():
-        head(features, [proposals(6, 1) / 2] * 2)
+        head([features], [proposals(6, 1) / 2] * 2)
     assert taken == [15], "few proposals are cut out, and nothing else changes without a gradient"

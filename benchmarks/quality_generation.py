@@ -33,6 +33,7 @@ from benchmarks.generation_quality.lungs import (
     worst_picture,
 )
 from benchmarks.generation_quality.report import markdown, unmet
+from benchmarks.generation_quality.variants import VARIANTS
 from benchmarks.real.training_data import LUNGS, REPORTS
 from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
@@ -116,6 +117,8 @@ class Bench:
             dataset=resolve_dataset(self.storage, TRAINING_DATASET, ""),
             root=self.storage,
             with_ablations=options.ablations,
+            variants=tuple(options.variants),
+            with_paper=not options.without_paper,
         )
         arena = Arena(contest, self.table, Storage(str(self.folder / "training")), self.is_over)
         if not arena.train_all() or self.is_over():
@@ -181,6 +184,10 @@ def main() -> int:
     parser.add_argument("--architecture-seeds", type=int, default=3, help="runs of each architecture")
     parser.add_argument("--architecture-films", type=int, default=300, help="of the drawn cohort, to score both on")
     parser.add_argument("--ablations", action="store_true", help="also train `crrg` without each of its differences")
+    parser.add_argument(
+        "--variants", nargs="*", default=[], choices=list(VARIANTS), help="also compare `crrg` with one of these added"
+    )
+    parser.add_argument("--without-paper", action="store_true", help="compare `crrg` with its variants alone")
     parser.add_argument("--paper-channels", type=int, default=0, help="of the narrowed backbone; 0 takes the closest")
     parser.add_argument(
         "--minutes", type=float, default=600.0, help="start nothing after this long; call again to go on"

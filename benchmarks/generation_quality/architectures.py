@@ -1,9 +1,9 @@
-"""``paper``, narrowed to our size, beside ``crrg``: same films, same CPU seconds, both tuned by equally many trials.
+"""``paper``, narrowed to our size, beside ``crrg``: same films, same CPU seconds, all tuned by equally many trials.
 
 Each training of a stage is one measurement of the table, its weights lie beside it, so that a call that was stopped
 loses one stage at most. Trials get a share of the budget and are compared on validation films; runs of three seeds get
-the whole, and one run of each gets as many steps as the slower one could do. All are scored on films of the drawn
-cohort, which nothing was chosen on.
+the whole, and one run of each gets as many steps as the slower one could do. Variants of ``crrg`` are tuned, trained
+and scored as it is itself. All are scored on films of the drawn cohort, which nothing was chosen on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from benchmarks.generation_quality.ablations import CHANGES, ablated
 from benchmarks.generation_quality.budget import CPU, Limit
 from benchmarks.generation_quality.contenders import Contender, Films, Order, Ours, Papers, Parts, drafting
 from benchmarks.generation_quality.contest_scores import score_baselines, score_run, summarise
-from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to
+from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
+from benchmarks.generation_quality.variants import VARIANTS
 from benchmarks.resumable import Table
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import PresetTraining
@@ -63,6 +64,8 @@ class Contest:
         root: Where it lies.
         rates: Learning rates that are tried.
         with_ablations: Whether ``crrg`` is also trained without each of its differences.
+        variants: What is added to ``crrg`` for a comparison with it, by the names of ``VARIANTS``.
+        with_paper: Whether ``paper`` is trained as well.
     """
 
     settings: PresetTraining
@@ -73,10 +76,12 @@ class Contest:
     root: Storage
     rates: tuple[float, ...] = RATES
     with_ablations: bool = False
+    variants: tuple[str, ...] = ()
+    with_paper: bool = True
 
 
 class Arena:
-    """Trains and scores both architectures, one measurement after the other."""
+    """Trains and scores the architectures, one measurement after the other."""
 
     def __init__(self, contest: Contest, table: Table, work: Storage, is_over: Callable[[], bool]) -> None:
         """Match the sizes; nothing is trained yet.
@@ -95,7 +100,11 @@ class Arena:
         self.films = Films(contest.root, contest.dataset, settings.generator.architecture.vocab_size)
         vocab_size = self.films.tokenizer.vocab_size
         narrowed = narrow_to(settings, vocab_size, contest.base_channels)
-        self.contenders: dict[str, Contender] = {"crrg": Ours(settings), "paper": Papers(narrowed, settings)}
+        self.contenders: dict[str, Contender] = {"crrg": Ours(settings)}
+        if contest.with_paper:
+            self.contenders["paper"] = Papers(narrowed, settings)
+        added = {f"crrg + {name}": VARIANTS[name] for name in contest.variants}
+        self.variants = {name: Ours(change(settings), name) for name, change in added.items()}
         self.ablations = {name: ablated(settings, name) for name in CHANGES} if contest.with_ablations else {}
         forms = {part: getattr(narrowed, part).model_dump(mode="json") for part in PARTS}
         identity = config_hash(
@@ -107,10 +116,12 @@ class Arena:
         for part, each in sizes.items():
             logger.info("parameters of %s: crrg %d, paper %d", part, each["crrg"], each["paper"])
         self.table.fill(f"{self.prefix}/sizes", lambda: {"sizes": sizes, "budget_s": contest.budget_s, "forms": forms})
+        for name, variant in self.variants.items():
+            self.table.fill(f"{self.prefix}/variant/{name}", functools.partial(self._describe, name, variant))
 
     def train_all(self) -> bool:
         """Train what is missing; return whether nothing is."""
-        for name in self.contenders:
+        for name in (*self.contenders, *self.variants):
             rates = self.tune(name)
             if rates is None:
                 return False
@@ -120,8 +131,8 @@ class Arena:
         return self._equal_steps() and self._ablate()
 
     def contender(self, name: str) -> Contender:
-        """Return an architecture or an ablation by its name."""
-        return self.ablations[name] if name in self.ablations else self.contenders[name]
+        """Return an architecture, a variant or an ablation by its name."""
+        return {**self.contenders, **self.variants, **self.ablations}[name]
 
     def tune(self, name: str) -> dict[str, float] | None:
         """Return the best learning rate of each stage, tried on the best trial of the stage before."""
@@ -141,9 +152,9 @@ class Arena:
 
     def run_keys(self) -> dict[str, list[str]]:
         """Return the last stage's key of each architecture's runs within the budget, and at equal steps."""
-        seeds = range(self.contest.num_seeds)
-        keys = {name: [f"{self.prefix}/run/{name}/{seed}/generator" for seed in seeds] for name in self.contenders}
-        keys |= {f"{name}, equal steps": [f"{self.prefix}/steps/{name}/generator"] for name in self.contenders}
+        seeds, names = range(self.contest.num_seeds), (*self.contenders, *self.variants)
+        keys = {name: [f"{self.prefix}/run/{name}/{seed}/generator" for seed in seeds] for name in names}
+        keys |= {f"{name}, equal steps": [f"{self.prefix}/steps/{name}/generator"] for name in self._paced_by()}
         return keys | {name: [f"{self.prefix}/without/{name}/generator"] for name in self.ablations}
 
     def load(self, record: dict[str, Any]) -> Parts:
@@ -162,15 +173,26 @@ class Arena:
                 found = replace(found, thresholds=_read_thresholds(config["limits"]))
         return found
 
+    def _describe(self, name: str, variant: Ours) -> dict[str, Any]:
+        """Return what a variant is, and its parameters beside ours."""
+        settings, vocab_size = self.contest.settings, self.films.tokenizer.vocab_size
+        networks = networks_of(variant.settings, vocab_size)
+        sizes = compare_sizes(settings, networks, vocab_size, name, "compare it at another --architecture-preset")
+        return {"sizes": sizes, "forms": {part: getattr(networks, part).model_dump(mode="json") for part in PARTS}}
+
+    def _paced_by(self) -> dict[str, tuple[str, ...]]:
+        """Return by architecture whose first runs say how many steps are equal ones: the slowest of them does."""
+        both = dict.fromkeys(self.contenders, tuple(self.contenders)) if self.contest.with_paper else {}
+        return {**both, **dict.fromkeys(self.variants, ("crrg",))}
+
     def _equal_steps(self) -> bool:
-        """Train both for as many steps as the slower one did in its first run, where they did more."""
-        for name in self.contenders:
-            first = {
-                other: [self.table.rows[f"{self.prefix}/run/{other}/0/{part}"] for part in PARTS]
-                for other in self.contenders
+        """Train both for as many steps as the slower one did in its first run, and variants for as many as ours."""
+        for name, others in self._paced_by().items():
+            steps = {
+                part: min(self.table.rows[f"{self.prefix}/run/{other}/0/{part}"]["num_steps"] for other in others)
+                for part in PARTS
             }
-            steps = [min(rows[place]["num_steps"] for rows in first.values()) for place in range(len(PARTS))]
-            limits = {part: Limit(num_steps=steps[place]) for place, part in enumerate(PARTS)}
+            limits = {part: Limit(num_steps=steps[part]) for part in PARTS}
             rates = self.tune(name)
             assert rates is not None
             if not self._train_run(name, f"steps/{name}", rates, 0, limits):
@@ -298,9 +320,14 @@ class Jury:
         known = f"{self.arena.prefix}/{self._cohort}/baselines"
         if done:
             table.fill(known, self._baselines)
-            title = "summary-with-ablations" if self.arena.ablations else "summary"
-            table.fill(f"{self.arena.prefix}/{self._cohort}/{title}", lambda: self._summary(runs, table.rows[known]))
+            summary = f"{self.arena.prefix}/{self._cohort}/{self._title()}"
+            table.fill(summary, lambda: self._summary(runs, table.rows[known]))
         return done
+
+    def _title(self) -> str:
+        """Return the name of a summary of what is compared."""
+        parts = ("-with-ablations" if self.arena.ablations else "", *(f" {name}" for name in self.arena.variants))
+        return f"summary{''.join(parts)}{'' if self.arena.contest.with_paper else ' without paper'}"
 
     @property
     def _cohort(self) -> str:
@@ -334,12 +361,20 @@ class Jury:
         rows = self.arena.table.rows
         patients = [pair.patient_id for pair in self.pairs]
         sums = {name: [rows[self._scored(key)]["sums"] for key in keys] for name, keys in runs.items()}
-        budget = {name: sums[name] for name in self.arena.contenders}
-        steps = {name: sums[f"{name}, equal steps"] for name in self.arena.contenders}
+        both = self.arena.contenders if self.arena.contest.with_paper else ()
+        budget = {name: sums[name] for name in both}
+        steps = {name: sums[f"{name}, equal steps"] for name in both}
         return {
             "num_films": len(self.pairs),
-            "budget": summarise(budget, patients),
-            "steps": summarise(steps, patients),
+            "budget": summarise(budget, patients) if both else {},
+            "steps": summarise(steps, patients) if both else {},
+            "variants": {
+                name: {
+                    "budget": summarise({name: sums[name], "crrg": sums["crrg"]}, patients),
+                    "steps": summarise({name: sums[f"{name}, equal steps"], "crrg": sums["crrg"][:1]}, patients),
+                }
+                for name in self.arena.variants
+            },
             "without": {
                 name: summarise({"crrg": sums["crrg"][:1], name: sums[name]}, patients) for name in self.arena.ablations
             },

@@ -1,4 +1,4 @@
-"""Tables of the comparison of both architectures; a comparison that is not finished says how far it is."""
+"""Tables of the comparison of architectures; a comparison that is not finished says how far it is."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def contest_tables(rows: Rows) -> list[str]:
 def _contest(prefix: str, rows: Rows) -> str:
     sizes = rows[f"{prefix}/sizes"]
     own = {name.removeprefix(f"{prefix}/"): row for name, row in rows.items() if name.startswith(f"{prefix}/")}
+    variants = {name.split("/")[1]: row for name, row in own.items() if name.startswith("variant/")}
     parts = [
         f"## `crrg` and `paper`, narrowed, within {sizes['budget_s']:g} CPU seconds each ({prefix})",
         _sizes(sizes["sizes"]),
+        *(_sizes(row["sizes"], ("crrg", name)) for name, row in variants.items()),
         _trials(own),
         _efforts(own),
     ]
-    summaries = {name.split("/")[0]: row for name, row in own.items() if name.split("/")[-1].startswith("summary")}
+    summaries = _summaries(own)
     for cohort, row in summaries.items():
         parts += _summary(cohort, row)
     if not summaries:
@@ -39,12 +41,24 @@ def _contest(prefix: str, rows: Rows) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _sizes(sizes: dict[str, dict[str, int]]) -> str:
+def _summaries(own: Rows) -> Rows:
+    """Return the summary of each cohort; several that compare different things are put together."""
+    found: Rows = {}
+    for name, row in own.items():
+        parts = name.split("/")
+        if parts[-1].startswith("summary"):
+            known = found.setdefault(parts[0], {})
+            for part, each in row.items():
+                known[part] = {**known.get(part, {}), **each} if isinstance(each, dict) else each
+    return found
+
+
+def _sizes(sizes: dict[str, dict[str, int]], names: tuple[str, str] = CONTENDERS) -> str:
+    ours, other = names
     lines = [
-        (part, *(str(each[name]) for name in CONTENDERS), f"{each['paper'] / each['crrg']:.3f}")
-        for part, each in sizes.items()
+        (part, str(each[ours]), str(each[other]), f"{each[other] / each[ours]:.3f}") for part, each in sizes.items()
     ]
-    return table(("parameters", *CONTENDERS, "ratio"), lines)
+    return table(("parameters", *names, "ratio"), lines)
 
 
 def _trials(own: Rows) -> str:
@@ -70,14 +84,12 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
     tables = [f"### Drafts of {row['num_films']} films ({cohort}), 95 % intervals over patients"]
     titles = {"budget": "At equal CPU time, mean over seeds:", "steps": "At equal steps, one run each:"}
     for kind, title in titles.items():
-        lines = []
-        for figure, found in row[kind].items():
-            best = max(each[figure][""]["mean"] for each in row["baselines"].values())
-            means = [_interval(found[name]) for name in CONTENDERS]
-            seeds = [" ".join(f"{value:.3f}" for value in found[name]["seeds"]) for name in CONTENDERS]
-            lines.append((figure, *means, _interval(found["difference"]), *seeds, f"{best:.3f}"))
-        columns = ("figure", *CONTENDERS, "difference", *(f"{name}, each seed" for name in CONTENDERS), "best baseline")
-        tables.append(f"{title}\n\n{table(columns, lines)}")
+        if row[kind]:
+            tables.append(f"{title}\n\n{_pair(row[kind], CONTENDERS, row['baselines'])}")
+    for name, found in row.get("variants", {}).items():
+        for kind, title in titles.items():
+            pair = _pair(found[kind], (name, "crrg"), row["baselines"])
+            tables.append(f"`{name}` beside `crrg`, the difference is what it gains. {title}\n\n{pair}")
     for name, figures in row["without"].items():
         lines = [
             (figure, _interval(found["crrg"]), _interval(found[name]), _interval(found["difference"]))
@@ -86,7 +98,8 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
         tables.append(f"Without one thing, one run each:\n\n{table(('figure', 'crrg', name, 'difference'), lines)}")
     texts = list(row["baselines"])
     lines = [
-        (figure, *(f"{row['baselines'][text][figure]['']['mean']:.3f}" for text in texts)) for figure in row["budget"]
+        (figure, *(f"{row['baselines'][text][figure]['']['mean']:.3f}" for text in texts))
+        for figure in row["baselines"][texts[0]]
     ]
     title = "Baselines: mean boxes, usual regions, every region abnormal, and one of three texts:"
     tables.append(f"{title}\n\n{table(('figure', *texts), lines)}")
@@ -95,6 +108,18 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
     ]
     tables.append("Conditions with 20 positives or more and F1 = 0, run by run. " + ". ".join(never) + ".")
     return tables
+
+
+def _pair(figures: dict[str, Any], names: tuple[str, str], baselines: dict[str, Any]) -> str:
+    """Return the table of two architectures: each figure's means, their difference, and each seed."""
+    lines = []
+    for figure, found in figures.items():
+        best = max(each[figure][""]["mean"] for each in baselines.values())
+        means = [_interval(found[name]) for name in names]
+        seeds = [" ".join(f"{value:.3f}" for value in found[name]["seeds"]) for name in names]
+        lines.append((figure, *means, _interval(found["difference"]), *seeds, f"{best:.3f}"))
+    columns = ("figure", *names, "difference", *(f"{name}, each seed" for name in names), "best baseline")
+    return table(columns, lines)
 
 
 def _interval(found: dict[str, float]) -> str:

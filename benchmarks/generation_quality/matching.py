@@ -1,4 +1,4 @@
-"""The paper's architecture narrowed until it has as many parameters as ours."""
+"""Architectures of one size: the paper's narrowed until it has as many parameters as ours, and how far they differ."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Width = TypeVar("Width")
 
 @dataclass(frozen=True)
 class Narrowed:
-    """The paper's three networks at another size.
+    """The paper's three networks at another size, or three others that are compared with ours.
 
     Attributes:
         detector: ResNet-50 of few channels, and all of the paper's rules.
@@ -84,41 +84,58 @@ def narrow_to(ours: PresetTraining, vocab_size: int, base_channels: int = 0) -> 
     wanted = {part: num_parameters(architecture) for part, architecture in _ours(ours, vocab_size).items()}
     reading = wanted["detector"] + wanted["selector"]
     pairs = [(width, FEATURES_PER_CHANNEL * width) for width in range(1, PUBLISHED_BASE_CHANNELS + 1)]
-    base = base_channels or _closest(pairs, lambda pair: _readers(size, *pair), reading)[0]
+    base = base_channels or closest(pairs, lambda pair: _readers(size, *pair), reading)[0]
     usual = max(LEAST_WIDTH, FEATURES_PER_CHANNEL * base)
     pairs = [(base, width) for width in range(max(LEAST_WIDTH, usual // 2), 2 * usual + 1)]
-    _, feature_size = _closest(pairs, lambda pair: _readers(size, *pair), reading)
+    _, feature_size = closest(pairs, lambda pair: _readers(size, *pair), reading)
     words = ours.generator.architecture
 
     def wording(width: int) -> GeneratorArchitecture:
         return narrow_generator(width, words.num_layers, words.num_heads, feature_size, vocab_size, words.max_length)
 
     widths = range(LEAST_WIDTH, 2 * words.hidden_size + 1, words.num_heads)
-    width = _closest(list(widths), lambda width: (wording(width),), wanted["generator"])
+    width = closest(widths, lambda width: (wording(width),), wanted["generator"])
     return Narrowed(*_readers(size, base, feature_size), wording(width))
 
 
-def compare_sizes(ours: PresetTraining, paper: Narrowed, vocab_size: int) -> dict[str, dict[str, int]]:
+def networks_of(settings: PresetTraining, vocab_size: int) -> Narrowed:
+    """Return the networks of one of ours, to be compared with the first."""
+    return Narrowed(**_ours(settings, vocab_size))
+
+
+def compare_sizes(
+    ours: PresetTraining,
+    other: Narrowed,
+    vocab_size: int,
+    name: str = "paper",
+    way_out: str = "name other --paper-channels",
+) -> dict[str, dict[str, int]]:
     """Return the parameters of both by part, of detector and selector together, and in all.
+
+    Args:
+        ours: Our networks.
+        other: What they are compared with.
+        vocab_size: Tokens of the vocabulary that both learn.
+        name: Of what they are compared with.
+        way_out: For the message.
 
     Raises:
         AssertionError: They differ by more than a tenth in what finds and reads regions, in what words them, or in all.
     """
     sizes = {
-        part: {"crrg": num_parameters(architecture), "paper": num_parameters(getattr(paper, part))}
+        part: {"crrg": num_parameters(architecture), name: num_parameters(getattr(other, part))}
         for part, architecture in _ours(ours, vocab_size).items()
     }
     sums = {READING: PARTS[:2], "all": PARTS}
     sizes |= {
-        name: {which: sum(sizes[part][which] for part in parts) for which in ("crrg", "paper")}
-        for name, parts in sums.items()
+        title: {which: sum(sizes[part][which] for part in parts) for which in ("crrg", name)}
+        for title, parts in sums.items()
     }
     for part in (READING, "generator", "all"):
         each = sizes[part]
-        if abs(each["paper"] / each["crrg"] - 1) > TOLERANCE:
+        if abs(each[name] / each["crrg"] - 1) > TOLERANCE:
             raise AssertionError(
-                f"{part}: {each['paper']} parameters beside {each['crrg']}, more than {TOLERANCE:.0%} apart; "
-                "name other --paper-channels"
+                f"{part}: {each[name]} parameters beside {each['crrg']}, more than {TOLERANCE:.0%} apart; {way_out}"
             )
     return sizes
 
@@ -133,7 +150,7 @@ def _ours(ours: PresetTraining, vocab_size: int) -> dict[str, Any]:
     return {**architectures, "generator": architectures["generator"].model_copy(update=update)}
 
 
-def _closest(widths: Sequence[Width], make: Callable[[Width], Iterable[object]], wanted: int) -> Width:
+def closest(widths: Sequence[Width], make: Callable[[Width], Iterable[object]], wanted: int) -> Width:
     """Return the one of increasing widths whose networks together come closest to a number of parameters."""
 
     def size(width: Width) -> int:

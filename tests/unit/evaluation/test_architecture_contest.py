@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.generation_quality import architectures, budget
+from benchmarks.generation_quality import architectures, budget, contest_scores
 from benchmarks.generation_quality.architectures import Arena, Contest, Jury
 from benchmarks.generation_quality.budget import CpuClock, Limit, fit_within
+from benchmarks.generation_quality.contenders import Order, Parts
 from benchmarks.generation_quality.contest_report import contest_tables
 from benchmarks.generation_quality.contest_scores import FIGURES, mean_over_regions, summarise
-from benchmarks.generation_quality.matching import compare_sizes, narrow_to
+from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
+from benchmarks.generation_quality.variants import with_pyramid
 from benchmarks.resumable import Table
 from crrg.config.models import DecodingSettings
 from crrg.config.presets import preset_training
@@ -46,6 +49,21 @@ def test_sizes_that_differ_are_refused_with_a_way_out() -> None:
     ours = preset_training("tiny")
     with pytest.raises(AssertionError, match=r"detector and selector: \d+ parameters beside \d+.*--paper-channels"):
         compare_sizes(ours, narrow_to(ours, 900, base_channels=16), 900)
+
+
+def test_a_pyramid_leaves_the_size_of_the_detector_and_all_else() -> None:
+    ours = preset_training("tiny")
+    variant = with_pyramid(ours)
+    architecture = variant.detector.architecture
+    assert architecture.pyramid_channels > 0
+    assert architecture.roi_channels == 0
+    changes = {"pyramid_channels": 0, "roi_channels": ours.detector.architecture.roi_channels}
+    assert architecture.model_copy(update=changes) == ours.detector.architecture
+    assert variant.model_copy(update={"detector": ours.detector}) == ours
+    sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg + pyramid")
+    assert sizes["detector"]["crrg + pyramid"] == pytest.approx(sizes["detector"]["crrg"], rel=0.1)
+    with pytest.raises(AssertionError, match=r"detector and selector: .* more than 10% apart; look elsewhere"):
+        compare_sizes(ours, networks_of(preset_training("small"), 900), 900, "small", "look elsewhere")
 
 
 class Line(torch.nn.Module):
@@ -161,13 +179,13 @@ def make_pair(number: int, split: Split) -> Pair:
     )
 
 
-def open_arena(folder: Path, is_over: Any) -> Arena:
+def open_arena(folder: Path, is_over: Any, **about: Any) -> Arena:
     root = Storage(str(folder / "root"))
     pairs = [make_pair(n, Split.TRAIN) for n in range(6)] + [make_pair(n, Split.VALIDATION) for n in range(10, 12)]
     pairs += [make_pair(n, Split.TEST) for n in range(20, 22)]
     dataset = write_dataset(root, "few", pairs, {})
     contest = Contest(settings(), 0.01, 1, 1, dataset, root, rates=(1e-3,), with_ablations=True)
-    return Arena(contest, Table(folder / "pieces.json"), Storage(str(folder / "work")), is_over)
+    return Arena(replace(contest, **about), Table(folder / "pieces.json"), Storage(str(folder / "work")), is_over)
 
 
 def label_stage(arena: Arena) -> ReportPipeline:
@@ -205,6 +223,70 @@ def test_trials_that_were_stopped_go_on_with_the_next(tmp_path: Path) -> None:
     assert {name: arena.table.rows[name] for name in before} == before
     assert len(arena.table.rows) == 4
     assert open_arena(tmp_path, lambda: True).tune("crrg") is not None, "nothing is left to begin"
+
+
+def open_arena_of_variants(folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool) -> Arena:
+    monkeypatch.setattr(architectures, "narrow_to", lambda ours, vocab_size, _: networks_of(ours, vocab_size))
+    stages = settings()
+    sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0)}
+    levelled = stages.detector.architecture.model_copy(update=sizes)
+    stages = stages.model_copy(update={"detector": stages.detector.model_copy(update={"architecture": levelled})})
+    about = {"settings": stages, "variants": ("pyramid",), "with_ablations": False, "with_paper": with_paper}
+    return open_arena(folder, lambda: False, **about)
+
+
+def test_a_variant_is_trained_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False)
+    order = Order(1e-3, 0, Limit(num_steps=1))
+    parts, effort = arena.contender("crrg + pyramid").train("detector", Parts(), arena.films, order)
+    assert effort.num_steps == 1
+    assert parts.detector is not None
+    again = arena.load({"detector": arena._keep("key", "detector", parts)}).detector
+    assert again is not None
+    assert again.architecture.pyramid_channels > 0
+    films = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    assert torch.equal(again.detect(films).input_boxes_xyxy, parts.detector.detect(films).input_boxes_xyxy)
+
+
+@pytest.mark.parametrize("with_paper", [False, True])
+def test_a_variant_is_tuned_repeated_and_scored_as_ours(
+    with_paper: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With trainings and scores that are given, since only what is compared with what is looked at."""
+
+    def trained(_: Arena, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> dict[str, Any]:
+        num_steps = order.limit.num_steps or {"crrg": 7, "paper": 9, "crrg + pyramid": 5}[name]
+        effort = {"cpu_s": 0.0, "num_steps": num_steps, "num_planned": num_steps}
+        return {"parts": {**before, part: key}, "rate": order.rate, "score": 0.5, **effort}
+
+    def scored(_: Jury, __: str, name: str) -> dict[str, Any]:
+        return {"sums": sums(2.0 if name == "crrg + pyramid" else 1.0), "never_right": []}
+
+    monkeypatch.setattr(Arena, "_train", trained)
+    monkeypatch.setattr(Jury, "_score", scored)
+    monkeypatch.setattr(Jury, "_baselines", lambda _: {"always normal": sums(0.0)})
+    few = functools.partial(contest_scores.bootstrap_sums, num_samples=9)
+    monkeypatch.setattr(contest_scores, "bootstrap_sums", few)
+    arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=with_paper)
+    assert arena.train_all()
+    own = [name.removeprefix(f"{arena.prefix}/") for name in arena.table.rows]
+    by_name = {
+        name: sorted(key.replace(name, "*") for key in own if f"/{name}/" in key)
+        for name in ("crrg", "paper", "crrg + pyramid")
+    }
+    assert by_name["crrg + pyramid"] == sorted({*by_name["crrg"], *(f"steps/*/{part}" for part in PARTS)})
+    assert bool(by_name["paper"]) == with_paper
+    steps = {name: arena.table.rows[f"{arena.prefix}/steps/{name}/selector"]["num_steps"] for name in arena._paced_by()}
+    assert steps == {"crrg + pyramid": 7, **({"crrg": 7, "paper": 7} if with_paper else {})}
+    pairs = [make_pair(number, Split.TEST) for number in range(4)]
+    assert Jury(arena, pairs, lambda: pytest.fail("nothing is drafted")).score_all()
+    (text,) = contest_tables(arena.table.rows)
+    for title in ("At equal CPU time", "At equal steps"):
+        assert f"`crrg + pyramid` beside `crrg`, the difference is what it gains. {title}" in text
+    row = "| selection F1 | 1.000 (1.000 to 1.000) | 0.500 (0.500 to 0.500) | 0.500 (0.500 to 0.500) | 1.000 | 0.500 |"
+    assert text.count(row) == 2
+    assert ("| figure | crrg | paper | difference |" in text) == with_paper
+    assert "| parameters | crrg | crrg + pyramid | ratio |" in text
 
 
 @pytest.mark.e2e

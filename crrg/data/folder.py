@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from crrg.data.acquisition_words import acquisition_of_words
 from crrg.data.film import may_be_film
 from crrg.data.folder_tables import PATIENT_COLUMNS, FolderTables, Said
+from crrg.data.givers import Givers, read_beside
 from crrg.data.map_ahead import map_ahead
 from crrg.data.region_boxes import boxes_of_mask
 from crrg.data.sections import Mode
@@ -70,8 +71,10 @@ class FolderSource:
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
         read = ((stored.key, read_rows(self.storage, stored.key)) for stored in objects if _is_table(stored.key))
         tables = FolderTables(read, (film.key for film in films), self.section_mode)
-        has_heads = tables.names_studies
-        beside = map_ahead(lambda film: self._beside(film, masks.get(_stem(film.key)), has_head=has_heads), films)
+        has_heads, givers = tables.names_studies, Givers(self.storage, (*films, *masks.values()))
+        beside = map_ahead(
+            lambda film: self._beside(film, masks.get(_stem(film.key)), givers, has_head=has_heads), films
+        )
         for film, (drawn, head) in zip(films, beside, strict=True):
             said = tables.of_film(film.key, self._study_words(film, head))
             yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
@@ -79,23 +82,23 @@ class FolderSource:
             yield _item(said.name, None, said)
 
     def _beside(
-        self, film: StoredObject, mask: StoredObject | None, *, has_head: bool
+        self, film: StoredObject, mask: StoredObject | None, givers: Givers, *, has_head: bool
     ) -> tuple[_MaskBoxes | None, bytes]:
         """Return the boxes of a film's mask, and the beginning of the film where its study is asked for."""
         if not has_head or film.key.lower().endswith(_PICTURE_SUFFIXES):
-            return self._mask_boxes(mask), b""
-        return self._mask_boxes(mask), read_head(self.storage, film.key, film.size)
+            return self._mask_boxes(mask, givers), b""
+        return self._mask_boxes(mask, givers), read_head(self.storage, film.key, film.size)
 
     def _study_words(self, film: StoredObject, head: bytes) -> StudyWords:
         return find_study_words(self.storage, film.key, film.size, head) if head else StudyWords()
 
-    def _mask_boxes(self, mask: StoredObject | None) -> _MaskBoxes | None:
+    def _mask_boxes(self, mask: StoredObject | None, givers: Givers) -> _MaskBoxes | None:
         if mask is None:
             return None
         try:
             if mask.size > MAX_MASK_BYTES:
                 raise AnnotationError(f"a mask of {mask.size} bytes", code="LIMIT.FILE_SIZE")
-            return _MaskBoxes(*boxes_of_mask(self.storage.get(mask.key)))
+            return _MaskBoxes(*boxes_of_mask(read_beside(self.storage, mask.key, givers)))
         except DataError as error:
             return _MaskBoxes(problem=error)
 

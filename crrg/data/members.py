@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from crrg.errors import DataError, StorageError
+from crrg.data.givers import Givers, read_beside
+from crrg.errors import DataError
 from crrg.storage import Storage, StoredObject
 
 
@@ -52,8 +53,10 @@ class Members:
             archive = _open_zip(storage, stored.key)
             for info in archive.infolist():
                 self._add(pattern, _Place(info.filename, info.file_size, archive))
-        for stored in loose:
+        found = [stored for stored in loose if pattern.search(stored.key)]
+        for stored in found:
             self._add(pattern, _Place(stored.key, stored.size, None))
+        self._givers = Givers(storage, found)
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a file of this name."""
@@ -67,15 +70,15 @@ class Members:
         """Return a file's bytes.
 
         Raises:
-            DataError: It is too large (``LIMIT.FILE_SIZE``), damaged in its ZIP (``PARSE.ZIP``) or not there any more
-                (``CHANGED.GONE``).
-            StorageError: The store is out of reach.
+            DataError: It is too large (``LIMIT.FILE_SIZE``), damaged in its ZIP (``PARSE.ZIP``), not there any more
+                (``CHANGED.GONE``) or not given out while others are (``CHANGED.UNREADABLE``).
+            StorageError: The store is out of reach, or does not let itself be read.
         """
         place = self._places[name]
         if place.size > self._max_bytes:
             raise self._too_large(place.size)
         if place.archive is None:
-            return self._read_loose(place.path)
+            return read_beside(self._storage, place.path, self._givers)
         try:
             with place.archive.open(place.path) as file:
                 data = file.read(self._max_bytes + 1)
@@ -84,15 +87,6 @@ class Members:
         if len(data) > self._max_bytes:
             raise self._too_large(len(data))
         return data
-
-    def _read_loose(self, path: str) -> bytes:
-        try:
-            return self._storage.get(path)
-        except StorageError as error:
-            # the path is a source's own name and must not stand in a message
-            if error.retryable or self._storage.exists(path):
-                raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
-            raise DataError("a file beside the film went away while it was read", code="CHANGED.GONE") from None
 
     def _add(self, pattern: re.Pattern[str], place: _Place) -> None:
         match = pattern.search(place.path)

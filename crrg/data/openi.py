@@ -21,9 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from crrg.data.film import may_be_film
 from crrg.data.film_forms import choose_forms, repeated_items
+from crrg.data.givers import Givers, read_beside
 from crrg.data.map_ahead import map_ahead
 from crrg.data.mesh_codes import LABEL_SOURCE, MeshCode, labels_of_codes, read_codes
 from crrg.data.openi_xml import MAX_XML_BYTES, plain_text, read_openi_report
@@ -100,7 +102,8 @@ class OpeniSource:
             split = _SPLITS.get(text_of(row, "r2gen_split"))
             if split is not None:
                 splits[text_of(row, "uid")] = split
-        studies = map_ahead(self._read_report, reports) if reports else self._rows(table, projections)
+        read_report = partial(self._read_report, Givers(self.storage, reports))
+        studies = map_ahead(read_report, reports) if reports else self._rows(table, projections)
         seen: set[str] = set()
         for study in studies:
             if study.uid and study.uid in seen:
@@ -114,11 +117,11 @@ class OpeniSource:
             yield SourceItem(film.key, film, patient_id=uid, study_id=uid, instance_id=name, view_position=view)
         yield from repeated_items(films.again)
 
-    def _read_report(self, stored: StoredObject) -> _Study:
+    def _read_report(self, givers: Givers, stored: StoredObject) -> _Study:
         try:
             if stored.size > MAX_XML_BYTES:
                 raise ReportError(f"a report file of {stored.size} bytes", code="LIMIT.REPORT")
-            found = read_openi_report(self.storage.get(stored.key))
+            found = read_openi_report(read_beside(self.storage, stored.key, givers))
         except DataError as error:
             return _Study(stored.key, problem=error)
         return _Study(stored.key, found.uid, found.report, found.codes, found.figures)

@@ -20,8 +20,10 @@ from crrg.config.base import Settings, StorageSettings
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestSummary
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.givers import denial
 from crrg.data.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
 from crrg.data.quarantine import quarantine_key
+from crrg.data.refusals import UNREADABLE
 from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source
 from crrg.errors import ConfigError, StorageError
@@ -30,6 +32,7 @@ from crrg.operations.ingest_inputs import (
     KnownInputs,
     read_known_inputs,
     read_summary,
+    records_of,
     write_inputs,
 )
 from crrg.operations.ingest_plan import IngestPlan, survey
@@ -77,7 +80,11 @@ def ingest(
     sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     done = read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest)
-    if done is not None and (earlier := _find_version(storage, config.dataset, done["version"])):
+    if (
+        done is not None
+        and (earlier := _find_version(storage, config.dataset, done["version"]))
+        and not _is_given_more(config, storage, pseudonyms, sources, plan, done)
+    ):
         logger.info("dataset %s: version %s holds these inputs already, reused", config.dataset, earlier.version)
         point_to(storage, earlier)
         clear_staged(storage, config.dataset, plan.row_key)
@@ -139,6 +146,27 @@ def _ingest(
     if summary.is_over_limit:
         logger.warning("%.1f %% of the inputs were refused, more than the form allows", 100 * summary.failure_rate)
     return summary
+
+
+def _is_given_more(
+    config: IngestConfig,
+    storage: Storage,
+    pseudonyms: Pseudonyms,
+    sources: list[Source],
+    plan: IngestPlan,
+    done: Mapping[str, Any],
+) -> bool:
+    """Return whether an object that an earlier ingest of these inputs was not given out may be given out now."""
+    num_denied = done["reasons"].get(UNREADABLE, 0)
+    if not num_denied:
+        return False
+    records = records_of(storage, config.dataset, plan.row_key, plan.inputs_digest)
+    denied = {record.object_id for record in records if record.reason == UNREADABLE}
+    if len(denied) < num_denied:  # a file beside a film, of which there is no record
+        return True
+    films = ((source, stored) for source in sources for stored in source.inventory())
+    asked = (each for each in films if pseudonyms.object_key(each[1].key, each[0].site) in denied)
+    return any(denial(source.storage, stored) is None for source, stored in asked)
 
 
 def _audit(summary: IngestSummary, plan: IngestPlan, storage: Storage) -> None:

@@ -180,6 +180,11 @@ def read_summary(storage: Storage, name: str, row_key: str, inputs_digest: str) 
     return _read(storage, key)[1] or None if storage.exists(key) else None
 
 
+def records_of(storage: Storage, name: str, row_key: str, inputs_digest: str) -> list[InputRecord]:
+    """Return what an ingest of the very same inputs recorded of its films; nothing where it is damaged."""
+    return read_inputs(storage, f"{_folder(name, row_key)}/{inputs_digest}.parquet")[0]
+
+
 def write_inputs(
     storage: Storage,
     name: str,

@@ -1,7 +1,8 @@
 """The objects of an archive on their way into the decoder: read ahead by threads, hashed there, bounded in bytes.
 
 Reading and hashing overlap with decoding, so that the latency of a store does not add up. An object that went away or
-was replaced since it was listed comes out with its reason; an object that is known from an earlier ingest is not read.
+was replaced since it was listed, or is not given out while others are, comes out with its reason; an object that is
+known from an earlier ingest is not read.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from crrg.data.decoder_pool import DecodeItem
 from crrg.data.dicom_structure import size_refusal
+from crrg.data.givers import Givers, nameless, refusal
 from crrg.data.shared_films import FilmPlaces, PlacedFilm
 from crrg.data.sources import Source, SourceItem
 from crrg.errors import Conflict, DataError, StorageError
@@ -27,7 +30,8 @@ READERS = 8
 READ_AHEAD = 16
 MAX_BYTES_AHEAD = 256 * 2**20
 """Films read ahead hold at most this much memory, but for a single one that is larger."""
-
+MAX_WITNESSES = 1024
+"""Films of an archive among which some are asked for where one is denied; to list all of them may take minutes."""
 
 _MEMORY_OPTIONS = ((-3, 32 * 2**20), (-1, 256 * 2**20), (-8, 1))
 """Numbers of malloc.h: largest block that is kept, most that is kept, number of pools that threads keep it in."""
@@ -63,6 +67,7 @@ class FilmFeed:
         source: The archive.
         limit: Most inputs to take; 0 = all.
         look_up: Returns what is said of a film, as an HMAC, and what an earlier ingest made of it.
+        givers: Films of the whole archive, to tell one that is denied from an archive that is.
         places: Where films are read into; as bytes if not given.
         waiting: What was handed to the decoder and has not come back, in order.
         num_handed_over: How many inputs the decoder was given.
@@ -71,6 +76,7 @@ class FilmFeed:
     source: Source
     limit: int
     look_up: Callable[[SourceItem], tuple[str, InputRecord | None]]
+    givers: Givers
     places: FilmPlaces | None = None
     waiting: deque[ReadItem] = field(default_factory=deque)
     num_handed_over: int = 0
@@ -89,8 +95,8 @@ class FilmFeed:
                     bytes_ahead -= _size_ahead(ahead[0])
                     yield self._hand_over(*ahead.popleft())
                 is_read = read.has_film and read.known is None
-                future = readers.submit(read_object, self.source.storage, item, self.places) if is_read else None
-                ahead.append((read, future))
+                task = partial(read_object, self.source.storage, item, self.places, self.givers)
+                ahead.append((read, readers.submit(task) if is_read else None))
                 bytes_ahead += _size_ahead(ahead[-1])
             while ahead:
                 yield self._hand_over(*ahead.popleft())
@@ -112,16 +118,28 @@ class FilmFeed:
         return data
 
 
-def read_object(storage: Storage, item: SourceItem, places: FilmPlaces | None = None) -> tuple[DecodeItem, bytes]:
+def film_givers(source: Source) -> Givers:
+    """Return films of an archive as witnesses that it may be read; they are listed once a film is denied."""
+
+    def films() -> Iterator[StoredObject]:
+        yield from (item.film for item in islice(source.items(), MAX_WITNESSES) if item.film is not None)
+
+    return Givers(source.storage, films())
+
+
+def read_object(
+    storage: Storage, item: SourceItem, places: FilmPlaces | None = None, givers: Givers | None = None
+) -> tuple[DecodeItem, bytes]:
     """Return an object's bytes and their sha256, or the reason why it cannot be read.
 
     Args:
         storage: Where it lies.
         item: The input, which has a film.
         places: Where to read it into, while one is free.
+        givers: Other films that lie there; without them one that is denied stands for all.
 
     Raises:
-        StorageError: The store is out of reach; the source's name is not in it.
+        StorageError: The store is out of reach, or does not let itself be read; the source's name is not in it.
     """
     film = item.film
     if film is None:
@@ -129,7 +147,7 @@ def read_object(storage: Storage, item: SourceItem, places: FilmPlaces | None = 
     if (refusal := size_refusal(film.size)) is not None:
         return refusal, b""
     placed = places.take(film.size) if places else None
-    read, digest = _read(storage, film, placed)
+    read, digest = _read(storage, film, placed, givers or Givers(storage, ()))
     if not isinstance(read, DataError) and item.sha256 and digest.hex() != item.sha256:
         read = DataError("the bytes are not those whose digest the archive publishes", code="INTEGRITY.SHA256")
     if isinstance(read, DataError):
@@ -139,20 +157,26 @@ def read_object(storage: Storage, item: SourceItem, places: FilmPlaces | None = 
     return read, digest
 
 
-def _read(storage: Storage, film: StoredObject, placed: PlacedFilm | None) -> tuple[DecodeItem, bytes]:
+def _read(storage: Storage, film: StoredObject, placed: PlacedFilm | None, givers: Givers) -> tuple[DecodeItem, bytes]:
+    read: DecodeItem
     try:
         if placed is None:
-            data = storage.get_unchanged(film)
-            return data, hashlib.sha256(data).digest()
-        with placed.view() as memory:
-            storage.read_unchanged(film, memory)
-            return placed, hashlib.sha256(memory).digest()
+            read = storage.get_unchanged(film)
+            digest = hashlib.sha256(read).digest()
+        else:
+            read = placed
+            with placed.view() as memory:
+                storage.read_unchanged(film, memory)
+                digest = hashlib.sha256(memory).digest()
     except Conflict:
         return DataError("the object was replaced while the archive was read", code="CHANGED.REPLACED"), b""
     except StorageError as error:
-        if error.retryable or storage.exists(film.key):
-            raise StorageError(error.reason, "object of an archive", retryable=error.retryable) from None
-        return DataError("the object went away while the archive was read", code="CHANGED.GONE"), b""
+        reason = refusal(error, film.key, storage, givers)
+        if reason is None:
+            raise nameless(error, "object of an archive") from None
+        return reason, b""
+    givers.note(film)
+    return read, digest
 
 
 def keep_freed_memory() -> None:

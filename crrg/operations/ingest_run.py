@@ -38,7 +38,7 @@ from crrg.domain.study import Pair, Split
 from crrg.errors import DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
-from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, keep_freed_memory
+from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
 from crrg.progress import count_progress
 from crrg.storage import Storage
 
@@ -122,7 +122,8 @@ class IngestRun:
         keep_freed_memory()
         with closing(FilmPlaces(READ_AHEAD + PLACES_PER_WORKER * num_workers)) as places:
             for number, source in enumerate(self._sources):
-                feed = FilmFeed(source, self._config.limit, partial(self._look_up, source), places)
+                look_up = partial(self._look_up, source)
+                feed = FilmFeed(source, self._config.limit, look_up, film_givers(source), places)
                 with (
                     closing(feed.films()) as films,
                     closing(decode_many(films, self._config.image_size, num_workers, places=places)) as outcomes,

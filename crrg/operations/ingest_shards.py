@@ -31,7 +31,7 @@ from crrg.domain.source_kind import SourceKind
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.operations.ingest_inputs import InputRecord, KnownInputs, read_known_inputs, read_summary, what_is_said
 from crrg.operations.ingest_plan import row_key, shaping_settings, survey
-from crrg.operations.ingest_reading import FilmFeed, ReadItem, keep_freed_memory
+from crrg.operations.ingest_reading import FilmFeed, ReadItem, film_givers, keep_freed_memory
 from crrg.operations.ingest_run import pair_builder, refused, stage_of
 from crrg.operations.ingest_staged import StagedShardWriter, staging_prefix
 from crrg.operations.stop import check_not_stopped
@@ -121,7 +121,7 @@ def decode_shard(
     keep_freed_memory()
     for number, entries in groupby(pending, key=lambda entry: entry[0]):
         source = _Slice(sources[number], [item for _, _, item in entries])
-        feed = FilmFeed(source, 0, partial(_nothing_known, source, pseudonyms))
+        feed = FilmFeed(source, 0, partial(_nothing_known, source, pseudonyms), film_givers(sources[number]))
         with (
             closing(feed.films()) as films,
             closing(decode_many(films, config.image_size, max(1, config.num_workers))) as outcomes,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 
+from crrg.data.givers import Givers, denial
 from crrg.errors import Conflict, DigestMismatch
 from crrg.ledger.audit import PROBE as AUDIT_PROBE
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.manifest import night_prefix
 from crrg.local_files import disk_full
-from crrg.operations.inbox_givers import Givers, denial
 from crrg.storage import Storage
 
 ROOM_PER_FILM = 48 * 2**10
@@ -45,7 +45,7 @@ def check_rights(
     for found in to_read:
         if found.size:
             denied = denial(inbox, found)
-            if denied is not None and not Givers(inbox, objects).gives_others(found):
+            if denied is not None and not Givers(inbox, objects).gives_others(found.key):
                 raise denied
             return
 

@@ -11,8 +11,8 @@ from crrg.config.base import default_num_workers
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import ForgottenPatients, read_forgotten
+from crrg.data.givers import Givers
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.operations.inbox_givers import Givers
 from crrg.operations.night_reading import ReadAhead, ReadInput, read_inputs
 from crrg.operations.night_records import ShardInput, ShardInputs, record_key
 from crrg.storage import Storage

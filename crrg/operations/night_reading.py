@@ -24,14 +24,13 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_structure import size_refusal
 from crrg.data.film import DecodedFilm
 from crrg.data.forgotten import REASON, SENTENCE, ForgottenPatients
+from crrg.data.givers import Givers, gone, nameless, refusal
 from crrg.data.identity import check_identity
-from crrg.data.refusals import UNREADABLE
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Outcome
 from crrg.monitoring.quantities import look_at
-from crrg.operations.inbox_givers import Givers, is_passing, is_there
 from crrg.operations.night_records import InputOutcome, ShardInput
 from crrg.storage import Storage, StoredObject
 
@@ -244,7 +243,7 @@ def _fetch_all(
 
 def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage, givers: Givers) -> _Fetched:
     if found is None:
-        return _Fetched(wanted, "", _gone())
+        return _Fetched(wanted, "", gone())
     if found.etag != wanted.etag:
         return _Fetched(wanted, "", _replaced())
     if (too_large := size_refusal(found.size)) is not None:
@@ -254,32 +253,16 @@ def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage, givers
     except Conflict:
         return _Fetched(wanted, "", _replaced())
     except StorageError as error:
-        return _Fetched(wanted, "", _unread(error, wanted, found, inbox, givers))
+        reason = refusal(error, found.key, inbox, givers)
+        if reason is None:
+            raise nameless(error, wanted.key_hmac) from None
+        return _Fetched(wanted, "", reason)
     givers.note(found)
     digest = hashlib.sha256(data).hexdigest()
     if wanted.previous is not None and wanted.previous.source_digest == digest:
         known = DataError("an earlier night read the same bytes", code="DUPLICATE.CARRIED")
         return _Fetched(wanted, digest, known, is_carried=True)
     return _Fetched(wanted, digest, data)
-
-
-def _unread(error: StorageError, wanted: ShardInput, found: InboxObject, inbox: Storage, givers: Givers) -> DataError:
-    """Return the reason of an object that could not be read.
-
-    Raises:
-        StorageError: The inbox is out of reach, or gives out no other object either.
-    """
-    if not is_passing(error, inbox):
-        if not is_there(error, inbox, found.key):
-            return _gone()
-        if givers.gives_others(found):
-            return DataError("the store lists the object, but does not give it out; see who owns it", code=UNREADABLE)
-    # the subject would be the source's own name, which must not travel on
-    raise StorageError(error.reason, wanted.key_hmac, retryable=error.retryable, code=error.code) from None
-
-
-def _gone() -> DataError:
-    return DataError("the object is gone since it was listed", code="CHANGED.GONE")
 
 
 def _replaced() -> DataError:

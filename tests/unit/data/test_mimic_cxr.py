@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from crrg.data.source_kinds import detect_kind, open_sources
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
-from crrg.errors import DataError
+from crrg.errors import DataError, StorageError
 from crrg.operations import ingest_run
 from crrg.operations.ingest import ingest
 from crrg.operations.ingest_reading import read_object
@@ -32,6 +33,7 @@ from tests.support.mimic_tree import (
     folder_of,
     instance,
 )
+from tests.support.store_hooks import refusing
 
 P1, P2, P3 = "19000001", "19000002", "19000003"
 S1, S2, S3 = "59000001", "59000002", "59000003"
@@ -409,6 +411,18 @@ def test_a_report_that_goes_away_refuses_its_films_without_naming_it(tree):
     problems = [item.problem for item in source.items() if item.problem]
     assert [problem.code for problem in problems] == ["CHANGED.GONE"]
     assert S2 not in str(problems[0])
+
+
+def test_a_report_that_is_not_given_out_refuses_its_films_and_all_of_them_the_archive(tree, monkeypatch):
+    source = source_of(tree)
+    reports = [stored.key for stored in source.objects if stored.key.endswith(".txt")]
+    refuse = refusing(monkeypatch, source.storage)
+    refuse(errno.EACCES, [key for key in reports if S2 in key])
+    assert [item.problem.code for item in source.items() if item.problem] == ["CHANGED.UNREADABLE"]
+    refuse(errno.EACCES, reports)
+    with pytest.raises(StorageError, match="denied") as caught:
+        list(source.items())
+    assert S1 not in str(caught.value)
 
 
 def test_every_input_of_a_messy_copy_ends_once(tree, tmp_path_factory, monkeypatch):

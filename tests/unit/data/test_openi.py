@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -16,6 +17,7 @@ from crrg.domain.study import Split, ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage
 from tests.support.drawn_archives import PSEUDONYMS, build_pair, drawn_pixels, items_by_name, write_picture, write_rows
+from tests.support.store_hooks import refusing
 from tests.unit.data.dicom_builder import build_dicom
 
 FRONTAL, LATERAL = "CXR7_IM-0300-1001", "CXR7_IM-0300-2001"
@@ -102,6 +104,14 @@ def test_a_report_without_pictures_on_hand_is_text(tmp_path):
     items = items_by_name(source_of(tmp_path))
     assert set(items) == {"ecgen-radiology/7.xml", "ecgen-radiology/8.xml"}
     assert build_pair(source_of(tmp_path), items["ecgen-radiology/7.xml"]).film is None
+
+
+def test_a_report_that_is_not_given_out_is_refused_while_others_are(root, monkeypatch):
+    write_report(root, 8)
+    source = source_of(root)
+    refusing(monkeypatch, source.storage)(errno.EACCES, ["ecgen-radiology/8.xml"])
+    refused = [(item.name, item.problem.code) for item in source.items() if item.problem]
+    assert refused == [("ecgen-radiology/8.xml", "CHANGED.UNREADABLE")]
 
 
 def test_a_missing_picture_is_named_and_the_others_keep_the_report(root):

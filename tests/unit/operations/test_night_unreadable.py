@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Container
 from pathlib import Path
 
 import pytest
 
-from crrg import local_files
 from crrg.data.dicom_structure import MAX_FILE_BYTES
 from crrg.errors import StorageError
 from crrg.ledger.ledger import read_ledger
@@ -20,7 +18,7 @@ from crrg.operations.check_nights import check_nights
 from crrg.operations.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
-from tests.support.store_hooks import before_reading
+from tests.support.store_hooks import Refuse, before_reading, refusing
 
 
 @pytest.fixture
@@ -44,29 +42,8 @@ def night(inbox: Storage, root: Storage, date: str = "2026-11-20"):
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch, inbox: Storage) -> Callable[[int, Container[str]], None]:
-    """Let the file system refuse to open some objects of the inbox, by whatever way they are read."""
-    read, real_open = local_files.read_file, open
-
-    def set_up(number: int, keys: Container[str]) -> None:
-        def check(path: str) -> None:
-            key = str(path).removeprefix(f"{inbox.root}/")
-            if str(path).startswith(inbox.root) and key in keys:
-                raise OSError(number, os.strerror(number), path)
-
-        def read_file(path: str) -> tuple[bytes, os.stat_result]:
-            check(path)
-            return read(path)
-
-        def cat_file(_: object, path: str, start: int | None = None, end: int | None = None, **__: object) -> bytes:
-            check(path)
-            with real_open(path, "rb") as file:
-                return file.read()[start:end]
-
-        monkeypatch.setattr("crrg.storage.read_file", read_file)
-        monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", cat_file)
-
-    return set_up
+def fail(monkeypatch: pytest.MonkeyPatch, inbox: Storage) -> Refuse:
+    return refusing(monkeypatch, inbox)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])

@@ -13,7 +13,7 @@ from crrg.operations.nightly import check_failure_rate
 from crrg.operations.summaries import plan_markdown, shards_markdown
 from flows.finished import keep
 from flows.pages import show_page
-from tasks.inference import draft_films, plan_night, publish_night, tell_of_night
+from tasks.inference import draft_films, plan_night, publish_night, tell_of_earlier_nights, tell_of_night
 from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
 
@@ -32,6 +32,8 @@ def nightly(config: NightlyConfig) -> NightSummary:
     plan = plan_night(dated(config, scheduled))
     try:
         show_page(plan_markdown(plan), "nightly-plan")
+        for page in tell_of_earlier_nights(plan):
+            show_page(page, "nightly")
         results = run_shards(config.fan_out, draft_films, [{"plan": plan, "shard": shard} for shard in plan.shards])
         summary = publish_night(plan, results)
         keep(summary)

@@ -10,7 +10,7 @@ from prefect.events import emit_event
 from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.operations.night_report import report_night
-from crrg.operations.night_steps import close_night, draft_shard, open_night
+from crrg.operations.night_steps import close_night, draft_shard, open_night, tell_of_earlier
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot, run_tags
 from tasks.runners import place
@@ -24,6 +24,16 @@ def plan_night(config: NightlyConfig) -> NightPlan:
     """Take the night and list what is new, in shards."""
     storage, settings = open_root()
     return open_night(config, storage, settings)
+
+
+@task(task_run_name="tell-of-earlier-nights[{plan.date}]", **TASK)
+def tell_of_earlier_nights(plan: NightPlan) -> list[str]:
+    """Tell of nights whose process was ended before it could, as they would have done; return their pages."""
+    storage, settings = open_root()
+    told = tell_of_earlier(plan, storage, settings, run_tags())
+    for summary, _ in told:
+        _raise_if_flagged(summary)
+    return [page for _, page in told]
 
 
 @task(task_run_name="draft-films[{plan.date}-{shard.index}]", **TASK)
@@ -47,8 +57,13 @@ def tell_of_night(summary: NightSummary) -> str:
     """Record a night as a run, raise an event where somebody should look at it, and return its page."""
     storage, settings = open_root()
     page = report_night(summary, storage, settings, tags=run_tags())
+    _raise_if_flagged(summary)
+    return page
+
+
+def _raise_if_flagged(summary: NightSummary) -> None:
+    """Raise the event of a night that somebody should look at."""
     if summary.is_flagged:
         counts = {"num_accepted": summary.num_accepted, "num_quarantined": summary.num_quarantined}
         watch = {"differs": [each.quantity for each in summary.watch.flagged]} if summary.watch else {}
         emit_event(FLAGGED_NIGHT, {"prefect.resource.id": f"crrg.night.{summary.date}"}, payload={**counts, **watch})
-    return page

@@ -49,16 +49,29 @@ def report_night(
     return night_report(summary, links)
 
 
-def tell_untold(storage: Storage, settings: Settings) -> None:
-    """Record the committed nights whose process was ended before it could; whoever calls holds the nights."""
+def tell_untold(
+    storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
+) -> list[tuple[NightSummary, str]]:
+    """Record the committed nights whose process was ended before it could; whoever calls holds the nights.
+
+    Args:
+        storage: The root.
+        settings: Name the tracking server, if there is one.
+        tags: Ids that tie the runs to the orchestrator's run that tells of them.
+
+    Returns:
+        Each night with its page; what only its process knew, its times and shards, is not in it.
+    """
+    told: list[tuple[NightSummary, str]] = []
     try:
         for summary in untold_nights(storage):
-            report_night(summary, storage, settings)
+            told.append((summary, report_night(summary, storage, settings, tags=tags)))
             share = f"{summary.failure_share:.0%} of its inputs were refused"
             more = f"; {share}, more than max_failure_rate allows" if summary.exceeds_failure_rate else ""
             logger.warning("the process of night %s was ended before it could tell of it%s", summary.date, more)
     except (CrrgError, OSError, ValueError) as error:
         logger.warning("nights that nobody was told of could not be looked up (%s)", type(error).__name__)
+    return told
 
 
 def night_metrics(summary: NightSummary) -> dict[str, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,13 +60,25 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     resolved = resolve_bundle(config.model, storage, settings)
     plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
-    if plan.status != "held":
-        tell_untold(storage, settings)
     logger.info(
         "night %s: %d new, %d done, %d pending, bundle %s",
         plan.date, plan.num_new, plan.num_done, plan.num_pending, plan.bundle.bundle_id,
     )  # fmt: skip
     return plan
+
+
+def tell_of_earlier(
+    plan: NightPlan, storage: Storage, settings: Settings, tags: Mapping[str, str]
+) -> list[tuple[NightSummary, str]]:
+    """Tell of nights that were ended before they could; return each with its page.
+
+    Args:
+        plan: The night that tells of them; one that another process holds tells of none.
+        storage: The root.
+        settings: Name the tracking server, if there is one.
+        tags: Ids that tie the runs to the orchestrator.
+    """
+    return [] if plan.status == "held" else tell_untold(storage, settings, tags=tags)
 
 
 def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Settings) -> ShardResult:

@@ -157,7 +157,7 @@ def test_the_nights_task_runs_agree_with_its_manifest(platform: Platform, night_
         )
     assert names == [
         "draft-films[2026-03-01-0]", "draft-films[2026-03-01-1]", "plan-night[2026-03-01]", "publish-night[2026-03-01]",
-        "tell-of-night[2026-03-01]",
+        "tell-of-earlier-nights[2026-03-01]", "tell-of-night[2026-03-01]",
     ]  # fmt: skip
     (artifact,) = artifacts
     assert f"| drafted | {manifest.num_accepted} |" in str(artifact.data)

@@ -8,13 +8,25 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.config.references import NightPlan, NightSummary
+from crrg.config.watch import NightWatch
 from crrg.ledger.lease import find_holder
-from crrg.operations import night_steps
+from crrg.operations import night_feed, night_report, night_steps
+from crrg.operations.night_report import report_night
 from crrg.operations.nightly import plan_night
 from crrg.storage import Storage
 from flows import nightly as flow
 from flows import pages
-from tests.support.drawn_night import BUNDLE, DATE, PSEUDONYMS, fill_inbox, night_config
+from tasks import inference
+from tests.support.drawn_night import (
+    BUNDLE,
+    DATE,
+    PSEUDONYMS,
+    StandInDrafter,
+    fill_inbox,
+    night_config,
+    png_bytes,
+    run_test_night,
+)
 
 
 def out_of_reach(*_: object, **__: object) -> None:
@@ -30,6 +42,8 @@ def given_back(monkeypatch, tmp_path) -> list[NightPlan]:
     monkeypatch.setattr(flow, "plan_night", lambda config: plan_night(config, root, BUNDLE, PSEUDONYMS))
     monkeypatch.setattr(flow, "run_shards", lambda *_: [])
     monkeypatch.setattr(flow, "tell_of_night", lambda _: "")
+    monkeypatch.setattr(flow, "tell_of_earlier_nights", inference.tell_of_earlier_nights.fn)
+    monkeypatch.setattr(inference, "open_root", lambda: (root, Settings(root=root.root)))
     monkeypatch.setattr(night_steps, "open_root", lambda: (root, Settings(root=root.root)))
     give_back = night_steps.give_back
     monkeypatch.setattr(flow, "give_back", lambda plan: plans.append(plan) or give_back(plan))
@@ -45,6 +59,40 @@ def test_page_that_cannot_be_made_ends_no_night(given_back, monkeypatch, tmp_pat
     monkeypatch.setattr(flow, "publish_night", lambda *_: summary)
     assert run(tmp_path) == summary
     assert [plan.status for plan in given_back] == ["planned"]
+
+
+def test_night_that_is_told_late_gets_the_page_that_it_would_have_had(given_back, monkeypatch, tmp_path):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_report, "track", lambda *_: "")
+    untold = run_test_night(inbox, root, StandInDrafter(), num_workers=0, date="2026-11-19", max_failure_rate=0.1)
+    inbox.put("new.png", png_bytes(70))
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda text, key: shown.append((key, text)))
+    monkeypatch.setattr(flow, "publish_night", lambda *_: NightSummary(date=DATE, status="committed"))
+    run(tmp_path)
+    expected = report_night(untold.model_copy(update={"times_s": {}}), root, Settings())
+    assert [key for key, _ in shown] == ["nightly-plan", "nightly", "nightly"]
+    assert shown[1] == ("nightly", expected)
+    assert "Night of 2026-11-19: committed" in expected
+    shown.clear()
+    run(tmp_path)
+    assert len(shown) == 2, "it is told once"
+
+
+def test_flagged_night_that_is_told_late_raises_its_event(monkeypatch, tmp_path):
+    flagged, plain = (
+        NightSummary(
+            date=date, status="committed", watch=NightWatch(status="no_reference", num_patients=1, faults=faults)
+        )
+        for date, faults in (("2026-11-18", ("all drafts are the same",)), ("2026-11-19", ()))
+    )
+    raised: list[str] = []
+    monkeypatch.setattr(inference, "open_root", lambda: (None, None))
+    monkeypatch.setattr(inference, "tell_of_earlier", lambda *_: [(flagged, "one"), (plain, "other")])
+    monkeypatch.setattr(inference, "emit_event", lambda _, resource, payload: raised.extend(resource.values()))
+    assert inference.tell_of_earlier_nights.fn(None) == ["one", "other"]
+    assert raised == ["crrg.night.2026-11-18"]
 
 
 def test_night_whose_server_goes_away_is_given_back(given_back, monkeypatch, tmp_path):

@@ -32,9 +32,13 @@ def test_night_that_nobody_was_told_of_is_told_once(told, root, tmp_path, caplog
     inbox = Storage(str(tmp_path / "inbox"))
     fill_inbox(inbox, 2)
     summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0, max_failure_rate=0.1)
-    tell_untold(root, Settings())
-    tell_untold(root, Settings())
+    (late,) = tell_untold(root, Settings(), tags={"prefect.flow_run_id": "f"})
+    assert tell_untold(root, Settings()) == []
     (run,) = told
+    # the page is the one that the night would have shown, but for what only its process knew
+    untimed_summary = summary.model_copy(update={"times_s": {}})
+    assert late == (untimed_summary, report_night(untimed_summary, root, Settings()))
+    assert (told.pop().metrics, run.tags["prefect.flow_run_id"]) == (run.metrics, "f")
     assert (run.run_name, run.tags["digest"]) == (f"nightly-{DATE}", summary.digest)
     untimed = {name: value for name, value in night_report.night_metrics(summary).items() if "time/" not in name}
     assert run.metrics == pytest.approx(untimed)

@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import jinja2
@@ -26,6 +27,9 @@ from crrg.local_files import disk_full
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
 LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
+SUPERSEDED_FILE = "superseded.js"
+"""Which drafts newer ones replaced: the one file of the page that is written again when it is known."""
+_SUPERSEDED = "window.CRRG_SUPERSEDED="
 EVIDENCE_FOLDER = "evidence"
 STUDIES_PER_PART = 500
 """Studies per file of the page's data."""
@@ -93,12 +97,49 @@ class RefusedObject:
     instance_id: str
 
 
+class Replacement(NamedTuple):
+    """The run whose draft replaced an older one of the same film.
+
+    Attributes:
+        date: Its night, ``YYYY-MM-DD``.
+        run_id: The run.
+        page: Key of its page in the root; empty where it has none.
+    """
+
+    date: str
+    run_id: str
+    page: str
+
+
+def superseded_script(replaced: Mapping[str, Replacement]) -> bytes:
+    """Return the script by which a page knows which of its drafts newer ones replaced.
+
+    Args:
+        replaced: What replaced the draft of a film, by ``instance_id``.
+    """
+    return f"{_SUPERSEDED}{_text({name: list(each) for name, each in sorted(replaced.items())})};\n".encode()
+
+
+def read_superseded(script: bytes) -> dict[str, Replacement]:
+    """Return what such a script says.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text = script.decode()
+    if not (text.startswith(_SUPERSEDED) and text.endswith(";\n")):
+        raise ValueError("no script of superseded drafts")
+    said = json.loads(text.removeprefix(_SUPERSEDED).removesuffix(";\n"))
+    return {str(name): Replacement(*map(str, each)) for name, each in dict(said).items()}
+
+
 def review_files(
     facts: NightFacts,
     documents: Iterable[Mapping[str, Any]],
     refused: Sequence[RefusedObject],
     pictures: str = "",
     explained: Container[str] = frozenset(),
+    replaced: Mapping[str, Replacement] = MappingProxyType({}),
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the page, pictures left out, so that no night is held as a whole.
 
@@ -108,6 +149,7 @@ def review_files(
         refused: Quarantined objects.
         pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
         explained: Films, by ``instance_id``, that have a picture by ``evidence_name`` in the same folder.
+        replaced: What replaced the draft of a film, by ``instance_id``; of a new night's drafts nothing has yet.
 
     Raises:
         StorageError: There is no room for that file, code ``DISK.FULL``.
@@ -140,6 +182,7 @@ def review_files(
         remarks=facts.remarks,
         parts=names,
     )
+    yield SUPERSEDED_FILE, superseded_script(replaced)
     yield DATA_FILE, f"window.CRRG_NIGHT={_text(_night_value(facts, refused))};\n".encode()
     for name in STATIC_FILES:
         yield name, page.joinpath(name).read_bytes()

@@ -64,6 +64,8 @@ class Manifest(FrozenConfig):
         index_key: JSON object of every document, picture and page of the run with its sha256.
         index_sha256: Digest of that object.
         review_key: Entry of the review page.
+        replaced_key: What tells the page which of its drafts newer ones replaced; written again with each of them, so
+            no digest of it is recorded but ``marks``. Empty where there is no page, or one of before pages said it.
         num_inputs: New inbox objects: accepted, quarantined and pending together.
         num_accepted: Drafted, or equal in content to what was drafted before.
         num_quarantined: Refused.
@@ -81,7 +83,8 @@ class Manifest(FrozenConfig):
         watch_sha256: Its digest.
         audit: The entry that was written before this commit; ``None`` for nights of before the chained audit.
         withheld: Why drafts of this run are not delivered; empty where they are.
-        marks: Digest of what the report tables say of newer drafts (``superseded_by``); empty where they say nothing.
+        marks: Digest of what report tables and page say of newer drafts (``superseded_by``); empty where they say
+            nothing.
         ledger_fencing: Number of the commit that wrote the rows of the ledger; 0 where it is this one.
         num_shards_on_cpu: Shards that the CPU drafted, or their rest, since the device's memory did not suffice for one
             film; each film's draft is the same but for rounding.
@@ -99,6 +102,7 @@ class Manifest(FrozenConfig):
     index_key: str = ""
     index_sha256: str = ""
     review_key: str = ""
+    replaced_key: str = ""
     num_inputs: int = 0
     num_accepted: int = 0
     num_quarantined: int = 0

@@ -199,6 +199,8 @@ def _pointers(storage: Storage) -> dict[str, bytes]:
     keys = [key for key in keys if storage.exists(key)]
     keys += [f"ledger/{name}" for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)]
     keys += [manifest_key(date, number) for date in night_dates(storage) for number in fencing_numbers(storage, date)]
+    # what pages say of newer drafts, read after the manifests that it must agree with
+    keys += [each.replaced_key for each in read_manifests(storage) if each.replaced_key]
     with ThreadPoolExecutor(COPIERS, thread_name_prefix="pointers") as pool:
         return dict(zip(keys, pool.map(storage.get, keys), strict=True))
 

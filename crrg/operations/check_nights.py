@@ -22,10 +22,11 @@ from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import StorageError
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.digest import NightDigest
-from crrg.ledger.ledger import Outcome
+from crrg.ledger.ledger import Outcome, in_commit_order
 from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import read_table
 from crrg.operations.outcomes import inbox_outcomes
+from crrg.operations.page_marks import Marks, find_marks, is_told
 from crrg.operations.summaries import table
 from crrg.storage import Storage
 
@@ -92,8 +93,12 @@ def check_nights(
     """
     nights: list[NightCount] = []
     read: Counter[tuple[str, str, str]] = Counter()
-    for manifest in read_manifests(storage, date):
-        count, rows = _count(manifest, storage)
+    manifests = read_manifests(storage)
+    marks = find_marks(in_commit_order(manifests))
+    for manifest in manifests:
+        if date and manifest.date != date:
+            continue
+        count, rows = _count(manifest, marks.get((manifest.date, manifest.run_id), {}), storage)
         nights.append(count)
         read.update(rows)
     twice = sum(number - 1 for number in read.values() if number > 1)
@@ -126,7 +131,7 @@ def recount_markdown(recount: Recount) -> str:
     return "\n\n".join(parts)
 
 
-def _count(manifest: Manifest, storage: Storage) -> tuple[NightCount, list[tuple[str, str, str]]]:
+def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCount, list[tuple[str, str, str]]]:
     """Return a commit counted again, and what it read: object, version and bundle of every input."""
     problems: list[str] = []
     rows = list(_rows(manifest, "ledger", storage, problems))
@@ -144,6 +149,8 @@ def _count(manifest: Manifest, storage: Storage) -> tuple[NightCount, list[tuple
     drafted = {row["instance_id"] for row in rows if row["outcome"] == Outcome.ACCEPTED and not row["is_carried"]}
     problems += _check_drafts(manifest, drafted, rows, storage)
     problems += _check_objects(manifest, storage)
+    if not is_told(storage, manifest, marks):
+        problems.append("the page says of replaced drafts what nights did not commit")
     count = NightCount(
         date=manifest.date,
         fencing=manifest.fencing,

@@ -110,7 +110,8 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:
     """Return the keys of everything that a manifest names, itself left out."""
     index = storage.get_json(manifest.index_key) if manifest.index_key else {}
-    return {manifest.index_key, manifest.watch_key, *(file.key for file in manifest.files), *index}
+    beside = (manifest.index_key, manifest.watch_key, manifest.replaced_key)
+    return {*beside, *(file.key for file in manifest.files), *index}
 
 
 def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:

@@ -22,7 +22,7 @@ import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
-from crrg.exports.review import NightFacts, RefusedObject, explained_films, review_files
+from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, explained_films, review_files
 from crrg.ledger.digest import files_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
@@ -133,6 +133,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         index_key=f"{prefix}/index.json",
         index_sha256=_put_index(f"{prefix}/index.json", objects, storage),
         review_key=f"{prefix}/review/index.html",
+        replaced_key=f"{prefix}/review/{SUPERSEDED_FILE}",
         num_inputs=plan.num_new + plan.num_pending,
         num_accepted=len(night.outcomes) - len(refused),
         num_quarantined=len(refused),

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crrg.errors import Conflict
 from crrg.exports.documents import document_files, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.exports.review import SUPERSEDED_FILE
 from crrg.ledger.tables import TableFile, read_table
 from crrg.operations.night_shard import group_regions
 from crrg.storage import Storage
@@ -89,7 +92,7 @@ def put_all(files: Mapping[str, bytes], storage: Storage) -> dict[str, str]:
 
 
 def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:
-    """Write the files of a page as they come, none of them kept; return the sha256 per key.
+    """Write the files of a page as they come, none of them kept; return the sha256 per key of those that never change.
 
     Args:
         folder: Where the page lies.
@@ -98,6 +101,11 @@ def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) 
     """
     written: dict[str, str] = {}
     for name, data in files:
+        if name == SUPERSEDED_FILE:
+            # a holder that wakes up late must not take back what the page was told since
+            with suppress(Conflict):
+                storage.put_if_absent(f"{folder}/{name}", data)
+            continue
         storage.put(f"{folder}/{name}", data)
         written[f"{folder}/{name}"] = hashlib.sha256(data).hexdigest()
     return written

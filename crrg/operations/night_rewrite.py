@@ -25,8 +25,10 @@ from crrg.errors import StorageError
 from crrg.exports.documents import attention_flags
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import (
+    SUPERSEDED_FILE,
     NightFacts,
     RefusedObject,
+    Replacement,
     evidence_name,
     explained_films,
     picture_name,
@@ -41,6 +43,7 @@ from crrg.operations.gc import unnamed_of_nights
 from crrg.operations.night_commit import QUARANTINE_SCHEMA
 from crrg.operations.night_documents import put_page
 from crrg.operations.night_watch import read_watch, remarks
+from crrg.operations.page_marks import read_marks
 from crrg.storage import Storage, canonical_json
 
 _ID = re.compile(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
@@ -145,8 +148,11 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
         write_ledger(storage, manifest.date, f"{manifest.run_id}-{fencing}", rows),
     )
     index = _renamed_objects(storage, _kept_objects(storage, manifest, kept), change.renamed)
+    told = read_marks(storage, manifest)
     if change.has_page:
-        index |= _write_page(storage, manifest, index, refused, fencing)
+        of_kept = {row["instance_id"]: each for row in kept if (each := (told or {}).get(row["instance_id"]))}
+        replaced = {change.renamed.get(name, name): each for name, each in of_kept.items()}
+        index |= _write_page(storage, manifest, index, refused, replaced, fencing)
     prefix, data = run_prefix(manifest.date, manifest.run_id), canonical_json(index)
     storage.put(f"{prefix}/index-{fencing}.json", data)
     page = f"{prefix}/review-{fencing}/index.html"
@@ -162,6 +168,9 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
             "index_key": f"{prefix}/index-{fencing}.json",
             "index_sha256": hashlib.sha256(data).hexdigest(),
             "review_key": page if page in index else "",
+            "replaced_key": page.replace("index.html", SUPERSEDED_FILE) if page in index else "",
+            # a page of which it cannot be told what it said is told anew after the next night
+            "marks": manifest.marks if told is not None else "",
             "num_accepted": len(rows) - quarantined.total(),
             "num_quarantined": quarantined.total(),
             "num_flagged": manifest.num_flagged - flagged,
@@ -259,6 +268,7 @@ def _write_page(
     manifest: Manifest,
     objects: Mapping[str, str],
     refused: Sequence[Mapping[str, Any]],
+    replaced: Mapping[str, Replacement],
     fencing: int,
 ) -> dict[str, str]:
     """Write the page of what stays, in a folder of its own, and return key and digest of its files."""
@@ -274,4 +284,5 @@ def _write_page(
     )
     shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
     folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"
-    return put_page(folder, review_files(facts, documents, shown, "../review/", explained_films(objects)), storage)
+    files = review_files(facts, documents, shown, "../review/", explained_films(objects), replaced)
+    return put_page(folder, files, storage)

@@ -1,16 +1,16 @@
-"""Marks on superseded drafts: their rows say by which run they were replaced (``superseded_by``).
+"""Marks on superseded drafts: rows (``superseded_by``) and pages say by which run they were replaced.
 
 A night names the older drafts that it replaces in its own manifest, which is what counts; here the older runs' report
-tables are told, so that a reader of tables alone finds one current draft per film. Nothing is overwritten: a table with
-marks is written beside the old one and its run is committed again under a higher number. Documents, pictures and pages
-of the older run stay as they are, and so does its digest. Cut off anywhere, it is done after the next night.
+tables are told, so that a reader of tables alone finds one current draft per film, and their pages (``page_marks.py``),
+so that nobody takes an old draft for the latest. No table is overwritten: one with marks is written beside the old one
+and its run is committed again under a higher number. Documents, pictures and all else of the page stay as they are,
+and so does the run's digest. Cut off anywhere, it is done after the next night.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -21,12 +21,10 @@ from crrg.ledger.ledger import in_commit_order
 from crrg.ledger.manifest import Manifest, commit_manifest, committed_manifests, read_manifests, seal_rewritten
 from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.night_rewrite import no_night
-from crrg.storage import Storage, hash_json
+from crrg.operations.page_marks import Marks, find_marks, marks_digest, put_marks
+from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
-
-Marks = Mapping[str, str]
-"""Image to the run whose draft replaced the one of it."""
 
 
 def mark_superseded(storage: Storage) -> int:
@@ -54,21 +52,18 @@ def mark_superseded(storage: Storage) -> int:
 
 
 def _unmarked(manifests: Sequence[Manifest]) -> list[tuple[Manifest, Marks]]:
-    """Return the runs of which drafts were replaced since their tables were written, with all marks of each.
+    """Return the runs of which drafts were replaced, or marked pages moved, since they were marked, with all marks.
 
     Args:
         manifests: What counts of all nights, in the order of commits.
     """
-    marks: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for manifest in manifests:
-        for each in manifest.superseded:
-            marks[each.date, each.run_id].setdefault(each.instance_id, manifest.run_id)
+    marks = find_marks(manifests)
     replaced = [(each, marks[each.date, each.run_id]) for each in manifests if (each.date, each.run_id) in marks]
-    return [(manifest, of_run) for manifest, of_run in replaced if manifest.marks != hash_json(of_run)]
+    return [(manifest, of_run) for manifest, of_run in replaced if manifest.marks != marks_digest(of_run)]
 
 
 def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
-    """Commit a run again with the marks in its report tables.
+    """Commit a run again with the marks in its report tables and on its page.
 
     Raises:
         StorageError: A night is running, or the root is out of reach.
@@ -77,28 +72,33 @@ def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
     with no_night(storage, date) as lease:
         # what was read before the night was held may have been written again since
         current = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
-        files = tuple(_marked(storage, file, marks, lease.fencing) for file in current.files)
+        marked = [_marked(storage, file, marks, lease.fencing) for file in current.files]
+        files, held = [file for file, _ in marked], {name for _, names in marked for name in names}
         changed = {
             "fencing": lease.fencing,
-            "files": files,
-            "marks": hash_json(marks),
+            "files": tuple(files),
+            "marks": marks_digest(marks),
             "ledger_fencing": current.ledger_fencing or current.fencing,
         }
         written = {file.key: file.sha256 for file in set(files) - set(current.files)}
+        # of a patient who was forgotten meanwhile the page must not speak again
+        written |= put_marks(storage, current, {name: newer for name, newer in marks.items() if name in held})
         write_audit(storage, "supersede", subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
         commit_manifest(storage, current.model_copy(update=changed))
         seal_rewritten(storage, date)
     logger.info("night %s: %d drafts are marked as superseded", date, len(marks))
 
 
-def _marked(storage: Storage, file: TableFile, marks: Marks, fencing: int) -> TableFile:
-    """Return a table that says what replaced its rows: the same one where it says so already."""
+def _marked(storage: Storage, file: TableFile, marks: Marks, fencing: int) -> tuple[TableFile, list[str]]:
+    """Return a table that says what replaced its rows (the same one where it says so already), and their images."""
     if file.kind != "reports":
-        return file
+        return file, []
     table = read_tables(storage, [file], file.kind, REPORTS_SCHEMA)
-    column = pa.array([marks.get(name) for name in table["instance_id"].to_pylist()], pa.string())
+    names: list[str] = table["instance_id"].to_pylist()
+    newer = (marks.get(name) for name in names)
+    column = pa.array([each.run_id if each else None for each in newer], pa.string())
     place = table.schema.get_field_index("superseded_by")
     if column.equals(table["superseded_by"].combine_chunks()):
-        return file
+        return file, names
     marked = table.set_column(place, table.schema.field(place), column)
-    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", marked, file.kind)
+    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", marked, file.kind), names

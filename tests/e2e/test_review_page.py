@@ -15,7 +15,16 @@ from crrg.domain.study import Film, ViewPosition
 from crrg.exports.documents import study_documents
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import NightFacts, RefusedObject, evidence_name, picture_name, review_files
+from crrg.exports.review import (
+    SUPERSEDED_FILE,
+    NightFacts,
+    RefusedObject,
+    Replacement,
+    evidence_name,
+    picture_name,
+    review_files,
+    superseded_script,
+)
 from tests.support.drawn_night import draft_of, evidence_of
 
 if TYPE_CHECKING:
@@ -229,6 +238,34 @@ def test_roles_and_names_for_readers_who_do_not_see(page):
     assert page.locator("#film-stage svg").get_attribute("aria-label").startswith("Chest film, PA")
     active = page.locator("#list").get_attribute("aria-activedescendant")
     assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
+
+
+def test_a_replaced_draft_says_so_and_by_which_run(page, tmp_path):
+    assert not page.locator("#replaced-note").is_visible()
+    assert page.locator(".draft-pane .replaced").count() == 0
+    newer = {
+        "image-a2": Replacement("2026-11-21", "0123", "results/date=2026-11-21/run=0123/review/index.html"),
+        "image-c": Replacement("2026-11-22", "4567", ""),
+    }
+    (tmp_path / "review" / SUPERSEDED_FILE).write_bytes(superseded_script(newer))
+    page.reload()
+    assert page.locator("#replaced-note").inner_text().startswith("2 of the 3 drafts of this night were replaced")
+    said = page.get_by_label("Draft").get_by_role("note")
+    assert said.inner_text().startswith(
+        "REPLACED. A newer draft of this study was written in the night of 2026-11-21, run 0123."
+    )
+    link = said.get_by_role("link", name="Open the newer draft").get_attribute("href")
+    assert link == "../../../../results/date=2026-11-21/run=0123/review/index.html#study-a"
+    assert "replaced" in page.locator("#list").get_by_role("option", selected=True).inner_text()
+    assert [text for text, ratio in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    page.keyboard.press("j")
+    assert page.locator(".draft-pane .replaced").count() == 0
+    page.keyboard.press("j")
+    assert said.inner_text().endswith("2026-11-22, run 4567.")
+    assert said.get_by_role("link").count() == 0
+    page.keyboard.press("/")
+    page.keyboard.type("replaced")
+    assert page.locator(".row").count() == 2
 
 
 def test_link_opens_a_study(page):

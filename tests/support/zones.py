@@ -45,7 +45,7 @@ KEYS = tuple(
         rf"results/date={DAY}/run={HEX}/(?:reports|regions)-(?:\d{{5}}(?:-settled)?|earlier)(?:-\d+)*\.parquet",
         rf"results/date={DAY}/run={HEX}/(?:index(?:-\d+)?|watch|plan/plan|plan/inputs-\d{{5}}|shards/shard-\d{{5}})\.json",
         rf"results/date={DAY}/run={HEX}/documents/{ID}/report\.(?:txt|json)",
-        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:(?:films|evidence)/{ID}(?:\.\d+)?\.png|index\.html|(?:worklist|review|data(?:-\d{{5}})?)\.js|review\.css|worklist\.csv)",
+        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:(?:films|evidence)/{ID}(?:\.\d+)?\.png|index\.html|(?:worklist|review|superseded|data(?:-\d{{5}})?)\.js|review\.css|worklist\.csv)",
         rf"checkpoints/{STAGE}/{HEX}/(?:model\.safetensors|(?:config|result|tokenizer)\.json)",
         rf"models/bundles/{HEX}/(?:(?:bundle|tokenizer|clip_tokenizer|reference)\.json|{STAGE}\.safetensors|model_card\.md)",
         rf"models/drafts/{HEX}/{NAME}-{HEX}-train/(?:part-\d{{5}}\.parquet|_manifest\.json)",

@@ -226,6 +226,14 @@ function regionsNode(film) {
       element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
 }
 
+function replacedNode(study, [date, run, page]) {
+  const node = element("p", { class: "replaced", role: "note" }, element("strong", {}, "REPLACED. "),
+    `A newer draft of this study was written in the night of ${date}, run ${run}. `);
+  // the page lies four folders below the root: results, night, run, review
+  if (page) node.append(element("a", { href: `../../../../${page}#${encodeURIComponent(study.id)}` }, "Open the newer draft"));
+  return node;
+}
+
 function drawDraft() {
   const { study } = state.item;
   const film = study.films[state.film];
@@ -235,6 +243,7 @@ function drawDraft() {
   const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
   document.getElementById("draft-pane").replaceChildren(
     element("h2", {}, element("span", { class: "tag" }, "DRAFT"), element("code", {}, study.id.slice(0, 24))),
+    ...(state.item.newer ? [replacedNode(study, state.item.newer)] : []),
     element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
     element("h3", {}, "Findings"), findingsNode(film),
     element("h3", {}, "Flags"), flags,
@@ -324,5 +333,11 @@ document.getElementById("help-button").addEventListener("click", () => document.
 const asked = decodeURIComponent(location.hash.slice(1));
 const worklist = new WorkList(night, drawStudy);
 worklist.refresh();
+const numReplaced = worklist.items.filter((item) => item.newer).length;
+if (numReplaced) {
+  const note = document.getElementById("replaced-note");
+  note.textContent = `${numReplaced} of the ${night.studies.length} drafts of this night were replaced by newer ones of later runs; each says by which.`;
+  note.hidden = false;
+}
 if (asked) worklist.chooseId(asked);
 window.addEventListener("hashchange", () => worklist.chooseId(decodeURIComponent(location.hash.slice(1))));

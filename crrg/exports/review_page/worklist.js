@@ -33,6 +33,13 @@ function viewName(view) {
   return view === "UNKNOWN" ? "view unknown" : view;
 }
 
+// The newer draft of a study, as [night, run, key of its page]; null while the one here is the latest.
+function newerDraft(study) {
+  const replaced = window.CRRG_SUPERSEDED || {};
+  const film = study.films.find((each) => replaced[each.id]);
+  return film ? replaced[film.id] : null;
+}
+
 function listItems(night) {
   const finding = night.labels.length - 1; // "No Finding" is last
   const studies = night.studies.map((study) => {
@@ -40,7 +47,7 @@ function listItems(night) {
       .filter(([value, , i]) => value && i < finding)
       .sort((a, b) => b[1] - a[1]);
     return {
-      id: study.id, study, flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
+      id: study.id, study, newer: newerDraft(study), flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
       worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
       isUnsure: study.consistency < LEAST_AGREEMENT || study.probabilities.some((value, i) =>
         i < finding && night.thresholds[i] !== null && Math.abs(value - night.thresholds[i]) < CLOSE_TO_THRESHOLD),
@@ -49,13 +56,13 @@ function listItems(night) {
     };
   });
   const refused = night.quarantined.map((entry) => ({
-    id: entry.id, refused: entry, flags: [], isQuarantined: true, isAbnormal: false, isUnsure: false, worst: -1, consistency: 2,
+    id: entry.id, refused: entry, newer: null, flags: [], isQuarantined: true, isAbnormal: false, isUnsure: false, worst: -1, consistency: 2,
     view: "", line: entry.reason,
   }));
   const items = [...studies, ...refused];
   items.forEach((item, place) => {
     item.place = place;
-    item.text = [item.id, item.line, ...item.flags].join(" ").toLowerCase();
+    item.text = [item.id, item.line, item.newer ? "replaced" : "", ...item.flags].join(" ").toLowerCase();
   });
   return items;
 }
@@ -144,7 +151,7 @@ class WorkList {
   }
 
   row(item, place) {
-    const marks = [];
+    const marks = item.newer ? ["replaced"] : [];
     if (item.flags.length) marks.push(`⚑ ${item.flags.length}`);
     if (item.study && item.study.films.length > 1) marks.push(`${item.study.films.length} films`);
     const kind = item.isQuarantined ? "is-quarantined" : item.isAbnormal ? "is-abnormal" : "";

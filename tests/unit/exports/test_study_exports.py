@@ -22,7 +22,15 @@ from crrg.exports.parquet import (
     without_films,
 )
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import NightFacts, RefusedObject, explained_films, review_files
+from crrg.exports.review import (
+    NightFacts,
+    RefusedObject,
+    Replacement,
+    explained_films,
+    read_superseded,
+    review_files,
+    superseded_script,
+)
 from tests.support.drawn_night import draft_of, evidence_of
 
 
@@ -145,6 +153,17 @@ def test_every_region_stands_in_the_table_of_a_draft():
     assert len(lines) == 2 + 29
     assert lines[2] == "| right lung | 10, 8, 50, 72 | no | 0.10 | The lungs are clear. |"
     assert lines[3].split(" | ")[2:] == ["0.90", "0.10", " |"]
+
+
+def test_what_replaced_a_draft_is_read_as_it_was_written():
+    newer = {"b": Replacement("2026-11-21", "</script>", ""), "a": Replacement("2026-11-21", "01", "results/x.html")}
+    script = superseded_script(newer)
+    assert read_superseded(script) == newer
+    assert b"<" not in script
+    assert script.index(b'"a"') < script.index(b'"b"')
+    for other in (b"", b"window.CRRG_SUPERSEDED=1", script[:-2], b"\xff"):
+        with pytest.raises(ValueError):
+            read_superseded(other)
 
 
 def test_page_data_cannot_break_out_of_its_script():

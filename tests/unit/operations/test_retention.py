@@ -44,7 +44,8 @@ def test_only_what_a_newer_draft_replaced_goes_by_itself(nights):
     assert expire_results(root, 10, remove=True, today=TODAY).is_removed
     assert committed_digest(root) == digest
     (manifest,) = read_manifests(root, "2026-11-01")
-    assert (manifest.num_accepted, manifest.review_key) == (1, "")
+    assert (manifest.num_accepted, manifest.review_key, manifest.replaced_key) == (1, "", "")
+    assert not any("/review/" in stored.key for stored in root.list_objects("results/date=2026-11-01"))
     tables = [stored.key for stored in root.list_objects("results/date=2026-11-01") if "/reports-" in stored.key]
     assert tables == [file.key for file in manifest.files if file.kind == "reports"]
     assert [row.outcome for row in ledger_rows(root, manifest)] == ["accepted"]

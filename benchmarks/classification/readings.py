@@ -20,6 +20,7 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.decoding import decode_hypotheses, prefer_flagged
 from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.regions import told_flags
 from crrg.storage import Storage
 
 CHUNK_SIZE = 64
@@ -113,6 +114,7 @@ def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
         regions,
         conditions,
         pipeline.decoding,
+        report_flags=told_flags(flags, selected)[numbers],
     )
     hypotheses: list[dict[str, Any]] = [{} for _ in pairs]
     for number, region, texts, wanted in zip(numbers.tolist(), regions.tolist(), found, conditions, strict=True):

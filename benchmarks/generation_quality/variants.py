@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.generation_quality.matching import closest, num_parameters
-from crrg.config.models import DetectorArchitecture
+from crrg.config.models import DetectorArchitecture, GeneratorArchitecture
 from crrg.config.training import PresetTraining
 
 PYRAMID_WIDTHS = range(8, 513, 8)
@@ -31,5 +31,13 @@ def with_pyramid(ours: PresetTraining) -> PresetTraining:
     return ours.model_copy(update={"detector": detector})
 
 
-VARIANTS: dict[str, Callable[[PresetTraining], PresetTraining]] = {"pyramid": with_pyramid}
+def with_context(ours: PresetTraining) -> PresetTraining:
+    """Return ``crrg`` whose phrases know what the rest of their report says; its encoder is small beside the rest."""
+    words = GeneratorArchitecture.model_validate(
+        {**ours.generator.architecture.model_dump(), "condition_on_report": True}
+    )
+    return ours.model_copy(update={"generator": ours.generator.model_copy(update={"architecture": words})})
+
+
+VARIANTS: dict[str, Callable[[PresetTraining], PresetTraining]] = {"pyramid": with_pyramid, "context": with_context}
 """What is added, and how; the variant is called ``crrg + NAME``."""

@@ -136,6 +136,8 @@ class GeneratorArchitecture(FrozenConfig):
         max_length: Longest phrase, tokens, begin and end included.
         feature_size: Length of the region feature it is conditioned on.
         condition_on_findings: Whether region identity and finding flags are conditions beside the region feature.
+        condition_on_report: Whether a phrase is also conditioned on what the rest of its report says: of which other
+            regions it speaks, and with which flags.
         position_table: ``wpe`` is right; ``wte`` repeats the published weights' lookup.
         dropout: Share of activations dropped in training.
         freeze_language_model: Whether only the image branch learns, as with pretrained language weights.
@@ -150,11 +152,25 @@ class GeneratorArchitecture(FrozenConfig):
     max_length: int = Field(64, ge=8, le=1024)
     feature_size: int = Field(128, ge=8, le=2048)
     condition_on_findings: bool = True
+    condition_on_report: bool = False
     position_table: Literal["wpe", "wte"] = "wpe"
     dropout: float = Field(0.1, ge=0, lt=1)
     freeze_language_model: bool = False
     num_regions: int = NUM_REGIONS
     num_labels: int = NUM_LABELS
+
+    @model_validator(mode="after")
+    def _report_has_flags(self) -> Self:
+        """Refuse a phrase that would know the flags of all regions but its own."""
+        if self.condition_on_report and not self.condition_on_findings:
+            raise ValueError("condition_on_report needs condition_on_findings = true, since reports are told by flags")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_report(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``condition_on_report`` out where it is off: what has none is written, and found again, as ever."""
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if name != "condition_on_report" or value}
 
 
 class DecodingSettings(FrozenConfig):

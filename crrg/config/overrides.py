@@ -191,6 +191,7 @@ class GeneratorArchitectureOverrides(Overrides):
     max_length: int | None = None
     feature_size: int | None = None
     condition_on_findings: bool | None = None
+    condition_on_report: bool | None = None
     dropout: float | None = None
 
 

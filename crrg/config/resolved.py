@@ -60,6 +60,11 @@ def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
     _check_recipe(config, config.generator, "generator")
     settings = _filled(stage_training(config.preset, config.recipe).generator, config, config.generator, "generator")
     _check_patience(settings.loop, "generator")
+    if config.recipe == "paper" and settings.architecture.condition_on_report:
+        raise ConfigError(
+            "the recipe `paper` words each region on its own; leave condition_on_report out, or take the recipe `crrg`",
+            "generator.architecture.condition_on_report",
+        )
     reads, given = settings.architecture.feature_size, selector_settings(config).architecture.feature_size
     if not config.initial_weights.generator and reads != given:
         raise ConfigError(

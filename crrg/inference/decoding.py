@@ -73,6 +73,8 @@ def decode_phrases(
     region_index: NDArray[np.integer] | Tensor,
     finding_flags: NDArray[np.floating] | Tensor,
     settings: DecodingSettings,
+    *,
+    report_flags: NDArray[np.floating] | None = None,
 ) -> list[DecodedPhrase]:
     """Draft one phrase per row, rows of any number of films together.
 
@@ -86,11 +88,14 @@ def decode_phrases(
         region_index: Which region, ``[N]``, 0..28.
         finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1.
         settings: Beams, limits, slots.
+        report_flags: As for ``decode_hypotheses``.
 
     Returns:
         ``N`` phrases in the order of the rows; an empty list for no row.
     """
-    hypotheses = decode_hypotheses(generator, tokenizer, features, region_index, finding_flags, settings)
+    hypotheses = decode_hypotheses(
+        generator, tokenizer, features, region_index, finding_flags, settings, report_flags=report_flags
+    )
     return choose_phrases(generator, hypotheses, finding_flags, settings)
 
 
@@ -123,6 +128,7 @@ def decode_hypotheses(
     finding_flags: NDArray[np.floating] | Tensor,
     settings: DecodingSettings,
     *,
+    report_flags: NDArray[np.floating] | None = None,
     num_words: Sequence[int] | None = None,
 ) -> list[list[DecodedPhrase]]:
     """Draft the finished hypotheses of every row, among which a caller may choose.
@@ -134,6 +140,8 @@ def decode_hypotheses(
         region_index: Which region, ``[N]``, 0..28.
         finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1.
         settings: Beams, limits, slots.
+        report_flags: What each row's report says (``crrg.inference.regions.told_flags``), ``[N, 29, 15]``; nothing is
+            known of it where not given. Used where the generator is conditioned on it.
         num_words: Tokens that each row's phrase is made to have, end not counted; as many as it wants where not given.
 
     Returns:
@@ -149,6 +157,7 @@ def decode_hypotheses(
         torch.as_tensor(features, dtype=torch.float32, device=device),
         torch.as_tensor(region_index, dtype=torch.long, device=device),
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
+        None if report_flags is None else torch.as_tensor(report_flags, dtype=torch.float32, device=device),
         max(num_slots, LEAST_ROWS),
     )
 
@@ -183,13 +192,22 @@ def num_disagreements(phrase: DecodedPhrase, flags: Sequence[float]) -> int:
 
 
 def _condition_tiles(
-    generator: ReportGenerator, features: Tensor, region_index: Tensor, finding_flags: Tensor, tile: int
+    generator: ReportGenerator,
+    features: Tensor,
+    region_index: Tensor,
+    finding_flags: Tensor,
+    report_flags: Tensor | None,
+    tile: int,
 ) -> Iterator[tuple[Tensor, int]]:
     """Yield condition tokens of always ``tile`` rows, the last ones padded, and how many rows are real."""
     for first in range(0, len(features), tile):
         num_real = min(tile, len(features) - first)
         index = torch.arange(first, first + tile, device=features.device).clamp_max(first + num_real - 1)
-        yield generator.encode_condition(features[index], region_index[index], finding_flags[index]), num_real
+        told = None if report_flags is None else report_flags[index]
+        condition = generator.encode_condition(
+            features[index], region_index[index], finding_flags[index], report_flags=told
+        )
+        yield condition, num_real
 
 
 class _SlotGrid:

@@ -45,11 +45,14 @@ class WordedRegion:
         region: One of ``REGIONS``.
         token_ids: Its words between begin and end token.
         flags: The 14 findings and abnormality that it was drafted for, ``[15]``.
+        report_flags: What its whole report says, ``[29, 15]``, NaN for regions that it does not speak of; nothing is
+            known of it where not given.
     """
 
     region: str
     token_ids: tuple[int, ...]
     flags: NDArray[np.floating]
+    report_flags: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Explainer:
         draft: DraftReport,
         input_boxes_xyxy: FloatArray,
         flags: NDArray[np.floating],
+        report_flags: FloatArray,
         settings: EvidenceSettings,
     ) -> list[SentenceEvidence]:
         """Map what the sentences of one draft rest on.
@@ -83,6 +87,7 @@ class Explainer:
             draft: Its draft by these stages.
             input_boxes_xyxy: Where its regions were found, ``[29, 4]`` in pixels of the detector's input.
             flags: What they were drafted for, ``[29, 15]``.
+            report_flags: The same of those that the draft speaks of, ``[29, 15]``, NaN for the others.
             settings: How many sentences, and how finely.
 
         Returns:
@@ -93,7 +98,7 @@ class Explainer:
         for name in sentences_to_explain(draft, (flags[:, -1] > 0).tolist(), settings.max_sentences):
             index = REGION_INDEX[name]
             words = self.tokenizer.encode(draft.regions[index].phrase or "")
-            sentences.append(WordedRegion(name, (end_id, *words, end_id)[:longest], flags[index]))
+            sentences.append(WordedRegion(name, (end_id, *words, end_id)[:longest], flags[index], report_flags))
         size = looking_size(self.detector, self.selector)
         box = Letterbox(film.original_width, film.original_height, size)
         return explain_sentences(
@@ -194,12 +199,18 @@ def sentence_logprobs(generator: ReportGenerator, sentence: WordedRegion, featur
     device = generator.feature_mean.device
     tokens = torch.tensor(sentence.token_ids, device=device)
     flags = torch.as_tensor(np.asarray(sentence.flags), dtype=torch.float32, device=device)
+    told = None if sentence.report_flags is None else torch.as_tensor(sentence.report_flags, device=device)
     region = torch.tensor(REGION_INDEX[sentence.region], device=device)
 
     def work(first: int, last: int) -> FloatArray:
         num = last - first
         rows = torch.as_tensor(features[first:last], device=device)
-        condition = generator.encode_condition(rows, region.expand(num), flags.expand(num, -1))
+        condition = generator.encode_condition(
+            rows,
+            region.expand(num),
+            flags.expand(num, -1),
+            report_flags=None if told is None else told.expand(num, -1, -1),
+        )
         logits = generator(tokens[:-1].expand(num, -1), condition).float()
         chosen = logits.log_softmax(dim=-1).gather(2, tokens[1:].expand(num, -1)[..., None])
         return np.asarray(chosen.mean(dim=(1, 2)).cpu().numpy(), dtype=np.float32)

@@ -38,7 +38,7 @@ from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
 from crrg.inference.film_drafts import FilmDrafts, LabelReading
 from crrg.inference.fusion import FusedClassifier
-from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions
+from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.statements import read_statement
 from crrg.inference.visibility import Visibility
@@ -248,9 +248,9 @@ class ReportPipeline:
         if not settings.is_on or not films:
             return [[] for _ in films]
         readings = self.read_regions(films)
-        flags, _ = self._conditions(readings, self.read_labels(films))
+        flags, selected = self._conditions(readings, self.read_labels(films))
         explainer = Explainer(self.detector, self.selector, self.generator, self.tokenizer)
-        seen = zip(films, drafts, readings.input_boxes_xyxy, flags, strict=True)
+        seen = zip(films, drafts, readings.input_boxes_xyxy, flags, told_flags(flags, selected), strict=True)
         return [explainer.explain(*each, settings) for each in seen]
 
     def _conditions(self, readings: RegionReadings, labels: LabelReading) -> tuple[FloatValues, NDArray[np.bool_]]:
@@ -275,7 +275,8 @@ class ReportPipeline:
         films, regions = np.nonzero(selected)
         wanted = flags[films, regions]
         conditions = (readings.features[films, regions], regions, wanted)
-        found = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding)
+        reports = told_flags(flags, selected)[films]
+        found = decode_hypotheses(self.generator, self.tokenizer, *conditions, self.decoding, report_flags=reports)
         if self.decoding.rerank:
             chosen = likest_to_film(found, wanted, image_features[torch.from_numpy(films)], self.encode_texts)
         else:

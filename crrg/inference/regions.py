@@ -106,6 +106,19 @@ class RegionReadings:
         return select_regions(self.selection_probabilities, self.finding_probabilities, thresholds)
 
 
+def told_flags(flags: NDArray[np.floating[Any]], told: NDArray[np.bool_]) -> FloatArray:
+    """Return what a report says as a condition of its phrases: the flags of the regions that it speaks of.
+
+    Args:
+        flags: 14 findings and abnormality of every region, ``[N, 29, 15]``.
+        told: Which regions get a sentence, ``[N, 29]``.
+
+    Returns:
+        ``[N, 29, 15]``, NaN for a region that nothing is said of.
+    """
+    return np.where(told[..., None], flags, np.nan).astype(np.float32)
+
+
 def select_regions(
     selection_probabilities: FloatArray, finding_probabilities: FloatArray, thresholds: RegionThresholds
 ) -> NDArray[np.bool_]:

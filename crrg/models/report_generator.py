@@ -29,7 +29,8 @@ class ReportGenerator(nn.Module):
     """Words a region: its feature, which region it is, and which findings it should speak of.
 
     The paper conditions on the feature alone (``C`` = 1). With ``condition_on_findings`` there are three condition
-    tokens: feature, region, and flags (14 findings and abnormality); what is unknown is replaced by a learned vector.
+    tokens: feature, region, and flags (14 findings and abnormality); with ``condition_on_report`` a fourth, of the
+    other regions that the same report speaks of, and their flags. What is unknown is replaced by a learned vector.
     """
 
     feature_mean: Tensor
@@ -53,6 +54,11 @@ class ReportGenerator(nn.Module):
             )
             self.unknown_region = nn.Parameter(torch.randn(width) * 0.02)
             self.unknown_flags = nn.Parameter(torch.randn(width) * 0.02)
+        if architecture.condition_on_report:
+            # per region its flags, and whether the report speaks of it
+            size, hidden = architecture.num_regions * (architecture.num_labels + 2), width // 2
+            self.report_encoder = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, width))
+            self.unknown_report = nn.Parameter(torch.randn(width) * 0.02)
         self.decoder = PseudoSelfAttentionDecoder(architecture)
         self._fast_decoder: Prepared[PseudoSelfAttentionDecoder] = Prepared()
 
@@ -67,6 +73,7 @@ class ReportGenerator(nn.Module):
         region_index: Tensor,
         finding_flags: Tensor,
         *,
+        report_flags: Tensor | None = None,
         is_flagged: Tensor | None = None,
         is_seen: Tensor | None = None,
     ) -> Tensor:
@@ -76,22 +83,42 @@ class ReportGenerator(nn.Module):
             features: Region features ``[N, F]``.
             region_index: Which region, int64 ``[N]``, 0..28.
             finding_flags: 14 findings and abnormality, ``[N, 15]`` in 0..1; 1/2 = uncertain.
-            is_flagged: Whether a row's flags are known, bool ``[N]``; all where not given.
+            report_flags: The same of every region that the row's report speaks of, ``[N, 29, 15]``, NaN for the others;
+                nothing is known of the report where all are NaN, or where not given. The row's own region is left out.
+            is_flagged: Whether a row's flags are known, those of its report with them, bool ``[N]``; all where not
+                given.
             is_seen: Whether there is a film behind a row, bool ``[N]``; all where not given.
 
         Returns:
             ``[N, C, D]``.
         """
         standardised = (features - self.feature_mean) / self.feature_scale
-        tokens = [(self.feature_space_transformation(standardised), self.unknown_feature, is_seen)]
+        tokens: list[tuple[Tensor, Tensor, Tensor | None]] = [
+            (self.feature_space_transformation(standardised), self.unknown_feature, is_seen)
+        ]
         if self.architecture.condition_on_findings:
             known_flags = is_seen if is_flagged is None else is_flagged if is_seen is None else is_flagged & is_seen
             tokens.append((self.region_embedding(region_index), self.unknown_region, is_seen))
             tokens.append((self.flag_encoder(finding_flags), self.unknown_flags, known_flags))
+            if self.architecture.condition_on_report:
+                tokens.append(self._report_token(region_index, report_flags, known_flags))
         return torch.stack(
             [token if known is None else torch.where(known[:, None], token, other) for token, other, known in tokens],
             dim=1,
         )
+
+    def _report_token(
+        self, region_index: Tensor, report_flags: Tensor | None, known_flags: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the token ``[N, D]`` of the rest of each row's report, what replaces it, and where it is known."""
+        if report_flags is None:
+            return self.unknown_report.expand(len(region_index), -1), self.unknown_report, None
+        is_told = torch.isfinite(report_flags[..., :1])
+        is_known = is_told.flatten(1).any(dim=1)
+        others = is_told.scatter(1, region_index[:, None, None], False)
+        flags = torch.where(others, report_flags, 0.0)
+        token: Tensor = self.report_encoder(torch.cat([flags, others.to(flags.dtype)], dim=2).flatten(1))
+        return token, self.unknown_report, is_known if known_flags is None else is_known & known_flags
 
     def decoder_for(self, precision: Literal["exact", "fast"]) -> PseudoSelfAttentionDecoder:
         """Return the decoder, or a copy with rounded weights that is made once until the weights change."""

@@ -31,7 +31,7 @@ from crrg.errors import TrainingError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.decoding import UNCERTAIN_FLAG, decode_phrases
-from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
+from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import ReportGenerator
@@ -52,6 +52,7 @@ from crrg.training.phrase_batches import (
     PhraseBatch,
     PhraseSampler,
     PhraseTable,
+    ToldReports,
     add_text_only,
     collect_phrases,
 )
@@ -283,6 +284,7 @@ def phrase_loss(model: ReportGenerator, batch: PhraseBatch, *, reduction: str = 
         batch.features,
         batch.region_index,
         batch.finding_flags,
+        report_flags=batch.report_flags,
         is_flagged=batch.is_flagged,
         is_seen=batch.is_seen,
     )
@@ -308,10 +310,9 @@ def score_generator(
         return {}
     loss = _validation_loss(model, PhraseSampler(table, tokenizer, settings))
     is_definite = ~(table.reference_flags == UNCERTAIN_FLAG).any(axis=1)
-    flags = table.reference_flags[is_definite]
-    drafted = decode_phrases(
-        model, tokenizer, table.features[is_definite], table.region_index[is_definite], flags, settings.decoding
-    )
+    flags, reports = table.reference_flags[is_definite], ToldReports(table).flags(np.flatnonzero(is_definite))
+    features, regions = table.features[is_definite], table.region_index[is_definite]
+    drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding, report_flags=reports)
     stated = [_positives(phrase.text) for phrase in drafted]
     wanted = [{label for label in FINDINGS if row[LABEL_INDEX[label]]} for row in flags]
     return {
@@ -360,11 +361,11 @@ def _drafted_phrases(
     selected: NDArray[np.bool_],
     settings: GeneratorTraining,
 ) -> Phrases:
-    """Word regions ``[N, 29]``; film and region index to phrase, in region order."""
+    """Word regions ``[N, 29]``, in reports of those that the thresholds select; film and region index to phrase."""
     films, regions = np.nonzero(selected)
-    flags = read.readings.flags(read.thresholds)[films, regions]
-    features = read.readings.features[films, regions]
-    drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding)
+    flags, features = read.readings.flags(read.thresholds), read.readings.features[films, regions]
+    reports, flags = told_flags(flags, read.readings.selected(read.thresholds))[films], flags[films, regions]
+    drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding, report_flags=reports)
     places = zip(films.tolist(), regions.tolist(), strict=True)
     return {place: phrase.text for place, phrase in zip(places, drafted, strict=True)}
 

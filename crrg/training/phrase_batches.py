@@ -17,7 +17,7 @@ from crrg.config.training import GeneratorTraining
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import LABELS, NO_FINDING, NUM_LABELS, UNCERTAIN
-from crrg.domain.regions import REGION_INDEX
+from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
@@ -133,6 +133,40 @@ def add_text_only(table: PhraseTable, reports: Sequence[Report], films: FilmTabl
     )
 
 
+class ToldReports:
+    """What the phrases of each film say together, as a condition of each of them."""
+
+    def __init__(self, table: PhraseTable) -> None:
+        """Find the phrases of each film; the table's order does not matter."""
+        self._table = table
+        self._rows = np.argsort(table.film_index, kind="stable")
+        self._films = table.film_index[self._rows]
+
+    def flags(self, index: NDArray[np.int64], is_predicted: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Return the flags of all regions that the reports of some phrases speak of.
+
+        Args:
+            index: Rows of the table ``[B]``.
+            is_predicted: Whether a row sees the selector's flags instead of the phrases' own, ``[B]``; none where not
+                given.
+
+        Returns:
+            ``[B, 29, 15]``; NaN where a region has no phrase, and everywhere for a sentence without a film.
+        """
+        table, films = self._table, self._table.film_index[index]
+        first, last = (np.searchsorted(self._films, films, side) for side in ("left", "right"))
+        counts = np.where(films >= 0, last - first, 0)
+        owners = np.repeat(np.arange(len(index)), counts)
+        places = np.arange(len(owners)) - np.repeat(counts.cumsum() - counts, counts)
+        rows = self._rows[first[owners] + places]
+        flags = table.reference_flags[rows]
+        if is_predicted is not None:
+            flags = np.where(is_predicted[owners, None], table.predicted_flags[rows], flags)
+        found = np.full((len(index), NUM_REGIONS, NUM_LABELS + 1), np.nan, dtype=np.float32)
+        found[owners, table.region_index[rows]] = flags
+        return found
+
+
 @dataclass(frozen=True)
 class PhraseBatch:
     """One batch.
@@ -143,6 +177,7 @@ class PhraseBatch:
         features: ``[B, F]``.
         region_index: int64 ``[B]``.
         finding_flags: ``[B, 15]``.
+        report_flags: What the phrase's whole report says, ``[B, 29, 15]``; NaN where it says nothing.
         is_flagged: Whether the flags are shown, bool ``[B]``.
         is_seen: Whether there is a film, bool ``[B]``.
     """
@@ -152,6 +187,7 @@ class PhraseBatch:
     features: Tensor
     region_index: Tensor
     finding_flags: Tensor
+    report_flags: Tensor
     is_flagged: Tensor
     is_seen: Tensor
 
@@ -171,6 +207,7 @@ class PhraseSampler:
         self._config = config
         self._seed = seed
         self._end_id = tokenizer.end_id
+        self._reports = ToldReports(table)
         self._rows = tokenizer.encode_phrases(table.texts, config.architecture.max_length)
         weights = _weights(table, config)
         by_length = np.argsort([len(row) for row in self._rows], kind="stable")
@@ -186,19 +223,18 @@ class PhraseSampler:
         index = rng.choice(part, size=self._config.loop.batch_size, p=shares)
         is_predicted = rng.random(len(index)) < self._config.predicted_flag_share
         is_flagged = rng.random(len(index)) >= self._config.flag_dropout
-        table = self._table
-        flags = np.where(is_predicted[:, None], table.predicted_flags[index], table.reference_flags[index])
-        return self._assemble(index, flags, is_flagged)
+        return self._assemble(index, is_predicted, is_flagged)
 
     def reference_batches(self) -> list[PhraseBatch]:
         """Return every phrase once, under its own flags, in batches of similar length."""
         size = self._config.loop.batch_size
         ordered = np.concatenate([part for part, _ in self._buckets])
         parts = [ordered[first : first + size] for first in range(0, len(ordered), size)]
-        flags = self._table.reference_flags
-        return [self._assemble(part, flags[part], np.ones(len(part), dtype=bool)) for part in parts]
+        return [self._assemble(part, np.zeros(len(part), dtype=bool), np.ones(len(part), dtype=bool)) for part in parts]
 
-    def _assemble(self, index: NDArray[np.int64], flags: FloatArray, is_flagged: NDArray[np.bool_]) -> PhraseBatch:
+    def _assemble(
+        self, index: NDArray[np.int64], is_predicted: NDArray[np.bool_], is_flagged: NDArray[np.bool_]
+    ) -> PhraseBatch:
         rows = [self._rows[i] for i in index]
         width = max(len(row) for row in rows) - 1
         token_ids = np.full((len(rows), width), self._end_id, dtype=np.int64)
@@ -207,12 +243,14 @@ class PhraseSampler:
             token_ids[row, : len(ids) - 1] = ids[:-1]
             targets[row, : len(ids) - 1] = ids[1:]
         table = self._table
+        flags = np.where(is_predicted[:, None], table.predicted_flags[index], table.reference_flags[index])
         return PhraseBatch(
             token_ids=torch.from_numpy(token_ids),
             targets=torch.from_numpy(targets),
             features=torch.from_numpy(table.features[index]),
             region_index=torch.from_numpy(table.region_index[index]),
             finding_flags=torch.from_numpy(np.ascontiguousarray(flags, dtype=np.float32)),
+            report_flags=torch.from_numpy(self._reports.flags(index, is_predicted)),
             is_flagged=torch.from_numpy(is_flagged),
             is_seen=torch.from_numpy(table.is_seen[index]),
         )

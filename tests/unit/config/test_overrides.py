@@ -157,6 +157,17 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
             {"recipe": "paper", "detector": {"architecture": {"pyramid_channels": 32}}},
             r"detector\.architecture\.pyramid_channels: the recipe `paper` has one map and no pyramid; leave",
         ),
+        (
+            {"generator": {"architecture": {"condition_on_report": True, "condition_on_findings": False}}},
+            r"generator\.architecture: .*condition_on_report needs condition_on_findings = true",
+        ),
+        (
+            {
+                "generator": {"architecture": {"condition_on_report": True, "condition_on_findings": True}},
+                "recipe": "paper",
+            },
+            "words each region on its own; leave condition_on_report out",
+        ),
         ({"generator": {"architecture": {"feature_size": 64}}}, r"set selector\.architecture\.feature_size and"),
     ],
 )
@@ -180,6 +191,8 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
     keep_changes(DetectorArchitectureOverrides(pyramid_channels=0), DetectorArchitecture(), "detector.architecture")
     with pytest.raises(ConfigError, match="pyramid_channels is 8 in the form and 0 in the imported weights"):
         keep_changes(DetectorArchitectureOverrides(pyramid_channels=8), DetectorArchitecture(), "detector.architecture")
+    with pytest.raises(ConfigError, match="condition_on_report is True in the form and False in the imported weights"):
+        keep_changes(GeneratorArchitectureOverrides(condition_on_report=True), imported, "generator.architecture")
     check_settings(
         ("generator",),
         TrainStageConfig(
@@ -195,6 +208,7 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
         ("detector", {"architecture": {"pyramid_channels": 16}}, {"architecture": {"pyramid_channels": 0}}),
         ("selector", {"balanced_share": 0.5}, {"balanced_share": 0.0}),
         ("generator", {"loop": {"accumulate": 2}}, {"abnormal_share": 0.5}),
+        ("generator", {"architecture": {"condition_on_report": True}}, {"flag_dropout": 0.1}),
         ("clip", {"contrast": {"cached_rows": 8}}, {"draft_share": 0.5}),
     ],
 )

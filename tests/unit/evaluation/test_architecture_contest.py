@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.generation_quality import architectures, budget, contest_scores
+from benchmarks.generation_quality import architectures, budget, contest_scores, matching
 from benchmarks.generation_quality.architectures import Arena, Contest, Jury
 from benchmarks.generation_quality.budget import CpuClock, Limit, fit_within
 from benchmarks.generation_quality.contenders import Order, Parts
 from benchmarks.generation_quality.contest_report import contest_tables
 from benchmarks.generation_quality.contest_scores import FIGURES, mean_over_regions, summarise
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
-from benchmarks.generation_quality.variants import with_pyramid
+from benchmarks.generation_quality.variants import VARIANTS, with_pyramid
 from benchmarks.resumable import Table
 from crrg.config.models import DecodingSettings
 from crrg.config.presets import preset_training
@@ -32,7 +32,10 @@ from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split,
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve
 from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.regions import RegionThresholds
 from crrg.models.clip import ClipModel
+from crrg.models.detector import RegionDetector
+from crrg.models.region_heads import RegionSelector
 from crrg.storage import Storage
 from tests.support.smallest_stages import smallest
 
@@ -64,6 +67,17 @@ def test_a_pyramid_leaves_the_size_of_the_detector_and_all_else() -> None:
     assert sizes["detector"]["crrg + pyramid"] == pytest.approx(sizes["detector"]["crrg"], rel=0.1)
     with pytest.raises(AssertionError, match=r"detector and selector: .* more than 10% apart; look elsewhere"):
         compare_sizes(ours, networks_of(preset_training("small"), 900), 900, "small", "look elsewhere")
+
+
+def test_knowing_the_report_changes_the_generator_alone_and_by_less_than_a_tenth() -> None:
+    for ours in (preset_training("tiny"), preset_training("small")):
+        variant = VARIANTS["context"](ours)
+        assert variant.generator.architecture.condition_on_report
+        words = variant.generator.architecture.model_copy(update={"condition_on_report": False})
+        generator = variant.generator.model_copy(update={"architecture": words})
+        assert variant.model_copy(update={"generator": generator}) == ours
+        sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg + context")
+        assert sizes["generator"]["crrg"] < sizes["generator"]["crrg + context"]
 
 
 class Line(torch.nn.Module):
@@ -225,13 +239,15 @@ def test_trials_that_were_stopped_go_on_with_the_next(tmp_path: Path) -> None:
     assert open_arena(tmp_path, lambda: True).tune("crrg") is not None, "nothing is left to begin"
 
 
-def open_arena_of_variants(folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool) -> Arena:
+def open_arena_of_variants(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool, variants: tuple[str, ...] = ("pyramid",)
+) -> Arena:
     monkeypatch.setattr(architectures, "narrow_to", lambda ours, vocab_size, _: networks_of(ours, vocab_size))
     stages = settings()
     sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0)}
     levelled = stages.detector.architecture.model_copy(update=sizes)
     stages = stages.model_copy(update={"detector": stages.detector.model_copy(update={"architecture": levelled})})
-    about = {"settings": stages, "variants": ("pyramid",), "with_ablations": False, "with_paper": with_paper}
+    about = {"settings": stages, "variants": variants, "with_ablations": False, "with_paper": with_paper}
     return open_arena(folder, lambda: False, **about)
 
 
@@ -246,6 +262,25 @@ def test_a_variant_is_trained_and_comes_back(tmp_path: Path, monkeypatch: pytest
     assert again.architecture.pyramid_channels > 0
     films = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     assert torch.equal(again.detect(films).input_boxes_xyxy, parts.detector.detect(films).input_boxes_xyxy)
+
+
+def test_a_variant_that_knows_the_report_is_trained_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "TOLERANCE", 0.5)  # beside the smallest generator the encoder is not small
+    arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False, variants=("context",))
+    stages = arena.contest.settings
+    known = RegionThresholds(0.5, 0.5, 0.5, np.full(NUM_LABELS, 0.5, np.float32))
+    finder, reader = RegionDetector(stages.detector.architecture), RegionSelector(stages.selector.architecture)
+    before = Parts(finder.eval(), reader.eval(), None, known)
+    order = Order(1e-3, 0, Limit(num_steps=1))
+    parts, effort = arena.contender("crrg + context").train("generator", before, arena.films, order)
+    assert effort.num_steps == 1
+    assert parts.generator is not None
+    again = arena.load({"generator": arena._keep("key", "generator", parts)}).generator
+    assert again is not None
+    assert again.architecture.condition_on_report
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in parts.generator.state_dict().items())
 
 
 @pytest.mark.parametrize("with_paper", [False, True])

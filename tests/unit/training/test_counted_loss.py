@@ -56,6 +56,7 @@ def phrases(lengths: Sequence[int]) -> PhraseBatch:
         features=torch.randn(number, 8, generator=generator),
         region_index=torch.arange(number),
         finding_flags=torch.zeros(number, 15),
+        report_flags=torch.zeros(number, 29, 15),
         is_flagged=torch.ones(number, dtype=torch.bool),
         is_seen=torch.ones(number, dtype=torch.bool),
     )

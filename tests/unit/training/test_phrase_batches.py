@@ -17,6 +17,7 @@ from crrg.training.phrase_batches import (
     IGNORED,
     PhraseSampler,
     PhraseTable,
+    ToldReports,
     add_text_only,
     collect_phrases,
     phrase_flags,
@@ -139,3 +140,43 @@ def test_flags_are_hidden_or_predicted_in_their_shares() -> None:
     opacity = batch.region_index == REGION_INDEX["left lower lung zone"]
     predicted = batch.finding_flags[opacity, LABEL_INDEX["Edema"]]
     assert 0.3 < float(predicted.mean()) < 0.7
+
+
+def test_a_report_is_what_the_phrases_of_its_film_say() -> None:
+    with_text = [Report(findings="Mild cardiomegaly.")]
+    table = add_text_only(phrase_table(), with_text, film_table())
+    shuffled = np.array([3, 0, 4, 1, 2])
+    table = PhraseTable(
+        texts=[table.texts[i] for i in shuffled],
+        film_index=table.film_index[shuffled],
+        region_index=table.region_index[shuffled],
+        features=table.features[shuffled],
+        reference_flags=table.reference_flags[shuffled],
+        predicted_flags=table.predicted_flags[shuffled],
+    )
+    told = ToldReports(table).flags(np.array([0, 1, 2, 4, 0]), np.array([False, True, False, True, True]))
+    regions = [np.flatnonzero(np.isfinite(row).all(axis=1)).tolist() for row in told]
+    assert regions == [[11, 14], [0, 8], [], [11, 14], [11, 14]], "a sentence without a film has no report"
+    assert np.isnan(told).all(axis=2).sum(axis=1).tolist() == [27, 27, 29, 27, 27]
+    assert told[0, 14].tolist() == table.reference_flags[0].tolist()
+    assert told[0, 11].tolist() == table.reference_flags[4].tolist()
+    assert told[3, 11].tolist() == table.predicted_flags[4].tolist() != told[0, 11].tolist()
+    assert np.array_equal(told[3], told[4], equal_nan=True)
+    reference = ToldReports(table).flags(np.arange(5))
+    assert np.array_equal(reference[0], told[0], equal_nan=True)
+    assert np.array_equal(reference[3], reference[1], equal_nan=True), "both of the film without findings"
+
+
+def test_a_batch_brings_the_report_under_the_flags_that_its_phrase_sees() -> None:
+    table = phrase_table()
+    tokenizer = train_tokenizer(table.texts, 400)
+    sampler = PhraseSampler(table, tokenizer, settings(predicted_flag_share=0.5, num_length_buckets=1))
+    batch = sampler.batch(0)
+    assert batch.report_flags.shape == (400, 29, 15)
+    own = batch.report_flags[torch.arange(400), batch.region_index]
+    assert torch.equal(own, batch.finding_flags)
+    abnormal = batch.finding_flags[:, -1] > 0
+    assert bool(abnormal.any())
+    for batch in sampler.reference_batches():
+        own = batch.report_flags[torch.arange(len(batch.targets)), batch.region_index]
+        assert torch.equal(own, batch.finding_flags)

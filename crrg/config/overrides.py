@@ -324,6 +324,7 @@ class GeneratorOverrides(Overrides):
     text_only_share: float | None = None
     num_length_buckets: int | None = None
     num_validation_films: int | None = None
+    lora_rank: int | None = None
 
 
 class ClipOverrides(Overrides):

@@ -65,6 +65,12 @@ def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
             "the recipe `paper` words each region on its own; leave condition_on_report out, or take the recipe `crrg`",
             "generator.architecture.condition_on_report",
         )
+    if settings.lora_rank and not config.initial_weights.freeze_language_model:
+        raise ConfigError(
+            "low-rank updates are learnt beside an imported language model that stays as it is; set "
+            "initial_weights.generator and initial_weights.freeze_language_model, or lora_rank to 0",
+            "generator.lora_rank",
+        )
     reads, given = settings.architecture.feature_size, selector_settings(config).architecture.feature_size
     if not config.initial_weights.generator and reads != given:
         raise ConfigError(

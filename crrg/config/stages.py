@@ -6,9 +6,9 @@ A preset and a recipe give them (``crrg.config.presets``), and the form of a tra
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from crrg.config.base import FrozenConfig
 from crrg.config.contrast import ContrastConfig, SamplingConfig
@@ -133,6 +133,8 @@ class GeneratorTraining(FrozenConfig):
             are such reports.
         num_length_buckets: Groups of similar length that batches are drawn from.
         num_validation_films: Most validation films that are drafted and scored.
+        lora_rank: Rank of the updates that attention and feed-forward layers of a frozen language model learn, and that
+            are part of its weights afterwards; 0 = none.
         decoding: How drafts are decoded.
     """
 
@@ -144,7 +146,14 @@ class GeneratorTraining(FrozenConfig):
     text_only_share: float = Field(0.1, ge=0, lt=1)
     num_length_buckets: int = Field(12, ge=1, le=64)
     num_validation_films: int = Field(200, ge=1)
+    lora_rank: int = Field(0, ge=0, le=256)
     decoding: DecodingSettings = DecodingSettings()
+
+    @model_serializer(mode="wrap")
+    def _without_updates(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``lora_rank`` out where it is 0: what was trained without is found again as ever."""
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if name != "lora_rank" or value}
 
 
 class ClipTraining(FrozenConfig):

@@ -58,7 +58,8 @@ class InitialWeights(FrozenConfig):
         clip: Folder of `cxr-clip` or `chexzero`, or of `resnet50` for the image tower; empty starts from random ones.
         text_tower: Folder of `bert` for the text tower of the CLIP stages; empty starts from random weights, unless the
             folder before brings one.
-        freeze_language_model: Whether the language model stays as it was imported and only what conditions it learns.
+        freeze_language_model: Whether the language model stays as it was imported and only what conditions it learns,
+            and `lora_rank` of the generator's block beside it.
     """
 
     detector: str = Field("", title="Detector", json_schema_extra={"position": 0})

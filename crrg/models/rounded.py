@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from crrg.models.decoder import PseudoSelfAttentionDecoder
+from crrg.models.low_rank import merge_updates
 
 LARGEST = 127
 LARGEST_PAIR = 63
@@ -71,13 +72,17 @@ def _product(rounded: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> 
 def fast_decoder(decoder: PseudoSelfAttentionDecoder) -> PseudoSelfAttentionDecoder:
     """Return a copy for inference whose products are rounded: 8 bits on a CPU, bfloat16 on a GPU.
 
-    The word table stays as it is where it spells words; where it scores them it is rounded as well.
+    The word table stays as it is where it spells words; where it scores them it is rounded as well. Updates that are
+    still learnt are added first.
     """
     if decoder.transformer.wte.weight.device.type != "cpu":
-        return copy.deepcopy(decoder).eval().to(torch.bfloat16)
+        fast = copy.deepcopy(decoder).eval()
+        merge_updates(fast)
+        return fast.to(torch.bfloat16)
     table = decoder.transformer.wte.weight
     # the large tensors are not copied on the way: what is replaced is shared with the original until then
     fast = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()}).eval()
+    merge_updates(fast)
     for block in fast.transformer.h:
         for part, names in ((block.attn, ("c_attn", "c_proj", "uk", "uv")), (block.mlp, ("c_fc", "c_proj"))):
             for name in names:

@@ -33,6 +33,7 @@ from crrg.inference.assembly import RegionPhrase, assemble
 from crrg.inference.decoding import UNCERTAIN_FLAG, decode_phrases
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.models.detector import load_detector
+from crrg.models.low_rank import low_rank_updates
 from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
@@ -263,10 +264,11 @@ def fit_generator(
         assert validation is not None
         return clinical_micro_f1(model, tokenizer, validation, settings)
 
-    outcome = fit(
-        model, sampler.batch, token_loss(model), settings.loop,
-        device=device, folder=folder, tracker=tracker, score=score if validation is not None else None,
-    )  # fmt: skip
+    with low_rank_updates(model.decoder, settings.lora_rank):
+        outcome = fit(
+            model, sampler.batch, token_loss(model), settings.loop,
+            device=device, folder=folder, tracker=tracker, score=score if validation is not None else None,
+        )  # fmt: skip
     return model.eval(), outcome.duration_s
 
 

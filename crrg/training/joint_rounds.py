@@ -22,6 +22,7 @@ from crrg.inference.reranking import Sides, prefer_text
 from crrg.inference.statements import Labeler
 from crrg.inference.zero_shot import encode_texts
 from crrg.models.clip import ClipModel
+from crrg.models.low_rank import low_rank_updates
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.checkpoint import StageFolder
 from crrg.training.generator import token_loss
@@ -121,7 +122,8 @@ def finetune_generator(
         draw = np.random.default_rng([seed, 3, step]).random()
         return (preferred if draw < preferred_share else real).batch(step)
 
-    fit(model, batch_of, token_loss(model), settings.loop, device=device, folder=folder, tracker=tracker)
+    with low_rank_updates(model.decoder, settings.lora_rank):
+        fit(model, batch_of, token_loss(model), settings.loop, device=device, folder=folder, tracker=tracker)
     return model.eval()
 
 

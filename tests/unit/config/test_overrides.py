@@ -158,6 +158,11 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
             r"detector\.architecture\.pyramid_channels: the recipe `paper` has one map and no pyramid; leave",
         ),
         (
+            {"generator": {"lora_rank": 4}},
+            r"set initial_weights\.generator and .*freeze_language_model, or lora_rank to 0",
+        ),
+        ({"generator": {"lora_rank": 4}, "recipe": "paper"}, "the recipe `paper` has no lora_rank"),
+        (
             {"generator": {"architecture": {"condition_on_report": True, "condition_on_findings": False}}},
             r"generator\.architecture: .*condition_on_report needs condition_on_findings = true",
         ),
@@ -193,6 +198,8 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
         keep_changes(DetectorArchitectureOverrides(pyramid_channels=8), DetectorArchitecture(), "detector.architecture")
     with pytest.raises(ConfigError, match="condition_on_report is True in the form and False in the imported weights"):
         keep_changes(GeneratorArchitectureOverrides(condition_on_report=True), imported, "generator.architecture")
+    frozen = InitialWeights(generator="x", freeze_language_model=True)
+    assert generator_settings(TrainStageConfig(initial_weights=frozen, generator={"lora_rank": 4})).lora_rank == 4
     check_settings(
         ("generator",),
         TrainStageConfig(
@@ -208,7 +215,7 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
         ("detector", {"architecture": {"pyramid_channels": 16}}, {"architecture": {"pyramid_channels": 0}}),
         ("selector", {"balanced_share": 0.5}, {"balanced_share": 0.0}),
         ("generator", {"loop": {"accumulate": 2}}, {"abnormal_share": 0.5}),
-        ("generator", {"architecture": {"condition_on_report": True}}, {"flag_dropout": 0.1}),
+        ("generator", {"architecture": {"condition_on_report": True}}, {"lora_rank": 0}),
         ("clip", {"contrast": {"cached_rows": 8}}, {"draft_share": 0.5}),
     ],
 )

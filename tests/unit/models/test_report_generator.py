@@ -117,12 +117,13 @@ def test_a_generator_without_the_report_is_stored_and_found_as_ever() -> None:
     extra = set(with_report().state_dict()) - set(plain.state_dict())
     assert extra == {"unknown_report", *(f"report_encoder.{i}.{name}" for i in (0, 2) for name in ("weight", "bias"))}
     assert set(plain.state_dict()) <= set(with_report().state_dict())
-    for dump in (ARCHITECTURE.model_dump(), GeneratorTraining().model_dump(mode="json")["architecture"]):
-        assert "condition_on_report" not in dump
-    asked = GeneratorTraining(architecture=with_report().architecture)
+    stored = {"condition_on_report", "lora_rank"}
+    for dump in (ARCHITECTURE.model_dump(), GeneratorTraining().model_dump(mode="json")):
+        assert not stored & {*dump, *dump.get("architecture", {})}
+    asked = GeneratorTraining(architecture=with_report().architecture, lora_rank=4)
     for mode in ("python", "json"):
         dump = asked.model_dump(mode=mode)
-        assert dump["architecture"]["condition_on_report"] is True
+        assert (dump["architecture"]["condition_on_report"], dump["lora_rank"]) == (True, 4)
         assert GeneratorTraining.model_validate(dump) == asked
     with pytest.raises(ValidationError, match="needs condition_on_findings = true"):
         GeneratorArchitecture(condition_on_report=True, condition_on_findings=False)

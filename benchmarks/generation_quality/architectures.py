@@ -38,7 +38,7 @@ from crrg.operations.scoring import Case, fit_baselines
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
-from crrg.training.generator import clinical_micro_f1, draft_films
+from crrg.training.generator_scores import clinical_micro_f1, draft_films
 from crrg.training.region_targets import region_targets
 
 logger = logging.getLogger(__name__)

@@ -33,8 +33,10 @@ from crrg.storage import Storage
 from crrg.training import detector as detecting
 from crrg.training import selector as selecting
 from crrg.training import together
-from crrg.training.generator import ReadFilms, phrase_loss, tuned
+from crrg.training.generator_scores import tuned
 from crrg.training.phrase_batches import PhraseSampler, collect_phrases
+from crrg.training.phrase_loss import phrase_loss
+from crrg.training.read_films import ReadFilms
 
 NEVER = 2.0
 """No probability reaches it."""

@@ -28,6 +28,7 @@ ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One field in the `Attributes` of a docstring, with the lines that go on."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["exact", "fast"]
+Compat = Literal["none", "rgrg"]
 Preset = Literal["tiny", "small", "base"]
 Recipe = Literal["crrg", "paper"]
 Stage = Literal["detector", "selector", "generator", "clip", "joint"]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from crrg.config.base import FrozenConfig, Precision
+from crrg.config.base import Compat, FrozenConfig, Precision
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS
 
@@ -202,7 +202,7 @@ class DecodingSettings(FrozenConfig):
     precision: Precision = "exact"
     rerank: bool = False
     reconcile: bool = False
-    compat: Literal["none", "rgrg"] = "none"
+    compat: Compat = "none"
 
 
 class ClipArchitecture(FrozenConfig):

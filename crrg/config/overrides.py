@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from crrg.config.base import FrozenConfig, describe_form, field_help
+from crrg.config.base import Compat, FrozenConfig, describe_form, field_help
 from crrg.config.contrast import ContrastConfig, SamplingConfig
 from crrg.config.models import (
     ClipArchitecture,
@@ -265,7 +265,7 @@ class DecodingOverrides(Overrides):
     precision: Literal["exact", "fast"] | None = None
     rerank: bool | None = None
     reconcile: bool | None = None
-    compat: Literal["none", "rgrg"] | None = None
+    compat: Compat | None = None
 
 
 class DetectorOverrides(Overrides):

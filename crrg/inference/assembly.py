@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crrg.config.base import Compat
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.dedup import Similarity, deduplicate
@@ -113,6 +114,21 @@ def assemble_published(region_phrases: Sequence[RegionPhrase], similarity: Simil
     """
     sentences = split_sentences(" ".join(item.phrase for item in region_phrases))
     return AssembledReport(" ".join(deduplicate(sentences, similarity=similarity)), "")
+
+
+def assemble_as(
+    compat: Compat, region_phrases: Sequence[RegionPhrase], similarity: Similarity | None = None
+) -> AssembledReport:
+    """Return the report that region phrases make up under a setting of decoding: ours, or the published way.
+
+    Args:
+        compat: As of ``DecodingSettings``.
+        region_phrases: Phrases in region order.
+        similarity: Pairwise similarity for near repeats; shared words where not given.
+    """
+    if compat == "rgrg":
+        return assemble_published(region_phrases, similarity)
+    return assemble(region_phrases, similarity=similarity)
 
 
 def impression_of(findings: str, labeler: Labeler = label_report) -> str:

@@ -30,7 +30,7 @@ from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
-from crrg.inference.assembly import RegionPhrase, assemble, assemble_published
+from crrg.inference.assembly import RegionPhrase, assemble_as
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
 from crrg.inference.decoding import DecodedPhrase, choose_phrases, decode_hypotheses
@@ -292,8 +292,7 @@ class ReportPipeline:
     def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
         """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
         said = [RegionPhrase(REGIONS[i], phrase.text, bool(flags[i, -1])) for i, phrase in sorted(phrases.items())]
-        is_published = self.decoding.compat == "rgrg"
-        report = assemble_published(said, self.repeats) if is_published else assemble(said, similarity=self.repeats)
+        report = assemble_as(self.decoding.compat, said, self.repeats)
         return report.findings, report.impression
 
     @torch.inference_mode()

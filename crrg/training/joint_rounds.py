@@ -25,9 +25,9 @@ from crrg.models.clip import ClipModel
 from crrg.models.low_rank import low_rank_updates
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.checkpoint import StageFolder
-from crrg.training.generator import token_loss
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import PhraseBatch, PhraseSampler, PhraseTable
+from crrg.training.phrase_loss import token_loss
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,8 @@ from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
-from crrg.training.generator import ReadFilms, clinical_micro_f1, score_generator, stage_config
+from crrg.training.generator import stage_config
+from crrg.training.generator_scores import clinical_micro_f1, score_generator
 from crrg.training.initial_weights import (
     Start,
     generator_start,
@@ -48,6 +49,7 @@ from crrg.training.initial_weights import (
     start_record,
 )
 from crrg.training.loop import FitOutcome, fit
+from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.tracker import Tracker

@@ -26,9 +26,9 @@ from crrg.models.report_generator import load_generator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.clip_validation import read_table
-from crrg.training.generator import read_films
 from crrg.training.joint_rounds import finetune_generator, prefer_phrases
 from crrg.training.phrase_batches import PhraseTable, collect_phrases
+from crrg.training.read_films import read_films
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)

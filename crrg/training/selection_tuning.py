@@ -14,10 +14,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from crrg.config.base import Compat
 from crrg.domain.regions import REGIONS
 from crrg.evaluation.protocols import Protocol, tokenize
 from crrg.evaluation.text import bleu_counts, bleu_from_counts, rouge_l_per_report
-from crrg.inference.assembly import RegionPhrase, assemble
+from crrg.inference.assembly import RegionPhrase, assemble_as
 from crrg.inference.regions import RegionReadings, RegionThresholds, select_regions
 
 PROTOCOL: Protocol = "rgrg"
@@ -35,7 +36,12 @@ def candidate_regions(readings: RegionReadings, thresholds: RegionThresholds) ->
 
 
 def tune_selection(
-    readings: RegionReadings, thresholds: RegionThresholds, phrases: Phrases, references: Sequence[str]
+    readings: RegionReadings,
+    thresholds: RegionThresholds,
+    phrases: Phrases,
+    references: Sequence[str],
+    *,
+    compat: Compat = "none",
 ) -> RegionThresholds:
     """Choose the two selection thresholds by (BLEU-4 + ROUGE-L) / 2 of the drafts on validation films.
 
@@ -46,6 +52,7 @@ def tune_selection(
         thresholds: The selector's.
         phrases: Film and region index to drafted phrase, for all ``candidate_regions``.
         references: Findings section of each film; films without one are left out.
+        compat: How phrases become a report.
 
     Returns:
         The thresholds with the best pair; unchanged below ``MIN_REPORTS`` reports.
@@ -60,7 +67,7 @@ def tune_selection(
     for limit in GRID:
         trial = replace(thresholds, selection=limit, selection_beside_findings=limit)
         selected = readings.selected(trial)
-        drafts = [tokenize(_findings(film, selected[film], phrases), PROTOCOL) for film in known]
+        drafts = [tokenize(_findings(film, selected[film], phrases, compat), PROTOCOL) for film in known]
         counts.append(bleu_counts(drafts, wanted))
         rouge.append(rouge_l_per_report(drafts, wanted))
     best, chosen = -1.0, (thresholds.selection, thresholds.selection_beside_findings)
@@ -74,10 +81,10 @@ def tune_selection(
     return replace(thresholds, selection=chosen[0], selection_beside_findings=chosen[1])
 
 
-def _findings(film: int, selected: NDArray[np.bool_], phrases: Phrases) -> str:
+def _findings(film: int, selected: NDArray[np.bool_], phrases: Phrases, compat: Compat) -> str:
     drafted = [
         RegionPhrase(REGIONS[region], phrases[film, region], False)
         for region in np.flatnonzero(selected).tolist()
         if phrases.get((film, region))
     ]
-    return assemble(drafted).findings
+    return assemble_as(compat, drafted).findings

@@ -30,9 +30,9 @@ from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
-from crrg.training.generator import phrase_loss
 from crrg.training.optim import build_optimizer
 from crrg.training.phrase_batches import PhraseSampler, collect_phrases
+from crrg.training.phrase_loss import phrase_loss
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(600)]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal
 
 import numpy as np
 import pytest
 
+from crrg.config.base import Compat
 from crrg.config.models import DecodingSettings
 from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble, assemble_published
 from crrg.inference.decoding import DecodedPhrase
@@ -145,7 +145,7 @@ def test_the_published_way_takes_the_similarity_it_is_given() -> None:
 
 
 def test_a_pipeline_makes_reports_as_its_decoding_says() -> None:
-    def pipeline(compat: Literal["none", "rgrg"], repeats: Similarity | None = None) -> ReportPipeline:
+    def pipeline(compat: Compat, repeats: Similarity | None = None) -> ReportPipeline:
         parts = {field.name: None for field in fields(ReportPipeline)}
         return ReportPipeline(**{**parts, "decoding": DecodingSettings(compat=compat), "repeats": repeats})
 

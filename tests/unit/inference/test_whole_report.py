@@ -30,9 +30,11 @@ from crrg.models.clip import ClipModel
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import RegionSelector
 from crrg.models.report_generator import ReportGenerator
-from crrg.training import generator as stage
-from crrg.training.generator import ReadFilms, draft_films, phrase_loss, score_generator, tuned
+from crrg.training import generator_scores
+from crrg.training.generator_scores import draft_films, score_generator, tuned
 from crrg.training.phrase_batches import PhraseSampler, ToldReports
+from crrg.training.phrase_loss import phrase_loss
+from crrg.training.read_films import ReadFilms
 from tests.support.smallest_stages import smallest
 
 PHRASES = ["The lungs are clear.", "Small left effusion.", "The heart is enlarged.", "No pneumothorax is seen."]
@@ -182,7 +184,7 @@ def test_training_scores_and_tunes_with_the_reports_it_would_draft(
         asked.append((arguments[3], report_flags))
         return decode_phrases(*arguments, report_flags=report_flags)
 
-    monkeypatch.setattr(stage, "decode_phrases", decode)
+    monkeypatch.setattr(generator_scores, "decode_phrases", decode)
     assert score_generator(words, TOKENIZER, read, settings)["generation/val_loss"] > 0
     draft_films(words, TOKENIZER, read, settings)
     tuned(words, TOKENIZER, read, settings)

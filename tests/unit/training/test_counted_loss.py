@@ -17,9 +17,9 @@ from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from crrg.training.counted_loss import CountedLoss, losses_of_step
-from crrg.training.generator import phrase_loss, token_loss
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import IGNORED, PhraseBatch
+from crrg.training.phrase_loss import phrase_loss, token_loss
 from crrg.training.selector import RegionBatch, selector_loss
 from crrg.training.tracker import NullTracker
 

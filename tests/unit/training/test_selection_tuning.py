@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from crrg.config.base import Compat
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.inference.regions import RegionReadings, RegionThresholds
 from crrg.training.selection_tuning import MIN_REPORTS, candidate_regions, tune_selection
@@ -31,11 +34,17 @@ def readings(num_films: int) -> RegionReadings:
 THRESHOLDS = RegionThresholds(0.1, 0.1, 0.5, np.full(14, 0.5, dtype=np.float32))
 
 
-def tuned(reference: str, num_films: int = MIN_REPORTS) -> RegionThresholds:
+def tuned(
+    reference: str,
+    num_films: int = MIN_REPORTS,
+    *,
+    sentences: Mapping[int, str] = SENTENCES,
+    compat: Compat = "none",
+) -> RegionThresholds:
     read = readings(num_films)
     films, regions = np.nonzero(candidate_regions(read, THRESHOLDS))
-    phrases = {(int(film), int(region)): SENTENCES[int(region)] for film, region in zip(films, regions, strict=True)}
-    return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films)
+    phrases = {(int(film), int(region)): sentences[int(region)] for film, region in zip(films, regions, strict=True)}
+    return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films, compat=compat)
 
 
 def test_short_reports_ask_for_a_high_threshold() -> None:
@@ -44,6 +53,14 @@ def test_short_reports_ask_for_a_high_threshold() -> None:
 
 def test_long_reports_ask_for_a_low_threshold() -> None:
     assert tuned("The aorta is normal in caliber. The heart is normal in size.").selection <= 0.51
+
+
+def test_reports_are_put_together_as_they_will_be_at_night() -> None:
+    stated = "There is a pleural effusion."
+    sentences = {HEART: stated, AORTA: "There is no pleural effusion."}
+    # ours drops the denial whichever is selected, the published way keeps it
+    assert tuned(stated, sentences=sentences).selection <= 0.51
+    assert tuned(stated, sentences=sentences, compat="rgrg").selection > 0.51
 
 
 def test_few_reports_leave_the_selectors_thresholds() -> None:

@@ -10,9 +10,17 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from crrg.config.redaction import keep_out_of_logs
@@ -67,6 +75,20 @@ class FrozenConfig(BaseModel):
     """A model that cannot change and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=describe_form)
+
+
+class GrownConfig(FrozenConfig):
+    """Settings that gained fields after models were trained with them.
+
+    A later field is not written while it says nothing (0, false), so that what was written before is found again.
+    """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if value or name not in self.LATER_FIELDS}
 
 
 class StorageSettings(FrozenConfig):

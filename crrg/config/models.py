@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from crrg.config.base import Compat, FrozenConfig, Precision
+from crrg.config.base import Compat, FrozenConfig, GrownConfig, Precision
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS
 
@@ -15,7 +15,7 @@ COARSEST_STRIDES = {"conv": 16, "resnet50": 32}
 """Input pixels per cell of a pyramid's coarsest level; each finer level has half of the one before."""
 
 
-class DetectorArchitecture(FrozenConfig):
+class DetectorArchitecture(GrownConfig):
     """Faster R-CNN over 29 regions and background.
 
     Attributes:
@@ -45,6 +45,8 @@ class DetectorArchitecture(FrozenConfig):
         region_features: Whether each region's mean backbone feature under its winning proposal is handed on (paper).
         num_regions: Classes without background.
     """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"pyramid_channels"})
 
     backbone: Literal["conv", "resnet50"] = "conv"
     input_size: int = Field(128, ge=32, le=1024)
@@ -83,12 +85,6 @@ class DetectorArchitecture(FrozenConfig):
                 raise ValueError(f"{problem}; or set pyramid_channels to 0")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_pyramid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``pyramid_channels`` out where it is 0: what has none is written, and found again, as ever."""
-        written: dict[str, Any] = dump(self)
-        return {name: value for name, value in written.items() if name != "pyramid_channels" or value}
-
 
 class SelectorArchitecture(FrozenConfig):
     """Region encoder with selection, abnormality and per-region finding heads.
@@ -125,7 +121,7 @@ class SelectorArchitecture(FrozenConfig):
     num_labels: int = NUM_LABELS
 
 
-class GeneratorArchitecture(FrozenConfig):
+class GeneratorArchitecture(GrownConfig):
     """GPT-2 with pseudo self-attention on region features.
 
     Attributes:
@@ -144,6 +140,8 @@ class GeneratorArchitecture(FrozenConfig):
         num_regions: Regions.
         num_labels: Finding labels per region.
     """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"condition_on_report"})
 
     num_layers: int = Field(2, ge=1, le=48)
     num_heads: int = Field(4, ge=1, le=32)
@@ -165,12 +163,6 @@ class GeneratorArchitecture(FrozenConfig):
         if self.condition_on_report and not self.condition_on_findings:
             raise ValueError("condition_on_report needs condition_on_findings = true, since reports are told by flags")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_report(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``condition_on_report`` out where it is off: what has none is written, and found again, as ever."""
-        written: dict[str, Any] = dump(self)
-        return {name: value for name, value in written.items() if name != "condition_on_report" or value}
 
 
 class DecodingSettings(FrozenConfig):

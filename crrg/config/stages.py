@@ -6,11 +6,11 @@ A preset and a recipe give them (``crrg.config.presets``), and the form of a tra
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from crrg.config.base import FrozenConfig
+from crrg.config.base import FrozenConfig, GrownConfig
 from crrg.config.contrast import ContrastConfig, SamplingConfig
 from crrg.config.models import (
     ClipArchitecture,
@@ -122,7 +122,7 @@ class SelectorTraining(FrozenConfig):
     balanced_share: float = Field(0.0, ge=0, le=1)
 
 
-class GeneratorTraining(FrozenConfig):
+class GeneratorTraining(GrownConfig):
     """Generator stage: network, loop, what a batch is made of, and how drafts are decoded.
 
     Attributes:
@@ -138,6 +138,8 @@ class GeneratorTraining(FrozenConfig):
         decoding: How drafts are decoded.
     """
 
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"lora_rank"})
+
     architecture: GeneratorArchitecture = GeneratorArchitecture()
     loop: LoopConfig = LoopConfig()
     abnormal_share: float = Field(0.5, gt=0, lt=1)
@@ -148,12 +150,6 @@ class GeneratorTraining(FrozenConfig):
     num_validation_films: int = Field(200, ge=1)
     lora_rank: int = Field(0, ge=0, le=256)
     decoding: DecodingSettings = DecodingSettings()
-
-    @model_serializer(mode="wrap")
-    def _without_updates(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``lora_rank`` out where it is 0: what was trained without is found again as ever."""
-        written: dict[str, Any] = dump(self)
-        return {name: value for name, value in written.items() if name != "lora_rank" or value}
 
 
 class ClipTraining(FrozenConfig):

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.classification.cohorts import draw_cohort
-from benchmarks.generation_quality.architectures import Arena, Contest, Jury
+from benchmarks.generation_quality.architectures import Arena, Contest
 from benchmarks.generation_quality.cohort import TRAINING_DATASET, Cohort, measure_cohort
+from benchmarks.generation_quality.jury import Jury
 from benchmarks.generation_quality.lungs import (
     NUM_FOLDS,
     NUM_STEPS,

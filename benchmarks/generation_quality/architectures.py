@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,19 @@ import numpy as np
 from benchmarks.generation_quality.ablations import CHANGES, ablated
 from benchmarks.generation_quality.budget import CPU, Limit
 from benchmarks.generation_quality.contenders import Contender, Films, Order, Ours, Papers, Parts, drafting
-from benchmarks.generation_quality.contest_scores import score_baselines, score_run, summarise
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
 from benchmarks.generation_quality.variants import VARIANTS
 from benchmarks.resumable import Table
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import PresetTraining
-from crrg.domain.study import Pair, Split
+from crrg.domain.study import Split
 from crrg.evaluation.classification import roc_auc
 from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.text import rouge_l_per_report
-from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.regions import RegionThresholds
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import load_generator
-from crrg.operations.scoring import Case, fit_baselines
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
@@ -139,13 +136,14 @@ class Arena:
         best: dict[str, float] = {}
         before: dict[str, Any] = {}
         for part in PARTS:
+            owner = self._trained_as(name, part)
             limit = Limit(cpu_s=TRIAL_SHARE * self.contest.budget_s * SHARES[part])
             for rate in self.contest.rates:
                 if not self._fill(
-                    self._trial_key(name, part, rate), name, part, before, Order(rate, 0, limit, is_trial=True)
+                    self._trial_key(owner, part, rate), owner, part, before, Order(rate, 0, limit, is_trial=True)
                 ):
                     return None
-            trials = {rate: self.table.rows[self._trial_key(name, part, rate)] for rate in self.contest.rates}
+            trials = {rate: self.table.rows[self._trial_key(owner, part, rate)] for rate in self.contest.rates}
             best[part] = max(trials, key=lambda rate: trials[rate]["score"])
             before = trials[best[part]]["parts"]
         return best
@@ -172,6 +170,15 @@ class Arena:
             if config.get("limits"):
                 found = replace(found, thresholds=_read_thresholds(config["limits"]))
         return found
+
+    def _trained_as(self, name: str, part: str) -> str:
+        """Return who trains a stage: ``crrg`` for a variant that differs from it in later stages alone."""
+        variant, ours = self.variants.get(name), self.contest.settings
+        if variant is None:
+            return name
+        so_far = PARTS[: PARTS.index(part) + 1]
+        is_same = all(getattr(variant.settings, each) == getattr(ours, each) for each in so_far)
+        return "crrg" if is_same else name
 
     def _describe(self, name: str, variant: Ours) -> dict[str, Any]:
         """Return what a variant is, and its parameters beside ours."""
@@ -226,8 +233,9 @@ class Arena:
         """Train the stages of a run, from the ``first`` on; return whether all are trained."""
         before = before or {}
         for part in PARTS[first:]:
-            key = f"{self.prefix}/{run}/{part}"
-            if not self._fill(key, name, part, before, Order(rates[part], seed, limits[part])):
+            owner = self._trained_as(name, part)
+            key = f"{self.prefix}/{run if owner == name else f'run/{owner}/{seed}'}/{part}"
+            if not self._fill(key, owner, part, before, Order(rates[part], seed, limits[part])):
                 return False
             before = self.table.rows[key]["parts"]
         return True
@@ -286,103 +294,6 @@ class Arena:
 
     def _trial_key(self, name: str, part: str, rate: float) -> str:
         return f"{self.prefix}/trial/{name}/{part}/{rate}"
-
-
-class Jury:
-    """Scores finished runs on films that no training saw."""
-
-    def __init__(self, arena: Arena, pairs: list[Pair], pipeline: Callable[[], ReportPipeline]) -> None:
-        """Keep the films.
-
-        Args:
-            arena: With finished runs.
-            pairs: Frontal films with references.
-            pipeline: Loads a bundle, whose label stage serves both architectures and is not compared.
-        """
-        self.arena = arena
-        self.pairs = pairs
-        self._pipeline = pipeline
-
-    @functools.cached_property
-    def pipeline(self) -> ReportPipeline:
-        """The bundle's stages."""
-        return self._pipeline()
-
-    def score_all(self) -> bool:
-        """Score what is trained and not scored; return whether all is, and summarise then."""
-        table, done, runs = self.arena.table, True, self.arena.run_keys()
-        for name, keys in runs.items():
-            for key in keys:
-                if key not in table.rows or (self._scored(key) not in table.rows and self.arena.is_over()):
-                    done = False
-                    continue
-                table.fill(self._scored(key), lambda key=key, name=name: self._score(key, name.split(",")[0]))
-        known = f"{self.arena.prefix}/{self._cohort}/baselines"
-        if done:
-            table.fill(known, self._baselines)
-            summary = f"{self.arena.prefix}/{self._cohort}/{self._title()}"
-            table.fill(summary, lambda: self._summary(runs, table.rows[known]))
-        return done
-
-    def _title(self) -> str:
-        """Return the name of a summary of what is compared."""
-        parts = ("-with-ablations" if self.arena.ablations else "", *(f" {name}" for name in self.arena.variants))
-        return f"summary{''.join(parts)}{'' if self.arena.contest.with_paper else ' without paper'}"
-
-    @property
-    def _cohort(self) -> str:
-        return f"{len(self.pairs)}-films-{config_hash(films=[pair.study_id for pair in self.pairs])[:8]}"
-
-    def _scored(self, key: str) -> str:
-        return f"{key}/{self._cohort}"
-
-    def _score(self, key: str, name: str) -> dict[str, Any]:
-        parts, contender = self.arena.load(self.arena.table.rows[key]["parts"]), self.arena.contender(name)
-        assert parts.thresholds is not None
-        given = {field.name: getattr(parts, field.name) for field in fields(parts)}
-        drafter = replace(
-            self.pipeline, **given, tokenizer=self.arena.films.tokenizer, decoding=contender.decoding, fusion=None
-        )
-        return score_run(self._cases(drafter), parts.thresholds.abnormal)
-
-    def _baselines(self) -> dict[str, Any]:
-        known = fit_baselines(self.arena.contest.root, self.arena.contest.dataset)
-        return score_baselines(self._cases(self.pipeline), known)
-
-    def _cases(self, drafter: ReportPipeline) -> list[Case]:
-        cases: list[Case] = []
-        for first in range(0, len(self.pairs), CHUNK_SIZE):
-            chunk = self.pairs[first : first + CHUNK_SIZE]
-            drafts = drafter.draft([pair.film for pair in chunk if pair.film is not None])
-            cases += [Case(pair, draft) for pair, draft in zip(chunk, drafts, strict=True)]
-        return cases
-
-    def _summary(self, runs: dict[str, list[str]], baselines: dict[str, Any]) -> dict[str, Any]:
-        rows = self.arena.table.rows
-        patients = [pair.patient_id for pair in self.pairs]
-        sums = {name: [rows[self._scored(key)]["sums"] for key in keys] for name, keys in runs.items()}
-        both = self.arena.contenders if self.arena.contest.with_paper else ()
-        budget = {name: sums[name] for name in both}
-        steps = {name: sums[f"{name}, equal steps"] for name in both}
-        return {
-            "num_films": len(self.pairs),
-            "budget": summarise(budget, patients) if both else {},
-            "steps": summarise(steps, patients) if both else {},
-            "variants": {
-                name: {
-                    "budget": summarise({name: sums[name], "crrg": sums["crrg"]}, patients),
-                    "steps": summarise({name: sums[f"{name}, equal steps"], "crrg": sums["crrg"][:1]}, patients),
-                }
-                for name in self.arena.variants
-            },
-            "without": {
-                name: summarise({"crrg": sums["crrg"][:1], name: sums[name]}, patients) for name in self.arena.ablations
-            },
-            "baselines": {name: summarise({"": [given]}, patients) for name, given in baselines.items()},
-            "never_right": {
-                name: [rows[self._scored(key)]["never_right"] for key in keys] for name, keys in runs.items()
-            },
-        }
 
 
 def _read_thresholds(limits: dict[str, Any]) -> RegionThresholds:

@@ -1,7 +1,8 @@
 """What ``crrg`` might gain: one thing added, and trained whole, with as many trials and seeds as ``crrg`` itself.
 
 A variant has as many parameters as ``crrg`` and gets the same films and CPU seconds; what it costs more per step, it
-pays in steps. One more run gets as many steps as the first run of ``crrg`` did.
+pays in steps. One more run gets as many steps as the first run of ``crrg`` did. Stages before the first that differs
+are those of ``crrg``, with the same seed.
 """
 
 from __future__ import annotations

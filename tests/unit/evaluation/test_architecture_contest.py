@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from benchmarks.generation_quality import architectures, budget, contest_scores, matching
-from benchmarks.generation_quality.architectures import Arena, Contest, Jury
+from benchmarks.generation_quality.architectures import Arena, Contest
 from benchmarks.generation_quality.budget import CpuClock, Limit, fit_within
 from benchmarks.generation_quality.contenders import Order, Parts
 from benchmarks.generation_quality.contest_report import contest_tables
 from benchmarks.generation_quality.contest_scores import FIGURES, mean_over_regions, summarise
+from benchmarks.generation_quality.jury import Jury
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
 from benchmarks.generation_quality.variants import VARIANTS, with_pyramid
 from benchmarks.resumable import Table
@@ -281,6 +282,27 @@ def test_a_variant_that_knows_the_report_is_trained_and_comes_back(
     assert again is not None
     assert again.architecture.condition_on_report
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in parts.generator.state_dict().items())
+
+
+def test_stages_before_the_first_that_differs_are_those_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With trainings that are given, since only which are begun is looked at."""
+
+    def trained(_: Arena, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> dict[str, Any]:
+        return {"parts": {**before, part: key}, "rate": order.rate, "score": 0.5, "num_steps": 7}
+
+    monkeypatch.setattr(Arena, "_train", trained)
+    monkeypatch.setattr(matching, "TOLERANCE", 0.5)
+    arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False, variants=("context",))
+    assert arena.train_all()
+    own = [key.removeprefix(f"{arena.prefix}/") for key in arena.table.rows if "/crrg + context" in key]
+    assert {key.split("/")[2] for key in own if key.startswith("trial")} == {"generator"}
+    assert [key for key in own if key.startswith(("run", "steps")) and not key.endswith("/generator")] == []
+    for run in ("run/crrg + context/0", "steps/crrg + context"):
+        parts = arena.table.rows[f"{arena.prefix}/{run}/generator"]["parts"]
+        assert parts["selector"] == f"{arena.prefix}/run/crrg/0/selector"
+        assert parts["detector"] == f"{arena.prefix}/run/crrg/0/detector"
 
 
 @pytest.mark.parametrize("with_paper", [False, True])

@@ -95,29 +95,18 @@ class BeamSearch:
         self._found_scores[slots] = -torch.inf
         self._found_ended[slots] = False
 
-    def advance(self, log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose the next token of every beam of every slot that is not done.
-
-        Args:
-            log_probabilities: Of the next token, ``[N, K, V]``; banned tokens at -inf.
-
-        Returns:
-            For each new beam the beam it continues, int64 ``[N, K]``, and its new token, int64 ``[N, K]``. Slots that
-            are done keep their beams and get end tokens.
-        """
-        return self.choose(*best_continuations(log_probabilities, self.scores[: len(log_probabilities)]))
-
     def choose(self, candidate_scores: Tensor, parents: Tensor, next_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose among the best continuations of the first slots; the slots behind them must be done.
+        """Choose the next token of every beam of the first slots; the slots behind them must be done.
 
         Args:
-            candidate_scores: Summed log-probabilities of the best continuations, best first, ``[n, M]`` with ``M`` =
-                2 ``K``, or all where there are fewer.
+            candidate_scores: Summed log-probabilities of the best continuations (``best_continuations``), best first,
+                ``[n, M]`` with ``M`` = 2 ``K``, or all where there are fewer.
             parents: Beam that each continues, int64 ``[n, M]``.
             next_tokens: Token that each adds, int64 ``[n, M]``.
 
         Returns:
-            As ``advance``, ``[n, K]`` each.
+            For each new beam the beam it continues, int64 ``[n, K]``, and its new token, int64 ``[n, K]``. Slots that
+            are done keep their beams and get end tokens.
         """
         num_given, num_beams = len(candidate_scores), self.num_beams
         behind = (0, 0, 0, len(self.is_done) - num_given)

@@ -122,15 +122,6 @@ def files_digest(
     return digest.hexdigest()
 
 
-def digest_of(reports: pa.Table, regions: pa.Table, ledger: Iterable[Mapping[str, Any]]) -> str:
-    """Return the hex sha256 over rows in whatever order; no rows at all have a digest too."""
-    digest = NightDigest()
-    digest.add_table("reports", reports)
-    digest.add_table("regions", regions)
-    digest.add_outcomes(ledger)
-    return digest.hexdigest()
-
-
 def _plain(value: Any) -> Any:
     """Return a value as JSON knows it, floats rounded."""
     if isinstance(value, float):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, RetrainResult
 from crrg.config.resolved import check_settings
@@ -16,26 +14,23 @@ from crrg.operations.train import train_stages
 from crrg.storage import Storage
 
 
-def retrain(
-    config: RetrainConfig, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
-) -> RetrainResult:
+def retrain(config: RetrainConfig, storage: Storage, settings: Settings) -> RetrainResult:
     """Train the form's stages, evaluate and register their bundle, and promote it if it passes its gate.
 
     Args:
         config: Form of the retraining.
         storage: Root with the dataset.
         settings: Name tracking server and registry, if there are any.
-        tags: Ids for the tracked runs.
 
     Raises:
         ConfigError: There is no such dataset.
         TrainingError: A stage could not be trained; nothing was registered as a bundle.
     """
     config = pin_dataset(config, storage)
-    stages = train_stages(config.stages(), config.stage_config(), storage, settings, tags=tags)
+    stages = train_stages(config.stages(), config.stage_config(), storage, settings)
     bundle = assemble_fused(stages, config, storage)
     evaluation = evaluate_bundle(bundle, evaluation_form(config), storage)
-    registered = register_bundle(evaluation, storage, settings, tags=tags)
+    registered = register_bundle(evaluation, storage, settings)
     evaluation = evaluation.model_copy(update={"bundle": registered})
     promotion = gate_and_promote(evaluation, config, storage, settings)
     return RetrainResult(stages=stages, evaluation=evaluation, promotion=promotion)

@@ -211,12 +211,12 @@ def thumbnails_of(cases: Sequence[Case]) -> FloatArray:
     return np.stack([model_input(_film(case).pixels, THUMBNAIL_SIZE) for case in cases]).astype(float)
 
 
-def permute_drafts(cases: Sequence[Case], seed: int = 0) -> list[Case]:
+def permute_drafts(cases: Sequence[Case]) -> list[Case]:
     """Give every film another film's draft, as a check that a figure comes from the picture.
 
     Boxes are carried over as shares of width and height.
     """
-    order = baselines.permuted_rows(len(cases), seed)
+    order = baselines.permuted_rows(len(cases))
     return [Case(case.reference, _moved(cases[row], case)) for case, row in zip(cases, order, strict=True)]
 
 

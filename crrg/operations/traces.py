@@ -93,11 +93,6 @@ def find_traces(storage: Storage, asked: Sequence[str]) -> tuple[Traces, tuple[s
     return traces, tuple(each for each in asked if each not in found)
 
 
-def read_known_traces(storage: Storage, key: str) -> Traces:
-    """Read traces that were noted under a key."""
-    return Traces.model_validate_json(storage.get(key))
-
-
 def open_runs(storage: Storage) -> Iterator[tuple[str, str]]:
     """Yield date and run id of every run that did not come to its commit."""
     for date in night_dates(storage):

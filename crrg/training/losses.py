@@ -14,9 +14,6 @@ from torch.nn import functional
 from crrg.domain.labels import NEGATIVE, POSITIVE, UNCERTAIN
 from crrg.models.clip_heads import pool_cells
 
-UNMENTIONED_VALUE = -2
-"""Number that stands for an unmentioned label in a label array."""
-
 
 def label_loss(
     logits: Tensor,

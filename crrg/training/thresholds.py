@@ -52,7 +52,7 @@ def count_threshold(
     return float(ranked[min(num_open, len(ranked)) - 1])
 
 
-def micro_f1_thresholds(probabilities: FloatArray, references: FloatArray, *, default: float = 0.5) -> list[float]:
+def micro_f1_thresholds(probabilities: FloatArray, references: FloatArray) -> list[float]:
     """Return one threshold per label so that F1 over all labels together is highest.
 
     Labels that the scores hardly tell apart are then called less often than their own F1 would have it: an all-positive
@@ -62,10 +62,9 @@ def micro_f1_thresholds(probabilities: FloatArray, references: FloatArray, *, de
     Args:
         probabilities: ``[N, K]``, 0..1.
         references: ``[N, K]``: 1, 0, or NaN where unknown.
-        default: Threshold of a label without a positive.
 
     Returns:
-        ``K`` thresholds.
+        ``K`` thresholds; one half for a label without a positive.
     """
     known = np.isfinite(references)
     wanted = known & (references == 1)
@@ -73,7 +72,7 @@ def micro_f1_thresholds(probabilities: FloatArray, references: FloatArray, *, de
         _operating_points(probabilities[known[:, k], k], wanted[known[:, k], k]) if wanted[:, k].any() else None
         for k in range(references.shape[1])
     ]
-    best_f1, thresholds = 0.0, [default] * len(points)
+    best_f1, thresholds = 0.0, [0.5] * len(points)
     for _ in range(MAX_ROUNDS):
         total_hits, total_calls, chosen = 0.0, 0.0, list(thresholds)
         for k, point in enumerate(points):

@@ -35,22 +35,19 @@ class VisibilityCases:
     patient_ids: list[str]
 
 
-def visibility_cases(
-    films: FilmTable, score: Callable[[NDArray[np.uint8]], FloatArray], seed: int, limit: int = MAX_FILMS
-) -> VisibilityCases:
+def visibility_cases(films: FilmTable, score: Callable[[NDArray[np.uint8]], FloatArray], seed: int) -> VisibilityCases:
     """Score films whole and cut.
 
     Args:
-        films: Films with annotation.
+        films: Films with annotation; of more than ``MAX_FILMS`` the first ones are taken.
         score: Returns the detector's scores ``[N, R]`` of model inputs ``[N, S, S]``.
         seed: Of the cuts.
-        limit: Most films.
     """
-    images, boxes = films.images[:limit], films.input_boxes_xyxy[:limit]
-    cut, shown = cut_films(images, films.original_sizes[:limit], boxes, seed)
+    images, boxes = films.images[:MAX_FILMS], films.input_boxes_xyxy[:MAX_FILMS]
+    cut, shown = cut_films(images, films.original_sizes[:MAX_FILMS], boxes, seed)
     is_annotated = np.where(np.isfinite(boxes).all(axis=-1), 1.0, np.nan)
     return VisibilityCases(
         np.concatenate([score(images), score(cut)]),
         np.concatenate([is_annotated, shown]),
-        films.patient_ids[:limit] * 2,
+        films.patient_ids[:MAX_FILMS] * 2,
     )

@@ -24,6 +24,11 @@ def language(seed: int, vocab_size: int) -> Table:
     return next_logprobs
 
 
+def advance(beams: BeamSearch, logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step as decoding does it, of log-probabilities ``[n, K, V]`` of the next token."""
+    return beams.choose(*best_continuations(logprobs, beams.scores[: len(logprobs)]))
+
+
 def search(tables: list[Table], num_beams: int, max_length: int, penalty: float = 1.0) -> list[FoundPhrase]:
     beams = BeamSearch(len(tables), num_beams, max_length, END, length_penalty=penalty)
     beams.scores = beams.scores.double()
@@ -34,7 +39,7 @@ def search(tables: list[Table], num_beams: int, max_length: int, penalty: float 
             [table(tuple(int(t) for t in beams.tokens[slot, beam] if t >= 0)) for beam in range(num_beams)]
             for slot, table in enumerate(tables)
         ]
-        beams.advance(torch.stack([torch.stack(row) for row in rows]))
+        advance(beams, torch.stack([torch.stack(row) for row in rows]))
     return [beams.found(slot)[0] for slot in range(len(tables))]
 
 
@@ -110,12 +115,12 @@ def test_a_slot_can_be_used_again() -> None:
     beams = BeamSearch(2, 1, 4, END)
     beams.start(torch.tensor([0]))
     assert beams.is_done.tolist() == [False, True]
-    beams.advance(torch.log_softmax(torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
-    beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    advance(beams, torch.log_softmax(torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    advance(beams, torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
     assert beams.found(0)[0].token_ids == (1,)
     beams.start(torch.tensor([0]))
-    beams.advance(torch.log_softmax(torch.tensor([[[0.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]]), -1))
-    beams.advance(torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
+    advance(beams, torch.log_softmax(torch.tensor([[[0.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]]), -1))
+    advance(beams, torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
     assert beams.found(0)[0].token_ids == (2,)
 
 
@@ -147,10 +152,10 @@ def test_a_phrase_goes_on_in_the_slot_it_is_moved_to() -> None:
     beams.start(torch.tensor([0, 1, 2]))
     table = language(5, 6)
     first = table((END,)).float().expand(3, 2, 6)
-    beams.advance(first)
+    advance(beams, first)
     beams.move(2, 0)
     assert beams.is_done.tolist() == [False, False, True]
     assert beams.tokens[0].tolist() == beams.tokens[1].tolist()
-    parents, _ = beams.advance(first[:2])
+    parents, _ = advance(beams, first[:2])
     assert parents.shape == (2, 2)
     assert beams.lengths.tolist() == [3, 3, 2]

@@ -21,7 +21,7 @@ from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.protocols import tokenize
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.joint_loop import JointLoop, JointState
-from crrg.operations.scoring_labels import read_films
+from crrg.operations.scoring_labels import read_in_chunks
 from crrg.registry.bundle import read_spec
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker
@@ -100,7 +100,7 @@ def score_drafts_and_labels(pipeline: ReportPipeline, pairs: Sequence[tuple[Pair
     tokens = [
         [tokenize(item, "rgrg") for item in items] for items in (reports, [p.report.findings or "" for p, _ in pairs])
     ]
-    labels = read_films(pipeline, films)
+    labels = read_in_chunks(pipeline, films)
     references = label_matrix([pair.labels for pair, _ in pairs])
     return {
         "f1": clinical.f1_from_counts(counts.sum(axis=0)),

@@ -24,7 +24,7 @@ from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.clip import CODE_VERSION, clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
-from crrg.training.clip_validation import read_table
+from crrg.training.clip_validation import film_outputs
 from crrg.training.loop import fit
 from crrg.training.tracker import NullTracker
 
@@ -109,7 +109,7 @@ def train_tower(
 
 def read_tower(model: ClipModel, tokenizer: PhraseTokenizer, films: FilmTable, texts: Sequence[str]) -> TowerReading:
     """Read films with a trained CLIP."""
-    outputs = read_table(model, films)
+    outputs = film_outputs(model, films)
     found = zero_shot_labels(model, tokenizer, outputs.image_features, LABELS)
     similarities = outputs.image_features @ encode_texts(model, tokenizer, list(texts)).T
     return TowerReading(

@@ -92,17 +92,17 @@ def gather_evidence(reader: FilmReader, films: Sequence[Film], training: Dataset
         storage: Root with it.
     """
     known = list(sampled_films(storage, training, Split.VALIDATION, PROBE_FILMS))
-    found = read_films(reader, films)
+    found = read_in_chunks(reader, films)
     if not known:
         plain = Judgement(found.zero_shot, np.full(len(LABELS), 0.5))
         return LabelEvidence(found, None, plain, reader.text_features)
     labels = label_matrix([pair.labels for pair, _ in known])
-    seen = read_films(reader, [film for _, film in known])
+    seen = read_in_chunks(reader, [film for _, film in known])
     probe = judge_by_probe(seen.image_features, labels, [pair.patient_id for pair, _ in known], found.image_features)
     return LabelEvidence(found, probe, calibrated(seen.zero_shot, labels, found.zero_shot), reader.text_features)
 
 
-def read_films(reader: FilmReader, films: Sequence[Film]) -> FilmLabels:
+def read_in_chunks(reader: FilmReader, films: Sequence[Film]) -> FilmLabels:
     """Read at least one film, a chunk at a time."""
     found = reader.film_labels(films[:CHUNK_SIZE])
     for first in range(CHUNK_SIZE, len(films), CHUNK_SIZE):

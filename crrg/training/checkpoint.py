@@ -36,8 +36,8 @@ class TrainingState:
 
     Attributes:
         step: Steps done.
-        tensors: ``model.*``, ``optimizer.*`` and ``rng.*`` tensors.
-        values: Small JSON values, e.g. the learning-rate factor after a roll-back.
+        tensors: ``model.*``, ``optimizer.*`` and ``rng.*``; ``best.*`` and ``average.*`` where the loop keeps them.
+        values: Small JSON values: the learning-rate factor after roll-backs, their number, and the best score so far.
     """
 
     step: int

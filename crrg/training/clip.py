@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,16 +33,16 @@ from crrg.models.clip import ClipModel
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
-from crrg.training.clip_encoding import encode_texts, read_films
+from crrg.training.clip_encoding import encode_films, encode_texts
 from crrg.training.clip_pictures import reliability_picture, roc_picture
 from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
 from crrg.training.clip_validation import ClipValidation, selection_score, validate
 from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
-from crrg.training.losses import label_loss, label_weights, place_loss
+from crrg.training.losses import label_loss, label_weights, place_loss, prompt_loss
 from crrg.training.paraphrase import paraphrase_parts
-from crrg.training.ranks import across_ranks, num_ranks, rank, rank_parts, wait_for_all
+from crrg.training.ranks import num_ranks, rank, rank_parts, sync_normalisation, wait_for_all
 from crrg.training.tracker import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def run_clip_stage(
     texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
-    model = across_ranks(build_clip(training, start).to(device), config, device)
+    model = sync_normalisation(build_clip(training, start).to(device), config, device)
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
@@ -228,7 +228,7 @@ def clip_loss(
         model.hold_scale()
         cached_rows = training.contrast.cached_rows
         # each view in a pass of its own, so that batch normalisation sees every study once, as published
-        readings = [read_films(model, view, cached_rows) for view in batch.images.split(len(batch.labels))]
+        readings = [encode_films(model, view, cached_rows) for view in batch.images.split(len(batch.labels))]
         text_features = encode_texts(model, batch.token_ids, batch.attention_mask, cached_rows)
         views = [reading.image_features for reading in readings]
         logits, cells = readings[0].label_logits, readings[0].cell_logits
@@ -279,31 +279,6 @@ def study_features(batch: ClipBatch, views: Sequence[Tensor], text_features: Ten
         source_ids=batch.source_ids,
         has_text=batch.has_text,
     )
-
-
-def prompt_loss(
-    image_features: Tensor,
-    prompt_features: Tensor,
-    scale: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    *,
-    uncertain: Literal["mask", "soft"] = "mask",
-) -> Tensor:
-    """Return the label loss of each finding's affirming prompt against its denying one.
-
-    Args:
-        image_features: ``[B, D]``.
-        prompt_features: ``[26, D]``: denying, then affirming.
-        scale: Inverse temperature.
-        labels: ``[B, 14]``.
-        weights: ``[14]``, of present labels.
-        uncertain: As of ``label_loss``.
-    """
-    denying, affirming = prompt_features.chunk(2)
-    answers = scale * image_features @ (affirming - denying).T
-    num_findings = answers.shape[1]
-    return label_loss(answers, labels[:, :num_findings], weights[:num_findings], uncertain=uncertain)
 
 
 def placing_loss(cells: Tensor, batch: ClipBatch) -> Tensor:

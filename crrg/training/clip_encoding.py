@@ -25,7 +25,7 @@ from crrg.models.clip import ClipModel, FilmReading
 Encoded = TypeVar("Encoded")
 
 
-def read_films(model: ClipModel, images: Tensor, cached_rows: int = 0) -> FilmReading:
+def encode_films(model: ClipModel, images: Tensor, cached_rows: int = 0) -> FilmReading:
     """Embed and label films.
 
     Args:

@@ -18,7 +18,7 @@ from crrg.config.training import ClipTraining, InitialWeights
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.errors import ConfigError
 from crrg.models.clip import ClipModel
-from crrg.training.initial_weights import Start, find_start, imported_architecture, load_strictly, must_equal
+from crrg.training.initial_weights import Start, check_equal, find_start, imported_architecture, load_strictly
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def clip_start(training: ClipTraining, form: InitialWeights) -> tuple[ClipTraini
     is_whole = False
     if image is not None and image.part == "resnet50":
         way_out = "train at a preset with that tower, such as base"
-        must_equal("image_tower", ours.image_tower, "resnet50", image, way_out)
+        check_equal("image_tower", ours.image_tower, "resnet50", image, way_out)
         changes |= {name: image.config["architecture"][name] for name in PIXEL_FIELDS}
     elif image is not None:
         published = imported_architecture(image, ClipArchitecture, {})
@@ -104,12 +104,12 @@ def load_clip_start(model: ClipModel, start: ClipStart) -> None:
         kept = {name: tensor for name, tensor in own.items() if name.startswith(_HEAD) or name == _BIAS}
         load_strictly(model, {**kept, **theirs}, start.image)
     elif start.image is not None:
-        load_strictly(model.image_tower, _below(start.image), start.image)
+        load_strictly(model.image_tower, _image_tower_tensors(start.image), start.image)
     if start.text is not None:
         load_strictly(model.text_tower, start.text.tensors(), start.text)
 
 
-def _below(start: Start) -> dict[str, Tensor]:
+def _image_tower_tensors(start: Start) -> dict[str, Tensor]:
     """Return the tensors of an image tower; a file of one has no more, that of a CLIP has."""
     tensors = start.tensors()
     if start.part == "resnet50":
@@ -123,10 +123,10 @@ def _text_changes(ours: ClipArchitecture, text: Start, *, is_whole: bool) -> Map
             "the imported CLIP brings its own text tower; leave text_tower empty", "initial_weights.text_tower"
         )
     theirs = text.config["architecture"]
-    must_equal("text_tower", ours.text_tower, "bert", text, "leave initial_weights.text_tower empty")
+    check_equal("text_tower", ours.text_tower, "bert", text, "leave initial_weights.text_tower empty")
     if ours.max_text_length > theirs["text_positions"]:
         longest = f"at most {theirs['text_positions']}"
-        must_equal("max_text_length", ours.max_text_length, longest, text, "give weights with more positions")
+        check_equal("max_text_length", ours.max_text_length, longest, text, "give weights with more positions")
     text.vocabulary()
     return dict(theirs)
 

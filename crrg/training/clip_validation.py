@@ -27,6 +27,7 @@ from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.study_sampling import fixed_texts, identify, study_numbers
 
 FloatArray = NDArray[np.float64]
+FILMS_AT_ONCE = 64
 NUM_STRANGERS = 4
 """Other films' texts per film when the similarity curve is fitted."""
 
@@ -64,14 +65,14 @@ class FilmOutputs:
 
 
 @torch.inference_mode()
-def read_table(model: ClipModel, films: FilmTable, batch_size: int = 64) -> FilmOutputs:
+def film_outputs(model: ClipModel, films: FilmTable) -> FilmOutputs:
     """Run the image tower over a table of films, in ``eval`` mode; the model's mode is left as ``eval``."""
     model.eval()
     device = model.logit_scale.device
     logits = [torch.zeros(0, model.architecture.num_labels)]
     features = [torch.zeros(0, model.architecture.projection_size)]
-    for first in range(0, len(films), batch_size):
-        images = torch.from_numpy(films.images[first : first + batch_size])[:, None]
+    for first in range(0, len(films), FILMS_AT_ONCE):
+        images = torch.from_numpy(films.images[first : first + FILMS_AT_ONCE])[:, None]
         reading = model.read_films(images.to(device))
         logits.append(reading.label_logits.cpu())
         features.append(reading.image_features.cpu())
@@ -81,7 +82,7 @@ def read_table(model: ClipModel, films: FilmTable, batch_size: int = 64) -> Film
 def findings_auc(model: ClipModel, films: FilmTable) -> float:
     """Return the label head's mean AUC over findings; NaN where no finding is known both ways."""
     references = known_values(films.labels)
-    return _auc_metrics("{}auc", read_table(model, films).logits, references).get("mean_auc", float("nan"))
+    return _auc_metrics("{}auc", film_outputs(model, films).logits, references).get("mean_auc", float("nan"))
 
 
 def selection_score(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining) -> float:
@@ -90,7 +91,7 @@ def selection_score(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable
         return findings_auc(model, films)
     if not len(films):
         return float("nan")
-    return -validation_loss(model, tokenizer, read_table(model, films).image_features, films, training)
+    return -validation_loss(model, tokenizer, film_outputs(model, films).image_features, films, training)
 
 
 def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining) -> ClipValidation:
@@ -102,7 +103,7 @@ def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, train
         films: Validation films; with none of them the calibration is the identity and there are no metrics.
         training: Its contrastive loss is measured, in batches of its loop.
     """
-    outputs = read_table(model, films)
+    outputs = film_outputs(model, films)
     labels = films.labels
     probabilities = _out_of_fold(outputs.logits, labels, films.patient_ids)
     table = zero_shot_labels(model, tokenizer, outputs.image_features, LABELS)

@@ -34,7 +34,7 @@ from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
-from crrg.training.ranks import across_ranks, num_ranks, own_rows, own_seed, rank, rank_parts, wait_for_all
+from crrg.training.ranks import num_ranks, own_rows, own_seed, rank, rank_parts, sync_normalisation, wait_for_all
 from crrg.training.tracker import NullTracker, Tracker
 from crrg.training.visibility import visibility_cases
 
@@ -85,7 +85,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     params = {"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train), **start_record(start)}
     tracker.log_params(params)
     seed_everything(config.seed)
-    model = across_ranks(build_detector(settings, start).to(device), config, device)
+    model = sync_normalisation(build_detector(settings, start).to(device), config, device)
     model.fit_regions(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
     outcome = fit(
         model,

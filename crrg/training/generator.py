@@ -6,7 +6,11 @@ Detector and selector run once over all films before the first step. Which phras
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crrg.config.models import GeneratorArchitecture
 from crrg.config.references import DatasetRef, StageResult
@@ -78,7 +82,7 @@ def train_generator(
     table = add_text_only(train.phrases(), load_texts(storage, dataset, Split.TRAIN), train.films)
     if not table.is_seen.any():
         raise TrainingError("no training film has a region phrase; ingest films with grounded reports", dataset.name)
-    tokenizer = vocabulary_of(table, settings, start)
+    tokenizer = vocabulary_of(table.texts, settings, start)
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
     )
@@ -118,11 +122,37 @@ def stage_hash(
     )
 
 
-def vocabulary_of(table: PhraseTable, settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
+def vocabulary_of(phrases: Sequence[str], settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
     """Return the vocabulary of the first weights, or one learnt from the training phrases."""
     if start is not None:
         return generator_vocabulary(start)
-    return train_tokenizer(table.texts, settings.architecture.vocab_size)
+    return train_tokenizer(phrases, settings.architecture.vocab_size)
+
+
+def build_generator(
+    settings: GeneratorTraining,
+    tokenizer: PhraseTokenizer,
+    feature_size: int,
+    start: Start | None,
+    *,
+    features: NDArray[np.float32] | None = None,
+) -> ReportGenerator:
+    """Return an untrained generator, with the first weights that were given.
+
+    Args:
+        settings: Its architecture but for the two sizes that follow.
+        tokenizer: Decides the size of the word table.
+        feature_size: Length of a region feature.
+        start: First weights, whose vocabulary the tokenizer is; random ones without.
+        features: Region features ``[N, F]`` that their scale is taken from; weights of a whole generator bring theirs.
+    """
+    sizes = {"vocab_size": tokenizer.vocab_size, "feature_size": feature_size}
+    model = ReportGenerator(settings.architecture.model_copy(update=sizes))
+    if features is not None:
+        model.fit_feature_scale(torch.from_numpy(features))
+    if start is not None:
+        load_generator_start(model, start)
+    return model
 
 
 def stage_config(
@@ -172,12 +202,8 @@ def fit_generator(
         The trained generator in ``eval`` mode, and the wall time in seconds.
     """
     seed_everything(seed)
-    changes = {"vocab_size": tokenizer.vocab_size, "feature_size": table.features.shape[1]}
-    model = ReportGenerator(settings.architecture.model_copy(update=changes))
-    model.fit_feature_scale(torch.from_numpy(table.features[table.is_seen]))
-    if start is not None:
-        load_generator_start(model, start)
-    model = model.to(device)
+    seen = table.features[table.is_seen]
+    model = build_generator(settings, tokenizer, table.features.shape[1], start, features=seen).to(device)
     sampler = PhraseSampler(table, tokenizer, settings, seed)
 
     def score() -> float:

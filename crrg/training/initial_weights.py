@@ -140,7 +140,7 @@ def imported_architecture(start: Start, kind: type[Architecture], changes: Mappi
         raise ConfigError(f"the imported architecture cannot be trained: {error}", start.part) from error
 
 
-def must_equal(field: str, ours: object, theirs: object, start: Start, way_out: str) -> None:
+def check_equal(field: str, ours: object, theirs: object, start: Start, way_out: str) -> None:
     """Refuse weights whose architecture differs from the stage's in a field that both must share.
 
     Raises:
@@ -164,11 +164,11 @@ def detector_start(settings: DetectorTraining, folder: str) -> tuple[DetectorTra
     if start.part == "detector":
         architecture = imported_architecture(start, DetectorArchitecture, {})
         theirs, ours = architecture.num_regions, settings.architecture.num_regions
-        must_equal("num_regions", ours, theirs, start, "import a detector of the 29 regions")
+        check_equal("num_regions", ours, theirs, start, "import a detector of the 29 regions")
         _say_what_changes(settings.architecture, architecture, start)
         return settings.model_copy(update={"architecture": architecture}), start
     way_out = "train at a preset with that backbone, such as base"
-    must_equal("backbone", settings.architecture.backbone, "resnet50", start, way_out)
+    check_equal("backbone", settings.architecture.backbone, "resnet50", start, way_out)
     return settings, start
 
 
@@ -211,7 +211,7 @@ def generator_start(
     else:
         longest = int(start.config["architecture"]["max_length"])
         if ours.max_length > longest:
-            must_equal("max_length", ours.max_length, f"at most {longest}", start, "give weights with more positions")
+            check_equal("max_length", ours.max_length, f"at most {longest}", start, "give weights with more positions")
         sizes = {name: start.config["architecture"][name] for name in GPT2_SIZES}
         architecture = GeneratorArchitecture.model_validate(
             {**ours.model_dump(), **sizes, "freeze_language_model": freeze}
@@ -244,7 +244,7 @@ def load_generator_start(model: ReportGenerator, start: Start) -> None:
         tensors = {**conditions, **tensors}
     else:
         ours, theirs = model.architecture.feature_size, len(tensors["feature_mean"])
-        must_equal("feature_size", ours, theirs, start, "train at a preset whose selector gives such features")
+        check_equal("feature_size", ours, theirs, start, "train at a preset whose selector gives such features")
     words = tensors[_WORDS]
     num_new = len(own[_WORDS]) - len(words)
     if num_new > 0:

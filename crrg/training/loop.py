@@ -74,7 +74,7 @@ class FitOutcome:
 def fit(
     module: nn.Module,
     make_batch: Callable[[int], Batch],
-    loss_fn: LossOf[Batch] | CountedLoss[Batch],
+    loss_of: LossOf[Batch] | CountedLoss[Batch],
     config: LoopConfig,
     *,
     device: torch.device,
@@ -89,7 +89,7 @@ def fit(
             averaged ones where ``config.ema_decay`` asks for them, or the best where it was scored.
         make_batch: Number of a batch to the batch, pure; called ahead of time in one background thread. A step takes
             ``config.accumulate`` of them.
-        loss_fn: Batch to scalar loss and its named parts for the log. One that leaves out what is not known is a
+        loss_of: Batch to scalar loss and its named parts for the log. One that leaves out what is not known is a
             ``CountedLoss``, so that the batches of a step count by how much they know.
         config: Length, rates, clipping, checkpointing.
         device: Where the network is.
@@ -113,7 +113,7 @@ def fit(
     done = first
     with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
         for step, batches in steps:
-            loss, parts = run.step(step, batches, loss_fn)
+            loss, parts = run.step(step, batches, loss_of)
             done = step + 1
             log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
@@ -189,7 +189,7 @@ class _Run:
         return learning_rate_at(step, self.config) * self.rate_factor
 
     def step(
-        self, step: int, batches: Sequence[Batch], loss_fn: LossOf[Batch] | CountedLoss[Batch]
+        self, step: int, batches: Sequence[Batch], loss_of: LossOf[Batch] | CountedLoss[Batch]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Do one optimiser step on the loss of some batches, or skip it where anything in it is not finite."""
         set_learning_rate(self.optimizer, self.learning_rate(step))
@@ -197,7 +197,7 @@ class _Run:
         self.statistics.keep()
         seed_step(self.seed, step)
         sums: dict[str, Tensor] = {}
-        for loss, parts in losses_of_step(loss_fn, batches, self.device):
+        for loss, parts in losses_of_step(loss_of, batches, self.device):
             loss.backward()
             for name, value in {"": loss.detach(), **parts}.items():
                 sums[name] = sums[name] + value if name in sums else value

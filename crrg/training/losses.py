@@ -1,6 +1,6 @@
-"""Losses of the CLIP stage over labels: the masked label loss and the loss of places.
+"""Losses over labels of which only some are known: of films, of regions, and of the places where findings show.
 
-The contrastive losses are in ``contrastive``.
+The contrastive losses are in ``contrastive``, that of words in ``phrase_loss``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,41 @@ def label_loss(
         targets = torch.where(labels == UNCERTAIN, torch.full_like(targets, 0.5), targets)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
     return (losses * is_known).sum() / is_known.sum().clamp(min=1)
+
+
+def prompt_loss(
+    image_features: Tensor,
+    prompt_features: Tensor,
+    scale: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    uncertain: Literal["mask", "soft"] = "mask",
+) -> Tensor:
+    """Return the label loss of each finding's affirming prompt against its denying one.
+
+    Args:
+        image_features: ``[B, D]``.
+        prompt_features: ``[26, D]``: denying, then affirming.
+        scale: Inverse temperature.
+        labels: ``[B, 14]``.
+        weights: ``[14]``, of present labels.
+        uncertain: As of ``label_loss``.
+    """
+    denying, affirming = prompt_features.chunk(2)
+    answers = scale * image_features @ (affirming - denying).T
+    num_findings = answers.shape[1]
+    return label_loss(answers, labels[:, :num_findings], weights[:num_findings], uncertain=uncertain)
+
+
+def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:
+    """Return the mean binary cross-entropy over known targets (NaN = unknown); 0, with a gradient, where none is."""
+    known = torch.isfinite(targets)
+    weight = torch.as_tensor(pos_weight, device=logits.device)
+    losses = functional.binary_cross_entropy_with_logits(
+        logits.float(), torch.nan_to_num(targets), pos_weight=weight, reduction="none"
+    )
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def place_loss(cell_logits: Tensor, places: Tensor, labels: Tensor) -> Tensor:

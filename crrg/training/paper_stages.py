@@ -4,9 +4,9 @@ Stage 1 is the detector stage with the paper's detector. In stage 2 detector and
 language model with them (``together``); each stage therefore makes the parts before it anew, and hands them on beside
 its own. Thresholds are the paper's, and nothing is fitted on validation films.
 
-What differs from the published training: the schedule is the preset's, not one that waits for a plateau; losses of
-accumulated batches are averaged; which proposal speaks for a region is found once per stage; gradients may be clipped;
-the language model is frozen only where it was imported.
+What differs from the published training: the schedule is the preset's, not one that waits for a plateau; accumulated
+batches count as one, by how much each knows (``counted_loss``); which proposal speaks for a region is found once per
+stage; gradients may be clipped; the language model is frozen only where it was imported.
 
 Source: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markchom, Liang, 2024) takes over.
 """
@@ -25,7 +25,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import generator_settings, keep_changes, selector_settings
 from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
 from crrg.data.batches import FilmTable, load_films
-from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
+from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import ConfigError, TrainingError
@@ -34,20 +34,12 @@ from crrg.evaluation.detection import score_selection
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import FeatureSelector, load_selector
-from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
-from crrg.training.generator import stage_config
+from crrg.training.generator import build_generator, stage_config, vocabulary_of
 from crrg.training.generator_scores import clinical_micro_f1, score_generator
-from crrg.training.initial_weights import (
-    Start,
-    generator_start,
-    generator_vocabulary,
-    load_generator_start,
-    start_parts,
-    start_record,
-)
+from crrg.training.initial_weights import Start, generator_start, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
@@ -145,7 +137,7 @@ def train_paper_generator(
     tracker.log_params({"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
     found = find_proposals(finder, films, tokenizer, settings.architecture.max_length)
     seed_everything(config.seed)
-    words = _words(settings, tokenizer, heads, start)
+    words = build_generator(settings, tokenizer, heads.architecture.feature_size, start)
     whole = WholeModel(finder, heads, words).to(device)
     outcome = _fit_whole(
         whole, found, settings.loop, augmentation, config.seed, folder, tracker,
@@ -239,24 +231,15 @@ def _load_heads(storage: Storage, result: StageResult, device: torch.device) -> 
 
 
 def _vocabulary(films: FilmTable, settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
-    """Return the vocabulary of the first weights, or one learnt from the training phrases."""
+    """Return the vocabulary of the first weights, or one learnt from the phrases of training films.
+
+    Raises:
+        TrainingError: There is none.
+    """
     phrases = [phrase for of_film in films.phrases for phrase in of_film.values()]
     if not phrases:
         raise TrainingError("no training film has a region phrase; ingest films with grounded reports", "generator")
-    if start is not None:
-        return generator_vocabulary(start)
-    return train_tokenizer(phrases, settings.architecture.vocab_size)
-
-
-def _words(
-    settings: GeneratorTraining, tokenizer: PhraseTokenizer, heads: FeatureSelector, start: Start | None
-) -> ReportGenerator:
-    """Return an untrained generator, with the first weights that were given."""
-    sizes = {"vocab_size": tokenizer.vocab_size, "feature_size": heads.architecture.feature_size}
-    words = ReportGenerator(settings.architecture.model_copy(update=sizes))
-    if start is not None:
-        load_generator_start(words, start)
-    return words
+    return vocabulary_of(phrases, settings, start)
 
 
 def _thresholds() -> RegionThresholds:

@@ -25,7 +25,7 @@ from crrg.models.clip import load_clip
 from crrg.models.report_generator import load_generator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
-from crrg.training.clip_validation import read_table
+from crrg.training.clip_validation import film_outputs
 from crrg.training.joint_rounds import finetune_generator, prefer_phrases
 from crrg.training.phrase_batches import PhraseTable, collect_phrases
 from crrg.training.read_films import read_films
@@ -153,7 +153,7 @@ def _tables(
     size = clip.architecture.input_size
     films = load_films(storage, dataset, Split.TRAIN, size, num_films, keep=is_drafted)
     known = _labels(films) if config.rounds.prefer == "checked" else None
-    features = read_table(clip, films).image_features
+    features = film_outputs(clip, films).image_features
     sides = [
         known_sides(read_statement(sentence, label_report) for sentence in split_sentences(report.text))
         for report in films.texts

@@ -54,7 +54,7 @@ def own_seed() -> list[int]:
     return [rank()] if num_ranks() > 1 else []
 
 
-def across_ranks(module: Network, config: TrainStageConfig, device: torch.device) -> Network:
+def sync_normalisation(module: Network, config: TrainStageConfig, device: torch.device) -> Network:
     """Return a network whose batch normalisation takes its statistics over all ranks, where the form asks for it.
 
     Raises:

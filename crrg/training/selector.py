@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import selector_settings
@@ -37,6 +36,7 @@ from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.counted_loss import CountedLoss
 from crrg.training.detector import detect_films
 from crrg.training.loop import fit
+from crrg.training.losses import masked_bce
 from crrg.training.order import balanced_rows_of_step
 from crrg.training.region_targets import RegionTargets, region_targets, study_scores
 from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
@@ -133,11 +133,11 @@ def train_selector(
     device = resolve_device(config.device)
     finder = load_detector(*read_stage(storage, detector), device)
     size = settings.architecture.input_size
-    train = read_films(storage, dataset, Split.TRAIN, finder, size, device)
+    train = load_region_films(storage, dataset, Split.TRAIN, finder, size, device)
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
     tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
-    validation = read_films(storage, dataset, Split.VALIDATION, finder, size, device)
+    validation = load_region_films(storage, dataset, Split.VALIDATION, finder, size, device)
     seed_everything(config.seed)
     model = build_selector(settings, train.targets, finder, device)
     outcome = fit(
@@ -176,7 +176,7 @@ def build_selector(
     return model
 
 
-def read_films(
+def load_region_films(
     storage: Storage, dataset: DatasetRef, split: Split, detector: RegionDetector, size: int, device: torch.device
 ) -> RegionFilms:
     """Read the films of a split and find their regions.
@@ -262,16 +262,6 @@ def selector_loss(model: RegionSelector, settings: SelectorTraining) -> CountedL
         return {name: torch.isfinite(wanted).sum() for name, wanted in targets.items()}
 
     return CountedLoss(parts, counts)
-
-
-def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:
-    """Return the mean binary cross-entropy over known targets (NaN = unknown); 0, with a gradient, where none is."""
-    known = torch.isfinite(targets)
-    weight = torch.as_tensor(pos_weight, device=logits.device)
-    losses = binary_cross_entropy_with_logits(
-        logits.float(), torch.nan_to_num(targets), pos_weight=weight, reduction="none"
-    )
-    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 
 @torch.no_grad()

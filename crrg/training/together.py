@@ -30,10 +30,10 @@ from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.augment import augment_films
 from crrg.training.counted_loss import CountedLoss
+from crrg.training.losses import masked_bce
 from crrg.training.order import rows_of_step
 from crrg.training.phrase_batches import IGNORED
 from crrg.training.region_targets import RegionTargets, region_targets
-from crrg.training.selector import masked_bce
 
 HEAD_WEIGHT = 5.0
 WORD_WEIGHT = 2.0

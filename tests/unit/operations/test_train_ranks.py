@@ -30,7 +30,7 @@ from crrg.operations.train import train_stage
 from crrg.storage import Storage
 from crrg.training import ranks
 from crrg.training.checkpoint import read_stage
-from crrg.training.ranks import across_ranks, own_rows, own_seed, rank_parts
+from crrg.training.ranks import own_rows, own_seed, rank_parts, sync_normalisation
 
 pytestmark = pytest.mark.timeout(600)  # processes start torch; seconds on a quiet machine
 FORM = TrainStageConfig(dataset="few", device="cpu", num_steps=1, num_ranks=2)
@@ -143,11 +143,11 @@ def test_normalisation_across_ranks_is_for_gpus(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="one rank has no statistics to share"):
         TrainStageConfig(sync_normalisation=True)
     module = nn.Sequential(nn.BatchNorm2d(3))
-    assert across_ranks(module, form, CPU) is module, "alone there is nothing to share"
+    assert sync_normalisation(module, form, CPU) is module, "alone there is nothing to share"
     monkeypatch.setattr(ranks, "num_ranks", lambda: 2)
     with pytest.raises(DeviceError, match=r"works on GPUs only; set freeze_normalisation"):
-        across_ranks(module, form, CPU)
-    found = across_ranks(module, form, torch.device("cuda"))
+        sync_normalisation(module, form, CPU)
+    found = sync_normalisation(module, form, torch.device("cuda"))
     assert isinstance(found[0], nn.SyncBatchNorm)
     assert found.state_dict().keys() == module.state_dict().keys()
 

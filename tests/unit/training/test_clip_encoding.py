@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from crrg.config.contrast import ContrastConfig
 from crrg.config.models import ClipArchitecture
 from crrg.models.clip import ClipModel
-from crrg.training.clip_encoding import encode_texts, read_films
+from crrg.training.clip_encoding import encode_films, encode_texts
 from crrg.training.contrastive import StudyFeatures, study_loss
 
 NUM = 12
@@ -45,7 +45,7 @@ def held_norms(model: ClipModel) -> ClipModel:
 
 def loss_of(model: ClipModel, cached_rows: int) -> Tensor:
     images, token_ids, mask = batch()
-    reading = read_films(model, images, cached_rows)
+    reading = encode_films(model, images, cached_rows)
     texts = encode_texts(model, token_ids, mask, cached_rows)
     features = StudyFeatures(
         (reading.image_features,), (texts,), torch.arange(NUM), torch.arange(NUM)[None], torch.arange(NUM)[None],

@@ -26,7 +26,7 @@ from crrg.storage import Storage
 from crrg.training import clip
 from crrg.training.checkpoint import read_stage
 from crrg.training.clip import train_clip
-from crrg.training.clip_validation import fit_similarity, read_table, validate, validation_loss
+from crrg.training.clip_validation import film_outputs, fit_similarity, validate, validation_loss
 from crrg.training.joint import train_joint
 from crrg.training.tracker import NullTracker
 
@@ -265,7 +265,7 @@ def test_validation_loss_is_the_same_every_time(store: Storage) -> None:
     tokenizer = PhraseTokenizer(store.get(f"{result.prefix}/tokenizer.json"))
     training = clip.resolve_training(CONFIG)
     films = load_films(store, reference, Split.VALIDATION, 32)
-    features = read_table(model, films).image_features
+    features = film_outputs(model, films).image_features
     losses = {validation_loss(model, tokenizer, features, films, training) for _ in range(3)}
     assert losses == {result.metrics["classification/contrastive_loss"]}
     assert len(losses) == 1

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from crrg.evaluation.classification import known_values
-from crrg.training.clip import prompt_loss
-from crrg.training.losses import label_loss, label_weights, place_loss
+from crrg.training.losses import label_loss, label_weights, masked_bce, place_loss, prompt_loss
 
 
 def test_label_loss_masks_unmentioned_and_uncertain() -> None:
@@ -22,6 +21,19 @@ def test_label_loss_masks_unmentioned_and_uncertain() -> None:
     assert label_loss(logits, labels, uncertain="soft").item() == pytest.approx((present + absent + half) / 3, rel=1e-5)
     weighted = label_loss(logits, labels, torch.tensor([3.0, 3.0, 3.0, 3.0]))
     assert weighted.item() == pytest.approx((3 * present + absent) / 2, rel=1e-5)
+
+
+def test_masked_loss_by_hand() -> None:
+    logits = torch.tensor([0.0, 2.0, -1.0], requires_grad=True)
+    targets = torch.tensor([1.0, float("nan"), 0.0])
+    # known: 3 ln 2 (positive weighted by 3) and ln(1 + 1/e)
+    expected = (3 * np.log(2) + np.log1p(np.exp(-1))) / 2
+    assert masked_bce(logits, targets, 3.0).item() == pytest.approx(expected, rel=1e-6)
+    empty = masked_bce(logits, torch.full((3,), float("nan")), 3.0)
+    empty.backward()
+    assert empty.item() == 0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(3))
 
 
 def test_fits_and_scores_know_the_labels_that_the_loss_counts() -> None:

@@ -27,7 +27,7 @@ from crrg.models.region_heads import load_selector
 from crrg.storage import Storage
 from crrg.training.checkpoint import read_stage
 from crrg.training.detector import detect_films, detection_metrics, train_detector, visibility_record
-from crrg.training.selector import RegionBatch, masked_bce, selector_loss, train_selector
+from crrg.training.selector import RegionBatch, selector_loss, train_selector
 from crrg.training.tracker import NullTracker
 from crrg.training.visibility import visibility_cases
 
@@ -161,19 +161,6 @@ def test_nothing_is_measured_without_annotated_films(trained: dict[str, Any]) ->
     model = load_detector(*read_stage(trained["storage"], trained["detector"]), CPU)
     nobody = load_films(trained["storage"], trained["dataset"], Split.TEST, 128)
     assert detection_metrics(model, nobody, CPU) == {}
-
-
-def test_masked_loss_by_hand() -> None:
-    logits = torch.tensor([0.0, 2.0, -1.0], requires_grad=True)
-    targets = torch.tensor([1.0, float("nan"), 0.0])
-    # known: 3 ln 2 (positive weighted by 3) and ln(1 + 1/e)
-    expected = (3 * np.log(2) + np.log1p(np.exp(-1))) / 2
-    assert masked_bce(logits, targets, 3.0).item() == pytest.approx(expected, rel=1e-6)
-    empty = masked_bce(logits, torch.full((3,), float("nan")), 3.0)
-    empty.backward()
-    assert empty.item() == 0
-    assert logits.grad is not None
-    assert torch.equal(logits.grad, torch.zeros(3))
 
 
 def test_batch_without_any_target_has_zero_loss(trained: dict[str, Any]) -> None:

@@ -18,9 +18,9 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -111,13 +111,28 @@ class Chain:
         return EntryRef(number=number, sha256=self.digests.get(number, BEGINNING))
 
 
-def write_audit(storage: Storage, action: str, **values: Any) -> EntryRef:
+def write_audit(
+    storage: Storage,
+    action: str,
+    *,
+    subject: str = "",
+    bundle_id: str = "",
+    inputs: tuple[str, ...] = (),
+    outputs: tuple[str, ...] = (),
+    writes: Mapping[str, str] | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> EntryRef:
     """Append an entry and return how others name it.
 
     Args:
         storage: The root.
         action: What was done.
-        values: Further attributes of ``AuditEntry``.
+        subject: As of ``AuditEntry``, like what follows.
+        bundle_id: Models that had a part in it.
+        inputs: What went in.
+        outputs: What came out.
+        writes: What was written.
+        counts: Figures.
 
     Raises:
         StorageError: The entry could not be written; what it is about must then not be called done.
@@ -132,7 +147,12 @@ def write_audit(storage: Storage, action: str, **values: Any) -> EntryRef:
             actor=Settings().principal or _account(),
             host=socket.gethostname(),
             at_utc=datetime.now(UTC).isoformat(timespec="microseconds"),
-            **values,
+            subject=subject,
+            bundle_id=bundle_id,
+            inputs=inputs,
+            outputs=outputs,
+            writes=dict(writes or {}),
+            counts=dict(counts or {}),
         )
         data = canonical_json(entry.model_dump(mode="json"))
         written = EntryRef(number=entry.number, sha256=hashlib.sha256(data).hexdigest())

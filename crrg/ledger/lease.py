@@ -116,7 +116,7 @@ class Lease:
         self._owner = owner
         self._lifetime_s = lifetime_s
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._keep_renewing, name=f"lease-{date}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def key(self) -> str:
@@ -133,7 +133,9 @@ class Lease:
 
     def start_renewing(self, every_s: float) -> None:
         """Begin to renew in the background."""
-        self._every_s = every_s
+        self._thread = threading.Thread(
+            target=self._keep_renewing, args=(every_s,), name=f"lease-{self.date}", daemon=True
+        )
         self._thread.start()
 
     def is_lost(self) -> bool:
@@ -147,12 +149,12 @@ class Lease:
         if self._is_over.is_set():
             return
         self._is_over.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
         _end(self._storage, self.key, self.record())
 
-    def _keep_renewing(self) -> None:
-        while not self._is_over.wait(self._every_s):
+    def _keep_renewing(self, every_s: float) -> None:
+        while not self._is_over.wait(every_s):
             try:
                 if self.is_lost():
                     logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)

@@ -32,7 +32,8 @@ from crrg.operations.assemble import assemble_bundle
 from crrg.operations.ground import ground
 from crrg.operations.ingest import ingest
 from crrg.operations.phantom import draw_phantom
-from crrg.operations.scoring import Case, fit_baselines, score_cases
+from crrg.operations.scoring import score_cases
+from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.operations.train import train_stages
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage

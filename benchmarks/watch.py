@@ -22,7 +22,7 @@ from crrg.domain.study import Film, Split
 from crrg.monitoring import drift
 from crrg.monitoring.quantities import draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference
-from crrg.operations.night_steps import bundle_pipeline
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.summaries import table
 from crrg.operations.watch_reference import draft_look, measure_population
 from crrg.registry.aliases import resolve_bundle

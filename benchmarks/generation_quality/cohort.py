@@ -27,7 +27,8 @@ from crrg.evaluation.clinical import precision_recall_f1
 from crrg.evaluation.detection import mean_box_candidates, score_boxes, score_selection
 from crrg.evaluation.text import score_text
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.scoring import THUMBNAIL_SIZE, Baselines, Case, fit_baselines, score_cases
+from crrg.operations.scoring import score_cases
+from crrg.operations.scoring_cases import THUMBNAIL_SIZE, Baselines, Case, fit_baselines
 from crrg.operations.scoring_regions import region_arrays
 from crrg.storage import Storage
 

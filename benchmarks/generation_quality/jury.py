@@ -11,7 +11,7 @@ from benchmarks.generation_quality.architectures import Arena
 from benchmarks.generation_quality.contest_scores import score_baselines, score_run, summarise
 from crrg.domain.study import Pair
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.scoring import Case, fit_baselines
+from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.training.checkpoint import config_hash
 
 CHUNK_SIZE = 50

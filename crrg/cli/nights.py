@@ -105,7 +105,7 @@ def predict(
 ) -> None:
     """Draft reports for a few files, without ledger."""
     from crrg.config.evidence import EvidenceSettings
-    from crrg.operations.night_steps import predict_with
+    from crrg.operations.predict import predict_with
 
     shown = EvidenceSettings.model_validate(evidence_of(evidence) or {})
     execute(

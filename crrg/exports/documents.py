@@ -120,6 +120,14 @@ def region_table(draft: DraftReport) -> str:
     return "\n".join(lines) + "\n"
 
 
+def group_regions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return region rows by image, in their order."""
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["instance_id"], []).append(row)
+    return grouped
+
+
 def _study_document(
     rows: Sequence[Mapping[str, Any]],
     regions: Mapping[str, Sequence[Mapping[str, Any]]],

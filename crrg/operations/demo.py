@@ -22,7 +22,8 @@ from crrg.evaluation.scorecard import Scorecard
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import read_tables
-from crrg.operations.scoring import Case, Drafter, fit_baselines, permute_drafts, score_cases
+from crrg.operations.scoring import ScoredDrafter, permute_drafts, score_cases
+from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.operations.scoring_labels import gather_evidence
 from crrg.storage import Storage
 
@@ -88,7 +89,7 @@ def score_night(
     training: DatasetRef,
     fresh: DatasetRef,
     storage: Storage,
-    drafter: Drafter | None = None,
+    drafter: ScoredDrafter | None = None,
     *,
     permuted: bool = False,
 ) -> Scorecard:

@@ -18,8 +18,9 @@ from crrg.operations.demo import (
     score_night,
     training_ingest,
 )
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.ingest import ingest
-from crrg.operations.night_steps import bundle_pipeline, run_night
+from crrg.operations.night_steps import run_night
 from crrg.operations.retrain import retrain
 from crrg.operations.summaries import MAIN_FIGURES, night_markdown, promotion_markdown, stages_markdown
 from crrg.storage import Storage

@@ -139,7 +139,8 @@ def _score(
     """
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
-    from crrg.operations.scoring import draft_cases, fit_baselines, score_drafts
+    from crrg.operations.scoring import draft_cases, score_drafts
+    from crrg.operations.scoring_cases import fit_baselines
     from crrg.operations.scoring_chexbert import with_chexbert
     from crrg.operations.scoring_radgraph import with_radgraph
     from crrg.operations.scoring_texts import with_meteor

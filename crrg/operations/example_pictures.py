@@ -6,7 +6,7 @@ Only films that this program drew: a tracking server is no place for a patient's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from crrg.config.evidence import EvidenceSettings
 from crrg.domain.evidence import SentenceEvidence
@@ -14,9 +14,7 @@ from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import DraftReport, Film
 from crrg.exports.documents import region_table
 from crrg.exports.pictures import evidence_sheet
-
-if TYPE_CHECKING:
-    from crrg.operations.scoring import Case
+from crrg.operations.scoring_cases import Case
 
 NUM_EXAMPLES = 4
 SENTENCES_PER_FILM = 3

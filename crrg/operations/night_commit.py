@@ -44,10 +44,10 @@ from crrg.operations.night_records import (
     ShardInputs,
     ShardRecord,
     conservation_error,
+    primary_images,
     read_record,
     table_key,
 )
-from crrg.operations.night_shard import primary_images
 from crrg.operations.night_summary import note_untold, summarize
 from crrg.operations.night_watch import put_watch, remarks, watch_night
 from crrg.storage import Storage, canonical_json

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crrg.errors import Conflict
-from crrg.exports.documents import document_files, study_documents
+from crrg.exports.documents import document_files, group_regions, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import SUPERSEDED_FILE
 from crrg.ledger.tables import TableFile, read_table
-from crrg.operations.night_shard import group_regions
 from crrg.storage import Storage
 
 WRITERS = 24

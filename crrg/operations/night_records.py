@@ -6,7 +6,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +16,7 @@ from crrg.config.base import FrozenConfig
 from crrg.config.references import NightPlan
 from crrg.config.running import NightlyConfig
 from crrg.data.refusals import is_failure
+from crrg.domain.study import ViewPosition
 from crrg.errors import CrrgError
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.manifest import run_prefix
@@ -208,3 +209,14 @@ def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
 def conservation_error(subject: str, expected: object, got: object) -> CrrgError:
     """Return the error of a night whose numbers do not add up."""
     return CrrgError(f"counts do not add up: expected {expected}, got {got}; nothing was committed", subject)
+
+
+def primary_images(outcomes: Sequence[InputOutcome]) -> frozenset[str]:
+    """Return the image that stands for each study: PA before AP, then more pixels, then the lower id."""
+    views = [ViewPosition.PA.value, ViewPosition.AP.value, ViewPosition.UNKNOWN.value]
+    chosen: dict[str, tuple[int, int, str]] = {}
+    for image in outcomes:
+        if image.is_drafted:
+            order = (views.index(image.view_position), -image.width * image.height, image.instance_id)
+            chosen[image.study_id] = min(order, chosen.get(image.study_id, order))
+    return frozenset(instance_id for _, _, instance_id in chosen.values())

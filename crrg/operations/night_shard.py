@@ -21,20 +21,22 @@ from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import read_forgotten
 from crrg.domain.evidence import SentenceEvidence
-from crrg.domain.study import DraftReport, Film, ViewPosition
+from crrg.domain.study import DraftReport, Film
 from crrg.errors import DeviceMemoryError, ModelError
-from crrg.exports.documents import attention_flags, document_files, study_documents
+from crrg.exports.documents import attention_flags, document_files, group_regions, study_documents
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
 from crrg.exports.review import evidence_name, picture_name
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
+from crrg.operations.drafter import Drafter
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_pictures import put_picture
 from crrg.operations.night_records import (
     InputOutcome,
     ShardRecord,
+    primary_images,
     put_value,
     read_record,
     record_key,
@@ -52,8 +54,8 @@ WRITERS = 24
 """Objects written at a time: a store in another building is mostly waited for."""
 
 
-class NightDrafter(Protocol):
-    """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
+class NightDrafter(Drafter, Protocol):
+    """Drafts reports and explains them; ``crrg.inference.pipeline.ReportPipeline`` is one."""
 
     @property
     def bundle_id(self) -> str:
@@ -66,9 +68,6 @@ class NightDrafter(Protocol):
     @property
     def takes_all_cores(self) -> bool:
         """Whether it drafts on the processor: in threads that wait for one another, so that other work halts them."""
-
-    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
-        """Return one draft per frontal film; a draft depends on its film alone."""
 
     def explain(
         self, films: Sequence[Film], drafts: Sequence[DraftReport], settings: EvidenceSettings
@@ -139,25 +138,6 @@ def even_window(num_inputs: int) -> int:
     """Return how many films to draft in one go, so that no small rest is left: each go takes as long to begin."""
     num_windows = max(1, math.ceil(num_inputs / DRAFT_WINDOW))
     return max(1, math.ceil(num_inputs / num_windows))
-
-
-def primary_images(outcomes: Sequence[InputOutcome]) -> frozenset[str]:
-    """Return the image that stands for each study: PA before AP, then more pixels, then the lower id."""
-    views = [ViewPosition.PA.value, ViewPosition.AP.value, ViewPosition.UNKNOWN.value]
-    chosen: dict[str, tuple[int, int, str]] = {}
-    for image in outcomes:
-        if image.is_drafted:
-            order = (views.index(image.view_position), -image.width * image.height, image.instance_id)
-            chosen[image.study_id] = min(order, chosen.get(image.study_id, order))
-    return frozenset(instance_id for _, _, instance_id in chosen.values())
-
-
-def group_regions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return region rows by image, in their order."""
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault(row["instance_id"], []).append(row)
-    return grouped
 
 
 def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Pseudonyms) -> ShardRecord | None:

@@ -9,30 +9,22 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from crrg.config.base import Device, Settings
-from crrg.config.evidence import EvidenceSettings
-from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
+from crrg.config.base import Settings
+from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import nightly
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_report import report_night, tell_untold
-from crrg.operations.predict import PredictSummary, predict_files
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
-from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
-
-if TYPE_CHECKING:
-    from crrg.inference.pipeline import ReportPipeline
 
 logger = logging.getLogger(__name__)
 
-_kept: dict[tuple[str, str, str], ReportPipeline] = {}
 _feeds: dict[tuple[str, str, int], ShardFeed] = {}
 _keeping = threading.Lock()
 
@@ -133,45 +125,6 @@ def go_on_with_night(config: NightlyConfig, storage: Storage, settings: Settings
     """Run a whole night in this process after a flow of this process broke off, which may have left it held."""
     nightly.release_all(storage)
     return run_night(config, storage, settings)
-
-
-def predict_with(
-    files: Sequence[Path],
-    out: str,
-    model: str,
-    device: Device,
-    storage: Storage,
-    settings: Settings,
-    evidence: EvidenceSettings | None = None,
-) -> PredictSummary:
-    """Draft reports for a few local files with a model, without ledger, lease or manifest.
-
-    Args:
-        files: DICOM, PNG or JPEG files.
-        out: Folder or URL for the results.
-        model: Reference to the bundle.
-        device: Where the models run.
-        storage: Root with the bundle.
-        settings: With the secret of the pseudonyms.
-        evidence: Which sentences are explained; none if not given.
-    """
-    pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
-    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline, evidence=evidence)
-
-
-def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:
-    """Return the models of a bundle, read and verified once per process and device; the last bundle stays in memory."""
-    from crrg.device import resolve_device
-    from crrg.inference.pipeline import ReportPipeline
-
-    key = (storage.url(bundle.prefix), bundle.bundle_id, device)
-    with _keeping:
-        if key not in _kept:
-            built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
-            for other in [other for other in _kept if other[:2] != key[:2]]:
-                del _kept[other]
-            _kept[key] = built
-        return _kept[key]
 
 
 def _feed_of(plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> ShardFeed:

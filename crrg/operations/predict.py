@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crrg.config.base import Device, Settings
 from crrg.config.evidence import EvidenceSettings
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
@@ -23,9 +24,11 @@ from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, report
 from crrg.exports.pictures import evidence_sheet
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.tables import table_bytes
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night_reading import check_view, identify
-from crrg.operations.night_records import InputOutcome
-from crrg.operations.night_shard import NightDrafter, primary_images
+from crrg.operations.night_records import InputOutcome, primary_images
+from crrg.operations.night_shard import NightDrafter
+from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
 
 DECIMALS = 4
@@ -59,6 +62,30 @@ class ReadFile:
     source_digest: str
     film: Film
     outcome: InputOutcome
+
+
+def predict_with(
+    files: Sequence[Path],
+    out: str,
+    model: str,
+    device: Device,
+    storage: Storage,
+    settings: Settings,
+    evidence: EvidenceSettings | None = None,
+) -> PredictSummary:
+    """Draft reports for a few local files with a model, without ledger, lease or manifest.
+
+    Args:
+        files: DICOM, PNG or JPEG files.
+        out: Folder or URL for the results.
+        model: Reference to the bundle.
+        device: Where the models run.
+        storage: Root with the bundle.
+        settings: With the secret of the pseudonyms.
+        evidence: Which sentences are explained; none if not given.
+    """
+    pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
+    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline, evidence=evidence)
 
 
 def predict_files(

@@ -1,35 +1,33 @@
 """Score drafts against what is known of their films, each figure beside the simple baseline it has to beat.
 
-The baselines are fitted on the training dataset: the mean box of each region, selecting every region or the usual
-ones, calling every region abnormal, a logistic regression on 32 x 32 pixels, the constant report that suits validation
-best, the normal report, claiming every finding, and the report of the most similar training film. Drafts may come from
-a pipeline (``draft_cases``) or from a committed night.
+Baselines are the mean box of each region, selecting every region or the usual ones, calling every region abnormal, a
+logistic regression on 32 x 32 pixels, the constant report that suits validation best, the normal report, claiming every
+finding, and the report of the most similar training film. What of them is fitted on the training dataset is in
+``scoring_cases``. Drafts may come from a pipeline (``draft_cases``) or from a committed night.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.batches import FilmTable, load_films
-from crrg.data.images import model_input
 from crrg.data.spaced import sampled_films
-from crrg.domain.boxes import Letterbox
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues
-from crrg.domain.study import DraftReport, Film, Pair, Split
+from crrg.domain.study import DraftReport, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
-from crrg.evaluation.classification import known_values, label_matrix, mean_auc
+from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.clinical_figures import rule_figures
-from crrg.evaluation.detection import mean_box
 from crrg.evaluation.detection_figures import mean_of_regions, overlaps
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
+from crrg.operations.drafter import Drafter
+from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 from crrg.operations.scoring_groups import group_figures
 from crrg.operations.scoring_labels import (
     FilmReader,
@@ -39,7 +37,7 @@ from crrg.operations.scoring_labels import (
     given_labels,
     retrieval_figures,
 )
-from crrg.operations.scoring_regions import phrases_of, region_arrays, region_figures
+from crrg.operations.scoring_regions import region_arrays, region_figures
 from crrg.operations.scoring_texts import told_texts, wording_figures
 from crrg.progress import count_progress
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
@@ -49,12 +47,11 @@ if TYPE_CHECKING:
     from crrg.inference.regions import RegionThresholds
 
 FloatArray = NDArray[np.float64]
-THUMBNAIL_SIZE = 32
 CHUNK_SIZE = 64
 
 
-class Drafter(FilmReader, Protocol):
-    """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
+class ScoredDrafter(FilmReader, Drafter, Protocol):
+    """Drafts reports and says what its CLIP stage alone reads; ``crrg.inference.pipeline.ReportPipeline`` is one."""
 
     @property
     def bundle_id(self) -> str:
@@ -64,65 +61,9 @@ class Drafter(FilmReader, Protocol):
     def thresholds(self) -> RegionThresholds:
         """Probabilities from which regions are selected or called abnormal."""
 
-    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
-        """Return one draft per film."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One film with its draft and with what is known of it."""
-
-    reference: Pair
-    draft: DraftReport
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """What needs no model, fitted on a training dataset.
-
-    Attributes:
-        mean_boxes: ``[29, 4]`` as shares of width and height.
-        usual_regions: ``[29]``, the regions that training reports usually write about.
-        thumbnails: Training films ``[N, 32, 32]``.
-        labels: Their labels ``[N, 14]``, NaN where unknown.
-        findings: Their findings sections.
-        texts: Their findings and impressions.
-        constant: The training report with the highest mean score on validation.
-        validation: Findings sections of validation reports, for the document frequencies of RGRG's own CIDEr-D.
-    """
-
-    mean_boxes: FloatArray
-    usual_regions: NDArray[np.bool_]
-    thumbnails: FloatArray
-    labels: FloatArray
-    findings: list[str]
-    texts: list[str]
-    constant: str
-    validation: Sequence[str] = ()
-
-
-def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
-    """Fit the baselines on the frontal films of a dataset's training and validation splits."""
-    train = load_films(storage, dataset, Split.TRAIN, THUMBNAIL_SIZE)
-    validation = load_films(storage, dataset, Split.VALIDATION, THUMBNAIL_SIZE)
-    known = [report for report in train.reports if report]
-    references = [report for report in validation.reports if report] or known
-    boxes = np.stack([_original_boxes(train, row) for row in range(len(train))])
-    labels = known_values(train.labels)
-    return Baselines(
-        mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),
-        usual_regions=baselines.usual_regions(*phrases_of(train)),
-        thumbnails=train.images.astype(float),
-        labels=labels,
-        findings=train.reports,
-        texts=[report.text for report in train.texts],
-        constant=baselines.best_constant_report(known, references) if known else "",
-        validation=references,
-    )
-
 
 def score_drafts(
-    drafter: Drafter, cases: Sequence[Case], known: Baselines, dataset: DatasetRef, storage: Storage, split: Split
+    drafter: ScoredDrafter, cases: Sequence[Case], known: Baselines, dataset: DatasetRef, storage: Storage, split: Split
 ) -> Scorecard:
     """Score drafts of a split by ``draft_cases``.
 
@@ -134,7 +75,7 @@ def score_drafts(
         storage: Root.
         split: Part of the dataset.
     """
-    films = [_film(case) for case in cases]
+    films = [case.film for case in cases]
     subject = {
         "bundle_id": drafter.bundle_id,
         "dataset": dataset.name,
@@ -147,7 +88,7 @@ def score_drafts(
 
 
 def draft_cases(
-    drafter: Drafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
+    drafter: ScoredDrafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
 ) -> list[Case]:
     """Draft the frontal films of a split, in their order.
 
@@ -204,11 +145,6 @@ def score_cases(
     ]
     num_studies = len({case.reference.study_id for case in cases})
     return Scorecard(tuple(figures), num_studies, subject or {})
-
-
-def thumbnails_of(cases: Sequence[Case]) -> FloatArray:
-    """Return the films of cases as a baseline sees them ``[N, 32, 32]``."""
-    return np.stack([model_input(_film(case).pixels, THUMBNAIL_SIZE) for case in cases]).astype(float)
 
 
 def permute_drafts(cases: Sequence[Case]) -> list[Case]:
@@ -276,21 +212,9 @@ def _clinical_figures(
     return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals)
 
 
-def _original_boxes(films: FilmTable, row: int) -> FloatArray:
-    width, height = (int(side) for side in films.original_sizes[row])
-    boxes = Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
-    return np.asarray(boxes, dtype=np.float64)
-
-
-def _film(case: Case) -> Film:
-    if case.reference.film is None:
-        raise ValueError("a text-only row cannot be a case")
-    return case.reference.film
-
-
 def _moved(giver: Case, taker: Case) -> DraftReport:
     """Return a draft with its boxes stretched to another film."""
-    source, target = _film(giver), _film(taker)
+    source, target = giver.film, taker.film
     scale = np.array(
         [target.original_width / source.original_width, target.original_height / source.original_height] * 2
     )

@@ -11,7 +11,7 @@ import torch
 from crrg.evaluation.clinical_figures import labeler_figures
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.importing import load_report_labeler
-from crrg.operations.scoring import Case
+from crrg.operations.scoring_cases import Case
 
 FAMILY = "chexbert"
 

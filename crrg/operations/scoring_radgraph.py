@@ -13,11 +13,10 @@ from crrg.errors import ConfigError
 from crrg.evaluation.baselines import nearest_neighbours
 from crrg.evaluation.radgraph import graph_figures
 from crrg.evaluation.scorecard import Scorecard
+from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 
 if TYPE_CHECKING:
     import torch
-
-    from crrg.operations.scoring import Baselines, Case
 
 
 def with_radgraph(
@@ -36,7 +35,6 @@ def with_radgraph(
         ModelError: The folder holds no imported RadGraph with its vocabulary, or it is damaged.
     """
     from crrg.operations.importing import load_report_annotator
-    from crrg.operations.scoring import thumbnails_of
 
     annotator = load_report_annotator(folder, device)
     told = [case for case in cases if case.reference.report.findings]

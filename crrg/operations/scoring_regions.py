@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.batches import FilmTable
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.detection import mean_box_candidates, told_regions
 from crrg.evaluation.detection_figures import Boxes, abnormality_figures, detection_figures, selection_figures
 from crrg.evaluation.scorecard import Figure
-
-if TYPE_CHECKING:
-    from crrg.operations.scoring import Baselines, Case
+from crrg.operations.scoring_cases import Baselines, Case
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -76,14 +72,6 @@ def region_arrays(cases: Sequence[Case]) -> RegionArrays:
             [[film.original_width, film.original_height] for film in films if film is not None], dtype=float
         ),
     )
-
-
-def phrases_of(films: FilmTable) -> tuple[BoolArray, BoolArray]:
-    """Return which regions ``[N, 29]`` the reports of films write about, and of which that is known."""
-    has_phrase = np.array([[region in phrases for region in REGION_INDEX] for phrases in films.phrases], dtype=bool)
-    has_phrase = has_phrase.reshape(len(films), NUM_REGIONS)
-    is_annotated = np.asarray(np.isfinite(films.input_boxes_xyxy).all(axis=-1), dtype=np.bool_)
-    return has_phrase, told_regions(is_annotated, has_phrase)
 
 
 def region_figures(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,7 @@ from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.evaluation.text_figures import jar_figures, text_figures
-
-if TYPE_CHECKING:
-    from crrg.operations.scoring import Baselines, Case
+from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,6 @@ def with_meteor(
     Raises:
         ConfigError: There is no such jar, no Java, or no answer.
     """
-    from crrg.operations.scoring import thumbnails_of
-
     told = [case for case in cases if case.reference.report.findings]
     if not told:
         return scorecard

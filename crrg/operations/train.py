@@ -12,8 +12,9 @@ from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle, parts_of
+from crrg.operations.drafter import Drafter
 from crrg.operations.ranks import check_ranks, train_in_ranks
-from crrg.operations.training_drafts import Drafter, TrainingDrafts, draft_training_films
+from crrg.operations.training_drafts import TrainingDrafts, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage

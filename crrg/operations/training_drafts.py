@@ -8,23 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from crrg.config.models import DecodingSettings
 from crrg.config.references import BundleRef, DatasetRef
 from crrg.data.spaced import sampled_films
 from crrg.domain.nbest import DraftsOrigin
-from crrg.domain.study import DraftReport, Film, Split
+from crrg.domain.study import Film, Split
 from crrg.operations.draft_store import DraftFolder, draft_films
+from crrg.operations.drafter import Drafter
 from crrg.registry.bundle import bundle_folder, read_spec
 from crrg.storage import Storage
-
-
-class Drafter(Protocol):
-    """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
-
-    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
-        """Return one draft per film."""
 
 
 @dataclass(frozen=True)

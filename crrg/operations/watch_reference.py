@@ -8,8 +8,6 @@ read again: the same training makes the same bundle.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
 
 from crrg.config.base import Device
 from crrg.config.references import DatasetRef
@@ -23,6 +21,7 @@ from crrg.errors import ModelError
 from crrg.monitoring.habits import read_habits
 from crrg.monitoring.quantities import DraftLook, FilmLook, draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference, histograms, repeats
+from crrg.operations.drafter import Drafter
 from crrg.progress import count_progress
 from crrg.storage import Storage, canonical_json
 
@@ -31,13 +30,6 @@ logger = logging.getLogger(__name__)
 NUM_FILMS = 20_000
 NUM_DRAFTS = 400
 FILMS_AT_ONCE = 64
-
-
-class Drafter(Protocol):
-    """Drafts reports; ``crrg.inference.pipeline.ReportPipeline`` is one."""
-
-    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
-        """Return one draft per film."""
 
 
 def reference_bytes(bundle: BundleFiles, dataset: DatasetRef, storage: Storage, device: Device) -> bytes:

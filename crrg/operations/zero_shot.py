@@ -18,7 +18,7 @@ from crrg.domain.labels import canonical_label
 from crrg.domain.study import Film
 from crrg.exports.documents import DISCLAIMER
 from crrg.ledger.tables import table_bytes
-from crrg.operations.night_steps import bundle_pipeline
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.predict import DECIMALS, PredictSummary, pretty_json, read_files
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.imported import KEY_REPORT_FILE, import_digest, import_report

@@ -45,10 +45,8 @@ def region_targets(films: FilmTable) -> RegionTargets:
     lacks the findings that the film's labels deny; where the film has a finding, or nothing is known, it is unknown
     whether this region shows it.
     """
-    has_phrase = np.array([[region in phrases for region in REGION_INDEX] for phrases in films.phrases], dtype=bool)
-    has_phrase = has_phrase.reshape(len(films), NUM_REGIONS)
-    is_annotated = np.asarray(np.isfinite(films.input_boxes_xyxy).all(axis=-1))
-    selection = np.where(told_regions(is_annotated, has_phrase), has_phrase, np.nan)
+    has_phrase, is_told = told_phrases(films)
+    selection = np.where(is_told, has_phrase, np.nan)
     abnormal = np.where(has_phrase & (films.is_abnormal >= 0), films.is_abnormal, np.nan)
     abnormal = np.where(~has_phrase & (films.is_abnormal == 0), 0, abnormal)
     study = study_targets(films.labels)
@@ -59,6 +57,14 @@ def region_targets(films: FilmTable) -> RegionTargets:
         for region, phrase in phrases.items():
             findings[row, REGION_INDEX[region]] = phrase_findings(phrase)
     return RegionTargets(*(part.astype(np.float32) for part in (selection, abnormal, findings, study)))
+
+
+def told_phrases(films: FilmTable) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which regions ``[N, R]`` the reports of films write about, and of which that is known."""
+    has_phrase = np.array([[region in phrases for region in REGION_INDEX] for phrases in films.phrases], dtype=bool)
+    has_phrase = has_phrase.reshape(len(films), NUM_REGIONS)
+    is_annotated = np.asarray(np.isfinite(films.input_boxes_xyxy).all(axis=-1), dtype=np.bool_)
+    return has_phrase, told_regions(is_annotated, has_phrase)
 
 
 def phrase_findings(phrase: str) -> FloatArray:

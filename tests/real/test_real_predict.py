@@ -18,8 +18,8 @@ from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS
 from crrg.operations import train
 from crrg.operations.assemble import assemble_fused
+from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.ingest import ingest
-from crrg.operations.night_steps import bundle_pipeline
 from crrg.operations.predict import predict_files
 from crrg.storage import Storage
 from tests.support.smallest_stages import Unregistered, remembered, smallest

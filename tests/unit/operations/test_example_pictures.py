@@ -7,7 +7,7 @@ import numpy as np
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.operations.example_pictures import EXAMPLES, NUM_EXAMPLES, example_files
-from crrg.operations.scoring import Case
+from crrg.operations.scoring_cases import Case
 from tests.support.drawn_night import StandInDrafter, draft_of
 
 

@@ -22,7 +22,8 @@ from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations import evaluate
-from crrg.operations.scoring import Baselines, Case, _main_statistics, score_cases, thumbnails_of
+from crrg.operations.scoring import _main_statistics, score_cases
+from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
 from crrg.registry.gate import LABEL_AUC, REGION_IOU

@@ -22,7 +22,7 @@ from crrg.importers.imported import write_import
 from crrg.importers.torch_file import TorchContents
 from crrg.operations.evaluate import scorecard_key
 from crrg.operations.importing import load_report_labeler
-from crrg.operations.scoring import Case
+from crrg.operations.scoring_cases import Case
 from crrg.operations.scoring_chexbert import with_chexbert
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ import pytest
 from crrg.domain.acquisition import WORDS, Acquisition
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
-from crrg.operations.scoring import Case, _main_statistics
+from crrg.operations.scoring import _main_statistics
+from crrg.operations.scoring_cases import Case
 from crrg.operations.scoring_groups import MIN_FILMS, group_figures
 from tests.support.drawn_night import draft_of
 

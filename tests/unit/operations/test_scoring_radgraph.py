@@ -23,7 +23,7 @@ from crrg.errors import ConfigError, ModelError
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.evaluate import scorecard_key
 from crrg.operations.importing import load_report_annotator
-from crrg.operations.scoring import THUMBNAIL_SIZE, Baselines, Case
+from crrg.operations.scoring_cases import THUMBNAIL_SIZE, Baselines, Case
 from crrg.operations.scoring_radgraph import score_annotations, with_radgraph
 
 CPU = torch.device("cpu")

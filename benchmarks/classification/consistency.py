@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.classification.contradictions import PLANTINGS, Planting, Worded, plant
 from benchmarks.classification.readings import SplitReadings
 from crrg.domain.labels import FINDINGS, LABELS, POSITIVE
 from crrg.domain.sentences import split_sentences
@@ -15,7 +16,6 @@ from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import roc_auc, sensitivity_at_specificity
 from crrg.evaluation.labeler import label_report
 from crrg.inference.consistency import consistency, side_probabilities
-from crrg.inference.contradictions import PLANTINGS, Planting, Worded, plant
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import encode_texts

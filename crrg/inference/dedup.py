@@ -11,7 +11,6 @@ Source: RGRG (Tanida et al., CVPR 2023), report post-processing; Zhang et al., B
 from __future__ import annotations
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ class EncodedSentence:
 
 Encoder = Callable[[Sequence[str]], Sequence[EncodedSentence]]
 """Sentences to their token vectors."""
-NUM_TRIGRAM_VALUES = 128
 
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 _DECISIVE_WORD = re.compile(
@@ -105,7 +103,7 @@ def token_similarity(encoder: Encoder) -> Similarity:
     """Return BERTScore's F1 over an encoder's vectors as a similarity; each sentence is encoded once.
 
     Args:
-        encoder: Any; ``spelling_vectors`` needs no weights.
+        encoder: Any.
     """
 
     def similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
@@ -139,30 +137,3 @@ def pairwise_f1(encoded: Sequence[EncodedSentence]) -> NDArray[np.float64]:
     share = np.add.reduceat(best * weights[:, None], starts, axis=0) / np.maximum(totals, 1e-12)[:, None]
     total = share + share.T
     return np.asarray(np.divide(2 * share * share.T, total, out=np.zeros_like(total), where=total > 0))
-
-
-def spelling_vectors(sentences: Sequence[str]) -> list[EncodedSentence]:
-    """Return vectors of words by their spelling (three letters at a time), without weights and always the same.
-
-    Args:
-        sentences: Any text; case and punctuation do not matter. A sentence without words gets one vector of weight 0.
-    """
-    known: dict[str, NDArray[np.float64]] = {}
-    encoded = []
-    for sentence in sentences:
-        words = _WORD.findall(sentence.lower())
-        for word in words:
-            if word not in known:
-                known[word] = _spelling_vector(word)
-        vectors = [known[word] for word in words] or [np.ones(NUM_TRIGRAM_VALUES)]
-        encoded.append(EncodedSentence(np.stack(vectors), np.full(len(vectors), float(bool(words)))))
-    return encoded
-
-
-def _spelling_vector(word: str) -> NDArray[np.float64]:
-    vector = np.full(NUM_TRIGRAM_VALUES, 1e-3)
-    padded = f"^{word}$"
-    for start in range(len(padded) - 2):
-        number = zlib.crc32(padded[start : start + 3].encode())
-        vector[number % NUM_TRIGRAM_VALUES] += 1.0 if number & 1024 else -1.0
-    return vector

@@ -11,8 +11,9 @@ from crrg.config.base import Compat
 from crrg.config.models import DecodingSettings
 from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble, assemble_published
 from crrg.inference.decoding import DecodedPhrase
-from crrg.inference.dedup import Similarity, spelling_vectors, token_similarity
+from crrg.inference.dedup import Similarity, token_similarity
 from crrg.inference.pipeline import ReportPipeline
+from tests.support.spelling import spelling_vectors
 
 
 def report(*phrases: str) -> AssembledReport:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.classification.contradictions import PLANTINGS, Planting, Worded, plant
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, LABELS
 from crrg.domain.regions import REGION_INDEX
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import impression_of
 from crrg.inference.consistency import consistency, side_probabilities
-from crrg.inference.contradictions import PLANTINGS, Planting, Worded, plant
 from crrg.inference.statements import read_statement
 
 FINDINGS_SECTION = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crrg.inference.dedup import EncodedSentence, deduplicate, pairwise_f1, spelling_vectors, token_similarity
+from crrg.inference.dedup import EncodedSentence, deduplicate, pairwise_f1, token_similarity
+from tests.support.spelling import spelling_vectors
 
 
 def slow_f1(first: EncodedSentence, second: EncodedSentence) -> float:

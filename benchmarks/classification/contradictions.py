@@ -1,8 +1,7 @@
 """Contradictions planted into drafts on purpose, to measure whether the consistency score finds them.
 
 They are planted into the findings, and the impression is put together again from what then stands there, as a draft's
-is. Knows words only; what is planted is plain wrong of the film as the draft describes it. Used by measurements and
-tests.
+is. Knows words only; what is planted is plain wrong of the film as the draft describes it.
 """
 
 from __future__ import annotations

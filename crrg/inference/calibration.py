@@ -1,6 +1,7 @@
 """From label logits to probabilities that mean what they say, and from probabilities to labels.
 
-Numpy only, no tensors. Fitted on validation films by ``crrg.training.clip``, stored in the stage's ``config.json``.
+Numpy only, no tensors. Fitted on validation films by ``crrg.training.clip_validation``, stored in the stage's
+``config.json``.
 
 Source: Platt (1999) with a prior that few positives cannot overrule.
 """
@@ -81,6 +82,12 @@ class Calibration:
 def sigmoid(values: FloatArray) -> FloatArray:
     """Return the logistic function, without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))
+
+
+def log_odds(probabilities: NDArray[np.floating[Any]] | float, least: float = 0.0) -> FloatArray:
+    """Return what ``sigmoid`` makes probabilities of, of those held between ``least`` and 1 - ``least``."""
+    held = np.clip(np.asarray(probabilities, dtype=np.float64), least, 1 - least)
+    return np.asarray(np.log(held / (1 - held)))
 
 
 def fit_calibration(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Calibration:
@@ -225,7 +232,7 @@ def fit_thresholds(columns: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
         num_present = float(truth.sum())
         share = num_present / (num_present + SHRINK_POSITIVES)
         own = best_f1_threshold(chances, truth)
-        thresholds.append(sigmoid(np.asarray(share * _log_odds(own) + (1 - share) * _log_odds(pooled))))
+        thresholds.append(sigmoid(np.asarray(share * log_odds(own) + (1 - share) * log_odds(pooled))))
     return np.array(thresholds, dtype=np.float64)
 
 
@@ -255,7 +262,3 @@ def best_f1_threshold(probabilities: FloatArray, labels: FloatArray) -> float:
 def _known(scores: FloatArray, labels: NDArray[np.integer[Any]]) -> tuple[FloatArray, FloatArray]:
     is_known = labels >= 0
     return scores[is_known], labels[is_known].astype(np.float64)
-
-
-def _log_odds(probability: float) -> float:
-    return float(np.log(probability / (1 - probability)))

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, NO_FINDING, NUM_LABELS, POSITIVE, UNCERTAIN, LabelValues
 from crrg.errors import ModelError
-from crrg.inference.calibration import FloatArray, IsotonicCurve, sigmoid
+from crrg.inference.calibration import FloatArray, IsotonicCurve, log_odds, sigmoid
 
 SIGNALS = ("film", "affirmed", "denied", "region", "abnormal")
 """Film's logit; draft affirms it (one half: uncertain); draft denies it; strongest region; strongest abnormality."""
 LONGEST_LOGIT = 12.0
+LEAST_PROBABILITY = 1e-4
+"""A region's probability below it, or as near to 1, counts as this."""
 ABNORMAL = [LABELS.index(label) for label in FINDINGS if label != "Support Devices"]
 """Places of the 12 labels whose absence is "No Finding"."""
 BELOW = 0.999
@@ -132,9 +134,9 @@ def fusion_signals(
     if not len(label_logits):
         return signals
     share = {POSITIVE: 1.0, UNCERTAIN: 0.5, NEGATIVE: 0.0, None: 0.0}
-    regions = _logits(finding_probabilities).max(axis=1)
+    regions = log_odds(finding_probabilities, LEAST_PROBABILITY).max(axis=1)
     regions[:, _NO_FINDING] = -regions[:, ABNORMAL].max(axis=1)
-    abnormal = _logits(abnormal_probabilities).max(axis=1, keepdims=True).repeat(NUM_LABELS, axis=1)
+    abnormal = log_odds(abnormal_probabilities, LEAST_PROBABILITY).max(axis=1, keepdims=True).repeat(NUM_LABELS, axis=1)
     abnormal[:, _NO_FINDING] *= -1
     signals[:, :, 0] = np.clip(label_logits, -LONGEST_LOGIT, LONGEST_LOGIT)
     signals[:, :, 1] = [[share[values.get(label)] for label in LABELS] for values in draft_labels]
@@ -161,8 +163,3 @@ def hold_no_finding(probabilities: FloatArray, thresholds: FloatArray | None = N
         limit = np.where(is_given, BELOW * thresholds[_NO_FINDING], 1.0)
         held[:, _NO_FINDING] = np.minimum(held[:, _NO_FINDING], limit)
     return held
-
-
-def _logits(probabilities: NDArray[np.floating[Any]]) -> FloatArray:
-    chances = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-4, 1 - 1e-4)
-    return np.asarray(np.log(chances / (1 - chances)))

@@ -1,7 +1,8 @@
 """What one drafted sentence says: which findings, present or denied, on which side and where.
 
-Labels come from a labeler that is handed in; sides, levels, organs and kinds of devices are read from words. Used by
-``assembly`` to find contradictions and repetitions.
+Labels come from a labeler that is handed in; sides, levels, organs and kinds of devices are read from words.
+Contradictions and repetitions are found by it (``assembly``), claims of a wrong side (``consistency``), and wordings
+that say what a film does not have (``reranking``).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX, REGIONS
 from crrg.errors import ModelError
-from crrg.inference.calibration import fit_platt, sigmoid
+from crrg.inference.calibration import fit_platt, log_odds, sigmoid
 from crrg.inference.regions import RegionReadings
 
 FloatArray = NDArray[np.float64]
@@ -51,7 +51,7 @@ class Visibility:
 
     def probabilities(self, scores: NDArray[np.floating[Any]]) -> FloatArray:
         """Return the probability ``[N, 29]`` that films show the regions, of detector scores ``[N, 29]``; or NaN."""
-        return sigmoid(_log_odds(scores) * self.slopes + self.biases)
+        return sigmoid(log_odds(scores, LEAST_SCORE) * self.slopes + self.biases)
 
     def applied(self, readings: RegionReadings) -> RegionReadings:
         """Return readings whose scores are these probabilities, and whose regions below the threshold are not found."""
@@ -108,7 +108,7 @@ def fit_visibility(scores: NDArray[np.floating[Any]], visible: NDArray[np.floati
     Returns:
         ``None`` where there is no visible region, or none that is not.
     """
-    odds, is_known = _log_odds(scores), np.isfinite(visible)
+    odds, is_known = log_odds(scores, LEAST_SCORE), np.isfinite(visible)
     truth = np.where(is_known, visible, 0.0)
     if not (is_known & (truth == 1)).any() or not (is_known & (truth == 0)).any():
         return None
@@ -125,8 +125,3 @@ def fit_visibility(scores: NDArray[np.floating[Any]], visible: NDArray[np.floati
     # rounded down, so that the region that decides it is not lost by the rounding
     threshold = np.floor(shown[num_lost] * 10**DECIMALS) / 10**DECIMALS
     return Visibility(slopes, biases, float(threshold))
-
-
-def _log_odds(scores: NDArray[np.floating[Any]]) -> FloatArray:
-    clipped = np.clip(np.asarray(scores, dtype=np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
-    return np.asarray(np.log(clipped / (1 - clipped)))

@@ -28,6 +28,7 @@ from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.compaction import MANIFESTS
 from crrg.ledger.manifest import fencing_numbers, manifest_key, night_dates, read_manifests, run_prefix
 from crrg.operations.gc import unnamed_objects
+from crrg.operations.root import overlap
 from crrg.operations.traces import open_runs
 from crrg.progress import count_progress
 from crrg.storage import Storage, StoredObject, canonical_json
@@ -175,8 +176,7 @@ def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) ->
 
 
 def _check_apart(storage: Storage, other: Storage) -> None:
-    one, two = f"{storage.root.rstrip('/')}/", f"{other.root.rstrip('/')}/"
-    if one.startswith(two) or two.startswith(one):
+    if overlap(storage, other):
         raise ConfigError("a backup and its root must not lie within each other", other.root)
 
 

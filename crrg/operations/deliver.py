@@ -29,12 +29,13 @@ from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMisma
 from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import fhir_bundle
-from crrg.exports.originals import OriginalFilm, read_original
+from crrg.exports.originals import OriginalFilm, has_dicom_mark, read_original
 from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations.current_drafts import CommittedDrafts, StudyDraft
 from crrg.operations.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
+from crrg.operations.root import overlap
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage, canonical_json, hash_json
@@ -46,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 CAPTURE_SIZE = 1024
 STUDIES_AT_ONCE = 32
-_MAGIC = slice(128, 132)
 _UNMAKEABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What the libraries that write documents raise where a source's header does not suit them."""
 # it quotes values in its remarks: they must reach neither a log nor a terminal
@@ -138,8 +138,7 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
             "CRRG_IDENTIFIED_ROOT",
         )
     zone = storage.at(settings.identified_root)
-    inside, around = f"{zone.root.rstrip('/')}/", f"{storage.root.rstrip('/')}/"
-    if inside.startswith(around) or around.startswith(inside):
+    if overlap(zone, storage):
         raise ConfigError("the identified root and the root must not lie within each other", "CRRG_IDENTIFIED_ROOT")
     return zone.without_names()
 
@@ -289,7 +288,7 @@ def _source(instance_id: str, draft: StudyDraft, work: _Round) -> bytes:
         if not error.retryable and not work.inbox.exists(found.key):
             raise DataError("the source was just removed", instance_id, code="CHANGED.GONE") from None
         raise StorageError(error.reason, row.key_hmac, retryable=error.retryable) from None
-    if data[_MAGIC] != b"DICM":
+    if not has_dicom_mark(data):
         raise DataError("PNG and JPEG films belong to no study of an archive", instance_id, code="IDENTITY.NO_DICOM")
     return data
 

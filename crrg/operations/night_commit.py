@@ -54,7 +54,6 @@ from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
 
-
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("key_hmac", pa.string(), nullable=False),
@@ -118,11 +117,27 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         _write_quarantine(plan, refused, storage),
         write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, night.outcomes)),
     )
-    prefix = run_prefix(plan.date, plan.run_id)
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
     objects = _write_objects(plan, night, refused, remarks(watch), storage)
     objects[watch_key] = watch_sha256
-    manifest = Manifest(
+    watched = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld}
+    manifest = _manifest_of(plan, night, files, objects, storage).model_copy(update=watched)
+    read = [(each.key_hmac, each.etag) for each in night.outcomes]
+    manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
+    note_untold(manifest, plan.config.max_failure_rate, storage)
+    commit_manifest(storage, manifest)
+    counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
+    logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
+    return summarize(manifest, plan.config.max_failure_rate, storage)
+
+
+def _manifest_of(
+    plan: NightPlan, night: SettledNight, files: tuple[TableFile, ...], objects: Mapping[str, str], storage: Storage
+) -> Manifest:
+    """Write the index of a night's objects, and return the manifest that will name it; the watch has its say later."""
+    prefix = run_prefix(plan.date, plan.run_id)
+    refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
+    return Manifest(
         date=plan.date,
         run_id=plan.run_id,
         fencing=plan.fencing,
@@ -146,18 +161,8 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         sequence=next_sequence(storage),
         versions={"crrg": crrg.__version__, "python": platform.python_version(), "pyarrow": pa.__version__},
-        watch_key=watch_key,
-        watch_sha256=watch_sha256,
-        withheld=watch.withheld,
         num_shards_on_cpu=night.num_shards_on_cpu,
     )
-    read = [(each.key_hmac, each.etag) for each in night.outcomes]
-    manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
-    note_untold(manifest, plan.config.max_failure_rate, storage)
-    commit_manifest(storage, manifest)
-    counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
-    logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
-    return summarize(manifest, plan.config.max_failure_rate, storage)
 
 
 def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> list[ShardRecord]:

@@ -25,7 +25,7 @@ from crrg.data.dicom_structure import size_refusal
 from crrg.data.film import DecodedFilm
 from crrg.data.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.data.givers import Givers, gone, nameless, refusal
-from crrg.data.identity import check_identity
+from crrg.data.identity import DicomHeader, check_identity
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
@@ -44,6 +44,8 @@ FETCH_AHEAD = 72
 MAX_BYTES_AHEAD = 256 * 2**20
 """Objects that are fetched and not yet decoded, at most: while models have the cores a store goes on answering."""
 FILMS_AHEAD = 64
+Ids = tuple[str, str, str]
+"""Pseudonyms of patient, study and instance."""
 CONTENT_SITE = "content"
 """Where the identifiers of PNG and JPEG films are valid: they have none, so their bytes identify them."""
 
@@ -99,7 +101,7 @@ def read_inputs(
     return ReadAhead(_decoded(inputs, located, inbox, givers, judge, image_size, num_workers), FILMS_AHEAD)
 
 
-def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> tuple[str, str, str]:
+def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> Ids:
     """Return the pseudonyms of patient, study and instance of a film.
 
     Args:
@@ -110,18 +112,27 @@ def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> 
     Raises:
         IdentityError: A DICOM identifier is missing or invalid.
     """
-    header = decoded.header
-    if header is None:
-        return (
-            pseudonyms.patient(data_digest, CONTENT_SITE),
-            pseudonyms.study(data_digest, CONTENT_SITE),
-            pseudonyms.instance(data_digest, CONTENT_SITE),
-        )
-    check_identity(header)
+    if decoded.header is None:
+        return ids_of_content(data_digest, pseudonyms)
+    check_identity(decoded.header)
+    return ids_of_header(decoded.header, pseudonyms)
+
+
+def ids_of_header(header: DicomHeader, pseudonyms: Pseudonyms) -> Ids:
+    """Return the ids of a DICOM film; nothing is checked."""
     return (
         pseudonyms.patient(header.patient_id),
         pseudonyms.study(header.study_instance_uid),
         pseudonyms.instance(header.sop_instance_uid),
+    )
+
+
+def ids_of_content(data_digest: str, pseudonyms: Pseudonyms) -> Ids:
+    """Return the ids of a film without header: its bytes are patient, study and instance alike."""
+    return (
+        pseudonyms.patient(data_digest, CONTENT_SITE),
+        pseudonyms.study(data_digest, CONTENT_SITE),
+        pseudonyms.instance(data_digest, CONTENT_SITE),
     )
 
 

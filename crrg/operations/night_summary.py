@@ -12,9 +12,8 @@ from collections.abc import Iterator
 
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
-from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.ledger.digest import results_digest
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
+from crrg.operations.digest import committed_digest
 from crrg.operations.night_records import failure_share, put_value
 from crrg.operations.night_watch import read_watch, usual_prevalence
 from crrg.storage import Storage
@@ -58,9 +57,7 @@ def summarize(manifest: Manifest, max_failure_rate: float, storage: Storage) -> 
         num_flagged=manifest.num_flagged,
         reasons=manifest.reasons,
         review_key=manifest.review_key,
-        digest=manifest.digest
-        if is_only_run
-        else results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, manifest.date),
+        digest=manifest.digest if is_only_run else committed_digest(storage, manifest.date),
         failure_share=share,
         exceeds_failure_rate=share > max_failure_rate,
         watch=read_watch(storage, manifest),

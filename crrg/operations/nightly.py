@@ -265,6 +265,7 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage)
 
 
 def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
+    """Take up the plan that an earlier run of a held night left open, or plan what is new."""
     config = idle.config
     inbox = storage.at(config.inbox).without_names()
     objects = list_inbox(inbox, pseudonyms.object_key)
@@ -272,11 +273,11 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
     ledger = read_ledger(storage, asked)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
-    plan_open = find_open_plan(idle.date, identity, storage)
+    open_plan = find_open_plan(idle.date, identity, storage)
     now_s = store_time_s(storage)
     inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s)
     unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
-    if plan_open is None:
+    if open_plan is None:
         inventory = take_settled(inventory, objects, inbox, now_s=now_s, settle_s=config.settle_s, limit=config.limit)
         known = (found for found in objects if found.key_hmac not in unknown)
         rereads = find_rereads(config, idle, known, ledger, storage)
@@ -288,8 +289,8 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         to_read = [*inventory.new, *(each.found for each in rereads)]
         check_room(len(to_read), config.image_size, storage)
         check_rights(idle.date, storage, inbox, to_read, objects)
-        plan_open = write_plan(idle, identity, inventory, rereads, ledger, storage)
-    shards = shard_refs(idle.date, plan_open)
+        open_plan = write_plan(idle, identity, inventory, rereads, ledger, storage)
+    shards = shard_refs(idle.date, open_plan)
     planned: set[str] = set()
     num_again = 0
     for shard in shards:
@@ -298,7 +299,7 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         num_again += sum(1 for each in listed if each.replaces_run and each.key_hmac not in unknown)
     return idle.model_copy(
         update={
-            "run_id": plan_open.run_id,
+            "run_id": open_plan.run_id,
             "fencing": fencing,
             "shards": shards,
             "num_new": len(planned),

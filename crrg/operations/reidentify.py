@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import DataError, StorageError
-from crrg.exports.originals import read_original
+from crrg.exports.originals import has_dicom_mark, read_original
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.secret import check_secret
 from crrg.storage import Storage
-
-_MAGIC = slice(128, 132)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _objects(pseudonym: str, rows: Iterable[LedgerRow], located: dict[str, Inbox
 def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage) -> Source:
     try:
         data = inbox.get(found.key)
-        header = read_original(data, pseudonym).header if data[_MAGIC] == b"DICM" else None
+        header = read_original(data, pseudonym).header if has_dicom_mark(data) else None
     except StorageError as error:
         raise StorageError(error.reason, found.key_hmac, retryable=error.retryable) from None
     except DataError:

@@ -23,16 +23,13 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
-from crrg.operations.night_reading import CONTENT_SITE
+from crrg.operations.night_reading import Ids, ids_of_content, ids_of_header
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
 from crrg.operations.traces import open_runs
 from crrg.progress import count_progress
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
-
-Ids = tuple[str, str, str]
-"""Patient, study and instance."""
 
 
 @dataclass
@@ -186,26 +183,11 @@ class _NewIds:
             return both
         except DataError:
             return self._of_content(hashlib.sha256(data).hexdigest()) if row.reason == REASON else both
-        one, other = (
-            (
-                pseudonyms.patient(header.patient_id),
-                pseudonyms.study(header.study_instance_uid),
-                pseudonyms.instance(header.sop_instance_uid),
-            )
-            for pseudonyms in (self.old, self.new)
-        )
+        one, other = ids_of_header(header, self.old), ids_of_header(header, self.new)
         return (one, other) if row.reason == REASON or row.patient_id in (one[0], other[0]) else both
 
     def _of_content(self, digest: str) -> tuple[Ids, Ids]:
-        one, other = (
-            (
-                pseudonyms.patient(digest, CONTENT_SITE),
-                pseudonyms.study(digest, CONTENT_SITE),
-                pseudonyms.instance(digest, CONTENT_SITE),
-            )
-            for pseudonyms in (self.old, self.new)
-        )
-        return one, other
+        return ids_of_content(digest, self.old), ids_of_content(digest, self.new)
 
 
 def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str]) -> None:

@@ -50,6 +50,12 @@ def make_demo_root() -> None:
     logger.info("demo root: its pseudonyms use a secret of their own in %s", path)
 
 
+def overlap(one: Storage, other: Storage) -> bool:
+    """Return whether one of two places is the other or lies within it."""
+    first, second = (f"{place.root.rstrip('/')}/" for place in (one, other))
+    return first.startswith(second) or second.startswith(first)
+
+
 def has_secret(settings: Settings) -> bool:
     """Return whether the environment or a file gives a secret."""
     return settings.hmac_key_file is not None or bool(settings.hmac_key.get_secret_value())

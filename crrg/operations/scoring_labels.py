@@ -24,7 +24,7 @@ from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_mean
 from crrg.evaluation.classification import label_matrix, own_phrase_auc, retrieval_places
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure
-from crrg.inference.calibration import fit_calibration
+from crrg.inference.calibration import fit_calibration, log_odds
 from crrg.inference.fusion_fitting import patient_folds
 from crrg.storage import Storage
 
@@ -35,6 +35,8 @@ PROBE_FILMS = 2000
 PROBE_STRENGTH = 0.003
 """Inverse strength of the probe's L2 penalty (scikit-learn's ``C``)."""
 RANKS = (1, 5, 10)
+LEAST_PROBABILITY = 1e-6
+"""A probability below it, or as near to 1, counts as this where a curve is fitted."""
 
 
 class FilmReader(Protocol):
@@ -119,11 +121,11 @@ def calibrated(known: FloatArray, labels: FloatArray, asked: FloatArray) -> Judg
         asked: Its probabilities ``[B, 14]`` of the films to judge.
     """
     values = np.where(np.isnan(labels), -2, labels).astype(np.int64)
-    scores = _log_odds(known)
+    scores = log_odds(known, LEAST_PROBABILITY)
     # of one spread, since the fit is drawn to a slope of 1 and prompts may differ in little
     middle, width = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
     fitted = fit_calibration((scores - middle) / width, values)
-    return Judgement(fitted.probabilities((_log_odds(asked) - middle) / width), fitted.thresholds)
+    return Judgement(fitted.probabilities((log_odds(asked, LEAST_PROBABILITY) - middle) / width), fitted.thresholds)
 
 
 def judge_by_probe(known: FloatArray, labels: FloatArray, patients: Sequence[str], asked: FloatArray) -> Judgement:
@@ -141,11 +143,6 @@ def judge_by_probe(known: FloatArray, labels: FloatArray, patients: Sequence[str
         rows = folds == fold
         left_out[rows] = probe_probabilities(known[~rows], labels[~rows], known[rows])
     return calibrated(left_out, labels, probe_probabilities(known, labels, asked))
-
-
-def _log_odds(probabilities: FloatArray) -> FloatArray:
-    chances = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    return np.asarray(np.log(chances / (1 - chances)))
 
 
 def probe_probabilities(known: FloatArray, labels: FloatArray, asked: FloatArray) -> FloatArray:

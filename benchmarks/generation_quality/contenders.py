@@ -33,10 +33,13 @@ from crrg.storage import Storage
 from crrg.training import detector as detecting
 from crrg.training import selector as selecting
 from crrg.training import together
+from crrg.training.generator import build_generator
 from crrg.training.generator_scores import tuned
 from crrg.training.phrase_batches import PhraseSampler, collect_phrases
 from crrg.training.phrase_loss import phrase_loss
 from crrg.training.read_films import ReadFilms
+from crrg.training.region_films import with_boxes
+from crrg.training.selector_scores import choose_thresholds, judge_films
 
 NEVER = 2.0
 """No probability reaches it."""
@@ -165,9 +168,7 @@ class Ours:
         settings = self.settings.selector.model_copy(update={"loop": loop})
         size, finder_size = settings.architecture.input_size, self.settings.detector.architecture.input_size
         clock = CpuClock()
-        train = selecting.with_boxes(
-            films.of(Split.TRAIN, size), films.of(Split.TRAIN, finder_size).images, parts.detector, CPU
-        )
+        train = with_boxes(films.of(Split.TRAIN, size), films.of(Split.TRAIN, finder_size).images, parts.detector, CPU)
         model = selecting.build_selector(settings, train.targets, parts.detector, CPU)
         effort = fit_within(
             model,
@@ -181,10 +182,10 @@ class Ours:
 
     def _thresholds(self, model: RegionSelector, detector: RegionDetector, films: Films) -> RegionThresholds:
         size, finder_size = model.architecture.input_size, detector.architecture.input_size
-        seen = selecting.with_boxes(
+        seen = with_boxes(
             films.of(Split.VALIDATION, size), films.of(Split.VALIDATION, finder_size).images, detector, CPU
         )
-        chosen = selecting.choose_thresholds(selecting.judge_films(model, seen, CPU), seen.targets)
+        chosen = choose_thresholds(judge_films(model, seen, CPU), seen.targets)
         return RegionThresholds.from_config({"thresholds": chosen})
 
     def _generator(self, parts: Parts, films: Films, order: Order) -> tuple[Parts, Effort]:
@@ -194,9 +195,7 @@ class Ours:
         clock = CpuClock()
         read = self.read(parts, films, Split.TRAIN)
         table = collect_phrases(read.films, read.readings.features, read.readings.flags(read.thresholds))
-        update = {"vocab_size": tokenizer.vocab_size, "feature_size": table.features.shape[1]}
-        model = ReportGenerator(settings.architecture.model_copy(update=update))
-        model.fit_feature_scale(torch.from_numpy(table.features))
+        model = build_generator(settings, tokenizer, table.features.shape[1], None, features=table.features)
         effort = fit_within(
             model,
             PhraseSampler(table, tokenizer, settings, order.seed).batch,

@@ -1,15 +1,15 @@
 """Selector stage: trains the network that decides which regions deserve a sentence and what they show.
 
 The detector is frozen: its boxes are found once per film and jittered in training, so that training and drafting meet
-the same kind of box. Thresholds are chosen on validation films and stored beside the weights.
+the same kind of box. Films with their boxes are ``region_films``' business; thresholds are chosen on validation films
+(``selector_scores``) and stored beside the weights.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,27 +19,22 @@ from torch import Tensor
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import selector_settings
 from crrg.config.training import SelectorTraining, TrainStageConfig
-from crrg.data.batches import FilmTable, load_films
 from crrg.device import resolve_device, seed_everything
-from crrg.domain.labels import FINDINGS, LABELS, NUM_LABELS
-from crrg.domain.regions import NUM_REGIONS
+from crrg.domain.labels import FINDINGS
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
-from crrg.evaluation.classification import mean_auc, roc_auc
-from crrg.evaluation.detection import score_selection
-from crrg.inference.regions import RegionThresholds, select_regions
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import RegionOutputs, RegionSelector
 from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.counted_loss import CountedLoss
-from crrg.training.detector import detect_films
 from crrg.training.loop import fit
 from crrg.training.losses import masked_bce
 from crrg.training.order import balanced_rows_of_step
-from crrg.training.region_targets import RegionTargets, region_targets, study_scores
-from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
+from crrg.training.region_films import RegionFilms, load_region_films
+from crrg.training.region_targets import RegionTargets
+from crrg.training.selector_scores import choose_thresholds, findings_auc, judge_films, selector_metrics
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -48,24 +43,8 @@ CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "selector"
-JUDGE_BATCH = 32
 PRIOR_COUNT = 20
 FloatArray = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class RegionFilms:
-    """Films of one split, ready for the selector.
-
-    Attributes:
-        images: uint8 ``[N, S, S]`` at the selector's input size.
-        boxes: Detected boxes float32 ``[N, R, 4]`` in the selector's input pixels.
-        targets: What is known of the regions.
-    """
-
-    images: NDArray[np.uint8]
-    boxes: FloatArray
-    targets: RegionTargets
 
 
 @dataclass(frozen=True)
@@ -87,21 +66,6 @@ class RegionBatch:
     abnormal: Tensor
     findings: Tensor
     study: Tensor
-
-
-@dataclass(frozen=True)
-class Judgements:
-    """The selector's probabilities on films.
-
-    Attributes:
-        selection: ``[N, R]``.
-        abnormal: ``[N, R]``.
-        findings: ``[N, R, 14]``.
-    """
-
-    selection: FloatArray
-    abnormal: FloatArray
-    findings: FloatArray
 
 
 def train_selector(
@@ -176,36 +140,6 @@ def build_selector(
     return model
 
 
-def load_region_films(
-    storage: Storage, dataset: DatasetRef, split: Split, detector: RegionDetector, size: int, device: torch.device
-) -> RegionFilms:
-    """Read the films of a split and find their regions.
-
-    Args:
-        storage: Where datasets lie.
-        dataset: Version to read.
-        split: Part of it.
-        detector: In ``eval`` mode.
-        size: Side of the selector's input, pixels.
-        device: Where the detector is.
-    """
-    detector_size = detector.architecture.input_size
-    films = load_films(storage, dataset, split, size)
-    images = films.images if size == detector_size else load_films(storage, dataset, split, detector_size).images
-    return with_boxes(films, images, detector, device)
-
-
-def with_boxes(
-    films: FilmTable, detector_images: NDArray[np.uint8], detector: RegionDetector, device: torch.device
-) -> RegionFilms:
-    """Find the regions of films; ``detector_images`` are the same films at the detector's input size."""
-    boxes = np.zeros((0, NUM_REGIONS, 4), dtype=np.float32)
-    if len(films):
-        scale = films.images.shape[-1] / detector.architecture.input_size
-        boxes = detect_films(detector, detector_images, device).input_boxes_xyxy.numpy() * np.float32(scale)
-    return RegionFilms(films.images, boxes, region_targets(films))
-
-
 def batch_maker(
     films: RegionFilms, settings: SelectorTraining, seed: int, device: torch.device
 ) -> Callable[[int], RegionBatch]:
@@ -262,77 +196,6 @@ def selector_loss(model: RegionSelector, settings: SelectorTraining) -> CountedL
         return {name: torch.isfinite(wanted).sum() for name, wanted in targets.items()}
 
     return CountedLoss(parts, counts)
-
-
-@torch.no_grad()
-def judge_films(model: RegionSelector, films: RegionFilms, device: torch.device) -> Judgements:
-    """Return the selector's probabilities on films; the module must be in ``eval`` mode."""
-    parts: list[RegionOutputs] = []
-    for start in range(0, len(films.images), JUDGE_BATCH):
-        images = torch.from_numpy(films.images[start : start + JUDGE_BATCH])[:, None].to(device)
-        parts.append(model(images, torch.from_numpy(films.boxes[start : start + JUDGE_BATCH]).to(device)))
-    if not parts:
-        none = np.zeros((0, NUM_REGIONS), dtype=np.float32)
-        return Judgements(none, none, np.zeros((0, NUM_REGIONS, NUM_LABELS), dtype=np.float32))
-    return Judgements(
-        torch.cat([part.selection_logits for part in parts]).float().sigmoid().cpu().numpy(),
-        torch.cat([part.abnormal_logits for part in parts]).float().sigmoid().cpu().numpy(),
-        torch.cat([part.finding_logits for part in parts]).float().sigmoid().cpu().numpy(),
-    )
-
-
-def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, Any]:
-    """Choose all thresholds on validation films.
-
-    Returns:
-        ``selection`` and ``abnormal`` by their F1 over regions; ``findings`` by label, so that the films' labels have
-        the highest micro-F1 when a film shows what its surest region shows; ``selection_beside_findings`` so that
-        drafts of films that show a finding speak of as many regions as their reports do.
-    """
-    findings = micro_f1_thresholds(study_scores(judged.findings), targets.study)
-    selection = f1_threshold(judged.selection, targets.selection)
-    is_over: NDArray[np.bool_] = judged.findings[..., : len(FINDINGS)] >= np.array(findings[: len(FINDINGS)])
-    shows_finding = np.asarray(is_over.any(axis=-1))
-    flagged = shows_finding.any(axis=1)
-    return {
-        "selection": selection,
-        "selection_beside_findings": count_threshold(
-            judged.selection[flagged], shows_finding[flagged], targets.selection[flagged], default=selection
-        ),
-        "abnormal": f1_threshold(judged.abnormal, targets.abnormal),
-        "findings": dict(zip(LABELS, findings, strict=True)),
-    }
-
-
-def findings_auc(judged: Judgements, targets: RegionTargets) -> float:
-    """Return the mean AUC of the films' findings by their surest regions; NaN where no finding is known both ways."""
-    return mean_auc(study_scores(judged.findings).astype(float), targets.study.astype(float))
-
-
-def selector_metrics(judged: Judgements, targets: RegionTargets, thresholds: Mapping[str, Any]) -> dict[str, float]:
-    """Measure the selector on validation films; a figure about which nothing is known is left out."""
-    metrics: dict[str, float] = {}
-    known = np.isfinite(targets.selection)
-    if (targets.selection == 1).any():
-        wanted = targets.selection[known] == 1
-        chosen = select_regions(
-            judged.selection, judged.findings, RegionThresholds.from_config({"thresholds": thresholds})
-        )
-        metrics |= score_selection(chosen[known], wanted)
-        metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
-    scores = study_scores(judged.findings)
-    metrics["abnormality/auc"] = roc_auc(judged.abnormal.astype(float).ravel(), targets.abnormal.astype(float).ravel())
-    metrics["region_findings/mean_auc"] = findings_auc(judged, targets)
-    metrics["region_findings/micro_f1"] = _micro_f1(scores, targets.study, thresholds["findings"])
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}
-
-
-def _micro_f1(scores: FloatArray, study: FloatArray, thresholds: Mapping[str, float]) -> float:
-    known = np.isfinite(study)
-    called = (scores >= np.array([thresholds[label] for label in LABELS])) & known
-    wanted = known & (study == 1)
-    size = int(called.sum() + wanted.sum())
-    return 2 * int((called & wanted).sum()) / size if size else float("nan")
 
 
 def _shares(targets: FloatArray) -> FloatArray:

@@ -54,7 +54,7 @@ logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass
-class _Round:
+class _Work:
     """What one delivery works with, and what it has done so far."""
 
     config: DeliverConfig
@@ -111,7 +111,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
-    work = _Round(config, storage, zone, archive, inbox, located, CommittedDrafts(storage))
+    work = _Work(config, storage, zone, archive, inbox, located, CommittedDrafts(storage))
     drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
         check_not_stopped(storage, f"{work.num_studies} studies are done")
@@ -143,7 +143,7 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
     return zone.without_names()
 
 
-def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Round) -> None:
+def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
     """Deliver some studies; their films are decoded by the same child processes."""
     ready: list[tuple[StudyDraft, dict[str, bytes]]] = []
     for draft in drafts:
@@ -166,7 +166,7 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Round) -> None:
 
 
 def _deliver_study(
-    draft: StudyDraft, sources: Mapping[str, bytes], pictures: Mapping[str, DecodeOutcome], work: _Round
+    draft: StudyDraft, sources: Mapping[str, bytes], pictures: Mapping[str, DecodeOutcome], work: _Work
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the source's values
@@ -222,7 +222,7 @@ def _documents(
     return objects, files
 
 
-def _replaced(draft: StudyDraft, delivery: Delivery, work: _Round) -> dict[str, Delivery]:
+def _replaced(draft: StudyDraft, delivery: Delivery, work: _Work) -> dict[str, Delivery]:
     """Return the newest older draft of a study that was delivered, for each form that can name one."""
     found: dict[str, Delivery] = {}
     keys = {"sr": lambda each: f"{each.primary.study_uid}/{each.uid('sr')}.dcm", "fhir": _fhir_key}
@@ -241,7 +241,7 @@ def _fhir_key(delivery: Delivery) -> str:
     return f"{delivery.primary.study_uid}/{delivery.uid('fhir')}.json"
 
 
-def _send(objects: Sequence[Dataset], work: _Round) -> StorageError | None:
+def _send(objects: Sequence[Dataset], work: _Work) -> StorageError | None:
     """Send where asked; return the refusal of an object, since others of the study may be stored then.
 
     Raises:
@@ -265,7 +265,7 @@ def _note_key(draft: StudyDraft, config: DeliverConfig) -> str:
     return f"delivered/{draft.study_id}-{identity}.json"
 
 
-def _source(instance_id: str, draft: StudyDraft, work: _Round) -> bytes:
+def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:
     """Return the bytes of a film's source as the night read them.
 
     Raises:

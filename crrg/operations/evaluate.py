@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
+from crrg.data.batches import UNMENTIONED
 from crrg.data.pairs import resolve_dataset
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
@@ -20,6 +21,7 @@ from crrg.evaluation.meteor_jar import jar_digest
 from crrg.evaluation.published import published_tables
 from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 from crrg.operations.example_pictures import EXAMPLES, example_files
+from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.registry.imported import import_digest
@@ -140,12 +142,10 @@ def _score(
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
     from crrg.operations.scoring import draft_cases, score_drafts
-    from crrg.operations.scoring_cases import fit_baselines
     from crrg.operations.scoring_chexbert import with_chexbert
     from crrg.operations.scoring_radgraph import with_radgraph
     from crrg.operations.scoring_texts import with_meteor
     from crrg.operations.scoring_visibility import with_visibility
-    from crrg.training.clip_pictures import reliability_picture, roc_picture
 
     device = resolve_device(config.device)
     pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), device)
@@ -161,14 +161,20 @@ def _score(
     if config.meteor_jar:
         scorecard = with_meteor(scorecard, cases, known, Path(config.meteor_jar))
     scorecard = replace(scorecard, published=published_tables())
-    examples = example_files(pipeline, cases)
+    return scorecard, {**_label_pictures(cases), **example_files(pipeline, cases)}
+
+
+def _label_pictures(cases: Sequence[Case]) -> dict[str, bytes]:
+    """Draw what ``PICTURES`` names of the drafts' probabilities; nothing where no label of a film is known."""
+    from crrg.training.clip_pictures import reliability_picture, roc_picture
+
     references = label_matrix([case.reference.labels for case in cases])
     if not np.isfinite(references).any():
-        return scorecard, examples
-    labels = np.where(np.isnan(references), -2, references).astype(np.int8)
+        return {}
+    labels = np.where(np.isnan(references), UNMENTIONED, references).astype(np.int8)
     probabilities = np.array([[case.draft.probabilities[label] for label in LABELS] for case in cases])
     drawn = (roc_picture(probabilities, labels), reliability_picture(probabilities, labels))
-    return scorecard, {**dict(zip(PICTURES, drawn, strict=True)), **examples}
+    return dict(zip(PICTURES, drawn, strict=True))
 
 
 def _markdown_key(key: str) -> str:

@@ -21,7 +21,8 @@ from crrg.storage import Storage, canonical_json, hash_json
 logger = logging.getLogger(__name__)
 
 REGION_PARTS = ("detector", "selector", "generator")
-TOLD_APART_BY = "import_id"
+IMPORT_ID = "import_id"
+"""Field of an imported stage that the stages of one import share."""
 _FEATURE_PER_CHANNEL = 32
 """Length of a region feature of the `resnet50` backbone, per base channel."""
 
@@ -55,7 +56,7 @@ def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
     if any(name not in configs for name in REGION_PARTS):
         return
     detector, selector, generator = (configs[name]["architecture"] for name in REGION_PARTS)
-    origin = {name: configs[name].get("imported", {}).get(TOLD_APART_BY, "") for name in REGION_PARTS}
+    origin = {name: configs[name].get("imported", {}).get(IMPORT_ID, "") for name in REGION_PARTS}
     reads_features = selector.get("backbone") == "detector"
     width = int(detector.get("pyramid_channels") or _FEATURE_PER_CHANNEL * int(detector.get("resnet_width", 0)))
     for problem, is_wrong in {
@@ -95,9 +96,7 @@ def _parts_in(folder: str, storage: Storage) -> tuple[StageResult, ...]:
     _refuse_others(report, folder)
     import_id = hash_json({name: found["sha256"] for name, found in report["stages"].items()})
     return tuple(
-        _adopted(
-            path, name, {"source": report["source"], "licence": report["licence"], TOLD_APART_BY: import_id}, storage
-        )
+        _adopted(path, name, {"source": report["source"], "licence": report["licence"], IMPORT_ID: import_id}, storage)
         for name in REGION_PARTS
         if name in report["stages"]
     )

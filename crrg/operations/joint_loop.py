@@ -28,6 +28,7 @@ from crrg.domain.study import Split
 from crrg.evaluation import clinical
 from crrg.operations.nbest_drafts import NBestDataset, draft_nbest
 from crrg.registry.bundle import compose_bundle
+from crrg.registry.gate import LABEL_AUC
 from crrg.storage import Storage, hash_json
 from crrg.training.joint import train_joint
 from crrg.training.joint_rounds import Round, improve_until_still
@@ -44,7 +45,6 @@ CODE_VERSION = "2"
 FOLDER = "checkpoints/joint-rounds"
 CHUNK_SIZE = 64
 DRAFTS_F1 = "joint/clinical_micro_f1"
-LABEL_AUC = "classification/mean_auc"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from crrg.operations.night_records import InputOutcome
 from crrg.storage import Storage
 
 SUFFIX = "earlier"
+"""Of the tables of films that moved on, in place of a shard's number."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ def write_earlier_films(
         write_table(storage, f"{prefix}/reports-{SUFFIX}.parquet", reports, "reports"),
         write_table(storage, f"{prefix}/regions-{SUFFIX}.parquet", earlier.regions, "regions"),
     ]
+
+
+def is_of_earlier_films(file: TableFile) -> bool:
+    """Return whether a table holds films that an earlier night drafted."""
+    return f"/{file.kind}-{SUFFIX}" in file.key
 
 
 def copy_pictures(plan: NightPlan, earlier: EarlierFilms, storage: Storage) -> dict[str, str]:

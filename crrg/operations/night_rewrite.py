@@ -42,6 +42,7 @@ from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.gc import unnamed_of_nights
 from crrg.operations.night_commit import QUARANTINE_SCHEMA
 from crrg.operations.night_documents import put_page
+from crrg.operations.night_late import is_of_earlier_films
 from crrg.operations.night_watch import read_watch, remarks
 from crrg.operations.page_marks import read_marks
 from crrg.storage import Storage, canonical_json
@@ -187,7 +188,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
 
 def _own_rows(storage: Storage, manifest: Manifest) -> list[dict[str, Any]]:
     """Return the report rows of films that this run drafted, those it took over from earlier nights left out."""
-    own = [file for file in manifest.files if file.kind == "reports" and "/reports-earlier" not in file.key]
+    own = [file for file in manifest.files if file.kind == "reports" and not is_of_earlier_films(file)]
     rows: list[dict[str, Any]] = read_tables(storage, own, "reports", REPORTS_SCHEMA).to_pylist()
     return rows
 

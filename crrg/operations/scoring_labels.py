@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
+from crrg.data.batches import UNMENTIONED
 from crrg.data.spaced import sampled_films
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS
@@ -120,7 +121,7 @@ def calibrated(known: FloatArray, labels: FloatArray, asked: FloatArray) -> Judg
         labels: Their labels ``[N, 14]``, NaN where unknown.
         asked: Its probabilities ``[B, 14]`` of the films to judge.
     """
-    values = np.where(np.isnan(labels), -2, labels).astype(np.int64)
+    values = np.where(np.isnan(labels), UNMENTIONED, labels).astype(np.int64)
     scores = log_odds(known, LEAST_PROBABILITY)
     # of one spread, since the fit is drawn to a slope of 1 and prompts may differ in little
     middle, width = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)

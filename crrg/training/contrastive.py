@@ -53,7 +53,7 @@ class StudyFeatures:
             has_text=gather_rows(self.has_text),
         )
 
-    def told(self) -> StudyFeatures:
+    def with_text(self) -> StudyFeatures:
         """Return the studies that have a text."""
         kept = self.has_text
         return StudyFeatures(
@@ -90,7 +90,7 @@ def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, conf
     if config.across_ranks:
         features = features.across_ranks()
     loss = _pair_loss(scale, bias, config)
-    told = features.told()
+    told = features.with_text()
     same = same_ids(told.study_ids, told.study_ids)
     with_texts = [
         loss(view, text, same | told.same_texts(number, number))

@@ -13,7 +13,7 @@ from crrg.config.resolved import generator_settings
 from crrg.config.training import GeneratorTraining, TrainStageConfig
 from crrg.data.batches import UNMENTIONED, FilmTable, load_films
 from crrg.data.published_tokenizers import text_tokenizer
-from crrg.data.tokenizer import PhraseTokenizer
+from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.regions import REGIONS
@@ -21,7 +21,7 @@ from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Pair, Split
 from crrg.evaluation.labeler import label_report
 from crrg.inference.statements import known_sides, read_statement
-from crrg.models.clip import load_clip
+from crrg.models.clip import ClipModel, load_clip
 from crrg.models.report_generator import load_generator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
@@ -149,16 +149,9 @@ def _tables(
     hypotheses = [phrases.hypotheses[each] for each in read.films.instance_ids]
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
-    clip_tokenizer = text_tokenizer(clip_config, storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
-    size = clip.architecture.input_size
-    films = load_films(storage, dataset, Split.TRAIN, size, num_films, keep=is_drafted)
-    known = _labels(films) if config.rounds.prefer == "checked" else None
-    features = film_outputs(clip, films).image_features
-    sides = [
-        known_sides(read_statement(sentence, label_report) for sentence in split_sentences(report.text))
-        for report in films.texts
-    ]
-    preferred = prefer_phrases(clip, clip_tokenizer, features, hypotheses, known, label_report, sides)
+    tokenizer = text_tokenizer(clip_config, storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
+    films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, num_films, keep=is_drafted)
+    preferred = _preferred(clip, tokenizer, films, hypotheses, is_checked=config.rounds.prefer == "checked")
     pairs = [
         (chosen, hypotheses[row][region][0]) for row, found in enumerate(preferred) for region, chosen in found.items()
     ]
@@ -168,6 +161,24 @@ def _tables(
         replace(read.films, phrases=named), read.readings.features, read.readings.flags(read.thresholds)
     )
     return (real, table if len(table) else real), changed
+
+
+def _preferred(
+    clip: ClipModel,
+    tokenizer: TextTokenizer,
+    films: FilmTable,
+    hypotheses: Sequence[Mapping[int, Sequence[str]]],
+    *,
+    is_checked: bool,
+) -> list[dict[int, str]]:
+    """Choose wordings by CLIP; checked ones are held against what each film's labels and report are known to say."""
+    sides = [
+        known_sides(read_statement(sentence, label_report) for sentence in split_sentences(report.text))
+        for report in films.texts
+    ]
+    features = film_outputs(clip, films).image_features
+    known = _labels(films) if is_checked else None
+    return prefer_phrases(clip, tokenizer, features, hypotheses, known, label_report, sides)
 
 
 def _labels(films: FilmTable) -> list[LabelValues]:

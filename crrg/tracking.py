@@ -154,11 +154,11 @@ def open_tracker(
     )
     try:
         yield tracker
-    except Exception:
-        tracker.finish("FAILED")
-        raise
-    except BaseException:
-        tracker.finish("KILLED")
+    except BaseException as error:
+        try:
+            tracker.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+        except StorageError as away:
+            logger.warning("%s: the end of its run could not be told: %s", run_name, away)
         raise
     tracker.finish("FINISHED")
 
@@ -197,9 +197,8 @@ class ModelRegistry:
         if known or not result.run_id:
             return known
         run = _reach(lambda: self._client.get_run(result.run_id))
-        self._client.log_text(
-            result.run_id, json.dumps(result.model_dump(mode="json"), indent=1), "checkpoint/result.json"
-        )
+        text = json.dumps(result.model_dump(mode="json"), indent=1)
+        _reach(lambda: self._client.log_text(result.run_id, text, "checkpoint/result.json"))
         source = f"{run.info.artifact_uri}/checkpoint"
         about = f"Stage `{result.stage}`, weights in `{result.prefix}` under the root."
         version = _reach(
@@ -226,11 +225,13 @@ class ModelRegistry:
         self._ensure_model(PIPELINE_MODEL)
         all_tags = {**tags, "bundle_id": ref.bundle_id, "bundle_prefix": ref.prefix}
         with _fluent(self.uri), mlflow.start_run(run_id=run_id):
-            info = mlflow.pyfunc.log_model(
-                name=PIPELINE_MODEL,
-                python_model=str(model_file),
-                artifacts={"bundle": str(folder)},
-                pip_requirements=packages,
+            info = _reach(
+                lambda: mlflow.pyfunc.log_model(
+                    name=PIPELINE_MODEL,
+                    python_model=str(model_file),
+                    artifacts={"bundle": str(folder)},
+                    pip_requirements=packages,
+                )
             )
             version = _reach(
                 lambda: self._client.create_model_version(
@@ -365,3 +366,9 @@ def _reach(action: Callable[[], T], subject: str = "") -> T:
             "MLFLOW_TRACKING_URI",
             retryable=True,
         ) from error
+    except Exception as error:  # files go past the server, each client has errors of its own
+        if not isinstance(error, OSError) and not type(error).__module__.startswith(("boto3.", "botocore.")):
+            raise
+        said = getattr(error, "strerror", None) or type(error).__name__
+        reason = f"its store of artifacts does not take or give a file ({said}); check it, then run again"
+        raise StorageError(reason, "MLFLOW_TRACKING_URI", retryable=True) from error

@@ -19,7 +19,7 @@ from crrg.progress import span
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, open_tracker
-from crrg.training.tracker import Tracker
+from crrg.training.tracker import PatientTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -122,22 +122,29 @@ def train_here(
         storage: Root.
         settings: Name the tracking server, if there is one.
         tags: Ids for the tracked run.
+
+    Raises:
+        StorageError: The tracking server is away at the start, or when the finished stage is to be registered: an equal
+            command finds it finished then. In between training goes on without it.
+        TrainingError: The stage could not be trained.
     """
     run_tags = {**tags, "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
     run_name = f"{stage}-{dataset.name}-{config.preset}-{config.seed}"
-    with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as tracker:
+    with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as run:
+        tracker = PatientTracker(run)
         result = fit_stage(stage, config, dataset, finished, storage, tracker)
         if not result.reused:
+            # before the tracking server is asked again, which may be away: next time the stage is found finished
+            write_audit(
+                storage,
+                "train",
+                subject=result.prefix,
+                inputs=(dataset.version, *(finished[name].sha256 for name in sorted(finished))),
+                writes={f"{result.prefix}/model.safetensors": result.sha256},
+            )
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
-    if not result.reused:
-        write_audit(
-            storage,
-            "train",
-            subject=result.prefix,
-            inputs=(dataset.version, *(finished[name].sha256 for name in sorted(finished))),
-            writes={f"{result.prefix}/model.safetensors": result.sha256},
-        )
+            tracker.close()
     registry = ModelRegistry(settings, storage)
     beside = tuple(each.model_copy(update={"model_version": registry.register_stage(each)}) for each in result.beside)
     return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})

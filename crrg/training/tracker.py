@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
+
+from crrg.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_AFTER_S = 120.0
+"""A server that does not answer takes some time for each question, in which a training stands still."""
 
 
 class Tracker(Protocol):
@@ -48,3 +59,73 @@ class NullTracker:
 
     def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
         """Forget a table."""
+
+
+class PatientTracker:
+    """Keeps what a tracking server that is away does not take, and hands it over in its order when it is back.
+
+    A training of hours does not end because of it. What a run begins with has to arrive: then nothing is lost yet.
+    """
+
+    def __init__(self, tracker: Tracker, clock: Callable[[], float] = time.monotonic) -> None:
+        """Hand everything on to another tracker.
+
+        Args:
+            tracker: Raises a ``StorageError`` where its server is away.
+            clock: Seconds from any start.
+        """
+        self._tracker = tracker
+        self._clock = clock
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._ask_at_s = 0.0
+        self._has_begun = False
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run; empty where nothing is tracked."""
+        return self._tracker.run_id
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record settings; nested mappings are flattened with dots."""
+        self._log(partial(self._tracker.log_params, params))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers by ``protocol/name``."""
+        self._log(partial(self._tracker.log_metrics, dict(metrics), step=step))
+
+    def log_picture(self, name: str, png: bytes) -> None:
+        """Record a PNG under ``name`` (with suffix)."""
+        self._log(partial(self._tracker.log_picture, name, png))
+
+    def log_text(self, name: str, text: str) -> None:
+        """Record a text or JSON document under ``name`` (with suffix)."""
+        self._log(partial(self._tracker.log_text, name, text))
+
+    def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
+        """Record a table under ``name`` (``.json``), its columns by their heads."""
+        self._log(partial(self._tracker.log_table, name, columns))
+
+    def close(self) -> None:
+        """Ask a last time; what is not taken now is lost to the run, not to the stage, which keeps its figures."""
+        self._send()
+        if self._waiting:
+            logger.warning("%d entries never reached the tracking server, it was away to the end", len(self._waiting))
+
+    def _log(self, entry: Callable[[], None]) -> None:
+        if not self._has_begun:
+            entry()
+            self._has_begun = True
+            return
+        self._waiting.append(entry)
+        if len(self._waiting) == 1 or self._clock() >= self._ask_at_s:
+            self._send()
+
+    def _send(self) -> None:
+        while self._waiting:
+            try:
+                self._waiting[0]()
+            except StorageError as error:
+                self._ask_at_s = self._clock() + ASK_AGAIN_AFTER_S
+                logger.warning("the training goes on, %d entries wait: %s", len(self._waiting), error)
+                return
+            self._waiting.popleft()

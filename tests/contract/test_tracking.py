@@ -9,18 +9,20 @@ import os
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
+from requests.exceptions import HTTPError
 
 from crrg.config.base import Settings
 from crrg.config.flat import flatten
 from crrg.config.references import DatasetRef, EvaluationResult
 from crrg.config.running import Gate, PromoteConfig, RetrainConfig
-from crrg.errors import ConfigError, DigestMismatch, ModelError
+from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
 from crrg.operations import promote as promotion
 from crrg.operations.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, mlflow_client, open_tracker, tracking_uri
+from crrg.tracking import MlflowTracker, ModelRegistry, _reach, mlflow_client, open_tracker, tracking_uri
 from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
 
 DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})
@@ -71,6 +73,33 @@ def test_an_error_ends_the_run_as_failed(storage: Storage, settings: Settings) -
     tracker.log_metrics({"a": 1.0})
     assert not tracked.__exit__(ValueError, ValueError("bang"), None)
     assert mlflow_client(settings, storage).get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_a_server_that_is_away_hides_neither_an_error_nor_a_signal(
+    storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("the tracking server does not answer", "MLFLOW_TRACKING_URI", retryable=True)
+
+    monkeypatch.setattr(MlflowTracker, "finish", away)
+    with pytest.raises(ValueError, match="bang"), open_tracker(settings, storage, "train-clip", "bad"):
+        raise ValueError("bang")
+    with pytest.raises(SystemExit) as ended, open_tracker(settings, storage, "train-clip", "bad"):
+        raise SystemExit(143)
+    assert ended.value.code == 143
+    assert caplog.text.count("the end of its run could not be told") == 2
+
+
+@pytest.mark.parametrize(
+    "error", [HTTPError("500"), EndpointConnectionError(endpoint_url="s3"), OSError(28, "No space left")]
+)
+def test_a_store_of_artifacts_that_fails_is_out_of_reach_as_its_server_is(error: Exception) -> None:
+    def upload() -> None:
+        raise error
+
+    with pytest.raises(StorageError, match="store of artifacts") as refused:
+        _reach(upload)
+    assert refused.value.retryable
 
 
 def test_equal_weights_keep_their_version(storage: Storage, settings: Settings) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from crrg.config.base import Device, Precision
 from crrg.errors import DeviceError, DeviceMemoryError
 
 logger = logging.getLogger(__name__)
+FAILED = "the device has failed; run again with --device cpu or on another machine: what is done stays"
 Result = TypeVar("Result")
 
 
@@ -99,6 +100,27 @@ def in_tiles(count: int, tile_size: int, work: Callable[[NDArray[np.int64], int]
     return _backing_off(count, tile_size, tile, is_padded=True)
 
 
+@contextlib.contextmanager
+def failures_named(way_out: str) -> Iterator[None]:
+    """Turn what a device says of its memory and of itself within the block into errors of ours.
+
+    Args:
+        way_out: What its memory does not suffice for, and what to do then.
+
+    Raises:
+        DeviceMemoryError: The memory does not suffice.
+        DeviceError: The device has failed.
+    """
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceError(FAILED, "device") from error
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(way_out, "device") from error
+
+
 def _backing_off(
     count: int, batch_size: int, work: Callable[[int, int, int], Result], *, is_padded: bool
 ) -> list[Result]:
@@ -110,8 +132,7 @@ def _backing_off(
         try:
             results.append(work(first, last, batch_size))
         except torch.AcceleratorError as error:
-            reason = "the device has failed; run again with --device cpu or on another machine: what is done stays"
-            raise DeviceError(reason, "device") from error
+            raise DeviceError(FAILED, "device") from error
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise

@@ -252,7 +252,12 @@ class Settings(BaseSettings):
 
 def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
     if file is not None:
-        key = file.read_bytes().strip()
+        try:
+            key = file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(
+                f"the file of the secret cannot be read ({error.strerror}); see its path and its owner", f"{name}_FILE"
+            ) from error
         keep_out_of_logs((key.decode(errors="replace"),))
     else:
         key = value.get_secret_value().encode()

@@ -8,8 +8,8 @@ Source: WordPiece as of Devlin et al. 2019; CLIP's byte pairs and pattern of wor
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -199,7 +199,13 @@ def _byte_letters() -> list[str]:
 
 def _lines(data: bytes) -> list[str]:
     try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        if data[:2] == b"\x1f\x8b":
+            inflater = zlib.decompressobj(wbits=31)
+            data = inflater.decompress(data, MAX_FILE_BYTES)
+            if not inflater.eof or inflater.unused_data:
+                reason = f"the packed vocabulary was cut, or is more than {MAX_FILE_BYTES} bytes; fetch it again"
+                raise ModelError(reason, "tokenizer")
+        text = data.decode()
+    except (zlib.error, UnicodeDecodeError) as error:
         raise ModelError("the vocabulary is no text, plain or gzip", "tokenizer") from error
     return text.rstrip("\n").split("\n")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.domain.labels import LABELS, LabelValues, label_column
@@ -21,6 +22,8 @@ from crrg.storage import Storage
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 MAX_TABLE_BYTES = 512 * 2**20
+MAX_TABLE_ROWS = 5_000_000
+"""A short row takes next to no room in a file, least of all in Parquet, but hundreds of bytes in memory."""
 _DELIMITERS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
 Row: TypeAlias = "dict[str, Any]"
@@ -50,18 +53,27 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         raise DataError(f"the table has {len(data)} bytes, at most {MAX_TABLE_BYTES} are read", code="LIMIT.TABLE")
     try:
         if key.lower().endswith(".parquet"):
-            for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
+            file = pq.ParquetFile(io.BytesIO(data))
+            _check_rows(file.metadata.num_rows)
+            for batch in file.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
         else:
             csv.field_size_limit(2**20)
             text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
             delimiter = _delimiter_of(text.readline())
             text.seek(0)
-            yield from csv.DictReader(text, delimiter=delimiter)
+            for number, row in enumerate(csv.DictReader(text, delimiter=delimiter)):
+                _check_rows(number + 1)
+                yield row
     except UnicodeDecodeError as error:
         raise DataError("the table is not UTF-8; save it as UTF-8 and start again", code="PARSE.TABLE") from error
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
+
+
+def _check_rows(num_rows: int) -> None:
+    if num_rows > MAX_TABLE_ROWS:
+        raise DataError(f"the table has {num_rows} rows or more, at most {MAX_TABLE_ROWS} are read", code="LIMIT.TABLE")
 
 
 def _encoding_of(data: bytes) -> str:

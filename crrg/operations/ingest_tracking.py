@@ -7,7 +7,7 @@ import logging
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary
 from crrg.data.data_card import CARD_FIGURES, SAMPLES
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import CrrgError
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
 
@@ -17,7 +17,7 @@ EXPERIMENT = "ingest"
 
 
 def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -> None:
-    """Record an ingest; a tracking server that is away costs the run, not the dataset.
+    """Record an ingest; a tracking server that is away, or does not take it, costs the run, not the dataset.
 
     The sheet of samples shows films without names: a tracking server of its own belongs into the same zone as the
     root.
@@ -51,5 +51,5 @@ def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -
                 tracker.log_text(f"card/{name}", storage.get(f"{folder}/{name}").decode())
             if storage.exists(f"{folder}/{SAMPLES}"):
                 tracker.log_picture(f"card/{SAMPLES}", storage.get(f"{folder}/{SAMPLES}"))
-    except (StorageError, ConfigError) as error:
+    except CrrgError as error:
         logger.warning("dataset %s: its card did not reach the tracking server: %s", dataset.name, error.reason)

@@ -23,7 +23,11 @@ DEMO_KEY = "demo.key"
 
 
 def open_root() -> tuple[Storage, Settings]:
-    """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret."""
+    """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret.
+
+    What this process writes from now on is its account's alone, temporary files included: films are patients' data.
+    """
+    os.umask(0o077)
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
     if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():

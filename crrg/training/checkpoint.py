@@ -78,7 +78,7 @@ class StageFolder:
             try:
                 record = self._storage.get_json(key)
                 data = self._storage.get_verified(weights_key(key), record["sha256"])
-            except (StorageError, ValueError) as error:
+            except (StorageError, ValueError, KeyError, TypeError) as error:
                 logger.warning("stage %s: training state skipped: %s", self.stage, error)
                 continue
             return TrainingState(step=record["step"], tensors=load_tensors(data), values=record["values"])

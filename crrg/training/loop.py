@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
-from crrg.errors import NonFiniteLoss
+from crrg.device import failures_named
+from crrg.errors import NonFiniteLoss, TrainingError
 from crrg.progress import count_progress
 from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
@@ -99,6 +100,7 @@ def fit(
             ``config.validate_every`` steps.
 
     Raises:
+        DeviceError: The device has failed, or its memory does not suffice for a batch.
         NonFiniteLoss: Skipping steps and rolling back did not help.
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
@@ -113,7 +115,8 @@ def fit(
     done = first
     with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
         for step, batches in steps:
-            loss, parts = run.step(step, batches, loss_of)
+            with failures_named(run.memory_reason):
+                loss, parts = run.step(step, batches, loss_of)
             done = step + 1
             log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
@@ -154,13 +157,32 @@ class _Run:
         self.num_skipped = 0
         self.num_rollbacks = 0
 
+    @property
+    def memory_reason(self) -> str:
+        """What to say where the memory does not suffice for a batch."""
+        return (
+            f"its memory does not suffice for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
+            "loop.batch_size of the stage and double loop.accumulate, or take a device with more memory"
+        )
+
     def restore(self) -> int:
-        """Take up the newest stored state, or store the start; return the step to go on with."""
+        """Take up the newest stored state, or store the start; return the step to go on with.
+
+        Raises:
+            TrainingError: The state does not fit the network.
+        """
         state = self.folder.latest_state()
         if state is None:
             self.save(0)
             return 0
-        self._load(state)
+        try:
+            self._load(state)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise TrainingError(
+                f"the state of step {state.step} is of another network ({type(error).__name__}); go on with the "
+                "version of the program that wrote it, or remove the folder's states to begin anew",
+                self.folder.prefix,
+            ) from error
         self.rate_factor = state.values.get("rate_factor", 1.0)
         self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.config.references import IngestSummary
-from crrg.errors import StorageError
+from crrg.errors import CrrgError, ModelError, StorageError
 from crrg.operations import ingest_tracking
 from crrg.operations.ingest import ingest
 from crrg.operations.ingest_tracking import EXPERIMENT
@@ -84,11 +84,17 @@ def test_a_version_that_was_there_is_not_tracked_again(ingested) -> None:
     assert len(runs(settings, root)) == 1
 
 
-def test_a_tracking_server_that_is_away_costs_a_line_in_the_log(ingested, monkeypatch, caplog) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [StorageError("the tracking server cannot be reached", retryable=True), ModelError("the experiment was deleted")],
+)
+def test_a_tracking_server_that_does_not_take_it_costs_a_line_in_the_log(
+    error: CrrgError, ingested, monkeypatch, caplog
+) -> None:
     root, settings, summary, _ = ingested
 
     def away(*_: object) -> None:
-        raise StorageError("the tracking server cannot be reached", retryable=True)
+        raise error
 
     monkeypatch.setattr(ingest_tracking, "open_tracker", away)
     caplog.set_level(logging.WARNING)

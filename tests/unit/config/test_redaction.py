@@ -11,6 +11,7 @@ import pytest
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.config.redaction import MASK, Redactor, keep_out_of_logs
+from crrg.errors import ConfigError
 from crrg.operations.root import make_demo_root, open_root
 from crrg.storage import Storage
 
@@ -118,6 +119,11 @@ def test_secrets_from_files_are_known_too(tmp_path: Path, monkeypatch: pytest.Mo
     logging.getLogger("x").warning("key-in-a-file-0123456789-0123456789 and %s", demo)
     assert demo not in lines.getvalue()
     assert "key-in-a-file" not in lines.getvalue()
+
+
+def test_a_file_of_a_secret_that_cannot_be_read_is_named_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"CRRG_OLD_HMAC_KEY_FILE: .*No such file"):
+        Settings(old_hmac_key_file=tmp_path / "absent").old_pseudonym_key()
 
 
 def test_settings_and_what_is_made_of_them_show_no_secret(settings: Settings) -> None:

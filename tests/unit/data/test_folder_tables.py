@@ -6,13 +6,16 @@ import io
 import sys
 from pathlib import Path
 
+import polars as pl
 import pydicom
 import pytest
 
+from crrg.data import tables
 from crrg.data.folder import FolderSource
 from crrg.data.sources import SourceItem
 from crrg.data.study_words import HEAD_BYTES, StudyWords, read_study_words
 from crrg.domain.study import ViewPosition
+from crrg.errors import DataError
 from crrg.storage import Storage
 from tests.support.drawn_archives import build_pair, write_picture
 
@@ -154,3 +157,13 @@ def test_a_study_that_stands_behind_a_large_element_is_found(tmp_path):
     film.save_as(tmp_path / "a.dcm")
     (tmp_path / "reports.csv").write_text(f"study_instance_uid,report\n1.2.3,{CLEAR}\n")
     assert read(tmp_path)["a.dcm"].report.impression == "Normal."
+
+
+@pytest.mark.parametrize("name", ["films.csv", "films.parquet"])
+def test_a_table_of_more_rows_than_memory_holds_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(tables, "MAX_TABLE_ROWS", 3)
+    frame = pl.DataFrame({"file": ["a.dcm"] * 4})
+    (frame.write_csv if name.endswith(".csv") else frame.write_parquet)(tmp_path / name)
+    with pytest.raises(DataError) as refused:
+        read(tmp_path)
+    assert refused.value.code == "LIMIT.TABLE"

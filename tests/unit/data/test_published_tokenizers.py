@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer, CLIPTokenizer
 
+from crrg.data import published_tokenizers
 from crrg.data.published_tokenizers import PublishedTokenizer, TokenizerKind, read_tokenizer
 from crrg.errors import ConfigError, ModelError
 
@@ -92,3 +93,14 @@ def test_what_is_no_such_vocabulary_is_refused(
         read_tokenizer(tmp_path / name, kind)
     with pytest.raises(ConfigError, match="no tokenizer file"):
         read_tokenizer(tmp_path / "absent.txt", kind)
+
+
+@pytest.mark.parametrize("cut", [0, 9])
+def test_a_packed_vocabulary_that_grows_or_was_cut_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setattr(published_tokenizers, "MAX_FILE_BYTES", 4096)
+    packed = gzip.compress(b"a b\n" * (2 if cut else 5000))
+    (tmp_path / "merges.txt.gz").write_bytes(packed[: len(packed) - cut])
+    with pytest.raises(ModelError, match="cut, or is more than 4096 bytes"):
+        read_tokenizer(tmp_path / "merges.txt.gz", "clip")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
-from crrg.errors import ModelError, NonFiniteLoss
+from crrg.errors import DeviceMemoryError, ModelError, NonFiniteLoss, StorageError, TrainingError
 from crrg.models.weights import load_module
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
@@ -84,6 +86,72 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     older = folder.latest_state()
     assert older is not None
     assert older.step == 4
+
+
+def test_a_state_whose_record_says_nothing_is_passed_over(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    run(tmp_path, LoopConfig(num_steps=3, checkpoint_every_s=1e-9), "silent")
+    folder = StageFolder(storage, "line", "silent")
+    storage.put_json(f"{folder.prefix}/state-00000003.json", {"step": 3})
+    older = folder.latest_state()
+    assert older is not None
+    assert older.step == 2
+
+
+def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    run(tmp_path, LoopConfig(num_steps=3), "other")
+    other = nn.Linear(4, 1)
+    folder = StageFolder(Storage(str(tmp_path)), "line", "other")
+
+    def loss(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return other(batch).mean(), {}
+
+    config = LoopConfig(num_steps=3)
+    with pytest.raises(TrainingError, match=r"checkpoints/line/other: the state of step 0 is of another network"):
+        fit(other, batch_at, loss, config, device=CPU, folder=folder, tracker=NullTracker())
+
+
+def test_memory_that_does_not_suffice_names_the_batch_and_keeps_what_is_stored(tmp_path: Path) -> None:
+    module, config = Line(), LoopConfig(num_steps=9, batch_size=24, checkpoint_every_s=1e-9)
+    folder = StageFolder(Storage(str(tmp_path)), "line", "large")
+
+    def full_at_4(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        if torch.equal(batch, batch_at(4)):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return module.loss(batch)
+
+    with pytest.raises(DeviceMemoryError, match=r"batch of 24 of stage line; halve loop\.batch_size"):
+        fit(module, batch_at, full_at_4, config, device=CPU, folder=folder, tracker=NullTracker())
+    state = folder.latest_state()
+    assert state is not None
+    assert state.step == 4
+
+
+def test_a_disk_that_is_full_keeps_the_states_before_and_training_goes_on_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LoopConfig(num_steps=9, checkpoint_every_s=1e-9)
+    whole = run(tmp_path, config, "whole")
+    sync, num_synced = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal num_synced
+        num_synced += 1
+        if num_synced > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"DISK\.FULL") as stopped:
+            run(tmp_path, config, "full")
+    assert stopped.value.code == "DISK.FULL"
+    folder = StageFolder(Storage(str(tmp_path)), "line", "full")
+    state = folder.latest_state()
+    assert state is not None
+    assert state.step == 2
+    assert not list(tmp_path.rglob("*.tmp-*"))
+    assert torch.equal(run(tmp_path, config, "full").linear.weight, whole.linear.weight)
 
 
 def test_non_finite_steps_are_skipped_then_fail(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Who may read what is written under a root on a disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crrg.operations.root import open_root
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_what_is_written_under_a_root_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    storage, _ = open_root()
+    storage.put("results/night=2026-01-01/a.json", b"{}")
+    storage.put_if_absent("audit/a.json", b"{}")
+    found = list((tmp_path / "root").rglob("*"))
+    assert len(found) == 5
+    assert {path.stat().st_mode & 0o077 for path in found} == {0}
+    with tempfile.TemporaryDirectory() as folder:
+        assert Path(folder).stat().st_mode & 0o077 == 0

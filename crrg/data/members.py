@@ -12,8 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crrg.data.givers import Givers, read_beside
-from crrg.errors import DataError
-from crrg.storage import Storage, StoredObject
+from crrg.errors import DataError, StorageError
+from crrg.storage import FOREIGN_OBJECT, Storage, StoredObject
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What damaged and hostile ZIPs raise, names that are no text (``ValueError``) and passwords included."""
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Those of published archives; others may take any amount of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,14 @@ class Members:
         if place.archive is None:
             return read_beside(self._storage, place.path, self._givers)
         try:
+            if place.archive.getinfo(place.path).compress_type not in _PACKINGS:
+                raise DataError("a file in a ZIP is packed in another way than deflate; pack it anew", code="PARSE.ZIP")
             with place.archive.open(place.path) as file:
                 data = file.read(self._max_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise DataError(f"a file in a ZIP cannot be read ({type(error).__name__})", code="PARSE.ZIP") from error
+        except OSError as error:
+            raise _not_given(error) from None
         if len(data) > self._max_bytes:
             raise self._too_large(len(data))
         return data
@@ -100,5 +109,13 @@ class Members:
 def _open_zip(storage: Storage, key: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(storage.open_binary(key))
-    except (zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGED as error:
         raise DataError("a ZIP beside the films cannot be read; fetch it again", code="PARSE.ZIP") from error
+    except OSError as error:
+        raise _not_given(error) from None
+
+
+def _not_given(error: OSError) -> StorageError:
+    """Return the error of a store that breaks off in the middle of a ZIP, without the names that its own may hold."""
+    reason = f"the store does not give out a ZIP beside the films ({type(error).__name__}); run again later"
+    return StorageError(reason, FOREIGN_OBJECT, retryable=True)

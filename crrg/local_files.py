@@ -11,7 +11,9 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,24 @@ def disk_full(place: str, subject: str, needed: int = 0) -> StorageError:
     wanted = f"about {needed / 2**20:.1f} MB are needed and " if needed else ""
     reason = f"{DISK_FULL}: {wanted}{found}; make room, then run again: what is done stays"
     return StorageError(reason, subject, code=DISK_FULL)
+
+
+@contextlib.contextmanager
+def full_disk_named(subject: str) -> Iterator[None]:
+    """Say by its name that the disk of temporary files is full, where something within the block finds that.
+
+    Args:
+        subject: What was to be made.
+
+    Raises:
+        StorageError: It is, code ``DISK.FULL``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise disk_full(tempfile.gettempdir(), subject) from error
 
 
 def free_bytes(place: str) -> int:

@@ -28,6 +28,7 @@ from crrg.domain.labels import LABEL_INDEX, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.study import Pair, Split
+from crrg.local_files import full_disk_named
 from crrg.storage import Storage
 
 UNMENTIONED = -2
@@ -151,14 +152,16 @@ class _Pictures:
         shape = (self._num, self._size, self._size)
         if self._file is None:
             return np.stack(self._held) if self._held else np.zeros(shape, dtype=np.uint8)
-        self._file.flush()
+        with full_disk_named("films of a split"):
+            self._file.flush()
         # the mapping keeps the file, which no folder names any more, until the last array is gone
         return np.memmap(self._file, np.uint8, "c", shape=shape)
 
     def _spill(self) -> None:
         self._file = self._file or tempfile.TemporaryFile(prefix="crrg-films-")  # noqa: SIM115 - outlives this call
-        for picture in self._held:
-            self._file.write(np.ascontiguousarray(picture).tobytes())
+        with full_disk_named("films of a split"):
+            for picture in self._held:
+                self._file.write(np.ascontiguousarray(picture).tobytes())
         self._held = []
 
 

@@ -24,6 +24,7 @@ from crrg.data.staging import StagedRows
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import ConfigError, StorageError
+from crrg.local_files import full_disk_named
 from crrg.storage import Storage, canonical_json, hash_json
 
 __all__ = [
@@ -88,9 +89,10 @@ def write_dataset(
     Raises:
         ConfigError: The name cannot be used, or there is no row.
         Conflict: Another writer committed other bytes as the same version.
+        StorageError: The disk of temporary files is full (``DISK.FULL``), or the store is out of reach.
     """
     check_dataset_name(name)
-    with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
+    with full_disk_named(f"dataset {name}"), tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
         writers, known = _write_parts(Path(folder), pairs, plan)
         ref = commit_parts(storage, name, writers, known, settings, plan.record if plan else lambda _ref: {})
     point_to(storage, ref)

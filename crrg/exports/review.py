@@ -7,7 +7,6 @@ page gets study documents (``documents.py``) and refused objects; it shows pseud
 
 from __future__ import annotations
 
-import errno
 import importlib.resources
 import io
 import json
@@ -23,7 +22,7 @@ from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
 from crrg.exports.csv_text import csv_row
 from crrg.exports.documents import attention_flags
-from crrg.local_files import disk_full
+from crrg.local_files import full_disk_named
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
 LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
@@ -154,20 +153,15 @@ def review_files(
     Raises:
         StorageError: There is no room for that file, code ``DISK.FULL``.
     """
-    try:
-        with tempfile.TemporaryFile(prefix="crrg-page-") as aside:
-            studies, num_films, num_flagged = _put_aside(documents, pictures, explained, aside)
-            parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
-            names = [f"data-{number:05d}.js" for number in range(len(parts))]
-            for name, part in zip(names, parts, strict=True):
-                texts = b",".join(_from_aside(aside, study.start, study.num_text) for study in part)
-                yield name, b"window.CRRG_NIGHT.studies.push(" + texts + b");\n"
-            rows = (_from_aside(aside, study.start + study.num_text, study.num_row) for study in studies)
-            yield LIST_FILE, _list_csv(rows, refused)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise disk_full(tempfile.gettempdir(), "review page") from error
+    with full_disk_named("review page"), tempfile.TemporaryFile(prefix="crrg-page-") as aside:
+        studies, num_films, num_flagged = _put_aside(documents, pictures, explained, aside)
+        parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
+        names = [f"data-{number:05d}.js" for number in range(len(parts))]
+        for name, part in zip(names, parts, strict=True):
+            texts = b",".join(_from_aside(aside, study.start, study.num_text) for study in part)
+            yield name, b"window.CRRG_NIGHT.studies.push(" + texts + b");\n"
+        rows = (_from_aside(aside, study.start + study.num_text, study.num_row) for study in studies)
+        yield LIST_FILE, _list_csv(rows, refused)
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     html = environment.from_string(page.joinpath("index.html.j2").read_text(encoding="utf-8")).render(

@@ -28,6 +28,7 @@ from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source
 from crrg.errors import ConfigError, StorageError
 from crrg.ledger.audit import write_audit
+from crrg.local_files import full_disk_named
 from crrg.operations.ingest_inputs import (
     KnownInputs,
     read_known_inputs,
@@ -114,7 +115,8 @@ def _ingest(
 ) -> IngestSummary:
     key = quarantine_key(config.dataset, plan.inputs_digest)
     staged = StagedInputs(storage, staging_prefix(config.dataset, plan.row_key), known)
-    with tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
+    named = full_disk_named(f"dataset {config.dataset}")
+    with named, tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
         run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, key, plan.num_inputs)
         try:
             with closing(run.pairs()) as pairs:

@@ -10,7 +10,7 @@ import pytest
 
 from crrg import local_files
 from crrg.errors import StorageError
-from crrg.local_files import DISK_FULL, free_bytes, write_file
+from crrg.local_files import DISK_FULL, free_bytes, full_disk_named, write_file
 from crrg.storage import Storage
 
 
@@ -38,6 +38,13 @@ def test_other_faults_of_a_disk_are_not_called_full(tmp_path, monkeypatch):
         write_file(tmp_path / "key", b"new", "key", replace=True)
     assert caught.value.code == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_of_temporary_files_is_named_and_other_faults_pass():
+    with pytest.raises(StorageError, match=r"dataset demo: DISK\.FULL"), full_disk_named("dataset demo"):
+        raise OSError(errno.EDQUOT, "quota exceeded")
+    with pytest.raises(OSError, match="unreadable"), full_disk_named("dataset demo"):
+        raise OSError(errno.EIO, "unreadable")
 
 
 def test_room_is_told_for_folders_that_are_yet_to_be_made(tmp_path):

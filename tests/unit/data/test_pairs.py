@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -177,6 +180,28 @@ def test_many_films_lie_in_a_file_without_a_name(storage, monkeypatch, tmp_path)
     assert np.array_equal(mapped.images, held.images)
     assert np.array_equal(mapped.images[[6, 0, 3]], held.images[[6, 0, 3]])
     assert mapped.instance_ids == held.instance_ids
+
+
+def test_a_full_disk_of_temporary_files_is_named_and_commits_nothing(storage, monkeypatch):
+    pairs = [make_pair(number, film=make_film(30 + number, 40)) for number in range(4)]
+    ref = write_dataset(storage, "demo", pairs, {"image_size": 64})
+
+    def small_disk(**_: object) -> IO[bytes]:
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr("crrg.data.batches.MAX_HELD_BYTES", 20 * 20)
+    monkeypatch.setattr("tempfile.TemporaryFile", small_disk)
+    with pytest.raises(StorageError, match=r"films of a split: DISK\.FULL"):
+        load_films(storage, ref, Split.TRAIN, 20)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("crrg.data.staging.StagedRows.add", full)
+    with pytest.raises(StorageError, match=r"dataset other: DISK\.FULL") as stopped:
+        write_dataset(storage, "other", pairs, {"image_size": 64})
+    assert stopped.value.code == "DISK.FULL"
+    assert list_versions(storage, "other") == []
 
 
 def test_rows_are_chosen_while_reading(storage):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crrg.cli.endings import ENDINGS
-from crrg.cli.running import execute
+from crrg.cli.running import execute, exits
 from crrg.config.base import Settings
 from crrg.errors import TooManyRefused
 from crrg.storage import Storage
@@ -33,9 +33,10 @@ IMPATIENT_ENV = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
 def main(name: str, config_json: str) -> None:
     """Run a flow and exit with the code that the same command without orchestrator would have."""
     ending = ENDINGS[name]
-    config = ending.config.model_validate(json.loads(config_json))
-    settings = Settings()
-    prepare_environment(Storage(settings.root, settings.storage), goes_on=ending.direct is not None)
+    with exits():
+        config = ending.config.model_validate(json.loads(config_json))
+        settings = Settings()
+        prepare_environment(Storage(settings.root, settings.storage), goes_on=ending.direct is not None)
     execute(
         root="",
         action=lambda storage, settings: run_or_go_on(name, config, storage, settings),

@@ -14,6 +14,7 @@ from crrg.cli.running import (
     RootOption,
     RunnerOption,
     execute,
+    exits,
     fan_out_of,
     flags_of,
     form,
@@ -80,7 +81,7 @@ def nightly(
     filled = form(
         NightlyConfig, config, inbox=absolute(inbox), date=date, model=model, limit=limit, settle_s=settle_s,
         device=device, fan_out=fan_out_of(task_runner, ray_address), reread_date=reread_date,
-        reread_studies=tuple(reread_studies.read_text().split()) if reread_studies else None,
+        reread_studies=_words_of(reread_studies) if reread_studies else None,
         reread_older_than_bundle=reread_older_than_bundle, watch=flags_of(drift=drift, degenerate=degenerate),
         evidence=evidence_of(evidence),
     )  # fmt: skip
@@ -185,13 +186,19 @@ def outcomes(
 ) -> None:
     """Say of each object of the inbox whether it was accepted, quarantined (why), or is pending."""
     from crrg.data.deidentify import Pseudonyms
+    from crrg.errors import ConfigError
     from crrg.operations.outcomes import inbox_outcomes, outcomes_csv
 
     def shown(text: str) -> str:
         if csv is None:
             return text.rstrip("\n")
         # a file system may hold names that are no text
-        csv.write_text(text, encoding="utf-8", errors="backslashreplace")
+        try:
+            csv.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be written ({error.strerror}); name a file in a folder that is there", str(csv)
+            ) from error
         return f"written to {csv}"
 
     execute(
@@ -215,6 +222,18 @@ def evidence_of(is_wanted: bool) -> dict[str, int] | None:
     from crrg.config.evidence import SENTENCES_SHOWN
 
     return {"max_sentences": SENTENCES_SHOWN} if is_wanted else None
+
+
+def _words_of(file: Path) -> tuple[str, ...]:
+    from crrg.errors import ConfigError
+
+    with exits():
+        try:
+            return tuple(file.read_text().split())
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot be read as text ({type(error).__name__}); one id in each line", str(file)
+            ) from error
 
 
 def absolute(url: str) -> str:

@@ -156,9 +156,11 @@ def _read_form(file: Path) -> dict[str, Any]:
 
     try:
         text = file.read_text()
-        values: dict[str, Any] = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        values: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot be read as TOML or JSON ({type(error).__name__})", str(file)) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"must hold settings by name, in braces; it holds a {type(values).__name__}", str(file))
     return values
 
 

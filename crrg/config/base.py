@@ -211,8 +211,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: flags, environment, TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Order the sources: flags, environment, TOML file.
+
+        Raises:
+            ConfigError: The file is no TOML.
+        """
+        try:
+            file = TomlConfigSettingsSource(settings_cls)
+        except (OSError, ValueError) as error:
+            name = str(settings_cls.model_config.get("toml_file"))
+            raise ConfigError(f"cannot be read as TOML ({error}); mend it or move it away", name) from error
+        return init_settings, env_settings, file
 
     def model_post_init(self, _: object, /) -> None:
         """Keep the secrets of these settings out of every log line from now on."""

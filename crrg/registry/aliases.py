@@ -95,13 +95,22 @@ def recorded_alias(storage: Storage, alias: str) -> BundleRef | None:
 
 def _resolve_alias(alias: str, storage: Storage, settings: Settings) -> ResolvedBundle:
     try:
-        registry = ModelRegistry(settings, storage)
-        known = registry.aliases() if registry.exists() else None
+        ref = _from_registry(alias, ModelRegistry(settings, storage))
     except (StorageError, ConfigError) as error:
         logger.warning("the registry does not answer, using the last record of %s: %s", alias, error)
-        known = None
-    if known is None:
+        ref = None
+    if ref is None:
         return _from_record(alias, storage)
+    if recorded_alias(storage, alias) != ref:
+        record_alias(storage, alias, ref)
+    return ResolvedBundle(ref)
+
+
+def _from_registry(alias: str, registry: ModelRegistry) -> BundleRef | None:
+    """Return what an alias means; ``None`` where there is no registry."""
+    if not registry.exists():
+        return None
+    known = registry.aliases()
     if alias not in known:
         exists = ", ".join(f"{name} -> {version}" for name, version in sorted(known.items())) or "none"
         raise ModelError(f"there is no such alias (existing: {exists}); promote a version first", f"@{alias}")
@@ -112,10 +121,7 @@ def _resolve_alias(alias: str, storage: Storage, settings: Settings) -> Resolved
             "promote a version that has",
             f"@{alias}",
         )
-    ref = version_ref(registry, known[alias])
-    if recorded_alias(storage, alias) != ref:
-        record_alias(storage, alias, ref)
-    return ResolvedBundle(ref)
+    return version_ref(registry, known[alias])
 
 
 def _from_record(alias: str, storage: Storage) -> ResolvedBundle:

@@ -64,6 +64,18 @@ def test_an_alias_is_resolved_and_recorded(storage: Storage) -> None:
     assert recorded_alias(storage, "champion") == REF
 
 
+def test_a_registry_that_goes_away_after_its_first_answer_is_away(
+    storage: Storage, registry: type[StandInRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: StandInRegistry, __: str) -> dict[str, str]:
+        raise StorageError("away", retryable=True)
+
+    record_alias(storage, "champion", REF)
+    monkeypatch.setattr(registry, "version_tags", gone)
+    resolved = resolve_bundle(CHAMPION, storage, Settings())
+    assert (resolved.ref, resolved.registry_available) == (REF, False)
+
+
 def test_with_the_registry_away_the_record_is_used_and_said(
     storage: Storage, registry: type[StandInRegistry], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,8 +37,13 @@ class Histogram(FrozenConfig):
     mean: float
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return other values' counts in the same bins."""
-        places = np.searchsorted(self.edges, values, side="right") if self.edges else values.astype(np.int64)
+        """Return other values' counts in the same bins.
+
+        Results are stored in single precision: a calibrated probability that many films share must stay on its side of
+        the edge that it is.
+        """
+        edges = np.asarray(self.edges, dtype=np.float32)
+        places = np.searchsorted(edges, values.astype(np.float32), side="right") if self.edges else values.astype(int)
         return np.bincount(places, minlength=len(self.counts))
 
 

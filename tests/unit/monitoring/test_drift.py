@@ -151,3 +151,14 @@ def test_fewer_equal_texts_than_expected_are_no_finding():
     drafts, texts = drafts_of(rng, 300)
     different = [f"text number {number}" for number in range(len(texts))]
     assert findings_of(reference, films_of(rng, 300), (drafts, different))[ALIKE].level == "ok"
+
+
+def test_values_that_results_round_stay_on_their_side_of_an_edge():
+    """A rising calibration curve gives many films one probability, which then is an edge of the histogram."""
+    rng = np.random.default_rng(0)
+    floor = 0.001326259946949602
+    values = np.where(rng.random(340) < 0.5, floor, rng.random(340))
+    known = histograms({"draft/probability/Edema": values}, 340)["draft/probability/Edema"]
+    stored = values.astype(np.float32).astype(np.float64)
+    assert float(np.float32(floor)) < floor == known.edges[0]
+    assert known.count(stored).tolist() == list(known.counts)

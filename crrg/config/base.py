@@ -21,12 +21,20 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from crrg.config.redaction import keep_out_of_logs
 from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
+FLAG_ROOT = "CRRG_FLAG_ROOT"
+"""Variable in which a command hands its flag ``--root`` to itself and its children: a flag wins over the TOML file."""
 OTHER_SECRETS = (
     "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
     "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "RAY_AUTH_TOKEN",
@@ -155,7 +163,7 @@ class StorageSettings(FrozenConfig):
 
 
 class Settings(BaseSettings):
-    """Settings of this process, in rising order: a TOML file, ``CRRG_*`` variables, flags.
+    """Settings of this process, in rising order: ``CRRG_*`` variables, the file ``crrg.toml``, flags.
 
     Attributes:
         root: Where everything lies (``docs/operations.md``), any fsspec URL.
@@ -211,7 +219,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the parent's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: flags, environment, TOML file.
+        """Order the sources: arguments, flags, TOML file, environment.
 
         Raises:
             ConfigError: The file is no TOML.
@@ -221,7 +229,8 @@ class Settings(BaseSettings):
         except (OSError, ValueError) as error:
             name = str(settings_cls.model_config.get("toml_file"))
             raise ConfigError(f"cannot be read as TOML ({error}); mend it or move it away", name) from error
-        return init_settings, env_settings, file
+        flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
+        return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
 
     def model_post_init(self, _: object, /) -> None:
         """Keep the secrets of these settings out of every log line from now on."""

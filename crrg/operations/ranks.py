@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from crrg.config.base import Stage
+from crrg.config.base import FLAG_ROOT, Stage
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.errors import ConfigError, TrainingError
@@ -94,7 +94,7 @@ def check_ranks(stage: Stage, config: TrainStageConfig) -> None:
 def started(folder: Path, num_ranks: int, root: str) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start the ranks of a folder with ``orders.json``; at the end of the block all that still run are stopped."""
     threads = max(1, (os.cpu_count() or 1) // num_ranks)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "CRRG_ROOT": root}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, FLAG_ROOT: root}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     processes: list[subprocess.Popen[bytes]] = []
     try:

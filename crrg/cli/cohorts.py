@@ -65,13 +65,14 @@ def phantom(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the cohort.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Longer side of the films, pixels.")] = 512,
     reports: Annotated[str | None, typer.Option("--reports", help="Open-i table to draw pictures for.")] = None,
+    root: RootOption = "",
 ) -> None:
     """Draw a cohort: DICOM films, reports, scene graphs and the truth."""
     from crrg.config.base import default_num_workers
     from crrg.operations.phantom import draw_phantom
 
     execute(
-        "",
+        root,
         lambda _storage, _settings: draw_phantom(out, studies, seed, size, reports, workers=default_num_workers()),
         lambda num_studies: f"{num_studies} drawn studies in {out}",
     )

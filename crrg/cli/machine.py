@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+import subprocess
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crrg.cli.nights import DateOption, absolute
-from crrg.cli.running import EXIT_USAGE, RootOption, execute
+from crrg.cli.running import RootOption, execute, program_of_checkout, use_root
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
     from crrg.operations.check_nights import Recount
     from crrg.storage import Storage
+
+QUEUE_TIMEOUT_S = 60.0
 
 
 def register(app: typer.Typer) -> None:
@@ -40,10 +41,10 @@ def doctor(root: RootOption = "") -> None:
 
 
 def status(root: RootOption = "") -> None:
-    """Show the last nights and which version is champion."""
+    """Show the last nights, which version is champion, and what the orchestrator has not finished."""
     from crrg.operations import status as operation
 
-    execute(root, operation.status, str)
+    execute(root, operation.status, lambda nights: f"{nights}\n\n{_queue()}")
 
 
 def check(
@@ -62,13 +63,30 @@ def check(
     execute(root, recount, recount_markdown, lambda found: 0 if found.is_good else 1)
 
 
-def bootstrap() -> None:
+def bootstrap(root: RootOption = "") -> None:
     """Create work pool, limits and automations on the Prefect server of the environment; twice changes nothing."""
-    import crrg
+    use_root(root)
+    command, env = program_of_checkout(
+        "deployments.bootstrap", "the bootstrap runs from a checkout, and there is none here"
+    )
+    os.execve(command[0], command, env)
 
-    checkout = Path(crrg.__file__).resolve().parents[1]
-    if not (checkout / "deployments" / "bootstrap.py").exists():
-        typer.echo("crrg: the bootstrap runs from a checkout, and there is none here", err=True)
-        raise SystemExit(EXIT_USAGE)
-    env = {**os.environ, "PYTHONPATH": str(checkout)}
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "deployments.bootstrap"], env)
+
+def _queue() -> str:
+    """Return what the orchestrator has not finished, as Markdown; one that does not answer is said, not raised."""
+    if not os.environ.get("PREFECT_API_URL"):
+        return "PREFECT_API_URL names no orchestrator: what waits there is not shown."
+    command, env = program_of_checkout("flows.waiting", "the queue is read from a checkout, and there is none here")
+    try:
+        done = subprocess.run(
+            command,
+            env={"PREFECT_CLIENT_MAX_RETRIES": "0", **env},
+            capture_output=True,
+            text=True,
+            timeout=QUEUE_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"The orchestrator does not answer: nothing for {QUEUE_TIMEOUT_S:.0f} s"
+    if done.returncode:
+        return f"The orchestrator does not answer: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+    return done.stdout.strip()

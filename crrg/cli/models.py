@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.running import DirectOption, FileOption, RootOption, execute, exits, flags_of, form, through_prefect
+from crrg.cli.running import (
+    DirectOption,
+    FileOption,
+    RootOption,
+    execute,
+    exits,
+    flags_of,
+    form,
+    through_prefect,
+    use_root,
+)
 from crrg.cli.terminal import aligned, log_lines
 
 if TYPE_CHECKING:
@@ -121,10 +131,12 @@ def import_checkpoint(
         Path | None,
         typer.Option("--tokenizer", help="Its vocabulary: tokenizer.json, BERT's vocab.txt, or CLIP's list of merges."),
     ] = None,
+    root: RootOption = "",
 ) -> None:
     """Import a published checkpoint into our layout, strictly, with a report of every key; says its licence first."""
     from crrg.operations import importing
 
+    use_root(root)
     with exits():
         typer.echo(f"Licence of these weights: {importing.licence_of(kind)}.", err=True)
         with log_lines():
@@ -232,10 +244,12 @@ def radgraph_f1(
     patients: Annotated[
         Path | None, typer.Option("--patients", help="JSON of key to patient, for the intervals.")
     ] = None,
+    root: RootOption = "",
 ) -> None:
     """Score annotations that RadGraph made elsewhere; prints the three levels with 95 % intervals."""
     from crrg.operations.scoring_radgraph import score_annotations
 
+    use_root(root)
     with exits():
         typer.echo(aligned(score_annotations(drafts, reports, patients).to_markdown()))
 

@@ -121,26 +121,35 @@ def ingest_code(summary: IngestSummary) -> int:
 
 def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
     """Become the process that runs a flow of this checkout: signals and the exit code are the flow's own."""
-    import crrg
-
-    checkout = Path(crrg.__file__).resolve().parents[1]
-    if not (checkout / "flows" / "__main__.py").exists():
-        typer.echo("crrg: flows run from a checkout, and there is none here; use --no-orchestrator", err=True)
-        raise SystemExit(EXIT_USAGE)
     use_root(root)
+    command, env = program_of_checkout(
+        "flows", "flows run from a checkout, and there is none here; use --no-orchestrator"
+    )
     with log_lines():
         logger.info("%s: starting the orchestrator, some seconds", flow)
-    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-P", "-m", "flows", flow, json.dumps(config.model_dump(mode="json"))]
+    command += [flow, json.dumps(config.model_dump(mode="json"))]
     sys.stdout.flush()
     os.execve(sys.executable, command, env)
 
 
+def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment of a program beside the library; ends with 2 where there is no checkout."""
+    import crrg
+
+    checkout = Path(crrg.__file__).resolve().parents[1]
+    if not (checkout / module.split(".")[0]).is_dir():
+        typer.echo(f"crrg: {else_say}", err=True)
+        raise SystemExit(EXIT_USAGE)
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def use_root(root: str) -> None:
     """Make a ``--root`` flag the root of this process and its children."""
+    from crrg.config.base import FLAG_ROOT
+
     if root:
-        os.environ["CRRG_ROOT"] = root if "://" in root else str(Path(root).absolute())
+        os.environ[FLAG_ROOT] = root if "://" in root else str(Path(root).absolute())
 
 
 def printable(text: str) -> str:

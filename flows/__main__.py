@@ -1,7 +1,8 @@
 """Run one flow from the command line: ``python -m flows NAME CONFIG_JSON``; ``crrg`` becomes this process.
 
-Where ``PREFECT_API_URL`` names a server, the run is recorded there; a night goes on without it where it does not
-answer. Else a private server lives as long as the run, its database under a local root.
+Where ``PREFECT_API_URL`` names a server, the run is recorded there; all but the demo go on without it where it does
+not answer: what the flow had finished is found. Else a private server lives as long as the run, its database under a
+local root.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from crrg.cli.endings import ENDINGS
 from crrg.cli.running import execute, exits
 from crrg.config.base import Settings
-from crrg.errors import TooManyRefused
+from crrg.errors import CrrgError, TooManyRefused
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
 from flows.finished import keeping
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PRIVATE_ENV = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
 IMPATIENT_ENV = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
-"""For flows that go on without their server: each call is given up after 6 s, not after Prefect's 62 s."""
+"""For nights, which go on without their server: each call is given up after 6 s, not after Prefect's 62 s."""
 
 
 def main(name: str, config_json: str) -> None:
@@ -36,7 +37,7 @@ def main(name: str, config_json: str) -> None:
     with exits():
         config = ending.config.model_validate(json.loads(config_json))
         settings = Settings()
-        prepare_environment(Storage(settings.root, settings.storage), goes_on=ending.direct is not None)
+        prepare_environment(Storage(settings.root, settings.storage), is_hurried=ending.is_hurried)
     execute(
         root="",
         action=lambda storage, settings: run_or_go_on(name, config, storage, settings),
@@ -71,6 +72,8 @@ def is_out_of_reach(error: BaseException | None) -> bool:
 
     seen: list[BaseException] = []
     while error is not None and error not in seen:
+        if isinstance(error, CrrgError):  # of our own stores and archives, which may speak HTTP too
+            return False
         if isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error):
             return True
         if isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error:
@@ -80,14 +83,14 @@ def is_out_of_reach(error: BaseException | None) -> bool:
     return False
 
 
-def prepare_environment(storage: Storage, *, goes_on: bool) -> None:
+def prepare_environment(storage: Storage, *, is_hurried: bool) -> None:
     """Set what Prefect reads when it is imported; what the environment already says wins.
 
     Args:
         storage: The root.
-        goes_on: Whether the flow goes on without a server that does not answer.
+        is_hurried: Whether a server that does not answer is given up soon.
     """
-    defaults = {**PREFECT_ENV, **(IMPATIENT_ENV if goes_on else {})}
+    defaults = {**PREFECT_ENV, **(IMPATIENT_ENV if is_hurried else {})}
     if not os.environ.get("PREFECT_API_URL"):
         defaults |= PRIVATE_ENV
         if storage.is_local:

@@ -9,6 +9,7 @@ from crrg.config.references import RetrainResult
 from crrg.config.running import RetrainConfig
 from crrg.operations.retrain import evaluation_form
 from crrg.operations.summaries import retrain_markdown
+from flows.finished import keep
 from flows.stage import run_stage
 from flows.train_clip import train_clip
 from flows.train_detector import train_detector
@@ -41,5 +42,6 @@ def retrain(config: RetrainConfig = RetrainConfig()) -> RetrainResult:
     evaluation = register_candidate(score_bundle(bundle, evaluation_form(config)))
     promotion = decide_promotion(evaluation, config)
     result = RetrainResult(stages=tuple(stages), evaluation=evaluation, promotion=promotion)
+    keep(result)
     create_markdown_artifact(retrain_markdown(result), key="retrain")
     return result

@@ -10,7 +10,7 @@ from crrg.config.running import DemoConfig, GroundConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.operations import ground, ingest_shards
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest import ingest_as_set
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot
@@ -20,9 +20,7 @@ from tasks.runners import place
 @task(task_run_name="ingest-archives[{config.dataset}]", **TASK)
 def ingest_archives(config: IngestConfig) -> IngestSummary:
     """Turn archives into one version of a dataset."""
-    storage, settings = open_root()
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
-    return ingest(config, storage, pseudonyms, settings.storage, tracked_by=settings)
+    return ingest_as_set(config, *open_root())
 
 
 @task(task_run_name="plan-shards[{config.dataset}]", **TASK)

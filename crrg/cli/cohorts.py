@@ -100,7 +100,6 @@ def ingest(
     With a --task-runner other than here, shards are decoded beforehand where it says, through Prefect.
     """
     from crrg.config.data import IngestConfig
-    from crrg.data.deidentify import Pseudonyms
     from crrg.operations import ingest as operation
     from crrg.operations.summaries import ingest_markdown
 
@@ -113,9 +112,7 @@ def ingest(
         through_prefect("ingest", filled, root)
     execute(
         root,
-        lambda storage, settings: operation.ingest(
-            filled, storage, Pseudonyms(settings.pseudonym_key()), settings.storage, tracked_by=settings
-        ),
+        lambda storage, settings: operation.ingest_as_set(filled, storage, settings),
         ingest_markdown,
         ingest_code,
     )

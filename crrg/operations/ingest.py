@@ -105,6 +105,18 @@ def ingest(
     return summary
 
 
+def ingest_as_set(config: IngestConfig, storage: Storage, settings: Settings) -> IngestSummary:
+    """Turn archives into one version of a dataset, with the secret, the store and the tracking server of settings.
+
+    Raises:
+        ConfigError: As ``ingest``, or there is no secret.
+        CrrgError: As ``ingest``.
+        StorageError: As ``ingest``.
+        DataError: As ``ingest``.
+    """
+    return ingest(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage, tracked_by=settings)
+
+
 def _ingest(
     config: IngestConfig,
     storage: Storage,

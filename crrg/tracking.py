@@ -50,15 +50,16 @@ class MlflowTracker:
     """Logs to one MLflow run, which begins with the first thing logged: a reused stage leaves no empty run."""
 
     def __init__(
-        self, client: Any, experiment: str, artifact_location: str, run_name: str, tags: Mapping[str, str]
-    ) -> None:
-        """Remember where to log; nothing is sent yet."""
+        self, client: Any, experiment: str, artifact_location: str, run_name: str, tags: Mapping[str, str],
+        run_id: str = "",
+    ) -> None:  # fmt: skip
+        """Remember where to log; nothing is sent yet. A run that was begun before is gone on with."""
         self._client = client
         self._experiment = experiment
         self._artifact_location = artifact_location
         self._run_name = run_name
         self._tags = dict(tags)
-        self._run_id = ""
+        self._run_id = run_id
 
     @property
     def run_id(self) -> str:
@@ -133,6 +134,7 @@ def open_tracker(
     run_name: str,
     tags: Mapping[str, str] | None = None,
     parent: str = "",
+    run_id: str = "",
 ) -> Iterator[MlflowTracker]:
     """Yield a tracker whose run ends with the block: finished, failed, or killed by a signal.
 
@@ -143,6 +145,7 @@ def open_tracker(
         run_name: What to call the run; never an identifier of a source.
         tags: Ids that tie the run to other systems.
         parent: Run that this one belongs to.
+        run_id: Run that was begun before, to go on with.
 
     Raises:
         ConfigError: The root is in an object store and no server is named.
@@ -150,7 +153,7 @@ def open_tracker(
     """
     all_tags = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
     tracker = MlflowTracker(
-        mlflow_client(settings, storage), experiment, _artifact_location(settings, storage), run_name, all_tags
+        mlflow_client(settings, storage), experiment, _artifact_location(settings, storage), run_name, all_tags, run_id
     )
     try:
         yield tracker

@@ -9,6 +9,8 @@ than never.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -16,6 +18,7 @@ from crrg.config.base import FrozenConfig, Settings
 from crrg.errors import ConfigError, CrrgError, ModelError
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.tracking import MlflowTracker, open_tracker
+from crrg.training.tracker import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,9 @@ class TrackedRun(FrozenConfig):
         tags: Ids that tie the run to other systems.
         metrics: Numbers by ``protocol/name``.
         texts: Documents by name, with suffix.
+        run_id: Run that was begun before the server went away; empty for one of its own.
+        params: Settings.
+        curves: Numbers by ``protocol/name`` at a step, in their order.
     """
 
     experiment: str
@@ -38,6 +44,9 @@ class TrackedRun(FrozenConfig):
     tags: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     texts: dict[str, str] = Field(default_factory=dict)
+    run_id: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    curves: tuple[tuple[int, dict[str, float]], ...] = ()
 
 
 def track(run: TrackedRun, storage: Storage, settings: Settings) -> str:
@@ -61,9 +70,27 @@ def track(run: TrackedRun, storage: Storage, settings: Settings) -> str:
     except ConfigError:
         raise
     except (CrrgError, OSError) as error:
-        storage.put(f"{PREFIX}/{run.run_name}-{_digest(run)}.json", canonical_json(run.model_dump(mode="json")))
+        _keep(run, storage)
         logger.warning("run %s waits in the spool for the tracking server: %s", run.run_name, reason_of(error))
         return ""
+
+
+def keep_figures(run: TrackedRun, entries: Sequence[Entry], storage: Storage) -> None:
+    """Let the figures and settings wait that a run's server has not taken; documents and pictures are lost, and said.
+
+    Args:
+        run: The run that was begun.
+        entries: What was not taken, in its order.
+        storage: The root.
+    """
+    curves = tuple((each["step"] or 0, each["metrics"]) for name, each in entries if name == "log_metrics")
+    params: dict[str, Any] = {}
+    for name, each in entries:
+        params |= each["params"] if name == "log_params" else {}
+    _keep(run.model_copy(update={"curves": curves, "params": params}), storage)
+    logger.warning("run %s: %d entries wait in the spool for the tracking server", run.run_name, len(entries))
+    if lost := [each["name"] for _, each in entries if "name" in each]:
+        logger.warning("run %s: lost, since the server was away to the end: %s", run.run_name, ", ".join(lost))
 
 
 def send_waiting(storage: Storage, settings: Settings) -> int:
@@ -99,16 +126,25 @@ def reason_of(error: CrrgError | OSError) -> str:
 
 
 def _send(run: TrackedRun, storage: Storage, settings: Settings) -> str:
-    with open_tracker(settings, storage, run.experiment, run.run_name, run.tags) as tracker:
+    known = {"run_id": run.run_id} if run.run_id else {}
+    with open_tracker(settings, storage, run.experiment, run.run_name, run.tags, **known) as tracker:
         _log(run, tracker)
         return tracker.run_id
 
 
 def _log(run: TrackedRun, tracker: MlflowTracker) -> None:
+    if run.params:
+        tracker.log_params(run.params)
+    for step, metrics in run.curves:
+        tracker.log_metrics(metrics, step)
     if run.metrics:
         tracker.log_metrics(run.metrics)
     for name, text in sorted(run.texts.items()):
         tracker.log_text(name, text)
+
+
+def _keep(run: TrackedRun, storage: Storage) -> None:
+    storage.put(f"{PREFIX}/{run.run_name}-{_digest(run)}.json", canonical_json(run.model_dump(mode="json")))
 
 
 def _digest(run: TrackedRun) -> str:

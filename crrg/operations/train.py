@@ -14,6 +14,7 @@ from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle, parts_of
 from crrg.operations.drafter import Drafter
 from crrg.operations.ranks import check_ranks, train_in_ranks
+from crrg.operations.spool import TrackedRun, keep_figures, send_waiting
 from crrg.operations.training_drafts import TrainingDrafts, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
@@ -125,11 +126,12 @@ def train_here(
 
     Raises:
         StorageError: The tracking server is away at the start, or when the finished stage is to be registered: an equal
-            command finds it finished then. In between training goes on without it.
+            command finds it finished then, and sends the figures that waited. In between training goes on without it.
         TrainingError: The stage could not be trained.
     """
     run_tags = {**tags, "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
     run_name = f"{stage}-{dataset.name}-{config.preset}-{config.seed}"
+    send_waiting(storage, settings)
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as run:
         tracker = PatientTracker(run)
         result = fit_stage(stage, config, dataset, finished, storage, tracker)
@@ -144,7 +146,9 @@ def train_here(
             )
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
-            tracker.close()
+            if left := tracker.close():
+                begun = TrackedRun(experiment=f"train-{stage}", run_name=run_name, tags=run_tags, run_id=tracker.run_id)
+                keep_figures(begun, left, storage)
     registry = ModelRegistry(settings, storage)
     beside = tuple(each.model_copy(update={"model_version": registry.register_stage(each)}) for each in result.beside)
     return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from crrg.errors import StorageError
@@ -61,6 +60,10 @@ class NullTracker:
         """Forget a table."""
 
 
+Entry = tuple[str, Mapping[str, Any]]
+"""Something to log: the tracker's method by its name, and what it is given."""
+
+
 class PatientTracker:
     """Keeps what a tracking server that is away does not take, and hands it over in its order when it is back.
 
@@ -76,7 +79,7 @@ class PatientTracker:
         """
         self._tracker = tracker
         self._clock = clock
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Entry] = deque()
         self._ask_at_s = 0.0
         self._has_begun = False
 
@@ -87,43 +90,43 @@ class PatientTracker:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings are flattened with dots."""
-        self._log(partial(self._tracker.log_params, params))
+        self._log("log_params", params=params)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers by ``protocol/name``."""
-        self._log(partial(self._tracker.log_metrics, dict(metrics), step=step))
+        self._log("log_metrics", metrics=dict(metrics), step=step)
 
     def log_picture(self, name: str, png: bytes) -> None:
         """Record a PNG under ``name`` (with suffix)."""
-        self._log(partial(self._tracker.log_picture, name, png))
+        self._log("log_picture", name=name, png=png)
 
     def log_text(self, name: str, text: str) -> None:
         """Record a text or JSON document under ``name`` (with suffix)."""
-        self._log(partial(self._tracker.log_text, name, text))
+        self._log("log_text", name=name, text=text)
 
     def log_table(self, name: str, columns: Mapping[str, Sequence[str | float | None]]) -> None:
         """Record a table under ``name`` (``.json``), its columns by their heads."""
-        self._log(partial(self._tracker.log_table, name, columns))
+        self._log("log_table", name=name, columns=columns)
 
-    def close(self) -> None:
-        """Ask a last time; what is not taken now is lost to the run, not to the stage, which keeps its figures."""
+    def close(self) -> tuple[Entry, ...]:
+        """Ask a last time, and return what is not taken now either, in its order; whoever asks has to keep it."""
         self._send()
-        if self._waiting:
-            logger.warning("%d entries never reached the tracking server, it was away to the end", len(self._waiting))
+        return tuple(self._waiting)
 
-    def _log(self, entry: Callable[[], None]) -> None:
+    def _log(self, method: str, **given: Any) -> None:
         if not self._has_begun:
-            entry()
+            getattr(self._tracker, method)(**given)
             self._has_begun = True
             return
-        self._waiting.append(entry)
+        self._waiting.append((method, given))
         if len(self._waiting) == 1 or self._clock() >= self._ask_at_s:
             self._send()
 
     def _send(self) -> None:
         while self._waiting:
+            method, given = self._waiting[0]
             try:
-                self._waiting[0]()
+                getattr(self._tracker, method)(**given)
             except StorageError as error:
                 self._ask_at_s = self._clock() + ASK_AGAIN_AFTER_S
                 logger.warning("the training goes on, %d entries wait: %s", len(self._waiting), error)

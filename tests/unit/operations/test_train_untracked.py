@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crrg import tracking
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.errors import StorageError
 from crrg.ledger.audit import read_audit
-from crrg.operations import train
+from crrg.operations import spool, train
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker, Tracker
 from tests.support.stand_in_bundle import stand_in_stage
@@ -62,3 +63,43 @@ def test_a_finished_stage_is_audited_though_it_cannot_be_registered_yet(
         train.train_here("detector", form, dataset, {}, storage, Settings(root=storage.root), {})
     (entry,) = read_audit(storage)
     assert (entry.action, entry.subject) == ("train", "checkpoints/detector/01")
+
+
+def test_figures_that_a_real_server_did_not_take_go_into_its_run_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, settings = Storage(str(tmp_path)), Settings(root=str(tmp_path))
+    away: list[str] = []
+
+    def reach(call: Callable[[], Any], what: str = "") -> Any:
+        if away:
+            raise StorageError("the tracking server does not answer", "MLFLOW_TRACKING_URI", retryable=True)
+        return reached(call, what)
+
+    def fit(_stage: str, _config: Any, _dataset: Any, _finished: Any, root: Storage, tracker: Tracker) -> StageResult:
+        tracker.log_metrics({"train/loss": 2.0}, step=1)
+        away.append("now")
+        tracker.log_metrics({"train/loss": 1.0}, step=2)
+        tracker.log_text("samples.md", "a sample")
+        return stand_in_stage(root, "detector").model_copy(update={"run_id": tracker.run_id})
+
+    reached = tracking._reach
+    monkeypatch.setattr(tracking, "_reach", reach)
+    monkeypatch.setattr(train, "fit_stage", fit)
+    dataset = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"train": 3})
+    form = TrainStageConfig(dataset="d", device="cpu", seed=7)
+    with pytest.raises(StorageError, match="does not answer"):
+        train.train_here("detector", form, dataset, {}, storage, settings, {})
+    (waiting,) = storage.list_objects(spool.PREFIX)
+    run_id = storage.get_json(waiting.key)["run_id"]
+    with pytest.raises(StorageError, match="does not answer"):
+        train.train_here("detector", form, dataset, {}, storage, settings, {})
+
+    away.clear()
+    assert spool.send_waiting(storage, settings) == 1
+    client = tracking.mlflow_client(settings, storage)
+    run = client.get_run(run_id)
+    assert [(each.step, each.value) for each in client.get_metric_history(run_id, "train/loss")] == [(1, 2.0), (2, 1.0)]
+    assert run.data.params["form.seed"] == "7"
+    assert run.info.status == "FINISHED"
+    assert storage.list_objects(spool.PREFIX) == []

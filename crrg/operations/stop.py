@@ -1,4 +1,6 @@
-"""An operator's stop: while any object lies at ``control/STOP``, no shard, delivery or ingest is begun.
+"""An operator's stop: while any object lies at ``control/STOP``, nothing more is begun.
+
+That holds for shards of nights, deliveries, ingests and stages of trainings.
 
 What is being done is finished, so that nothing is half-done; everything goes on where it was once the object is gone.
 """

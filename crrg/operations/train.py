@@ -15,6 +15,7 @@ from crrg.operations.assemble import assemble_bundle, parts_of
 from crrg.operations.drafter import Drafter
 from crrg.operations.ranks import check_ranks, train_in_ranks
 from crrg.operations.spool import TrackedRun, keep_figures, send_waiting
+from crrg.operations.stop import check_not_stopped
 from crrg.operations.training_drafts import TrainingDrafts, draft_training_films
 from crrg.progress import span
 from crrg.registry.bundle import read_bundle
@@ -58,6 +59,7 @@ def train_stage(
     Raises:
         ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for; or the form
             contradicts itself.
+        CrrgError: An operator wants work to stop.
         TrainingError: The stage could not be trained.
     """
     check_ranks(stage, config)
@@ -98,7 +100,8 @@ def _train(
     settings: Settings,
     tags: Mapping[str, str],
 ) -> StageResult:
-    """Train one stage on finished ones, in this process or in several ranks."""
+    """Train one stage on finished ones, in this process or in several ranks, unless an operator wants work to stop."""
+    check_not_stopped(storage, "finished stages are kept")
     if config.num_ranks == 1:
         return train_here(stage, config, dataset, finished, storage, settings, tags)
     return train_in_ranks(stage, config, dataset, storage, tags)

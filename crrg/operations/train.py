@@ -10,6 +10,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import check_settings
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import resolve_dataset
+from crrg.errors import StorageError
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle, parts_of
 from crrg.operations.drafter import Drafter
@@ -134,7 +135,10 @@ def train_here(
     """
     run_tags = {**tags, "stage": stage, "dataset": dataset.name, "dataset_version": dataset.version}
     run_name = f"{stage}-{dataset.name}-{config.preset}-{config.seed}"
-    send_waiting(storage, settings)
+    try:
+        send_waiting(storage, settings)
+    except StorageError as error:  # away, or not for this identity to read: a night sends it
+        logger.info("what waits in the spool is sent later: %s", error.reason)
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as run:
         tracker = PatientTracker(run)
         result = fit_stage(stage, config, dataset, finished, storage, tracker)

@@ -55,8 +55,13 @@ def test_a_finished_stage_is_audited_though_it_cannot_be_registered_yet(
         yield Gone()
 
     monkeypatch.setattr(train, "fit_stage", fit)
+
+    def denied(*_: object) -> int:
+        raise StorageError("access denied", "s3://data/spool/runs")
+
     monkeypatch.setattr(train, "open_tracker", tracked)
     monkeypatch.setattr(train, "ModelRegistry", NoRegistry)
+    monkeypatch.setattr(train, "send_waiting", denied)  # whoever trains may put there, not read
     dataset = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"train": 3})
     form = TrainStageConfig(dataset="d", device="cpu")
     with pytest.raises(StorageError, match="does not answer"):

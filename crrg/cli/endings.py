@@ -41,7 +41,7 @@ class Ending:
 
 ENDINGS: Mapping[str, Ending] = {
     "demo": Ending(DemoConfig, lambda result: demo_markdown(result, open_root()[0])),
-    "ingest": Ending(IngestConfig, ingest_markdown, ingest_code, ingest_as_set),
+    "ingest": Ending(IngestConfig, ingest_markdown, ingest_code, direct=ingest_as_set),
     "retrain": Ending(RetrainConfig, retrain_markdown, direct=retrain),
-    "nightly": Ending(NightlyConfig, night_markdown, exit_code, go_on_with_night, is_hurried=True),
+    "nightly": Ending(NightlyConfig, night_markdown, exit_code, direct=go_on_with_night, is_hurried=True),
 }

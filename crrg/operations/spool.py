@@ -126,8 +126,7 @@ def reason_of(error: CrrgError | OSError) -> str:
 
 
 def _send(run: TrackedRun, storage: Storage, settings: Settings) -> str:
-    known = {"run_id": run.run_id} if run.run_id else {}
-    with open_tracker(settings, storage, run.experiment, run.run_name, run.tags, **known) as tracker:
+    with open_tracker(settings, storage, run.experiment, run.run_name, run.tags, run_id=run.run_id) as tracker:
         _log(run, tracker)
         return tracker.run_id
 

@@ -25,9 +25,8 @@ FOREIGN = (
 def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(
-        "CRRG_FLAG_ROOT", ""
-    )  # set, so that what a command in this process puts there goes with the test
+    # set, so that what a command in this process puts there goes with the test
+    monkeypatch.setenv("CRRG_FLAG_ROOT", "")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ CHECKED := crrg tasks flows deployments tests benchmarks
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
 
+# compiled once here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch anew
 env: $(STAMP)  ## Make .venv from requirements.lock, where it is missing or stale
 
 $(STAMP): requirements.lock pyproject.toml
@@ -38,7 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "== environment: .venv from requirements.lock with $(PYTHON) (some minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip install --quiet --no-deps -e .
 	@mkdir -p .make && rm -f .make/env-* && touch $@
@@ -47,7 +48,7 @@ $(STAMP): requirements.lock pyproject.toml
 $(RAY_STAMP): $(STAMP) requirements-ray.lock
 	@echo "== environment: .venv-ray, which is .venv with requirements-ray.lock on top"
 	@rm -rf .venv-ray && $(PY) -m venv --without-pip .venv-ray
-	@VIRTUAL_ENV=$(abspath .venv-ray) $(UV) pip install --quiet --no-deps --require-hashes -r requirements-ray.lock
+	@VIRTUAL_ENV=$(abspath .venv-ray) $(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode -r requirements-ray.lock
 	@$(PY) -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
 		> $$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/crrg-environment.pth
 	@mkdir -p .make && rm -f .make/ray-* && touch $@

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crrg.cli.nights import DateOption, absolute
-from crrg.cli.running import RootOption, execute, program_of_checkout, use_root
+from crrg.cli.running import RootOption, execute, find_program, program_of_checkout, use_root
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -76,7 +76,10 @@ def _queue() -> str:
     """Return what the orchestrator has not finished, as Markdown; one that does not answer is said, not raised."""
     if not os.environ.get("PREFECT_API_URL"):
         return "PREFECT_API_URL names no orchestrator: what waits there is not shown."
-    command, env = program_of_checkout("flows.waiting", "the queue is read from a checkout, and there is none here")
+    program = find_program("flows.waiting")
+    if program is None:
+        return "What waits in the orchestrator is read from a checkout, and there is none here."
+    command, env = program
     try:
         done = subprocess.run(
             command,

@@ -134,12 +134,20 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
 
 def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str, str]]:
     """Return command and environment of a program beside the library; ends with 2 where there is no checkout."""
+    found = find_program(module)
+    if found is None:
+        typer.echo(f"crrg: {else_say}", err=True)
+        raise SystemExit(EXIT_USAGE)
+    return found
+
+
+def find_program(module: str) -> tuple[list[str], dict[str, str]] | None:
+    """Return command and environment of a program beside the library, or ``None`` where there is no checkout."""
     import crrg
 
     checkout = Path(crrg.__file__).resolve().parents[1]
     if not (checkout / module.split(".")[0]).is_dir():
-        typer.echo(f"crrg: {else_say}", err=True)
-        raise SystemExit(EXIT_USAGE)
+        return None
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
     return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 

@@ -13,8 +13,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.compaction import compact_ledger, read_compaction
 from crrg.ledger.manifest import Manifest, read_manifests
-from crrg.ledger.tables import TableFile, read_table, write_table
+from crrg.ledger.tables import ROW_GROUP_SIZE, TableFile, read_table, write_table
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -240,8 +241,17 @@ def _rows(
 
 
 def write_ledger(storage: Storage, date: str, run_id: str, rows: Iterable[LedgerRow]) -> TableFile:
-    """Write a run's rows, sorted by key; they count once a manifest names the file."""
-    names = [field.name for field in fields(LedgerRow) if field.name != "date"]
-    ordered = sorted(rows, key=lambda row: row.key_hmac)
-    table = pa.table({name: [getattr(row, name) for row in ordered] for name in names}, schema=LEDGER_SCHEMA)
-    return write_table(storage, f"ledger/date={date}/{run_id}.parquet", table, "ledger")
+    """Write a run's rows; they count once a manifest names the file.
+
+    Args:
+        storage: The root.
+        date: The night.
+        run_id: The run.
+        rows: Sorted by ``key_hmac``; only some of them are held at a time.
+    """
+    given = iter(rows)
+    pieces = [LEDGER_SCHEMA.empty_table()]
+    while some := list(islice(given, ROW_GROUP_SIZE)):
+        columns = {name: [getattr(row, name) for row in some] for name in LEDGER_SCHEMA.names}
+        pieces.append(pa.table(columns, schema=LEDGER_SCHEMA))
+    return write_table(storage, f"ledger/date={date}/{run_id}.parquet", pa.concat_tables(pieces), "ledger")

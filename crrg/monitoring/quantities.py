@@ -70,7 +70,7 @@ class DraftLook:
 
     text: str
     consistency: float
-    probabilities: tuple[float, ...]
+    probabilities: Sequence[float]
     labels: tuple[int, ...]
 
 

@@ -218,10 +218,11 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
     objects = settled_objects(records, settled, storage)
+    objects.update(copy_pictures(plan, earlier, storage))
     return SettledNight(
         outcomes=outcomes,
         tables=tuple(tables),
-        objects=objects | copy_pictures(plan, earlier, storage),
+        objects=objects,
         spread=frozenset(across),
         changed=frozenset(changed_studies | across),
         earlier=earlier,
@@ -266,7 +267,7 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
 
 
 def _ledger_rows(plan: NightPlan, outcomes: Iterable[InputOutcome]) -> Iterator[LedgerRow]:
-    return (_ledger_row(plan, outcome) for outcome in outcomes)
+    return (_ledger_row(plan, outcome) for outcome in sorted(outcomes, key=lambda each: each.key_hmac))
 
 
 def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:

@@ -58,9 +58,11 @@ def settled_objects(
                 objects[key] = digest
             elif drafting.get(found["instance_id"]) == record.index:
                 name = f"{found['folder']}/{found['instance_id']}.png"
-                if key != name:
+                if key == name:
+                    objects[key] = digest
+                else:
                     storage.put(name, storage.get_verified(key, digest))
-                objects[name] = digest
+                    objects[name] = digest
             elif found["instance_id"] not in drafting:
                 objects[key] = digest
     return objects

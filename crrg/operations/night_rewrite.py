@@ -140,7 +140,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
     gone = {row["instance_id"] for row in reports} - {row["instance_id"] for row in kept}
     before = ledger_rows(storage, manifest)
     pairs = [(old, change.ledger_row(old)) for old in before]
-    rows = [new for _, new in pairs if new is not None]
+    rows = sorted((new for _, new in pairs if new is not None), key=lambda row: row.key_hmac)
     refused = _refused(storage, manifest, pairs, change.detail)
     drafted = [file for file in manifest.files if file.kind in ("reports", "regions")]
     files = (

@@ -96,7 +96,8 @@ def keep_figures(run: TrackedRun, entries: Sequence[Entry], storage: Storage) ->
 def send_waiting(storage: Storage, settings: Settings) -> int:
     """Send the runs that wait, oldest name first; return how many went.
 
-    A run that the server does not take (its experiment was deleted there) waits on and keeps no other from going.
+    Figures of a run that was deleted there go into a run of their own. A run that the server does not take (its
+    experiment was deleted) waits on and keeps no other from going.
 
     Raises:
         StorageError: The server is away; what has not gone still waits.
@@ -105,12 +106,7 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
     num_sent = 0
     for key in keys:
         run = TrackedRun.model_validate(storage.get_json(key))
-        try:
-            _send(run, storage, settings)
-        except ModelError as error:
-            logger.warning(
-                "run %s waits on, since the tracking server does not take it: %s", run.run_name, error.reason
-            )
+        if not _is_taken(run, storage, settings):
             continue
         storage.put(key, b"")
         storage.discard(key)
@@ -123,6 +119,20 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
 def reason_of(error: CrrgError | OSError) -> str:
     """Return what an error of tracking says, in words of our own."""
     return error.reason if isinstance(error, CrrgError) else type(error).__name__
+
+
+def _is_taken(run: TrackedRun, storage: Storage, settings: Settings) -> bool:
+    """Send a run, or say why it waits on."""
+    reason = ""
+    for each in (run, *((run.model_copy(update={"run_id": ""}),) if run.run_id else ())):
+        try:
+            _send(each, storage, settings)
+        except ModelError as error:
+            reason = error.reason
+        else:
+            return True
+    logger.warning("run %s waits on, since the tracking server does not take it: %s", run.run_name, reason)
+    return False
 
 
 def _send(run: TrackedRun, storage: Storage, settings: Settings) -> str:

@@ -108,3 +108,19 @@ def test_figures_that_a_real_server_did_not_take_go_into_its_run_the_next_time(
     assert run.data.params["form.seed"] == "7"
     assert run.info.status == "FINISHED"
     assert storage.list_objects(spool.PREFIX) == []
+
+
+def test_figures_of_a_run_that_was_deleted_on_its_server_go_into_one_of_their_own(tmp_path: Path) -> None:
+    storage, settings = Storage(str(tmp_path)), Settings(root=str(tmp_path))
+    with tracking.open_tracker(settings, storage, "train-detector", "detector") as tracker:
+        tracker.log_metrics({"train/loss": 2.0}, step=1)
+    client = tracking.mlflow_client(settings, storage)
+    client.delete_run(tracker.run_id)
+    begun = spool.TrackedRun(experiment="train-detector", run_name="detector", run_id=tracker.run_id)
+    spool.keep_figures(begun, [("log_metrics", {"metrics": {"train/loss": 1.0}, "step": 2})], storage)
+
+    assert spool.send_waiting(storage, settings) == 1
+    (found,) = client.search_runs([client.get_run(tracker.run_id).info.experiment_id])
+    assert found.info.run_id != tracker.run_id
+    assert (found.info.run_name, found.data.metrics) == ("detector", {"train/loss": 1.0})
+    assert storage.list_objects(spool.PREFIX) == []

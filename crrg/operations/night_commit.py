@@ -112,10 +112,11 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
+    by_key = sorted(night.outcomes, key=lambda each: each.key_hmac)
     files = (
         *night.tables,
         _write_quarantine(plan, refused, storage),
-        write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, night.outcomes)),
+        write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, by_key)),
     )
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
     objects = _write_objects(plan, night, refused, remarks(watch), storage)
@@ -267,7 +268,7 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
 
 
 def _ledger_rows(plan: NightPlan, outcomes: Iterable[InputOutcome]) -> Iterator[LedgerRow]:
-    return (_ledger_row(plan, outcome) for outcome in sorted(outcomes, key=lambda each: each.key_hmac))
+    return (_ledger_row(plan, outcome) for outcome in outcomes)
 
 
 def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:

@@ -59,7 +59,7 @@ def settled_objects(
             elif drafting.get(found["instance_id"]) == record.index:
                 name = f"{found['folder']}/{found['instance_id']}.png"
                 if key == name:
-                    objects[key] = digest
+                    objects[key] = digest  # the record's own string, not a second copy for every film
                 else:
                     storage.put(name, storage.get_verified(key, digest))
                     objects[name] = digest

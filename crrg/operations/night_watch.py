@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,7 @@ def watch_night(
         DegenerateNight: The drafts are no drafts, and the form does not say to publish them.
     """
     settings, drafted = plan.config.watch, {each.instance_id: each for each in outcomes if each.is_drafted}
-    said: dict[Any, Any] = {}
-    rows = [row for file in tables if file.kind == "reports" for row in _rows(file, drafted, said, storage)]
-    said.clear()
+    rows = list(_rows([file for file in tables if file.kind == "reports"], drafted, storage))
     reference = _read_reference(plan.bundle, storage)
     faults = _faults(rows, reference)
     if faults and settings.degenerate == "refuse":
@@ -190,26 +188,19 @@ def _compared(
     return watch.model_copy(update={"findings": findings})
 
 
-def _rows(
-    file: TableFile, drafted: Mapping[str, InputOutcome], said: dict[Any, Any], storage: Storage
-) -> Iterator[_Row]:
-    """Yield what is watched of the night's own rows of one table; only one table is held as a whole.
-
-    Args:
-        file: The table.
-        drafted: What the night drafted, by instance.
-        said: Texts and labels of rows so far; what many drafts say is kept once.
-        storage: The root.
-    """
-    for row in read_table(storage, file).select(WATCHED_COLUMNS).to_pylist():
+def _rows(files: Iterable[TableFile], drafted: Mapping[str, InputOutcome], storage: Storage) -> Iterator[_Row]:
+    """Yield what is watched of the night's own rows; one table is held at a time, and what many drafts say once."""
+    texts: dict[str, str] = {}
+    labels_seen: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for row in (row for file in files for row in read_table(storage, file).select(WATCHED_COLUMNS).to_pylist()):
         if row["instance_id"] in drafted:
             text = " ".join(filter(None, (row["findings"], row["impression"])))
             labels = tuple(row[f"label_{column}"] for column in LABEL_COLUMNS)
             look = DraftLook(
-                text=said.setdefault(text, text),
+                text=texts.setdefault(text, text),
                 consistency=row["consistency"],
                 probabilities=array("d", [row[f"probability_{column}"] for column in LABEL_COLUMNS]),
-                labels=said.setdefault(labels, labels),
+                labels=labels_seen.setdefault(labels, labels),
             )
             yield _Row(drafted[row["instance_id"]].patient_id, row["is_primary"], look)
 

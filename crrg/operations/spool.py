@@ -124,7 +124,7 @@ def reason_of(error: CrrgError | OSError) -> str:
 def _is_taken(run: TrackedRun, storage: Storage, settings: Settings) -> bool:
     """Send a run, or say why it waits on."""
     reason = ""
-    for each in (run, *((run.model_copy(update={"run_id": ""}),) if run.run_id else ())):
+    for each in [run, run.model_copy(update={"run_id": ""})] if run.run_id else [run]:
         try:
             _send(each, storage, settings)
         except ModelError as error:

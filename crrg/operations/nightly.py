@@ -19,7 +19,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError, TooManyRefused
 from crrg.ledger.inventory import list_inbox, take_inventory
-from crrg.ledger.lease import Lease, acquire_lease, store_time_s
+from crrg.ledger.lease import Lease, acquire_lease, find_holder, store_time_s
 from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
@@ -92,8 +92,14 @@ def plan_night(
     )
     lease = acquire_lease(storage, date)
     if lease is None:
-        logger.info("another holder has the night %s; nothing to do", date)
-        return idle
+        holder = find_holder(storage)
+        held_by = (
+            holder.describe()
+            if holder
+            else "another run came at the same time, or has just ended; run this night again"
+        )
+        logger.info("night %s is not begun: %s", date, held_by)
+        return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
         plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
@@ -261,6 +267,7 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage)
         bundle_id=plan.bundle.bundle_id,
         num_inputs=num_pending,
         num_pending=num_pending,
+        held_by=plan.held_by,
     )
 
 

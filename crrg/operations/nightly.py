@@ -92,12 +92,7 @@ def plan_night(
     )
     lease = acquire_lease(storage, date)
     if lease is None:
-        holder = find_holder(storage)
-        held_by = (
-            holder.describe()
-            if holder
-            else "another run came at the same time, or has just ended; run this night again"
-        )
+        held_by = _holder_of(storage)
         logger.info("night %s is not begun: %s", date, held_by)
         return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
@@ -250,6 +245,14 @@ def _give_back(lease: Lease) -> None:
         lease.release()
     except StorageError as error:
         logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
+
+
+def _holder_of(storage: Storage) -> str:
+    """Return who keeps a night from beginning, as a sentence."""
+    holder = find_holder(storage)
+    if holder is None:
+        return "another run came at the same time, or has just ended; run this night again"
+    return holder.describe()
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:

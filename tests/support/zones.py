@@ -25,6 +25,8 @@ from crrg.domain.source_kind import SourceKind
 
 ID = r"[a-z2-7]{26}"
 HEX = r"[0-9a-f]{8,64}"
+BESIDE = r"(?:\.[0-9a-f]{16})?"
+"""Of an object that found another under its name (``crrg.ledger.beside``)."""
 DAY = r"\d{4}-\d{2}-\d{2}"
 NAME = r"[a-z0-9][a-z0-9_-]*"
 STAGE = r"(?:detector|selector|generator|clip|joint)"
@@ -36,16 +38,16 @@ KEYS = tuple(
         rf"datasets/{NAME}/_inputs/{HEX}/{HEX}\.parquet",
         rf"datasets/{NAME}/version={HEX}/(?:_(?:manifest|replaced)\.json|_acquisition\.parquet|card\.(?:json|md)|samples\.png)",
         rf"datasets/{NAME}/version={HEX}/split=(?:train|validation|test)/part-\d{{5}}\.parquet",
-        rf"quarantine/(?:{NAME}|date={DAY})/{HEX}(?:-\d+)*\.parquet",
-        rf"ledger/date={DAY}/{HEX}(?:-\d+)*\.parquet",
+        rf"quarantine/(?:{NAME}|date={DAY})/{HEX}(?:-\d+)*{BESIDE}\.parquet",
+        rf"ledger/date={DAY}/{HEX}(?:-\d+)*{BESIDE}\.parquet",
         rf"ledger/(?:_compacted-{HEX}\.parquet|_manifest-\d+\.json)",
         rf"control/forgotten/{ID}\.json",
         rf"leases/date={DAY}/\d+\.json",
         rf"results/date={DAY}/_manifest-\d+\.json",
-        rf"results/date={DAY}/run={HEX}/(?:reports|regions)-(?:\d{{5}}(?:-settled)?|earlier)(?:-\d+)*\.parquet",
-        rf"results/date={DAY}/run={HEX}/(?:index(?:-\d+)?|watch|plan/plan|plan/inputs-\d{{5}}|shards/shard-\d{{5}})\.json",
-        rf"results/date={DAY}/run={HEX}/documents/{ID}/report\.(?:txt|json)",
-        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:(?:films|evidence)/{ID}(?:\.\d+)?\.png|index\.html|(?:worklist|review|superseded|data(?:-\d{{5}})?)\.js|review\.css|worklist\.csv)",
+        rf"results/date={DAY}/run={HEX}/(?:reports|regions)-(?:\d{{5}}(?:-settled)?|earlier)(?:-\d+)*{BESIDE}\.parquet",
+        rf"results/date={DAY}/run={HEX}/(?:index(?:-\d+)?{BESIDE}|watch{BESIDE}|plan/plan|plan/inputs-\d{{5}}|shards/shard-\d{{5}})\.json",
+        rf"results/date={DAY}/run={HEX}/documents/{ID}/report{BESIDE}\.(?:txt|json)",
+        rf"results/date={DAY}/run={HEX}/review(?:-\d+)?/(?:(?:films|evidence)/{ID}{BESIDE}\.png|index\.html|(?:worklist|review|superseded|data(?:-\d{{5}})?)\.js|review\.css|worklist\.csv)",
         rf"checkpoints/{STAGE}/{HEX}/(?:model\.safetensors|(?:config|result|tokenizer)\.json)",
         rf"models/bundles/{HEX}/(?:(?:bundle|tokenizer|clip_tokenizer|reference)\.json|{STAGE}\.safetensors|model_card\.md)",
         rf"models/drafts/{HEX}/{NAME}-{HEX}-train/(?:part-\d{{5}}\.parquet|_manifest\.json)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -82,10 +82,14 @@ def writing(
 
     given = iter(documents)
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as pool:
+        before: list[Future[tuple[str, str]]] = []
         while some := list(islice(given, STUDIES_AT_ONCE)):
             writes = [pool.submit(put, key, data) for key, data in document_files(prefix, some).items()]
             yield from some
-            objects.add(dict(write.result() for write in writes))
+            # the next ones are made while these are written, and no more than two lots are held
+            objects.add(dict(write.result() for write in before))
+            before = writes
+        objects.add(dict(write.result() for write in before))
 
 
 def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:

@@ -67,7 +67,7 @@ def reidentify(
         root,
         lambda storage, settings: find_sources(absolute(inbox), ids, storage, Pseudonyms(settings.pseudonym_key())),
         _sources_shown,
-        lambda found: 0 if {each.pseudonym for each in found} == set(ids) else 1,
+        lambda found: int({each.pseudonym for each in found} != set(ids) or any(each.reason for each in found)),
     )
 
 
@@ -190,4 +190,7 @@ def _sources_shown(found: list[Source]) -> str:
     rows = [
         (each.pseudonym, each.kind, each.file, each.patient_id, each.study_uid, each.accession_number) for each in found
     ]
-    return table(header, rows)
+    kept_back = [
+        f"{each.file} could not be read ({each.reason}); ask again when it can be" for each in found if each.reason
+    ]
+    return "\n".join([table(header, rows), *dict.fromkeys(kept_back)])

@@ -21,6 +21,7 @@ import pyarrow as pa
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
+from crrg.exports.documents import DraftingBundle
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, explained_films, review_files
 from crrg.ledger.digest import files_digest
@@ -319,7 +320,8 @@ def _write_objects(
     objects = dict(night.objects)
     shown = [each for each in (*night.outcomes, *night.earlier.outcomes) if each.is_drafted]
     sizes = {each.instance_id: (each.width, each.height) for each in shown}
-    documents = night_documents(night.tables, night.spread, sizes, night.thresholds, plan.bundle.model_version, storage)
+    own = {plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds)}
+    documents = night_documents(night.tables, night.spread, sizes, {**night.earlier.bundles, **own}, storage)
     facts = NightFacts(
         date=plan.date,
         bundle_id=plan.bundle.bundle_id,

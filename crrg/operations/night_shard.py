@@ -23,7 +23,7 @@ from crrg.data.forgotten import read_forgotten
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import DeviceMemoryError, ModelError
-from crrg.exports.documents import attention_flags, document_files, group_regions, study_documents
+from crrg.exports.documents import DraftingBundle, attention_flags, document_files, group_regions, study_documents
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
 from crrg.exports.review import evidence_name, picture_name
@@ -223,15 +223,14 @@ class _ShardWriter:
             return self._write()
 
     def _write(self) -> ShardRecord:
-        outcomes = tuple(sorted(self.outcomes, key=lambda each: each.rank))
+        bundle, outcomes = self.plan.bundle, tuple(sorted(self.outcomes, key=lambda each: each.rank))
         reports = reports_table(self.films, primary_images(outcomes))
         regions = regions_table(self.films)
         documents = study_documents(
             reports.to_pylist(),
             group_regions(regions.to_pylist()),
             {each.instance_id: (each.width, each.height) for each in outcomes},
-            self.drafter.label_thresholds,
-            self.plan.bundle.model_version,
+            {bundle.bundle_id: DraftingBundle(bundle.model_version, self.drafter.label_thresholds)},
         )
         self._put_all(document_files(self.prefix, documents))
         self._await_pictures()

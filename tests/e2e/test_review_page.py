@@ -12,7 +12,7 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
-from crrg.exports.documents import study_documents
+from crrg.exports.documents import DraftingBundle, study_documents
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
 from crrg.exports.review import (
@@ -72,8 +72,7 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
         reports_table(films, frozenset(primary.values())).to_pylist(),
         regions,
         {film.instance_id: (500, 400) for film in films},
-        dict.fromkeys(LABELS, 0.5),
-        "7",
+        {"b" * 32: DraftingBundle("7", dict.fromkeys(LABELS, 0.5))},
     )
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)

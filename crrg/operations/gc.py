@@ -4,22 +4,32 @@ Only prefixes that manifests govern are looked at (results, ledger, quarantine, 
 that may not delete have left behind (``gc_left_behind.py``); bundles, finished checkpoints, the audit and anything
 unknown stay. What is younger than the given age stays as well, since somebody may be working on it, and so does a night
 that was begun and can be gone on with: as long as no other has read its inputs. A dataset whose manifest cannot be read
-is left alone.
+is left alone. What was found is looked for again where something was committed between looking and removing.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
 from crrg.errors import ConfigError, CrrgError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.lease import store_time_s
-from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
+from crrg.ledger.manifest import (
+    READERS,
+    Manifest,
+    fencing_numbers,
+    manifest_key,
+    night_dates,
+    read_named,
+    run_prefix,
+)
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.night_plans import open_plans
 from crrg.storage import Storage, StoredObject
@@ -28,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 MIN_AGE_H = 24.0
 HOUR_S = 3600.0
+AT_ONCE = 64
+"""Objects that are removed before it is looked again whether something was committed."""
 _RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", TABLES, MANIFESTS, "quarantine/date=")
 _KEPT_NAMES = ("_manifest",)
 
@@ -68,18 +80,49 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
         raise ConfigError("the least age must be 0 or more hours", "min_age_h")
     # what is at work now is young by the store's clock, whatever this machine's says; only looking writes nothing
     garbage, now_s = Garbage(), store_time_s(storage) if remove else time.time()
+    commits = _commits(storage) if remove else frozenset()
     for stored in sorted(unnamed_objects(storage), key=lambda each: each.key):
         if now_s - stored.modified_s < min_age_h * HOUR_S:
             garbage.num_young += 1
             continue
         garbage.objects.append(stored)
-        garbage.num_bytes += stored.size
     if remove and garbage.objects:
-        for stored in garbage.objects:
-            storage.delete(stored.key)
+        garbage.objects = _remove(storage, garbage.objects, commits)
+    garbage.num_bytes = sum(stored.size for stored in garbage.objects)
+    if remove and garbage.objects:
         write_audit(storage, "gc", counts={"objects": len(garbage.objects), "bytes": garbage.num_bytes})
         garbage.is_removed = True
     return garbage
+
+
+def _remove(storage: Storage, objects: Sequence[StoredObject], known: frozenset[str]) -> list[StoredObject]:
+    """Remove objects that nothing named when some commits were known; return those that nothing names by now, either.
+
+    A night that was cut off days ago may be taken up and commit meanwhile: then its oldest objects count.
+    """
+    removed: list[StoredObject] = []
+    unnamed: Container[str] | None = None
+    for start in range(0, len(objects), AT_ONCE):
+        if (commits := _commits(storage)) != known:
+            known, unnamed = commits, {stored.key for stored in unnamed_objects(storage)}
+        for stored in objects[start : start + AT_ONCE]:
+            if unnamed is None or stored.key in unnamed:
+                storage.delete(stored.key)
+                removed.append(stored)
+    return removed
+
+
+def _commits(storage: Storage) -> frozenset[str]:
+    """Return what tells that something was committed: numbers of nights and of compactions, versions of datasets."""
+    dates = night_dates(storage)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="commits") as pool:
+        numbers = pool.map(partial(fencing_numbers, storage), dates)
+        found = {
+            manifest_key(date, number) for date, of_night in zip(dates, numbers, strict=True) for number in of_night
+        }
+    found |= {name for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)}
+    datasets = storage.list_folder("datasets")
+    return frozenset(found.union(f"{name}/{version}" for name in datasets for version in list_versions(storage, name)))
 
 
 def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
@@ -92,8 +135,7 @@ def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
 
 def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
-    manifests = read_manifests(storage)
-    named = compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
+    named = read_named(storage, partial(_named, storage))
     for date in night_dates(storage):
         resumable = [plan.run_id for plan in open_plans(date, storage)]
         for stored in storage.list_objects(f"{_RESULTS}/date={date}"):
@@ -105,6 +147,10 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
         for stored in storage.list_objects(folder):
             if stored.key.startswith(_NIGHT_TABLES) and stored.key not in named:
                 yield stored
+
+
+def _named(storage: Storage, manifests: Sequence[Manifest]) -> set[str]:
+    return compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
 
 
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:

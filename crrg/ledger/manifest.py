@@ -12,8 +12,9 @@ highest counts, and the older ones are then sealed.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -160,7 +161,13 @@ def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
     Raises:
         StorageError: One has a schema version that this program does not know, or the store is out of reach.
     """
-    current = {(each.date, each.run_id): each for each in committed_manifests(storage, date)}
+    return current_manifests(committed_manifests(storage, date))
+
+
+def current_manifests(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return what counts of manifests: of each committed run the highest number, in the order of ``read_manifests``."""
+    committed = sorted((each for each in manifests if each.status == "committed"), key=lambda each: each.fencing)
+    current = {(each.date, each.run_id): each for each in committed}
     return sorted(current.values(), key=lambda each: (each.date, each.sequence, each.fencing))
 
 
@@ -275,9 +282,17 @@ def _read_night(storage: Storage, date: str) -> list[Manifest]:
 
 
 def _read(storage: Storage, date: str, fencing: int) -> Manifest:
-    """Read a manifest; fields that a later program of the same schema version added are left out."""
     key = manifest_key(date, fencing)
-    value: dict[str, Any] = storage.get_json(key)
+    return parse_manifest(key, storage.get(key))
+
+
+def parse_manifest(key: str, data: bytes) -> Manifest:
+    """Return a manifest from its bytes; fields that a later program of the same schema version added are left out.
+
+    Raises:
+        StorageError: It has a schema version that this program does not know.
+    """
+    value: dict[str, Any] = json.loads(data)
     if value.get("schema_version") not in READABLE_VERSIONS:
         known = ", ".join(map(str, READABLE_VERSIONS))
         raise StorageError(

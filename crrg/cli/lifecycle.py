@@ -175,9 +175,18 @@ def _forgetting_shown(found: Forgetting) -> str:
 
 
 def _shown(garbage: Garbage) -> str:
-    verb = "removed" if garbage.is_removed else "would be removed; --yes does it" if garbage.objects else "to remove"
+    verb = (
+        "removed"
+        if garbage.is_removed
+        else "would be removed; --yes does it"
+        if garbage.objects or garbage.uploads
+        else "to remove"
+    )
     young = f"; {garbage.num_young} younger ones stay" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]
+    if garbage.uploads:
+        done = "given up" if garbage.is_removed else "would be given up"
+        lines.append(f"{len(garbage.uploads)} uploads that were begun and never ended {done}")
     return "\n".join([*lines, *(f"  {stored.key}" for stored in garbage.objects[:20])])
 
 

@@ -1,10 +1,11 @@
 """Removal of what no commit names: left-overs of runs that were stopped, and the scaffolding of those that finished.
 
-Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), and what identities
-that may not delete have left behind (``gc_left_behind.py``); bundles, finished checkpoints, the audit and anything
-unknown stay. What is younger than the given age stays as well, since somebody may be working on it, and so does a night
-that was begun and can be gone on with: as long as no other has read its inputs. A dataset whose manifest cannot be read
-is left alone. What was found is looked for again where something was committed between looking and removing.
+Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), what identities that
+may not delete have left behind (``gc_left_behind.py``), and uploads that were begun and never ended; bundles,
+finished checkpoints, the audit and anything unknown stay. What is younger than the given age stays as well, since
+somebody may be working on it, and so does a night that was begun and can be gone on with: as long as no other has read
+its inputs. A dataset whose manifest cannot be read is left alone. What was found is looked for again where something
+was committed between looking and removing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
-from crrg.errors import ConfigError, CrrgError
+from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.lease import store_time_s
@@ -30,8 +31,10 @@ from crrg.ledger.manifest import (
     read_named,
     run_prefix,
 )
+from crrg.open_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.night_plans import open_plans
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -51,12 +54,14 @@ class Garbage:
     Attributes:
         objects: Old enough to go.
         num_bytes: Their size.
+        uploads: Uploads that were begun and never ended, old enough to be given up.
         num_young: Left because they are younger than the age asked for.
         is_removed: Whether they are gone.
     """
 
     objects: list[StoredObject] = field(default_factory=list)
     num_bytes: int = 0
+    uploads: list[OpenUpload] = field(default_factory=list)
     num_young: int = 0
     is_removed: bool = False
 
@@ -86,13 +91,28 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
             garbage.num_young += 1
             continue
         garbage.objects.append(stored)
-    if remove and garbage.objects:
+    garbage.uploads = [each for each in _open_uploads(storage) if now_s - each.started_s >= min_age_h * HOUR_S]
+    if remove:
         garbage.objects = _remove(storage, garbage.objects, commits)
+        for upload in garbage.uploads:
+            abort_upload(storage, upload)
     garbage.num_bytes = sum(stored.size for stored in garbage.objects)
-    if remove and garbage.objects:
-        write_audit(storage, "gc", counts={"objects": len(garbage.objects), "bytes": garbage.num_bytes})
+    if remove and (garbage.objects or garbage.uploads):
+        counts = {"objects": len(garbage.objects), "bytes": garbage.num_bytes, "uploads": len(garbage.uploads)}
+        write_audit(storage, "gc", counts=counts)
         garbage.is_removed = True
     return garbage
+
+
+def _open_uploads(storage: Storage) -> list[OpenUpload]:
+    """Return the open uploads; none where this identity may not list them, which older policies did not let it."""
+    try:
+        return list_open_uploads(storage)
+    except StorageError as error:
+        if error.code != ACCESS_DENIED:
+            raise
+        logger.warning("uploads that were begun and never ended are not looked for: %s", error.reason)
+        return []
 
 
 def _remove(storage: Storage, objects: Sequence[StoredObject], known: frozenset[str]) -> list[StoredObject]:

@@ -109,6 +109,19 @@ def film_models(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(film_model(document, film) for film in document["films"]))
 
 
+def report_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return the key of each study's ``report.json`` among the objects of a run, by study."""
+    reports = (key for key in keys if key.endswith(".json"))
+    return {study: key for key in reports if (study := study_of(key))}
+
+
+def study_of(key: str) -> str:
+    """Return the study that a key of such a document is of; empty where it is of none."""
+    above, _, name = key.rpartition("/")
+    folder, _, study_id = above.rpartition("/")
+    return study_id if folder.endswith("/documents") and name.startswith("report.") else ""
+
+
 def attention_flags(flags: Iterable[str]) -> list[str]:
     """Return the flags that ask for a reader's attention.
 

@@ -11,7 +11,7 @@ import importlib.resources
 import io
 import json
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple
@@ -22,6 +22,7 @@ from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
 from crrg.exports.csv_text import csv_row
 from crrg.exports.documents import attention_flags, film_model
+from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.local_files import full_disk_named
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
@@ -29,7 +30,6 @@ LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
 SUPERSEDED_FILE = "superseded.js"
 """Which drafts newer ones replaced: the one file of the page that is written again when it is known."""
 _SUPERSEDED = "window.CRRG_SUPERSEDED="
-EVIDENCE_FOLDER = "evidence"
 STUDIES_PER_PART = 500
 """Studies per file of the page's data."""
 FAMILIES: Mapping[str, str] = {
@@ -136,8 +136,7 @@ def review_files(
     facts: NightFacts,
     documents: Iterable[Mapping[str, Any]],
     refused: Sequence[RefusedObject],
-    pictures: str = "",
-    explained: Container[str] = frozenset(),
+    pictures: Pictures = NAMED_AS_USUAL,
     replaced: Mapping[str, Replacement] = MappingProxyType({}),
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the page, pictures left out, so that no night is held as a whole.
@@ -146,15 +145,14 @@ def review_files(
         facts: The night as a whole.
         documents: One per study, in any order; each is put aside in a temporary file once it is text.
         refused: Quarantined objects.
-        pictures: Where the folder that ``picture_name`` names lies, as seen from the page; beside it if empty.
-        explained: Films, by ``instance_id``, that have a picture by ``evidence_name`` in the same folder.
+        pictures: Where the pictures of the films lie.
         replaced: What replaced the draft of a film, by ``instance_id``; of a new night's drafts nothing has yet.
 
     Raises:
         StorageError: There is no room for that file, code ``DISK.FULL``.
     """
     with full_disk_named("review page"), tempfile.TemporaryFile(prefix="crrg-page-") as aside:
-        values = ((each, _study_value(each, facts, pictures, explained)) for each in documents)
+        values = ((each, _study_value(each, facts, pictures)) for each in documents)
         studies, num_films, num_flagged = _put_aside(values, aside)
         parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
         names = [f"data-{number:05d}.js" for number in range(len(parts))]
@@ -226,22 +224,6 @@ def _from_aside(aside: IO[bytes], start: int, num_bytes: int) -> bytes:
     return aside.read(num_bytes)
 
 
-def picture_name(instance_id: str) -> str:
-    """Return where the page expects a film's picture, relative to itself."""
-    return f"films/{instance_id}.png"
-
-
-def evidence_name(instance_id: str) -> str:
-    """Return where the page expects the maps of what a film's sentences rest on, relative to itself."""
-    return f"{EVIDENCE_FOLDER}/{instance_id}.png"
-
-
-def explained_films(keys: Iterable[str]) -> frozenset[str]:
-    """Return the films that have such maps, by the keys of a night's objects."""
-    found = (key.rsplit("/", 2) for key in keys if f"/{EVIDENCE_FOLDER}/" in key)
-    return frozenset(name.removesuffix(".png") for _, folder, name in found if folder == EVIDENCE_FOLDER)
-
-
 def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[str, Any]:
     return {
         "date": facts.date,
@@ -284,9 +266,7 @@ def _listed(document: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _study_value(
-    document: Mapping[str, Any], facts: NightFacts, pictures: str, explained: Container[str]
-) -> dict[str, Any]:
+def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictures) -> dict[str, Any]:
     """Return a study as the page's script wants it: rows instead of objects, a third of the size.
 
     Thresholds and models stand there only where they are others than the night's.
@@ -302,10 +282,8 @@ def _study_value(
         "films": [
             {
                 "id": film["instance_id"],
-                "picture": f"{pictures}{picture_name(film['instance_id'])}",
-                "evidence": (
-                    f"{pictures}{evidence_name(film['instance_id'])}" if film["instance_id"] in explained else None
-                ),
+                "picture": pictures.film(film["instance_id"]),
+                "evidence": pictures.evidence(film["instance_id"]),
                 "isPrimary": film["is_primary"],
                 "view": film["view_position"],
                 "width": film["width"],

@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 LIFETIME_S = 120.0
 RENEW_EVERY_S = 20.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_START_FIELD = 18
+"""Place of the start among the fields of ``/proc/<pid>/stat`` that follow the state (proc(5): field 22)."""
 _LEASE = re.compile(r"(\d+)\.json")
 
 
@@ -41,7 +45,10 @@ class Owner(FrozenConfig):
     Attributes:
         host: Host name.
         pid: Process id on that host.
-        process_start_s: When the process started, which tells it from a later one with the same id.
+        process_start_s: When the process started, seconds since the epoch by the host's clock.
+        process_space: Where its id counts: boot of the machine and space of process ids; empty where the system does
+            not say.
+        process_tick: When it started by the machine's own count since its boot, which no change of the clock moves.
         token: Drawn once per lease, which tells two holders in one process apart.
     """
 
@@ -49,11 +56,18 @@ class Owner(FrozenConfig):
     pid: int
     process_start_s: float
     token: str
+    process_space: str = ""
+    process_tick: str = ""
 
     def is_dead(self) -> bool:
-        """Whether the holder is a process of this host that has ended; of other hosts nothing is known."""
+        """Whether the holder is a process of this host that has ended; of other hosts nothing is known.
+
+        Nor is it of another boot or container of a host of this name, which may be another machine.
+        """
         if self.host != socket.gethostname():
             return False
+        if self.process_space:
+            return self.process_space == _process_space() and _process_tick(self.pid) != self.process_tick
         try:
             process = psutil.Process(self.pid)
             is_same = abs(process.create_time() - self.process_start_s) < 1.0
@@ -62,6 +76,19 @@ class Owner(FrozenConfig):
             return True
         except psutil.AccessDenied:
             return False
+
+
+def this_process() -> Owner:
+    """Return this process as the owner of a new lease."""
+    pid = os.getpid()
+    return Owner(
+        host=socket.gethostname(),
+        pid=pid,
+        process_start_s=psutil.Process().create_time(),
+        process_space=_process_space(),
+        process_tick=_process_tick(pid),
+        token=uuid.uuid4().hex,
+    )
 
 
 class LeaseRecord(FrozenConfig):
@@ -187,11 +214,7 @@ def acquire_lease(
         return None
     used = fencing_numbers(storage, date)
     fencing = max([0, *used, *(state.fencing for state in leases if state.date == date)]) + 1
-    process = psutil.Process()
-    owner = Owner(
-        host=socket.gethostname(), pid=os.getpid(), process_start_s=process.create_time(), token=uuid.uuid4().hex
-    )
-    lease = Lease(storage, date, fencing, owner, lifetime_s)
+    lease = Lease(storage, date, fencing, this_process(), lifetime_s)
     try:
         storage.put_if_absent(lease.key, lease.payload())
     except Conflict:
@@ -264,3 +287,21 @@ def store_time_s(storage: Storage) -> float:
     stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
     storage.discard(key)
     return stamps[0] if stamps else time.time()
+
+
+def _process_space() -> str:
+    """Return which boot of which machine, and which space of ids there, this process is in; empty off Linux."""
+    try:
+        return f"{_BOOT.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process_tick(pid: int) -> str:
+    """Return the clock tick since boot at which a process started; empty where there is none, or only its remains."""
+    try:
+        # the name before it may hold spaces and parentheses
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in "ZX" else fields[_START_FIELD]

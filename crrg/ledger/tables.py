@@ -1,6 +1,6 @@
 """Parquet tables as named files: deterministic bytes out, verified rows in.
 
-A table is written once under its own key and described by a ``TableFile``, which a manifest then names. Nothing here
+A table is written once, over no other, and described by a ``TableFile``, which a manifest then names. Nothing here
 knows what a column means.
 """
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from crrg.config.base import FrozenConfig
 from crrg.errors import DigestMismatch
+from crrg.ledger.beside import put_beside
 from crrg.storage import Storage
 
 ROW_GROUP_SIZE = 4096
@@ -46,9 +47,9 @@ def table_bytes(table: pa.Table) -> bytes:
 
 
 def write_table(storage: Storage, key: str, table: pa.Table, kind: str) -> TableFile:
-    """Write a table under a key and return how a manifest names it."""
+    """Write a table and return how a manifest names it: where another table lies under its key, beside that one."""
     data = table_bytes(table)
-    storage.put(key, data)
+    key = put_beside(storage, key, data)
     return TableFile(
         kind=kind, key=key, num_rows=table.num_rows, size=len(data), sha256=hashlib.sha256(data).hexdigest()
     )

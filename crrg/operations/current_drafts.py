@@ -14,8 +14,9 @@ from typing import Any
 
 from crrg.config.running import DeliverConfig
 from crrg.errors import DataError, DigestMismatch
+from crrg.exports.documents import report_keys
 from crrg.ledger.ledger import LedgerRow, in_commit_order, read_ledger
-from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
+from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.storage import Storage
 
 NUM_INDEXES = 4
@@ -125,27 +126,18 @@ class CommittedDrafts:
             DataError: INTEGRITY.DIGEST where it is not the one that was committed.
             StorageError: It is gone, or the root is out of reach.
         """
-        sha256 = self._index(manifest.date, manifest.run_id)[study_id]
+        key, sha256 = self._index(manifest.date, manifest.run_id)[study_id]
         try:
-            data = self._storage.get_verified(_document_key(manifest, study_id), sha256)
+            data = self._storage.get_verified(key, sha256)
         except DigestMismatch as error:
             raise DataError(error.reason, study_id, code="INTEGRITY.DIGEST") from None
         document: Mapping[str, Any] = json.loads(data)
         return document
 
-    def _read_index(self, date: str, run_id: str) -> dict[str, str]:
-        """Return the digest of each study's document of a run."""
+    def _read_index(self, date: str, run_id: str) -> dict[str, tuple[str, str]]:
+        """Return key and digest of each study's document of a run."""
         manifest = self._manifests[date, run_id]
         if not manifest.index_key:
             return {}
         index: dict[str, str] = json.loads(self._storage.get_verified(manifest.index_key, manifest.index_sha256))
-        folder, name = f"{run_prefix(date, run_id)}/documents/", "/report.json"
-        return {
-            key.removeprefix(folder).removesuffix(name): sha256
-            for key, sha256 in index.items()
-            if key.startswith(folder) and key.endswith(name)
-        }
-
-
-def _document_key(manifest: Manifest, study_id: str) -> str:
-    return f"{run_prefix(manifest.date, manifest.run_id)}/documents/{study_id}/report.json"
+        return {study_id: (key, index[key]) for study_id, key in report_keys(index).items()}

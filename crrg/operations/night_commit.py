@@ -2,7 +2,8 @@
 
 Only here is the whole night visible, so equal images and studies that lie in several shards are settled here; the few
 shards that this changes get new tables beside the old ones. The manifest comes last: before it nothing is published,
-after it nothing is changed.
+after it nothing is changed. Nothing is written over on the way either (``beside.py``): a holder that was frozen here
+and wakes up after another committed the run spoils nothing that the other names, before its own commit is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import logging
 import platform
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,9 +22,12 @@ import pyarrow as pa
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
+from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle
+from crrg.exports.page_pictures import find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
-from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, explained_films, review_files
+from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, review_files
+from crrg.ledger.beside import put_beside
 from crrg.ledger.digest import files_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
@@ -36,10 +40,10 @@ from crrg.ledger.manifest import (
 )
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.operations.audit import audit_night
-from crrg.operations.night_documents import night_documents, put_page, rewriting
+from crrg.operations.night_documents import night_documents, put_page, writing
 from crrg.operations.night_equals import REASONS, FirstImages
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
-from crrg.operations.night_pictures import settled_objects
+from crrg.operations.night_pictures import settled_pictures
 from crrg.operations.night_records import (
     InputOutcome,
     ShardInputs,
@@ -78,9 +82,8 @@ class SettledNight:
     Attributes:
         outcomes: What became of every input.
         tables: Report and region tables.
-        objects: Key of each document and picture to its sha256, as the shards wrote them.
+        objects: Key of each picture of a drafted film to its sha256.
         spread: Studies whose films lie in several tables.
-        changed: Studies whose documents are written again.
         earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
         thresholds: Probability from which a label counts as positive.
@@ -91,7 +94,6 @@ class SettledNight:
     tables: tuple[TableFile, ...]
     objects: dict[str, str]
     spread: frozenset[str]
-    changed: frozenset[str]
     earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
     thresholds: Mapping[str, float]
@@ -120,10 +122,11 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
         write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, by_key)),
     )
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
-    objects = _write_objects(plan, night, refused, remarks(watch), storage)
+    objects, page = _write_objects(plan, night, refused, remarks(watch), storage)
     objects[watch_key] = watch_sha256
-    watched = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld}
-    manifest = _manifest_of(plan, night, files, objects, storage).model_copy(update=watched)
+    written = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld,
+               "review_key": f"{page}/index.html", "replaced_key": f"{page}/{SUPERSEDED_FILE}"}  # fmt: skip
+    manifest = _manifest_of(plan, night, files, objects, storage).model_copy(update=written)
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
     note_untold(manifest, plan.config.max_failure_rate, storage)
@@ -136,8 +139,8 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
 def _manifest_of(
     plan: NightPlan, night: SettledNight, files: tuple[TableFile, ...], objects: Mapping[str, str], storage: Storage
 ) -> Manifest:
-    """Write the index of a night's objects, and return the manifest that will name it; the watch has its say later."""
-    prefix = run_prefix(plan.date, plan.run_id)
+    """Write the index of the objects, and return the manifest that names it; where watch and page lie comes later."""
+    index_key, index_sha256 = _put_index(f"{run_prefix(plan.date, plan.run_id)}/index.json", objects, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     return Manifest(
         date=plan.date,
@@ -147,10 +150,8 @@ def _manifest_of(
         bundle=plan.bundle,
         registry_available=plan.registry_available,
         files=files,
-        index_key=f"{prefix}/index.json",
-        index_sha256=_put_index(f"{prefix}/index.json", objects, storage),
-        review_key=f"{prefix}/review/index.html",
-        replaced_key=f"{prefix}/review/{SUPERSEDED_FILE}",
+        index_key=index_key,
+        index_sha256=index_sha256,
         num_inputs=plan.num_new + plan.num_pending,
         num_accepted=len(night.outcomes) - len(refused),
         num_quarantined=len(refused),
@@ -206,27 +207,22 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     shown = (*outcomes, *earlier.outcomes)
     primary = primary_images(shown)
     tables: list[TableFile] = []
-    changed_studies = {each.study_id for each in earlier.outcomes}
     for record in records:
         drafted = [each for each in record.outcomes if each.is_drafted]
         dropped = {each for each in drafted if not settled[each.key_hmac].is_drafted}
         was_primary = primary_images(record.outcomes)
         moved = {each for each in drafted if (each.instance_id in was_primary) != (each.instance_id in primary)}
-        changed_studies |= {each.study_id for each in dropped | moved}
         gone = frozenset(each.instance_id for each in dropped)
         tables += _settled_tables(plan, record, gone, primary, storage) if dropped | moved else record.tables
     tables += write_earlier_films(plan, earlier, primary, storage)
-    # A study can also span shards without any row changing; its documents were then written from a part of it.
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
-    objects = settled_objects(records, settled, storage)
-    objects.update(copy_pictures(plan, earlier, storage))
+    objects = {**settled_pictures(records, settled), **copy_pictures(plan, earlier, storage)}
     return SettledNight(
         outcomes=outcomes,
         tables=tuple(tables),
         objects=objects,
         spread=frozenset(across),
-        changed=frozenset(changed_studies | across),
         earlier=earlier,
         superseded=tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded))),
         thresholds=records[0].thresholds,
@@ -311,17 +307,15 @@ def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage:
 
 def _write_objects(
     plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], told: tuple[str, ...], storage: Storage
-) -> dict[str, str]:
-    """Write the page and the documents of studies that changed; return the sha256 of every object of the run by key.
-
-    What no draft stands behind any more is removed, or left to ``crrg gc`` where nights may remove nothing.
-    """
+) -> tuple[dict[str, str], str]:
+    """Write documents and page; return the sha256 of every object of the run by key, and where the page lies."""
     prefix = run_prefix(plan.date, plan.run_id)
-    objects = dict(night.objects)
     shown = [each for each in (*night.outcomes, *night.earlier.outcomes) if each.is_drafted]
     sizes = {each.instance_id: (each.width, each.height) for each in shown}
-    own = {plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds)}
-    documents = night_documents(night.tables, night.spread, sizes, {**night.earlier.bundles, **own}, storage)
+    bundles = {
+        **night.earlier.bundles,
+        plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds),
+    }
     facts = NightFacts(
         date=plan.date,
         bundle_id=plan.bundle.bundle_id,
@@ -331,28 +325,27 @@ def _write_objects(
         remarks=told,
     )
     lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
-    rewritten = rewriting(documents, night.changed, prefix, objects, storage)
-    files = review_files(facts, rewritten, lines, explained=explained_films(night.objects))
-    page = put_page(f"{prefix}/review", files, storage)
-    studies = {each.study_id for each in shown}
-    for key in [key for key in objects if not _is_shown(key, sizes, studies)]:
-        storage.discard(key)
-        del objects[key]
-    objects.update(page)
-    return objects
+
+    def put_in(folder: str, pictures: str) -> dict[str, str]:
+        objects = dict(night.objects)
+        documents = night_documents(night.tables, night.spread, sizes, bundles, storage)
+        written = writing(documents, prefix, objects, storage)
+        page = put_page(folder, review_files(facts, written, lines, find_pictures(night.objects, pictures)), storage)
+        return objects | page
+
+    try:
+        return put_in(f"{prefix}/review", ""), f"{prefix}/review"
+    except Conflict:
+        # left by a holder that saw the night otherwise, and that may be at work on it still
+        folder = f"{prefix}/review-{plan.fencing}"
+        return put_in(folder, "../review/"), folder
 
 
-def _is_shown(key: str, films: Container[str], studies: Container[str]) -> bool:
-    """Return whether a picture or document belongs to a draft of the night; keys are as ``review.py`` makes them."""
-    folder, name = key.rsplit("/", 1)
-    return name.removesuffix(".png") in films or folder.rsplit("/", 1)[-1] in studies
-
-
-def _put_index(key: str, objects: Mapping[str, str], storage: Storage) -> str:
+def _put_index(key: str, objects: Mapping[str, str], storage: Storage) -> tuple[str, str]:
     """Write digests by key as canonical JSON, made piece by piece: a night has several objects per study.
 
     Returns:
-        Its own sha256.
+        Its key and its own sha256.
     """
     text = io.BytesIO()
     text.write(b"{")
@@ -360,5 +353,4 @@ def _put_index(key: str, objects: Mapping[str, str], storage: Storage) -> str:
         text.write((b"," if place else b"") + canonical_json(name) + b":" + canonical_json(objects[name]))
     text.write(b"}")
     index = text.getvalue()
-    storage.put(key, index)
-    return hashlib.sha256(index).hexdigest()
+    return put_beside(storage, key, index), hashlib.sha256(index).hexdigest()

@@ -1,7 +1,7 @@
 """Documents and page of a night, made shard by shard from its tables, so that memory does not grow with the night.
 
-Shards have written the documents of their studies already. Here only those of studies that more than one shard or an
-earlier night has a part in are written again, and every study becomes a line of the page.
+Which films a study has is known only when all shards are looked at together, so that its documents are written here,
+once, while it becomes a line of the page. Nothing is written over: of two holders of a run each names its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -19,10 +20,13 @@ from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle, document_files, group_regions, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import SUPERSEDED_FILE
+from crrg.ledger.beside import put_beside
 from crrg.ledger.tables import TableFile, read_table
 from crrg.storage import Storage
 
 WRITERS = 24
+"""Objects written at a time: a store in another building is mostly waited for."""
+STUDIES_AT_ONCE = 64
 
 
 def night_documents(
@@ -56,34 +60,27 @@ def night_documents(
     yield from _documents(pa.concat_tables(left_reports), pa.concat_tables(left_regions), sizes, bundles)
 
 
-def rewriting(
-    documents: Iterable[dict[str, Any]],
-    changed: frozenset[str],
-    prefix: str,
-    objects: dict[str, str],
-    storage: Storage,
+def writing(
+    documents: Iterable[dict[str, Any]], prefix: str, objects: dict[str, str], storage: Storage
 ) -> Iterator[dict[str, Any]]:
-    """Yield documents as they come; those of changed studies are written again on the way.
+    """Yield documents as they come, those of some studies at a time written on the way.
 
     Args:
         documents: One per study.
-        changed: Studies to write again.
         prefix: Prefix of the run.
         objects: Key of each object of the run to its sha256; what is written is entered.
         storage: The root.
     """
-    for document in documents:
-        if document["study_id"] in changed:
-            objects |= put_all(document_files(prefix, [document]), storage)
-        yield document
 
+    def put(key: str, data: bytes) -> tuple[str, str]:
+        return put_beside(storage, key, data), hashlib.sha256(data).hexdigest()
 
-def put_all(files: Mapping[str, bytes], storage: Storage) -> dict[str, str]:
-    """Write objects, several at a time; return the sha256 per key."""
+    given = iter(documents)
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as pool:
-        for future in [pool.submit(storage.put, key, data) for key, data in files.items()]:
-            future.result()
-    return {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+        while some := list(islice(given, STUDIES_AT_ONCE)):
+            writes = [pool.submit(put, key, data) for key, data in document_files(prefix, some).items()]
+            yield from some
+            objects.update(write.result() for write in writes)
 
 
 def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:
@@ -93,6 +90,9 @@ def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) 
         folder: Where the page lies.
         files: Name and bytes of each; the entry comes last.
         storage: The root.
+
+    Raises:
+        Conflict: Another page lies there, of this run as another holder saw it.
     """
     written: dict[str, str] = {}
     for name, data in files:
@@ -101,7 +101,7 @@ def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) 
             with suppress(Conflict):
                 storage.put_if_absent(f"{folder}/{name}", data)
             continue
-        storage.put(f"{folder}/{name}", data)
+        storage.put_if_absent(f"{folder}/{name}", data)
         written[f"{folder}/{name}"] = hashlib.sha256(data).hexdigest()
     return written
 

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from crrg.config.references import NightPlan
-from crrg.exports.documents import DraftingBundle
+from crrg.exports.documents import DraftingBundle, report_keys
+from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary
-from crrg.exports.review import evidence_name, picture_name
+from crrg.ledger.beside import put_beside
 from crrg.ledger.ledger import Ledger, LedgerRow
 from crrg.ledger.manifest import Manifest, Superseded, read_manifests, run_prefix
 from crrg.ledger.tables import TableFile, read_tables, write_table
@@ -109,12 +110,10 @@ def is_of_earlier_films(file: TableFile) -> bool:
 def copy_pictures(plan: NightPlan, earlier: EarlierFilms, storage: Storage) -> dict[str, str]:
     """Put the pictures of the films that move on beside those of this run; return the sha256 per new key."""
     folder = f"{run_prefix(plan.date, plan.run_id)}/review"
-    copied: dict[str, str] = {}
-    for name, (key, sha256) in sorted((earlier.pictures or {}).items()):
-        target = f"{folder}/{name}"
-        storage.put(target, storage.get_verified(key, sha256))
-        copied[target] = sha256
-    return copied
+    return {
+        put_beside(storage, f"{folder}/{name}", storage.get_verified(key, sha256)): sha256
+        for name, (key, sha256) in sorted((earlier.pictures or {}).items())
+    }
 
 
 class _Collected:
@@ -147,15 +146,15 @@ class _Collected:
         names = {row["instance_id"] for row in moving}
         regions = read_tables(storage, manifest.files, "regions", REGIONS_SCHEMA).to_pylist()
         index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
-        sizes = _sizes(manifest, {row["study_id"] for row in moving}, index, storage)
+        sizes = _sizes({row["study_id"] for row in moving}, index, storage)
+        pictures = find_pictures(index, f"{run_prefix(manifest.date, manifest.run_id)}/review/")
         self.reports += moving
         self.regions += [row for row in regions if row["instance_id"] in names]
         for row in moving:
             name = row["instance_id"]
-            folder = f"{run_prefix(manifest.date, manifest.run_id)}/review"
-            self.pictures[picture_name(name)] = (key := f"{folder}/{picture_name(name)}", index[key])
-            if (key := f"{folder}/{evidence_name(name)}") in index:
-                self.pictures[evidence_name(name)] = (key, index[key])
+            self.pictures[picture_name(name)] = (key := pictures.film(name), index[key])
+            if maps := pictures.evidence(name):
+                self.pictures[evidence_name(name)] = (maps, index[maps])
             self.outcomes[name] = _outcome(self.rows[name], row["view_position"], sizes[name])
 
     def films(self) -> EarlierFilms:
@@ -173,13 +172,12 @@ class _Collected:
         )
 
 
-def _sizes(
-    manifest: Manifest, studies: Iterable[str], index: Mapping[str, str], storage: Storage
-) -> dict[str, tuple[int, int]]:
+def _sizes(studies: Iterable[str], index: Mapping[str, str], storage: Storage) -> dict[str, tuple[int, int]]:
     """Return width and height in original pixels per image, from a run's documents."""
     sizes: dict[str, tuple[int, int]] = {}
+    keys = report_keys(index)
     for study_id in sorted(studies):
-        key = f"{run_prefix(manifest.date, manifest.run_id)}/documents/{study_id}/report.json"
+        key = keys[study_id]
         films: Sequence[Mapping[str, Any]] = json.loads(storage.get_verified(key, index[key]))["films"]
         sizes |= {film["instance_id"]: (film["width"], film["height"]) for film in films}
     return sizes

@@ -148,7 +148,7 @@ class ShardRecord(FrozenConfig):
     Attributes:
         index: Number of the shard.
         tables: Its report and region rows.
-        objects: Key of each document and picture to its sha256.
+        objects: Key of each picture to its sha256.
         outcomes: One per input, in order of rank.
         thresholds: Probability from which a label counts as positive.
         is_on_cpu: Whether the device's memory did not suffice and the CPU drafted the rest of it.

@@ -22,18 +22,10 @@ import pyarrow as pa
 
 import crrg
 from crrg.errors import StorageError
-from crrg.exports.documents import attention_flags
+from crrg.exports.documents import attention_flags, report_keys, study_of
+from crrg.exports.page_pictures import film_of, find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.exports.review import (
-    SUPERSEDED_FILE,
-    NightFacts,
-    RefusedObject,
-    Replacement,
-    evidence_name,
-    explained_films,
-    picture_name,
-    review_files,
-)
+from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, Replacement, review_files
 from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
@@ -237,13 +229,9 @@ def _quarantine(storage: Storage, manifest: Manifest, rows: Sequence[Mapping[str
 
 def _kept_objects(storage: Storage, manifest: Manifest, kept: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return key and digest of the documents and pictures that stay."""
-    prefix = run_prefix(manifest.date, manifest.run_id)
     index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
-    wanted = {
-        f"{prefix}/review/{name_of(row['instance_id'])}" for row in kept for name_of in (picture_name, evidence_name)
-    }
-    wanted |= {f"{prefix}/documents/{row['study_id']}/report.{form}" for row in kept for form in ("json", "txt")}
-    return {key: sha256 for key, sha256 in index.items() if key in wanted}
+    films, studies = {row["instance_id"] for row in kept}, {row["study_id"] for row in kept}
+    return {key: sha256 for key, sha256 in index.items() if film_of(key) in films or study_of(key) in studies}
 
 
 def _renamed_objects(storage: Storage, objects: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -273,8 +261,7 @@ def _write_page(
     fencing: int,
 ) -> dict[str, str]:
     """Write the page of what stays, in a folder of its own, and return key and digest of its files."""
-    reports = (key for key in sorted(objects) if key.endswith("/report.json"))
-    documents = (json.loads(storage.get_verified(key, objects[key])) for key in reports)
+    documents = (json.loads(storage.get_verified(key, objects[key])) for key in sorted(report_keys(objects).values()))
     facts = NightFacts(
         date=manifest.date,
         bundle_id=manifest.bundle.bundle_id if manifest.bundle else "",
@@ -285,5 +272,5 @@ def _write_page(
     )
     shown = [RefusedObject(row["key_hmac"], row["reason"], row["detail"], row["instance_id"]) for row in refused]
     folder = f"{run_prefix(manifest.date, manifest.run_id)}/review-{fencing}"
-    files = review_files(facts, documents, shown, "../review/", explained_films(objects), replaced)
+    files = review_files(facts, documents, shown, find_pictures(objects, "../review/"), replaced)
     return put_page(folder, files, storage)

@@ -1,7 +1,7 @@
 """One shard of a night: read, judge, draft, write; its record last.
 
 A finished shard is known by its record and is not done again. A shard that was cut off left objects that its next run
-overwrites with the same bytes.
+finds to be the same, or writes beside. What is written per study waits for the end of the night (``night_commit.py``).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from crrg.data.forgotten import read_forgotten
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import DeviceMemoryError, ModelError
-from crrg.exports.documents import DraftingBundle, attention_flags, document_files, group_regions, study_documents
+from crrg.exports.documents import attention_flags
+from crrg.exports.page_pictures import evidence_name, picture_name
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import evidence_name, picture_name
+from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.drafter import Drafter
 from crrg.operations.night_equals import FirstImages
 from crrg.operations.night_feed import ShardFeed
-from crrg.operations.night_pictures import put_picture
 from crrg.operations.night_records import (
     InputOutcome,
     ShardRecord,
@@ -211,7 +211,7 @@ class _ShardWriter:
         self.window.append((outcome, film))
 
     def finish(self, open_next: Callable[[], None]) -> ShardRecord:
-        """Draft what is left, write tables and documents, then the record.
+        """Draft what is left, write the tables, then the record.
 
         Args:
             open_next: Begins to read the next shard; called as early as that does not halt the models.
@@ -223,16 +223,9 @@ class _ShardWriter:
             return self._write()
 
     def _write(self) -> ShardRecord:
-        bundle, outcomes = self.plan.bundle, tuple(sorted(self.outcomes, key=lambda each: each.rank))
+        outcomes = tuple(sorted(self.outcomes, key=lambda each: each.rank))
         reports = reports_table(self.films, primary_images(outcomes))
         regions = regions_table(self.films)
-        documents = study_documents(
-            reports.to_pylist(),
-            group_regions(regions.to_pylist()),
-            {each.instance_id: (each.width, each.height) for each in outcomes},
-            {bundle.bundle_id: DraftingBundle(bundle.model_version, self.drafter.label_thresholds)},
-        )
-        self._put_all(document_files(self.prefix, documents))
         self._await_pictures()
         record = ShardRecord(
             index=self.shard.index,
@@ -305,13 +298,8 @@ class _ShardWriter:
 
     def _put_picture(self, key: str, draw: Callable[[], bytes]) -> tuple[str, str]:
         data = draw()
-        return put_picture(self.storage, key, data, self.shard.index), hashlib.sha256(data).hexdigest()
+        return put_beside(self.storage, key, data), hashlib.sha256(data).hexdigest()
 
     def _await_pictures(self) -> None:
         self.objects |= dict(future.result() for future in self.pictures)
         self.pictures = []
-
-    def _put_all(self, files: Mapping[str, bytes]) -> None:
-        for future in [self.pool.submit(self.storage.put, key, data) for key, data in files.items()]:
-            future.result()
-        self.objects |= {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}

@@ -17,6 +17,7 @@ from crrg.config.references import BundleRef, NightPlan
 from crrg.config.watch import NightWatch, WatchSettings
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.errors import DegenerateNight
+from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.ledger.tables import TableFile, read_table
 from crrg.monitoring.drift import compare
@@ -95,8 +96,7 @@ def watch_night(
 def put_watch(plan: NightPlan, watch: NightWatch, storage: Storage) -> tuple[str, str]:
     """Write what was found beside the night's page; return its key and sha256."""
     key, data = f"{run_prefix(plan.date, plan.run_id)}/{WATCH_NAME}", canonical_json(watch.model_dump(mode="json"))
-    storage.put(key, data)
-    return key, hashlib.sha256(data).hexdigest()
+    return put_beside(storage, key, data), hashlib.sha256(data).hexdigest()
 
 
 def read_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:

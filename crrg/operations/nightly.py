@@ -135,7 +135,8 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         release_night(plan, storage)
         raise
     release_night(plan, storage)
-    if summary.status == "committed":
+    # also without anything new: an earlier night may have been cut off between its commit and this
+    if summary.status in ("committed", "nothing_new"):
         mark_superseded(storage)
     return summary.model_copy(update={"times_s": _times_s(plan, results, clock)})
 

@@ -14,6 +14,7 @@ import pytest
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
 from crrg.exports.documents import DraftingBundle, study_documents
+from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
 from crrg.exports.review import (
@@ -21,8 +22,6 @@ from crrg.exports.review import (
     NightFacts,
     RefusedObject,
     Replacement,
-    evidence_name,
-    picture_name,
     review_files,
     superseded_script,
 )
@@ -82,7 +81,7 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
     (folder / "films").mkdir(parents=True)
-    for name, data in review_files(facts, shown, refused, explained=EXPLAINED):
+    for name, data in review_files(facts, shown, refused, find_pictures(map(evidence_name, EXPLAINED))):
         (folder / name).write_bytes(data)
     (folder / evidence_name("image-b")).parent.mkdir()
     (folder / evidence_name("image-b")).write_bytes(evidence_png([evidence_of(4)]))

@@ -20,6 +20,7 @@ from crrg.exports.documents import (
     report_text,
     study_documents,
 )
+from crrg.exports.page_pictures import find_pictures
 from crrg.exports.parquet import (
     DraftedFilm,
     check_draft,
@@ -33,7 +34,6 @@ from crrg.exports.review import (
     NightFacts,
     RefusedObject,
     Replacement,
-    explained_films,
     read_superseded,
     review_files,
     superseded_script,
@@ -171,12 +171,15 @@ def test_maps_are_a_strip_of_tiles_in_the_order_of_the_regions():
 
 def test_the_page_asks_only_for_maps_that_there_are():
     shown = documents(drafted("a", 51), drafted("b", 52), primary="a")
-    keys = ["results/run=1/review/films/a.png", "results/run=1/review/evidence/b.png", "results/run=1/documents/s/x"]
-    assert explained_films(keys) == {"b"}
+    keys = ["r/review/films/a.png", "r/review/evidence/b.png", f"r/review/films/b.{'0' * 16}.png", "r/documents/s/x"]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 0, {})
-    part = dict(review_files(facts, shown, [], "../review/", explained_films(keys)))["data-00000.js"]
+    part = dict(review_files(facts, shown, [], find_pictures(keys, "../review/")))["data-00000.js"]
     study = json.loads(part.removeprefix(b"window.CRRG_NIGHT.studies.push(").removesuffix(b");\n"))
     assert [film["evidence"] for film in study["films"]] == [None, "../review/evidence/b.png"]
+    # another picture had the usual name already
+    assert [film["picture"] for film in study["films"]] == [
+        "../review/films/a.png", f"../review/films/b.{'0' * 16}.png"
+    ]  # fmt: skip
 
 
 def test_every_region_stands_in_the_table_of_a_draft():

@@ -144,6 +144,33 @@ def test_owner_is_dead_only_if_its_process_surely_is():
     assert not Owner(host="elsewhere", pid=1, process_start_s=0.0, token="t").is_dead()
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says since when a process runs")
+def test_a_step_of_the_clock_does_not_end_a_holder(root, monkeypatch):
+    lease = acquire_lease(root, DATE)
+    start_s = psutil.Process.create_time
+    # as seen after the clock was set an hour on: the time of boot, which starts are counted from, moves with it
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: start_s(self) + 3600)
+    assert acquire_lease(root, DATE) is None
+    lease.release()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says since when a process runs")
+def test_a_holder_is_dead_once_its_process_ended_and_only_on_this_boot():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = lease_module.this_process().model_copy(
+            update={"pid": process.pid, "process_tick": lease_module._process_tick(process.pid)}
+        )
+        assert not owner.is_dead()
+        process.kill()
+        while process.poll() is None and lease_module._process_tick(process.pid):
+            time.sleep(0.01)
+        assert owner.is_dead()
+    assert owner.is_dead()
+    # a machine of the same name, or this one before it was started anew
+    assert not owner.model_copy(update={"process_space": "elsewhere"}).is_dead()
+    assert lease_module.this_process().model_copy(update={"process_tick": "1"}).is_dead()
+
+
 def test_sealing_a_used_number_says_so_and_changes_nothing(root):
     commit_manifest(root, manifest(1))
     assert not seal_number(root, DATE, 1)

@@ -7,7 +7,6 @@ import pytest
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import read_table
 from crrg.operations import night_documents, night_feed
-from crrg.operations.night_documents import put_all
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, StandInDrafter, dicom_bytes, png_bytes, run_test_night
 
@@ -49,13 +48,6 @@ def test_at_most_one_shard_is_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(night_documents, "study_documents", counted)
     run_test_night(inbox, root, StandInDrafter(), num_workers=0, shard_size=3)
     assert seen == [3, 3, 3, 0]
-
-
-def test_objects_are_written_with_their_digests(tmp_path):
-    root = Storage(str(tmp_path))
-    assert put_all({}, root) == {}
-    written = put_all({"a": b"1", "b/c": b"2"}, root)
-    assert written == {"a": root.sha256("a"), "b/c": root.sha256("b/c")}
 
 
 def test_tables_come_in_pairs(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.exports.review import evidence_name
+from crrg.exports.page_pictures import evidence_name
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_table

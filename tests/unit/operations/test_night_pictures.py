@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.exports.review import picture_name
+from crrg.exports.page_pictures import film_of, find_pictures
 from crrg.ledger.manifest import read_manifests, run_prefix
 from crrg.operations import night_feed
 from crrg.operations.check_nights import check_nights
@@ -25,8 +25,12 @@ def picture(tmp_path: Path, name: str, films: dict[str, int]) -> bytes:
     summary = run_test_night(inbox, root, drafter, num_workers=0, shard_size=1)
     assert (summary.num_accepted, drafter.num_drafted) == (1, len(films))
     (manifest,) = read_manifests(root)
-    key = f"{run_prefix(DATE, manifest.run_id)}/review/{picture_name(PSEUDONYMS.instance('2.25.9.7'))}"
-    assert root.get_json(manifest.index_key)[key] == root.sha256(key)
+    index = root.get_json(manifest.index_key)
+    (key,) = (key for key in index if film_of(key))
+    shown = find_pictures(index).film(PSEUDONYMS.instance("2.25.9.7"))
+    assert key == f"{run_prefix(DATE, manifest.run_id)}/review/{shown}"
+    assert shown.encode() in root.get(f"{run_prefix(DATE, manifest.run_id)}/review/data-00000.js")
+    assert index[key] == root.sha256(key)
     assert check_nights(root).is_good
     return root.get(key)
 

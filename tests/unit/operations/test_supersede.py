@@ -227,6 +227,20 @@ def test_marks_that_were_cut_off_are_made_by_the_next_night(place, monkeypatch, 
     assert len(committed_manifests(place.root)) == 3
 
 
+def test_marks_that_were_cut_off_are_made_by_a_night_without_anything_new(place, monkeypatch):
+    def cut(_: Storage) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nightly, "mark_superseded", cut)
+        with pytest.raises(KeyboardInterrupt):
+            place.night(SECOND, "AP")
+    assert place.rows()[FIRST, FILM] is None
+    summary = run_test_night(place.inbox, place.root, StandInDrafter(), num_workers=0, date=SECOND)
+    assert summary.status == "nothing_new"
+    assert place.rows()[FIRST, FILM] == read_manifests(place.root)[1].run_id
+
+
 def test_a_night_is_published_although_marks_cannot_be_made(place, monkeypatch, caplog):
     def is_held(*_):
         raise StorageError("a night is running", retryable=True)

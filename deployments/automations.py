@@ -87,7 +87,7 @@ def tell_failed_nights(block_id: object) -> AutomationCore:
 def tell_flagged_nights(block_id: object) -> AutomationCore:
     """Return the automation that sends word of a published night that somebody should look at."""
     values = {
-        "night": "{{ event.resource.id }}",
+        "night": "{{ event.resource.id | replace('crrg.night.', 'nightly-') }}",
         "num_accepted": "{{ event.payload.num_accepted }}",
         "num_quarantined": "{{ event.payload.num_quarantined }}",
         "differs": "{{ event.payload.differs | default([]) | join(', ') }}",

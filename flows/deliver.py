@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import DeliverySummary
@@ -12,7 +12,12 @@ from tasks.delivery import deliver_drafts
 from tasks.policy import FLOW
 
 
-@flow(flow_run_name="deliver-{config.date}", **FLOW)
+def run_name() -> str:
+    """Return what a run is called: after the night whose drafts it takes."""
+    return f"deliver-{runtime.flow_run.parameters['config'].date or 'all-nights'}"
+
+
+@flow(flow_run_name=run_name, **FLOW)
 def deliver(config: DeliverConfig) -> DeliverySummary:
     """Write current drafts as FHIR, DICOM SR and Secondary Capture under the identifiers of their sources.
 

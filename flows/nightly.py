@@ -18,7 +18,17 @@ from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
 
 
-@flow(flow_run_name="nightly-{config.date}", **SHARDED_FLOW)
+def with_date(config: NightlyConfig) -> NightlyConfig:
+    """Return the form with the date that this run's night takes: its own, or the day that the run was due."""
+    return dated(config, runtime.flow_run.scheduled_start_time or datetime.now(UTC))
+
+
+def run_name() -> str:
+    """Return what a run is called, and what word of it calls the night: a schedule's form holds no date."""
+    return f"nightly-{with_date(runtime.flow_run.parameters['config']).date}"
+
+
+@flow(flow_run_name=run_name, **SHARDED_FLOW)
 def nightly(config: NightlyConfig) -> NightSummary:
     """Draft what is new in the inbox and publish it with one manifest.
 
@@ -28,8 +38,7 @@ def nightly(config: NightlyConfig) -> NightSummary:
     Args:
         config: Inbox, date, model, shard size, limits, where shards run.
     """
-    scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
-    plan = plan_night(dated(config, scheduled))
+    plan = plan_night(with_date(config))
     try:
         show_page(plan_markdown(plan), "nightly-plan")
         for page in tell_of_earlier_nights(plan):

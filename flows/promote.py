@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import PromotionResult
@@ -12,7 +12,12 @@ from tasks.policy import FLOW
 from tasks.registry import move_champion
 
 
-@flow(flow_run_name="promote-{config.version}", **FLOW)
+def run_name() -> str:
+    """Return what a run is called: after the version that it makes champion; no form says which one is before."""
+    return f"promote-{runtime.flow_run.parameters['config'].version or 'back'}"
+
+
+@flow(flow_run_name=run_name, **FLOW)
 def promote(config: PromoteConfig) -> PromotionResult:
     """Make a version that has passed its gate the champion, or roll back to the previous one.
 

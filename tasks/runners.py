@@ -65,7 +65,9 @@ def task_runner(fan_out: FanOut) -> TaskRunner[Any]:
     try:
         from prefect_ray import RayTaskRunner
     except ImportError:
-        raise ConfigError("Ray is not installed; pip install 'crrg[ray]', on every machine", "task_runner") from None
+        raise ConfigError(
+            "Ray is not installed; pip install -e '.[ray]' in the checkout, on every machine", "task_runner"
+        ) from None
     if fan_out.ray_address:
         return RayTaskRunner(address=fan_out.ray_address)
     return RayTaskRunner(init_kwargs={"include_dashboard": False})

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(root: RootOption = "") -> None:
-    """Check versions, store, secret and registry; says what is wrong and the way out."""
+    """Check versions, store, disk, device, secret, registry and decoders; says what is wrong and the way out."""
     from crrg.operations.doctor import examine
     from crrg.operations.summaries import table
 
@@ -34,7 +34,7 @@ def doctor(root: RootOption = "") -> None:
         root,
         examine,
         lambda found: table(
-            ("check", "", "found"), [(item.name, "ok" if item.is_good else "NOT OK", item.detail) for item in found]
+            ("check", "", "found"), [(item.name, "ok" if item.is_good else "NOT OK", item.said) for item in found]
         ),
         lambda found: 0 if all(item.is_good for item in found) else 1,
     )

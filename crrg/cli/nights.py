@@ -83,8 +83,9 @@ def nightly(
         device=device, fan_out=fan_out_of(task_runner, ray_address), reread_date=reread_date,
         reread_studies=_words_of(reread_studies) if reread_studies else None,
         reread_older_than_bundle=reread_older_than_bundle, watch=flags_of(drift=drift, degenerate=degenerate),
-        evidence=evidence_of(evidence),
     )  # fmt: skip
+    if evidence:
+        filled = filled.model_copy(update={"evidence": filled.evidence.switched_on()})
     if not no_orchestrator:
         through_prefect("nightly", filled, root)
     from crrg.cli.endings import ENDINGS
@@ -108,7 +109,7 @@ def predict(
     from crrg.config.evidence import EvidenceSettings
     from crrg.operations.predict import predict_with
 
-    shown = EvidenceSettings.model_validate(evidence_of(evidence) or {})
+    shown = EvidenceSettings().switched_on() if evidence else EvidenceSettings()
     execute(
         root,
         lambda storage, settings: predict_with(files, out, model, device, storage, settings, shown),
@@ -215,13 +216,6 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
     from crrg.operations.digest import committed_digest
 
     execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
-
-
-def evidence_of(is_wanted: bool) -> dict[str, int] | None:
-    """Return the part of a form that says how many sentences are explained; ``None`` where the flag was not given."""
-    from crrg.config.evidence import SENTENCES_SHOWN
-
-    return {"max_sentences": SENTENCES_SHOWN} if is_wanted else None
 
 
 def _words_of(file: Path) -> tuple[str, ...]:

@@ -98,10 +98,16 @@ def exits() -> Iterator[None]:
 
 
 def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
-    """Build a form from a file and flags; a flag that was not given (``None``) leaves the file's or default value."""
+    """Build a form from a file and flags; a flag that was not given (``None``) leaves the file's or default value.
+
+    Flags of a block (a mapping) change the fields that they name; the block's other fields stay as the file has them.
+    """
     with exits():
         values: dict[str, Any] = _read_form(file) if file else {}
-        return config.model_validate({**values, **{name: value for name, value in flags.items() if value is not None}})
+        for name, value in flags.items():
+            if value is not None:
+                values[name] = _over(values.get(name, {}), value) if isinstance(value, dict) else value
+        return config.model_validate(values)
 
 
 def fan_out_of(task_runner: str | None, ray_address: str | None) -> dict[str, str] | None:
@@ -166,16 +172,28 @@ def printable(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def _over(block: Any, flags: dict[str, Any]) -> Any:
+    """Return a block of a file with flags over it; what is no block is left for the form to refuse."""
+    return {**block, **flags} if isinstance(block, dict) else block
+
+
 def _read_form(file: Path) -> dict[str, Any]:
     import tomllib
 
     from crrg.errors import ConfigError
 
+    kind = "JSON" if file.suffix.lower() == ".json" else "TOML"
     try:
-        text = file.read_text()
-        values: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read as TOML or JSON ({type(error).__name__})", str(file)) from error
+        text = file.read_text(encoding="utf-8")
+        values: Any = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read ({error.strerror}); --config names a TOML or JSON file", str(file)
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"cannot be read as {kind} ({error}); a form is TOML, or JSON where its name ends with .json", str(file)
+        ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"must hold settings by name, in braces; it holds a {type(values).__name__}", str(file))
     return values

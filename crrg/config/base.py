@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -222,13 +223,14 @@ class Settings(BaseSettings):
         """Order the sources: arguments, flags, TOML file, environment.
 
         Raises:
-            ConfigError: The file is no TOML.
+            ConfigError: The file is no TOML, or names a setting that there is not.
         """
+        name = str(settings_cls.model_config.get("toml_file"))
         try:
             file = TomlConfigSettingsSource(settings_cls)
         except (OSError, ValueError) as error:
-            name = str(settings_cls.model_config.get("toml_file"))
             raise ConfigError(f"cannot be read as TOML ({error}); mend it or move it away", name) from error
+        _check_names(file.toml_data, settings_cls, name)
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
 
@@ -266,6 +268,18 @@ class Settings(BaseSettings):
             ConfigError: There is none, or it is shorter than 32 bytes.
         """
         return _secret_key(self.old_hmac_key, self.old_hmac_key_file, "CRRG_OLD_HMAC_KEY")
+
+
+def _check_names(values: dict[str, Any], settings_cls: type[BaseSettings], file: str) -> None:
+    """Check that a file names known settings only: one that is misspelt would be left at its default in silence."""
+    fields = settings_cls.model_fields
+    known = {*fields, *(str(field.validation_alias) for field in fields.values() if field.validation_alias)}
+    unknown = []
+    for name in sorted(values.keys() - known):
+        near = get_close_matches(name.lower().removeprefix("crrg_"), fields, n=1)
+        unknown.append(f"`{name}` (`{near[0]}`?)" if near else f"`{name}`")
+    if unknown:
+        raise ConfigError(f"no setting is called {', '.join(unknown)}; mend it; known: {', '.join(fields)}", file)
 
 
 def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:

@@ -29,3 +29,7 @@ class EvidenceSettings(FrozenConfig):
     def is_on(self) -> bool:
         """Whether any sentence is explained."""
         return self.max_sentences > 0
+
+    def switched_on(self) -> EvidenceSettings:
+        """Return the same settings with sentences explained: as many as they say, else the usual number."""
+        return self if self.is_on else self.model_copy(update={"max_sentences": SENTENCES_SHOWN})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crrg.config.base import FrozenConfig
+from crrg.errors import ConfigError
 
 
 class FanOut(FrozenConfig):
@@ -28,3 +29,13 @@ class FanOut(FrozenConfig):
     max_processes: int = Field(0, ge=0, le=256, title="Processes (0 = auto)", json_schema_extra={"position": 1})
     ray_address: str = Field("", title="Address of the Ray cluster", json_schema_extra={"position": 2})
     gpus_per_shard: float = Field(0.0, ge=0, le=8, title="GPUs per shard on Ray", json_schema_extra={"position": 3})
+
+    @model_validator(mode="after")
+    def _an_address_is_of_ray(self) -> Self:
+        if self.ray_address and self.task_runner != "ray":
+            raise ConfigError(
+                f"no shard runs on a Ray cluster while task_runner is {self.task_runner}; say --task-runner ray, or "
+                "leave the address out",
+                "fan_out.ray_address",
+            )
+        return self

@@ -174,6 +174,7 @@ class NightPlan(FrozenConfig):
             without work has no shards and its commit only reports that.
         config: The form the night was started with.
         planning_s: How long it took to list what is new, seconds.
+        held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
     """
 
     date: str
@@ -190,6 +191,7 @@ class NightPlan(FrozenConfig):
     status: Literal["planned", "nothing_new", "held"] = "planned"
     config: NightlyConfig
     planning_s: float = 0.0
+    held_by: str = ""
 
 
 class ShardResult(FrozenConfig):
@@ -240,6 +242,7 @@ class NightSummary(FrozenConfig):
         times_s: Stage to seconds, summed over shards: ``planning``, ``reading``, ``drafting``, ``writing``,
             ``publishing``.
         num_shards_on_cpu: Shards that the CPU had to draft, since the device's memory did not suffice for one film.
+        held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
     """
 
     date: str
@@ -261,6 +264,7 @@ class NightSummary(FrozenConfig):
     model_version: str = ""
     times_s: dict[str, float] = Field(default_factory=dict)
     num_shards_on_cpu: int = 0
+    held_by: str = ""
 
     @property
     def is_flagged(self) -> bool:

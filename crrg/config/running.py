@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Recipe, Stage
+from crrg.config.dates import OptionalDate
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
@@ -53,9 +54,7 @@ class NightlyConfig(FrozenConfig):
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
-    date: str = Field(
-        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", title="Date (empty = today)", json_schema_extra={"position": 1}
-    )
+    date: OptionalDate = Field("", title="Date (empty = today)", json_schema_extra={"position": 1})
     timezone: str = Field("", title="Time zone (empty = this machine's)", json_schema_extra={"position": 2})
     model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
     limit: int = Field(0, ge=0, title="Most new films (0 = all)", json_schema_extra={"position": 4})
@@ -69,12 +68,7 @@ class NightlyConfig(FrozenConfig):
     num_workers: int = Field(0, ge=0, title="Decoder processes (0 = auto)", json_schema_extra={"position": 10})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 11})
     fan_out: FanOut = Field(FanOut(), title="Where shards run", json_schema_extra={"position": 12})
-    reread_date: str = Field(
-        "",
-        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
-        title="Read again: night (empty = none)",
-        json_schema_extra={"position": 13},
-    )
+    reread_date: OptionalDate = Field("", title="Read again: night (empty = none)", json_schema_extra={"position": 13})
     reread_studies: tuple[str, ...] = Field((), title="Read again: studies", json_schema_extra={"position": 14})
     reread_older_than_bundle: int = Field(
         0, ge=0, title="Read again: drafts of versions below (0 = none)", json_schema_extra={"position": 15}
@@ -111,9 +105,7 @@ class DeliverConfig(FrozenConfig):
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
-    date: str = Field(
-        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", title="Date (empty = all nights)", json_schema_extra={"position": 1}
-    )
+    date: OptionalDate = Field("", title="Date (empty = all nights)", json_schema_extra={"position": 1})
     studies: tuple[str, ...] = Field((), title="Studies (none = all)", json_schema_extra={"position": 2})
     forms: tuple[Literal["fhir", "sr", "sc"], ...] = Field(
         ("fhir", "sr", "sc"), min_length=1, title="Documents", json_schema_extra={"position": 3}

@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crrg.domain.regions import REGIONS
-
 LEXICON_VERSION = 1
 """Raised when the same report would be grounded in another way; a part of a dataset's fingerprint."""
 
@@ -52,7 +50,6 @@ class Term:
 SIDES = ("right", "left")
 BONES = ("spine", "right clavicle", "left clavicle")
 BOTH_LUNGS = ("right lung", "left lung")
-SIDED_STEMS = frozenset(region.removeprefix("right ") for region in REGIONS if f"left {region[6:]}" in REGIONS)
 LUNG_STEMS = frozenset(
     {"lung", "apical zone", "upper lung zone", "mid lung zone", "lower lung zone", "hilar structures"}
 )

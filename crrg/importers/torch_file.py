@@ -30,7 +30,6 @@ from crrg.errors import ModelError
 MAX_FILE_BYTES = 16 * 2**30
 TIMEOUT_S = 900
 MEMORY_BESIDE_FILE_BYTES = 6 * 2**30
-TRAINING_STATE = ("optimizer", "scaler", "scheduler")
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
 

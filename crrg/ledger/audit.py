@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pydantic import Field, ValidationError
 
 from crrg.config.base import FrozenConfig, Settings
+from crrg.config.dates import check_date
 from crrg.errors import Conflict, StorageError
 from crrg.storage import Storage, canonical_json
 
@@ -168,7 +169,12 @@ def write_audit(
 
 
 def read_audit(storage: Storage, date: str = "") -> list[AuditEntry]:
-    """Return the entries of a day (UTC), or all, in the order in which they were written."""
+    """Return the entries of a day (UTC, ``YYYY-MM-DD``), or all, in the order in which they were written.
+
+    Raises:
+        ConfigError: There is no such day.
+    """
+    check_date(date, "date")
     entries = [AuditEntry.model_validate_json(storage.get(f"{PREFIX}/{name}")) for name in _names(storage)]
     return [entry for entry in entries if entry.at_utc.startswith(date)]
 

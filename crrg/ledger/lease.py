@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -130,6 +131,14 @@ class LeaseState:
     def key(self) -> str:
         """Key of the object."""
         return lease_key(self.date, self.fencing)
+
+    def describe(self) -> str:
+        """Return which night is held, by whom and until when, for people."""
+        owner, until = self.record.owner, datetime.fromtimestamp(self.modified_s + self.record.lifetime_s, UTC)
+        return (
+            f"night {self.date} is held by process {owner.pid} on {owner.host} until {until:%Y-%m-%d %H:%M:%S} UTC, "
+            "and longer while it works"
+        )
 
 
 class Lease:

@@ -16,6 +16,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from crrg.config.dates import check_date
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.refusals import is_failure
 from crrg.domain.regions import NUM_REGIONS
@@ -84,13 +85,15 @@ def check_nights(
 
     Args:
         storage: The root.
-        date: One night; empty takes all.
+        date: One night, ``YYYY-MM-DD``; empty takes all.
         inbox_url: Inbox whose objects are looked for; empty for none.
         pseudonyms: The key the nights ran with; only for the inbox.
 
     Raises:
+        ConfigError: There is no such day.
         StorageError: The root is out of reach.
     """
+    check_date(date, "date")
     nights: dict[tuple[str, str], NightCount] = {}
     manifests = read_manifests(storage)
     ordered = in_commit_order(manifests)

@@ -37,6 +37,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations.current_drafts import CommittedDrafts, StudyDraft
 from crrg.operations.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
+from crrg.operations.extras import check_installed
 from crrg.operations.root import overlap
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
@@ -103,11 +104,13 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         What happened, as counts; studies that could not be delivered are counted by reason and tried again next time.
 
     Raises:
-        ConfigError: Delivery is off, or the identified root lies within the root.
+        ConfigError: Delivery is off, the identified root lies within the root, or a library of the extra is missing.
         CrrgError: An operator wants it to stop; what was delivered so far stays delivered.
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
     zone = identified_zone(storage, settings)
+    if {"sr", "sc"} & set(config.forms):
+        check_installed("highdicom", "dicom", "forms")
     titles = (config.called_title, config.calling_title)
     archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.errors import ConfigError, StorageError
+from crrg.operations.extras import check_installed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -99,9 +100,12 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
         settings: Certificates and the authorization; an address is a parameter, which people see.
 
     Raises:
-        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear.
+        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear; or
+            what sends there is not installed.
     """
-    if not address.startswith(("http://", "https://")):
+    is_web = address.startswith(("http://", "https://"))
+    check_installed("dicomweb_client" if is_web else "pynetdicom", "dicom", "send_to")
+    if not is_web:
         tls = _tls_context(settings) if address.startswith(_OVER_TLS) else None
         return Archive.parse(address.removeprefix(_OVER_TLS), called, calling, tls)
     parts = urlsplit(address)

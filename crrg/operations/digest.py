@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crrg.config.dates import check_date
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.digest import results_digest
 from crrg.storage import Storage
@@ -16,5 +17,8 @@ def committed_digest(storage: Storage, date: str = "") -> str:
 
     Returns:
         Hex sha256 without paths, run ids and times; a root without nights has a digest too.
+
+    Raises:
+        ConfigError: There is no such day.
     """
-    return results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, date)
+    return results_digest(storage, REPORTS_SCHEMA, REGIONS_SCHEMA, check_date(date, "date"))

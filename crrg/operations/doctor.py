@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import importlib.metadata
-import logging
+import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from crrg.config.base import Settings
+from crrg.config.running import NightlyConfig
 from crrg.data.codestream import MAX_PIXELS
 from crrg.data.decoder_pool import examine_child
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.dicom_codecs import check_syntaxes
 from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES
-from crrg.errors import Conflict, CrrgError
+from crrg.device import failures_named, resolve_device
+from crrg.errors import Conflict, CrrgError, DeviceError
+from crrg.local_files import free_bytes
+from crrg.operations.night_checks import ROOM_PER_FILM
 from crrg.registry.aliases import CHAMPION, recorded_alias, version_ref
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry
 
-logger = logging.getLogger(__name__)
-
 NUM_RACERS = 8
 _RENEWED = b"renewed"
+_SEE_STORE = "see the root (CRRG_ROOT, --root), CRRG_S3_ENDPOINT, the credentials and their policy"
+_OTHER_STORE = "use a store with conditional writes and consistent listings"
 MAX_CLOCK_SKEW_S = 900.0
 """S3 refuses requests whose time is further off; nights go by the store's clock alone."""
+ROOM_FOR_FILMS = 1000
+"""A disk that has no room for so many drafts at the usual size of pictures is as good as full."""
 SHOWN_PACKAGES = ("crrg", "prefect", "mlflow", "torch", "transformers", "pydicom", "pyarrow", "s3fs")
 
 
@@ -36,25 +45,43 @@ class Finding:
     Attributes:
         name: What.
         is_good: Whether it is as it should be.
-        detail: What was found, and the way out where it is not good.
+        detail: What was found.
+        way_out: What to do where it is not good; else empty.
     """
 
     name: str
     is_good: bool
     detail: str
+    way_out: str = ""
+
+    @property
+    def said(self) -> str:
+        """What a person reads: what was found and, where it is not good, the way out."""
+        return f"{self.detail}; {self.way_out}" if self.way_out else self.detail
 
 
 def examine(storage: Storage, settings: Settings) -> list[Finding]:
-    """Look at versions, store, secret and registry; nothing is raised and nothing is left behind."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in SHOWN_PACKAGES)
+    """Look at versions, store, disk, device, secret, registry, decoders; nothing is raised, nothing left behind."""
     return [
-        Finding("versions", True, versions),
+        _versions(),
         _store(storage),
         _leases(storage),
+        _disk(storage),
+        _device(),
         _secret(settings),
         _champion(storage, settings),
         *_decoders(),
     ]
+
+
+def _finding(name: str, is_good: bool, detail: str, way_out: str) -> Finding:
+    return Finding(name, is_good, detail, "" if is_good else way_out)
+
+
+def _versions() -> Finding:
+    versions = {name: _version(name) for name in SHOWN_PACKAGES}
+    detail = ", ".join(f"{name} {version or 'MISSING'}" for name, version in versions.items())
+    return _finding("versions", all(versions.values()), detail, "`make env` installs the locked packages")
 
 
 def _store(storage: Storage) -> Finding:
@@ -64,9 +91,9 @@ def _store(storage: Storage) -> Finding:
         num_winners = _winners(storage, key)
         storage.discard(key)
     except CrrgError as error:
-        return Finding("store", False, str(error))
+        return Finding("store", False, str(error), _SEE_STORE)
     detail = f"{storage.root}: {num_winners} of {NUM_RACERS} conditional writers won, 1 is right"
-    return Finding("store", num_winners == 1, detail)
+    return _finding("store", num_winners == 1, detail, f"two nights could both commit: {_OTHER_STORE}")
 
 
 def _leases(storage: Storage) -> Finding:
@@ -79,18 +106,18 @@ def _leases(storage: Storage) -> Finding:
         stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
         is_gone = storage.discard(key)
     except CrrgError as error:
-        return Finding("leases", False, f"no night can be held: {error}")
+        return Finding("leases", False, f"no night can be held: {error}", _SEE_STORE)
     if num_winners != 1 or not is_renewed or not stamps:
         return Finding(
             "leases",
             False,
-            f"{num_winners} of {NUM_RACERS} took one lease (1 is right), renewed: {is_renewed}, listed: {bool(stamps)};"
-            " two nights could run at once: use a store with conditional writes and consistent listings",
+            f"{num_winners} of {NUM_RACERS} took one lease (1 is right), renewed: {is_renewed}, listed: {bool(stamps)}",
+            f"two nights could run at once: {_OTHER_STORE}",
         )
     ahead_s = time.time() - stamps[0]
     removed = "removed" if is_gone else "left to crrg gc, since this identity may not delete"
     detail = f"one holder of {NUM_RACERS}, renewed, {removed}; this clock is {ahead_s:+.0f} s beside the store's"
-    return Finding("leases", abs(ahead_s) < MAX_CLOCK_SKEW_S, detail)
+    return _finding("leases", abs(ahead_s) < MAX_CLOCK_SKEW_S, detail, "set the clock of this machine (NTP)")
 
 
 def _winners(storage: Storage, key: str) -> int:
@@ -107,11 +134,50 @@ def _winners(storage: Storage, key: str) -> int:
         return sum(racers.map(race, range(NUM_RACERS)))
 
 
+def _disk(storage: Storage) -> Finding:
+    """Look for room where results and where temporary files go; a bucket does not say."""
+    needed = ROOM_FOR_FILMS * (NightlyConfig.model_fields["image_size"].default ** 2 + ROOM_PER_FILM)
+    temporary = tempfile.gettempdir()
+    try:
+        free = {storage.root: storage.free_bytes(), temporary: free_bytes(temporary)}
+    except OSError as error:
+        return Finding("disk", False, f"room is not told: {error.strerror}", "see the folder of the root and its owner")
+    told = {place: room for place, room in free.items() if room is not None}
+    detail = ", ".join(f"{room / 1e9:.1f} GB free in {place}" for place, room in told.items())
+    way_out = f"a night of {ROOM_FOR_FILMS} films needs {needed / 1e9:.1f} GB: make room, or set CRRG_ROOT and TMPDIR"
+    return _finding("disk", min(told.values()) >= needed, detail, way_out)
+
+
+def _device() -> Finding:
+    """Compute something where `auto` would; a GPU of the machine that torch does not see would be left idle."""
+    try:
+        device = resolve_device("auto")
+        with failures_named("its memory does not suffice for anything; another program has it"):
+            float(torch.ones(8, 8, device=device).sum())
+    except (DeviceError, RuntimeError) as error:
+        return Finding(
+            "device", False, str(error).splitlines()[0], "see nvidia-smi, end what holds the GPU, or say --device cpu"
+        )
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        name = torch.cuda.get_device_name(device)
+        return Finding("device", True, f"cuda: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    num_gpus = _num_gpus_of_machine()
+    detail = "cpu" + (f", though this machine has {num_gpus} GPUs that torch does not see" if num_gpus else "")
+    way_out = "install a driver and a torch that fit each other (python -m torch.utils.collect_env says which)"
+    return _finding("device", not num_gpus, detail, way_out)
+
+
+def _num_gpus_of_machine() -> int:
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
 def _secret(settings: Settings) -> Finding:
     try:
         num_bytes = len(settings.pseudonym_key())
     except CrrgError as error:
-        return Finding("pseudonym key", False, str(error))
+        way_out = "without it only crrg demo and crrg phantom run, and commands on a root that crrg demo made"
+        return Finding("pseudonym key", False, str(error), way_out)
     return Finding("pseudonym key", True, f"{num_bytes} bytes")
 
 
@@ -121,14 +187,16 @@ def _champion(storage: Storage, settings: Settings) -> Finding:
         version = registry.aliases().get(CHAMPION) if registry.exists() else None
         recorded = recorded_alias(storage, CHAMPION)
         if version is None:
-            return Finding(
-                "champion", recorded is None, "no version has the alias; crrg retrain or crrg promote sets it"
-            )
+            if recorded is None:
+                return Finding("champion", True, "no version has the alias yet; crrg retrain or crrg promote sets it")
+            detail = "no version has the alias, though one had it when it was last resolved"
+            return Finding("champion", False, detail, "crrg promote VERSION sets it")
         agrees = recorded is not None and recorded.bundle_id == version_ref(registry, version).bundle_id
     except CrrgError as error:
-        return Finding("champion", False, str(error))
-    detail = f"version {version}" + ("" if agrees else "; the record under models/aliases/ names another bundle")
-    return Finding("champion", agrees, detail)
+        return Finding("champion", False, str(error), "see MLFLOW_TRACKING_URI and the server that it names")
+    detail = f"version {version}" + ("" if agrees else "; the record under models/aliases/ names no or another bundle")
+    way_out = f"crrg promote {version} records it, and so does the next night"
+    return _finding("champion", agrees, detail, way_out)
 
 
 def _decoders() -> list[Finding]:
@@ -136,25 +204,33 @@ def _decoders() -> list[Finding]:
     limits = DecoderLimits()
     report = examine_child(limits)
     if report.isolation is None:
-        return [Finding("decoder process", False, "it does not start; films could not be read")]
+        way_out = "see that this account may start processes and has 2 GiB of address space (ulimit -u, ulimit -v)"
+        return [Finding("decoder process", False, "it does not start; films could not be read", way_out)]
     allowed = (
         f"{limits.max_memory_bytes // 2**20} MiB, {limits.cpu_limit_s} s of processor and {limits.timeout_s:g} s per "
         f"file, new after {limits.files_per_child} files; files up to {MAX_FILE_BYTES // 2**20} MiB, {MAX_PIXELS:,} "
         f"pixels, 1 frame, depth {MAX_DEPTH}, {MAX_ELEMENTS:,} elements"
     )
     findings = [
-        Finding("decoder process", report.isolation.has_no_network, report.isolation.describe()),
-        Finding("decoder limits", report.isolation.limits, allowed),
+        _finding(
+            "decoder process",
+            report.isolation.has_no_network,
+            report.isolation.describe(),
+            "let the container use seccomp or user namespaces, or give the machine no network but the store's",
+        ),
+        _finding("decoder limits", report.isolation.limits, allowed, "run on a system with setrlimit, such as Linux"),
     ]
     for check in check_syntaxes():
         problem = report.problems.get(check.syntax.uid, "not tried")
         detail = f"{check.syntax.uid}: {check.library}" + (f"; {problem}" if problem else "")
-        findings.append(Finding(f"decoder of {check.syntax.name}", not problem, detail))
+        way_out = "`make env` installs the locked codecs"
+        findings.append(_finding(f"decoder of {check.syntax.name}", not problem, detail, way_out))
     return findings
 
 
 def _version(name: str) -> str:
+    """Return the installed version of a package; empty where there is none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return ""

@@ -8,13 +8,11 @@ and wakes up after another committed the run spoils nothing that the other names
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -24,10 +22,9 @@ from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle
-from crrg.exports.page_pictures import find_pictures
+from crrg.exports.page_pictures import Pictures, find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, review_files
-from crrg.ledger.beside import put_beside
 from crrg.ledger.digest import files_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (
@@ -38,6 +35,7 @@ from crrg.ledger.manifest import (
     next_sequence,
     run_prefix,
 )
+from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_page, writing
@@ -55,7 +53,7 @@ from crrg.operations.night_records import (
 )
 from crrg.operations.night_summary import note_untold, summarize
 from crrg.operations.night_watch import put_watch, remarks, watch_night
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +80,8 @@ class SettledNight:
     Attributes:
         outcomes: What became of every input.
         tables: Report and region tables.
-        objects: Key of each picture of a drafted film to its sha256.
+        objects: The pictures of drafted films.
+        pictures: Where they lie, as seen from the page beside them.
         spread: Studies whose films lie in several tables.
         earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
@@ -92,7 +91,8 @@ class SettledNight:
 
     outcomes: tuple[InputOutcome, ...]
     tables: tuple[TableFile, ...]
-    objects: dict[str, str]
+    objects: ObjectIndex
+    pictures: Pictures
     spread: frozenset[str]
     earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
@@ -123,7 +123,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     )
     watch_key, watch_sha256 = put_watch(plan, watch, storage)
     objects, page = _write_objects(plan, night, refused, remarks(watch), storage)
-    objects[watch_key] = watch_sha256
+    objects.add({watch_key: watch_sha256})
     written = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld,
                "review_key": f"{page}/index.html", "replaced_key": f"{page}/{SUPERSEDED_FILE}"}  # fmt: skip
     manifest = _manifest_of(plan, night, files, objects, storage).model_copy(update=written)
@@ -137,10 +137,10 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
 
 
 def _manifest_of(
-    plan: NightPlan, night: SettledNight, files: tuple[TableFile, ...], objects: Mapping[str, str], storage: Storage
+    plan: NightPlan, night: SettledNight, files: tuple[TableFile, ...], objects: ObjectIndex, storage: Storage
 ) -> Manifest:
     """Write the index of the objects, and return the manifest that names it; where watch and page lie comes later."""
-    index_key, index_sha256 = _put_index(f"{run_prefix(plan.date, plan.run_id)}/index.json", objects, storage)
+    index_key, index_sha256 = objects.put(storage, f"{run_prefix(plan.date, plan.run_id)}/index.json")
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     return Manifest(
         date=plan.date,
@@ -217,11 +217,12 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     tables += write_earlier_films(plan, earlier, primary, storage)
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
-    objects = {**settled_pictures(records, settled), **copy_pictures(plan, earlier, storage)}
+    pictures = {**settled_pictures(records, settled), **copy_pictures(plan, earlier, storage)}
     return SettledNight(
         outcomes=outcomes,
         tables=tuple(tables),
-        objects=objects,
+        objects=ObjectIndex(pictures),
+        pictures=find_pictures(pictures),
         spread=frozenset(across),
         earlier=earlier,
         superseded=tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded))),
@@ -307,8 +308,8 @@ def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage:
 
 def _write_objects(
     plan: NightPlan, night: SettledNight, refused: Sequence[InputOutcome], told: tuple[str, ...], storage: Storage
-) -> tuple[dict[str, str], str]:
-    """Write documents and page; return the sha256 of every object of the run by key, and where the page lies."""
+) -> tuple[ObjectIndex, str]:
+    """Write documents and page; return the index of the run's objects, and where the page lies."""
     prefix = run_prefix(plan.date, plan.run_id)
     shown = [each for each in (*night.outcomes, *night.earlier.outcomes) if each.is_drafted]
     sizes = {each.instance_id: (each.width, each.height) for each in shown}
@@ -326,31 +327,16 @@ def _write_objects(
     )
     lines = [RefusedObject(each.key_hmac, each.reason, each.detail, each.instance_id) for each in refused]
 
-    def put_in(folder: str, pictures: str) -> dict[str, str]:
-        objects = dict(night.objects)
+    def put_in(folder: str, pictures: Pictures) -> ObjectIndex:
+        objects = night.objects.copy()
         documents = night_documents(night.tables, night.spread, sizes, bundles, storage)
         written = writing(documents, prefix, objects, storage)
-        page = put_page(folder, review_files(facts, written, lines, find_pictures(night.objects, pictures)), storage)
-        return objects | page
+        objects.add(put_page(folder, review_files(facts, written, lines, pictures), storage))
+        return objects
 
     try:
-        return put_in(f"{prefix}/review", ""), f"{prefix}/review"
+        return put_in(f"{prefix}/review", night.pictures), f"{prefix}/review"
     except Conflict:
         # left by a holder that saw the night otherwise, and that may be at work on it still
         folder = f"{prefix}/review-{plan.fencing}"
-        return put_in(folder, "../review/"), folder
-
-
-def _put_index(key: str, objects: Mapping[str, str], storage: Storage) -> tuple[str, str]:
-    """Write digests by key as canonical JSON, made piece by piece: a night has several objects per study.
-
-    Returns:
-        Its key and its own sha256.
-    """
-    text = io.BytesIO()
-    text.write(b"{")
-    for place, name in enumerate(sorted(objects)):
-        text.write((b"," if place else b"") + canonical_json(name) + b":" + canonical_json(objects[name]))
-    text.write(b"}")
-    index = text.getvalue()
-    return put_beside(storage, key, index), hashlib.sha256(index).hexdigest()
+        return put_in(folder, replace(night.pictures, folder="../review/")), folder

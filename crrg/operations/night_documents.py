@@ -21,6 +21,7 @@ from crrg.exports.documents import DraftingBundle, document_files, group_regions
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import SUPERSEDED_FILE
 from crrg.ledger.beside import put_beside
+from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, read_table
 from crrg.storage import Storage
 
@@ -61,14 +62,14 @@ def night_documents(
 
 
 def writing(
-    documents: Iterable[dict[str, Any]], prefix: str, objects: dict[str, str], storage: Storage
+    documents: Iterable[dict[str, Any]], prefix: str, objects: ObjectIndex, storage: Storage
 ) -> Iterator[dict[str, Any]]:
     """Yield documents as they come, those of some studies at a time written on the way.
 
     Args:
         documents: One per study.
         prefix: Prefix of the run.
-        objects: Key of each object of the run to its sha256; what is written is entered.
+        objects: The run's index; what is written is entered.
         storage: The root.
     """
 
@@ -80,7 +81,7 @@ def writing(
         while some := list(islice(given, STUDIES_AT_ONCE)):
             writes = [pool.submit(put, key, data) for key, data in document_files(prefix, some).items()]
             yield from some
-            objects.update(write.result() for write in writes)
+            objects.add(dict(write.result() for write in writes))
 
 
 def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:

@@ -67,6 +67,7 @@ class ShardFeed:
         """Stop reading what was opened ahead, and forget the listing."""
         with self._lock:
             self._located = None
+            self._givers = Givers(self._inbox, ())
             if self._ahead is not None:
                 self._ahead.readings.close()
                 self._ahead = None

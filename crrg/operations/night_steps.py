@@ -89,17 +89,15 @@ def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Se
 
 
 def close_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
-    """Publish the night with one manifest, and give it back."""
+    """Publish the night with one manifest, and give it back; what was known of the inbox is let go of before."""
+    _close_feed(plan, storage)
     return nightly.commit_night(plan, list(results), storage)
 
 
 def give_back(plan: NightPlan) -> None:
     """Give a night back that was not published, whatever ended it; a published one is given back already."""
     storage, _ = open_root()
-    with _keeping:
-        feed = _feeds.pop(_feed_key(plan, storage), None)
-    if feed is not None:
-        feed.close()
+    _close_feed(plan, storage)
     nightly.release_night(plan, storage)
 
 
@@ -136,6 +134,13 @@ def _feed_of(plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> Shard
                 _feeds.popitem()[1].close()
             _feeds[key] = ShardFeed(plan, storage, pseudonyms)
         return _feeds[key]
+
+
+def _close_feed(plan: NightPlan, storage: Storage) -> None:
+    with _keeping:
+        feed = _feeds.pop(_feed_key(plan, storage), None)
+    if feed is not None:
+        feed.close()
 
 
 def _feed_key(plan: NightPlan, storage: Storage) -> tuple[str, str, int]:

@@ -19,7 +19,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError, TooManyRefused
 from crrg.ledger.inventory import list_inbox, take_inventory
-from crrg.ledger.lease import Lease, acquire_lease, store_time_s
+from crrg.ledger.lease import Lease, acquire_lease, find_holder, store_time_s
 from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
 from crrg.operations.night_checks import check_rights, check_room
 from crrg.operations.night_commit import publish_night
@@ -92,8 +92,9 @@ def plan_night(
     )
     lease = acquire_lease(storage, date)
     if lease is None:
-        logger.info("another holder has the night %s; nothing to do", date)
-        return idle
+        held_by = _holder_of(storage)
+        logger.info("night %s is not begun: %s", date, held_by)
+        return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
         plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
@@ -247,6 +248,14 @@ def _give_back(lease: Lease) -> None:
         logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
 
 
+def _holder_of(storage: Storage) -> str:
+    """Return who keeps a night from beginning, as a sentence."""
+    holder = find_holder(storage)
+    if holder is None:
+        return "another run came at the same time, or has just ended; run this night again"
+    return holder.describe()
+
+
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:
     """Return the summary of a night that has nothing to publish, or ``None``."""
     was_stopped = any(result.stopped for result in results)
@@ -262,6 +271,7 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage)
         bundle_id=plan.bundle.bundle_id,
         num_inputs=num_pending,
         num_pending=num_pending,
+        held_by=plan.held_by,
     )
 
 

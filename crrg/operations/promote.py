@@ -14,6 +14,7 @@ from crrg.operations.evaluate import evaluate_bundle
 from crrg.registry.aliases import (
     CHAMPION,
     GATE_FAILED,
+    GATE_FAILURES,
     GATE_PASSED,
     GATE_TAG,
     PREVIOUS,
@@ -42,10 +43,13 @@ def promote(config: PromoteConfig, storage: Storage, settings: Settings) -> Prom
         if PREVIOUS not in aliases:
             raise ModelError("there is no previous champion to go back to", f"@{PREVIOUS}")
         version = aliases[PREVIOUS]
-    found = registry.version_tags(version).get(GATE_TAG, "unset")
-    if found != GATE_PASSED:
+    tags = registry.version_tags(version)
+    if tags.get(GATE_TAG) != GATE_PASSED:
+        found = tags.get(GATE_FAILURES) or f"{GATE_TAG}={tags.get(GATE_TAG, 'unset')}"
         raise ModelError(
-            f"it has not passed its gate ({GATE_TAG}={found}); retrain or evaluate it", f"version {version}"
+            f"it has not passed its gate ({found}); `crrg retrain` and `crrg bundle --register` make a version and ask "
+            "the gate about it",
+            f"version {version}",
         )
     return _make_champion(version, registry, storage)
 
@@ -70,7 +74,7 @@ def gate_and_promote(
         version,
         {
             GATE_TAG: GATE_PASSED if outcome.passed else GATE_FAILED,
-            "gate_failures": "; ".join(outcome.failures)[:4000],
+            GATE_FAILURES: "; ".join(outcome.failures)[:4000],
             "gate_conditions": json.dumps(config.gate.model_dump(mode="json"), sort_keys=True),
         },
     )

@@ -110,7 +110,7 @@ def night_markdown(summary: NightSummary) -> str:
         places = (("Manifest", summary.manifest_key), ("Review page", summary.review_key), ("Digest", summary.digest))
         rest = [reasons_table(summary.reasons), *(f"{name} `{value}`" for name, value in places), _watch(summary)]
     else:
-        rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else []
+        rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else [summary.held_by]
     parts = (head, table(("night", "number"), rows), *rest)
     return "\n\n".join(part for part in parts if part)
 
@@ -120,7 +120,8 @@ def plan_markdown(plan: NightPlan) -> str:
     rows = [("new", plan.num_new), ("done before", plan.num_done), ("pending", plan.num_pending),
             ("shards", len(plan.shards))]  # fmt: skip
     model = f"Bundle `{plan.bundle.bundle_id}`, version {plan.bundle.model_version or 'unregistered'}."
-    return f"# Night of {plan.date}: {plan.status.replace('_', ' ')}\n\n{model}\n\n{table(('inputs', 'number'), rows)}"
+    head = f"# Night of {plan.date}: {plan.status.replace('_', ' ')}"
+    return "\n\n".join(part for part in (head, model, table(("inputs", "number"), rows), plan.held_by) if part)
 
 
 def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:

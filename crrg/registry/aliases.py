@@ -25,6 +25,7 @@ PREVIOUS = "previous"
 GATE_TAG = "gate"
 GATE_PASSED = "passed"
 GATE_FAILED = "failed"
+GATE_FAILURES = "gate_failures"
 
 _ALIAS = re.compile(rf"^models:/{PIPELINE_MODEL}@(?P<alias>[a-z][a-z0-9-]*)$")
 _VERSION = re.compile(rf"^(?:models:/{PIPELINE_MODEL}/)?(?P<version>[0-9]+)$")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crrg.config.running import Gate
-from crrg.errors import GateNotMet
 
 REGION_IOU = "detection/mean_region_iou"
 LABEL_AUC = "classification/mean_auc"
@@ -50,18 +49,6 @@ def check_gate(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str
                 f"{name} is {_shown(found)}, the champion has {best:.3f}, a fall of {gate.max_drop:.3f} is allowed"
             )
     return GateOutcome(passed=not failures, failures=tuple(failures))
-
-
-def require_gate(gate: Gate, bundle_id: str, candidate: Mapping[str, float], outcome: GateOutcome) -> None:
-    """Refuse a bundle whose gate was not met.
-
-    Raises:
-        GateNotMet: It was not; the error carries figures and gate.
-    """
-    if not outcome.passed:
-        raise GateNotMet(
-            "; ".join(outcome.failures), bundle_id, scorecard=dict(candidate), gate=gate.model_dump(mode="json")
-        )
 
 
 def _floors(gate: Gate) -> dict[str, float]:

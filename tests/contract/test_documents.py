@@ -23,3 +23,21 @@ def test_what_a_document_names_is_there(path: Path) -> None:
     assert [target for target in commands if target not in TARGETS] == []
     programs = [name.replace(".", "/") for name in re.findall(r"python -m (benchmarks\.[\w.]*\w)", text)]
     assert [name for name in programs if not ((ROOT / f"{name}.py").exists() or (ROOT / name).is_dir())] == []
+
+
+def slug(title: str) -> str:
+    """Return a heading's anchor as forges make it."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_into_a_document_meets_its_heading(path: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", path.read_text()) if "://" not in link]
+    lost = []
+    for link in links:
+        file, _, anchor = link.partition("#")
+        text = (path.parent / file if file else path).read_text()
+        plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        if anchor not in {slug(title) for title in re.findall(r"^#+ (.+)$", plain, re.MULTILINE)}:
+            lost.append(link)
+    assert lost == []

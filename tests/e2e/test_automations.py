@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,12 @@ def test_failed_and_flagged_nights_send_word(sink: Sink, tmp_path: Path, monkeyp
 
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
-    form = {"inbox": str(tmp_path / "inbox"), "date": "2026-03-09", "model": "there-is-no-such-bundle"}
+    form = {"inbox": str(tmp_path / "inbox"), "timezone": "UTC", "model": "there-is-no-such-bundle"}
+    today = datetime.now(UTC).date()
     state = nightly(form, return_state=True)
     assert state.is_failed()
     assert sink.wait_for("failed") == {
-        "what": "failed", "night": "nightly-2026-03-09", "flow_run_id": str(state.state_details.flow_run_id),
+        "what": "failed", "night": f"nightly-{today}", "flow_run_id": str(state.state_details.flow_run_id),
         "state": "Failed",
     }  # fmt: skip
     emit_event(
@@ -93,7 +94,7 @@ def test_failed_and_flagged_nights_send_word(sink: Sink, tmp_path: Path, monkeyp
         payload={"num_accepted": 7, "num_quarantined": 2, "differs": ["film/likeness", "film/view"]},
     )
     assert sink.wait_for("flagged") == {
-        "what": "flagged", "night": "crrg.night.2026-03-10", "num_accepted": "7", "num_quarantined": "2",
+        "what": "flagged", "night": "nightly-2026-03-10", "num_accepted": "7", "num_quarantined": "2",
         "differs": "film/likeness, film/view",
     }  # fmt: skip
     with get_client(sync_client=True) as client:

@@ -220,7 +220,7 @@ def test_without_ray_the_form_says_how_to_get_it(monkeypatch):
     from tests.support.drawn_shards import draft_drawn
 
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'crrg\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ray\]'"):
         run_shards(FanOut(task_runner="ray"), draft_drawn, [{}])
     assert run_shards(FanOut(task_runner="ray"), draft_drawn, []) == []
 

@@ -27,10 +27,31 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "text"), [("form.json", "[1]"), ("form.json", '"night"'), ("form.toml", "limit = ")])
-def test_a_form_that_holds_no_settings(name: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
-    assert name in refused("nightly", "--inbox", str(tmp_path), "--config", name)
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("form.json", b"[1]", "it holds a list"),
+        ("form.json", b'"night"', "it holds a str"),
+        ("form.json", b'{\n "limit": }', "line 2 column 11"),
+        ("form.JSON", b"{,", "as JSON"),
+        ("form.toml", b"limit = ", "at end of document"),
+        ("form.toml", b"limit = 1\nlimit = 2\n", "line 2"),
+        ("form.yaml", b"limit: 3\n", "a form is TOML, or JSON where its name ends with .json"),
+        ("form.toml", b"\xff\xfe", "as TOML"),
+        ("form.json", b"[" * 100_000, "as JSON"),
+    ],
+)
+def test_a_form_that_holds_no_settings(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    shown = refused("nightly", "--inbox", str(tmp_path), "--config", name)
+    assert shown.startswith(f"crrg: ConfigError: {name}: ")
+    assert said in shown
+
+
+def test_a_form_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
+    assert "nowhere.toml: cannot be read (No such file" in refused("evaluate", "--config", "nowhere.toml")
+    (tmp_path / "folder").mkdir()
+    assert "folder: cannot be read (Is a directory)" in refused("evaluate", "--config", "folder")
 
 
 def test_a_settings_file_that_is_no_toml(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from crrg.cli.running import use_root
 from crrg.config.base import Settings
+from crrg.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,32 @@ def test_a_flag_wins_over_both_here_and_in_children(tmp_path: Path) -> None:
 def test_no_flag_leaves_the_others(tmp_path: Path) -> None:
     use_root("")
     assert Settings().root == "/of/the/variable"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("CRRG_ROOT", "root"), ("rot", "root"), ("hmac_kye_file", "hmac_key_file"), ("mlflow_uri", "mlflow_tracking_uri")],
+)
+def test_an_unknown_name_in_the_file_is_refused_with_the_nearest_one(name: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "crrg.toml").write_text(f'{name} = "s3://secret/of/mine"\n')
+    with pytest.raises(ConfigError, match=rf"crrg\.toml: .*`{name}` \(`{meant}`\?\)") as raised:
+        Settings()
+    known = str(raised.value).partition("known: ")[2].split(", ")
+    assert set(known) == set(Settings.model_fields)
+    assert "secret/of" not in str(raised.value)
+
+
+def test_a_name_like_no_other_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "crrg.toml").write_text("[night]\nlimit = 3\n")
+    with pytest.raises(ConfigError, match="`night`;"):
+        Settings()
+
+
+def test_every_setting_may_stand_in_the_file_by_its_name(tmp_path: Path) -> None:
+    values = {"s3_read_timeout_s": "5.0", "s3_sse": '"AES256"'}
+    lines = [f"{name} = {values.get(name, repr('x'))}" for name in Settings.model_fields]
+    (tmp_path / "crrg.toml").write_text("\n".join(lines))
+    settings = Settings()
+    assert (settings.aws_region, settings.mlflow_tracking_uri, settings.s3_read_timeout_s) == ("x", "x", 5.0)
+    (tmp_path / "crrg.toml").write_text('AWS_REGION = "eu-central-1"\n')
+    assert Settings().aws_region == "eu-central-1"

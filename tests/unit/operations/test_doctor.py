@@ -1,4 +1,4 @@
-"""What ``crrg doctor`` says of the place where nights are held."""
+"""What ``crrg doctor`` says of store, leases, disk, device and the rest, and the way out of what is wrong."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from crrg.errors import StorageError
+from crrg.config.base import Settings
+from crrg.config.references import BundleRef
+from crrg.data.decoder_isolation import Isolation
+from crrg.data.decoder_pool import ChildReport
+from crrg.errors import DeviceError, StorageError
 from crrg.operations import doctor
-from crrg.operations.doctor import _leases
+from crrg.operations.doctor import _leases, examine
 from crrg.storage import Storage
 
 
@@ -30,7 +34,7 @@ def test_a_store_without_conditional_writes_is_found_out(root, monkeypatch):
     finding = _leases(root)
     assert not finding.is_good
     assert "8 of 8 took one lease (1 is right)" in finding.detail
-    assert "two nights could run at once" in finding.detail
+    assert "two nights could run at once" in finding.way_out
 
 
 def test_leases_that_may_not_be_written_are_said(root, monkeypatch):
@@ -53,3 +57,59 @@ def test_a_clock_that_is_far_from_the_stores_is_said(root, monkeypatch):
     real = time.time
     monkeypatch.setattr(doctor.time, "time", lambda: real() + 1000)
     assert not _leases(root).is_good
+
+
+def with_nothing_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make everything wrong that can be, but the store itself."""
+    monkeypatch.setattr(Storage, "put_if_absent", Storage.put)
+    monkeypatch.setattr(Storage, "free_bytes", lambda self: 3 * 2**20)
+    monkeypatch.setattr(doctor, "free_bytes", lambda place: 2 * 2**20)
+    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "torch" else "1.0")
+    monkeypatch.setattr(doctor, "_num_gpus_of_machine", lambda: 1)
+    monkeypatch.setattr(doctor, "recorded_alias", lambda *_: BundleRef(bundle_id="b", prefix="p"))
+    isolation = Isolation(no_new_privileges=False, own_network=False, calls_refused=False, limits=False)
+    monkeypatch.setattr(doctor, "examine_child", lambda _limits: ChildReport(isolation, {}))
+
+
+@pytest.mark.parametrize("why", ["everything", "the store is away", "no decoder starts", "the registry is away"])
+def test_whatever_is_not_as_it_should_be_names_its_way_out(why: str, root, monkeypatch):
+    with_nothing_right(monkeypatch)
+
+    def away(*_: object) -> None:
+        raise StorageError("is out of reach", "somewhere", retryable=True)
+
+    if why == "the store is away":
+        monkeypatch.setattr(Storage, "put_if_absent", away)
+    if why == "the registry is away":
+        monkeypatch.setattr(doctor, "ModelRegistry", away)
+    if why == "no decoder starts":
+        monkeypatch.setattr(doctor, "examine_child", lambda _limits: ChildReport(None, {}))
+    found = examine(root, Settings(root=root.root))
+    wrong = [each for each in found if not each.is_good]
+    always = {"versions", "store", "leases", "disk", "device", "pseudonym key", "champion", "decoder process"}
+    assert always <= {each.name for each in wrong}
+    assert [each.name for each in wrong if not each.way_out] == []
+    assert all(each.said == f"{each.detail}; {each.way_out}" for each in wrong)
+    assert [each.name for each in found if each.is_good and each.way_out] == []
+
+
+def test_disk_and_device_of_this_machine_are_told(root, monkeypatch):
+    monkeypatch.setattr(doctor, "_num_gpus_of_machine", lambda: 0)
+    disk, device = doctor._disk(root), doctor._device()
+    assert (disk.is_good, root.root in disk.detail, "GB" in disk.detail) == (True, True, True)
+    assert device.is_good
+    assert device.detail.startswith(("cuda", "cpu"))
+
+
+def test_a_bucket_that_does_not_say_its_room_is_not_full(root, monkeypatch):
+    monkeypatch.setattr(Storage, "free_bytes", lambda self: None)
+    assert doctor._disk(root).is_good
+
+
+def test_a_gpu_that_fails_is_said(monkeypatch):
+    def fail(_device: str) -> None:
+        raise DeviceError("the device has failed; run again with --device cpu", "device")
+
+    monkeypatch.setattr(doctor, "resolve_device", fail)
+    device = doctor._device()
+    assert (device.is_good, "has failed" in device.detail, "--device cpu" in device.way_out) == (False, True, True)

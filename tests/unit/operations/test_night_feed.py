@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -9,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from crrg.config.base import Settings
-from crrg.ledger.inventory import list_inbox
-from crrg.operations import night_feed, night_steps
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.operations import night_feed, night_steps, nightly
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_reading import ReadAhead
 from crrg.operations.night_shard import run_shard
@@ -151,3 +152,25 @@ def test_tasks_of_one_process_list_the_inbox_once_and_leave_nothing_open(planned
     night_steps.draft_shard(plan, plan.shards[0], root, settings)
     night_steps.give_back(plan)
     assert reading_threads() == 0
+
+
+def num_remembered() -> int:
+    """Return how many objects of an inbox this process knows."""
+    return sum(isinstance(each, InboxObject) for each in gc.get_objects())
+
+
+def test_while_a_night_is_published_nothing_is_remembered_of_the_inbox(planned, monkeypatch):
+    plan, root = planned
+    settings = Settings(hmac_key=SecretStr("k" * 32), root=root.root)
+    monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: StandInDrafter())
+    before = num_remembered()
+    results = [night_steps.draft_shard(plan, shard, root, settings) for shard in plan.shards]
+    assert num_remembered() > before
+    seen: list[int] = []
+    publish = nightly.publish_night
+    monkeypatch.setattr(nightly, "publish_night", lambda *given: seen.append(num_remembered()) or publish(*given))
+    night_steps.close_night(plan, results, root)
+    with ShardFeed(plan, root, PSEUDONYMS) as feed:
+        feed.open(plan.shards[0]).readings.close()
+    # a feed that is closed, but still known to somebody
+    assert [*seen, num_remembered()] == [before, before]

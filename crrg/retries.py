@@ -44,7 +44,12 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequ
 """A question for an object's head has an answer without body: then only the status says that a token is too old."""
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _NOT_TRANSIENT = frozenset({"ParamValidationError", "UnknownServiceError", "InvalidRegionError"})
-_POLICY_NAMES = {"HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+_POLICY_NAMES = {
+    "HeadObject": "GetObject",
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+}
 """Requests that a policy allows under the name of another action."""
 _CLIENT_LIBRARIES = ("botocore.", "aiobotocore.", "aiohttp.")
 

@@ -119,7 +119,7 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
+        return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
 
     def open_binary(self, key: str) -> BinaryIO:
         """Open an object for reading anywhere in it; pieces are fetched as they are asked for.
@@ -127,7 +127,7 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        return cast("BinaryIO", self._call(key, lambda fs: fs.open(self.url(key), "rb")))
+        return cast("BinaryIO", self.call(key, lambda fs: fs.open(self.url(key), "rb")))
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """Return an object's bytes if their digest is the recorded one.
@@ -148,7 +148,7 @@ class Storage:
             StorageError: There is no such object, or the store cannot be reached.
         """
         limits = self._within(end - start)
-        return bytes(self._call(key, lambda fs: fs.cat_file(self.url(key), start=start, end=end, **limits)))
+        return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), start=start, end=end, **limits)))
 
     def get_unchanged(self, stored: StoredObject) -> bytes:
         """Return the bytes of the very version that a listing showed, in one request.
@@ -158,10 +158,10 @@ class Storage:
             StorageError: There is no such object any more, or the store cannot be reached.
         """
         if self.is_local:
-            data, status = self._call(stored.key, lambda _: read_file(self.url(stored.key)))
+            data, status = self.call(stored.key, lambda _: read_file(self.url(stored.key)))
             etag = _local_etag(stored.key, status)
         else:
-            data, etag = self._call(stored.key, lambda fs: self._read_if_match(fs, stored))
+            data, etag = self.call(stored.key, lambda fs: self._read_if_match(fs, stored))
         self._check_unchanged(stored, len(data), etag)
         return data
 
@@ -175,7 +175,7 @@ class Storage:
         if not self.is_local:
             memory[:] = self.get_unchanged(stored)
             return
-        num_bytes, status = self._call(stored.key, lambda _: read_file_into(self.url(stored.key), memory))
+        num_bytes, status = self.call(stored.key, lambda _: read_file_into(self.url(stored.key), memory))
         self._check_unchanged(stored, num_bytes, _local_etag(stored.key, status))
 
     def put(self, key: str, data: bytes) -> None:
@@ -183,7 +183,7 @@ class Storage:
         if self.is_local:
             write_file(Path(self.url(key)), data, key, replace=True)
         else:
-            self._call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
+            self.call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Write an object only where there is none; of several writers exactly one succeeds.
@@ -197,7 +197,7 @@ class Storage:
                 write_file(Path(self.url(key)), data, key, replace=False)
             else:
                 limits = self._within(len(data))
-                self._call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **limits))
+                self.call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **limits))
         except (FileExistsError, Conflict):
             if self.get(key) == data:
                 return
@@ -213,17 +213,17 @@ class Storage:
 
     def exists(self, key: str) -> bool:
         """Return whether an object exists."""
-        return bool(self._call(key, lambda fs: fs.exists(self.url(key))))
+        return bool(self.call(key, lambda fs: fs.exists(self.url(key))))
 
     def is_reachable(self) -> bool:
         """Return whether the root's folder, or its bucket, is there; an empty prefix of a bucket is."""
         place = self.root if self.is_local else "/".join(self.root.split("/")[:3])
-        return bool(self._call("", lambda fs: fs.exists(place)))
+        return bool(self.call("", lambda fs: fs.exists(place)))
 
     def delete(self, key: str) -> None:
         """Remove an object; removing what is not there is fine."""
         with contextlib.suppress(FileNotFoundError):
-            self._call(key, lambda fs: fs.rm_file(self.url(key)), missing_is_error=False)
+            self.call(key, lambda fs: fs.rm_file(self.url(key)), missing_is_error=False)
 
     def discard(self, key: str) -> bool:
         """Remove an object that nobody names, if this process may remove objects; return whether it is gone.
@@ -292,7 +292,7 @@ class Storage:
     def _list(self, prefix: str, action: Callable[[Any], T], nothing: T) -> T:
         """Run a listing; where there is no such prefix it is empty. Asking first would hide a store's failures."""
         try:
-            return self._call(prefix, action, missing_is_error=False)
+            return self.call(prefix, action, missing_is_error=False)
         except FileNotFoundError:
             return nothing
 
@@ -313,7 +313,7 @@ class Storage:
         data, etag = sync(fs.loop, fetch, **self._within(stored.size))
         return data, etag
 
-    def _call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
+    def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
         """Run one store action; what goes wrong names the object only where its name is ours."""
         try:
             return self._try(key, action, missing_is_error=missing_is_error)

@@ -67,7 +67,7 @@ def reidentify(
         root,
         lambda storage, settings: find_sources(absolute(inbox), ids, storage, Pseudonyms(settings.pseudonym_key())),
         _sources_shown,
-        lambda found: 0 if {each.pseudonym for each in found} == set(ids) else 1,
+        lambda found: int({each.pseudonym for each in found} != set(ids) or any(each.reason for each in found)),
     )
 
 
@@ -175,9 +175,18 @@ def _forgetting_shown(found: Forgetting) -> str:
 
 
 def _shown(garbage: Garbage) -> str:
-    verb = "removed" if garbage.is_removed else "would be removed; --yes does it" if garbage.objects else "to remove"
+    verb = (
+        "removed"
+        if garbage.is_removed
+        else "would be removed; --yes does it"
+        if garbage.objects or garbage.uploads
+        else "to remove"
+    )
     young = f"; {garbage.num_young} younger ones stay" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]
+    if garbage.uploads:
+        done = "given up" if garbage.is_removed else "would be given up"
+        lines.append(f"{len(garbage.uploads)} uploads that were begun and never ended {done}")
     return "\n".join([*lines, *(f"  {stored.key}" for stored in garbage.objects[:20])])
 
 
@@ -190,4 +199,7 @@ def _sources_shown(found: list[Source]) -> str:
     rows = [
         (each.pseudonym, each.kind, each.file, each.patient_id, each.study_uid, each.accession_number) for each in found
     ]
-    return table(header, rows)
+    kept_back = [
+        f"{each.file} could not be read ({each.reason}); ask again when it can be" for each in found if each.reason
+    ]
+    return "\n".join([table(header, rows), *dict.fromkeys(kept_back)])

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from crrg.exports.documents import film_model, film_models
 from crrg.exports.originals import OriginalFilm
 from crrg.storage import hash_json
 
@@ -44,10 +45,18 @@ class Delivery:
         """Source of the film that stands for the study."""
         return self.originals[next(film["instance_id"] for film in self.document["films"] if film["is_primary"])]
 
-    @property
-    def model_version(self) -> str:
-        """Version of the bundle as people know it, else its id."""
-        return str(self.document["model_version"] or self.document["bundle_id"])
+    def models(self, film: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+        """Return the bundles that drafted a film, or all films with the primary one's first.
+
+        Returns:
+            Id and, as people know it, version of each; the id again where it is unregistered.
+        """
+        drafted = film_models(self.document) if film is None else [film_model(self.document, film)]
+        return [(bundle_id, version or bundle_id) for bundle_id, version in drafted]
+
+    def versions(self, film: Mapping[str, Any] | None = None) -> list[str]:
+        """Return the versions of ``models``."""
+        return [version for _, version in self.models(film)]
 
     @cached_property
     def named_document(self) -> dict[str, Any]:

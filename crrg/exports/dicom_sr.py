@@ -9,7 +9,7 @@ Source: DICOM PS3.16 TID 1500, 1501, 1410, 4019; PS3.3 A.35.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +59,10 @@ def structured_report(delivery: Delivery) -> Dataset:
     for film in films:
         groups += _regions(delivery, film)
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=delivery.uid("device"), name=DEVICE_NAME, manufacturer_name=MANUFACTURER, model_name=delivery.model_version
+        uid=delivery.uid("device"),
+        name=DEVICE_NAME,
+        manufacturer_name=MANUFACTURER,
+        model_name=", ".join(delivery.versions()),
     )
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
@@ -104,16 +107,22 @@ def _reference(delivery: Delivery) -> Dataset:
     return older
 
 
-def stamped(dataset: Dataset, delivery: Delivery) -> Dataset:
-    """Date a made object by its draft's commit, so that the same draft gives the same bytes."""
+def stamped(dataset: Dataset, delivery: Delivery, film: Mapping[str, Any] | None = None) -> Dataset:
+    """Date a made object by its draft's commit, so that the same draft gives the same bytes, and name the models.
+
+    Args:
+        dataset: What was made.
+        delivery: The draft.
+        film: The one it is about; none where it is about all.
+    """
     day, moment = delivery.committed.strftime("%Y%m%d"), delivery.committed.strftime("%H%M%S")
     dataset.ContentDate = dataset.SeriesDate = dataset.InstanceCreationDate = day
     dataset.ContentTime = dataset.SeriesTime = dataset.InstanceCreationTime = moment
     for equipment in dataset.get("ContributingEquipmentSequence", ()):
         equipment.ContributionDateTime = f"{day}{moment}"
     dataset.ManufacturerModelName = DEVICE_NAME
-    dataset.DeviceSerialNumber = delivery.document["bundle_id"][:64]
-    dataset.SoftwareVersions = delivery.model_version
+    dataset.DeviceSerialNumber = delivery.models(film)[0][0][:64]
+    dataset.SoftwareVersions = delivery.versions(film)
     return dataset
 
 
@@ -134,7 +143,7 @@ def _observations(delivery: Delivery) -> Iterator[sr.MeasurementsAndQualitativeE
         yield sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=delivery.uid("label", label), identifier=label),
             finding_type=_concept(LABEL_CONCEPTS.get(label, LABEL_CODES[label])),
-            algorithm_id=_algorithm(delivery, "calibrated label head"),
+            algorithm_id=_algorithm("calibrated label head", delivery.versions()),
             measurements=[_measurement(_PROBABILITY, document["probabilities"][label])],
             qualitative_evaluations=None if _films_differ(document, label) else evaluations,
             source_images=[image],
@@ -171,15 +180,15 @@ def _regions(
             ),
             finding_type=_concept(REGION_CODES[region["region"]]),
             finding_sites=[sr.FindingSite(_concept(site), None if side is None else _concept(side))],
-            algorithm_id=_algorithm(delivery, "region detector and sentence generator"),
+            algorithm_id=_algorithm("region detector and sentence generator", delivery.versions(film)),
             measurements=[_measurement(_ABNORMAL, region["abnormal_probability"])],
         )
 
 
-def _algorithm(delivery: Delivery, part: str) -> sr.AlgorithmIdentification:
+def _algorithm(part: str, versions: Sequence[str]) -> sr.AlgorithmIdentification:
     from highdicom import sr
 
-    return sr.AlgorithmIdentification(f"{MANUFACTURER} {part}", delivery.model_version, manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(f"{MANUFACTURER} {part}", ", ".join(versions), manufacturer=MANUFACTURER)
 
 
 def _measurement(name: Code, value: float) -> sr.Measurement:

@@ -1,15 +1,16 @@
 """One examination as a text and a JSON document.
 
 A study speaks with its primary film's draft; each probability is the maximum over its films. A finding is positive
-where one film shows it, "No Finding" only where every film shows none. Documents are made from table rows alone, so
-that a commit can make them again without models or pixels. Every document says first that it is a machine's draft
-which no radiologist has read.
+where one film shows it, "No Finding" only where every film shows none. Films that different bundles drafted keep what
+is theirs: version, thresholds and labels. Documents are made from table rows alone, so that a commit can make them
+again without models or pixels. Every document says first that it is a machine's draft which no radiologist has read.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from crrg.domain.labels import LABEL_COLUMNS, LABELS, NO_FINDING
@@ -25,32 +26,42 @@ TEXT_WIDTH = 100
 DECIMALS = 4
 
 
+@dataclass(frozen=True)
+class DraftingBundle:
+    """What documents say of the bundle that drafted a film.
+
+    Attributes:
+        model_version: Its version in the registry; empty if unregistered.
+        thresholds: Probability from which a label counts as positive; empty where unknown.
+    """
+
+    model_version: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
 def study_documents(
     reports: Sequence[Mapping[str, Any]],
     regions: Mapping[str, Sequence[Mapping[str, Any]]],
     sizes: Mapping[str, tuple[int, int]],
-    thresholds: Mapping[str, float],
-    model_version: str,
+    bundles: Mapping[str, DraftingBundle],
 ) -> list[dict[str, Any]]:
     """Return one document per study, sorted by id.
+
+    Version and bundle of a study are its primary film's. Its threshold of a label is that of the film that decides the
+    label: of the films whose own label is the study's, the one with the highest probability.
 
     Args:
         reports: Report rows; exactly one of each study is primary.
         regions: Region rows per ``instance_id``.
         sizes: Width and height in original pixels per ``instance_id``.
-        thresholds: Probability from which a label counts as positive; empty where unknown.
-        model_version: Version of the bundle in the registry; empty if unregistered.
+        bundles: Those that drafted the films, by ``bundle_id``; of one that is not there nothing is known.
     """
     studies: dict[str, list[Mapping[str, Any]]] = {}
     for row in reports:
         studies.setdefault(row["study_id"], []).append(row)
     return [
         _study_document(
-            sorted(rows, key=lambda row: (not row["is_primary"], row["instance_id"])),
-            regions,
-            sizes,
-            thresholds,
-            model_version,
+            sorted(rows, key=lambda row: (not row["is_primary"], row["instance_id"])), regions, sizes, bundles
         )
         for _, rows in sorted(studies.items())
     ]
@@ -67,9 +78,12 @@ def report_text(document: Mapping[str, Any]) -> str:
         mark = "*" if document["labels"][label] else " "
         lines.append(f"{mark} {document['probabilities'][label]:.3f}  {label}")
     lines += ["", "FLAGS", *(document["flags"] or ["(none)"]), "", "FILMS"]
+    is_mixed = len(film_models(document)) > 1
     for film in document["films"]:
         role = "primary" if film["is_primary"] else "also seen"
-        lines.append(f"{film['instance_id']}  {film['view_position']}  {role}")
+        bundle_id, version = film_model(document, film)
+        drafted = f"  drafted by bundle {bundle_id}, version {version or 'unregistered'}" if is_mixed else ""
+        lines.append(f"{film['instance_id']}  {film['view_position']}  {role}{drafted}")
     lines += ["", f"Models: bundle {document['bundle_id']}, version {document['model_version'] or 'unregistered'}"]
     return "\n".join(lines) + "\n"
 
@@ -82,6 +96,17 @@ def document_files(prefix: str, documents: Iterable[Mapping[str, Any]]) -> dict[
         files[f"{folder}/report.txt"] = report_text(document).encode()
         files[f"{folder}/report.json"] = canonical_json(document)
     return files
+
+
+def film_model(document: Mapping[str, Any], film: Mapping[str, Any]) -> tuple[str, str]:
+    """Return bundle and version that drafted a film; documents of before films said it themselves have one for all."""
+    said = film if "bundle_id" in film else document
+    return str(said["bundle_id"]), str(said["model_version"])
+
+
+def film_models(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the bundles that drafted a study's films, each with its version, the primary film's first."""
+    return list(dict.fromkeys(film_model(document, film) for film in document["films"]))
 
 
 def report_keys(keys: Iterable[str]) -> dict[str, str]:
@@ -145,11 +170,12 @@ def _study_document(
     rows: Sequence[Mapping[str, Any]],
     regions: Mapping[str, Sequence[Mapping[str, Any]]],
     sizes: Mapping[str, tuple[int, int]],
-    thresholds: Mapping[str, float],
-    model_version: str,
+    bundles: Mapping[str, DraftingBundle],
 ) -> dict[str, Any]:
     primary = rows[0]
     columns = list(zip(LABELS, LABEL_COLUMNS, strict=True))
+    own = {row["instance_id"]: bundles.get(row["bundle_id"], DraftingBundle()) for row in rows}
+    deciding = {label: own[_deciding_row(rows, label, column)["instance_id"]] for label, column in columns}
     films = [
         {
             "instance_id": row["instance_id"],
@@ -162,6 +188,9 @@ def _study_document(
             "consistency": round(float(row["consistency"]), DECIMALS),
             "flags": list(row["flags"]),
             "regions": [region_value(region) for region in regions.get(row["instance_id"], ())],
+            "thresholds": _known(own[row["instance_id"]].thresholds),
+            "bundle_id": row["bundle_id"],
+            "model_version": own[row["instance_id"]].model_version,
         }
         for row in rows
     ]
@@ -176,17 +205,28 @@ def _study_document(
             label: round(max(float(row[f"probability_{column}"]) for row in rows), DECIMALS)
             for label, column in columns
         },
-        "labels": {
-            label: (min if label == NO_FINDING else max)(int(row[f"label_{column}"]) for row in rows)
-            for label, column in columns
-        },
-        "thresholds": {label: thresholds[label] for label in LABELS if label in thresholds},
+        "labels": {label: _study_label(rows, label, column) for label, column in columns},
+        "thresholds": {label: each.thresholds[label] for label, each in deciding.items() if label in each.thresholds},
         "consistency": round(float(primary["consistency"]), DECIMALS),
         "flags": list(dict.fromkeys([*(flag for row in rows for flag in row["flags"]), *_study_flags(rows)])),
         "films": films,
         "bundle_id": primary["bundle_id"],
-        "model_version": model_version,
+        "model_version": own[primary["instance_id"]].model_version,
     }
+
+
+def _study_label(rows: Sequence[Mapping[str, Any]], label: str, column: str) -> int:
+    return (min if label == NO_FINDING else max)(int(row[f"label_{column}"]) for row in rows)
+
+
+def _deciding_row(rows: Sequence[Mapping[str, Any]], label: str, column: str) -> Mapping[str, Any]:
+    given = _study_label(rows, label, column)
+    alike = (row for row in rows if int(row[f"label_{column}"]) == given)
+    return max(alike, key=lambda row: float(row[f"probability_{column}"]))
+
+
+def _known(thresholds: Mapping[str, float]) -> dict[str, float]:
+    return {label: thresholds[label] for label in LABELS if label in thresholds}
 
 
 def _study_flags(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -174,11 +174,11 @@ def _device(delivery: Delivery) -> dict[str, Any]:
     return {
         "resourceType": "Device",
         "id": delivery.resource_id("device"),
-        "identifier": [{"system": "urn:crrg-clip:bundle", "value": delivery.document["bundle_id"]}],
+        "identifier": [{"system": "urn:crrg-clip:bundle", "value": bundle_id} for bundle_id, _ in delivery.models()],
         "status": "active",
         "manufacturer": MANUFACTURER,
         "deviceName": [{"name": DEVICE_NAME, "type": "model-name"}],
-        "version": [{"value": delivery.model_version}],
+        "version": [{"value": version} for version in delivery.versions()],
         "note": [{"text": DISCLAIMER}],
     }
 

@@ -64,11 +64,6 @@ class OriginalFilm:
         return tuple(min(max(value, 0.0), float(limit)) for value, limit in zip(scaled, limits, strict=True))
 
 
-def has_dicom_mark(data: bytes) -> bool:
-    """Return whether a file says of itself that it is DICOM, as every film does that came from an archive."""
-    return data[128:132] == b"DICM"
-
-
 def read_original(data: bytes, instance_id: str) -> OriginalFilm:
     """Read the tags of a source film that documents about it need.
 

@@ -21,7 +21,7 @@ import jinja2
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
 from crrg.exports.csv_text import csv_row
-from crrg.exports.documents import attention_flags
+from crrg.exports.documents import attention_flags, film_model
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.local_files import full_disk_named
 
@@ -152,7 +152,8 @@ def review_files(
         StorageError: There is no room for that file, code ``DISK.FULL``.
     """
     with full_disk_named("review page"), tempfile.TemporaryFile(prefix="crrg-page-") as aside:
-        studies, num_films, num_flagged = _put_aside(documents, pictures, aside)
+        values = ((each, _study_value(each, facts, pictures)) for each in documents)
+        studies, num_films, num_flagged = _put_aside(values, aside)
         parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
         names = [f"data-{number:05d}.js" for number in range(len(parts))]
         for name, part in zip(names, parts, strict=True):
@@ -198,16 +199,18 @@ class _Study(NamedTuple):
 
 
 def _put_aside(
-    documents: Iterable[Mapping[str, Any]], pictures: Pictures, aside: IO[bytes]
+    studies_shown: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], aside: IO[bytes]
 ) -> tuple[list[_Study], int, int]:
-    """Write studies to a file as they come; return where each lies, in order of id, and the number of films and flags.
+    """Write studies to a file as they come, each a document and what the page's script reads of it.
+
+    Returns where each lies, in order of id, and the number of films and flags.
 
     A night may have more studies than fit into memory, and which shard drafted one must not show in the page.
     """
     studies: list[_Study] = []
     num_films = num_flagged = 0
-    for document in documents:
-        text, start = _text(_study_value(document, pictures)).encode(), aside.tell()
+    for document, value in studies_shown:
+        text, start = _text(value).encode(), aside.tell()
         row = csv_row(_listed(document), quote_all=True).encode()
         aside.write(text + row)
         studies.append(_Study(document["study_id"], start, len(text), len(row)))
@@ -230,7 +233,7 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
         "regions": REGIONS,
         "families": dict(FAMILIES),
         "studies": [],
-        "thresholds": [facts.thresholds.get(label) for label in LABELS],
+        "thresholds": _threshold_row(facts.thresholds),
         "quarantined": [
             {"id": each.key_hmac, "reason": each.reason, "detail": each.detail, "instanceId": each.instance_id}
             for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
@@ -263,12 +266,17 @@ def _listed(document: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _study_value(document: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    """Return a study as the page's script wants it: rows instead of objects, a third of the size."""
+def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictures) -> dict[str, Any]:
+    """Return a study as the page's script wants it: rows instead of objects, a third of the size.
+
+    Thresholds and models stand there only where they are others than the night's.
+    """
+    thresholds, model = _threshold_row(document["thresholds"]), (facts.bundle_id, facts.model_version)
     return {
         "id": document["study_id"],
         "probabilities": [round(document["probabilities"][label], 3) for label in LABELS],
         "labels": [document["labels"][label] for label in LABELS],
+        "thresholds": None if thresholds == _threshold_row(facts.thresholds) else thresholds,
         "flags": attention_flags(document["flags"]),
         "consistency": round(document["consistency"], 3),
         "films": [
@@ -284,6 +292,7 @@ def _study_value(document: Mapping[str, Any], pictures: Pictures) -> dict[str, A
                 "impression": film["impression"],
                 "consistency": round(film["consistency"], 3),
                 "flags": film["flags"],
+                "model": None if (drafted := film_model(document, film)) == model else drafted[::-1],
                 "regions": [
                     [
                         *region["box_xyxy"],
@@ -299,6 +308,10 @@ def _study_value(document: Mapping[str, Any], pictures: Pictures) -> dict[str, A
             for film in document["films"]
         ],
     }
+
+
+def _threshold_row(thresholds: Mapping[str, float]) -> list[float | None]:
+    return [thresholds.get(label) for label in LABELS]
 
 
 def _text(value: Any) -> str:

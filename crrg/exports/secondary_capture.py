@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from crrg.domain.labels import LABELS
 from crrg.exports.delivered import BANNER, MANUFACTURER, Delivery
 from crrg.exports.dicom_sr import stamped
-from crrg.exports.documents import attention_flags
+from crrg.exports.documents import attention_flags, film_model
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -92,7 +92,7 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
     image.BodyPartExamined = "CHEST"
     image.BurnedInAnnotation = "NO"
     image.ImageComments = f"{BANNER}. Machine-made; not for diagnosis."
-    stamped(image, delivery)
+    stamped(image, delivery, film)
     image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
     return image
 
@@ -123,8 +123,8 @@ def _panel_lines(document: Mapping[str, Any], film: Mapping[str, Any]) -> list[t
     flags = attention_flags(document["flags"])
     if flags:
         lines += [("", _GREY), ("FLAGS", _GREY), *((flag, _AMBER) for flag in flags)]
-    version = document["model_version"] or "unregistered"
-    return [*lines, ("", _GREY), (f"Models: version {version}, bundle {document['bundle_id'][:12]}", _GREY)]
+    bundle_id, version = film_model(document, film)
+    return [*lines, ("", _GREY), (f"Models: version {version or 'unregistered'}, bundle {bundle_id[:12]}", _GREY)]
 
 
 def _write_panel(canvas: NDArray[np.uint8], lines: list[tuple[str, tuple[int, int, int]]], left: int, top: int) -> None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from crrg.config.base import FrozenConfig
-from crrg.errors import Conflict
+from crrg.errors import Conflict, StorageError
 from crrg.ledger.manifest import Manifest
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.storage import Storage, canonical_json, hash_json
@@ -79,11 +80,8 @@ def read_compaction(storage: Storage, manifests: Iterable[Manifest]) -> tuple[Co
         storage: The root.
         manifests: The committed runs of all nights.
     """
-    numbers = _numbers(storage)
-    if not numbers:
-        return ()
-    value = storage.get_json(_key(numbers[-1]))
-    if value.get("schema_version") != SCHEMA_VERSION:
+    value = _read_newest(storage)
+    if value is None or value.get("schema_version") != SCHEMA_VERSION:
         # a later program's; the nights' own tables say the same
         return ()
     current = {_run_of(manifest) for manifest in manifests}
@@ -125,6 +123,19 @@ def compaction_keys(storage: Storage, manifests: Sequence[Manifest]) -> set[str]
     """Return the keys of the compaction that counts; whatever else lies beside them is a left-over."""
     tables, numbers = read_compaction(storage, manifests), _numbers(storage)
     return {_key(numbers[-1]), *(table.file.key for table in tables)} if tables else set()
+
+
+def _read_newest(storage: Storage) -> Any:
+    """Return the manifest of the highest number, ``None`` without any; where it just went, the next."""
+    numbers = _numbers(storage)
+    while numbers:
+        try:
+            return storage.get_json(_key(numbers[-1]))
+        except StorageError as error:
+            before, numbers = numbers, _numbers(storage)
+            if error.retryable or numbers == before:
+                raise
+    return None
 
 
 def _groups(manifests: Iterable[Manifest]) -> list[list[Manifest]]:

@@ -11,7 +11,7 @@ import functools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 
 from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
-from crrg.ledger.compaction import compact_ledger, read_compaction
-from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.compaction import CompactedTable, compact_ledger, read_compaction
+from crrg.ledger.manifest import Manifest, read_manifests, read_named
 from crrg.ledger.tables import ROW_GROUP_SIZE, TableFile, read_table, write_table
 from crrg.storage import Storage
 
@@ -171,14 +171,14 @@ def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
         storage: The root.
         wanted: Rows to keep; all where not given.
     """
-    manifests = in_commit_order(read_manifests(storage))
-    compacted = read_compaction(storage, manifests)
-    dates = {run.run_id: run.date for table in compacted for run in table.runs}
-    by_run: dict[str, list[LedgerRow]] = {run_id: [] for run_id in dates}
+    return read_named(storage, lambda manifests: _read_ledger(storage, in_commit_order(manifests), wanted))
+
+
+def _read_ledger(storage: Storage, manifests: Sequence[Manifest], wanted: Wanted | None) -> Ledger:
+    by_run: dict[str, list[LedgerRow]] = {}
     with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
-        for rows in pool.map(lambda table: _rows(storage, [table.file], dates, wanted), compacted):
-            for row in rows:
-                by_run[row.run_id].append(row)
+        for rows in pool.map(functools.partial(_compacted_rows, storage, wanted), read_compaction(storage, manifests)):
+            by_run |= rows
         own = [manifest for manifest in manifests if manifest.run_id not in by_run]
         found = zip(own, pool.map(lambda manifest: ledger_rows(storage, manifest, wanted), own), strict=True)
         by_run |= {manifest.run_id: rows for manifest, rows in found}
@@ -209,6 +209,21 @@ def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = No
     """Return the rows of one committed run, or those of them that are asked for."""
     files = [file for file in manifest.files if file.kind == "ledger"]
     return _rows(storage, files, {manifest.run_id: manifest.date}, wanted)
+
+
+def _compacted_rows(storage: Storage, wanted: Wanted | None, table: CompactedTable) -> dict[str, list[LedgerRow]]:
+    """Return the rows of a compacted table by run; of one that is gone nothing, since the nights' own say the same."""
+    dates = {run.run_id: run.date for run in table.runs}
+    by_run: dict[str, list[LedgerRow]] = {run_id: [] for run_id in dates}
+    try:
+        for row in _rows(storage, [table.file], dates, wanted):
+            by_run[row.run_id].append(row)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        logger.warning("a compacted table of the ledger cannot be read, its nights' own are: %s", error.reason)
+        return {}
+    return by_run
 
 
 def _rows(

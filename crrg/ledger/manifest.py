@@ -12,10 +12,12 @@ highest counts, and the older ones are then sealed.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -25,6 +27,8 @@ from crrg.errors import Conflict, StorageError
 from crrg.ledger.audit import EntryRef
 from crrg.ledger.tables import TableFile
 from crrg.storage import Storage, canonical_json
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 READABLE_VERSIONS = (1,)
@@ -157,8 +161,36 @@ def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
     Raises:
         StorageError: One has a schema version that this program does not know, or the store is out of reach.
     """
-    current = {(each.date, each.run_id): each for each in committed_manifests(storage, date)}
+    return current_manifests(committed_manifests(storage, date))
+
+
+def current_manifests(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return what counts of manifests: of each committed run the highest number, in the order of ``read_manifests``."""
+    committed = sorted((each for each in manifests if each.status == "committed"), key=lambda each: each.fencing)
+    current = {(each.date, each.run_id): each for each in committed}
     return sorted(current.values(), key=lambda each: (each.date, each.sequence, each.fencing))
+
+
+def read_named(storage: Storage, read: Callable[[list[Manifest]], T]) -> T:
+    """Return what a function reads of all nights; where one was written again meanwhile, it is asked again.
+
+    Args:
+        storage: The root.
+        read: Gets the manifests that ``read_manifests`` returns, and reads what they name.
+
+    Raises:
+        StorageError: Something that manifests name is gone or damaged, or the store is out of reach.
+    """
+    manifests = read_manifests(storage)
+    while True:
+        try:
+            return read(manifests)
+        except StorageError as error:
+            if error.retryable:
+                raise
+            before, manifests = manifests, read_manifests(storage)
+            if manifests == before:
+                raise
 
 
 def committed_manifests(storage: Storage, date: str = "") -> list[Manifest]:
@@ -228,13 +260,39 @@ def seal_rewritten(storage: Storage, date: str) -> int:
 
 
 def _read_night(storage: Storage, date: str) -> list[Manifest]:
-    return [_read(storage, date, fencing) for fencing in fencing_numbers(storage, date)]
+    """Read the manifests of a night; one that was sealed or is gone may have a successor that was not listed yet."""
+    numbers = fencing_numbers(storage, date)
+    while True:
+        found, lost = [], None
+        for fencing in numbers:
+            try:
+                found.append(_read(storage, date, fencing))
+            except StorageError as error:
+                if error.retryable or storage.exists(manifest_key(date, fencing)):
+                    raise
+                lost = error
+        if lost is None and all(manifest.status == "committed" for manifest in found):
+            return found
+        before, numbers = numbers, fencing_numbers(storage, date)
+        if numbers != before:
+            continue
+        if lost is not None:
+            raise lost
+        return found
 
 
 def _read(storage: Storage, date: str, fencing: int) -> Manifest:
-    """Read a manifest; fields that a later program of the same schema version added are left out."""
     key = manifest_key(date, fencing)
-    value: dict[str, Any] = storage.get_json(key)
+    return parse_manifest(key, storage.get(key))
+
+
+def parse_manifest(key: str, data: bytes) -> Manifest:
+    """Return a manifest from its bytes; fields that a later program of the same schema version added are left out.
+
+    Raises:
+        StorageError: It has a schema version that this program does not know.
+    """
+    value: dict[str, Any] = json.loads(data)
     if value.get("schema_version") not in READABLE_VERSIONS:
         known = ", ".join(map(str, READABLE_VERSIONS))
         raise StorageError(

@@ -4,14 +4,13 @@ Left out is what can be made again or must not travel: left-overs that no manife
 states, staging, leases, the stop flag, metrics that wait, and the demo's secret. ``_backup.json`` is written last and
 lists every object with its digest; a backup without it is unfinished and goes on where it was. Manifests and pointers
 are copied after what they name, so that a copy that was cut off is believed nowhere; those of nights as they were read
-before anything was listed, so that a night that commits meanwhile is in the next backup. Paths in manifests are
-relative: a restored root works wherever it lies, with the same secret.
+before anything was listed, so that a night that commits meanwhile is in the next backup, and one that is written again
+is whole in this one. Paths in manifests are relative: a restored root works wherever it lies, with the same secret.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,14 @@ from crrg.data.acquisition_table import MANIFEST_FIELD
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.compaction import MANIFESTS
-from crrg.ledger.manifest import fencing_numbers, manifest_key, night_dates, read_manifests, run_prefix
+from crrg.ledger.manifest import run_prefix
+from crrg.operations.backup_nights import (
+    NIGHT_OBJECTS,
+    check_nights_whole,
+    night_pointers,
+    pointed_manifests,
+    recorded_objects,
+)
 from crrg.operations.gc import unnamed_objects
 from crrg.operations.root import overlap
 from crrg.operations.traces import open_runs
@@ -42,8 +48,8 @@ LIST_KEY, BEGUN_KEY = "_backup.json", "_backup_begun.json"
 SCHEMA_VERSION = 1
 DATABASE = "mlflow.db"
 COPIERS = 8
+TRIES = 3
 _LEFT_OUT = ("staging/", "leases/", "spool/", "control/STOP", "demo.key", "mlflow.db-")
-_OF_NIGHTS = ("results/", "ledger/", "quarantine/")
 _COMMITS = ("_manifest", "bundle.json", "result.json", "_latest.json", "models/aliases/")
 
 
@@ -74,7 +80,7 @@ def back_up(storage: Storage, destination: str) -> Copied:
     Raises:
         ConfigError: The destination holds something else, or lies within the root or around it.
         DigestMismatch: An object is not what its manifest recorded; restore it first.
-        StorageError: A store is out of reach, or the root changed meanwhile; run it again.
+        StorageError: A store is out of reach, or nights were written again meanwhile; run it again.
     """
     target = storage.at(destination)
     _check_apart(storage, target)
@@ -83,10 +89,8 @@ def back_up(storage: Storage, destination: str) -> Copied:
     if not earlier and there and BEGUN_KEY not in there:
         raise ConfigError("this place holds something that is no backup; give an empty one", "destination")
     target.put(BEGUN_KEY, canonical_json({"schema_version": SCHEMA_VERSION}))
-    # pointers are taken before what they point to is listed: what they name is then in the list
-    copying = _Copying(storage, target, earlier, there, _pointers(storage), _recorded_digests(storage))
-    chosen = _chosen(storage, copying.pointers)
-    _check_whole(chosen, copying.recorded)
+    pointers, recorded, chosen = _prepared(storage)
+    copying = _Copying(storage, target, earlier, there, pointers, recorded)
     entries: dict[str, _Entry] = {}
     num_copied = 0
     for key, entry, is_new in _copied(_in_order(chosen, lambda stored: stored.key), copying.copy, "backup"):
@@ -109,7 +113,7 @@ def restore(storage: Storage, source: str) -> Copied:
         source: Folder or URL of the backup.
 
     Raises:
-        ConfigError: There is no finished backup, or the root holds something else.
+        ConfigError: There is no finished backup, a night in it is not whole, or the root holds something else.
         DigestMismatch: An object of the backup is damaged; use another backup.
         StorageError: A store is out of reach; run it again.
     """
@@ -118,6 +122,7 @@ def restore(storage: Storage, source: str) -> Copied:
     entries = _read_list(backup)
     if not entries:
         raise ConfigError("there is no finished backup here; run crrg backup to its end, or give another place", source)
+    check_nights_whole(backup, {key: sha256 for key, (_, sha256, _) in entries.items()})
     there = {stored.key for stored in storage.list_objects()}
     if foreign := sorted(there - entries.keys()):
         raise ConfigError(f"the root is not empty ({len(foreign)} objects are not of this backup)", foreign[0])
@@ -193,20 +198,54 @@ def _read_list(place: Storage) -> dict[str, _Entry]:
     return {key: (int(size), str(sha256), str(etag)) for key, (size, sha256, etag) in value["objects"].items()}
 
 
-def _pointers(storage: Storage) -> dict[str, bytes]:
+def _prepared(storage: Storage) -> tuple[dict[str, bytes], dict[str, str], list[StoredObject]]:
+    """Return the pointers of a root, what manifests record of other objects, and the objects of a backup.
+
+    Where nights were written again while all that was read, it is read again.
+
+    Raises:
+        DigestMismatch: An index of a night is not what its manifest recorded; restore it first.
+        StorageError: Something that manifests name is gone, or nights are written again each time.
+    """
+    for _ in range(TRIES):
+        # pointers are taken before what they point to is listed: what they name is then in the list
+        nights = night_pointers(storage)
+        try:
+            pointers = _pointers(storage, nights)
+            recorded = _recorded_digests(storage, nights)
+            chosen = _chosen(storage, pointers, recorded)
+            _check_whole(chosen, recorded)
+        except DigestMismatch:
+            raise
+        except StorageError:
+            if not _written_again(storage, nights):
+                raise
+            continue
+        if not _written_again(storage, nights):
+            return pointers, recorded, chosen
+    reason = "nights are being written again; run crrg backup again when no forget, rekey or retention is running"
+    raise StorageError(reason, storage.root, retryable=True)
+
+
+def _written_again(storage: Storage, nights: Mapping[str, bytes]) -> bool:
+    """Return whether a manifest is another one by now; those that were added since are of the next backup."""
+    now = night_pointers(storage)
+    return any(now.get(key) != data for key, data in nights.items())
+
+
+def _pointers(storage: Storage, nights: Mapping[str, bytes]) -> dict[str, bytes]:
     keys = [f"datasets/{name}/_latest.json" for name in storage.list_folder("datasets")]
     keys += [f"models/aliases/{name}" for name in storage.list_folder("models/aliases")]
     keys = [key for key in keys if storage.exists(key)]
     keys += [f"ledger/{name}" for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)]
-    keys += [manifest_key(date, number) for date in night_dates(storage) for number in fencing_numbers(storage, date)]
     # what pages say of newer drafts, read after the manifests that it must agree with
-    keys += [each.replaced_key for each in read_manifests(storage) if each.replaced_key]
+    keys += [each.replaced_key for each in pointed_manifests(nights) if each.replaced_key]
     with ThreadPoolExecutor(COPIERS, thread_name_prefix="pointers") as pool:
-        return dict(zip(keys, pool.map(storage.get, keys), strict=True))
+        return {**nights, **dict(zip(keys, pool.map(storage.get, keys), strict=True))}
 
 
-def _chosen(storage: Storage, pointers: Container[str]) -> list[StoredObject]:
-    """Return the objects that belong into a backup: no manifest of a night that was committed since pointers were read.
+def _chosen(storage: Storage, pointers: Container[str], recorded: Container[str]) -> list[StoredObject]:
+    """Return the objects that belong into a backup: nothing of a night that was committed since pointers were read.
 
     What such a manifest names may have been listed before it was written.
     """
@@ -219,7 +258,8 @@ def _chosen(storage: Storage, pointers: Container[str]) -> list[StoredObject]:
         if key in left_out or key.startswith((*_LEFT_OUT, *unfinished)):
             return False
         folder, _, name = key.rpartition("/")
-        if key.startswith(_OF_NIGHTS) and name.startswith("_manifest-") and key not in pointers:
+        is_named_alone = key.startswith(NIGHT_OBJECTS) or key.startswith(MANIFESTS)
+        if is_named_alone and key not in pointers and key not in recorded:
             return False
         return not key.startswith("checkpoints/") or (folder in finished and not name.startswith("state-"))
 
@@ -233,25 +273,21 @@ def _check_whole(chosen: Iterable[StoredObject], recorded: Iterable[str]) -> Non
         StorageError: Something is not: a night was written again, or something was removed meanwhile.
     """
     listed = {stored.key for stored in chosen}
-    missing = sorted(key for key in recorded if key.startswith(_OF_NIGHTS) and key not in listed)
+    missing = sorted(key for key in recorded if key.startswith(NIGHT_OBJECTS) and key not in listed)
     if missing:
         raise StorageError(
-            f"{len(missing)} objects that manifests name were removed while the root was listed; run it again",
+            f"{len(missing)} objects that manifests name were removed while the root was listed; run crrg backup "
+            "again, and where that says the same, crrg check",
             missing[0],
             retryable=True,
         )
 
 
-def _recorded_digests(storage: Storage) -> dict[str, str]:
+def _recorded_digests(storage: Storage, nights: Mapping[str, bytes]) -> dict[str, str]:
     """Return what manifests of nights, datasets and bundles record of their objects."""
     digests: dict[str, str] = {}
-    for manifest in read_manifests(storage):
-        digests |= {file.key: file.sha256 for file in manifest.files}
-        if manifest.index_key:
-            digests[manifest.index_key] = manifest.index_sha256
-            digests |= json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
-        if manifest.watch_key:
-            digests[manifest.watch_key] = manifest.watch_sha256
+    for manifest in pointed_manifests(nights):
+        digests |= recorded_objects(storage, manifest)
     for name in storage.list_folder("datasets"):
         for version in list_versions(storage, name):
             written = read_manifest(storage, resolve_dataset(storage, name, version))
@@ -273,6 +309,11 @@ def _read(storage: Storage, key: str, sha256: str | None) -> bytes:
         return storage.get_verified(key, sha256) if sha256 else storage.get(key)
     except DigestMismatch as error:
         raise DigestMismatch(f"{error.reason}; it is damaged, nothing was backed up of it", key) from error
+    except StorageError as error:
+        if error.retryable or storage.exists(key):
+            raise
+        reason = "it was removed while the root was backed up; run crrg backup again, which goes on where it was"
+        raise StorageError(reason, key, retryable=True) from None
 
 
 def _database_bytes(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -94,22 +94,27 @@ def check_nights(
         StorageError: The root is out of reach.
     """
     check_date(date, "date")
-    nights: list[NightCount] = []
-    read: Counter[tuple[str, str, str]] = Counter()
+    nights: dict[tuple[str, str], NightCount] = {}
     manifests = read_manifests(storage)
-    marks = find_marks(in_commit_order(manifests))
-    for manifest in manifests:
-        if date and manifest.date != date:
-            continue
-        count, rows = _count(manifest, marks.get((manifest.date, manifest.run_id), {}), storage)
-        nights.append(count)
-        read.update(rows)
-    twice = sum(number - 1 for number in read.values() if number > 1)
+    ordered = in_commit_order(manifests)
+    marks = find_marks(ordered)
+    readings, twice = _Readings(), 0
+    for manifest in ordered:
+        if not date or manifest.date == date:
+            run = (manifest.date, manifest.run_id)
+            nights[run], rows = _count(manifest, marks.get(run, {}), storage)
+            twice += readings.add(rows)
+    if date and twice:
+        # a night of another date may have read them in between, with another bundle
+        readings = _Readings()
+        found = [(each.date, readings.add(_rows(each, "ledger", storage, []))) for each in ordered]
+        twice = sum(number for of_date, number in found if of_date == date)
     problems = [f"{twice} inputs were read twice in the same version by the same bundle"] if twice else []
     outcomes: Counter[str] = Counter()
     if inbox_url and pseudonyms is not None:
         outcomes.update(entry.outcome for entry in inbox_outcomes(inbox_url, storage, pseudonyms))
-    return Recount(tuple(nights), tuple(problems), dict(sorted(outcomes.items())))
+    counted = (nights.get((each.date, each.run_id)) for each in manifests)
+    return Recount(tuple(filter(None, counted)), tuple(problems), dict(sorted(outcomes.items())))
 
 
 def recount_markdown(recount: Recount) -> str:
@@ -134,8 +139,34 @@ def recount_markdown(recount: Recount) -> str:
     return "\n\n".join(parts)
 
 
-def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCount, list[tuple[str, str, str]]]:
-    """Return a commit counted again, and what it read: object, version and bundle of every input."""
+class _Readings:
+    """Which bundle read each input last, in the order of commits.
+
+    A bundle may read an input again after another one did, as after a rollback; twice in a row it may not, but for what
+    was refused as somebody's failure, which a later night tries again.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], str] = {}
+
+    def add(self, rows: Iterable[Mapping[str, str]]) -> int:
+        """Take the ledger of the next commit; return how many of its inputs the same bundle read right before."""
+        num_twice = 0
+        for row in rows:
+            key, is_final = (row["key_hmac"], row["etag"]), _is_final(row)
+            is_same = self._last.get(key) == row["bundle_id"]
+            num_twice += is_same and is_final
+            if is_final or not is_same:
+                self._last[key] = row["bundle_id"] if is_final else ""
+        return num_twice
+
+
+def _is_final(row: Mapping[str, str]) -> bool:
+    return row["outcome"] == Outcome.ACCEPTED or not is_failure(row["reason"])
+
+
+def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCount, list[dict[str, str]]]:
+    """Return a commit counted again, and its ledger."""
     problems: list[str] = []
     rows = list(_rows(manifest, "ledger", storage, problems))
     outcomes = Counter(Outcome(row["outcome"]) for row in rows)
@@ -163,10 +194,7 @@ def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCou
         num_pending=manifest.num_pending,
         problems=tuple(problems),
     )
-    # what was refused as somebody's failure may be read again: by a later night, or because somebody asked
-    final = (row for row in rows if row["outcome"] == Outcome.ACCEPTED or not is_failure(row["reason"]))
-    read = [(row["key_hmac"], row["etag"], row["bundle_id"]) for row in final]
-    return count, read
+    return count, rows
 
 
 def _check_drafts(

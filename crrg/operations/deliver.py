@@ -25,11 +25,13 @@ from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
 from crrg.data.decoder_pool import DecodeOutcome, decode_many
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.dicom_structure import looks_like_dicom
+from crrg.data.givers import Givers, nameless, refusal
 from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, StorageError
 from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import fhir_bundle
-from crrg.exports.originals import OriginalFilm, has_dicom_mark, read_original
+from crrg.exports.originals import OriginalFilm, read_original
 from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
@@ -64,6 +66,7 @@ class _Work:
     archive: Archive | WebArchive | None
     inbox: Storage
     located: Mapping[str, InboxObject]
+    givers: Givers
     drafts: CommittedDrafts
     num_studies: int = 0
     num_delivered: int = 0
@@ -114,7 +117,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
-    work = _Work(config, storage, zone, archive, inbox, located, CommittedDrafts(storage))
+    givers = Givers(inbox, located.values())
+    work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage))
     drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
         check_not_stopped(storage, f"{work.num_studies} studies are done")
@@ -272,8 +276,8 @@ def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:
     """Return the bytes of a film's source as the night read them.
 
     Raises:
-        DataError: It is gone, was replaced, or is no DICOM file.
-        StorageError: The inbox is out of reach.
+        DataError: It is gone, was replaced, is not given out though others are, or is no DICOM file.
+        StorageError: The inbox is out of reach, or gives nothing out.
     """
     row = draft.rows.get(instance_id)
     found = work.located.get(row.key_hmac) if row else None
@@ -288,10 +292,10 @@ def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:
     except Conflict:
         raise DataError("the source is being replaced", instance_id, code="CHANGED.REPLACED") from None
     except StorageError as error:
-        if not error.retryable and not work.inbox.exists(found.key):
-            raise DataError("the source was just removed", instance_id, code="CHANGED.GONE") from None
-        raise StorageError(error.reason, row.key_hmac, retryable=error.retryable) from None
-    if not has_dicom_mark(data):
+        reason = refusal(error, found.key, work.inbox, work.givers)
+        raise reason or nameless(error, row.key_hmac) from None
+    work.givers.note(found)
+    if not looks_like_dicom(data):
         raise DataError("PNG and JPEG films belong to no study of an archive", instance_id, code="IDENTITY.NO_DICOM")
     return data
 

@@ -1,33 +1,48 @@
 """Removal of what no commit names: left-overs of runs that were stopped, and the scaffolding of those that finished.
 
-Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), and what identities
-that may not delete have left behind (``gc_left_behind.py``); bundles, finished checkpoints, the audit and anything
-unknown stay. What is younger than the given age stays as well, since somebody may be working on it, and so does a night
-that was begun and can be gone on with: as long as no other has read its inputs. A dataset whose manifest cannot be read
-is left alone.
+Only prefixes that manifests govern are looked at (results, ledger, quarantine, datasets, staging), what identities that
+may not delete have left behind (``gc_left_behind.py``), and uploads that were begun and never ended; bundles,
+finished checkpoints, the audit and anything unknown stay. What is younger than the given age stays as well, since
+somebody may be working on it, and so does a night that was begun and can be gone on with: as long as no other has read
+its inputs. A dataset whose manifest cannot be read is left alone. What was found is looked for again where something
+was committed between looking and removing.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
-from crrg.errors import ConfigError, CrrgError
+from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.lease import store_time_s
-from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
+from crrg.ledger.manifest import (
+    READERS,
+    Manifest,
+    fencing_numbers,
+    manifest_key,
+    night_dates,
+    read_named,
+    run_prefix,
+)
+from crrg.open_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.night_plans import open_plans
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
 
 MIN_AGE_H = 24.0
 HOUR_S = 3600.0
+AT_ONCE = 64
+"""Objects that are removed before it is looked again whether something was committed."""
 _RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", TABLES, MANIFESTS, "quarantine/date=")
 _KEPT_NAMES = ("_manifest",)
 
@@ -39,12 +54,14 @@ class Garbage:
     Attributes:
         objects: Old enough to go.
         num_bytes: Their size.
+        uploads: Uploads that were begun and never ended, old enough to be given up.
         num_young: Left because they are younger than the age asked for.
         is_removed: Whether they are gone.
     """
 
     objects: list[StoredObject] = field(default_factory=list)
     num_bytes: int = 0
+    uploads: list[OpenUpload] = field(default_factory=list)
     num_young: int = 0
     is_removed: bool = False
 
@@ -68,18 +85,64 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
         raise ConfigError("the least age must be 0 or more hours", "min_age_h")
     # what is at work now is young by the store's clock, whatever this machine's says; only looking writes nothing
     garbage, now_s = Garbage(), store_time_s(storage) if remove else time.time()
+    commits = _commits(storage) if remove else frozenset()
     for stored in sorted(unnamed_objects(storage), key=lambda each: each.key):
         if now_s - stored.modified_s < min_age_h * HOUR_S:
             garbage.num_young += 1
             continue
         garbage.objects.append(stored)
-        garbage.num_bytes += stored.size
-    if remove and garbage.objects:
-        for stored in garbage.objects:
-            storage.delete(stored.key)
-        write_audit(storage, "gc", counts={"objects": len(garbage.objects), "bytes": garbage.num_bytes})
+    garbage.uploads = [each for each in _open_uploads(storage) if now_s - each.started_s >= min_age_h * HOUR_S]
+    if remove:
+        garbage.objects = _remove(storage, garbage.objects, commits)
+        for upload in garbage.uploads:
+            abort_upload(storage, upload)
+    garbage.num_bytes = sum(stored.size for stored in garbage.objects)
+    if remove and (garbage.objects or garbage.uploads):
+        counts = {"objects": len(garbage.objects), "bytes": garbage.num_bytes, "uploads": len(garbage.uploads)}
+        write_audit(storage, "gc", counts=counts)
         garbage.is_removed = True
     return garbage
+
+
+def _open_uploads(storage: Storage) -> list[OpenUpload]:
+    """Return the open uploads; none where this identity may not list them, which older policies did not let it."""
+    try:
+        return list_open_uploads(storage)
+    except StorageError as error:
+        if error.code != ACCESS_DENIED:
+            raise
+        logger.warning("uploads that were begun and never ended are not looked for: %s", error.reason)
+        return []
+
+
+def _remove(storage: Storage, objects: Sequence[StoredObject], known: frozenset[str]) -> list[StoredObject]:
+    """Remove objects that nothing named when some commits were known; return those that nothing names by now, either.
+
+    A night that was cut off days ago may be taken up and commit meanwhile: then its oldest objects count.
+    """
+    removed: list[StoredObject] = []
+    unnamed: Container[str] | None = None
+    for start in range(0, len(objects), AT_ONCE):
+        if (commits := _commits(storage)) != known:
+            known, unnamed = commits, {stored.key for stored in unnamed_objects(storage)}
+        for stored in objects[start : start + AT_ONCE]:
+            if unnamed is None or stored.key in unnamed:
+                storage.delete(stored.key)
+                removed.append(stored)
+    return removed
+
+
+def _commits(storage: Storage) -> frozenset[str]:
+    """Return what tells that something was committed: numbers of nights and of compactions, versions of datasets."""
+    dates = night_dates(storage)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="commits") as pool:
+        numbers = pool.map(partial(fencing_numbers, storage), dates)
+        found = {
+            manifest_key(date, number) for date, of_night in zip(dates, numbers, strict=True) for number in of_night
+        }
+    found |= {name for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)}
+    datasets = storage.list_folder("datasets")
+    return frozenset(found.union(f"{name}/{version}" for name in datasets for version in list_versions(storage, name)))
 
 
 def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
@@ -92,8 +155,7 @@ def unnamed_objects(storage: Storage) -> Iterator[StoredObject]:
 
 def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
     """Yield objects of nights that no committed manifest names; runs that can be gone on with count as named."""
-    manifests = read_manifests(storage)
-    named = compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
+    named = read_named(storage, partial(_named, storage))
     for date in night_dates(storage):
         resumable = [plan.run_id for plan in open_plans(date, storage)]
         for stored in storage.list_objects(f"{_RESULTS}/date={date}"):
@@ -105,6 +167,10 @@ def unnamed_of_nights(storage: Storage) -> Iterator[StoredObject]:
         for stored in storage.list_objects(folder):
             if stored.key.startswith(_NIGHT_TABLES) and stored.key not in named:
                 yield stored
+
+
+def _named(storage: Storage, manifests: Sequence[Manifest]) -> set[str]:
+    return compaction_keys(storage, manifests).union(*(named_by(storage, manifest) for manifest in manifests))
 
 
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:

@@ -21,6 +21,7 @@ import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import Conflict
+from crrg.exports.documents import DraftingBundle
 from crrg.exports.page_pictures import Pictures, find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
 from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, review_files
@@ -312,6 +313,10 @@ def _write_objects(
     prefix = run_prefix(plan.date, plan.run_id)
     shown = [each for each in (*night.outcomes, *night.earlier.outcomes) if each.is_drafted]
     sizes = {each.instance_id: (each.width, each.height) for each in shown}
+    bundles = {
+        **night.earlier.bundles,
+        plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds),
+    }
     facts = NightFacts(
         date=plan.date,
         bundle_id=plan.bundle.bundle_id,
@@ -324,9 +329,7 @@ def _write_objects(
 
     def put_in(folder: str, pictures: Pictures) -> ObjectIndex:
         objects = night.objects.copy()
-        documents = night_documents(
-            night.tables, night.spread, sizes, night.thresholds, plan.bundle.model_version, storage
-        )
+        documents = night_documents(night.tables, night.spread, sizes, bundles, storage)
         written = writing(documents, prefix, objects, storage)
         objects.add(put_page(folder, review_files(facts, written, lines, pictures), storage))
         return objects

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crrg.errors import Conflict
-from crrg.exports.documents import document_files, group_regions, study_documents
+from crrg.exports.documents import DraftingBundle, document_files, group_regions, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import SUPERSEDED_FILE
 from crrg.ledger.beside import put_beside
@@ -34,8 +34,7 @@ def night_documents(
     tables: Sequence[TableFile],
     across: frozenset[str],
     sizes: Mapping[str, tuple[int, int]],
-    thresholds: Mapping[str, float],
-    model_version: str,
+    bundles: Mapping[str, DraftingBundle],
     storage: Storage,
 ) -> Iterator[dict[str, Any]]:
     """Yield one document per study.
@@ -44,8 +43,7 @@ def night_documents(
         tables: Report tables, each followed by the region table of the same films.
         across: Studies whose films lie in several of them; their documents come last.
         sizes: Width and height in original pixels per ``instance_id``.
-        thresholds: Probability from which a label counts as positive.
-        model_version: Version of the bundle in the registry; empty if unregistered.
+        bundles: Those that drafted the films, by ``bundle_id``.
         storage: The root.
     """
     left_reports, left_regions = [REPORTS_SCHEMA.empty_table()], [REGIONS_SCHEMA.empty_table()]
@@ -59,10 +57,8 @@ def night_documents(
         left_reports.append(reports.filter(is_left))
         left_regions.append(regions.filter(is_region_left))
         own = reports.filter(pc.invert(is_left)), regions.filter(pc.invert(is_region_left))
-        yield from _documents(*own, sizes, thresholds, model_version)
-    yield from _documents(
-        pa.concat_tables(left_reports), pa.concat_tables(left_regions), sizes, thresholds, model_version
-    )
+        yield from _documents(*own, sizes, bundles)
+    yield from _documents(pa.concat_tables(left_reports), pa.concat_tables(left_regions), sizes, bundles)
 
 
 def writing(
@@ -119,7 +115,6 @@ def _documents(
     reports: pa.Table,
     regions: pa.Table,
     sizes: Mapping[str, tuple[int, int]],
-    thresholds: Mapping[str, float],
-    model_version: str,
+    bundles: Mapping[str, DraftingBundle],
 ) -> list[dict[str, Any]]:
-    return study_documents(reports.to_pylist(), group_regions(regions.to_pylist()), sizes, thresholds, model_version)
+    return study_documents(reports.to_pylist(), group_regions(regions.to_pylist()), sizes, bundles)

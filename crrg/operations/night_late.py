@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from crrg.config.references import NightPlan
-from crrg.exports.documents import report_keys
+from crrg.exports.documents import DraftingBundle, report_keys
 from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary
 from crrg.ledger.beside import put_beside
@@ -39,6 +39,7 @@ class EarlierFilms:
         regions: Their region rows.
         pictures: Where the films' pictures lie: key and sha256 by their name under the page's folder.
         superseded: The older drafts of these studies.
+        bundles: Those that drafted in earlier nights, by ``bundle_id``.
     """
 
     outcomes: tuple[InputOutcome, ...] = ()
@@ -46,6 +47,7 @@ class EarlierFilms:
     regions: pa.Table = field(default_factory=REGIONS_SCHEMA.empty_table)
     pictures: Mapping[str, tuple[str, str]] | None = None
     superseded: tuple[Superseded, ...] = ()
+    bundles: Mapping[str, DraftingBundle] = field(default_factory=dict)
 
 
 def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage: Storage) -> EarlierFilms:
@@ -71,7 +73,12 @@ def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage:
     for manifest in reversed(manifests):
         if manifest.run_id in runs:
             collected.take(manifest, replaced, storage)
-    return collected.films()
+    bundles = {
+        each.bundle.bundle_id: DraftingBundle(each.bundle.model_version, each.thresholds)
+        for each in manifests
+        if each.bundle
+    }
+    return replace(collected.films(), bundles=bundles)
 
 
 def write_earlier_films(

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.dicom_structure import looks_like_dicom
+from crrg.data.givers import Givers, nameless, refusal
 from crrg.errors import DataError, StorageError
-from crrg.exports.originals import has_dicom_mark, read_original
+from crrg.exports.originals import read_original
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, ledger_rows
@@ -32,6 +34,7 @@ class Source:
         patient_id: PatientID of the source; empty for PNG and JPEG films.
         study_uid: StudyInstanceUID of the source.
         accession_number: Accession number of the source.
+        reason: Why the inbox kept the identity back, as a code; empty where the source was read.
     """
 
     pseudonym: str
@@ -40,6 +43,7 @@ class Source:
     patient_id: str = field(default="", repr=False)
     study_uid: str = field(default="", repr=False)
     accession_number: str = field(default="", repr=False)
+    reason: str = ""
 
 
 def reidentify(
@@ -54,11 +58,13 @@ def reidentify(
         pseudonyms: The key the nights ran with.
 
     Returns:
-        One entry per object; pseudonyms that nothing in the inbox belongs to any more have none.
+        One entry per object; pseudonyms that nothing in the inbox belongs to any more have none. An object that the
+        inbox keeps back, though it gives out others, has its file and a reason.
 
     Raises:
         ConfigError: There is no such inbox, or the nights were made with another secret.
-        StorageError: Inbox or root is out of reach; the question itself is audited first.
+        StorageError: Inbox or root is out of reach, or the inbox gives nothing out; the question itself is audited
+            first.
     """
     check_secret(storage, pseudonyms)
     asked = list(dict.fromkeys(pseudonyms_asked))
@@ -66,8 +72,9 @@ def reidentify(
     inbox = storage.at(inbox_url).without_names()
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     rows = {row.key_hmac: row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest)}
+    givers = Givers(inbox, located.values())
     found = [
-        _source(pseudonym, kind, located[key_hmac], inbox)
+        _source(pseudonym, kind, located[key_hmac], inbox, givers)
         for pseudonym in asked
         for kind, key_hmac in _objects(pseudonym, rows.values(), located)
     ]
@@ -83,12 +90,17 @@ def _objects(pseudonym: str, rows: Iterable[LedgerRow], located: dict[str, Inbox
             yield ids[pseudonym], row.key_hmac
 
 
-def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage) -> Source:
+def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage, givers: Givers) -> Source:
     try:
         data = inbox.get(found.key)
-        header = read_original(data, pseudonym).header if has_dicom_mark(data) else None
     except StorageError as error:
-        raise StorageError(error.reason, found.key_hmac, retryable=error.retryable) from None
+        reason = refusal(error, found.key, inbox, givers)
+        if reason is None:
+            raise nameless(error, found.key_hmac) from None
+        return Source(pseudonym, kind, found.key, reason=reason.code)
+    givers.note(found)
+    try:
+        header = read_original(data, pseudonym).header if looks_like_dicom(data) else None
     except DataError:
         header = None
     if header is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
-from crrg.exports.documents import study_documents
+from crrg.exports.documents import DraftingBundle, study_documents
 from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 EXPLAINED = frozenset({"image-b"})
+BUNDLES = {
+    "b" * 32: DraftingBundle("7", dict.fromkeys(LABELS, 0.5)),
+    "a" * 32: DraftingBundle("6", dict.fromkeys(LABELS, 0.25)),
+}
 CHROMIUM = os.environ.get("CRRG_CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox",
@@ -71,8 +76,7 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
         reports_table(films, frozenset(primary.values())).to_pylist(),
         regions,
         {film.instance_id: (500, 400) for film in films},
-        dict.fromkeys(LABELS, 0.5),
-        "7",
+        BUNDLES,
     )
     refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
@@ -311,6 +315,20 @@ def test_thresholds_stand_as_numbers_and_rows_of_regions_are_reached_by_key(page
     row = page.locator(".regions tbody tr", has_text="cardiac silhouette")
     row.focus()
     assert page.locator(".box.is-lit title").text_content() == "cardiac silhouette"
+
+
+def test_a_study_that_an_older_bundle_drafted_shows_its_thresholds_and_its_name(browser, tmp_path):
+    films = [drafted("study-a", "image-a1", 30), replace(drafted("study-b", "image-b", 90), bundle_id="a" * 32)]
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", films).as_uri())
+    for study, threshold, version in (
+        ("study-a", "0.50", "model 7 · bundle b"),
+        ("study-b", "0.25", "model 6 · bundle a"),
+    ):
+        opened.locator(".row", has_text=study).click()
+        assert opened.locator(".bars .threshold").first.inner_text() == f"≥ {threshold}"
+        assert version in opened.locator(".draft-pane").inner_text()
+    opened.close()
 
 
 def test_tab_goes_from_filters_over_the_list_to_the_sentences(page):

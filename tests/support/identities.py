@@ -29,6 +29,8 @@ PLACES = {
 }
 RESTORED = {**PLACES, "root": f"s3://{BUCKET}/restored"}
 """A backup is restored beside the root that it was made of."""
+NOT_UNDERSTOOD = {"s3:ListBucketMultipartUploads"}
+"""Actions that this server refuses in the policy of an identity."""
 SETTLE_S = 20.0
 _LISTED = {"ingest": "data/datasets", "train": "data/datasets", "restore": "restored/results"}
 
@@ -78,9 +80,7 @@ def start_guarded_store(folder: Path, identities: tuple[str, ...]) -> GuardedSto
         for name in identities:
             iam.create_user(UserName=name)
             made = iam.create_access_key(UserName=name)["AccessKey"]
-            iam.put_user_policy(
-                UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy(name, places_of(name)))
-            )
+            iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(_understood(name)))
             keys[name] = (made["AccessKeyId"], made["SecretAccessKey"])
         store = GuardedStore(service, keys)
         deadline_s = time.monotonic() + SETTLE_S
@@ -93,6 +93,16 @@ def start_guarded_store(folder: Path, identities: tuple[str, ...]) -> GuardedSto
         service.stop(0)
         raise
     return store
+
+
+def _understood(identity: str) -> dict[str, Any]:
+    """Return an identity's policy without the actions that this server takes no policy for."""
+    document = policy(identity, places_of(identity))
+    kept = [
+        {**each, "Action": [action for action in each["Action"] if action not in NOT_UNDERSTOOD]}
+        for each in document["Statement"]
+    ]
+    return {**document, "Statement": [each for each in kept if each["Action"]]}
 
 
 def places_of(identity: str) -> Mapping[str, str]:

@@ -197,7 +197,7 @@ function barsNode(study) {
   const body = element("tbody");
   night.labels.forEach((label, i) => {
     const value = study.probabilities[i];
-    const threshold = night.thresholds[i];
+    const threshold = thresholdsOf(night, study)[i];
     const bar = svgElement("svg", { viewBox: "0 0 100 14", preserveAspectRatio: "none", "aria-hidden": "true" },
       svgElement("rect", { class: "track", x: 0, y: 3, width: 100, height: 8 }),
       svgElement("rect", { class: "fill", x: 0, y: 3, width: value * 100, height: 8 }));
@@ -237,6 +237,7 @@ function replacedNode(study, [date, run, page]) {
 function drawDraft() {
   const { study } = state.item;
   const film = study.films[state.film];
+  const [version, bundle] = film.model || [night.modelVersion, night.bundleId];
   const flags = film.flags.length
     ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " "))))
     : element("p", { class: "quiet" }, "none");
@@ -250,7 +251,7 @@ function drawDraft() {
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),
     element("h3", {}, "Where this comes from"),
-    element("p", { class: "quiet" }, `Image ${film.id} · model ${night.modelVersion || "unregistered"} · bundle ${night.bundleId}`));
+    element("p", { class: "quiet" }, `Image ${film.id} · model ${version || "unregistered"} · bundle ${bundle}`));
   document.getElementById("draft-pane").scrollTop = 0;
 }
 

@@ -40,17 +40,23 @@ function newerDraft(study) {
   return film ? replaced[film.id] : null;
 }
 
+// Those of the models that drafted the study, which may be other ones than the night's.
+function thresholdsOf(night, study) {
+  return study.thresholds || night.thresholds;
+}
+
 function listItems(night) {
   const finding = night.labels.length - 1; // "No Finding" is last
   const studies = night.studies.map((study) => {
     const positive = study.labels.map((value, i) => [value, study.probabilities[i], i])
       .filter(([value, , i]) => value && i < finding)
       .sort((a, b) => b[1] - a[1]);
+    const thresholds = thresholdsOf(night, study);
     return {
       id: study.id, study, newer: newerDraft(study), flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
       worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
       isUnsure: study.consistency < LEAST_AGREEMENT || study.probabilities.some((value, i) =>
-        i < finding && night.thresholds[i] !== null && Math.abs(value - night.thresholds[i]) < CLOSE_TO_THRESHOLD),
+        i < finding && thresholds[i] !== null && Math.abs(value - thresholds[i]) < CLOSE_TO_THRESHOLD),
       view: study.films.map((film) => viewName(film.view)).join(", "),
       line: positive.length ? positive.map(([, , i]) => night.labels[i]).join(", ") : "no finding above its threshold",
     };

@@ -25,6 +25,7 @@ def test_work_list_has_a_row_per_study_and_per_refused_object_and_no_text():
         "height": 1, "findings": "The heart.", "impression": "", "consistency": 0.5, "flags": [], "regions": []}],
         "labels": {label: int(label == "Edema") for label in LABELS}, "flags": ["=paediatric", "age_unknown"],
         "probabilities": dict.fromkeys(LABELS, 0.25), "consistency": 0.5,
+        "thresholds": {}, "bundle_id": "b" * 32, "model_version": "7",
     }  # fmt: skip
     refused = [RefusedObject("-object", "VIEW.LATERAL", "a lateral film", "")]
     text = dict(review_files(NightFacts("2026-11-20", "b" * 32, "7", 0, {}), [document], refused))[LIST_FILE].decode()

@@ -18,7 +18,7 @@ from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import check_bundle, fhir_bundle
 from crrg.exports.originals import OriginalFilm, read_original
-from crrg.exports.secondary_capture import capture_picture
+from crrg.exports.secondary_capture import capture_picture, secondary_capture
 
 COMMITTED = datetime(2026, 11, 20, 3, tzinfo=UTC)
 VERHOEFF = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
@@ -142,6 +142,30 @@ def test_labels_at_their_threshold_become_conclusions():
     observation = fhir_bundle(delivery())["entry"][1]["resource"]
     assert observation["interpretation"][0]["coding"][0]["code"] == "NEG"
     assert observation["valueQuantity"]["value"] == 0.25
+
+
+def test_documents_name_the_models_of_every_film():
+    first = {**document()["films"][0], "bundle_id": "a" * 32, "model_version": "2"}
+    second = {**first, "instance_id": "j", "is_primary": False, "bundle_id": "b" * 32, "model_version": "3"}
+    originals = {"i": OriginalFilm("i", header()), "j": OriginalFilm("j", header(SOPInstanceUID="2.25.9.2"))}
+    mixed = document(films=[first, second], bundle_id="a" * 32, model_version="2")
+    made = Delivery(mixed, originals, COMMITTED)
+    device = fhir_bundle(made)["entry"][0]["resource"]
+    assert [each["value"] for each in device["identifier"]] == ["a" * 32, "b" * 32]
+    assert [each["value"] for each in device["version"]] == ["2", "3"]
+    report = structured_report(made)
+    assert list(report.SoftwareVersions) == ["2", "3"]
+    groups = next(i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010")
+    versions = [
+        item.TextValue
+        for group in groups.ContentSequence
+        for item in group.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Algorithm Version"
+    ]
+    assert versions == ["2, 3"] * len(LABELS) + ["2", "3"]
+    captures = [secondary_capture(made, film, np.full((500, 500), 90, np.uint8)) for film in (first, second)]
+    assert [(each.SoftwareVersions, each.DeviceSerialNumber[0]) for each in captures] == [("2", "a"), ("3", "b")]
+    assert list(structured_report(delivery()).SoftwareVersions) == ["3"]
 
 
 def broken(path: list[object], value: object) -> dict[str, object]:

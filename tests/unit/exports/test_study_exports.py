@@ -12,7 +12,14 @@ from crrg.domain.labels import LABELS
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import ImageError, ModelError, StorageError
 from crrg.exports import review
-from crrg.exports.documents import attention_flags, document_files, region_table, report_text, study_documents
+from crrg.exports.documents import (
+    DraftingBundle,
+    attention_flags,
+    document_files,
+    region_table,
+    report_text,
+    study_documents,
+)
 from crrg.exports.page_pictures import find_pictures
 from crrg.exports.parquet import (
     DraftedFilm,
@@ -33,13 +40,17 @@ from crrg.exports.review import (
 )
 from tests.support.drawn_night import draft_of, evidence_of
 
+BUNDLES = {"bundle": DraftingBundle("7", {"Edema": 0.25}), "newer": DraftingBundle("8", {"Edema": 0.75})}
 
-def drafted(instance: str, value: int, study: str = "s", findings: str | None = None) -> DraftedFilm:
+
+def drafted(
+    instance: str, value: int, study: str = "s", findings: str | None = None, bundle_id: str = "bundle"
+) -> DraftedFilm:
     pixels = np.full((8, 10), value, np.uint8)
     film = Film(pixels, 100, 80, ViewPosition.PA, None, False, b"", ("paediatric",))
     draft = draft_of(film)
     draft = replace(draft, findings=findings) if findings else draft
-    return DraftedFilm(study, instance, b"\1" * 32, film.view_position, 100, 80, film.flags, draft, "bundle")
+    return DraftedFilm(study, instance, b"\1" * 32, film.view_position, 100, 80, film.flags, draft, bundle_id)
 
 
 def documents(*films: DraftedFilm, primary: str) -> list[dict]:
@@ -48,7 +59,7 @@ def documents(*films: DraftedFilm, primary: str) -> list[dict]:
         regions.setdefault(row["instance_id"], []).append(row)
     sizes = {film.instance_id: (100, 80) for film in films}
     rows = reports_table(films, frozenset([primary])).to_pylist()
-    return study_documents(rows, regions, sizes, {"Edema": 0.25}, "7")
+    return study_documents(rows, regions, sizes, BUNDLES)
 
 
 def test_rows_are_sorted_and_count_sentences():
@@ -108,6 +119,27 @@ def test_a_study_shows_nothing_only_where_every_film_does():
     assert (document["labels"]["No Finding"], document["labels"]["Pleural Effusion"]) == (0, 1)
     (document,) = documents(clear, primary="a")
     assert document["labels"]["No Finding"] == 1
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "threshold"),
+    [((0.5, 1), (0.6, 0), 0.25), ((0.2, 0), (0.1, 0), 0.25), ((0.1, 0), (0.2, 0), 0.75), ((0.3, 1), (0.8, 1), 0.75)],
+)
+def test_a_study_of_two_bundles_shows_the_threshold_of_the_film_that_decides(older, newer, threshold):
+    films = []
+    for name, (probability, label), bundle_id in (("a", older, "bundle"), ("b", newer, "newer")):
+        film = drafted(name, 51, bundle_id=bundle_id)
+        draft = replace(
+            film.draft,
+            probabilities={**film.draft.probabilities, "Edema": probability},
+            labels={**film.draft.labels, "Edema": label},
+        )
+        films.append(replace(film, draft=draft))
+    (document,) = documents(*films, primary="a")
+    assert document["thresholds"] == {"Edema": threshold}
+    assert document["labels"]["Edema"] == int(document["probabilities"]["Edema"] >= threshold)
+    assert [film["thresholds"] for film in document["films"]] == [{"Edema": 0.25}, {"Edema": 0.75}]
+    assert report_text(document).count("drafted by bundle") == 2
 
 
 def test_documents_say_first_that_they_are_drafts():

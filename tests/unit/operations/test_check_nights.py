@@ -6,11 +6,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.config.references import BundleRef
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations import night_feed
 from crrg.operations.check_nights import check_nights, recount_markdown
+from crrg.operations.nightly import run_night
 from crrg.storage import Storage
-from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, fill_inbox, png_bytes, run_test_night
+from tests.support.drawn_night import (
+    BUNDLE,
+    DATE,
+    PSEUDONYMS,
+    StandInDrafter,
+    fill_inbox,
+    night_config,
+    png_bytes,
+    run_test_night,
+)
 
 
 @pytest.fixture
@@ -112,3 +123,36 @@ def test_input_that_was_read_twice_is_found(inbox, root):
     recount = check_nights(root)
     assert not recount.is_good
     assert "8 inputs were read twice" in recount_markdown(recount)
+
+
+NEWER = BundleRef(bundle_id="c" * 32, prefix="models/bundles/newer", model_version="8")
+
+
+def reread(inbox: Storage, root: Storage, date: str, bundle: BundleRef, asked: str) -> int:
+    drafter = StandInDrafter()
+    drafter.bundle_id = bundle.bundle_id
+    config = night_config(inbox, date=date, num_workers=0, reread_date=asked)
+    return run_night(config, root, bundle, PSEUDONYMS, lambda: drafter).num_inputs
+
+
+def test_a_second_reading_after_the_champion_was_rolled_back_is_no_problem(inbox, root):
+    assert reread(inbox, root, "2026-11-21", NEWER, DATE) > 0
+    # of an earlier date than the readings before it: commits count, not dates
+    assert reread(inbox, root, "2026-11-19", BUNDLE, "2026-11-21") > 0
+    assert check_nights(root).problems == ()
+    assert reread(inbox, root, DATE, NEWER, "2026-11-19") > 0
+    assert reread(inbox, root, DATE, BUNDLE, DATE) > 0
+    assert check_nights(root).problems == ()
+    for date in ("2026-11-19", DATE, "2026-11-21"):
+        assert check_nights(root, date).problems == ()
+
+
+def test_an_input_that_was_read_twice_is_found_beside_a_rollback(inbox, root):
+    reread(inbox, root, "2026-11-21", NEWER, DATE)
+    reread(inbox, root, "2026-11-22", BUNDLE, "2026-11-21")
+    last = read_manifests(root)[-1]
+    again = {"fencing": 99, "run_id": "0123456789abcdef", "sequence": last.sequence + 1}
+    root.put_json(manifest_key("2026-11-22", 99), last.model_copy(update=again).model_dump(mode="json"))
+    assert len(check_nights(root).problems) == 1
+    assert len(check_nights(root, "2026-11-22").problems) == 1
+    assert check_nights(root, DATE).problems == ()

@@ -381,7 +381,9 @@ def _reach(action: Callable[[], T], subject: str = "") -> T:
         return action()
     except MlflowException as error:
         if error.error_code in MISSING_CODES:
-            raise ModelError(f"the registry does not know it: {str(error)[:200]}", subject) from error
+            raise ModelError(
+                f"the registry does not know it ({str(error)[:200]}); `crrg retrain` makes versions", subject
+            ) from error
         raise StorageError(
             f"the tracking server does not answer as expected ({error.error_code}); run again later",
             "MLFLOW_TRACKING_URI",

@@ -66,11 +66,13 @@ class Recount:
         nights: One per commit.
         problems: What is wrong between commits, or between them and the inbox.
         inbox: Objects of the inbox per outcome; empty where none was given.
+        date: The night that was asked for; empty where all were.
     """
 
     nights: tuple[NightCount, ...]
     problems: tuple[str, ...]
     inbox: dict[str, int]
+    date: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -114,7 +116,7 @@ def check_nights(
     if inbox_url and pseudonyms is not None:
         outcomes.update(entry.outcome for entry in inbox_outcomes(inbox_url, storage, pseudonyms))
     counted = (nights.get((each.date, each.run_id)) for each in manifests)
-    return Recount(tuple(filter(None, counted)), tuple(problems), dict(sorted(outcomes.items())))
+    return Recount(tuple(filter(None, counted)), tuple(problems), dict(sorted(outcomes.items())), date)
 
 
 def recount_markdown(recount: Recount) -> str:
@@ -132,7 +134,8 @@ def recount_markdown(recount: Recount) -> str:
         )
         for night in recount.nights
     ]
-    parts = [table(header, rows) if rows else "No night yet."]
+    nothing = f"No night of {recount.date} was committed." if recount.date else "No night yet."
+    parts = [table(header, rows) if rows else nothing]
     if recount.inbox:
         parts.append("Inbox: " + ", ".join(f"{number} {outcome}" for outcome, number in recount.inbox.items()))
     parts += [f"NOT OK: {problem}" for problem in recount.problems]

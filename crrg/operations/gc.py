@@ -31,8 +31,8 @@ from crrg.ledger.manifest import (
     read_named,
     run_prefix,
 )
-from crrg.open_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.gc_left_behind import left_behind
+from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.night_plans import open_plans
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, StoredObject

@@ -114,7 +114,11 @@ def _from_registry(alias: str, registry: ModelRegistry) -> BundleRef | None:
     known = registry.aliases()
     if alias not in known:
         exists = ", ".join(f"{name} -> {version}" for name, version in sorted(known.items())) or "none"
-        raise ModelError(f"there is no such alias (existing: {exists}); promote a version first", f"@{alias}")
+        raise ModelError(
+            f"there is no such alias (existing: {exists}); `crrg retrain` makes a version, and "
+            "the champion of one that passes its gate",
+            f"@{alias}",
+        )
     tags = registry.version_tags(known[alias])
     if alias == CHAMPION and tags.get(GATE_TAG) != GATE_PASSED:
         raise ModelError(

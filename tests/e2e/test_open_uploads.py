@@ -12,8 +12,8 @@ import pytest
 from crrg import open_uploads
 from crrg.errors import StorageError
 from crrg.ledger.audit import read_audit
-from crrg.open_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.gc import collect_garbage
+from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.storage import Storage
 from tests.e2e.conftest import S3Store
 from tests.support.identities import start_guarded_store

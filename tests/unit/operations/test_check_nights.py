@@ -58,6 +58,8 @@ def test_no_night_is_no_problem(tmp_path):
     recount = check_nights(Storage(str(tmp_path / "empty")))
     assert recount.is_good
     assert recount_markdown(recount) == "No night yet."
+    of_a_day = check_nights(Storage(str(tmp_path / "empty")), DATE)
+    assert recount_markdown(of_a_day) == f"No night of {DATE} was committed."
 
 
 def forge(root: Storage, **changes: object) -> None:

@@ -14,14 +14,16 @@ from crrg.config.references import BundleRef, DatasetRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.data.batches import UNMENTIONED
 from crrg.data.pairs import resolve_dataset
+from crrg.data.spaced import sampled_films
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
+from crrg.errors import ConfigError
 from crrg.evaluation.classification import label_matrix
 from crrg.evaluation.meteor_jar import jar_digest
 from crrg.evaluation.published import published_tables
 from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 from crrg.operations.example_pictures import EXAMPLES, example_files
-from crrg.operations.scoring_cases import Case, fit_baselines
+from crrg.operations.scoring_cases import Case, fit_baselines, is_scorable
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.registry.imported import import_digest
@@ -48,8 +50,9 @@ def evaluate(
 
     Raises:
         ModelError: There is no such model.
-        ConfigError: There is no such dataset.
+        ConfigError: There is no such dataset, or nothing in it that a draft could be scored on.
     """
+    _refuse_unscorable(resolve_dataset(storage, config.dataset, config.dataset_version), Split(config.split), storage)
     bundle = resolve_bundle(config.model, storage, settings).ref
     result = evaluate_bundle(bundle, config, storage)
     with open_tracker(settings, storage, "evaluate", f"evaluate-{bundle.bundle_id[:12]}", tags) as tracker:
@@ -108,6 +111,17 @@ def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage)
         scorecard_key=key,
         reused=reused,
     )
+
+
+def _refuse_unscorable(dataset: DatasetRef, split: Split, storage: Storage) -> None:
+    """Refuse a split of which no film says what a draft of it should say, before anything is drafted."""
+    if not any(is_scorable(pair) for pair, _ in sampled_films(storage, dataset, split)):
+        counts = ", ".join(f"{part} {dataset.num_rows.get(part, 0)}" for part in Split)
+        raise ConfigError(
+            f"no frontal film of split {split} has a report with findings, a label or a box, so nothing can be scored "
+            f"(rows: {counts}); name another split or dataset",
+            f"dataset {dataset.name}",
+        )
 
 
 def read_scorecard(result: EvaluationResult, storage: Storage) -> Scorecard:

@@ -61,6 +61,8 @@ class Scorecard:
         published: Published figures of others, shown in a section of their own.
         remarks: What a reader must know of the figures before reading them, a line each: baselines that are left out,
             films that the model has seen.
+        is_held_out: Whether the model has seen none of the films in training, as far as that is known.
+        num_left_out: Films that were left out, since the model has seen them.
     """
 
     figures: tuple[Figure, ...]
@@ -68,6 +70,8 @@ class Scorecard:
     subject: Mapping[str, str] = field(default_factory=dict)
     published: tuple[PublishedTable, ...] = ()
     remarks: tuple[str, ...] = ()
+    is_held_out: bool = True
+    num_left_out: int = 0
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield the figures."""
@@ -107,6 +111,8 @@ class Scorecard:
             "num_studies": self.num_studies,
             "subject": dict(self.subject),
             "remarks": list(self.remarks),
+            "is_held_out": self.is_held_out,
+            "num_left_out": self.num_left_out,
             "published": [table.to_dict() for table in self.published],
         }
 
@@ -118,8 +124,15 @@ class Scorecard:
             for item in values["figures"]
         )
         published = tuple(PublishedTable.from_dict(table) for table in values.get("published", ()))
-        remarks = tuple(values.get("remarks", ()))
-        return cls(figures, int(values["num_studies"]), dict(values["subject"]), published, remarks)
+        return cls(
+            figures,
+            int(values["num_studies"]),
+            dict(values["subject"]),
+            published,
+            remarks=tuple(values.get("remarks", ())),
+            is_held_out=bool(values.get("is_held_out", True)),
+            num_left_out=int(values.get("num_left_out", 0)),
+        )
 
     def to_table(self) -> dict[str, list[str | float | None]]:
         """Return the figures as columns of a table, as trackers show them; what is not finite becomes ``None``."""

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues
-from crrg.domain.study import DraftReport, Split
+from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import label_matrix, mean_auc
@@ -87,19 +86,13 @@ def score_drafts(
     return score_cases(cases, known, evidence=evidence, subject=subject, abnormal_threshold=drafter.thresholds.abnormal)
 
 
-def draft_cases(
-    drafter: ScoredDrafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
-) -> list[Case]:
-    """Draft the frontal films of a split, in their order.
+def draft_cases(drafter: ScoredDrafter, known: Sequence[tuple[Pair, Film]]) -> list[Case]:
+    """Draft films in their order.
 
     Args:
         drafter: Pipeline of the bundle.
-        dataset: Version to draft.
-        storage: Root.
-        split: Part of the dataset.
-        limit: Most films, spread over the split; 0 takes all.
+        known: Films, with what is known of each.
     """
-    known = list(sampled_films(storage, dataset, split, limit))
     cases: list[Case] = []
     say = count_progress("evaluation", "films")
     for first in range(0, len(known), CHUNK_SIZE):

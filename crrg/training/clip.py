@@ -92,7 +92,7 @@ def run_clip_stage(
         origin: Where they come from.
     """
     training, start = resolve_start(config)
-    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
+    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start), dataset.version)
     if (finished := folder.result()) is not None:
         return finished
     tracker = tracker if rank() == 0 else NullTracker()

@@ -71,7 +71,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     keep_changes(config.detector.architecture, settings.architecture, "detector.architecture")
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
     parts |= rank_parts(config)
-    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts))
+    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts), dataset.version)
     finished = folder.result()
     if finished is not None:
         return finished

@@ -56,3 +56,12 @@ def test_the_error_carries_figures_and_gate() -> None:
     assert raised.value.scorecard == GOOD
     assert raised.value.gate["min_label_auc"] == 0.7
     require_gate(GATE, "b1", GOOD, check_gate(GATE, GOOD))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_figures_of_another_split_than_test_fail_however_good(split: str) -> None:
+    outcome = check_gate(GATE, GOOD, split=split)
+    assert not outcome.passed
+    assert outcome.failures == (
+        f"the figures are of split {split}, on which bundles are trained and tuned; score it on split test",
+    )

@@ -7,22 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from crrg.config import presets
 from crrg.config.base import STAGES, Settings
-from crrg.config.data import IngestConfig
 from crrg.config.references import BundleRef, EvaluationResult
 from crrg.config.running import EvaluateConfig, RetrainConfig
-from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_pairs, resolve_dataset
-from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.study import Split
 from crrg.errors import ConfigError
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations import evaluate as evaluation
-from crrg.operations import promote, train
-from crrg.operations.assemble import assemble_fused
+from crrg.operations import promote
 from crrg.operations.evaluate import evaluate_bundle, read_scorecard
-from crrg.operations.ingest import ingest
 from crrg.operations.learnt_from import learnt_from
 from crrg.operations.scoring_cases import FITTED
 from crrg.operations.summaries import evaluation_markdown
@@ -30,25 +24,14 @@ from crrg.operations.trained_on import models_trained_on
 from crrg.registry.bundle import read_spec, write_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
-from tests.support.smallest_stages import Unregistered, remembered, smallest
+from tests.support.drawn_bundle import draw_dataset, train_bundle
 from tests.support.stand_in_bundle import stand_in_stage
 
 
 @dataclass(frozen=True)
 class World:
-    home: Path
     storage: Storage
     bundle: BundleRef
-
-    def ingest(self, source: str, dataset: str, train: float, validation: float, key: bytes = b"k") -> None:
-        form = IngestConfig(
-            source=str(self.home / source),
-            dataset=dataset,
-            image_size=64,
-            train_share=train,
-            validation_share=validation,
-        )
-        ingest(form, self.storage, Pseudonyms(key * 32))
 
     def score(self, dataset: str, split: str = "test") -> tuple[EvaluationResult, Scorecard]:
         form = EvaluateConfig(dataset=dataset, split=split, device="cpu")
@@ -59,22 +42,13 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     home = tmp_path_factory.mktemp("held-out")
-    write_cohort(home / "known", 16, 5, 64)
-    write_cohort(home / "strange", 8, 6, 64)
     storage = Storage(str(home / "root"))
-    world = World(home, storage, BundleRef(bundle_id="", prefix=""))
-    world.ingest("known", "known", 0.5, 0.25)
-    world.ingest("known", "known-again", 0, 0)
-    world.ingest("known", "renamed", 0, 0, b"r")
-    world.ingest("strange", "strange", 0, 0)
-    world.ingest("strange", "strange-train", 1, 0)
-    form = RetrainConfig(dataset="known", device="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets._PRESETS, "tiny", smallest)
-        patch.setattr(train, "open_tracker", remembered)
-        patch.setattr(train, "ModelRegistry", Unregistered)
-        stages = train.train_stages(STAGES, form.stage_config(), storage, Settings(root=storage.root))
-    return World(home, storage, assemble_fused(stages, form, storage))
+    draw_dataset(storage, home / "known", "known", 0.5, 0.25)
+    draw_dataset(storage, home / "known", "known-again", 0, 0)
+    draw_dataset(storage, home / "known", "renamed", 0, 0, key=b"r")
+    draw_dataset(storage, home / "strange", "strange", 0, 0, seed=6)
+    draw_dataset(storage, home / "strange", "strange-train", 1, 0, seed=6)
+    return World(storage, train_bundle(storage, "known"))
 
 
 def patients(world: World, *splits: Split) -> set[str]:
@@ -98,7 +72,7 @@ def test_a_split_that_says_nothing_is_refused_before_anything_is_drafted(
 ) -> None:
     monkeypatch.setattr(evaluation, "evaluate_bundle", lambda *_: pytest.fail("drafted"))
     form = EvaluateConfig(dataset="strange", split="train", model=world.storage.url(world.bundle.prefix))
-    with pytest.raises(ConfigError, match=r"nothing can be scored \(rows: train 0, validation 0, test 8\)"):
+    with pytest.raises(ConfigError, match=r"nothing can be scored \(rows: train 0, validation 0, test 16\)"):
         evaluation.evaluate(form, world.storage, Settings(root=world.storage.root))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ FLOORS = (
     Floor(
         "consistency, AUC of planted labels, sentences and sides",
         ("consistency",),
-        lambda found: found["consistency"]["all_but_omitted"]["auc"],
+        lambda found: found["consistency"]["all_but_omitted"].get("auc", math.nan),
         f"at least {LEAST_CONSISTENCY}",
         lambda value: value >= LEAST_CONSISTENCY,
     ),

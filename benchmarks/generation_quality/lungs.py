@@ -8,7 +8,6 @@ compared in the pixels of the original pictures; a region that was not detected 
 from __future__ import annotations
 
 import csv
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +197,7 @@ def train_on(films: FilmTable, settings: DetectorTraining, seed: int, storage: S
     fit(
         model,
         batch_maker(films, settings, seed, CPU),
-        functools.partial(detector_loss, model),
+        detector_loss(model),
         settings.loop,
         device=CPU,
         folder=folder,

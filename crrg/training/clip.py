@@ -37,7 +37,7 @@ from crrg.training.clip_encoding import encode_films, encode_texts
 from crrg.training.clip_pictures import reliability_picture, roc_picture
 from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
 from crrg.training.clip_validation import ClipValidation, selection_score, validate
-from crrg.training.contrastive import StudyFeatures, study_loss
+from crrg.training.contrastive import StudyFeatures, contrast_parts, study_loss
 from crrg.training.counted_loss import CountedLoss, step_parts
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
@@ -206,6 +206,7 @@ def stage_hash(
         **start_parts(*start.starts),
         **rank_parts(config),
         **step_parts(training.loop),
+        **contrast_parts(training.contrast),
         **paraphrase_parts(training.paraphrases),
     )
 

@@ -53,8 +53,8 @@ def evaluate(
         ModelError: There is no such model.
         ConfigError: There is no such dataset, or nothing in it that a draft could be scored on.
     """
-    _refuse_unscorable(resolve_dataset(storage, config.dataset, config.dataset_version), Split(config.split), storage)
     bundle = resolve_bundle(config.model, storage, settings).ref
+    _refuse_unscorable(resolve_dataset(storage, config.dataset, config.dataset_version), Split(config.split), storage)
     result = evaluate_bundle(bundle, config, storage)
     with open_tracker(settings, storage, "evaluate", f"evaluate-{bundle.bundle_id[:12]}", tags) as tracker:
         tracker.log_params({"form": config.model_dump(mode="json"), "bundle_id": bundle.bundle_id})

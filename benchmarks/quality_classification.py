@@ -5,7 +5,8 @@ must hold the datasets ``demo`` and ``demo-fresh`` and a bundle (``make demo`` o
 severity come from what was drawn: beside the root where a demo drew its fresh films, or in ``--source``. ``openi``
 and ``unseen`` draw and ingest their cohorts under the root's secret first: pictures that fit Open-i's reports (of
 ``CRRG_OPEN_DATA``), and a cohort of another seed. Pieces that were finished are found under ``ROOT/classification`` and
-not done again. Prints one JSON object per piece.
+not done again. Prints one JSON object per piece, then, on standard error, which promises (``classification/floors``) do
+not hold, which ends it with 1, and which are not judged since a piece of theirs was not asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -23,6 +25,7 @@ import torch
 from benchmarks.classification.ablation import run_source
 from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.classification.consistency import measure_consistency
+from benchmarks.classification.floors import partial, unmet
 from benchmarks.classification.fused import measure_fused
 from benchmarks.classification.readings import SplitReadings, read_split
 from benchmarks.classification.real_films import predict_real
@@ -39,6 +42,7 @@ from crrg.operations.demo import fresh_source
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 
+EXIT_UNMET = 1
 TOWER_SIZE = 128
 PIECES = (
     "read",
@@ -144,6 +148,7 @@ class Bench:
 
 
 def main() -> int:
+    """Measure the pieces that are asked for, and fail where a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
@@ -166,10 +171,21 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     np.seterr(all="ignore")
     bench = Bench(options)
-    say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
+    found: dict[str, dict[str, Any]] = {}
     for piece in options.pieces.split(","):
-        say(json.dumps({piece: bench.run(piece)}, default=float))
-    return 0
+        found[piece] = bench.run(piece)
+        print(json.dumps({piece: found[piece]}, default=float), flush=True)
+    return verdict(found)
+
+
+def verdict(found: Mapping[str, Mapping[str, Any]]) -> int:
+    """Say which promises do not hold and which are not judged; return the exit code."""
+    for line in partial(found):
+        print(f"partial: {line}", file=sys.stderr)
+    wrong = unmet(found)
+    for line in wrong:
+        print(f"does not hold: {line}", file=sys.stderr)
+    return EXIT_UNMET if wrong else 0
 
 
 if __name__ == "__main__":

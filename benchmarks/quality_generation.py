@@ -27,6 +27,7 @@ from benchmarks.generation_quality.lungs import (
     NUM_STEPS,
     found_lungs,
     in_pictures,
+    lung_piece,
     lung_training,
     measure_fold,
     read_lung_films,
@@ -135,7 +136,7 @@ class Bench:
         settings = lung_training(self.options.lung_steps)
         lungs = read_lung_films(self.open_data, settings.architecture.input_size)
         work = Storage(str(self.folder / "training"))
-        prefix = f"lungs/{self.options.lung_steps}/{self.options.lung_seed}"
+        prefix = lung_piece(self.options.lung_steps, self.options.lung_seed)
         for fold in range(NUM_FOLDS):
             if self.is_over():
                 return

@@ -26,7 +26,7 @@ from crrg.data.phantom.difficulty import paint_sample
 from crrg.models import backbone, box_head
 from crrg.models.detector import RegionDetector
 from crrg.models.proposals import ProposalNetwork
-from crrg.training.detector import detector_loss
+from crrg.training.detector import DetectorBatch, detector_loss
 
 SAME_LOSS = 1e-3
 
@@ -71,7 +71,7 @@ def drawn_batch(number: int, size: int) -> tuple[Tensor, Tensor]:
 def take_step(model: RegionDetector, films: Tensor, boxes: Tensor) -> tuple[float, float]:
     """Return seconds and loss of one step without the optimizer."""
     started_s = time.perf_counter()
-    loss, _ = detector_loss(model, (films, boxes))
+    loss, _ = detector_loss(model)(DetectorBatch(films, boxes))
     model.zero_grad()
     loss.backward()
     return time.perf_counter() - started_s, loss.item()

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.classification.readings import CODE_VERSION as READ_VERSION
 from benchmarks.classification.readings import SplitReadings
 from benchmarks.classification.scores import fused, head, summary
-from benchmarks.classification.towers import read_tower, tower_settings, train_tower, with_drafts_only
+from benchmarks.classification.towers import read_tower, tower_hash, tower_settings, train_tower, with_drafts_only
 from crrg.data.batches import FilmTable
 from crrg.evaluation.classification import retrieval_recall
 from crrg.operations.scoring_labels import calibrated, judge_by_probe
 from crrg.storage import Storage
-from crrg.training.clip import CODE_VERSION
 
 SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")
 TableLoader = Callable[[str], FilmTable]
@@ -35,9 +35,6 @@ def run_source(
         folder: Where results are kept.
         num_steps: Steps of the training.
     """
-    key = f"{folder}/ablation-{source}-{num_steps}-code-{CODE_VERSION}.json"
-    if storage.exists(key):
-        return dict(storage.get_json(key))
     train = films("train")
     drafts = None
     if source in ("generated", "generated-masked"):
@@ -45,6 +42,9 @@ def run_source(
     if source == "joint":
         drafts = dict(zip(train.instance_ids, reads["train"].drafts(), strict=True))
     training = tower_settings(num_steps, supervised=source == "supervised")
+    key = f"{folder}/ablation-{source}-{tower_hash(train, training, drafts, 0)}-read-{READ_VERSION}.json"
+    if storage.exists(key):
+        return dict(storage.get_json(key))
     model, tokenizer = train_tower(train, training, storage, source, drafts=drafts)
     known = read_tower(model, tokenizer, films("validation"), reads["validation"].reports())
     asked = read_tower(model, tokenizer, films("test"), reads["test"].reports())

@@ -13,17 +13,14 @@ from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
 from crrg.data.pairs import read_pairs
-from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.classification import label_matrix
-from crrg.evaluation.labeler import label_report
-from crrg.inference.assembly import RegionPhrase, assemble
-from crrg.inference.decoding import decode_hypotheses, prefer_flagged
 from crrg.inference.pipeline import ReportPipeline
-from crrg.inference.regions import told_flags
 from crrg.storage import Storage
 
 CHUNK_SIZE = 64
+CODE_VERSION = "2"
+"""Raised when the same bundle would be read otherwise, so that what was read before is not taken for it."""
 FloatArray = NDArray[np.float64]
 
 
@@ -65,7 +62,17 @@ class SplitReadings:
 def read_split(
     pipeline: ReportPipeline, storage: Storage, dataset: DatasetRef, split: Split, folder: str, limit: int = 0
 ) -> SplitReadings:
-    """Read a split with a bundle, chunk by chunk; finished chunks are found again under ``folder``."""
+    """Read a split with a bundle, chunk by chunk; finished chunks are found again under ``folder``.
+
+    Args:
+        pipeline: The bundle.
+        storage: Root.
+        dataset: Version to read.
+        split: Part of it.
+        folder: Where finished chunks lie, for this bundle and these films alone.
+        limit: Most films; 0 takes all.
+    """
+    folder = f"{folder}-{dataset.version[:8]}-code-{CODE_VERSION}{f'-first-{limit}' if limit else ''}"
     pairs: list[Pair] = []
     chunks: list[SplitReadings] = []
     num_films = 0
@@ -101,53 +108,35 @@ def _chunk(pipeline: ReportPipeline, storage: Storage, pairs: list[Pair], key: s
 
 
 def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
+    """Draft films as a night does, and keep what stands behind the drafts."""
     films: list[Film] = [pair.film for pair in pairs if pair.film is not None]
-    readings = pipeline.read_regions(films)
-    flags, selected = readings.flags(pipeline.thresholds), readings.selected(pipeline.thresholds)
-    labels = pipeline.read_labels(films)
-    numbers, regions = np.nonzero(selected)
-    conditions = flags[numbers, regions]
-    found = decode_hypotheses(
-        pipeline.generator,
-        pipeline.tokenizer,
-        readings.features[numbers, regions],
-        regions,
-        conditions,
-        pipeline.decoding,
-        report_flags=told_flags(flags, selected)[numbers],
-    )
-    hypotheses: list[dict[str, Any]] = [{} for _ in pairs]
-    for number, region, texts, wanted in zip(numbers.tolist(), regions.tolist(), found, conditions, strict=True):
-        drafted = prefer_flagged(texts, wanted.tolist())
-        hypotheses[number][str(region)] = {"drafted": drafted.text, "texts": [phrase.text for phrase in texts]}
-    rows = []
-    for i, pair in enumerate(pairs):
-        phrases = [
-            RegionPhrase(REGIONS[int(region)], entry["drafted"], bool(flags[i, int(region), -1]))
-            for region, entry in hypotheses[i].items()
-            if entry["drafted"]
-        ]
-        report = assemble(phrases, label_report)
-        rows.append(
-            {
-                "patient_id": pair.patient_id,
-                "study_id": pair.study_id,
-                "instance_id": pair.instance_id,
-                "report": pair.report.text,
-                "findings": report.findings,
-                "impression": report.impression,
-                "hypotheses": hypotheses[i],
-            }
+    made = pipeline.make_drafts(films)
+    rows = [
+        {
+            "patient_id": pair.patient_id,
+            "study_id": pair.study_id,
+            "instance_id": pair.instance_id,
+            "report": pair.report.text,
+            "findings": findings,
+            "impression": impression,
+            "hypotheses": {
+                str(region): {"drafted": phrase.text, "texts": list(wordings[region])}
+                for region, phrase in phrases.items()
+            },
+        }
+        for pair, (findings, impression), phrases, wordings in zip(
+            pairs, made.reports, made.phrases, made.hypotheses, strict=True
         )
+    ]
     return SplitReadings(
         {
-            "logits": labels.logits,
-            "image_features": labels.image_features.numpy(),
-            "features": readings.features,
-            "finding_probabilities": readings.finding_probabilities,
-            "abnormal_probabilities": readings.abnormal_probabilities,
-            "flags": np.asarray(flags, dtype=np.float32),
-            "selected": selected,
+            "logits": made.labels.logits,
+            "image_features": made.labels.image_features.numpy(),
+            "features": made.readings.features,
+            "finding_probabilities": made.readings.finding_probabilities,
+            "abnormal_probabilities": made.readings.abnormal_probabilities,
+            "flags": np.asarray(made.flags, dtype=np.float32),
+            "selected": made.selected,
             "references": label_matrix([pair.labels for pair in pairs]),
         },
         rows,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -78,6 +79,21 @@ def with_drafts_only(films: FilmTable, read: SplitReadings, *, is_masked: bool =
     return replace(films, texts=texts, labels=labels, phrases=phrases)
 
 
+def tower_hash(films: FilmTable, training: ClipTraining, drafts: Mapping[str, str] | None, seed: int) -> str:
+    """Return the hash over everything that decides what a tower learns: films, texts, labels, phrases and drafts."""
+    return config_hash(
+        code=CODE_VERSION,
+        seed=seed,
+        training=training.model_dump(mode="json"),
+        films=films.instance_ids,
+        pictures=hashlib.sha256(films.images.tobytes()).hexdigest(),
+        texts=[asdict(report) for report in films.texts],
+        labels=films.labels.tolist(),
+        phrases=films.phrases,
+        drafts=dict(drafts or {}),
+    )
+
+
 def train_tower(
     films: FilmTable,
     training: ClipTraining,
@@ -95,11 +111,8 @@ def train_tower(
     torch.manual_seed(seed)
     model = ClipModel(training.architecture)
     device = torch.device("cpu")
-    folder = StageFolder(
-        storage,
-        f"ablation-{name}",
-        config_hash(code=CODE_VERSION, seed=seed, steps=training.loop.num_steps, num=len(films)),
-    )
+    learnt = tower_hash(films, training, drafts, seed)
+    folder = StageFolder(storage, f"ablation-{name}", learnt)
     fit(
         model, batches.make, clip_loss(model, films, training, device), training.loop,
         device=device, folder=folder, tracker=NullTracker(),

@@ -271,7 +271,7 @@ def fit_detector(model: RegionDetector, films: FilmTable, settings: Any, order: 
     return fit_within(
         model,
         detecting.batch_maker(films, settings, order.seed, CPU),
-        functools.partial(detecting.detector_loss, model),
+        detecting.detector_loss(model),
         loop,
         order.limit,
         clock,

@@ -15,6 +15,8 @@ from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.training.checkpoint import config_hash
 
 CHUNK_SIZE = 50
+CODE_VERSION = "2"
+"""Raised when the same run would be scored otherwise, so that a row of before is not taken for one of now."""
 
 
 class Jury:
@@ -60,7 +62,8 @@ class Jury:
 
     @property
     def _cohort(self) -> str:
-        return f"{len(self.pairs)}-films-{config_hash(films=[pair.study_id for pair in self.pairs])[:8]}"
+        films = [pair.study_id for pair in self.pairs]
+        return f"{len(self.pairs)}-films-{config_hash(code=CODE_VERSION, films=films)[:8]}"
 
     def _scored(self, key: str) -> str:
         return f"{key}/{self._cohort}"
@@ -69,8 +72,14 @@ class Jury:
         parts, contender = self.arena.load(self.arena.table.rows[key]["parts"]), self.arena.contender(name)
         assert parts.thresholds is not None
         given = {field.name: getattr(parts, field.name) for field in fields(parts)}
+        # fusion and visibility of the bundle are fitted to its own selector and detector
         drafter = replace(
-            self.pipeline, **given, tokenizer=self.arena.films.tokenizer, decoding=contender.decoding, fusion=None
+            self.pipeline,
+            **given,
+            tokenizer=self.arena.films.tokenizer,
+            decoding=contender.decoding,
+            fusion=None,
+            visibility=None,
         )
         return score_run(self._cases(drafter), parts.thresholds.abnormal)
 

@@ -8,7 +8,6 @@ compared in the pixels of the original pictures; a region that was not detected 
 from __future__ import annotations
 
 import csv
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.detector import (
     ANNOTATED_COLOUR,
+    CODE_VERSION,
     FOUND_COLOUR,
     batch_maker,
     calibrate_shape,
@@ -165,6 +165,16 @@ def take(films: FilmTable, rows: NDArray[np.int64]) -> FilmTable:
     )
 
 
+def lung_piece(num_steps: int, seed: int) -> str:
+    """Return how the folds of a training are called in the table: a detector that learns otherwise has its own."""
+    return f"lungs/code-{CODE_VERSION}/{num_steps}/{seed}"
+
+
+def is_current(piece: str) -> bool:
+    """Return whether a row of the table is no fold of a detector that learnt otherwise."""
+    return not piece.startswith("lungs/") or piece.startswith(("lungs/drawn-only/", f"lungs/code-{CODE_VERSION}/"))
+
+
 def lung_training(num_steps: int = NUM_STEPS) -> DetectorTraining:
     """Return the settings: the detector of ``tiny``, and more augmentation, since real films differ more than drawn."""
     settings = preset_training("tiny").detector
@@ -179,7 +189,7 @@ def train_on(films: FilmTable, settings: DetectorTraining, seed: int, storage: S
     folder = StageFolder(
         storage,
         "lungs",
-        config_hash(settings=settings.model_dump(mode="json"), films=films.instance_ids, seed=seed),
+        config_hash(code=CODE_VERSION, settings=settings.model_dump(mode="json"), films=films.instance_ids, seed=seed),
     )
     seed_everything(seed)
     model = RegionDetector(settings.architecture)
@@ -187,7 +197,7 @@ def train_on(films: FilmTable, settings: DetectorTraining, seed: int, storage: S
     fit(
         model,
         batch_maker(films, settings, seed, CPU),
-        functools.partial(detector_loss, model),
+        detector_loss(model),
         settings.loop,
         device=CPU,
         folder=folder,

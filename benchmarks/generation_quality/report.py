@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.generation_quality.contest_report import contest_tables, table
-from benchmarks.generation_quality.lungs import NUM_FOLDS
+from benchmarks.generation_quality.lungs import NUM_FOLDS, is_current
 from crrg.evaluation.scorecard import Scorecard
 
 Rows = dict[str, Any]
@@ -13,7 +13,8 @@ LEAST_LUNG_IOU = 0.86
 
 
 def markdown(rows: Rows) -> str:
-    """Return the tables of all finished measurements."""
+    """Return the tables of all finished measurements; those of another program's lungs are left out."""
+    rows = _current(rows)
     parts = [_lungs(rows)]
     for name, row in rows.items():
         if name.startswith(("drawn/", "openi/")):
@@ -24,6 +25,7 @@ def markdown(rows: Rows) -> str:
 
 def unmet(rows: Rows) -> list[str]:
     """Return what is promised and does not hold, of what was measured."""
+    rows = _current(rows)
     wrong = [
         f"{name}: mean IoU {row['mean_iou']:.3f}, at least {LEAST_LUNG_IOU} is promised"
         for name, row in rows.items()
@@ -33,6 +35,10 @@ def unmet(rows: Rows) -> list[str]:
         if name.startswith(("drawn/", "openi/")) and row["clinical"]["never_right"]:
             wrong.append(f"{name}: F1 = 0 for {', '.join(row['clinical']['never_right'])}")
     return wrong
+
+
+def _current(rows: Rows) -> Rows:
+    return {name: row for name, row in rows.items() if is_current(name)}
 
 
 def _lungs(rows: Rows) -> str:

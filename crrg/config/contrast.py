@@ -16,8 +16,8 @@ class ContrastConfig(FrozenConfig):
         kind: ``softmax`` finds the right text among all (CLIP), ``sigmoid`` judges each pair on its own (SigLIP).
         view_weight: Weight of ICL, the loss between a study's two views (paper: 1.0); needs two views.
         text_weight: Weight of TCL, the loss between a study's two texts (paper: 0.5); needs two texts.
-        label_smoothing: Share of every target that goes to all candidates alike; the same in each term and direction,
-            in training and in validation.
+        label_smoothing: Share of every target of MVS, the loss between views and texts, that goes to all candidates
+            alike; in training alone.
         multi_positive: Whether equal texts share a target; otherwise only a study's own text is right (paper).
         across_ranks: Whether studies are compared with those of all ranks of a distributed run, or of their own only.
         cached_rows: Films, and texts, whose activations are held at once; a larger batch is encoded a second time on

@@ -27,7 +27,8 @@ class LoopConfig(FrozenConfig):
     Attributes:
         num_steps: Optimiser steps.
         batch_size: Items per batch (films, or phrases for the generator).
-        accumulate: Batches per step; their mean loss is followed, so that a step sees as many items as memory forbids.
+        accumulate: Batches per step, so that a step sees as many items as memory forbids. What is known of them counts
+            as in one batch of all; studies are compared with each other within each batch.
         learning_rate: Highest learning rate of the schedule.
         weight_decay: AdamW's decay.
         warmup_share: Share of the steps in which the rate rises linearly.

@@ -87,7 +87,7 @@ class TrainStageConfig(FrozenConfig):
         learning_rate: Highest learning rate; 0 takes the preset's.
         seed: Seed of weights, order and augmentation.
         device: Where to train; ``auto`` takes a GPU if there is one.
-        accumulate: Batches per optimiser step; 0 takes the preset's. Their mean loss counts.
+        accumulate: Batches per optimiser step; 0 takes the preset's. What is known of them counts as in one batch.
         ema_decay: Decay of a moving average of the weights, which is kept instead of the last ones; 0 = none.
         validate_every: Steps between scores on validation films, the best of which decides what is kept; 0 = the last.
         patience: Scores without a better one after which the stage ends early; 0 = never.

@@ -43,6 +43,7 @@ __all__ = [
     "read_tables",
     "replaced_key",
     "resolve_dataset",
+    "version_key",
     "version_prefix",
     "write_dataset",
 ]
@@ -129,7 +130,7 @@ def commit_parts(
         content[MANIFEST_FIELD] = acquisitions.content_digest
     shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
     version = hash_json({**shaped_by, "content": content})
-    ref = DatasetRef(name=name, version=version, manifest_key=_manifest_key(name, version), num_rows=num_rows)
+    ref = DatasetRef(name=name, version=version, manifest_key=version_key(name, version), num_rows=num_rows)
     if not storage.exists(ref.manifest_key):
         prefix = version_prefix(ref)
         files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
@@ -177,7 +178,7 @@ def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRe
     """
     check_dataset_name(name)
     version = version or newest_version(storage, name)
-    key = _manifest_key(name, version)
+    key = version_key(name, version)
     if not version or not storage.exists(key):
         _refuse_replaced(storage, name, version)
         raise ConfigError(f"there is no such dataset version in {storage.root}; run crrg ingest", f"dataset {name}")
@@ -310,7 +311,8 @@ def _refuse_replaced(storage: Storage, name: str, version: str) -> None:
         raise ConfigError(f"a patient was removed from version {version}; {way_out}", f"dataset {name}")
 
 
-def _manifest_key(name: str, version: str) -> str:
+def version_key(name: str, version: str) -> str:
+    """Return the key of a version's manifest."""
     return f"datasets/{name}/version={version}/_manifest.json"
 
 

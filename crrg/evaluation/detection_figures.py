@@ -53,14 +53,16 @@ class Boxes:
         return cls(boxes, np.ones(shape), np.ones(shape, dtype=np.bool_))
 
 
-def detection_figures(given: Boxes, references: FloatArray, samples: Resampling, constant: Boxes) -> list[Figure]:
+def detection_figures(
+    given: Boxes, references: FloatArray, samples: Resampling, constant: Boxes | None
+) -> list[Figure]:
     """Return the figures of boxes with 95 % intervals over patients, each beside the mean box.
 
     Args:
         given: The model's, whose proposals have not seen the references.
         references: ``[B, 29, 4]``, same frame, NaN where not annotated.
         samples: Samples of the films' patients.
-        constant: The mean box of each region.
+        constant: The mean box of each region; ``None`` where nobody knows one.
 
     Returns:
         ``detection/mean_region_iou``, ``mean_film_iou`` (mean over films of the mean over a film's regions),
@@ -69,17 +71,24 @@ def detection_figures(given: Boxes, references: FloatArray, samples: Resampling,
     """
     if not np.isfinite(references[..., 0]).any():
         return []
-    statistics, rivals = (_box_statistics(each, references) for each in (given, constant))
+    others = {} if constant is None else {MEAN_BOX: constant}
+    rivals = {rival: _box_statistics(boxes, references) for rival, boxes in others.items()}
     figures = [
         row
-        for name, statistic in statistics.items()
-        for row in compared(f"detection/{name}", statistic, samples, {MEAN_BOX: rivals[name]}, is_detail="/" in name)
+        for name, statistic in _box_statistics(given, references).items()
+        for row in compared(
+            f"detection/{name}",
+            statistic,
+            samples,
+            {rival: other[name] for rival, other in rivals.items()},
+            is_detail="/" in name,
+        )
     ]
-    (iou, other), scores = (overlaps(each, references) for each in (given, constant)), given.scores
-    value = float(mean_average_precision(iou, scores, given.detected)[0])
+    iou, scores = overlaps(given, references), given.scores
+    value = _average_precision(given, references)
     interval = samples.weighted_interval(lambda weights: mean_average_precision(iou, scores, given.detected, weights))
-    rival = float(mean_average_precision(other, constant.scores, constant.detected)[0])
-    return [*figures, *beside_values("detection/map_50", value, interval, {MEAN_BOX: rival})]
+    beside = {rival: _average_precision(boxes, references) for rival, boxes in others.items()}
+    return [*figures, *beside_values("detection/map_50", value, interval, beside)]
 
 
 def overlaps(given: Boxes, references: FloatArray) -> FloatArray:
@@ -148,6 +157,10 @@ def abnormality_figures(
         return []
     rivals = {"all abnormal": np.ones_like(called)}
     return _decision_figures("abnormality/", called, wanted, counted, samples, rivals)
+
+
+def _average_precision(boxes: Boxes, references: FloatArray) -> float:
+    return float(mean_average_precision(overlaps(boxes, references), boxes.scores, boxes.detected)[0])
 
 
 def _decision_figures(

@@ -80,6 +80,8 @@ def classifier_figures(
 ) -> list[Figure]:
     """Return a classifier's figures with 95 % intervals, each beside the majority's on the same films.
 
+    Where no training film is known there is no majority, and figures stand alone.
+
     The interval of the ECE may lie above its value: resampling adds to it.
 
     Args:
@@ -95,10 +97,13 @@ def classifier_figures(
         return mean_label_figures(probabilities[rows], decisions[rows], references[rows])
 
     values = of_rows(np.arange(len(probabilities)))
-    rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
+    rivals: dict[str, float] = {}
+    if len(train_references):
+        rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
+    rival = MAJORITY if rivals else ""
     intervals = bootstrap_figures(of_rows, patient_ids, num_samples=NUM_SAMPLES)
     return [
-        Figure(f"{prefix}mean_{name}", value, *intervals[name], MAJORITY, rivals[name], lower_is_better=name == "ece")
+        Figure(f"{prefix}mean_{name}", value, *intervals[name], rival, rivals.get(name), lower_is_better=name == "ece")
         for name, value in values.items()
         if np.isfinite(value)
     ]

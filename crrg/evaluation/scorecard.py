@@ -12,7 +12,7 @@ from typing import Any
 
 from crrg.evaluation.published import PublishedTable, published_markdown
 
-FIGURES_VERSION = 3
+FIGURES_VERSION = 4
 """Raised when evaluations gain figures, or make them otherwise: a scorecard of an earlier number is made again."""
 TABLE_COLUMNS = ("figure", "value", "low", "high", "baseline", "baseline value", "margin")
 
@@ -59,12 +59,19 @@ class Scorecard:
         subject: What was scored on what, in our own ids, e.g. a bundle id and a dataset version; ``archives`` names the
             kinds of archive of the films.
         published: Published figures of others, shown in a section of their own.
+        remarks: What a reader must know of the figures before reading them, a line each: baselines that are left out,
+            films that the model has seen.
+        is_held_out: Whether the model has seen none of the films in training, as far as that is known.
+        num_left_out: Films that were left out, since the model has seen them.
     """
 
     figures: tuple[Figure, ...]
     num_studies: int = 0
     subject: Mapping[str, str] = field(default_factory=dict)
     published: tuple[PublishedTable, ...] = ()
+    remarks: tuple[str, ...] = ()
+    is_held_out: bool = True
+    num_left_out: int = 0
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield the figures."""
@@ -103,6 +110,9 @@ class Scorecard:
             "figures": figures,
             "num_studies": self.num_studies,
             "subject": dict(self.subject),
+            "remarks": list(self.remarks),
+            "is_held_out": self.is_held_out,
+            "num_left_out": self.num_left_out,
             "published": [table.to_dict() for table in self.published],
         }
 
@@ -114,7 +124,15 @@ class Scorecard:
             for item in values["figures"]
         )
         published = tuple(PublishedTable.from_dict(table) for table in values.get("published", ()))
-        return cls(figures, int(values["num_studies"]), dict(values["subject"]), published)
+        return cls(
+            figures,
+            int(values["num_studies"]),
+            dict(values["subject"]),
+            published,
+            remarks=tuple(values.get("remarks", ())),
+            is_held_out=bool(values.get("is_held_out", True)),
+            num_left_out=int(values.get("num_left_out", 0)),
+        )
 
     def to_table(self) -> dict[str, list[str | float | None]]:
         """Return the figures as columns of a table, as trackers show them; what is not finite becomes ``None``."""
@@ -139,12 +157,13 @@ class Scorecard:
         """Return the table ``figure | value | interval | baseline | baseline value | margin``.
 
         Args:
-            only: Names of the figures to show. Where none is given all are shown, those of single regions and labels,
-                and published ones, in sections of their own.
+            only: Names of the figures to show, without remarks. Where none is given all are shown below the remarks,
+                those of single regions and labels, and published ones, in sections of their own.
         """
         if only:
             return _table([figure for figure in self.figures if figure.name in only])
-        parts = [_table([figure for figure in self.figures if not figure.is_detail])]
+        parts = ["\n".join(f"- {remark}" for remark in self.remarks)] if self.remarks else []
+        parts += [_table([figure for figure in self.figures if not figure.is_detail])]
         if details := [figure for figure in self.figures if figure.is_detail]:
             parts += ["## By region and label", _table(details)]
         if self.published:

@@ -6,6 +6,7 @@ Arrays and texts only; made by ``crrg.inference.pipeline``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from crrg.inference.fusion import fusion_signals
 from crrg.inference.regions import RegionReadings
 
 FloatArray = NDArray[np.float64]
+FloatValues = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class FilmDrafts:
     Attributes:
         readings: Of their regions.
         labels: Of the films as a whole.
+        flags: What each phrase was to say, ``[N, 29, 15]``.
+        selected: Which regions were to get a sentence, bool ``[N, 29]``.
         phrases: Per film, region index to phrase.
         hypotheses: Per film, region index to every finished wording, the likeliest first.
         reports: Per film, findings and impression.
@@ -52,6 +56,8 @@ class FilmDrafts:
 
     readings: RegionReadings
     labels: LabelReading
+    flags: FloatValues
+    selected: NDArray[np.bool_]
     phrases: list[dict[int, DecodedPhrase]]
     hypotheses: list[dict[int, tuple[str, ...]]]
     reports: list[tuple[str, str]]

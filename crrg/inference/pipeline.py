@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ from crrg.inference.consistency import SimilarityCurve, consistency, side_probab
 from crrg.inference.decoding import DecodedPhrase, choose_phrases, decode_hypotheses
 from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
-from crrg.inference.film_drafts import FilmDrafts, LabelReading
+from crrg.inference.film_drafts import FilmDrafts, FloatValues, LabelReading
 from crrg.inference.fusion import FusedClassifier
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.inference.reranking import likest_to_film, reconcile_flags
@@ -50,7 +49,6 @@ from crrg.models.report_generator import ReportGenerator, load_generator
 
 logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
-FloatValues = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class ReportPipeline:
         phrases, hypotheses = self._word(readings, flags, selected, labels.image_features)
         reports = [self._assemble(phrases[i], flags[i]) for i in range(len(films))]
         said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
-        return FilmDrafts(readings, labels, phrases, hypotheses, reports, said)
+        return FilmDrafts(readings, labels, flags, selected, phrases, hypotheses, reports, said)
 
     def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
         """Draft at least one film and keep every finished wording of each region, the likeliest first."""

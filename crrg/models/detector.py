@@ -20,9 +20,9 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
-from crrg.models.proposals import build_proposal_network
+from crrg.models.proposals import AnchorSample, build_proposal_network
 from crrg.models.pyramid import FeaturePyramid
-from crrg.models.region_matching import NUM_JITTERED, pad_rows, sample_training_rois
+from crrg.models.region_matching import NUM_JITTERED, TrainingRois, pad_rows, sample_training_rois
 from crrg.models.shape_prior import ShapePrior
 from crrg.models.weights import load_module
 
@@ -48,6 +48,24 @@ class Detections:
     detected: Tensor
     region_features: Tensor | None = None
     proposals_xyxy: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """What a batch of films teaches: anchors to the proposal network, proposals to the box head."""
+
+    anchors: AnchorSample
+    rois: TrainingRois
+
+    def counts(self) -> dict[str, Tensor]:
+        """Return over how many of them each loss is a mean."""
+        num_anchors, num_rois = torch.tensor(len(self.anchors.films)), torch.tensor(len(self.rois.labels))
+        return {
+            "loss_objectness": num_anchors,
+            "loss_rpn_box_reg": num_anchors,
+            "loss_classifier": num_rois,
+            "loss_box_reg": num_rois,
+        }
 
 
 class RegionDetector(nn.Module):
@@ -105,7 +123,7 @@ class RegionDetector(nn.Module):
         self.taught.copy_(torch.isfinite(boxes).all(dim=-1).any(dim=0))
         self.shape_prior.fit(boxes)
 
-    def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Tensor, sample: TrainingSample | None = None) -> dict[str, Tensor]:
         """Return the four losses of Faster R-CNN; the module must be in ``train`` mode.
 
         A film whose boxes are incomplete teaches only by what it has: anchors and proposals that meet none of its boxes
@@ -115,29 +133,23 @@ class RegionDetector(nn.Module):
         Args:
             images: Films ``[B, 1, S, S]``, grey values 0..255.
             targets: Boxes ``[B, R, 4]`` in model-input pixels; rows of NaN where a region is not annotated.
+            sample: What ``sample`` chose of the same films; chosen now where not given.
 
         Returns:
             ``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg``.
         """
-        return self.losses(self.maps(images), targets)
+        return self.losses(self.maps(images), targets, sample)
 
-    def losses(self, levels: Sequence[Tensor], targets: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, levels: Sequence[Tensor], targets: Tensor, sample: TrainingSample | None = None
+    ) -> dict[str, Tensor]:
         """Return what ``forward`` does, for ``maps`` that are there already."""
-        known = torch.isfinite(targets).all(dim=-1)
-        is_complete = (known | ~self.taught).all(dim=-1)
-        size = self.architecture.input_size
-        boxes = [rows[is_known] for rows, is_known in zip(targets, known, strict=True)]
-        proposals, losses = self.rpn.propose_and_compare(levels, size, boxes, is_complete)
-        rois = sample_training_rois(
-            proposals,
-            targets,
-            is_complete,
-            self.prior_boxes[self.taught] if self.architecture.spatial_prior else None,
-            size=size,
-            num_rois=self.architecture.num_training_rois,
-            positive_share=self.architecture.positive_share,
-            num_jittered=NUM_JITTERED if self.architecture.added_boxes == "jittered" else 0,
-        )
+        if sample is None:
+            boxes, is_complete = self._annotated(targets)
+            proposals, losses = self.rpn.propose_and_compare(levels, self.architecture.input_size, boxes, is_complete)
+            rois = self._sample_rois(proposals, targets, is_complete)
+        else:
+            losses, rois = self.rpn.compare(levels, sample.anchors), sample.rois
         class_logits, box_deltas = self.box_head(levels, rois.boxes)
         if len(rois.labels) == 0:
             nothing = class_logits.sum() + box_deltas.sum()
@@ -145,6 +157,31 @@ class RegionDetector(nn.Module):
         wanted = BOX_CODER.encode_single(rois.matched, torch.cat(rois.boxes))
         loss_classifier, loss_box_reg = fastrcnn_loss(class_logits, box_deltas, [rois.labels], [wanted])
         return {**losses, "loss_classifier": loss_classifier, "loss_box_reg": loss_box_reg}
+
+    @torch.no_grad()
+    def sample(self, images: Tensor, targets: Tensor) -> TrainingSample:
+        """Return what films teach, so that ``forward`` compares just that; arguments are those of ``forward``."""
+        boxes, is_complete = self._annotated(targets)
+        proposals, anchors = self.rpn.sample(self.maps(images), self.architecture.input_size, boxes, is_complete)
+        return TrainingSample(anchors, self._sample_rois(proposals, targets, is_complete))
+
+    def _annotated(self, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the boxes that each film has, and whether these are all that could be asked of it ``[B]``."""
+        known = torch.isfinite(targets).all(dim=-1)
+        boxes = [rows[is_known] for rows, is_known in zip(targets, known, strict=True)]
+        return boxes, (known | ~self.taught).all(dim=-1)
+
+    def _sample_rois(self, proposals: list[Tensor], targets: Tensor, is_complete: Tensor) -> TrainingRois:
+        return sample_training_rois(
+            proposals,
+            targets,
+            is_complete,
+            self.prior_boxes[self.taught] if self.architecture.spatial_prior else None,
+            size=self.architecture.input_size,
+            num_rois=self.architecture.num_training_rois,
+            positive_share=self.architecture.positive_share,
+            num_jittered=NUM_JITTERED if self.architecture.added_boxes == "jittered" else 0,
+        )
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> Detections:

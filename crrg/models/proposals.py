@@ -11,6 +11,7 @@ Source: Ren et al., Faster R-CNN, 2015.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,23 @@ from crrg.models.region_matching import OTHER_IOU, SAME_IOU, match_anchors, pad_
 SMOOTH_L1_BETA = 1 / 9
 ANCHORS_PER_FILM = 256
 """Anchors of a film that teach the network, half of them positive where there are so many."""
+
+
+@dataclass(frozen=True)
+class AnchorSample:
+    """The anchors of a batch that teach the network.
+
+    Attributes:
+        films: int64 ``[N]``, whose anchors they are; those that stand for a box come first.
+        anchors: int64 ``[N]``, which of the film's.
+        labels: ``[N]``: 1 for those that stand for a box, else 0.
+        codes: What the first ``P`` should say of their boxes, ``[P, 4]``.
+    """
+
+    films: Tensor
+    anchors: Tensor
+    labels: Tensor
+    codes: Tensor
 
 
 class ProposalNetwork(RegionProposalNetwork):
@@ -57,22 +75,41 @@ class ProposalNetwork(RegionProposalNetwork):
             The proposals as of ``propose``, and ``loss_objectness`` and ``loss_rpn_box_reg``.
         """
         objectness, deltas = self._score(levels)
+        proposals, sample = self._propose_and_sample(
+            objectness.detach(), deltas.detach(), levels, size, boxes, is_complete
+        )
+        return proposals, _distances(objectness, deltas, sample)
+
+    def sample(
+        self, levels: Sequence[Tensor], size: int, boxes: Sequence[Tensor], is_complete: Tensor
+    ) -> tuple[list[Tensor], AnchorSample]:
+        """Return the proposals of films, and the anchors to compare with their annotation (``propose_and_compare``)."""
+        return self._propose_and_sample(*self._score(levels), levels, size, boxes, is_complete)
+
+    def compare(self, levels: Sequence[Tensor], sample: AnchorSample) -> dict[str, Tensor]:
+        """Return how far the network is from what sampled anchors should say (``propose_and_compare``)."""
+        return _distances(*self._score(levels), sample)
+
+    def _propose_and_sample(
+        self,
+        objectness: Tensor,
+        deltas: Tensor,
+        levels: Sequence[Tensor],
+        size: int,
+        boxes: Sequence[Tensor],
+        is_complete: Tensor,
+    ) -> tuple[list[Tensor], AnchorSample]:
         anchors = self._anchors(levels, size)
-        proposals = self._choose(objectness.detach(), deltas.detach(), anchors, size)
+        proposals = self._choose(objectness, deltas, anchors, size)
         matched = [match_anchors(anchors, *film) for film in zip(boxes, is_complete.tolist(), strict=True)]
         labels = torch.stack([film.labels for film in matched])
         positive, negative = (torch.stack(chosen).nonzero().unbind(1) for chosen in self.fg_bg_sampler(list(labels)))
         films, places = (torch.cat(both) for both in zip(positive, negative, strict=True))
-        if len(films) == 0:
-            nothing = objectness.sum() * 0
-            return proposals, {"loss_objectness": nothing, "loss_rpn_box_reg": nothing}
-        owners = torch.stack([film.owners for film in matched])[positive]
-        wanted = self.box_coder.encode_single(pad_rows(list(boxes))[positive[0], owners], anchors[positive[1]])
-        distance = smooth_l1_loss(deltas[positive], wanted, beta=SMOOTH_L1_BETA, reduction="sum")
-        return proposals, {
-            "loss_objectness": binary_cross_entropy_with_logits(objectness[films, places], labels[films, places]),
-            "loss_rpn_box_reg": distance / len(films),
-        }
+        codes = anchors.new_zeros(0, 4)
+        if len(positive[0]):
+            owners = torch.stack([film.owners for film in matched])[positive]
+            codes = self.box_coder.encode_single(pad_rows(list(boxes))[positive[0], owners], anchors[positive[1]])
+        return proposals, AnchorSample(films, places, labels[films, places], codes)
 
     def _score(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return objectness ``[B, A]`` and box codes ``[B, A, 4]`` of all anchors, level by level."""
@@ -99,6 +136,20 @@ class ProposalNetwork(RegionProposalNetwork):
             kept = nms(boxes, scores, self.nms_thresh)[: self.post_nms_top_n()]
             proposals.append(boxes[kept])
         return proposals
+
+
+def _distances(objectness: Tensor, deltas: Tensor, sample: AnchorSample) -> dict[str, Tensor]:
+    """Return the two losses, means over the anchors of a sample; 0, with a gradient, where there is none."""
+    if len(sample.films) == 0:
+        nothing = objectness.sum() * 0
+        return {"loss_objectness": nothing, "loss_rpn_box_reg": nothing}
+    chosen, num_positive = (sample.films, sample.anchors), len(sample.codes)
+    found = deltas[sample.films[:num_positive], sample.anchors[:num_positive]]
+    distance = smooth_l1_loss(found, sample.codes, beta=SMOOTH_L1_BETA, reduction="sum")
+    return {
+        "loss_objectness": binary_cross_entropy_with_logits(objectness[chosen], sample.labels),
+        "loss_rpn_box_reg": distance / len(sample.films),
+    }
 
 
 class _FloatHead(RPNHead):

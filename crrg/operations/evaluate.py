@@ -14,16 +14,19 @@ from crrg.config.references import BundleRef, DatasetRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.data.batches import UNMENTIONED
 from crrg.data.pairs import resolve_dataset
+from crrg.data.spaced import sampled_films
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
+from crrg.errors import ConfigError
 from crrg.evaluation.classification import label_matrix
 from crrg.evaluation.meteor_jar import jar_digest
 from crrg.evaluation.published import published_tables
 from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 from crrg.operations.example_pictures import EXAMPLES, example_files
-from crrg.operations.scoring_cases import Case, fit_baselines
+from crrg.operations.learnt_from import choose_films, learnt_from
+from crrg.operations.scoring_cases import Case, fit_baselines, is_scorable
 from crrg.registry.aliases import resolve_bundle
-from crrg.registry.bundle import read_bundle
+from crrg.registry.bundle import bundle_folder, read_bundle, read_spec
 from crrg.registry.imported import import_digest
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
@@ -48,9 +51,10 @@ def evaluate(
 
     Raises:
         ModelError: There is no such model.
-        ConfigError: There is no such dataset.
+        ConfigError: There is no such dataset, or nothing in it that a draft could be scored on.
     """
     bundle = resolve_bundle(config.model, storage, settings).ref
+    _refuse_unscorable(resolve_dataset(storage, config.dataset, config.dataset_version), Split(config.split), storage)
     result = evaluate_bundle(bundle, config, storage)
     with open_tracker(settings, storage, "evaluate", f"evaluate-{bundle.bundle_id[:12]}", tags) as tracker:
         tracker.log_params({"form": config.model_dump(mode="json"), "bundle_id": bundle.bundle_id})
@@ -79,23 +83,30 @@ def log_scorecard(result: EvaluationResult, storage: Storage, tracker: Tracker) 
                 tracker.log_text(f"{folder}/{name}", storage.get(key).decode())
 
 
-def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage) -> EvaluationResult:
+def evaluate_bundle(
+    bundle: BundleRef, config: EvaluateConfig, storage: Storage, *, beside: BundleRef | None = None
+) -> EvaluationResult:
     """Score a bundle on the dataset, split and number of films of a form; an earlier scorecard of the same is reused.
+
+    Films of a test split that the bundle was trained, tuned or calibrated on are left out (``learnt_from``).
 
     Args:
         bundle: What to score; the form's ``model`` is not looked at.
         config: Form of the evaluation.
         storage: Root.
+        beside: Another bundle that is scored on the same films: what it has seen is left out, too.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     key = scorecard_key(bundle, dataset, config)
+    if beside is not None:
+        key = _beside(key, f"-beside-{beside.bundle_id}.json")
     stored = storage.get_json(key) if storage.exists(key) else {}
     reused = stored.get("figures_version") == FIGURES_VERSION
     if reused:
         logger.info("bundle %s: scorecard on %s %s found, reused", bundle.bundle_id, dataset.name, config.split)
         scorecard = Scorecard.from_dict(stored)
     else:
-        scorecard, files = _score(bundle, dataset, config, storage)
+        scorecard, files = _score(bundle, dataset, config, storage, beside)
         for name, data in files.items():
             storage.put(_beside(key, f"-{name}"), data)
         storage.put(_markdown_key(key), scorecard.to_markdown().encode())
@@ -105,9 +116,21 @@ def evaluate_bundle(bundle: BundleRef, config: EvaluateConfig, storage: Storage)
         dataset=dataset,
         split=config.split,
         metrics=scorecard.metrics,
+        num_left_out=scorecard.num_left_out,
         scorecard_key=key,
         reused=reused,
     )
+
+
+def _refuse_unscorable(dataset: DatasetRef, split: Split, storage: Storage) -> None:
+    """Refuse a split of which no film says what a draft of it should say, before anything is drafted."""
+    if not any(is_scorable(pair) for pair, _ in sampled_films(storage, dataset, split)):
+        counts = ", ".join(f"{part} {dataset.num_rows.get(part, 0)}" for part in Split)
+        raise ConfigError(
+            f"no frontal film of split {split} has a report with findings, a label or a box, so nothing can be scored "
+            f"(rows: {counts}); name another split or dataset",
+            f"dataset {dataset.name}",
+        )
 
 
 def read_scorecard(result: EvaluationResult, storage: Storage) -> Scorecard:
@@ -133,7 +156,7 @@ def scorecard_key(bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig
 
 
 def _score(
-    bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig, storage: Storage
+    bundle: BundleRef, dataset: DatasetRef, config: EvaluateConfig, storage: Storage, beside: BundleRef | None
 ) -> tuple[Scorecard, dict[str, bytes]]:
     """Build the pipeline, score it and make what stands beside the scorecard.
 
@@ -148,12 +171,27 @@ def _score(
     from crrg.operations.scoring_visibility import with_visibility
 
     device = resolve_device(config.device)
-    pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), device)
-    split = Split(config.split)
-    cases = draft_cases(pipeline, dataset, storage, split=split, limit=config.limit)
-    known = fit_baselines(storage, dataset)
+    files, split = read_bundle(storage, bundle), Split(config.split)
+    others = [read_spec(bundle_folder(storage, beside.prefix))] if beside is not None else []
+    learnt = learnt_from([files.spec, *others], storage)
+    scored = choose_films(list(sampled_films(storage, dataset, split, config.limit)), learnt, dataset, split)
+    pipeline = ReportPipeline.from_bundle(files, device)
+    cases, known = draft_cases(pipeline, scored.films), fit_baselines(storage, dataset)
     scorecard = score_drafts(pipeline, cases, known, dataset, storage, split)
-    scorecard = with_visibility(scorecard, pipeline, dataset, storage, split)
+    scorecard = replace(
+        scorecard,
+        remarks=(*scored.remarks, *scorecard.remarks),
+        is_held_out=scored.is_held_out,
+        num_left_out=scored.num_left_out,
+    )
+    scorecard = with_visibility(
+        scorecard,
+        pipeline,
+        dataset,
+        storage,
+        split,
+        is_scored=lambda pair: split is not Split.TEST or not learnt.has_seen(pair),
+    )
     if config.chexbert:
         scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
     if config.radgraph:

@@ -8,6 +8,7 @@ import logging
 from crrg.config.base import Settings
 from crrg.config.references import EvaluationResult, PromotionResult
 from crrg.config.running import EvaluateConfig, PromoteConfig, RetrainConfig
+from crrg.domain.study import Split
 from crrg.errors import ModelError
 from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import evaluate_bundle
@@ -103,11 +104,12 @@ def check_against_champion(
 ) -> tuple[GateOutcome, str]:
     """Return the gate's outcome and the champion's version (empty if there is none).
 
-    The champion is scored on the same films where that has not been done.
+    The champion is scored on the same films where that has not been done: those that neither has seen in training.
     """
     champion = registry.aliases().get(CHAMPION, "")
-    if not champion or champion == evaluation.bundle.model_version:
-        return check_gate(config.gate, evaluation.metrics), champion
+    is_biased = evaluation.split != Split.TEST
+    if is_biased or not champion or champion == evaluation.bundle.model_version:
+        return check_gate(config.gate, evaluation.metrics, split=evaluation.split), champion
     form = EvaluateConfig(
         dataset=evaluation.dataset.name,
         dataset_version=evaluation.dataset.version,
@@ -115,7 +117,11 @@ def check_against_champion(
         limit=config.evaluation_limit,
         device=config.device,
     )
-    best = evaluate_bundle(version_ref(registry, champion), form, storage)
+    bundle, rival = evaluation.bundle, version_ref(registry, champion)
+    best = evaluate_bundle(rival, form, storage)
+    if evaluation.num_left_out or best.num_left_out:
+        evaluation = evaluate_bundle(bundle, form, storage, beside=rival)
+        best = evaluate_bundle(rival, form, storage, beside=bundle)
     return check_gate(config.gate, evaluation.metrics, best.metrics), champion
 
 

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues
-from crrg.domain.study import DraftReport, Split
+from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import label_matrix, mean_auc
@@ -87,19 +86,13 @@ def score_drafts(
     return score_cases(cases, known, evidence=evidence, subject=subject, abnormal_threshold=drafter.thresholds.abnormal)
 
 
-def draft_cases(
-    drafter: ScoredDrafter, dataset: DatasetRef, storage: Storage, *, split: Split = Split.TEST, limit: int = 0
-) -> list[Case]:
-    """Draft the frontal films of a split, in their order.
+def draft_cases(drafter: ScoredDrafter, known: Sequence[tuple[Pair, Film]]) -> list[Case]:
+    """Draft films in their order.
 
     Args:
         drafter: Pipeline of the bundle.
-        dataset: Version to draft.
-        storage: Root.
-        split: Part of the dataset.
-        limit: Most films, spread over the split; 0 takes all.
+        known: Films, with what is known of each.
     """
-    known = list(sampled_films(storage, dataset, split, limit))
     cases: list[Case] = []
     say = count_progress("evaluation", "films")
     for first in range(0, len(known), CHUNK_SIZE):
@@ -134,17 +127,16 @@ def score_cases(
         return Scorecard((), 0, subject or {})
     patients = [case.reference.patient_id for case in cases]
     samples = Resampling(patients)
-    thumbnails = thumbnails_of(cases)
-    neighbours = baselines.nearest_neighbours(known.thumbnails, thumbnails)
+    neighbours = known.neighbours(cases)
     figures = [
         *region_figures(cases, known, samples, abnormal_threshold),
-        *_label_figures(cases, known, thumbnails, evidence, patients),
+        *_label_figures(cases, known, evidence, patients),
         *wording_figures(told_texts(cases, known, neighbours), known.validation),
         *_clinical_figures(cases, known, neighbours, samples),
         *group_figures([case.reference for case in cases], _main_statistics(cases)),
     ]
     num_studies = len({case.reference.study_id for case in cases})
-    return Scorecard(tuple(figures), num_studies, subject or {})
+    return Scorecard(tuple(figures), num_studies, subject or {}, remarks=known.remarks)
 
 
 def permute_drafts(cases: Sequence[Case]) -> list[Case]:
@@ -175,7 +167,6 @@ def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.in
 def _label_figures(
     cases: Sequence[Case],
     known: Baselines,
-    thumbnails: FloatArray,
     evidence: LabelEvidence | None,
     patients: Sequence[str],
 ) -> list[Figure]:
@@ -184,16 +175,15 @@ def _label_figures(
     num = len(FINDINGS)
     if not np.isfinite(mean_auc(probabilities[:, :num], references[:, :num])):
         return []
-    simple = baselines.logistic_regression_probabilities(known.thumbnails, known.labels, thumbnails)
-    rival = ("32x32 logistic regression", mean_auc(simple[:, :num], references[:, :num]))
     decisions = given_labels([case.draft.labels for case in cases])
     figures = classifier_figures("classification/", probabilities, decisions, references, patients, known.labels)
-    auc = figures[0]
-    beside = Figure(auc.name, auc.value, auc.low, auc.high, *rival)
+    if known.is_fitted:
+        simple = baselines.logistic_regression_probabilities(known.thumbnails, known.labels, thumbnails_of(cases))
+        rival = mean_auc(simple[:, :num], references[:, :num])
+        figures = [replace(figures[0], baseline_name="32x32 logistic regression", baseline=rival), *figures]
     if evidence is None:
-        return [beside, *figures]
+        return figures
     return [
-        beside,
         *figures,
         *evidence_figures(evidence, references, known.labels, patients),
         *retrieval_figures(evidence, [case.reference for case in cases], patients),
@@ -208,6 +198,8 @@ def _clinical_figures(
         "all positive": baselines.all_positive_labels(len(cases)),
         "nearest neighbour": clinical.read_labels([known.texts[row] for row in neighbours]),
     }
+    if not known.is_fitted:
+        rivals = {"all positive": rivals["all positive"]}
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
     return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals)
 

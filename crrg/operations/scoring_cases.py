@@ -12,8 +12,9 @@ from crrg.config.references import DatasetRef
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.images import model_input
 from crrg.domain.boxes import Letterbox
+from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.study import DraftReport, Film, Pair, Split
-from crrg.evaluation.baselines import best_constant_report, usual_regions
+from crrg.evaluation.baselines import best_constant_report, nearest_neighbours, usual_regions
 from crrg.evaluation.classification import known_values
 from crrg.evaluation.detection import mean_box
 from crrg.storage import Storage
@@ -22,6 +23,15 @@ from crrg.training.region_targets import told_phrases
 FloatArray = NDArray[np.float64]
 THUMBNAIL_SIZE = 32
 """Side of a film as a baseline sees it, pixels."""
+FITTED = (
+    "mean box",
+    "usual regions",
+    "32x32 logistic regression",
+    "majority",
+    "best constant report",
+    "nearest neighbour",
+)
+"""Baselines that are made of training films."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Baselines:
-    """What needs no model, fitted on a training dataset.
+    """What needs no model, fitted on a training dataset; one without training films leaves ``FITTED`` out.
 
     Attributes:
         mean_boxes: ``[29, 4]`` as shares of width and height.
@@ -68,6 +78,28 @@ class Baselines:
     constant: str
     validation: Sequence[str] = ()
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there was a training film."""
+        return len(self.thumbnails) > 0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Which baselines are left out, and why."""
+        return () if self.is_fitted else tuple(f"{name}: no training films in this dataset" for name in FITTED)
+
+    def neighbours(self, cases: Sequence[Case]) -> NDArray[np.int64]:
+        """Return the row of the most similar training film of each case ``[B]``; empty where there is none."""
+        if not self.is_fitted:
+            return np.zeros(0, dtype=np.int64)
+        return nearest_neighbours(self.thumbnails, thumbnails_of(cases))
+
+
+def is_scorable(pair: Pair) -> bool:
+    """Return whether anything is known of a film that a draft could be compared with."""
+    known = [value for value in pair.labels.values() if value is not None]
+    return bool(pair.report.findings or pair.regions or known)
+
 
 def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     """Fit the baselines on the frontal films of a dataset's training and validation splits."""
@@ -75,7 +107,7 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
     validation = load_films(storage, dataset, Split.VALIDATION, THUMBNAIL_SIZE)
     known = [report for report in train.reports if report]
     references = [report for report in validation.reports if report] or known
-    boxes = np.stack([_original_boxes(train, row) for row in range(len(train))])
+    boxes = np.array([_original_boxes(train, row) for row in range(len(train))]).reshape(-1, NUM_REGIONS, 4)
     labels = known_values(train.labels)
     return Baselines(
         mean_boxes=np.asarray(mean_box(boxes, train.original_sizes.astype(float)), dtype=np.float64),

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from crrg.domain.report_graph import ReportGraph, graph_from_annotation
 from crrg.errors import ConfigError
-from crrg.evaluation.baselines import nearest_neighbours
 from crrg.evaluation.radgraph import graph_figures
 from crrg.evaluation.scorecard import Scorecard
-from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
+from crrg.operations.scoring_cases import Baselines, Case
 
 if TYPE_CHECKING:
     import torch
@@ -40,16 +39,15 @@ def with_radgraph(
     told = [case for case in cases if case.reference.report.findings]
     if not told:
         return scorecard
-    neighbours = nearest_neighbours(known.thumbnails, thumbnails_of(told))
     rivals = {
         "best constant report": [known.constant] * len(told),
-        "nearest neighbour": [known.findings[row] for row in neighbours],
+        "nearest neighbour": [known.findings[row] for row in known.neighbours(told)],
     }
     figures = graph_figures(
         annotator.annotate([case.draft.findings for case in told]),
         annotator.annotate([case.reference.report.findings or "" for case in told]),
         [case.reference.patient_id for case in told],
-        {name: annotator.annotate(texts) for name, texts in rivals.items()},
+        {name: annotator.annotate(texts) for name, texts in rivals.items() if known.is_fitted},
     )
     return replace(scorecard, figures=(*scorecard.figures, *figures))
 

@@ -79,6 +79,8 @@ def region_figures(
 ) -> list[Figure]:
     """Return detection, selection and abnormality of drafts, beside the mean box, the usual regions and all regions.
 
+    Without a training film there is neither a mean box nor a usual region.
+
     Args:
         cases: Drafts and references.
         known: Baselines of the training dataset.
@@ -86,9 +88,11 @@ def region_figures(
         abnormal_threshold: Probability from which a region is called abnormal; ``None`` leaves abnormality out.
     """
     arrays = region_arrays(cases)
-    constant = Boxes.constant(np.asarray(mean_box_candidates(known.mean_boxes, arrays.sizes), dtype=np.float64))
+    constant, rivals = None, {"always select": np.ones(NUM_REGIONS, dtype=np.bool_)}
+    if known.is_fitted:
+        constant = Boxes.constant(np.asarray(mean_box_candidates(known.mean_boxes, arrays.sizes), dtype=np.float64))
+        rivals["usual regions"] = known.usual_regions
     figures = detection_figures(arrays.given, arrays.truth, samples, constant)
-    rivals = {"always select": np.ones(NUM_REGIONS, dtype=np.bool_), "usual regions": known.usual_regions}
     figures += selection_figures(
         arrays.selected, arrays.has_phrase, arrays.is_told, arrays.is_abnormal, samples, rivals
     )

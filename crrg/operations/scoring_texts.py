@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.evaluation.baselines import NORMAL_REPORT, nearest_neighbours
+from crrg.evaluation.baselines import NORMAL_REPORT
 from crrg.evaluation.bootstrap import Resampling, mean_statistic
 from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.evaluation.text_figures import jar_figures, text_figures
-from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
+from crrg.operations.scoring_cases import Baselines, Case
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.i
     Args:
         cases: Drafts and references.
         known: Baselines of the training dataset.
-        neighbours: Most similar training film of each case (``baselines.nearest_neighbours``).
+        neighbours: Most similar training film of each case (``Baselines.neighbours``).
     """
     rows = [row for row, case in enumerate(cases) if case.reference.report.findings]
+    fitted = {
+        "best constant report": [known.constant] * len(rows),
+        "nearest neighbour": [known.findings[neighbours[row]] for row in rows if known.is_fitted],
+    }
     return Texts(
         drafts=[cases[row].draft.findings for row in rows],
         references=[cases[row].reference.report.findings or "" for row in rows],
         patients=[cases[row].reference.patient_id for row in rows],
-        rivals={
-            "best constant report": [known.constant] * len(rows),
-            "nearest neighbour": [known.findings[neighbours[row]] for row in rows],
-            "always normal": [NORMAL_REPORT] * len(rows),
-        },
+        rivals={**(fitted if known.is_fitted else {}), "always normal": [NORMAL_REPORT] * len(rows)},
     )
 
 
@@ -96,7 +96,7 @@ def with_meteor(
     told = [case for case in cases if case.reference.report.findings]
     if not told:
         return scorecard
-    texts = told_texts(told, known, nearest_neighbours(known.thumbnails, thumbnails_of(told)))
+    texts = told_texts(told, known, known.neighbours(told))
     with JavaMeteor(jar, java=java) as running:
         figures = jar_figures(running, texts.drafts, texts.references, Resampling(texts.patients), texts.rivals)
     return replace(scorecard, figures=(*scorecard.figures, *figures))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
 from crrg.data.batches import has_boxes, load_films
-from crrg.domain.study import Split
+from crrg.domain.study import Pair, Split
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import expected_calibration_error, roc_auc
 from crrg.evaluation.scorecard import Figure, Scorecard
@@ -30,7 +30,13 @@ FloatArray = NDArray[np.float64]
 
 
 def with_visibility(
-    scorecard: Scorecard, pipeline: ReportPipeline, dataset: DatasetRef, storage: Storage, split: Split
+    scorecard: Scorecard,
+    pipeline: ReportPipeline,
+    dataset: DatasetRef,
+    storage: Storage,
+    split: Split,
+    *,
+    is_scored: Callable[[Pair], bool] = lambda _pair: True,
 ) -> Scorecard:
     """Return the scorecard with how well a pipeline knows which regions films of a split show.
 
@@ -40,12 +46,14 @@ def with_visibility(
         dataset: Whose films.
         storage: Root.
         split: Part of the dataset.
+        is_scored: Which of its films count.
     """
     visibility, detector = pipeline.visibility, pipeline.detector
     if visibility is None:
         return scorecard
     device = next(detector.parameters()).device
-    films = load_films(storage, dataset, split, detector.architecture.input_size, MAX_FILMS, keep=has_boxes)
+    size = detector.architecture.input_size
+    films = load_films(storage, dataset, split, size, MAX_FILMS, keep=lambda pair: has_boxes(pair) and is_scored(pair))
     if not len(films):
         return scorecard
     cases = visibility_cases(films, lambda images: detect_films(detector, images, device).scores.numpy(), SEED)

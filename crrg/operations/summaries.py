@@ -58,6 +58,8 @@ def evaluation_markdown(evaluation: EvaluationResult) -> str:
     bundle, dataset = evaluation.bundle, evaluation.dataset
     shown = {name: evaluation.metrics[name] for name in MAIN_FIGURES if name in evaluation.metrics}
     head = f"Bundle `{bundle.bundle_id}` on `{dataset.name}` version `{dataset.version}`, {evaluation.split}."
+    if evaluation.num_left_out:
+        head += f" {evaluation.num_left_out} films are left out: the bundle was trained, tuned or calibrated on them."
     rows = [(name, f"{value:.3f}") for name, value in shown.items()]
     return f"{head}\n\n{table(('figure', 'value'), rows)}\n\nWhole scorecard: `{evaluation.scorecard_key}`"
 

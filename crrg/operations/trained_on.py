@@ -11,6 +11,7 @@ from typing import Any
 
 from crrg.config.base import Settings
 from crrg.config.references import StageResult
+from crrg.registry.bundle import dataset_versions
 from crrg.storage import Storage
 from crrg.tracking import MODELS, ModelRegistry, delete_artifact, mlflow_client
 
@@ -37,7 +38,7 @@ def models_trained_on(storage: Storage, settings: Settings, versions: Set[str]) 
     found: set[str] = set()
     for name in storage.list_folder(BUNDLES):
         key = f"{BUNDLES}/{name}/bundle.json"
-        if storage.exists(key) and (spec := storage.get_json(key)).get("dataset_version") in versions:
+        if storage.exists(key) and versions & set(dataset_versions(spec := storage.get_json(key))):
             found.add(f"bundle {name}")
             found |= {f"checkpoint {stage}/{folder}" for stage, folder in spec["checkpoints"].items()}
     if ModelRegistry(settings, storage).exists():

@@ -222,6 +222,16 @@ def bundle_digest(spec: Mapping[str, Any]) -> str:
     return hash_json({name: value for name, value in spec.items() if name not in NOT_IN_DIGEST}, ID_LENGTH)
 
 
+def dataset_versions(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the dataset versions that a bundle was trained, tuned or calibrated on.
+
+    Parts may be of other versions than the bundle, whose own one calibrates them together. Stages that were trained
+    before they recorded theirs count as of the bundle's.
+    """
+    stages = [config.get("dataset_version", "") for config in spec["stages"].values()]
+    return tuple(dict.fromkeys(version for version in (spec["dataset_version"], *stages) if version))
+
+
 def bundle_folder(storage: Storage, prefix: str) -> Storage:
     """Return the storage of a bundle folder: under the root, or elsewhere for an absolute path or URL."""
     if "://" in prefix or prefix.startswith("/"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crrg.config.running import Gate
+from crrg.domain.study import Split
 
 REGION_IOU = "detection/mean_region_iou"
 LABEL_AUC = "classification/mean_auc"
@@ -26,19 +27,31 @@ class GateOutcome:
     failures: tuple[str, ...]
 
 
-def check_gate(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None = None) -> GateOutcome:
+def check_gate(
+    gate: Gate,
+    candidate: Mapping[str, float],
+    champion: Mapping[str, float] | None = None,
+    *,
+    split: str = Split.TEST.value,
+) -> GateOutcome:
     """Compare a candidate's figures with the gate's floors and with the champion.
 
     Args:
         gate: The conditions.
         candidate: Figures of the candidate by ``protocol/name``.
         champion: Figures of the champion on the same films, or ``None`` if there is no champion.
+        split: Part of the dataset that the figures are of.
 
     Returns:
-        The outcome. A figure that was not measured, or is not a number, fails a floor above 0; where the champion has
-        a figure and the candidate has none, that counts as a fall.
+        The outcome. Figures of any split but test fail, since bundles are trained and tuned on the others. A figure
+        that was not measured, or is not a number, fails a floor above 0; where the champion has a figure and the
+        candidate has none, that counts as a fall.
     """
     failures = []
+    if split != Split.TEST:
+        failures.append(
+            f"the figures are of split {split}, on which bundles are trained and tuned; score it on split {Split.TEST}"
+        )
     for name, floor in _floors(gate).items():
         found = _figure(candidate, name)
         if floor > 0 and not found >= floor:

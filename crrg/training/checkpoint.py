@@ -48,10 +48,18 @@ class TrainingState:
 class StageFolder:
     """The folder of one stage run, named by the hash of everything that decides its outcome."""
 
-    def __init__(self, storage: Storage, stage: str, config_hash: str) -> None:
-        """Name the folder; nothing is touched yet."""
+    def __init__(self, storage: Storage, stage: str, config_hash: str, dataset_version: str = "") -> None:
+        """Name the folder; nothing is touched yet.
+
+        Args:
+            storage: Where ``checkpoints/`` lies.
+            stage: Name of the stage.
+            config_hash: Hash of everything that decides its outcome.
+            dataset_version: What it is trained on, for its ``config.json``.
+        """
         self.stage = stage
         self.config_hash = config_hash
+        self.dataset_version = dataset_version
         self.prefix = f"checkpoints/{stage}/{config_hash}"
         self._storage = storage
 
@@ -99,7 +107,8 @@ class StageFolder:
 
         Args:
             module: Network; its state dict becomes ``model.safetensors``.
-            config: Content of ``config.json``: ``architecture`` and the stage's thresholds and calibration.
+            config: Content of ``config.json``: ``architecture`` and the stage's thresholds and calibration; the folder
+                adds what it was trained on.
             metrics: Validation metrics.
             files: Further files by name, e.g. ``tokenizer.json``.
             duration_s: Wall time of the training.
@@ -118,7 +127,8 @@ class StageFolder:
             )
         data = module_bytes(module)
         self._storage.put(f"{self.prefix}/model.safetensors", data)
-        self._storage.put_json(f"{self.prefix}/config.json", config)
+        learnt = {"dataset_version": self.dataset_version} if self.dataset_version else {}
+        self._storage.put_json(f"{self.prefix}/config.json", {**config, **learnt})
         for name, content in (files or {}).items():
             self._storage.put(f"{self.prefix}/{name}", content)
         result = StageResult(

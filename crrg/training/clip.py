@@ -24,7 +24,7 @@ from crrg.data.images import PREPROCESSING_VERSION
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
-from crrg.domain.labels import LABELS
+from crrg.domain.labels import FINDINGS, LABELS
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
@@ -37,10 +37,11 @@ from crrg.training.clip_encoding import encode_films, encode_texts
 from crrg.training.clip_pictures import reliability_picture, roc_picture
 from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
 from crrg.training.clip_validation import ClipValidation, selection_score, validate
-from crrg.training.contrastive import StudyFeatures, study_loss
+from crrg.training.contrastive import StudyFeatures, contrast_parts, study_loss
+from crrg.training.counted_loss import CountedLoss, step_parts
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
-from crrg.training.losses import label_loss, label_weights, place_loss, prompt_loss
+from crrg.training.losses import label_loss, label_weights, num_known, num_placed, place_loss, prompt_loss
 from crrg.training.paraphrase import paraphrase_parts
 from crrg.training.ranks import num_ranks, rank, rank_parts, sync_normalisation, wait_for_all
 from crrg.training.tracker import NullTracker, Tracker
@@ -92,7 +93,7 @@ def run_clip_stage(
         origin: Where they come from.
     """
     training, start = resolve_start(config)
-    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start))
+    folder = StageFolder(storage, stage, stage_hash(config, training, dataset, drafts, start), dataset.version)
     if (finished := folder.result()) is not None:
         return finished
     tracker = tracker if rank() == 0 else NullTracker()
@@ -204,6 +205,8 @@ def stage_hash(
         preprocessing=PREPROCESSING_VERSION,
         **start_parts(*start.starts),
         **rank_parts(config),
+        **step_parts(training.loop),
+        **contrast_parts(training.contrast),
         **paraphrase_parts(training.paraphrases),
     )
 
@@ -216,51 +219,60 @@ def train_clip_tokenizer(texts: list[str], vocab_size: int) -> PhraseTokenizer:
 
 def clip_loss(
     model: ClipModel, films: FilmTable, training: ClipTraining, device: torch.device
-) -> Callable[[ClipBatch], tuple[Tensor, dict[str, Tensor]]]:
+) -> CountedLoss[ClipBatch]:
     """Return the loss of a batch: contrastive and label terms by their weights, and all of them for the log.
 
-    Labels and places are asked of the first view alone. A term whose weight is 0 is not computed.
+    Labels and places are asked of the first view alone. A term whose weight is 0 is not computed. Of several batches of
+    a step every known label, prompt and place counts as much as any other. The contrastive term is their mean: it
+    compares the studies of a batch with each other, and what is not in one batch is not compared. A larger batch under
+    gradient caching (``contrast.cached_rows``) is, and costs no more memory.
     """
     weights = label_weights(torch.from_numpy(films.labels)).to(device)
+    size, uncertain = training.architecture.input_size, training.uncertain
 
-    def loss_of(batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def parts(batch: ClipBatch) -> dict[str, Tensor]:
         batch = batch.to(device)
         model.hold_scale()
         cached_rows = training.contrast.cached_rows
         # each view in a pass of its own, so that batch normalisation sees every study once, as published
         readings = [encode_films(model, view, cached_rows) for view in batch.images.split(len(batch.labels))]
-        text_features = encode_texts(model, batch.token_ids, batch.attention_mask, cached_rows)
+        texts = encode_texts(model, batch.token_ids, batch.attention_mask, cached_rows)
         views = [reading.image_features for reading in readings]
         logits, cells = readings[0].label_logits, readings[0].cell_logits
-        terms: dict[str, tuple[float, Callable[[], Tensor]]] = {
-            "contrastive": (
-                training.contrastive_loss_weight,
-                lambda: study_loss(
-                    study_features(batch, views, text_features), model.scale, model.logit_bias, training.contrast
-                ),
+        terms: dict[str, Callable[[], Tensor]] = {
+            "contrastive": lambda: study_loss(
+                study_features(batch, views, texts), model.scale, model.logit_bias, training.contrast
             ),
-            "prompt": (
-                training.prompt_loss_weight,
-                lambda: prompt_loss(
-                    views[0],
-                    text_features[batch.prompt_rows],
-                    model.scale,
-                    batch.labels,
-                    weights,
-                    uncertain=training.uncertain,
-                ),
+            "prompt": lambda: prompt_loss(
+                views[0], texts[batch.prompt_rows], model.scale, batch.labels, weights, uncertain=uncertain
             ),
-            "label": (
-                training.label_loss_weight,
-                lambda: label_loss(logits, batch.labels, weights, uncertain=training.uncertain),
-            ),
-            "place": (training.place_loss_weight, lambda: placing_loss(cells, batch)),
+            "label": lambda: label_loss(logits, batch.labels, weights, uncertain=uncertain),
+            "place": lambda: placing_loss(cells, batch),
         }
-        parts = {name: term() for name, (weight, term) in terms.items() if weight}
-        total = torch.stack([terms[name][0] * part for name, part in parts.items()]).sum()
-        return total, {name: part.detach() for name, part in {**parts, "scale": model.scale}.items()}
+        return {name: terms[name]() for name in asked}
 
-    return loss_of
+    def counts(batch: ClipBatch) -> dict[str, Tensor]:
+        places = place_findings(batch.input_boxes_xyxy, batch.region_labels, 1, size)
+        found = {
+            "contrastive": torch.tensor(1),
+            "prompt": num_known(batch.labels[:, : len(FINDINGS)], uncertain=uncertain),
+            "label": num_known(batch.labels, uncertain=uncertain),
+            "place": num_placed(places, batch.labels),
+        }
+        return {name: found[name] for name in asked}
+
+    asked = {name: weight for name, weight in term_weights(training).items() if weight}
+    return CountedLoss(parts, counts, asked, lambda: {"scale": model.scale})
+
+
+def term_weights(training: ClipTraining) -> dict[str, float]:
+    """Return what each term counts in the loss."""
+    return {
+        "contrastive": training.contrastive_loss_weight,
+        "prompt": training.prompt_loss_weight,
+        "label": training.label_loss_weight,
+        "place": training.place_loss_weight,
+    }
 
 
 def study_features(batch: ClipBatch, views: Sequence[Tensor], text_features: Tensor) -> StudyFeatures:

@@ -11,16 +11,16 @@ Source: GradCache (Gao et al., RepL4NLP 2021); the second encoding is ``torch.ut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from crrg.models.clip import ClipModel, FilmReading
+from crrg.training.running_statistics import statistics_held
 
 Encoded = TypeVar("Encoded")
 
@@ -70,20 +70,6 @@ def encode_texts(model: ClipModel, token_ids: Tensor, attention_mask: Tensor, ca
 def _encode_later_again(model: nn.Module, encode: Callable[..., Encoded], *inputs: Tensor) -> Encoded:
     """Encode a part and keep nothing but its features; the way back encodes it again."""
     encoded: Encoded = checkpoint(
-        encode, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_held(model))
+        encode, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_held(model))
     )
     return encoded
-
-
-@contextmanager
-def _statistics_held(model: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of batch normalisation alone, which the first encoding has moved already."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

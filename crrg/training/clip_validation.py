@@ -136,7 +136,8 @@ def validation_loss(
         image_features: ``[N, D]`` of the films, in dataset order.
         films: Their reports and studies.
         training: Kind of loss, texts, and batch size; what is left after the last whole batch counts only where there
-            is no whole one. The two views of one film would be the same picture, so ICL and TCL are left out.
+            is no whole one. The two views of one film would be the same picture, so ICL and TCL are left out. Targets
+            are smoothed in training alone.
     """
     versions = list(zip(*(fixed_texts(report, training.sampling) for report in films.texts), strict=True))
     texts = [encode_texts(model, tokenizer, version) for version in versions]
@@ -144,7 +145,9 @@ def validation_loss(
     sources = torch.tensor([identify(split_sentences(report.text)) for report in films.texts]).expand_as(ids)
     studies = torch.from_numpy(study_numbers(films))
     told = torch.tensor([bool(text) for text in versions[0]])
-    contrast = training.contrast.model_copy(update={"view_weight": 0.0, "text_weight": 0.0, "across_ranks": False})
+    contrast = training.contrast.model_copy(
+        update={"view_weight": 0.0, "text_weight": 0.0, "label_smoothing": 0.0, "across_ranks": False}
+    )
     scale, bias = model.scale.cpu(), None if model.logit_bias is None else model.logit_bias.cpu()
     losses: list[float] = []
     for rows in torch.arange(len(films)).split(min(training.loop.batch_size, len(films))):

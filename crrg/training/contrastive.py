@@ -71,12 +71,17 @@ class StudyFeatures:
         return same_words | same_ids(self.source_ids[first], self.source_ids[second])
 
 
+def contrast_parts(config: ContrastConfig) -> dict[str, str]:
+    """Return what stage hashes say where targets are smoothed, which were once so in every term."""
+    return {"smoothed": "mvs"} if config.label_smoothing else {}
+
+
 def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, config: ContrastConfig) -> Tensor:
     """Return MVS + ``view_weight`` ICL + ``text_weight`` TCL.
 
-    MVS is the mean over every pairing of a view with a text, ICL compares the two views, TCL the two texts. With one
-    view and one text it is the loss of plain CLIP. Every rank of a distributed run returns the loss over the studies of
-    all ranks.
+    MVS is the mean over every pairing of a view with a text, ICL compares the two views, TCL the two texts. Targets are
+    smoothed in MVS alone, as published. With one view and one text it is the loss of plain CLIP. Every rank of a
+    distributed run returns the loss over the studies of all ranks.
 
     Args:
         features: Of this rank's studies.
@@ -89,11 +94,12 @@ def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, conf
     """
     if config.across_ranks:
         features = features.across_ranks()
-    loss = _pair_loss(scale, bias, config)
+    smoothed = _pair_loss(scale, bias, config, config.label_smoothing)
+    loss = _pair_loss(scale, bias, config, 0.0)
     told = features.with_text()
     same = same_ids(told.study_ids, told.study_ids)
     with_texts = [
-        loss(view, text, same | told.same_texts(number, number))
+        smoothed(view, text, same | told.same_texts(number, number))
         for view in told.views
         for number, text in enumerate(told.texts)
     ]
@@ -107,15 +113,15 @@ def study_loss(features: StudyFeatures, scale: Tensor, bias: Tensor | None, conf
     return total
 
 
-def _pair_loss(scale: Tensor, bias: Tensor | None, config: ContrastConfig) -> PairLoss:
+def _pair_loss(scale: Tensor, bias: Tensor | None, config: ContrastConfig, smoothing: float) -> PairLoss:
     def loss(first: Tensor, second: Tensor, matches: Tensor) -> Tensor:
         if not config.multi_positive:
             matches = torch.eye(len(first), device=first.device)
         if config.kind == "softmax":
-            return contrastive_loss(first, second, scale, matches, label_smoothing=config.label_smoothing)
+            return contrastive_loss(first, second, scale, matches, label_smoothing=smoothing)
         if bias is None:
             raise ValueError("the sigmoid loss needs a bias; set architecture.logit_bias")
-        return sigmoid_loss(first, second, scale, bias, matches, label_smoothing=config.label_smoothing)
+        return sigmoid_loss(first, second, scale, bias, matches, label_smoothing=smoothing)
 
     return loss
 

@@ -6,10 +6,10 @@ training box of each region is measured beside it: a detector that does not beat
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -27,14 +27,16 @@ from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.evaluation.detection import score_boxes
 from crrg.inference.visibility import fit_visibility
-from crrg.models.detector import Detections, RegionDetector
+from crrg.models.detector import Detections, RegionDetector, TrainingSample
 from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
+from crrg.training.counted_loss import CountedLoss, step_parts
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
 from crrg.training.ranks import num_ranks, own_rows, own_seed, rank, rank_parts, sync_normalisation, wait_for_all
+from crrg.training.running_statistics import statistics_held
 from crrg.training.tracker import NullTracker, Tracker
 from crrg.training.visibility import visibility_cases
 
@@ -70,8 +72,8 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     settings, start = detector_start(detector_settings(config), config.initial_weights.detector)
     keep_changes(config.detector.architecture, settings.architecture, "detector.architecture")
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
-    parts |= rank_parts(config)
-    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts))
+    parts |= rank_parts(config) | step_parts(settings.loop)
+    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts), dataset.version)
     finished = folder.result()
     if finished is not None:
         return finished
@@ -90,7 +92,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     outcome = fit(
         model,
         batch_maker(train, settings, config.seed, device),
-        functools.partial(detector_loss, model),
+        detector_loss(model),
         settings.loop,
         device=device,
         folder=folder,
@@ -128,12 +130,27 @@ def build_detector(settings: DetectorTraining, start: Start | None) -> RegionDet
     return model
 
 
+@dataclass(frozen=True)
+class DetectorBatch:
+    """Films of one step.
+
+    Attributes:
+        images: Grey values 0..255, ``[B, 1, S, S]``.
+        boxes: In input pixels ``[B, R, 4]``, rows of NaN where not annotated.
+        sample: What of them teaches, where that was chosen before.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    sample: TrainingSample | None = None
+
+
 def batch_maker(
     films: FilmTable, settings: DetectorTraining, seed: int, device: torch.device
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Return the function from a step to its augmented films ``[B, 1, S, S]`` and boxes ``[B, R, 4]``."""
+) -> Callable[[int], DetectorBatch]:
+    """Return the function from a step to its augmented films."""
 
-    def make_batch(step: int) -> tuple[Tensor, Tensor]:
+    def make_batch(step: int) -> DetectorBatch:
         rows = own_rows(rows_of_step(len(films), settings.loop.batch_size * num_ranks(), seed, step))
         images, boxes = augment_films(
             films.images[rows],
@@ -141,15 +158,27 @@ def batch_maker(
             settings.augmentation,
             np.random.default_rng([seed, step, 1, *own_seed()]),
         )
-        return torch.from_numpy(images)[:, None].to(device), torch.from_numpy(boxes).to(device)
+        return DetectorBatch(torch.from_numpy(images)[:, None].to(device), torch.from_numpy(boxes).to(device))
 
     return make_batch
 
 
-def detector_loss(model: RegionDetector, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the sum of the detector's losses and its parts."""
-    parts = model(*batch)
-    return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+def detector_loss(model: RegionDetector) -> CountedLoss[DetectorBatch]:
+    """Return the sum of the detector's four losses.
+
+    Each is a mean over anchors or proposals; how many there are depends on what is annotated and on what the network
+    proposes. So where a step has several batches they are looked at once more, before the first is learnt from.
+    """
+
+    def prepare(batch: DetectorBatch) -> DetectorBatch:
+        with statistics_held(model):
+            return replace(batch, sample=model.sample(batch.images, batch.boxes))
+
+    def counts(batch: DetectorBatch) -> dict[str, Tensor]:
+        assert batch.sample is not None
+        return batch.sample.counts()
+
+    return CountedLoss(lambda batch: model(batch.images, batch.boxes, batch.sample), counts, prepare=prepare)
 
 
 def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device) -> None:

@@ -71,7 +71,8 @@ def train_generator(
     settings, weights = generator_settings(config), config.initial_weights
     settings, start = generator_start(settings, weights.generator, freeze=weights.freeze_language_model)
     keep_changes(config.generator.architecture, settings.architecture, "generator.architecture")
-    folder = StageFolder(storage, STAGE, stage_hash(config, settings, dataset, detector, selector, start))
+    name = stage_hash(config, settings, dataset, detector, selector, start)
+    folder = StageFolder(storage, STAGE, name, dataset.version)
     finished = folder.result()
     if finished is not None:
         return finished

@@ -115,6 +115,9 @@ def fit(
     done = first
     with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
         for step, batches in steps:
+            if run.best.is_exhausted:  # asked before a step, since SIGTERM may have come where patience ran out
+                logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
+                break
             with failures_named(run.memory_reason):
                 loss, parts = run.step(step, batches, loss_of)
             done = step + 1
@@ -125,9 +128,6 @@ def fit(
                 run.save(done)
                 logger.warning("stage %s: SIGTERM at step %d; run again to resume", folder.stage, step)
                 raise SystemExit(EXIT_SIGTERM)
-            if run.best.is_exhausted:
-                logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
-                break
             if time.monotonic() - saved_at > config.checkpoint_every_s:
                 run.save(done)
                 saved_at = time.monotonic()

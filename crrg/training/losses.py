@@ -33,13 +33,21 @@ def label_loss(
     Returns:
         A scalar; 0 with gradient 0 where nothing is known.
     """
-    is_known = labels >= 0
+    is_known = _is_known(labels, uncertain)
     targets = (labels == POSITIVE).float()
     if uncertain == "soft":
-        is_known = labels >= UNCERTAIN
         targets = torch.where(labels == UNCERTAIN, torch.full_like(targets, 0.5), targets)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
     return (losses * is_known).sum() / is_known.sum().clamp(min=1)
+
+
+def num_known(labels: Tensor, *, uncertain: Literal["mask", "soft"] = "mask") -> Tensor:
+    """Return over how many labels ``label_loss`` is a mean."""
+    return _is_known(labels, uncertain).sum()
+
+
+def _is_known(labels: Tensor, uncertain: Literal["mask", "soft"]) -> Tensor:
+    return labels >= (UNCERTAIN if uncertain == "soft" else NEGATIVE)
 
 
 def prompt_loss(
@@ -88,12 +96,23 @@ def place_loss(cell_logits: Tensor, places: Tensor, labels: Tensor) -> Tensor:
         places: bool ``[B, C, h, w]``, the regions that the report names for a finding.
         labels: ``[B, C]``: 1, 0, -1 uncertain, -2 unmentioned.
     """
-    is_placed = (labels == POSITIVE) & places.flatten(2).any(dim=2)
-    has_outside = is_placed | (labels == NEGATIVE)
+    is_placed, has_outside = _placed(places, labels)
     inside = functional.softplus(-pool_cells(cell_logits, places))
     outside = functional.softplus(pool_cells(cell_logits, ~places))
     total = (inside * is_placed).sum() + (outside * has_outside).sum()
-    return total / (is_placed.sum() + has_outside.sum()).clamp(min=1)
+    return total / num_placed(places, labels).clamp(min=1)
+
+
+def num_placed(places: Tensor, labels: Tensor) -> Tensor:
+    """Return over how many insides and outsides ``place_loss`` is a mean; a map of a single place says the same."""
+    is_placed, has_outside = _placed(places, labels)
+    return is_placed.sum() + has_outside.sum()
+
+
+def _placed(places: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which findings ``[B, C]`` have an inside, and which an outside."""
+    is_placed = (labels == POSITIVE) & places.flatten(2).any(dim=2)
+    return is_placed, is_placed | (labels == NEGATIVE)
 
 
 def label_weights(labels: Tensor, strongest: float = 4.0) -> Tensor:

@@ -200,7 +200,7 @@ def _folder(storage: Storage, stage: str, upstream: Mapping[str, StageResult], p
     """Return the folder of a stage, named by everything that decides its outcome."""
     digests = {name: result.sha256 for name, result in upstream.items()}
     name = config_hash(stage=stage, recipe="paper", code=CODE_VERSION, upstream=digests, **parts)
-    return StageFolder(storage, stage, name)
+    return StageFolder(storage, stage, name, parts["data"])
 
 
 def _films(
@@ -261,7 +261,7 @@ def _detector_beside(
     metrics = detection_metrics(whole.detector, films, next(whole.parameters()).device)
     tracker.log_metrics(metrics)
     about = {"architecture": whole.detector.architecture.model_dump(mode="json")}
-    place = StageFolder(storage, f"{folder.stage}-detector", folder.config_hash)
+    place = StageFolder(storage, f"{folder.stage}-detector", folder.config_hash, folder.dataset_version)
     return place.finish(whole.detector, about, metrics, run_id=tracker.run_id)
 
 
@@ -275,5 +275,5 @@ def _heads_beside(
     """Write the heads that learnt on in a stage, with their figures."""
     metrics = heads_metrics(_read(whole, films), films)
     tracker.log_metrics(metrics)
-    place = StageFolder(storage, f"{folder.stage}-selector", folder.config_hash)
+    place = StageFolder(storage, f"{folder.stage}-selector", folder.config_hash, folder.dataset_version)
     return place.finish(whole.selector, _heads_config(whole.selector), metrics, run_id=tracker.run_id)

@@ -75,7 +75,7 @@ def train_preferred(
         A stage named ``joint-generator``, which makes a bundle's generator.
     """
     settings = _settings(config)
-    folder = StageFolder(storage, STAGE, _hash(config, settings, dataset, stages, phrases))
+    folder = StageFolder(storage, STAGE, _hash(config, settings, dataset, stages, phrases), dataset.version)
     finished = folder.result()
     if finished is not None:
         return finished

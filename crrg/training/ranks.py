@@ -18,7 +18,7 @@ from crrg.errors import DeviceError
 
 Network = TypeVar("Network", bound=nn.Module)
 
-RANKS_VERSION = "2"
+RANKS_VERSION = "3"
 """Raised when the same ranks would train another model, so that a finished run is not reused."""
 
 

@@ -6,8 +6,12 @@ stays in a running mean for ever. So it is copied before a step, and comes back 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class RunningStatistics:
@@ -34,3 +38,17 @@ class RunningStatistics:
         """Return whether all are numbers."""
         flags: list[Tensor] = [torch.isfinite(buffer).all() for buffer in self._buffers]
         return not flags or bool(torch.stack(flags).all())
+
+
+@contextmanager
+def statistics_held(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch normalisation alone where a batch is looked at once more than it counts."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -90,7 +90,8 @@ def train_selector(
     """
     settings = selector_settings(config)
     parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
-    folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts))
+    name = config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts)
+    folder = StageFolder(storage, STAGE, name, dataset.version)
     finished = folder.result()
     if finished is not None:
         return finished

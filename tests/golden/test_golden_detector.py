@@ -10,7 +10,7 @@ from crrg.config.models import DetectorArchitecture
 from crrg.config.training import LoopConfig
 from crrg.device import seed_everything
 from crrg.models.detector import RegionDetector
-from crrg.training.detector import detector_loss
+from crrg.training.detector import DetectorBatch, detector_loss
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 
 RECORDED = {0: 5.34709, 4: 5.14438, 9: 4.84791, 14: 4.70134, 19: 4.59096}
@@ -45,7 +45,7 @@ def test_twenty_steps_give_the_recorded_losses() -> None:
     for step in range(LOOP.num_steps):
         set_learning_rate(optimizer, learning_rate_at(step, LOOP))
         optimizer.zero_grad()
-        loss, _ = detector_loss(model, batch(step))
+        loss, _ = detector_loss(model)(DetectorBatch(*batch(step)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), LOOP.clip_norm)
         optimizer.step()

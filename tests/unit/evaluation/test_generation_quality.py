@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.generation_quality import lungs as lung_module
 from benchmarks.generation_quality.cohort import clinical_figures, read_draft, sentence_figures
 from benchmarks.generation_quality.lungs import (
     COLUMNS,
@@ -15,13 +17,18 @@ from benchmarks.generation_quality.lungs import (
     film_table,
     folds_of_groups,
     in_pictures,
+    lung_piece,
+    lung_training,
     summarise,
     take,
+    train_on,
 )
 from benchmarks.generation_quality.report import markdown, unmet
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, POSITIVE
 from crrg.domain.regions import NUM_REGIONS, REGIONS
 from crrg.domain.study import DraftReport, RegionPrediction
+from crrg.storage import Storage
+from crrg.training.checkpoint import StageFolder
 
 GROUPS = ["a", "a", "a", "b", "b", "c", "d", "e", "f", "g"]
 
@@ -101,9 +108,29 @@ def test_report_tells_what_is_there() -> None:
         "num_training_films": 3,
         "films": {"0": {"iou": [0.9, 0.7], "mean_box": [0.5, 0.5], "detected": [True, True]}},
     }
-    rows = {"lungs/9/0/fold0": fold}
+    piece = lung_piece(9, 0)
+    rows = {f"{piece}/fold0": fold, "lungs/9/0/fold1": fold}
     assert "1 of 5 folds" in markdown(rows)
-    rows["lungs/9/0/out-of-fold"] = summarise(fold["films"], lungs())
+    rows[f"{piece}/out-of-fold"] = summarise(fold["films"], lungs())
     assert "0.800" in markdown(rows)
-    assert unmet(rows) == ["lungs/9/0/out-of-fold: mean IoU 0.800, at least 0.86 is promised"]
+    assert unmet(rows) == [f"{piece}/out-of-fold: mean IoU 0.800, at least 0.86 is promised"]
     assert markdown({}).strip() == ""
+
+
+def test_a_detector_that_learns_otherwise_takes_up_no_states_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[str] = []
+
+    def noted(*_: object, folder: StageFolder, **__: object) -> None:
+        folders.append(folder.prefix)
+
+    monkeypatch.setattr(lung_module, "fit", noted)
+    monkeypatch.setattr(lung_module, "calibrate_shape", lambda *_: None)
+    pieces = []
+    for code in ("3", "3", "4"):
+        monkeypatch.setattr(lung_module, "CODE_VERSION", code)
+        train_on(lungs().films, lung_training(1), 0, Storage(str(tmp_path)))
+        pieces.append(lung_piece(1, 0))
+    for names in (folders, pieces):
+        assert names[0] == names[1] != names[2]

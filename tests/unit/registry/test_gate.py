@@ -46,3 +46,12 @@ def test_a_small_fall_below_the_champion_is_allowed_and_a_larger_one_is_not() ->
 def test_losing_a_figure_that_the_champion_has_counts_as_a_fall() -> None:
     gate = Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0, max_drop=1)
     assert not check_gate(gate, {}, {LABEL_AUC: 0.6}).passed
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_figures_of_another_split_than_test_fail_however_good(split: str) -> None:
+    outcome = check_gate(GATE, GOOD, split=split)
+    assert not outcome.passed
+    assert outcome.failures == (
+        f"the figures are of split {split}, on which bundles are trained and tuned; score it on split test",
+    )

@@ -269,3 +269,7 @@ def test_validation_loss_is_the_same_every_time(store: Storage) -> None:
     losses = {validation_loss(model, tokenizer, features, films, training) for _ in range(3)}
     assert losses == {result.metrics["classification/contrastive_loss"]}
     assert len(losses) == 1
+    smooth = training.model_copy(update={"contrast": training.contrast.model_copy(update={"label_smoothing": 0.3})})
+    assert validation_loss(model, tokenizer, features, films, smooth) in losses, (
+        "targets are smoothed in training alone"
+    )

@@ -16,7 +16,14 @@ from crrg.config.models import ClipArchitecture
 from crrg.config.paper_clip import PAPER_CLIP_TRAINING
 from crrg.config.training import ClipTraining
 from crrg.models.clip import MAX_LOGIT_SCALE, ClipModel
-from crrg.training.contrastive import StudyFeatures, contrastive_loss, same_ids, sigmoid_loss, study_loss
+from crrg.training.contrastive import (
+    StudyFeatures,
+    contrast_parts,
+    contrastive_loss,
+    same_ids,
+    sigmoid_loss,
+    study_loss,
+)
 
 PLAIN = ContrastConfig()
 BOTH = ContrastConfig(view_weight=1.0, text_weight=0.5)
@@ -128,9 +135,9 @@ def test_two_views_and_texts_are_mvs_plus_weighted_icl_and_tcl(smoothing: float)
     features = studies(2, 2)
     (i1, i2), (t1, t2) = features.views, features.texts
     mvs = sum(looped_symmetric(image, text, 3.0, None, smoothing) for image in (i1, i2) for text in (t1, t2)) / 4
-    icl, tcl = looped_symmetric(i1, i2, 3.0, None, smoothing), looped_symmetric(t1, t2, 3.0, None, smoothing)
+    # as in the published code smoothing is in MVS alone
+    icl, tcl = looped_symmetric(i1, i2, 3.0), looped_symmetric(t1, t2, 3.0)
     smooth = BOTH.model_copy(update={"label_smoothing": smoothing})
-    # smoothing is in every term, not in MVS alone as in the published code
     assert loss_of(features, smooth) == pytest.approx(mvs + icl + 0.5 * tcl, rel=1e-5)
     plain = ContrastConfig(label_smoothing=smoothing)
     assert loss_of(features, plain) == pytest.approx(mvs, rel=1e-5)
@@ -233,3 +240,8 @@ def test_the_temperature_stops_at_its_limit_and_comes_back() -> None:
         running.logit_scale.fill_(MAX_LOGIT_SCALE + 1)
     running.hold_scale()
     assert running.scale.item() == pytest.approx(100.0 * math.e, rel=1e-5)
+
+
+def test_a_run_whose_every_term_was_smoothed_is_not_taken_for_one_of_now() -> None:
+    assert contrast_parts(ContrastConfig()) == {}
+    assert contrast_parts(ContrastConfig(label_smoothing=0.1)) == {"smoothed": "mvs"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from crrg.errors import DeviceMemoryError, ModelError, NonFiniteLoss, StorageErr
 from crrg.models.weights import load_module
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
-from crrg.training.loop import fit
+from crrg.training.loop import FitOutcome, fit
 from crrg.training.optim import learning_rate_at
 from crrg.training.tracker import NullTracker
 
@@ -274,6 +275,39 @@ def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path
     module, num_steps, best, seen = scored(tmp_path, config, [0.1, 0.5, math.nan, 0.4])
     assert (num_steps, best) == (8, 4)
     assert torch.equal(module.linear.weight, seen[1])
+
+
+def test_a_stop_where_patience_ran_out_is_gone_on_with_without_a_further_step(tmp_path: Path) -> None:
+    config = LoopConfig(num_steps=100, validate_every=2, patience=2, learning_rate=0.05)
+    whole = scored(tmp_path / "whole", config, [0.5, 0.4, 0.3])[0]
+    steps: list[int] = []
+
+    def train(scores: list[float]) -> tuple[Line, FitOutcome]:
+        torch.manual_seed(0)
+        module, left = Line(), iter(scores)
+
+        def score() -> float:
+            value = next(left)
+            if value == scores[-1]:
+                signal.raise_signal(signal.SIGTERM)
+            return value
+
+        def loss(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+            steps.append(len(steps))
+            return module.loss(batch)
+
+        folder = StageFolder(Storage(str(tmp_path)), "line", "stopped")
+        return module, fit(
+            module, batch_at, loss, config, device=CPU, folder=folder, tracker=NullTracker(), score=score
+        )
+
+    with pytest.raises(SystemExit) as stopped:
+        train([0.5, 0.4, 0.3])
+    assert (stopped.value.code, len(steps)) == (143, 6)
+    module, outcome = train([])
+    assert len(steps) == 6
+    assert (outcome.num_steps, outcome.resumed_from, outcome.best_step) == (6, 6, 2)
+    assert torch.equal(module.linear.weight, whole.linear.weight)
 
 
 def test_the_average_is_what_is_scored_and_kept(tmp_path: Path) -> None:

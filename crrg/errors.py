@@ -4,6 +4,7 @@
 
     CrrgError(reason, subject, retryable=False)
     ├── ConfigError            a setting is wrong                        -> fix the form
+    │   └── NothingHeldOut     a bundle has seen every film it could be scored on
     ├── DataError              the input is at fault                     -> quarantine, with a reason code
     │   ├── DicomError         not readable as a projection radiograph
     │   ├── ImageError         PNG or JPEG that cannot be used
@@ -52,6 +53,10 @@ class CrrgError(Exception):
 
 class ConfigError(CrrgError):
     """A setting is missing or wrong."""
+
+
+class NothingHeldOut(ConfigError):
+    """Every film of a test split was seen in training by a bundle that is to be scored on it."""
 
 
 class DataError(CrrgError):

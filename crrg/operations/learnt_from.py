@@ -14,6 +14,7 @@ from crrg.config.references import DatasetRef
 from crrg.data.dataset_rewrite import replaced_versions
 from crrg.data.pairs import read_tables, resolve_dataset, version_key
 from crrg.domain.study import Film, Pair, Split
+from crrg.errors import NothingHeldOut
 from crrg.registry.bundle import dataset_versions
 from crrg.storage import Storage
 
@@ -108,6 +109,9 @@ def choose_films(
         learnt: What the bundle has seen.
         dataset: Whose split.
         split: Part of it.
+
+    Raises:
+        NothingHeldOut: Nothing of a test split is left.
     """
     remarks = [f"whether films were seen in training is not fully known: {each}" for each in learnt.unknown]
     seen = [pair for pair, _ in known if learnt.has_seen(pair)]
@@ -122,6 +126,12 @@ def choose_films(
     if seen:
         remarks.insert(0, f"{of_all} are left out: the bundle was trained, tuned or calibrated on them")
     kept = [(pair, film) for pair, film in known if not learnt.has_seen(pair)]
+    if seen and not kept:
+        raise NothingHeldOut(
+            f"all {len(seen)} films of split {split} were seen in training, so that nothing can be said of others; "
+            "name a dataset with films of other patients",
+            f"dataset {dataset.name}",
+        )
     return ScoredFilms(kept, len(seen), True, tuple(remarks))
 
 

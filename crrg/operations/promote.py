@@ -9,7 +9,7 @@ from crrg.config.base import Settings
 from crrg.config.references import EvaluationResult, PromotionResult
 from crrg.config.running import EvaluateConfig, PromoteConfig, RetrainConfig
 from crrg.domain.study import Split
-from crrg.errors import ModelError
+from crrg.errors import ModelError, NothingHeldOut
 from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import evaluate_bundle
 from crrg.registry.aliases import (
@@ -118,10 +118,13 @@ def check_against_champion(
         device=config.device,
     )
     bundle, rival = evaluation.bundle, version_ref(registry, champion)
-    best = evaluate_bundle(rival, form, storage)
-    if evaluation.num_left_out or best.num_left_out:
-        evaluation = evaluate_bundle(bundle, form, storage, beside=rival)
-        best = evaluate_bundle(rival, form, storage, beside=bundle)
+    try:
+        best = evaluate_bundle(rival, form, storage)
+        if evaluation.num_left_out or best.num_left_out:
+            evaluation = evaluate_bundle(bundle, form, storage, beside=rival)
+            best = evaluate_bundle(rival, form, storage, beside=bundle)
+    except NothingHeldOut as error:
+        return GateOutcome(False, (f"the champion or the candidate cannot be judged: {error}",)), champion
     return check_gate(config.gate, evaluation.metrics, best.metrics), champion
 
 

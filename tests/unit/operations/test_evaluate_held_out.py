@@ -12,9 +12,10 @@ from crrg.config.references import BundleRef, EvaluationResult
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.domain.study import Split
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, NothingHeldOut
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations import evaluate as evaluation
+from crrg.operations import learnt_from as learnt
 from crrg.operations import promote
 from crrg.operations.evaluate import evaluate_bundle, read_scorecard
 from crrg.operations.learnt_from import learnt_from
@@ -47,6 +48,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     draw_dataset(storage, home / "known", "known-again", 0, 0)
     draw_dataset(storage, home / "known", "renamed", 0, 0, key=b"r")
     draw_dataset(storage, home / "strange", "strange", 0, 0, seed=6)
+    draw_dataset(storage, home / "few", "few", 1, 0, seed=7)
+    draw_dataset(storage, home / "few", "few-again", 0, 0, seed=7)
     draw_dataset(storage, home / "strange", "strange-train", 1, 0, seed=6)
     return World(storage, train_bundle(storage, "known"))
 
@@ -170,3 +173,28 @@ def test_a_gate_looks_at_films_that_neither_bundle_has_seen(world: World) -> Non
         seen = result.model_copy(update={"split": "validation"})
         outcome, _ = promote.check_against_champion(seen, RetrainConfig(), Registry(), world.storage)
     assert "the figures are of split validation" in outcome.failures[0]
+
+
+def test_a_bundle_that_has_seen_every_film_is_not_scored_and_no_gate_takes_its_word(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = resolve_dataset(world.storage, "few")
+    monkeypatch.setattr(learnt, "dataset_versions", lambda _spec: {few.version})
+    with pytest.raises(NothingHeldOut, match="all 16 films of split test were seen in training"):
+        world.score("few-again")
+
+    class Registry:
+        def aliases(self) -> dict[str, str]:
+            return {"champion": "1"}
+
+    result = EvaluationResult(
+        bundle=BundleRef(bundle_id="own", prefix="o", model_version="2"),
+        dataset=resolve_dataset(world.storage, "few-again"),
+        split="test",
+        metrics={REGION_IOU: 1.0, LABEL_AUC: 1.0, CLINICAL_F1: 1.0},
+        scorecard_key="k",
+    )
+    monkeypatch.setattr(promote, "version_ref", lambda *_: world.bundle)
+    outcome, champion = promote.check_against_champion(result, RetrainConfig(device="cpu"), Registry(), world.storage)
+    assert (outcome.passed, champion) == (False, "1")
+    assert "name a dataset with films of other patients" in outcome.failures[0]

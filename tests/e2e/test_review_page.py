@@ -2,92 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from crrg.domain.labels import LABELS
-from crrg.domain.study import Film, ViewPosition
-from crrg.exports.documents import DraftingBundle, study_documents
-from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
-from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
-from crrg.exports.pictures import evidence_png, film_png
+from crrg.domain.study import ViewPosition
 from crrg.exports.review import (
     SUPERSEDED_FILE,
-    NightFacts,
-    RefusedObject,
     Replacement,
-    review_files,
     superseded_script,
 )
-from tests.support.drawn_night import draft_of, evidence_of
+from tests.support.review_browser import drafted, run_browser, wait_until, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.e2e
 
-EXPLAINED = frozenset({"image-b"})
-BUNDLES = {
-    "b" * 32: DraftingBundle("7", dict.fromkeys(LABELS, 0.5)),
-    "a" * 32: DraftingBundle("6", dict.fromkeys(LABELS, 0.25)),
-}
-CHROMIUM = os.environ.get("CRRG_CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no browser at {CHROMIUM}; `make system-deps` names what to install")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
-
-
-def drafted(study: str, instance: str, value: int, view: ViewPosition = ViewPosition.PA) -> DraftedFilm:
-    film = Film(np.full((40, 50), value, np.uint8), 500, 400, view, None, False, b"")
-    flags = ("paediatric",) if value > 200 else ()
-    return DraftedFilm(study, instance, b"\1" * 32, view, 500, 400, flags, draft_of(film), "b" * 32)
-
-
-def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, remarks: tuple[str, ...] = ()) -> Path:
-    regions: dict[str, list[Any]] = {}
-    for row in regions_table(films).to_pylist():
-        regions.setdefault(row["instance_id"], []).append(row)
-    primary: dict[str, str] = {}
-    for film in films:
-        primary.setdefault(film.study_id, film.instance_id)
-    shown = study_documents(
-        reports_table(films, frozenset(primary.values())).to_pylist(),
-        regions,
-        {film.instance_id: (500, 400) for film in films},
-        BUNDLES,
-    )
-    refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
-    facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
-    (folder / "films").mkdir(parents=True)
-    for name, data in review_files(facts, shown, refused, find_pictures(map(evidence_name, EXPLAINED))):
-        (folder / name).write_bytes(data)
-    (folder / evidence_name("image-b")).parent.mkdir()
-    (folder / evidence_name("image-b")).write_bytes(evidence_png([evidence_of(4)]))
-    for film in films[:20]:
-        (folder / picture_name(film.instance_id)).write_bytes(film_png(np.full((40, 50), 90, np.uint8)))
-    return folder / "index.html"
+    yield from run_browser()
 
 
 @pytest.fixture
@@ -273,7 +211,7 @@ def test_a_replaced_draft_says_so_and_by_which_run(page, tmp_path):
 
 def test_link_opens_a_study(page):
     page.evaluate("location.hash = '#study-c'")
-    page.wait_for_function("document.querySelector('.draft-pane h2 code').textContent === 'study-c'")
+    wait_until(page, "document.querySelector('.draft-pane h2 code').textContent === 'study-c'")
     assert page.locator("#list").get_by_role("option", selected=True).count() == 1
 
 
@@ -358,102 +296,3 @@ def test_every_printed_sheet_says_draft(page):
     assert page.evaluate("getComputedStyle(document.querySelector('.banner')).position") == "fixed"
     assert page.locator(".banner").is_visible()
     assert not page.locator(".list-pane").is_visible()
-
-
-def test_remarks_on_the_night_stand_above_everything(browser, tmp_path):
-    opened = browser.new_page()
-    address = write_page(
-        tmp_path / "review", [drafted("study-x", "image-x", 10)], 0, ("This night differs: film/view.",)
-    )
-    opened.goto(address.as_uri())
-    assert opened.locator(".remarks").inner_text() == "This night differs: film/view."
-    assert (address.parent / "worklist.csv").read_text().startswith('"id","status"')
-    assert opened.get_by_role("link", name="whole list as CSV").get_attribute("href") == "worklist.csv"
-    opened.close()
-
-
-# scripts run before the document counts as loaded: list, film and draft are drawn then
-PAINTED_MS = (
-    "Math.max(performance.getEntriesByName('first-contentful-paint')[0].startTime,"
-    " performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd)"
-)
-
-
-def painted(opened):
-    """Time of a page's first paint, ms; the browser tells of a paint some frames after the page has loaded."""
-    opened.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-    return opened.evaluate(PAINTED_MS)
-
-
-def measured_page(browser, folder, num_studies):
-    """Open a page of many studies; return it with the times of its first paint and of 50 steps through it, ms.
-
-    The steps are taken to and fro: another process can take the processor once, but hardly each time.
-    """
-    films = [drafted(f"study-{number:04d}", f"image-{number:04d}", number % 251) for number in range(num_studies)]
-    address = write_page(folder, films).as_uri()
-    opened = browser.new_page()
-    opened.goto("about:blank")
-    opened.goto(address)
-    painted_ms = painted(opened)
-    took_ms = opened.evaluate(
-        "Math.min(...[1, -1, 1, -1].map(way => { const t = performance.now();"
-        " for (let i = 0; i < 50; i++) worklist.step(way); return performance.now() - t; }))"
-    )
-    return opened, painted_ms, took_ms
-
-
-def test_thousand_studies_stay_quick(browser, tmp_path):
-    few, few_painted_ms, few_took_ms = measured_page(browser, tmp_path / "few", 60)
-    many, many_painted_ms, many_took_ms = measured_page(browser, tmp_path / "many", 1000)
-    none, none_painted_ms, _ = measured_page(browser, tmp_path / "none", 0)
-    none.close()
-    for _ in range(3):  # another process can take the processor for a second, but hardly four times
-        if many_painted_ms - none_painted_ms >= 2000:
-            many.reload()
-            many_painted_ms = painted(many)
-    assert many_painted_ms - none_painted_ms < 2000
-    assert many_painted_ms < 17 * few_painted_ms, "a page of 1,000 studies may not cost more than as many small pages"
-    assert many_took_ms < 8 * few_took_ms, "a step costs the same in a long list, up to noise"
-    assert many.locator(".row").count() < 60
-    many.keyboard.press("End")
-    assert many.locator(".row[aria-selected=true] .row-id").inner_text() == "object-1"
-    few.close()
-    many.close()
-
-
-def test_text_of_a_draft_is_never_markup(browser, tmp_path):
-    from dataclasses import replace
-
-    film = drafted("study-x", "image-x", 10)
-    evil = "</script><img src=x onerror=window.hacked=1><b>bold</b>"
-    film = replace(film, draft=replace(film.draft, findings=evil, flags=(evil,)))
-    opened = browser.new_page()
-    opened.goto(write_page(tmp_path / "review", [film]).as_uri())
-    assert opened.locator(".findings").inner_text() == evil
-    assert opened.locator(".findings b").count() == 0
-    assert opened.evaluate("window.hacked") is None
-    opened.close()
-
-
-def test_picture_that_is_missing_is_said(browser, tmp_path):
-    address = write_page(tmp_path / "review", [drafted("study-y", "image-y", 10)])
-    (address.parent / "films" / "image-y.png").unlink()
-    opened = browser.new_page()
-    opened.goto(address.as_uri())
-    opened.wait_for_selector(".missing")
-    assert opened.locator(".missing").is_visible()
-    opened.close()
-
-
-@pytest.mark.parametrize(("num_refused", "words"), [(0, "No entry under this filter"), (1, "VIEW.LATERAL")])
-def test_night_without_drafts_is_a_page_too(browser, tmp_path, num_refused, words):
-    opened = browser.new_page()
-    troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.goto(write_page(tmp_path / "review", [], num_refused).as_uri())
-    assert words in opened.locator("#draft-pane").inner_text()
-    for key in ("j", "k", "n", "f", "b", "i", "2", "1"):
-        opened.keyboard.press(key)
-    assert troubles == []
-    opened.close()

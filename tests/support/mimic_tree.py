@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crrg.data.mimic_cxr import MimicCxrSource
+from crrg.storage import Storage
 from tests.support.drawn_archives import write_picture
 from tests.unit.data.dicom_builder import build_dicom, gradient
 
@@ -157,3 +159,40 @@ def scene_graph_of(name: str, objects: list[dict[str, Any]], attributes: list[di
         "age_decile": "50-60", "reason_for_exam": "Cough.", "StudyOrder": 1, "StudyDateTime": "2180-05-06 21:30:14",
         "objects": objects, "attributes": attributes, "relationships": [],
     }  # fmt: skip
+
+
+P1, P2, P3 = "19000001", "19000002", "19000003"
+S1, S2, S3 = "59000001", "59000002", "59000003"
+A, B, C = (instance(number) for number in (1, 2, 3))
+
+
+def small_tree(folder: Path) -> MimicTree:
+    """One patient with two films of a study, another with one, all tables there."""
+    tree = MimicTree(folder)
+    tree.film(P1, S1, A)
+    tree.film(P1, S1, B)
+    tree.film(P2, S2, C)
+    tree.report(P1, S1)
+    tree.report(P2, S2)
+    tree.metadata((A, P1, S1, "PA"), (B, P1, S1, "LATERAL"), (C, P2, S2, "AP"))
+    tree.splits((A, S1, P1, "train"), (B, S1, P1, "train"), (C, S2, P2, "validate"))
+    tree.labels("chexpert", (P1, S1, {"No Finding": "1.0"}), (P2, S2, {"Edema": "-1.0", "Pneumothorax": "0.0"}))
+    return tree
+
+
+def source_of(tree: MimicTree) -> MimicCxrSource:
+    return MimicCxrSource(Storage(str(tree.root)))
+
+
+def film_key(patient: str, study: str, name: str, form: str = "jpg") -> str:
+    return f"{folder_of(patient, study)}/{name}.{form}"
+
+
+def item_of(tree: MimicTree, name: str):
+    found = [item for item in source_of(tree).items() if item.instance_id == name]
+    assert len(found) == 1
+    return found[0]
+
+
+def codes(tree: MimicTree) -> list[str]:
+    return sorted(item.problem.code for item in source_of(tree).items() if item.problem)

@@ -26,52 +26,34 @@ from crrg.storage import Storage
 from tests.support.drawn_archives import PSEUDONYMS, build_pair, items_by_name
 from tests.support.mimic_tree import (
     HEIGHT,
-    LABEL_COLUMNS,
     METADATA_COLUMNS,
+    P1,
+    P2,
+    P3,
+    S1,
+    S2,
+    S3,
     WIDTH,
+    A,
+    B,
+    C,
     MimicTree,
+    codes,
+    film_key,
     folder_of,
     instance,
+    item_of,
+    small_tree,
+    source_of,
 )
 from tests.support.store_hooks import refusing
 
-P1, P2, P3 = "19000001", "19000002", "19000003"
-S1, S2, S3 = "59000001", "59000002", "59000003"
-A, B, C = (instance(number) for number in (1, 2, 3))
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> MimicTree:
-    """One patient with two films of a study, another with one, all tables there."""
-    tree = MimicTree(tmp_path)
-    tree.film(P1, S1, A)
-    tree.film(P1, S1, B)
-    tree.film(P2, S2, C)
-    tree.report(P1, S1)
-    tree.report(P2, S2)
-    tree.metadata((A, P1, S1, "PA"), (B, P1, S1, "LATERAL"), (C, P2, S2, "AP"))
-    tree.splits((A, S1, P1, "train"), (B, S1, P1, "train"), (C, S2, P2, "validate"))
-    tree.labels("chexpert", (P1, S1, {"No Finding": "1.0"}), (P2, S2, {"Edema": "-1.0", "Pneumothorax": "0.0"}))
-    return tree
-
-
-def source_of(tree: MimicTree) -> MimicCxrSource:
-    return MimicCxrSource(Storage(str(tree.root)))
-
-
-def film_key(patient: str, study: str, name: str, form: str = "jpg") -> str:
-    return f"{folder_of(patient, study)}/{name}.{form}"
-
-
-def item_of(tree: MimicTree, name: str):
-    found = [item for item in source_of(tree).items() if item.instance_id == name]
-    assert len(found) == 1
-    return found[0]
-
-
-def codes(tree: MimicTree) -> list[str]:
-    return sorted(item.problem.code for item in source_of(tree).items() if item.problem)
+    return small_tree(tmp_path)
 
 
 def test_the_collection_is_recognised_by_its_tables_or_its_tree(tree):
@@ -308,49 +290,6 @@ def test_without_tables_films_and_reports_still_come(tree):
     item = item_of(tree, A)
     assert (item.split, item.view_position, item.boxes_size, item.label_source) == (None, None, None, "")
     assert item.report.impression == "No acute finding."
-
-
-def test_plain_and_packed_tables_are_one_table(tree):
-    chexpert = ("subject_id", "study_id", *LABEL_COLUMNS)
-    tree.table("mimic-cxr-2.0.0-chexpert", chexpert, (P1, S1, *["0.0"] * 14), packed=False)
-    assert set(item_of(tree, A).labels.values()) == {0}
-    assert item_of(tree, C).labels == {}
-
-
-def test_negbio_fills_what_chexpert_lacks(tree):
-    tree.labels("chexpert", (P1, S1, {"Edema": "1.0"}))
-    tree.labels("negbio", (P1, S1, {"Edema": "0.0"}), (P2, S2, {"Edema": "0.0"}))
-    assert (item_of(tree, A).labels["Edema"], item_of(tree, A).label_source) == (1, "chexpert")
-    assert (item_of(tree, C).labels["Edema"], item_of(tree, C).label_source) == (0, "negbio")
-
-
-def test_hand_labels_come_first_and_call_the_opacity_by_its_other_name(tree):
-    columns = ("study_id", "Airspace Opacity", *(name for name in LABEL_COLUMNS if name != "Lung Opacity"))
-    tree.table("mimic-cxr-2.1.0-test-set-labeled", columns, (S1, "1.0", "", "0.0", *[""] * 11), packed=False)
-    item = item_of(tree, A)
-    assert item.label_source == "radiologist"
-    assert {name: value for name, value in item.labels.items() if value is not None} == {
-        "Lung Opacity": 1,
-        "Cardiomegaly": 0,
-    }
-    assert item_of(tree, C).label_source == "chexpert"
-
-
-def test_a_study_labelled_blank_is_unmentioned_not_labelled_again(tree):
-    tree.labels("chexpert", (P1, S1, {}))
-    pair = build_pair(source_of(tree), item_of(tree, A))
-    assert pair.label_source == "chexpert"
-    assert set(pair.labels.values()) == {None}
-
-
-def test_a_value_that_is_no_label_is_unmentioned(tree):
-    tree.labels("chexpert", (P1, S1, {"Edema": "2.0", "Fracture": "yes", "Pneumonia": "1"}))
-    assert {name: value for name, value in item_of(tree, A).labels.items() if value is not None} == {"Pneumonia": 1}
-
-
-def test_a_study_labelled_twice_keeps_its_first_row(tree):
-    tree.labels("chexpert", (P1, S1, {"Edema": "1.0"}), (P1, S1, {"Edema": "0.0"}))
-    assert item_of(tree, A).labels["Edema"] == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "column", "bytes"])

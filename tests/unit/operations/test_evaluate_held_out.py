@@ -142,6 +142,23 @@ def test_another_split_than_test_is_marked(world: World, split: str, words: str)
     assert card.num_studies == num
 
 
+class Registry:
+    """Knows a champion and nothing else."""
+
+    def aliases(self) -> dict[str, str]:
+        return {"champion": "1"}
+
+
+def result_on(world: World, dataset: str, figures: dict[str, float]) -> EvaluationResult:
+    return EvaluationResult(
+        bundle=BundleRef(bundle_id="own", prefix="o", model_version="2"),
+        dataset=resolve_dataset(world.storage, dataset),
+        split="test",
+        metrics=figures,
+        scorecard_key="k",
+    )
+
+
 def test_a_gate_looks_at_films_that_neither_bundle_has_seen(world: World) -> None:
     asked: list[tuple[str, str, str]] = []
     rival = BundleRef(bundle_id="rival", prefix="r", model_version="1")
@@ -153,17 +170,7 @@ def test_a_gate_looks_at_films_that_neither_bundle_has_seen(world: World) -> Non
             figures[LABEL_AUC] = 0.99
         return result.model_copy(update={"metrics": figures, "bundle": bundle, "num_left_out": 3})
 
-    class Registry:
-        def aliases(self) -> dict[str, str]:
-            return {"champion": "1"}
-
-    result = EvaluationResult(
-        bundle=BundleRef(bundle_id="own", prefix="o", model_version="2"),
-        dataset=resolve_dataset(world.storage, "known"),
-        split="test",
-        metrics={REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3},
-        scorecard_key="k",
-    )
+    result = result_on(world, "known", {REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promote, "evaluate_bundle", score)
         patch.setattr(promote, "version_ref", lambda *_: rival)
@@ -183,17 +190,7 @@ def test_a_bundle_that_has_seen_every_film_is_not_scored_and_no_gate_takes_its_w
     with pytest.raises(NothingHeldOut, match="all 16 films of split test were seen in training"):
         world.score("few-again")
 
-    class Registry:
-        def aliases(self) -> dict[str, str]:
-            return {"champion": "1"}
-
-    result = EvaluationResult(
-        bundle=BundleRef(bundle_id="own", prefix="o", model_version="2"),
-        dataset=resolve_dataset(world.storage, "few-again"),
-        split="test",
-        metrics={REGION_IOU: 1.0, LABEL_AUC: 1.0, CLINICAL_F1: 1.0},
-        scorecard_key="k",
-    )
+    result = result_on(world, "few-again", {REGION_IOU: 1.0, LABEL_AUC: 1.0, CLINICAL_F1: 1.0})
     monkeypatch.setattr(promote, "version_ref", lambda *_: world.bundle)
     outcome, champion = promote.check_against_champion(result, RetrainConfig(device="cpu"), Registry(), world.storage)
     assert (outcome.passed, champion) == (False, "1")

@@ -209,6 +209,18 @@ def test_what_is_refused_is_said_and_names_no_secret(store: GuardedStore) -> Non
     assert all(secret not in str(read.value) for secret in store.keys["train"])
 
 
+@pytest.mark.parametrize(("root", "source"), [("train", "train"), ("train", "ingest")])
+def test_an_ingest_that_may_not_read_or_not_write_says_so_and_leaves_nothing(
+    store: GuardedStore, root: str, source: str
+) -> None:
+    form = IngestConfig.model_validate({"source": [PLACES["source"]], "dataset": "refused", "num_workers": 1})
+    with pytest.raises(StorageError, match="denied") as refused:
+        ingest(form, store.storage(root), PSEUDONYMS, store.settings(source))
+    assert not refused.value.retryable
+    assert all(secret not in str(refused.value) for secret in (*store.keys[root], *store.keys[source]))
+    assert store.storage("admin").list_objects("datasets/refused") == []
+
+
 def test_a_bucket_that_insists_on_encryption_gets_it_from_every_write(store: GuardedStore) -> None:
     client = store.client("admin")
     text = policy(BUCKET_POLICY, PLACES, encryption="AES256")

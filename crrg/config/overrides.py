@@ -349,6 +349,7 @@ class ClipOverrides(Overrides):
     prompt_loss_weight: float | None = None
     place_loss_weight: float | None = None
     uncertain: Literal["mask", "soft"] | None = None
+    text_rate: float | None = None
     excerpt_share: float | None = None
     draft_share: float | None = None
     select_by: Literal["findings_auc", "contrastive_loss"] | None = None

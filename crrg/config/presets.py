@@ -73,7 +73,8 @@ def clip_training(preset: Preset, recipe: Recipe) -> ClipTraining:
     if preset == "base":
         return PAPER_CLIP_TRAINING
     switches = {name: getattr(PAPER_CLIP_TRAINING.architecture, name) for name in PAPER_SWITCHES}
-    update = {"architecture": ours.architecture.model_copy(update=switches), "loop": ours.loop, "num_epochs": 0}
+    update = {"architecture": ours.architecture.model_copy(update=switches), "loop": ours.loop, "num_epochs": 0,
+              "text_rate": ours.text_rate}  # fmt: skip
     return PAPER_CLIP_TRAINING.model_copy(update=update)
 
 
@@ -144,6 +145,7 @@ def _small() -> PresetTraining:
         clip=ClipTraining(
             architecture=ClipArchitecture(input_size=256, text_hidden_size=192, projection_size=256),
             loop=LoopConfig(num_steps=1300, batch_size=32, learning_rate=3e-3),
+            text_rate=0.2,
         ),
     )
 

@@ -166,6 +166,8 @@ class ClipTraining(FrozenConfig):
         prompt_loss_weight: Weight of the loss that asks about each known finding by a denying and an affirming prompt.
         place_loss_weight: Weight of the loss that ties a finding to the regions its report names, where boxes exist.
         uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
+        text_rate: Share of the loop's learning rate that the text tower takes: a transformer from scratch comes to say
+            the same of every text under rates that a convolutional image tower is fastest with.
         excerpt_share: Share of texts that are a few sentences of the report; the rest are whole (not of sections).
         draft_share: Share of films whose report is replaced by a draft, where drafts are given (joint stage).
         select_by: What the best weights are chosen by, where the loop validates: the label head's AUC over findings, or
@@ -185,6 +187,7 @@ class ClipTraining(FrozenConfig):
     prompt_loss_weight: float = Field(0.2, ge=0)
     place_loss_weight: float = Field(3.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
+    text_rate: float = Field(1.0, gt=0, le=1)
     excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)
     select_by: Literal["findings_auc", "contrastive_loss"] = "findings_auc"

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 CODE_VERSION = "2"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
+MIN_TEXT_SPREAD = 1e-3
+"""Least spread of validation texts that a text tower must tell apart: random ones have 0.25, trained ones about 0.1."""
 
 
 def train_clip(config: TrainStageConfig, dataset: DatasetRef, storage: Storage, tracker: Tracker) -> StageResult:
@@ -116,11 +118,13 @@ def run_clip_stage(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
         device=device, folder=folder, tracker=tracker,
         score=lambda: selection_score(model, tokenizer, validation, training),
+        slower=[(model.text_tower, training.text_rate)],
     )  # fmt: skip
     if rank() > 0:
         return wait_for_result(folder)
     found = validate(model, tokenizer, validation, training)
     _log_validation(tracker, found)
+    check_texts(found.text_spread, training)
     result = folder.finish(
         model,
         {**stage_config(training, found), **vocabulary_config(tokenizer), **record, **drafts_config(drafts, origin)},
@@ -131,6 +135,25 @@ def run_clip_stage(
     )
     wait_for_all()
     return result
+
+
+def check_texts(spread: float, training: ClipTraining) -> None:
+    """Check that a trained text tower tells texts apart: one whose rate was too high says the same of every text.
+
+    Args:
+        spread: How far the features of validation texts lie apart; NaN where that was not measured.
+        training: What it was trained with.
+
+    Raises:
+        TrainingError: It does not, though it was trained to.
+    """
+    if training.contrastive_loss_weight and spread < MIN_TEXT_SPREAD:
+        raise TrainingError(
+            f"the text tower says the same of every text (they lie {spread:.0e} apart, at least {MIN_TEXT_SPREAD:g} is "
+            "asked), so that zero-shot, retrieval and consistency would mean nothing; train again with another seed or "
+            f"a lower learning rate (clip.text_rate, now {training.text_rate:g}, is the text tower's share of it)",
+            "stage clip",
+        )
 
 
 def drafts_config(drafts: Mapping[str, str] | None, origin: DraftsOrigin | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Metrics are computed here on arrays of one split; the scorecard of a whole bundl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ class ClipValidation:
         metrics: By ``classification/name``; a label without both kinds of films has none.
         labels: ``[N, 14]`` truth (1, 0, below 0 unknown).
         probabilities: ``[N, 14]``, each film calibrated without its own label (out of fold).
+        text_spread: How far the texts' features lie apart, 0 where all are the same; NaN where no two texts differ.
     """
 
     calibration: Calibration
@@ -49,6 +51,7 @@ class ClipValidation:
     metrics: dict[str, float]
     labels: NDArray[np.int8]
     probabilities: FloatArray
+    text_spread: float
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,12 @@ def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, train
         metrics["classification/contrastive_loss"] = validation_loss(
             model, tokenizer, outputs.image_features, films, training
         )
-    similarity = _film_similarity(model, tokenizer, outputs.image_features, films.texts)
-    return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
+    told, ids, features = _film_texts(model, tokenizer, films.texts)
+    similarity = fit_similarity(outputs.image_features[told], features, ids)
+    spread = float(1 - features.mean(dim=0).norm()) if len(np.unique(ids)) > 1 else math.nan
+    if not math.isnan(spread):
+        metrics["classification/text_spread"] = spread
+    return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities, spread)
 
 
 @torch.inference_mode()
@@ -161,15 +168,18 @@ def validation_loss(
     return float(np.mean(losses))
 
 
-def _film_similarity(
-    model: ClipModel, tokenizer: TextTokenizer, image_features: torch.Tensor, reports: Sequence[Report]
-) -> SimilarityCurve:
-    """Fit the curve on what a draft will be compared by: findings, or the impression of a report without them."""
+def _film_texts(
+    model: ClipModel, tokenizer: TextTokenizer, reports: Sequence[Report]
+) -> tuple[list[int], NDArray[np.int64], torch.Tensor]:
+    """Return which films have a text, which of those are the same, and the features of each.
+
+    It is the text that a draft will be compared by: findings, or the impression of a report without them.
+    """
     texts = [report.findings or report.impression or "" for report in reports]
     told = [row for row, text in enumerate(texts) if text.strip()]
     kept = [texts[row] for row in told]
     ids = np.array([identify(split_sentences(text)) for text in kept], dtype=np.int64)
-    return fit_similarity(image_features[told], encode_texts(model, tokenizer, kept), ids)
+    return told, ids, encode_texts(model, tokenizer, kept)
 
 
 def fit_similarity(

@@ -82,6 +82,7 @@ def fit(
     folder: StageFolder,
     tracker: Tracker,
     score: Callable[[], float] | None = None,
+    slower: Sequence[tuple[nn.Module, float]] = (),
 ) -> FitOutcome:
     """Train a network for ``config.num_steps`` steps, taking up a stored state if there is one.
 
@@ -98,6 +99,7 @@ def fit(
         tracker: Receives ``train/loss``, the parts and the learning rate.
         score: Validation score of the network in ``eval`` mode, higher is better; asked for every
             ``config.validate_every`` steps.
+        slower: Parts of the network, and the share of the learning rate that each takes.
 
     Raises:
         DeviceError: The device has failed, or its memory does not suffice for a batch.
@@ -107,7 +109,7 @@ def fit(
     started = time.monotonic()
     if config.freeze_normalisation:
         freeze_normalisation(module)
-    run = _Run(module, config, device, folder)
+    run = _Run(module, config, device, folder, slower)
     first = run.restore()
     log = _LossLog(tracker, folder.stage, config, first)
     saved_at = time.monotonic()
@@ -143,12 +145,19 @@ def freeze_normalisation(module: nn.Module) -> None:
 class _Run:
     """Network, optimiser and guards of one call of ``fit``."""
 
-    def __init__(self, module: nn.Module, config: LoopConfig, device: torch.device, folder: StageFolder) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        config: LoopConfig,
+        device: torch.device,
+        folder: StageFolder,
+        slower: Sequence[tuple[nn.Module, float]],
+    ) -> None:
         self.module = module
         self.config = config
         self.device = device
         self.folder = folder
-        self.optimizer = build_optimizer(module.parameters(), config)
+        self.optimizer = build_optimizer(module.parameters(), config, slower)
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.best = BestWeights(config.patience)
         self.statistics = RunningStatistics(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -11,12 +11,27 @@ from torch import nn
 from crrg.config.training import LoopConfig
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: LoopConfig) -> torch.optim.AdamW:
-    """Return AdamW; biases and normalisation weights (one dimension) are not decayed."""
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: LoopConfig, slower: Sequence[tuple[nn.Module, float]] = ()
+) -> torch.optim.AdamW:
+    """Return AdamW; biases and normalisation weights (one dimension) are not decayed.
+
+    Args:
+        parameters: What is trained, as far as it needs a gradient.
+        config: Highest learning rate and decay.
+        slower: Parts of the network, and the share of the learning rate that each takes; the rest takes all of it.
+    """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    shares = {id(parameter): share for part, share in slower for parameter in part.parameters()}
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in trainable if shares.get(id(p), 1.0) == share and (p.ndim > 1) == is_decayed],
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+            "lr": config.learning_rate * share,
+            "rate_share": share,
+        }
+        for share in (1.0, *sorted({*shares.values()} - {1.0}))
+        for is_decayed in (True, False)
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
 
@@ -39,6 +54,6 @@ def learning_rate_at(step: int, config: LoopConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group one learning rate."""
+    """Give every parameter group its share of a learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_share"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split,
 from crrg.errors import TrainingError
 from crrg.inference.calibration import Calibration
 from crrg.inference.consistency import SimilarityCurve
-from crrg.models.clip import load_clip
+from crrg.models.clip import ClipModel, load_clip
 from crrg.storage import Storage
 from crrg.training import clip
 from crrg.training.checkpoint import read_stage
@@ -157,6 +158,30 @@ def test_no_training_film_is_an_error(store: Storage) -> None:
     reference = write_dataset(store, "empty", [make_pair(1, Split.VALIDATION)], {})
     with pytest.raises(TrainingError, match="no frontal film"):
         train_clip(CONFIG, reference, store, NullTracker())
+
+
+def test_a_text_tower_that_says_the_same_of_every_text_is_no_result(
+    store: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a rate too high for a transformer, which leaves all but its last normalisation's shift at nothing."""
+    pairs = [make_pair(number, Split.VALIDATION if number % 4 > 1 else Split.TRAIN) for number in range(8)]
+    reference = write_dataset(store, "texts", pairs, {})
+    result = train_clip(CONFIG, reference, store, NullTracker())
+    assert result.metrics["classification/text_spread"] > 0.01
+    build = clip.build_clip
+
+    def collapsed(*given: Any) -> ClipModel:
+        model: ClipModel = build(*given)
+        model.text_projection.weight.detach().zero_()
+        model.text_projection.weight.requires_grad_(False)
+        return model
+
+    monkeypatch.setattr(clip, "build_clip", collapsed)
+    again = CONFIG.model_copy(update={"seed": 1})
+    with pytest.raises(TrainingError, match=r"same of every text .*another seed or a lower learning rate"):
+        train_clip(again, reference, store, NullTracker())
+    # trained by labels alone no text was ever compared
+    clip.check_texts(0.0, ClipTraining(contrastive_loss_weight=0))
 
 
 def test_the_similarity_curve_tells_own_from_strange_texts() -> None:

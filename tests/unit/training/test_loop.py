@@ -19,7 +19,7 @@ from crrg.models.weights import load_module
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
 from crrg.training.loop import FitOutcome, fit
-from crrg.training.optim import learning_rate_at
+from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from crrg.training.tracker import NullTracker
 
 CPU = torch.device("cpu")
@@ -177,6 +177,22 @@ def test_schedule_rises_then_falls_to_zero() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.0)
     assert rates[55] == pytest.approx(0.5)
+
+
+def test_a_part_of_the_network_takes_its_share_of_every_rate() -> None:
+    part, rest = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    config = LoopConfig(num_steps=100, learning_rate=1.0, weight_decay=0.5)
+    parameters = [*part.parameters(), *rest.parameters()]
+    optimizer = build_optimizer(parameters, config, [(part, 0.2)])
+    set_learning_rate(optimizer, 0.5)
+    found = {
+        id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]
+    }
+    assert found == {
+        id(part.weight): (0.1, 0.5), id(part.bias): (0.1, 0.0), id(rest.weight): (0.5, 0.5), id(rest.bias): (0.5, 0.0),
+    }  # fmt: skip
+    # nothing is slower: the groups of before, so that a stored state is taken up
+    assert [len(group["params"]) for group in build_optimizer(parameters, config).param_groups] == [2, 2]
 
 
 def test_finished_stage_is_read_back_and_reused(tmp_path: Path) -> None:

@@ -122,9 +122,7 @@ def run_clip_stage(
     )  # fmt: skip
     if rank() > 0:
         return wait_for_result(folder)
-    found = validate(model, tokenizer, validation, training)
-    _log_validation(tracker, found)
-    check_texts(found.text_spread, training)
+    found = _validated(model, tokenizer, validation, training, tracker)
     result = folder.finish(
         model,
         {**stage_config(training, found), **vocabulary_config(tokenizer), **record, **drafts_config(drafts, origin)},
@@ -334,8 +332,14 @@ def stage_config(training: ClipTraining, found: ClipValidation) -> dict[str, Any
     }
 
 
-def _log_validation(tracker: Tracker, found: ClipValidation) -> None:
+def _validated(
+    model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, training: ClipTraining, tracker: Tracker
+) -> ClipValidation:
+    """Measure a trained model on validation films, log what was found, and check that its text tower learnt."""
+    found = validate(model, tokenizer, films, training)
     tracker.log_metrics(found.metrics)
     if len(found.labels):
         tracker.log_picture("clip/roc.png", roc_picture(found.probabilities, found.labels))
         tracker.log_picture("clip/reliability.png", reliability_picture(found.probabilities, found.labels))
+    check_texts(found.text_spread, training)
+    return found

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -127,9 +127,7 @@ def fit(
             if score is not None and config.validate_every and done % config.validate_every == 0:
                 tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
             if any_rank(stop.is_set(), device):
-                run.save(done)
-                logger.warning("stage %s: SIGTERM at step %d; run again to resume", folder.stage, step)
-                raise SystemExit(EXIT_SIGTERM)
+                run.terminate(done)
             if time.monotonic() - saved_at > config.checkpoint_every_s:
                 run.save(done)
                 saved_at = time.monotonic()
@@ -196,6 +194,12 @@ class _Run:
         self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
+
+    def terminate(self, num_done: int) -> NoReturn:
+        """Write a state and end the process, as SIGTERM asks."""
+        self.save(num_done)
+        logger.warning("stage %s: SIGTERM at step %d; run again to resume", self.folder.stage, num_done - 1)
+        raise SystemExit(EXIT_SIGTERM)
 
     def save(self, step: int) -> None:
         """Write a state after ``step`` steps; not while steps are being skipped, nor one that is not finite."""

@@ -9,9 +9,9 @@ from typing import Any
 import botocore.session
 import pytest
 
-from crrg import open_uploads
 from crrg.errors import StorageError
 from crrg.ledger.audit import read_audit
+from crrg.operations import gc_uploads
 from crrg.operations.gc import collect_garbage
 from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.storage import Storage
@@ -54,7 +54,7 @@ def names(uploads: list[OpenUpload]) -> list[str]:
 
 @pytest.mark.parametrize("page_size", [1, 1000])
 def test_open_uploads_of_a_root_are_listed_in_pages(client, root, monkeypatch, page_size):
-    monkeypatch.setattr(open_uploads, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(gc_uploads, "PAGE_SIZE", page_size)
     assert list_open_uploads(root) == []
     keys = [f"checkpoints/clip/{number:02d}/model.safetensors" for number in range(3)]
     for key in keys:

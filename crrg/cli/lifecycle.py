@@ -175,13 +175,8 @@ def _forgetting_shown(found: Forgetting) -> str:
 
 
 def _shown(garbage: Garbage) -> str:
-    verb = (
-        "removed"
-        if garbage.is_removed
-        else "would be removed; --yes does it"
-        if garbage.objects or garbage.uploads
-        else "to remove"
-    )
+    would = "would be removed; --yes does it" if garbage.objects or garbage.uploads else "to remove"
+    verb = "removed" if garbage.is_removed else would
     young = f"; {garbage.num_young} younger ones stay" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]
     if garbage.uploads:

@@ -155,6 +155,14 @@ def night_dates(storage: Storage) -> list[str]:
     return sorted(match[1] for match in found if match)
 
 
+def manifest_keys(storage: Storage) -> list[str]:
+    """Return the keys of all manifests of all nights, committed or sealed, in order of date and number."""
+    dates = night_dates(storage)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="manifests") as pool:
+        numbers = pool.map(partial(fencing_numbers, storage), dates)
+        return [manifest_key(date, number) for date, found in zip(dates, numbers, strict=True) for number in found]
+
+
 def read_manifests(storage: Storage, date: str = "") -> list[Manifest]:
     """Return the committed manifests of a night, or of all nights, in order of date and, within one, of first commit.
 

@@ -13,15 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from crrg.errors import ConfigError, StorageError
-from crrg.ledger.manifest import (
-    READERS,
-    Manifest,
-    current_manifests,
-    fencing_numbers,
-    manifest_key,
-    night_dates,
-    parse_manifest,
-)
+from crrg.ledger.manifest import READERS, Manifest, current_manifests, manifest_keys, parse_manifest
 from crrg.storage import Storage
 
 NIGHT_OBJECTS = ("results/date=", "ledger/date=", "quarantine/date=")
@@ -35,7 +27,7 @@ def night_pointers(storage: Storage) -> dict[str, bytes]:
     Raises:
         StorageError: The root is out of reach.
     """
-    keys = _manifest_keys(storage)
+    keys = manifest_keys(storage)
     while True:
         lost, pointers = None, {}
         try:
@@ -43,7 +35,7 @@ def night_pointers(storage: Storage) -> dict[str, bytes]:
                 pointers = dict(zip(keys, pool.map(storage.get, keys), strict=True))
         except StorageError as error:
             lost = error
-        before, keys = keys, _manifest_keys(storage)
+        before, keys = keys, manifest_keys(storage)
         if keys != before and (lost is None or not lost.retryable):
             continue
         if lost is not None:
@@ -116,10 +108,3 @@ def _sealed(pointers: Mapping[str, bytes]) -> set[str]:
 
 def _not_whole(date: str, why: str) -> ConfigError:
     return ConfigError(f"the night {date} is not whole in this backup: {why}; use another backup", "source")
-
-
-def _manifest_keys(storage: Storage) -> list[str]:
-    dates = night_dates(storage)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="pointers") as pool:
-        numbers = pool.map(partial(fencing_numbers, storage), dates)
-        return [manifest_key(date, number) for date, found in zip(dates, numbers, strict=True) for number in found]

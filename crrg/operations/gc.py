@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,15 +21,7 @@ from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.lease import store_time_s
-from crrg.ledger.manifest import (
-    READERS,
-    Manifest,
-    fencing_numbers,
-    manifest_key,
-    night_dates,
-    read_named,
-    run_prefix,
-)
+from crrg.ledger.manifest import Manifest, manifest_keys, night_dates, read_named, run_prefix
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.night_plans import open_plans
@@ -134,12 +125,7 @@ def _remove(storage: Storage, objects: Sequence[StoredObject], known: frozenset[
 
 def _commits(storage: Storage) -> frozenset[str]:
     """Return what tells that something was committed: numbers of nights and of compactions, versions of datasets."""
-    dates = night_dates(storage)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="commits") as pool:
-        numbers = pool.map(partial(fencing_numbers, storage), dates)
-        found = {
-            manifest_key(date, number) for date, of_night in zip(dates, numbers, strict=True) for number in of_night
-        }
+    found = set(manifest_keys(storage))
     found |= {name for name in storage.list_folder("ledger") if f"ledger/{name}".startswith(MANIFESTS)}
     datasets = storage.list_folder("datasets")
     return frozenset(found.union(f"{name}/{version}" for name in datasets for version in list_versions(storage, name)))

@@ -115,8 +115,8 @@ def _from_registry(alias: str, registry: ModelRegistry) -> BundleRef | None:
     if alias not in known:
         exists = ", ".join(f"{name} -> {version}" for name, version in sorted(known.items())) or "none"
         raise ModelError(
-            f"there is no such alias (existing: {exists}); `crrg retrain` makes a version, and "
-            "the champion of one that passes its gate",
+            f"there is no such alias (existing: {exists}); `crrg retrain` makes versions, and the champion of one that "
+            "passes its gate",
             f"@{alias}",
         )
     tags = registry.version_tags(known[alias])

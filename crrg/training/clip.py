@@ -36,7 +36,7 @@ from crrg.training.clip_batches import ClipBatch, ClipBatches, place_findings
 from crrg.training.clip_encoding import encode_films, encode_texts
 from crrg.training.clip_pictures import reliability_picture, roc_picture
 from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
-from crrg.training.clip_validation import ClipValidation, selection_score, validate
+from crrg.training.clip_validation import TEXT_SPREAD, ClipValidation, selection_score, validate
 from crrg.training.contrastive import StudyFeatures, contrast_parts, study_loss
 from crrg.training.counted_loss import CountedLoss, step_parts
 from crrg.training.initial_weights import start_parts, start_record
@@ -338,5 +338,5 @@ def _validated(
     if len(found.labels):
         tracker.log_picture("clip/roc.png", roc_picture(found.probabilities, found.labels))
         tracker.log_picture("clip/reliability.png", reliability_picture(found.probabilities, found.labels))
-    warn_of_texts(found.text_spread, training)
+    warn_of_texts(found.metrics.get(TEXT_SPREAD, math.nan), training)
     return found

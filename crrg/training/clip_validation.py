@@ -5,7 +5,6 @@ Metrics are computed here on arrays of one split; the scorecard of a whole bundl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,8 @@ from crrg.training.study_sampling import fixed_texts, identify, study_numbers
 
 FloatArray = NDArray[np.float64]
 FILMS_AT_ONCE = 64
+TEXT_SPREAD = "classification/text_spread"
+"""How far the features of texts lie apart: one less the length of their mean, 0 where all are the same."""
 NUM_STRANGERS = 4
 """Other films' texts per film when the similarity curve is fitted."""
 
@@ -43,7 +44,6 @@ class ClipValidation:
         metrics: By ``classification/name``; a label without both kinds of films has none.
         labels: ``[N, 14]`` truth (1, 0, below 0 unknown).
         probabilities: ``[N, 14]``, each film calibrated without its own label (out of fold).
-        text_spread: How far the texts' features lie apart, 0 where all are the same; NaN where no two texts differ.
     """
 
     calibration: Calibration
@@ -51,7 +51,6 @@ class ClipValidation:
     metrics: dict[str, float]
     labels: NDArray[np.int8]
     probabilities: FloatArray
-    text_spread: float
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,9 @@ def validate(model: ClipModel, tokenizer: TextTokenizer, films: FilmTable, train
         )
     told, ids, features = _film_texts(model, tokenizer, films.texts)
     similarity = fit_similarity(outputs.image_features[told], features, ids)
-    spread = float(1 - features.mean(dim=0).norm()) if len(np.unique(ids)) > 1 else math.nan
-    if not math.isnan(spread):
-        metrics["classification/text_spread"] = spread
-    return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities, spread)
+    if len(np.unique(ids)) > 1:
+        metrics[TEXT_SPREAD] = float(1 - features.mean(dim=0).norm())
+    return ClipValidation(fit_calibration(outputs.logits, labels), similarity, metrics, labels, probabilities)
 
 
 @torch.inference_mode()

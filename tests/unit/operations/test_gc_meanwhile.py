@@ -45,6 +45,13 @@ def write_again(root: Storage) -> None:
     lease.release()
 
 
+def assert_whole(root: Storage) -> None:
+    """Check that the one night of a root has all that its manifest names."""
+    (manifest,) = read_manifests(root)
+    assert named_by(root, manifest) <= keys(root)
+    assert check_nights(root).is_good
+
+
 def test_a_night_that_is_written_again_while_it_is_read_stays(inbox, root, monkeypatch):
     run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     listed, pending = Storage.list_folder, [write_again]
@@ -57,9 +64,7 @@ def test_a_night_that_is_written_again_while_it_is_read_stays(inbox, root, monke
 
     monkeypatch.setattr(Storage, "list_folder", then)
     collect_garbage(root, min_age_h=0, remove=True)
-    (manifest,) = read_manifests(root)
-    assert named_by(root, manifest) <= keys(root)
-    assert check_nights(root).is_good
+    assert_whole(root)
 
 
 def test_a_night_that_is_taken_up_and_commits_after_the_manifests_were_read_stays(inbox, root, monkeypatch):
@@ -77,9 +82,7 @@ def test_a_night_that_is_taken_up_and_commits_after_the_manifests_were_read_stay
 
     monkeypatch.setattr(gc, "open_plans", then)
     collect_garbage(root, min_age_h=0, remove=True)
-    (manifest,) = read_manifests(root)
-    assert named_by(root, manifest) <= keys(root)
-    assert check_nights(root).is_good
+    assert_whole(root)
 
 
 def test_a_night_that_commits_between_two_deletions_stays(inbox, root, monkeypatch):

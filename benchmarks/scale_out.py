@@ -240,7 +240,9 @@ def dataset_digest(root: Storage, name: str) -> str:
 
 def train(root: Storage, arguments: argparse.Namespace) -> str:
     """Train the four stages for a few steps; return the folder of their bundle."""
-    gate = Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0, max_drop=1)
+    gate = Gate(
+        min_region_iou=0, min_label_auc=0, min_clinical_f1=0, min_zero_shot_auc=0, max_drop=1, max_zero_shot_drop=1
+    )
     form = RetrainConfig(
         dataset=DATASET, num_steps=arguments.num_steps, seed=arguments.seed, evaluation_limit=3, promote="never",
         gate=gate, device="cpu",

@@ -124,13 +124,20 @@ class Gate(FrozenConfig):
         min_region_iou: Lowest mean overlap of found and true region boxes.
         min_label_auc: Lowest mean area under the ROC curve over the findings.
         min_clinical_f1: Lowest micro-F1 of the findings that the drafts state.
-        max_drop: Largest fall of any of the three below the champion on the same films.
+        min_zero_shot_auc: Lowest mean area under the ROC curve of zero-shot; a CLIP that says the same of every text
+            has 0.5, and every other figure can be good beside it.
+        max_drop: Largest fall of region IoU, label AUC or clinical F1 below the champion on the same films.
+        max_zero_shot_drop: Largest fall of the zero-shot AUC, which moves more from training to training.
     """
 
     min_region_iou: float = Field(0.5, ge=0, le=1, title="Lowest region IoU", json_schema_extra={"position": 0})
     min_label_auc: float = Field(0.6, ge=0, le=1, title="Lowest label AUC", json_schema_extra={"position": 1})
     min_clinical_f1: float = Field(0.2, ge=0, le=1, title="Lowest clinical F1", json_schema_extra={"position": 2})
-    max_drop: float = Field(0.02, ge=0, le=1, title="Largest fall below champion", json_schema_extra={"position": 3})
+    min_zero_shot_auc: float = Field(0.6, ge=0, le=1, title="Lowest zero-shot AUC", json_schema_extra={"position": 3})
+    max_drop: float = Field(0.02, ge=0, le=1, title="Largest fall below champion", json_schema_extra={"position": 4})
+    max_zero_shot_drop: float = Field(
+        0.1, ge=0, le=1, title="Largest fall of zero-shot AUC", json_schema_extra={"position": 5}
+    )
 
 
 class RetrainConfig(FrozenConfig):

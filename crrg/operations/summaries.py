@@ -17,13 +17,13 @@ from crrg.config.references import (
     StagedShard,
     StageResult,
 )
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 
 WHY_PENDING = (
     "What is pending was written too short a while ago (`settle_s`), belongs to a study that is still arriving, or "
     "exceeds `limit`; a later run takes it."
 )
-MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
+MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, ZERO_SHOT_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -20,13 +20,13 @@ from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
 from crrg.operations import promote as promotion
 from crrg.operations.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage
 from crrg.tracking import MlflowTracker, ModelRegistry, _reach, mlflow_client, open_tracker, tracking_uri
 from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
 
 DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})
-GOOD = {REGION_IOU: 0.9, LABEL_AUC: 0.9, CLINICAL_F1: 0.6}
+GOOD = {REGION_IOU: 0.9, LABEL_AUC: 0.9, CLINICAL_F1: 0.6, ZERO_SHOT_AUC: 0.8}
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ def dataset(platform: Platform) -> IngestSummary:
 
 @pytest.fixture(scope="module")
 def retrain_run(platform: Platform, dataset: IngestSummary) -> Any:
-    gate = {"min_region_iou": 0, "min_label_auc": 0, "min_clinical_f1": 0, "max_drop": 1}
+    floors = dict.fromkeys(("min_region_iou", "min_label_auc", "min_clinical_f1", "min_zero_shot_auc"), 0)
+    gate = {**floors, "max_drop": 1, "max_zero_shot_drop": 1}
     config = {"dataset": "e2e", "num_steps": NUM_STEPS, "seed": 7, "evaluation_limit": 3, "gate": gate}
     return platform.run("retrain/local", config)
 

@@ -23,7 +23,7 @@ from crrg.operations.scoring_cases import FITTED
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.trained_on import models_trained_on
 from crrg.registry.bundle import read_spec, write_bundle
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage
 from tests.support.drawn_bundle import draw_dataset, train_bundle
 from tests.support.stand_in_bundle import stand_in_stage
@@ -165,12 +165,12 @@ def test_a_gate_looks_at_films_that_neither_bundle_has_seen(world: World) -> Non
 
     def score(bundle: BundleRef, form: EvaluateConfig, _storage: Storage, *, beside: BundleRef | None = None):
         asked.append((bundle.bundle_id, beside.bundle_id if beside else "", form.split))
-        figures = {REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3}
+        figures = {REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3, ZERO_SHOT_AUC: 0.7}
         if bundle is rival and beside is None:
             figures[LABEL_AUC] = 0.99
         return result.model_copy(update={"metrics": figures, "bundle": bundle, "num_left_out": 3})
 
-    result = result_on(world, "known", {REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3})
+    result = result_on(world, "known", {REGION_IOU: 0.6, LABEL_AUC: 0.7, CLINICAL_F1: 0.3, ZERO_SHOT_AUC: 0.7})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promote, "evaluate_bundle", score)
         patch.setattr(promote, "version_ref", lambda *_: rival)
@@ -190,7 +190,7 @@ def test_a_bundle_that_has_seen_every_film_is_not_scored_and_no_gate_takes_its_w
     with pytest.raises(NothingHeldOut, match="all 16 films of split test were seen in training"):
         world.score("few-again")
 
-    result = result_on(world, "few-again", {REGION_IOU: 1.0, LABEL_AUC: 1.0, CLINICAL_F1: 1.0})
+    result = result_on(world, "few-again", {REGION_IOU: 1.0, LABEL_AUC: 1.0, CLINICAL_F1: 1.0, ZERO_SHOT_AUC: 1.0})
     monkeypatch.setattr(promote, "version_ref", lambda *_: world.bundle)
     outcome, champion = promote.check_against_champion(result, RetrainConfig(device="cpu"), Registry(), world.storage)
     assert (outcome.passed, champion) == (False, "1")

@@ -5,17 +5,18 @@ import math
 import pytest
 
 from crrg.config.running import Gate
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, check_gate
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC, check_gate
 
-GATE = Gate(min_region_iou=0.8, min_label_auc=0.7, min_clinical_f1=0.4, max_drop=0.05)
-GOOD = {REGION_IOU: 0.85, LABEL_AUC: 0.75, CLINICAL_F1: 0.5}
+GATE = Gate(min_region_iou=0.8, min_label_auc=0.7, min_clinical_f1=0.4, min_zero_shot_auc=0.6, max_drop=0.05)
+NO_FLOORS = {"min_region_iou": 0.0, "min_label_auc": 0.0, "min_clinical_f1": 0.0, "min_zero_shot_auc": 0.0}
+GOOD = {REGION_IOU: 0.85, LABEL_AUC: 0.75, CLINICAL_F1: 0.5, ZERO_SHOT_AUC: 0.8}
 
 
 def test_figures_at_the_floors_pass() -> None:
-    assert check_gate(GATE, {REGION_IOU: 0.8, LABEL_AUC: 0.7, CLINICAL_F1: 0.4}).passed
+    assert check_gate(GATE, {REGION_IOU: 0.8, LABEL_AUC: 0.7, CLINICAL_F1: 0.4, ZERO_SHOT_AUC: 0.6}).passed
 
 
-@pytest.mark.parametrize("name", [REGION_IOU, LABEL_AUC, CLINICAL_F1])
+@pytest.mark.parametrize("name", [REGION_IOU, LABEL_AUC, CLINICAL_F1, ZERO_SHOT_AUC])
 def test_one_figure_below_its_floor_fails_and_is_named(name: str) -> None:
     outcome = check_gate(GATE, {**GOOD, name: 0.1})
     assert not outcome.passed
@@ -32,7 +33,7 @@ def test_a_figure_that_was_not_measured_fails_its_floor(figures: dict[str, float
 
 
 def test_a_gate_without_floors_passes_what_was_not_measured() -> None:
-    assert check_gate(Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0), {}).passed
+    assert check_gate(Gate(**NO_FLOORS), {}).passed
 
 
 def test_a_small_fall_below_the_champion_is_allowed_and_a_larger_one_is_not() -> None:
@@ -43,8 +44,19 @@ def test_a_small_fall_below_the_champion_is_allowed_and_a_larger_one_is_not() ->
     assert "champion has 0.560" in outcome.failures[0]
 
 
+def test_zero_shot_at_chance_fails_beside_good_figures() -> None:
+    outcome = check_gate(Gate(), {REGION_IOU: 0.94, LABEL_AUC: 0.99, CLINICAL_F1: 0.9, ZERO_SHOT_AUC: 0.516})
+    assert outcome.failures == ("classification/zero_shot_mean_auc is 0.516, at least 0.600 is asked",)
+
+
+@pytest.mark.parametrize(("found", "is_passed"), [(0.81, True), (0.79, False)])
+def test_zero_shot_has_a_largest_fall_of_its_own(found: float, is_passed: bool) -> None:
+    gate = GATE.model_copy(update={"max_zero_shot_drop": 0.1})
+    assert check_gate(gate, {**GOOD, ZERO_SHOT_AUC: found}, {**GOOD, ZERO_SHOT_AUC: 0.9}).passed is is_passed
+
+
 def test_losing_a_figure_that_the_champion_has_counts_as_a_fall() -> None:
-    gate = Gate(min_region_iou=0, min_label_auc=0, min_clinical_f1=0, max_drop=1)
+    gate = Gate(**NO_FLOORS, max_drop=1)
     assert not check_gate(gate, {}, {LABEL_AUC: 0.6}).passed
 
 

@@ -123,9 +123,12 @@ def starts_of(
 
 def import_checkpoint(
     kind: Annotated[
-        str, typer.Argument(help="What it is: rgrg, cxr-clip, chexzero, chexbert, radgraph, resnet50, gpt2, bert.")
+        str,
+        typer.Argument(
+            help="What it is: rgrg, cxr-clip, chexzero, chexbert, radgraph, resnet50, gpt2, bert, sentence-encoder."
+        ),
     ],
-    checkpoint: Annotated[Path, typer.Argument(help="Its file, as downloaded.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Its file or folder, as downloaded.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
     tokenizer: Annotated[
         Path | None,
@@ -180,7 +183,7 @@ def retrain(
 def bundle(
     parts: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Folder of `crrg import rgrg`, or checkpoints/… of a training; once for each."),
+        typer.Option("--from", help="Folder of `crrg import`, or checkpoints/… of a training; once for each."),
     ] = None,
     dataset: DatasetOption = None,
     dataset_version: VersionOption = None,

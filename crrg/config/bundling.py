@@ -16,7 +16,8 @@ class BundleConfig(FrozenConfig):
     Attributes:
         parts: Where the parts come from: folders that `crrg import rgrg` wrote, on the machine that assembles, and
             folders of finished trainings under the root, such as ``checkpoints/clip/<hash>``. A later one takes the
-            place of an earlier one of the same part.
+            place of an earlier one of the same part. A folder of `crrg import sentence-encoder` finds repeated
+            sentences where drafts are assembled as published.
         dataset: What the trained parts learnt from; on its validation films the fused classifier is fitted.
         dataset_version: Its version; empty takes the newest.
         device: Where films are drafted for that.

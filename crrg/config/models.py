@@ -351,6 +351,18 @@ class ReportLabelerArchitecture(ReportEncoderArchitecture):
     """CheXbert: BERT over a report of at most ``num_positions`` tokens, one head per label."""
 
 
+class SentenceEncoderArchitecture(ReportEncoderArchitecture):
+    """BERT over a sentence, of which its first ``num_layers`` blocks are kept.
+
+    Attributes:
+        feed_forward_size: Width inside a block's feed-forward layers.
+        norm_epsilon: What normalisations add to a variance.
+    """
+
+    feed_forward_size: int = Field(3072, ge=16, le=16384)
+    norm_epsilon: float = Field(1e-12, gt=0, le=1e-3)
+
+
 class ReportGraphArchitecture(ReportEncoderArchitecture):
     """RadGraph: BERT over a report, heads that name spans of words and relate them.
 

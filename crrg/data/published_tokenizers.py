@@ -64,6 +64,9 @@ class PublishedTokenizer:
                 f"the vocabulary has no {' and '.join(MARKS[kind])}; give the one of the checkpoint's own text tower",
                 "tokenizer",
             )
+        # a published file may cut or fill every text to one length
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self.start_id, self.end_id = int(start_id), int(end_id)
         self.vocab_size = int(self._tokenizer.get_vocab_size())
         self.sha256 = hashlib.sha256(data).hexdigest()

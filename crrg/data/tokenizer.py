@@ -70,6 +70,9 @@ class PhraseTokenizer:
         if end_id is None:
             raise ModelError(f"the vocabulary has no {END_TOKEN} token; train the generator again", "tokenizer")
         placeholder_id = self._tokenizer.token_to_id(PLACEHOLDER_TOKEN)
+        # a published file may cut or fill every text to one length
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._data = data
         self.end_id = int(end_id)
         self.placeholder_id = -1 if placeholder_id is None else int(placeholder_id)

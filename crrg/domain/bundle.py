@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SENTENCE_ENCODER = "sentence_encoder"
+"""Field of ``bundle.json`` that describes the encoder of sentences, where a bundle has one."""
+ENCODER_WEIGHTS, ENCODER_VOCABULARY = "sentence_encoder.safetensors", "sentence_encoder_tokenizer.json"
+
 
 @dataclass(frozen=True)
 class BundleFiles:
@@ -14,7 +18,8 @@ class BundleFiles:
     Attributes:
         bundle_id: Digest over all parts.
         spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, fused
-            classifier, label set, decoding settings, preprocessing version and golden digest, registered versions.
+            classifier, label set, decoding settings, preprocessing version and golden digest, registered versions, and
+            ``sentence_encoder`` where there is one.
         files: File name (``detector.safetensors``, ``tokenizer.json``, …) to bytes.
     """
 

@@ -33,5 +33,6 @@ LICENCES = {
         "as published with the file: Google's BERT under Apache-2.0; Bio_ClinicalBERT under MIT, trained on MIMIC-III, "
         "whose data use agreement applies"
     ),
+    "sentence-encoder": "as published with the folder: Google's BERT and Hugging Face's DistilBERT under Apache-2.0",
 }
 """By the name of what was published."""

@@ -39,6 +39,7 @@ from crrg.inference.film_drafts import FilmDrafts, FloatValues, LabelReading
 from crrg.inference.fusion import FusedClassifier
 from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.inference.reranking import likest_to_film, reconcile_flags
+from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
 from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
@@ -114,6 +115,7 @@ class ReportPipeline:
                 decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),
                 fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
                 visibility=Visibility.from_config(stages["detector"]),
+                repeats=bundled_similarity(bundle, device),
             )
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error

@@ -16,6 +16,7 @@ from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import log_scorecard
 from crrg.operations.fast_gate import check_fast
 from crrg.operations.fuse import fit_fusion
+from crrg.operations.given_parts import GivenEncoder
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.watch_reference import reference_bytes
 from crrg.registry.aliases import CANDIDATE
@@ -28,6 +29,7 @@ from crrg.registry.bundle import (
     with_fusion,
     with_metrics,
     with_reference,
+    with_sentence_encoder,
     write_bundle,
 )
 from crrg.storage import Storage
@@ -54,7 +56,13 @@ def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storag
     return write_bundle(storage, parts_of(results), dataset_version=dataset_version)
 
 
-def assemble_fused(results: Sequence[StageResult], config: RetrainConfig | BundleConfig, storage: Storage) -> BundleRef:
+def assemble_fused(
+    results: Sequence[StageResult],
+    config: RetrainConfig | BundleConfig,
+    storage: Storage,
+    *,
+    encoder: GivenEncoder | None = None,
+) -> BundleRef:
     """Put four finished stages into one bundle folder, with the classifier over film, draft and regions.
 
     The classifier is fitted on drafts of the dataset's validation films; without any it is left out. The bundle also
@@ -65,15 +73,17 @@ def assemble_fused(results: Sequence[StageResult], config: RetrainConfig | Bundl
         results: As for ``assemble_bundle``.
         config: Form of the retraining or of the bundle, with the dataset's version pinned.
         storage: Root with their checkpoints and the dataset.
+        encoder: Finds repeated sentences where drafts are assembled as published; shared words where not given.
 
     Raises:
-        ConfigError: The form's search of drafts is out of limits.
+        ConfigError: The form's search of drafts is out of limits, or an encoder is given and would not be asked.
         GateNotMet: Rounded weights are asked for, and their drafts differ too much from the exact ones.
         ModelError: A stage is missing or incomplete.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version)
     bundle = with_decoding(bundle, config.decoding)
+    bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
     if bundle.spec["decoding"]["precision"] == "fast":
         bundle = with_metrics(bundle, "generator", check_fast(bundle, dataset, config.device, storage))
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)

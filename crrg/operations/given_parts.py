@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from crrg.storage import Storage, canonical_json, hash_json
 logger = logging.getLogger(__name__)
 
 REGION_PARTS = ("detector", "selector", "generator")
+ENCODER = "sentence-encoder"
+"""What `crrg import` calls an encoder by which repeated sentences are found; it is no stage."""
 IMPORT_ID = "import_id"
 """Field of an imported stage that the stages of one import share."""
 _FEATURE_PER_CHANNEL = 32
@@ -40,6 +43,40 @@ def find_parts(folders: Sequence[str], storage: Storage) -> tuple[StageResult, .
         ModelError: Weights are not those that were imported, or the folder is damaged.
     """
     return tuple(part for folder in folders for part in _parts_in(folder, storage))
+
+
+@dataclass(frozen=True)
+class GivenEncoder:
+    """An imported encoder of sentences.
+
+    Attributes:
+        config: What a bundle says of it.
+        files: Its ``model.safetensors`` and ``tokenizer.json``.
+    """
+
+    config: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+def find_encoder(folders: Sequence[str]) -> GivenEncoder | None:
+    """Return the encoder of sentences in the last folder that holds one, or ``None``.
+
+    Raises:
+        DigestMismatch: Its vocabulary is not the one that was imported.
+        ModelError: Its weights are not those that were imported, or the folder is damaged.
+    """
+    for folder in reversed(folders):
+        path = Path(folder)
+        if not (path / KEY_REPORT_FILE).is_file():
+            continue
+        report = import_report(path)
+        if ENCODER in report["stages"]:
+            config, files = read_import(path, ENCODER)
+            _check_vocabulary(config, files, report["source"], "sentence encoder")
+            sha256 = hashlib.sha256(files["model.safetensors"]).hexdigest()
+            origin = {"source": report["source"], "licence": report["licence"], "part": ENCODER, "sha256": sha256}
+            return GivenEncoder({**config, "imported": origin}, files)
+    return None
 
 
 def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
@@ -88,8 +125,8 @@ def _parts_in(folder: str, storage: Storage) -> tuple[StageResult, ...]:
     path = Path(folder)
     if not (path / KEY_REPORT_FILE).is_file():
         raise ConfigError(
-            "holds no part of a bundle; give what `crrg import rgrg` wrote to (its --out), or the folder under the "
-            "root that `crrg train` has named (checkpoints/…)",
+            "holds no part of a bundle; give what `crrg import rgrg` or `crrg import sentence-encoder` wrote to (its "
+            "--out), or the folder under the root that `crrg train` has named (checkpoints/…)",
             folder,
         )
     report = import_report(path)
@@ -112,7 +149,7 @@ def _refuse_others(report: Mapping[str, Any], folder: str) -> None:
             "Python (docs/published.md)",
             folder,
         )
-    if not set(stages) & set(STAGES):
+    if not set(stages) & {*STAGES, ENCODER}:
         raise ConfigError(
             f"{', '.join(sorted(stages))} of {report['source']} is no part of a bundle; a training may start from "
             "resnet50, gpt2 and bert (crrg train --initial-weights), an evaluation may read chexbert and radgraph",
@@ -124,7 +161,7 @@ def _adopted(folder: Path, stage: str, about: Mapping[str, str], storage: Storag
     """Return an imported stage as a finished one of the root, written there if it is new."""
     config, files = read_import(folder, stage)
     if stage == "generator":
-        _check_vocabulary(config, files, about["source"])
+        _check_vocabulary(config, files, about["source"], stage)
     sha256 = hashlib.sha256(files["model.safetensors"]).hexdigest()
     config = {**config, "imported": {**about, "part": stage, "sha256": sha256}}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -155,15 +192,15 @@ def _is_finished(storage: Storage, result: StageResult) -> bool:
     return True
 
 
-def _check_vocabulary(config: Mapping[str, Any], files: Mapping[str, bytes], source: str) -> None:
+def _check_vocabulary(config: Mapping[str, Any], files: Mapping[str, bytes], source: str, subject: str) -> None:
     recorded = str(config.get("tokenizer_sha256") or "")
     if not recorded or "tokenizer.json" not in files:
         raise ConfigError(
             f"{source} was imported without its vocabulary and cannot spell a word; import it again with --tokenizer",
-            "generator",
+            subject,
         )
     found = hashlib.sha256(files["tokenizer.json"]).hexdigest()
     if found != recorded:
         raise DigestMismatch(
-            f"the vocabulary has digest {found[:16]}, {recorded[:16]} was imported; import again", "generator"
+            f"the vocabulary has digest {found[:16]}, {recorded[:16]} was imported; import again", subject
         )

@@ -34,11 +34,13 @@ def import_checkpoint(kind: str, checkpoint: Path, out: Path, tokenizer: Path | 
 
     Args:
         kind: What was published: ``rgrg``, ``cxr-clip``, ``chexzero``, ``chexbert`` or ``radgraph``; ``resnet50``,
-            ``gpt2`` or ``bert`` as a place to start a training from.
-        checkpoint: Its file; for ``radgraph`` also a folder with the content of its archive.
+            ``gpt2`` or ``bert`` as a place to start a training from; ``sentence-encoder`` to find repeats with.
+        checkpoint: Its file; for ``radgraph`` also a folder with the content of its archive; the folder of a
+            ``sentence-encoder``.
         out: Folder for one folder per stage and ``key_report.json``.
         tokenizer: The vocabulary, which is published apart from the checkpoint: a ``tokenizer.json``; for ``cxr-clip``,
-            ``chexbert``, ``radgraph`` and ``bert`` also BERT's ``vocab.txt``, for ``chexzero`` CLIP's list of merges.
+            ``chexbert``, ``radgraph`` and ``bert`` also BERT's ``vocab.txt``, for ``chexzero`` CLIP's list of merges. A
+            ``sentence-encoder`` has it in its folder.
 
     Returns:
         The key report.
@@ -124,7 +126,7 @@ def import_markdown(report: dict[str, Any]) -> str:
 
 def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedStage]:
     """Read a checkpoint of a known kind; importers are imported here, so that a command's help needs no torch."""
-    from crrg.importers import chexbert, chexzero, cxr_clip, plain_towers, radgraph, rgrg
+    from crrg.importers import chexbert, chexzero, cxr_clip, plain_towers, radgraph, rgrg, sentence_encoder
 
     match kind:
         case "rgrg":
@@ -143,6 +145,8 @@ def _read(kind: str, checkpoint: Path, tokenizer: Path | None) -> list[ImportedS
             return plain_towers.import_gpt2(checkpoint, _vocabulary(tokenizer, None))
         case "bert":
             return plain_towers.import_bert(checkpoint, _vocabulary(tokenizer, "bert"))
+        case "sentence-encoder":
+            return sentence_encoder.import_sentence_encoder(checkpoint, _vocabulary(tokenizer, "bert"))
         case _:
             return chexbert.import_chexbert(checkpoint, _vocabulary(tokenizer, "bert"))
 

@@ -11,7 +11,7 @@ from crrg.errors import ConfigError
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_fused, parts_of, register_bundle
 from crrg.operations.evaluate import evaluate_bundle
-from crrg.operations.given_parts import check_parts, find_parts
+from crrg.operations.given_parts import ENCODER, check_parts, find_encoder, find_parts
 from crrg.operations.promote import gate_and_promote
 from crrg.operations.retrain import evaluation_form, pin_dataset
 from crrg.operations.summaries import promotion_markdown, table
@@ -28,16 +28,22 @@ class MadeBundle:
         folder: The same as a folder or URL that ``--model`` takes.
         parts: Part to its stage.
         decision: What the gate decided; ``None`` where the bundle was not registered.
+        encoder_sha256: Digest of the weights of its encoder of sentences; empty where it has none.
     """
 
     bundle: BundleRef
     folder: str
     parts: dict[str, StageResult]
     decision: PromotionResult | None
+    encoder_sha256: str = ""
 
     def to_markdown(self) -> str:
         """Return parts, folder and decision."""
-        rows = [(name, f"`{self.parts[name].prefix}`", f"`{self.parts[name].sha256[:16]}`") for name in STAGES]
+        rows: list[tuple[str, ...]] = [
+            (name, f"`{self.parts[name].prefix}`", f"`{self.parts[name].sha256[:16]}`") for name in STAGES
+        ]
+        if self.encoder_sha256:
+            rows.append((ENCODER, "in the bundle", f"`{self.encoder_sha256[:16]}`"))
         lines = [table(("part", "checkpoint", "sha256"), rows), "", f"Bundle `{self.bundle.bundle_id}`: {self.folder}"]
         return "\n".join([*lines, *(["", promotion_markdown(self.decision)] if self.decision else [])])
 
@@ -51,12 +57,13 @@ def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> M
         settings: Name tracking server and registry, if there are any; asked only for a candidate.
 
     Raises:
-        ConfigError: There is no such dataset or folder, a part is missing, or parts do not suit each other.
+        ConfigError: There is no such dataset or folder, a part is missing, parts do not suit each other, or an
+            encoder of sentences would not be asked.
         ModelError: A part is damaged.
     """
     form = pin_dataset(config.gate_form(), storage)
     config = config.model_copy(update={"dataset_version": form.dataset_version})
-    stages = find_parts(config.parts, storage)
+    stages, encoder = find_parts(config.parts, storage), find_encoder(config.parts)
     parts = parts_of(stages)
     missing = [name for name in STAGES if name not in parts]
     if missing:
@@ -66,13 +73,18 @@ def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> M
             "parts of the bundle",
         )
     check_parts(parts, storage)
-    bundle = assemble_fused(stages, config, storage)
+    bundle = assemble_fused(stages, config, storage, encoder=encoder)
+    encoder_sha256 = encoder.config["imported"]["sha256"] if encoder else ""
     write_audit(
         storage,
         "bundle",
         subject=bundle.prefix,
         bundle_id=bundle.bundle_id,
-        inputs=(config.dataset_version, *(parts[name].sha256 for name in STAGES)),
+        inputs=(
+            config.dataset_version,
+            *(parts[name].sha256 for name in STAGES),
+            *filter(None, [encoder_sha256]),
+        ),
         writes={f"{bundle.prefix}/{BUNDLE_FILE}": storage.sha256(f"{bundle.prefix}/{BUNDLE_FILE}")},
     )
     decision = None
@@ -80,4 +92,4 @@ def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> M
         evaluation = evaluate_bundle(bundle, evaluation_form(form), storage)
         bundle = register_bundle(evaluation, storage, settings)
         decision = gate_and_promote(evaluation.model_copy(update={"bundle": bundle}), form, storage, settings)
-    return MadeBundle(bundle, storage.url(bundle.prefix), parts, decision)
+    return MadeBundle(bundle, storage.url(bundle.prefix), parts, decision, encoder_sha256)

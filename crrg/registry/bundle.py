@@ -1,7 +1,9 @@
 """A bundle: the four stages that belong together, in one folder, loaded whole or refused.
 
 ``models/bundles/<bundle id>/`` holds ``bundle.json``, ``<stage>.safetensors``, ``tokenizer.json``,
-``clip_tokenizer.json``, ``model_card.md`` and ``reference.json``, which says what the training population looks like.
+``clip_tokenizer.json``, ``model_card.md`` and ``reference.json``, which says what the training population looks like;
+where it finds repeated sentences by an encoder, also ``sentence_encoder.safetensors`` and
+``sentence_encoder_tokenizer.json``.
 The bundle id is a digest over all of it but the registered versions, so equal training makes an equal bundle. Nothing
 here makes a tensor; ``crrg.inference.pipeline`` does.
 """
@@ -20,10 +22,10 @@ from crrg.config.overrides import DecodingOverrides, changed
 from crrg.config.references import BundleRef, StageResult
 from crrg.config.running import DecodingSettings
 from crrg.data.images import PREPROCESSING_VERSION, golden_digest
-from crrg.domain.bundle import BundleFiles
+from crrg.domain.bundle import ENCODER_VOCABULARY, ENCODER_WEIGHTS, SENTENCE_ENCODER, BundleFiles
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
-from crrg.errors import Conflict, DigestMismatch, ModelError, StorageError
+from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, StorageError
 from crrg.registry.model_card import model_card
 from crrg.storage import Storage, canonical_json, hash_json
 
@@ -40,6 +42,7 @@ REFERENCE_FILE = "reference.json"
 WEIGHT_FILES: Mapping[str, str] = {stage: f"{stage}.safetensors" for stage in STAGES}
 TOKENIZER_FILES: Mapping[str, str] = {"generator": "tokenizer.json", "clip": "clip_tokenizer.json"}
 REQUIRED_FILES: tuple[str, ...] = (*WEIGHT_FILES.values(), *TOKENIZER_FILES.values(), CARD_FILE)
+ENCODER_FILES = (ENCODER_WEIGHTS, ENCODER_VOCABULARY)
 NOT_IN_DIGEST = ("bundle_id", "versions")
 MAX_SAFETENSORS_HEADER = 100_000_000
 
@@ -140,6 +143,27 @@ def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:
     return _sealed({**bundle.spec, "fusion": dict(fusion), "thresholds": thresholds}, dict(bundle.files))
 
 
+def with_sentence_encoder(bundle: BundleFiles, config: Mapping[str, Any], files: Mapping[str, bytes]) -> BundleFiles:
+    """Return the bundle with an encoder by which repeated sentences of a draft are found.
+
+    Args:
+        bundle: Composed, not written yet, its search of drafts decided.
+        config: Of the encoder, as it was imported.
+        files: Its ``model.safetensors`` and ``tokenizer.json``.
+
+    Raises:
+        ConfigError: The bundle does not assemble its drafts as published.
+    """
+    if bundle.spec["decoding"]["compat"] != "rgrg":
+        raise ConfigError(
+            "an encoder of sentences is asked only where drafts are assembled as published; set decoding.compat to "
+            "rgrg in the form, or leave the encoder out: repeats are then found by shared words",
+            "parts of the bundle",
+        )
+    brought = {ENCODER_WEIGHTS: files["model.safetensors"], ENCODER_VOCABULARY: files["tokenizer.json"]}
+    return _sealed({**bundle.spec, SENTENCE_ENCODER: dict(config)}, {**bundle.files, **brought})
+
+
 def with_reference(bundle: BundleFiles, reference: bytes) -> BundleFiles:
     """Return the bundle with what its training population looks like, as JSON.
 
@@ -209,8 +233,8 @@ def read_spec(folder: Storage) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError("bundle.json cannot be read; restore the bundle from its store", folder.root) from error
     _check_version(spec, subject)
-    if listed - {REFERENCE_FILE} != set(REQUIRED_FILES):
-        odd = sorted((listed - {REFERENCE_FILE}) ^ set(REQUIRED_FILES))
+    wanted = {*REQUIRED_FILES, *(ENCODER_FILES if spec.get(SENTENCE_ENCODER) else ())}
+    if odd := sorted((listed - {REFERENCE_FILE}) ^ wanted):
         raise ModelError(f"missing or unexpected parts: {', '.join(odd)}; a bundle is loaded whole or refused", subject)
     if bundle_digest(spec) != subject:
         raise DigestMismatch("bundle.json was changed after it was written; restore it", subject)

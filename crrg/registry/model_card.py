@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crrg.domain.bundle import SENTENCE_ENCODER
+
 _HEAD = """# CRRG-CLIP bundle
 
 **Drafts, not reports.** Everything this bundle writes is machine-made, unverified, and not for diagnosis without a
@@ -26,7 +28,7 @@ def model_card(spec: Mapping[str, Any]) -> str:
 
     Args:
         spec: ``bundle.json`` as far as it is known: ``stages``, ``checkpoints``, ``metrics``, ``dataset_version``,
-            ``thresholds``, ``preprocessing``, and ``fusion`` where there is one.
+            ``thresholds``, ``preprocessing``, and ``fusion`` and ``sentence_encoder`` where there are such.
     """
     lines = [
         f"Dataset version `{spec['dataset_version']}`; preprocessing version {spec['preprocessing']['version']}.",
@@ -50,7 +52,8 @@ def model_card(spec: Mapping[str, Any]) -> str:
 
 def _imported_parts(spec: Mapping[str, Any]) -> list[str]:
     """Return which parts were trained by others and are used as they were published."""
-    found = [config["imported"] for config in spec["stages"].values() if "imported" in config]
+    parts = (*spec["stages"].values(), spec.get(SENTENCE_ENCODER) or {})
+    found = [config["imported"] for config in parts if "imported" in config]
     if not found:
         return []
     about = "These parts were trained by others and are used as published; their licences bind this bundle too."

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
@@ -33,16 +34,19 @@ from crrg.domain.study import Split
 from crrg.errors import ConfigError, DigestMismatch, GateNotMet, ModelError
 from crrg.importers.imported import ImportedStage, write_import
 from crrg.importers.licences import LICENCES
+from crrg.inference.decoding import DecodedPhrase
 from crrg.inference.pipeline import ReportPipeline
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.operations import fast_gate, train
 from crrg.operations.evaluate import evaluate_bundle
+from crrg.operations.importing import import_checkpoint
 from crrg.operations.ingest import ingest
 from crrg.operations.make_bundle import MadeBundle, make_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
+from tests.support.sentence_folder import write_encoder
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
 KEY = b"k" * 32
@@ -156,6 +160,41 @@ def test_the_same_parts_are_the_same_bundle_and_a_damaged_copy_is_mended(world: 
     again = world.make(world.published, world.clip)
     assert again.bundle == world.made.bundle
     assert world.storage.get(copy) == right
+
+
+def test_a_bundle_finds_repeats_by_an_encoder_that_it_brings(world: World, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "folder")
+    import_checkpoint("sentence-encoder", tmp_path / "folder", tmp_path / "encoder")
+    made = world.make(world.published, tmp_path / "encoder", world.clip)
+    assert made.bundle != world.made.bundle
+    assert "| sentence-encoder | in the bundle |" in made.to_markdown()
+    bundle = read_bundle(world.storage, made.bundle)
+    assert (
+        f"| sentence-encoder | sentence-encoder | `{made.encoder_sha256[:16]}` |"
+        in bundle.files["model_card.md"].decode()
+    )
+    pipeline = ReportPipeline.from_bundle(bundle, torch.device("cpu"))
+    assert pipeline.repeats is not None
+    phrases = {
+        i: DecodedPhrase(text, 0.0, True) for i, text in enumerate(("The lungs are clear.", "the lungs are CLEAR ."))
+    }
+    found, _ = pipeline._assemble(phrases, np.zeros((29, 15)))
+    assert found == "the lungs are CLEAR .", "the same tokens, and the longer one stays"
+    assert (
+        ReportPipeline.from_bundle(read_bundle(world.storage, world.made.bundle), torch.device("cpu")).repeats is None
+    )
+
+
+def test_an_encoder_that_would_not_be_asked_is_refused(world: World, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "folder")
+    import_checkpoint("sentence-encoder", tmp_path / "folder", tmp_path / "encoder")
+    parts = (str(world.published), str(tmp_path / "encoder"), world.clip)
+    form = BundleConfig(parts=parts, dataset="drawn", device="cpu", decoding={"compat": "none"})
+    with pytest.raises(ConfigError, match=r"assembled as published; set decoding.compat to rgrg"):
+        make_bundle(form, world.storage, world.settings)
+    (tmp_path / "encoder" / "sentence-encoder" / "tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(DigestMismatch, match="import again"):
+        world.make(*parts)
 
 
 def test_a_candidate_is_scored_and_gated_but_never_promoted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class ProtocolRules:
 PROTOCOLS: Mapping[Protocol, ProtocolRules] = {
     "rgrg": ProtocolRules(
         "kept", "full stops stand alone, all else stays glued to its word", "left out with the reference", 0, "corpus",
-        "METEOR without Java has no paraphrases; a double empty text scores 0 in ROUGE-L, not 1",
+        "METEOR without Java has no paraphrases",
     ),
     "r2gen": ProtocolRules(
         "lower", "removed, except hyphens; each sentence ends in a full stop of its own", "scored", 99, "corpus",
@@ -114,6 +114,17 @@ def tokenize(
     return tokens if vocabulary is None else [token if token in vocabulary else UNKNOWN for token in tokens]
 
 
+def caption_words(text: str, protocol: Protocol) -> Tokens:
+    """Return what the COCO caption evaluation's ROUGE-L compares, which parts words at blanks alone.
+
+    Other white space stays inside a word there, a blank before the first word makes an empty one, and so does an empty
+    text: two empty texts are alike.
+    """
+    if protocol == "rgrg":
+        return _prepared(text).split(" ")
+    return tokenize(text, protocol) or [""]
+
+
 def frequent_words(reports: Iterable[str], minimum: int = 10, protocol: Protocol = "r2gen") -> frozenset[str]:
     """Return the words that stand at least ``minimum`` times in training reports (R2Gen: 10, Open-i 3)."""
     counts = Counter(token for report in reports for token in tokenize(report, protocol, max_tokens=0))
@@ -130,8 +141,12 @@ def stemmed_words(text: str) -> Tokens:
     return [stem(word) if len(word) > 3 else word for word in _NOT_ALPHANUMERIC.sub(" ", text.lower()).split()]
 
 
+def _prepared(text: str) -> str:
+    return _SPACES.sub(" ", text.replace(".", " ."))
+
+
 def _cut_rgrg(text: str) -> Tokens:
-    return _SPACES.sub(" ", text.replace(".", " .")).split()
+    return _prepared(text).split()
 
 
 def _cut_r2gen(text: str) -> Tokens:

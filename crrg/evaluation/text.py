@@ -22,7 +22,7 @@ from rapidfuzz.distance import LCSseq
 
 from crrg.evaluation.bootstrap import Statistic, mean_statistic
 from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, Synonyms, meteor_counts, meteor_from_counts
-from crrg.evaluation.protocols import Protocol, Tokens, stemmed_words, tokenize, wordpunct
+from crrg.evaluation.protocols import Protocol, Tokens, caption_words, stemmed_words, tokenize, wordpunct
 
 NGram: TypeAlias = tuple[str, ...]
 
@@ -95,7 +95,8 @@ def text_statistics(
         figures["rouge_l"] = mean_statistic(rouge_l_per_report(*stems, beta=1.0))
     else:
         figures = {f"bleu_{n + 1}": Statistic(counts, partial(_bleu_of_order, order=n)) for n in range(_MAX_ORDER)}
-        figures["rouge_l"] = mean_statistic(rouge_l_per_report(first, second))
+        found, wanted = ([caption_words(text, protocol) for text in texts] for texts in (candidates, references))
+        figures["rouge_l"] = mean_statistic(rouge_l_per_report(found, wanted))
     figures["cider_d"] = mean_statistic(cider_d_per_report(first, second))
     if frequencies is not None:
         figures["cider_d_given_idf"] = mean_statistic(cider_d_per_report(first, second, frequencies))

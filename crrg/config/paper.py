@@ -16,8 +16,8 @@ from crrg.config.models import (
 )
 from crrg.domain.labels import FINDINGS
 
-LOGIT_THRESHOLD_PROBABILITY = 0.2689414213699951
-"""A region is selected, or abnormal, above a logit of -1."""
+LOGIT_THRESHOLD_PROBABILITY = 0.268941447
+"""A region is selected, or abnormal, above a logit of -1: the probability of a logit of just -1 is below this one."""
 
 NEVER = 2.0
 """No probability reaches it."""

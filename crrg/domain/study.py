@@ -135,7 +135,7 @@ class RegionPrediction:
             score; 0..1.
         selected: Whether the region deserves a sentence.
         abnormal_probability: 0..1.
-        phrase: The drafted sentence, or ``None`` where the region was not selected.
+        phrase: The drafted sentence, or ``None`` where the region was not selected or nothing was said of it.
         phrase_logprob: Mean log-probability per token of the phrase, or ``None``.
     """
 

@@ -82,7 +82,7 @@ class FilmDrafts:
             box_xyxy=box_xyxy,
             detected=bool(self.readings.detected[row, index]),
             score=float(self.readings.scores[row, index]),
-            selected=phrase is not None,
+            selected=bool(self.selected[row, index]),
             abnormal_probability=float(self.readings.abnormal_probabilities[row, index]),
             phrase=phrase.text if phrase else None,
             phrase_logprob=phrase.logprob if phrase else None,

@@ -206,16 +206,18 @@ class RegionDetector(nn.Module):
             proposals = [torch.cat([boxes, self.prior_boxes]) for boxes in proposals]
         class_logits, box_deltas = self.box_head(levels, proposals)
         counts = [len(boxes) for boxes in proposals]
-        scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts))
-        decoded = BOX_CODER.decode(box_deltas, proposals)[:, 1:]
-        boxes, best, winners = self._one_box_per_region(scores, pad_rows(decoded.split(counts)))
+        scores = pad_rows(class_logits.softmax(dim=-1)[:, 1:].split(counts), least=1)
+        decoded = BOX_CODER.decode(box_deltas, proposals).view(*class_logits.shape, 4)[:, 1:]
+        boxes, best, winners, is_found = self._one_box_per_region(
+            scores, pad_rows(decoded.split(counts), least=1), counts
+        )
         pooled, winning = None, None
         if self.architecture.region_features:
-            winning = _rows(pad_rows(proposals), winners)
+            winning = _rows(pad_rows(proposals, least=1), winners)
             pooled = self.box_head.mean_features(levels, winning)
         for _ in range(self.architecture.num_refinements):
             boxes, best = self._look_again(levels, boxes, best)
-        detected = (best > 0) & (best >= self.architecture.score_threshold)
+        detected = (is_found | (best > 0)) & (best >= self.architecture.score_threshold)
         return self._with_priors(Detections(boxes, best * detected, detected, pooled, winning))
 
     @torch.no_grad()
@@ -239,16 +241,25 @@ class RegionDetector(nn.Module):
         features = self.backbone(films).float()
         return (features if self.place is None else features + self.place,)
 
-    def _one_box_per_region(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes; return the proposal as well.
+    def _one_box_per_region(
+        self, scores: Tensor, boxes: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Choose each region's box among ``[B, N, R]`` scores and ``[B, N, R, 4]`` boxes, ``counts`` of them real.
 
         A proposal speaks for the region it likes best, background left aside; a region takes the proposal that speaks
         for it with the highest score. Without such a proposal its score is 0.
+
+        Returns:
+            Boxes ``[B, R, 4]``, scores ``[B, R]``, the proposals taken ``[B, R]``, and for which regions one speaks,
+            however little it likes them, bool ``[B, R]``.
         """
-        spoken = scores * nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1])
-        best, winner = spoken.max(dim=1)
+        speaks = nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1])
+        numbers = torch.arange(scores.shape[1], device=scores.device)
+        is_real = numbers < torch.tensor(counts, device=scores.device)[:, None]
+        best, winner = (scores * speaks).max(dim=1)
         chosen = boxes.gather(1, winner[:, None, :, None].expand(-1, 1, -1, 4))[:, 0]
-        return chosen.clamp(0, self.architecture.input_size), best, winner
+        is_found = (speaks.bool() & is_real[..., None]).any(dim=1)
+        return chosen.clamp(0, self.architecture.input_size), best, winner, is_found
 
     def _look_again(self, levels: Sequence[Tensor], boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Propose to each region the place where all surely found regions together want it.

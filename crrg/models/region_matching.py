@@ -79,9 +79,11 @@ def match_anchors(anchors: Tensor, boxes: Tensor, is_complete: bool) -> AnchorMa
     return AnchorMatch(labels, owners)
 
 
-def pad_rows(rows: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    """Stack tensors ``[N_i, ...]`` to ``[B, max N, ...]``, filled with zeros."""
-    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+def pad_rows(rows: tuple[Tensor, ...] | list[Tensor], *, least: int = 0) -> Tensor:
+    """Stack tensors ``[N_i, ...]`` to ``[B, max N, ...]``, filled with zeros to at least ``least`` rows each."""
+    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    missing = least - padded.shape[1]
+    return padded if missing <= 0 else torch.cat([padded, padded.new_zeros(len(padded), missing, *padded.shape[2:])], 1)
 
 
 def sample_training_rois(

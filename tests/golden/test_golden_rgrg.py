@@ -13,12 +13,13 @@ import torch
 
 from benchmarks.generation.published import FullModel, full_model, random_film, save_published
 from crrg.config.models import DecodingSettings
-from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
+from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY, paper_thresholds
 from crrg.data.tokenizer import train_tokenizer
 from crrg.errors import ConfigError, ModelError
 from crrg.importers.imported import ImportedStage, write_import
 from crrg.importers.rgrg import import_rgrg
 from crrg.inference.decoding import decode_phrases
+from crrg.inference.regions import RegionThresholds, select_regions
 from crrg.models.backbone import normalise_films
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
@@ -168,3 +169,10 @@ def test_a_key_that_does_not_fit_refuses_the_file(published: FullModel, tmp_path
     torch.save(state, tmp_path / "detector.pth")
     with pytest.raises(ModelError, match=message):
         import_rgrg(tmp_path / "detector.pth")
+
+
+def test_a_region_is_selected_above_a_logit_of_minus_one_and_not_at_it() -> None:
+    thresholds = RegionThresholds.from_config({"thresholds": paper_thresholds()})
+    logits = torch.tensor([[-1.0, -1.0 + 1e-6, -1.0 - 1e-6, 0.0]])
+    chosen = select_regions(logits.sigmoid().numpy(), np.zeros((1, 4, 14), np.float32), thresholds)
+    assert chosen[0].tolist() == [False, True, False, True]

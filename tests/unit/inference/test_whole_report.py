@@ -201,3 +201,13 @@ def test_training_scores_and_tunes_with_the_reports_it_would_draft(
     batch = PhraseSampler(table, TOKENIZER, settings).batch(0)
     nothing = replace(batch, report_flags=torch.full_like(batch.report_flags, torch.nan))
     assert not torch.equal(phrase_loss(words, batch), phrase_loss(words, nothing))
+
+
+def test_a_region_of_which_nothing_is_said_is_still_a_selected_one(pipeline: ReportPipeline) -> None:
+    (film, *_), size = films(), pipeline.detector.architecture.input_size
+    made = pipeline.make_drafts([film])
+    silent = int(np.flatnonzero(made.selected[0])[0])
+    phrases = {region: phrase for region, phrase in made.phrases[0].items() if region != silent}
+    regions = replace(made, phrases=[phrases]).regions(0, film, size)
+    assert [region.selected for region in regions] == made.selected[0].tolist()
+    assert regions[silent].phrase is None

@@ -186,11 +186,41 @@ def test_a_region_takes_the_best_proposal_that_speaks_for_it() -> None:
     scores = torch.tensor([[[0.5, 0.4, 0.0], [0.1, 0.3, 0.0], [0.6, 0.1, 0.2]]])
     # proposal 0 and 2 speak for region 0, proposal 1 for region 1 though proposal 0 gives it more, none for region 2
     candidates = torch.arange(36, dtype=torch.float32).reshape(1, 3, 3, 4)
-    chosen, best, winners = model._one_box_per_region(scores, candidates)
+    chosen, best, winners, is_found = model._one_box_per_region(scores, candidates, [3])
+    assert is_found[0].tolist() == [True, True, False]
     assert best[0].tolist() == pytest.approx([0.6, 0.3, 0.0])
     assert chosen[0, 0].tolist() == candidates[0, 2, 0].tolist()
     assert chosen[0, 1].tolist() == candidates[0, 1, 1].tolist()
     assert winners[0, :2].tolist() == [2, 1]
+
+
+def test_the_paper_finds_a_region_however_low_its_score_is() -> None:
+    rules = {"spatial_prior": False, "num_refinements": 0, "score_threshold": 0.0}
+    model = build(SMALL.model_copy(update=rules)).eval()
+    likely = model.detect(films())
+    with torch.no_grad():
+        model.box_head.cls_score.bias[0] = 300.0
+    found = model.detect(films())
+    assert found.scores.max() == 0, "beside such a background every probability is rounded to nothing"
+    assert found.detected[:, 0].all(), "then all proposals speak for the first region"
+    assert not found.detected[:, 1:].any()
+    assert likely.detected.any()
+    with torch.no_grad():
+        model.box_head.cls_score.bias[0] = 90.0
+    assert torch.equal(model.detect(films()).detected, likely.detected)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 3)])
+def test_a_film_without_any_proposal_shows_nothing(counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {"spatial_prior": False, "num_refinements": 0, "score_threshold": 0.0, "region_features": True}
+    model = build(SMALL.model_copy(update=rules)).eval()
+    proposed = [torch.tensor([[4.0, 4.0, 30.0, 40.0]]).expand(count, 4) for count in counts]
+    monkeypatch.setattr(model.rpn, "propose", lambda *_: proposed)
+    found = model.detect(films())
+    assert found.detected.any(dim=1).tolist() == [count > 0 for count in counts]
+    assert torch.isfinite(found.input_boxes_xyxy).all()
+    assert found.region_features is not None
+    assert torch.isfinite(found.region_features).all()
 
 
 def test_undetected_region_gets_the_mean_training_box() -> None:

@@ -39,7 +39,8 @@ class LoopConfig(FrozenConfig):
             of a few films and weights that were trained before.
         validate_every: Steps between scores on validation films, of which the best weights are kept; 0 = only the last
             weights are measured. What the score is says each stage.
-        patience: Scores without a better one after which training ends; 0 = never.
+        patience: Scores without a better one after which training ends; 0 = never. Where no film can be scored, it
+            does not end before its time.
         log_every: Steps between logged losses.
         checkpoint_every_s: Seconds between checkpoints of the full training state.
     """

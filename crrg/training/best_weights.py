@@ -37,11 +37,14 @@ class BestWeights:
         return bool(self._patience) and self.num_worse >= self._patience
 
     def offer(self, module: nn.Module, score: float, step: int) -> None:
-        """Keep a network's weights where its score is the highest; a score that is no number counts as worse."""
+        """Keep a network's weights where its score is the highest; one that is no number counts as worse.
+
+        Where there never was a number, because nothing in validation can be judged, there is nothing to wait for.
+        """
         if score > self.score:
             self.score, self.step, self.num_worse = score, step, 0
             self._weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-        else:
+        elif self._weights:
             self.num_worse += 1
 
     def apply(self, module: nn.Module) -> None:

@@ -37,7 +37,8 @@ class TrainingState:
     Attributes:
         step: Steps done.
         tensors: ``model.*``, ``optimizer.*`` and ``rng.*``; ``best.*`` and ``average.*`` where the loop keeps them.
-        values: Small JSON values: the learning-rate factor after roll-backs, their number, and the best score so far.
+        values: Small JSON values: the learning-rate factor after roll-backs, their number, the best score so far, and
+            the losses that are not reported yet.
     """
 
     step: int

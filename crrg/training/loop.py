@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from crrg.config.training import LoopConfig
 from crrg.device import failures_named
 from crrg.errors import NonFiniteLoss, TrainingError
-from crrg.progress import count_progress
 from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
 from crrg.training.checkpoint import (
@@ -40,6 +39,7 @@ from crrg.training.checkpoint import (
     optimizer_tensors,
 )
 from crrg.training.counted_loss import CountedLoss, LossOf, losses_of_step
+from crrg.training.loss_log import LossLog
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank, seed_step, share_buffers
 from crrg.training.running_statistics import RunningStatistics
@@ -109,9 +109,9 @@ def fit(
     started = time.monotonic()
     if config.freeze_normalisation:
         freeze_normalisation(module)
-    run = _Run(module, config, device, folder, slower)
+    log = LossLog(tracker, folder.stage, config)
+    run = _Run(module, config, device, folder, slower, log)
     first = run.restore()
-    log = _LossLog(tracker, folder.stage, config, first)
     saved_at = time.monotonic()
     run.start_training()
     done = first
@@ -150,11 +150,13 @@ class _Run:
         device: torch.device,
         folder: StageFolder,
         slower: Sequence[tuple[nn.Module, float]],
+        log: LossLog,
     ) -> None:
         self.module = module
         self.config = config
         self.device = device
         self.folder = folder
+        self.log = log
         self.optimizer = build_optimizer(module.parameters(), config, slower)
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.best = BestWeights(config.patience)
@@ -192,6 +194,7 @@ class _Run:
             ) from error
         self.rate_factor = state.values.get("rate_factor", 1.0)
         self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
+        self.log.load(state.step, state.values)
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
 
@@ -209,7 +212,8 @@ class _Run:
         if bad := non_finite(tensors):
             logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
             return
-        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks), **self.best.values()}
+        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
+        values |= {**self.best.values(), **self.log.values()}
         self.folder.save_state(TrainingState(step, tensors, values))
 
     def start_training(self) -> None:
@@ -316,35 +320,6 @@ class _Run:
 
 def _normalisations(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-
-
-class _LossLog:
-    """Averages losses over a window, reports them, and says how far the stage is."""
-
-    def __init__(self, tracker: Tracker, stage: str, config: LoopConfig, first: int) -> None:
-        self._tracker = tracker
-        self._config = config
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._say = count_progress(stage, "steps", start=first)
-        self.last = math.nan
-
-    def add(self, step: int, loss: Tensor, parts: Mapping[str, Tensor], rate: float) -> None:
-        if bool(torch.isfinite(loss)):  # what a skipped step says would blot out the others of its window
-            for name, value in {"loss": loss, **parts}.items():
-                self._sums[name] = self._sums.get(name, 0.0) + float(value)
-            self._count += 1
-        if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.num_steps:
-            self._report(step, rate)
-        self._say(step + 1, self._config.num_steps, "" if math.isnan(self.last) else f"loss {self.last:.3f}")
-
-    def _report(self, step: int, rate: float) -> None:
-        if not self._count:
-            return
-        means = {f"train/{name}": total / self._count for name, total in self._sums.items()}
-        self.last = means["train/loss"]
-        self._tracker.log_metrics({**means, "train/learning_rate": rate}, step=step + 1)
-        self._sums, self._count = {}, 0
 
 
 @contextmanager

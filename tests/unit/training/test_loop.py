@@ -293,6 +293,16 @@ def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path
     assert torch.equal(module.linear.weight, seen[1])
 
 
+def test_without_any_score_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, folder = Line(), StageFolder(Storage(str(tmp_path)), "line", "unjudged")
+    config = LoopConfig(num_steps=12, validate_every=2, patience=2)
+    outcome = fit(
+        module, batch_at, module.loss, config, device=CPU, folder=folder, tracker=NullTracker(), score=lambda: math.nan
+    )
+    assert (outcome.num_steps, outcome.best_step) == (12, 12)
+
+
 def test_a_stop_where_patience_ran_out_is_gone_on_with_without_a_further_step(tmp_path: Path) -> None:
     config = LoopConfig(num_steps=100, validate_every=2, patience=2, learning_rate=0.05)
     whole = scored(tmp_path / "whole", config, [0.5, 0.4, 0.3])[0]

@@ -145,7 +145,10 @@ def test_what_was_found_since_a_state_is_forgotten_with_it() -> None:
     tensors, values = best.tensors(), best.values()
     best.offer(module, 0.5, 2)
     best.load(tensors, values)
-    assert (best.score, best.step, best.num_worse) == (-math.inf, 0, 1)
+    assert (best.score, best.step, best.num_worse) == (-math.inf, 0, 0)
+    best.offer(module, 0.4, 3)
+    best.offer(module, math.nan, 4)
+    assert (best.score, best.step, best.num_worse) == (0.4, 3, 1)
 
 
 def test_a_state_that_is_not_finite_is_not_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -37,7 +37,8 @@ def train(root: str, name: str, killed_at: int = -1) -> FitOutcome:
             os.kill(os.getpid(), signal.SIGKILL)
         return (module(inputs) - inputs.sum(1, keepdim=True)).square().mean(), {}
 
-    config = LoopConfig(num_steps=NUM_STEPS, log_every=1, checkpoint_every_s=1e-9)
+    # the end is a window of losses in which the process may have been killed
+    config = LoopConfig(num_steps=NUM_STEPS, log_every=20, checkpoint_every_s=1e-9)
     folder = StageFolder(Storage(root), "line", name)
     return fit(module, batch, loss, config, device=torch.device("cpu"), folder=folder, tracker=NullTracker())
 

@@ -78,7 +78,10 @@ def precision_recall_f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> 
 
 
 def micro_f1_counts(
-    candidates: Sequence[LabelValues], references: Sequence[LabelValues], labels: Sequence[str] = FINDINGS
+    candidates: Sequence[LabelValues],
+    references: Sequence[LabelValues],
+    labels: Sequence[str] = FINDINGS,
+    counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Return per report the sums that ``clinical/micro_f1`` is made of, for a bootstrap.
 
@@ -86,12 +89,29 @@ def micro_f1_counts(
         candidates: Labels of each draft.
         references: Labels of each reference.
         labels: Which of them count.
+        counted: Of which of the 14 labels of each reference ``[B, 14]`` anything is known (``known_labels``); of all by
+            default.
 
     Returns:
         ``[B, 3]``: matches, found and wanted findings; F1 of summed rows is ``2 m / (f + w)``.
     """
     found, wanted = positive_matrix(candidates, labels), positive_matrix(references, labels)
-    return decision_counts(found, wanted)
+    return decision_counts(found, wanted, None if counted is None else counted[:, columns_of(labels)])
+
+
+def columns_of(labels: Sequence[str]) -> list[int]:
+    """Return the places of labels among the 14."""
+    return [LABELS.index(label) for label in labels]
+
+
+def known_labels(references: Sequence[LabelValues], has_report: Sequence[bool]) -> NDArray[np.bool_]:
+    """Return of which labels ``[B, 14]`` it is known whether a draft that states them is right.
+
+    What a report does not mention counts as negative, as published. Of a film without a report, whose labels come from
+    elsewhere, what nobody looked for is unknown.
+    """
+    told = np.array([[value.get(label) is not None for label in LABELS] for value in references], dtype=np.bool_)
+    return told.reshape(len(references), len(LABELS)) | np.array(has_report, dtype=np.bool_)[:, None]
 
 
 def decision_counts(
@@ -103,15 +123,19 @@ def decision_counts(
     return np.stack([part.sum(axis=1) for part in parts], axis=1).astype(float)
 
 
-def example_scores(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> NDArray[np.float64]:
+def example_scores(
+    candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Return the precision, recall and F1 of each report over all labels ``[B, 3]``; an uncertain label is negative.
 
-    Their means are the example-based figures.
+    Their means are the example-based figures. ``counted`` is as of ``micro_f1_counts``; NaN where no label counts.
     """
     found = positive_matrix(candidates, uncertain_is_positive=False)
     wanted = positive_matrix(references, uncertain_is_positive=False)
-    scores = [precision_recall_f1(f, w) for f, w in zip(found, wanted, strict=True)]
-    return np.array(scores, dtype=float).reshape(len(found), 3)
+    counted = np.ones(wanted.shape, dtype=np.bool_) if counted is None else counted
+    scores = [precision_recall_f1(f & c, w & c) for f, w, c in zip(found, wanted, counted, strict=True)]
+    per_report = np.array(scores, dtype=float).reshape(len(found), 3)
+    return np.where(counted.any(axis=1, keepdims=True), per_report, np.nan)
 
 
 def f1_from_counts(counts: NDArray[np.float64]) -> float:

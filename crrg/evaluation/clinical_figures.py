@@ -18,6 +18,7 @@ from crrg.evaluation.baselines import all_positive_labels
 from crrg.evaluation.bootstrap import Resampling, Statistic, mean_statistic
 from crrg.evaluation.clinical import (
     FIVE_LABELS,
+    columns_of,
     decision_counts,
     example_scores,
     f1_from_counts,
@@ -43,6 +44,7 @@ def rule_figures(
     references: Sequence[LabelValues],
     samples: Resampling,
     rivals: Mapping[str, Sequence[LabelValues]],
+    counted: NDArray[np.bool_] | None = None,
 ) -> list[Figure]:
     """Return all clinical figures with 95 % intervals over patients, one row per baseline.
 
@@ -51,12 +53,17 @@ def rule_figures(
         references: Labels of each film.
         samples: Samples of the films' patients.
         rivals: What each baseline claims in place of the drafts.
+        counted: Of which labels of each film ``[B, 14]`` anything is known (``clinical.known_labels``); all by default.
 
     Returns:
         The figures of ``clinical.score_labels`` by the same names; of single labels the F1, where a film has the label.
+        None where nothing is known of any film.
     """
-    found = _rule_statistics(candidates, references)
-    others = {name: _rule_statistics(values, references) for name, values in rivals.items()}
+    counted = np.ones((len(references), len(LABELS)), dtype=np.bool_) if counted is None else counted
+    if not counted.any():
+        return []
+    found = _rule_statistics(candidates, references, counted)
+    others = {name: _rule_statistics(values, references, counted) for name, values in rivals.items()}
     of_labels = {_of_label(label) for label in LABELS}
     figures: list[Figure] = []
     for name, statistic in found.items():
@@ -90,18 +97,22 @@ def labeler_figures(
     return figures
 
 
-def _rule_statistics(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> dict[str, Statistic]:
+def _rule_statistics(
+    candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_]
+) -> dict[str, Statistic]:
     found, wanted = positive_matrix(candidates), positive_matrix(references)
-    columns = {name: [LABELS.index(label) for label in labels] for name, labels in _FAMILIES.items()}
+    columns = {name: columns_of(labels) for name, labels in _FAMILIES.items()}
     statistics = {
-        f"{name}_{part}": Statistic(decision_counts(found[:, at], wanted[:, at]), combine)
+        f"{name}_{part}": Statistic(decision_counts(found[:, at], wanted[:, at], counted[:, at]), combine)
         for name, at in columns.items()
         for part, combine in _PARTS.items()
     }
-    examples = example_scores(candidates, references)
+    examples = example_scores(candidates, references, counted)
     for part, column in _EXAMPLE_COLUMNS.items():
         statistics[f"example14_{part}"] = mean_statistic(examples[:, column])
-    of_label = {label: decision_counts(found[:, [at]], wanted[:, [at]]) for at, label in enumerate(LABELS)}
+    of_label = {
+        label: decision_counts(found[:, [at]], wanted[:, [at]], counted[:, [at]]) for at, label in enumerate(LABELS)
+    }
     statistics["macro_f1"] = Statistic(np.concatenate([of_label[label] for label in FINDINGS], axis=1), _macro_f1)
     for label, counts in of_label.items():
         if counts[:, 2].any():

@@ -156,11 +156,14 @@ def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.in
     references = label_matrix([case.reference.labels for case in cases])[:, :num]
     probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases])
+    counted = _known_labels(cases)
+    counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases], counted=counted)
     return {
         REGION_IOU: lambda rows: mean_of_regions(iou[rows]),
         LABEL_AUC: lambda rows: mean_auc(probabilities[rows], references[rows]),
-        CLINICAL_F1: lambda rows: clinical.f1_from_counts(counts[rows].sum(axis=0)),
+        CLINICAL_F1: lambda rows: (
+            clinical.f1_from_counts(counts[rows].sum(axis=0)) if counted[rows].any() else float("nan")
+        ),
     }
 
 
@@ -201,7 +204,12 @@ def _clinical_figures(
     if not known.is_fitted:
         rivals = {"all positive": rivals["all positive"]}
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals)
+    return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals, _known_labels(cases))
+
+
+def _known_labels(cases: Sequence[Case]) -> NDArray[np.bool_]:
+    has_report = [bool(case.reference.report.text.strip()) for case in cases]
+    return clinical.known_labels([case.reference.labels for case in cases], has_report)
 
 
 def _moved(giver: Case, taker: Case) -> DraftReport:

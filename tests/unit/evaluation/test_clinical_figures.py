@@ -6,7 +6,7 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.evaluation.bootstrap import Resampling
-from crrg.evaluation.clinical import score_labels
+from crrg.evaluation.clinical import known_labels, micro_f1_counts, score_labels
 from crrg.evaluation.clinical_figures import labeler_figures, rule_figures
 
 CANDIDATES = [{"Edema": 1, "Fracture": -1}, {"No Finding": 1}, {"Cardiomegaly": -1}, {}]
@@ -51,3 +51,19 @@ def test_the_rule_labelers_figures_are_those_of_the_scores_beside_each_baseline(
     assert set(found) == families | conditions
     assert len(figures) == 2 * len(found)
     assert all(each.low <= each.high for each in figures)
+
+
+def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:
+    # an archive that asked for edema and fracture alone, a film of which nothing is known, and one with a report
+    references = [{"Edema": 1, "Fracture": 0}, {}, {"Edema": None}]
+    candidates = [{"Edema": 1, "Cardiomegaly": 1, "Fracture": 1}, {"Edema": 1}, {"Pneumonia": 1}]
+    counted = known_labels(references, [False, False, True])
+    assert counted.sum(axis=1).tolist() == [2, 0, 14]
+    figures = {each.name: each for each in rule_figures(candidates, references, Resampling(list("abc")), {}, counted)}
+    # edema is right, the fracture wrong, and so is the pneumonia that the report does not mention
+    assert figures["clinical/micro_precision"].value == pytest.approx(1 / 3)
+    assert figures["clinical/micro_recall"].value == 1.0
+    assert figures["clinical/example14_precision"].value == pytest.approx((1 / 2 + 0) / 2)
+    assert micro_f1_counts(candidates, references, counted=counted).tolist() == [[1, 2, 1], [0, 0, 0], [0, 1, 0]]
+    assert rule_figures([{"Edema": 1}], [{}], Resampling(["a"]), {}, known_labels([{}], [False])) == []
+    assert known_labels([], []).shape == (0, 14)

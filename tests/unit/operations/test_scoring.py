@@ -26,7 +26,7 @@ from crrg.operations.scoring import _main_statistics, score_cases
 from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
-from crrg.registry.gate import LABEL_AUC, REGION_IOU
+from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker
 from tests.support.drawn_night import draft_of
@@ -175,3 +175,16 @@ def test_a_scorecard_with_the_figures_of_an_earlier_program_is_made_again(
     evaluate.log_scorecard(first, storage, Tables())
     assert logged["scorecard-table.json"]["figure"] == [each.name for each in card]
     assert set(logged) == {"scorecard-table.json", "published-table.json"}
+
+
+def test_a_draft_is_not_blamed_for_what_an_archive_without_reports_never_asked() -> None:
+    def of_archive(labels: dict[str, int | None]) -> Case:
+        (pair, draft) = (CASES[0].reference, replace(CASES[0].draft, findings="There is edema.", impression=""))
+        return Case(replace(pair, report=Report(), labels={**dict.fromkeys(LABELS), **labels}), draft)
+
+    asked, unasked = of_archive({"Edema": 1}), of_archive({"Pneumonia": 0})
+    figures = {figure.name: figure.value for figure in score_cases([asked, unasked], known())}
+    assert figures["clinical/micro_precision"] == figures["clinical/micro_f1"] == 1.0
+    statistic = _main_statistics([asked, unasked, of_archive({})])[CLINICAL_F1]
+    assert statistic(np.array([0, 1])) == 1.0
+    assert np.isnan(statistic(np.array([2])))

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.training import GeneratorTraining
+from crrg.data.batches import UNMENTIONED
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, POSITIVE
 from crrg.domain.regions import REGIONS
@@ -48,21 +49,34 @@ def score_generator(
     drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding, report_flags=reports)
     stated = [_positives(phrase.text) for phrase in drafted]
     wanted = [{label for label in FINDINGS if row[LABEL_INDEX[label]]} for row in flags]
-    return {
+    metrics = {
         "generation/val_loss": loss,
         "generation/perplexity": math.exp(min(loss, 50.0)),
         "generation/label_fidelity": _micro_f1(wanted, stated),
         "generation/clinical_micro_f1": clinical_micro_f1(model, tokenizer, validation, settings),
     }
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def clinical_micro_f1(
     model: ReportGenerator, tokenizer: PhraseTokenizer, validation: ReadFilms, settings: GeneratorTraining
 ) -> float:
-    """Return the micro-F1 between the films' labels and what drafts of the regions the selector chose state."""
+    """Return the micro-F1 between the films' labels and what drafts of the regions the selector chose state.
+
+    What a report does not mention is absent; of a film without a report only its own labels are asked. NaN where no
+    film can be asked anything.
+    """
+    films = validation.films
+    values = films.labels[:, : len(FINDINGS)]
+    has_report = np.array([bool(report.text) for report in films.texts], dtype=np.bool_)
+    is_asked = (values != UNMENTIONED) | has_report[:, None]
+    if not is_asked.any():
+        return math.nan
+    asked = [{label for label, is_one in zip(FINDINGS, row, strict=True) if is_one} for row in is_asked.tolist()]
     reports = draft_films(model, tokenizer, validation, settings)
-    truth = [{label for label in FINDINGS if row[LABEL_INDEX[label]] == POSITIVE} for row in validation.films.labels]
-    return _micro_f1(truth, [_positives(report) for report in reports])
+    truth = [{label for label in FINDINGS if row[LABEL_INDEX[label]] == POSITIVE} for row in films.labels]
+    stated = [_positives(report) & labels for report, labels in zip(reports, asked, strict=True)]
+    return _micro_f1(truth, stated)
 
 
 def tuned(

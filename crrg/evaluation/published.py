@@ -11,12 +11,16 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
+from crrg.domain.source_kind import SourceKind
+
 HEADING = "## Published figures of others"
 WARNING = (
     "For orientation only. A figure here may be compared with one above only where films, split, reference texts and "
     "protocol are the same; otherwise the difference says nothing of the systems."
 )
 SAME_ARCHIVE = "Same archive as the films above: comparable only where split, references and protocol are the same too."
+SAME_FILMS: Mapping[str, str] = {SourceKind.CHEST_IMAGENOME: SourceKind.MIMIC_CXR}
+"""Archives whose films are those of another."""
 OTHER_FILMS = "Other films than those above: not comparable."
 
 
@@ -73,7 +77,8 @@ class PublishedTable:
         """
         told = [f"Data: {self.data}.", f"Protocol: {self.protocol}.", f"Source: {self.source}."]
         told += [self.remark] if self.remark else []
-        told.append(SAME_ARCHIVE if self.archive in archives else OTHER_FILMS)
+        shown = {SAME_FILMS.get(archive, archive) for archive in archives}
+        told.append(SAME_ARCHIVE if self.archive in shown else OTHER_FILMS)
         return f"### {self.title}\n\n{' '.join(told)}\n\n{self._lines()}"
 
     def _lines(self) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pytest
+
+from crrg.domain.source_kind import SourceKind
 from crrg.evaluation.published import HEADING, OTHER_FILMS, SAME_ARCHIVE, WARNING, published_tables
 from crrg.evaluation.scorecard import FIGURES_VERSION, Figure, Scorecard
 
@@ -33,6 +37,14 @@ def test_the_section_says_what_cannot_be_compared() -> None:
     tables = published_tables()
     assert below.count(SAME_ARCHIVE) == sum(table.archive == "rsna" for table in tables) == 2
     assert below.count(OTHER_FILMS) == len(tables) - 2
+
+
+@pytest.mark.parametrize("archive", ["mimic-cxr", "chest-imagenome"])
+def test_chest_imagenome_has_the_films_of_mimic(archive: str) -> None:
+    below = replace(CARD, subject={"archives": archive}).to_markdown().split(HEADING)[1]
+    assert below.count(SAME_ARCHIVE) == sum(table.archive == "mimic-cxr" for table in published_tables()) > 0
+    known = {str(kind) for kind in SourceKind}
+    assert {table.archive for table in published_tables()} <= known, "a table of an archive that nobody can ingest"
 
 
 def test_published_figures_are_kept_and_are_no_figures_of_the_model() -> None:

@@ -72,7 +72,7 @@ def deduplicate(
         for second in range(first + 1, len(unique)):
             if first in dropped:
                 break
-            if second in dropped or scores[first, second] <= threshold:
+            if second in dropped or not scores[first, second] > threshold:
                 continue
             dropped.add(second if len(unique[first]) > len(unique[second]) else first)
     return [sentence for index, sentence in enumerate(unique) if index not in dropped]

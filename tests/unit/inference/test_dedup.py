@@ -74,3 +74,8 @@ def test_near_repeats_go_by_default() -> None:
     short = "There is a patchy opacity that is seen in right lower lung zone."
     assert deduplicate([short, long, "No effusion."]) == [long, "No effusion."]
     assert deduplicate([]) == []
+
+
+def test_a_likeness_that_is_no_number_drops_nothing() -> None:
+    sentences = ["The lungs are clear.", "Small left effusion."]
+    assert deduplicate(sentences, similarity=lambda found: np.full((len(found), len(found)), np.nan)) == sentences

@@ -8,6 +8,7 @@ Source: layout of RGRG (Tanida et al., CVPR 2023), torch 1.12 and torchvision 0.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ _SELECTOR_RULES = (
     Rule(r"binary_classifier_region_(?:selection|abnormal)\.loss_fn\.pos_weight", None),
 )
 _BLOCK = r"(?:gpt_with_lm_head\.transformer\.h|gpt\.h)\.(\d+)\."
+_ANY_BLOCK = rf"{_BLOCK}|gpt2_blocks\.(\d+)\."
+_TABLES = ("gpt_with_lm_head.transformer.", "gpt.", "")
+"""What may stand before the names of the tables of words and positions."""
 _GENERATOR_RULES = (
     Rule(r".*\.(?:causal_mask|mask_out_value|masked_bias)", None),
     Rule(_BLOCK + r"attn\.bias", None),
@@ -104,16 +108,15 @@ def detector_architecture(contents: TorchContents) -> DetectorArchitecture:
 
 def generator_architecture(contents: TorchContents) -> GeneratorArchitecture:
     """Return the paper's generator with the sizes that a language model's tensors have."""
-    prefix = "gpt_with_lm_head.transformer" if "gpt_with_lm_head.transformer.wte.weight" in contents else "gpt"
-    vocab_size, width = _shape(contents, f"{prefix}.wte.weight")
-    blocks = {name.split(".h.", 1)[1].split(".", 1)[0] for name in contents.names() if name.startswith(f"{prefix}.h.")}
+    vocab_size, width = _shape(contents, *(f"{prefix}wte.weight" for prefix in _TABLES))
+    blocks = {found[1] or found[2] for name in contents.names() if (found := re.match(_ANY_BLOCK, name))}
     return PAPER_GENERATOR.model_copy(
         update={
             "num_layers": len(blocks),
             "num_heads": max(1, width // HEAD_SIZE),
             "hidden_size": width,
             "vocab_size": vocab_size,
-            "max_length": _shape(contents, f"{prefix}.wpe.weight")[0],
+            "max_length": _shape(contents, *(f"{prefix}wpe.weight" for prefix in _TABLES))[0],
             "feature_size": _shape(contents, "feature_space_transformation_nn.0.weight")[1],
         }
     )
@@ -174,7 +177,9 @@ def _config(architecture: DetectorArchitecture | SelectorArchitecture | Generato
     return {"architecture": architecture.model_dump(mode="json"), "imported_from": "rgrg"}
 
 
-def _shape(contents: TorchContents, name: str) -> tuple[int, ...]:
-    if name not in contents:
-        raise ModelError(f"{name} is missing; the file is not RGRG's published layout", "rgrg")
-    return tuple(contents[name].shape)
+def _shape(contents: TorchContents, *names: str) -> tuple[int, ...]:
+    """Return the shape of a tensor, given the names that it may have."""
+    found = next((name for name in names if name in contents), None)
+    if found is None:
+        raise ModelError(f"{names[0]} is missing; the file is not RGRG's published layout", "rgrg")
+    return tuple(contents[found].shape)

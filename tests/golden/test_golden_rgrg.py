@@ -176,3 +176,21 @@ def test_a_region_is_selected_above_a_logit_of_minus_one_and_not_at_it() -> None
     logits = torch.tensor([[-1.0, -1.0 + 1e-6, -1.0 - 1e-6, 0.0]])
     chosen = select_regions(logits.sigmoid().numpy(), np.zeros((1, 4, 14), np.float32), thresholds)
     assert chosen[0].tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("kept", ["gpt_with_lm_head.", "gpt.", "gpt2_blocks."])
+def test_one_name_of_each_tensor_is_enough(published: FullModel, kept: str, tmp_path: Path) -> None:
+    bare = {"gpt2_blocks.": ("wte.", "wpe.", "final_layernorm."), "gpt.": (), "gpt_with_lm_head.": ()}[kept]
+    names = (kept, *bare, "feature_space_transformation_nn.")
+    state = {
+        name: tensor
+        for name, tensor in published.state_dict().items()
+        if not name.startswith("language_model.") or name.removeprefix("language_model.").startswith(names)
+    }
+    torch.save({"model": state}, tmp_path / "one_name.pt")
+    *_, generator = import_rgrg(tmp_path / "one_name.pt")
+    found, feature = torch.arange(5), torch.randn(64, generator=torch.Generator().manual_seed(2))
+    module = generator.module.eval()
+    condition = module.encode_condition(feature[None], torch.zeros(1, dtype=torch.long), torch.zeros(1, 15))
+    assert torch.allclose(module(found[None], condition)[0], published.language_model(found, feature), atol=1e-5)
+    assert generator.key_report["aliases"] == {} or kept == "gpt_with_lm_head.", "the word table is also the output"

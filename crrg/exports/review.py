@@ -8,8 +8,6 @@ page gets study documents (``documents.py``) and refused objects; it shows pseud
 from __future__ import annotations
 
 import importlib.resources
-import io
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +16,17 @@ from typing import IO, Any, NamedTuple
 
 import jinja2
 
-from crrg.domain.labels import LABEL_COLUMNS, LABELS
+from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
-from crrg.exports.csv_text import csv_row
 from crrg.exports.documents import attention_flags, film_model
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
+from crrg.exports.script_text import script_text
+from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
+from crrg.exports.work_list import LIST_FILE, RefusedObject, study_row, work_list
 from crrg.local_files import full_disk_named
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
-LIST_FILE, DATA_FILE = "worklist.csv", "data.js"
-SUPERSEDED_FILE = "superseded.js"
-"""Which drafts newer ones replaced: the one file of the page that is written again when it is known."""
-_SUPERSEDED = "window.CRRG_SUPERSEDED="
+DATA_FILE = "data.js"
 STUDIES_PER_PART = 500
 """Studies per file of the page's data."""
 FAMILIES: Mapping[str, str] = {
@@ -79,59 +76,6 @@ class NightFacts:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class RefusedObject:
-    """A quarantined object as the page shows it.
-
-    Attributes:
-        key_hmac: Pseudonym of its key.
-        reason: Reason code.
-        detail: What was wrong, without patient text.
-        instance_id: Pseudonym of the image, empty where unknown.
-    """
-
-    key_hmac: str
-    reason: str
-    detail: str
-    instance_id: str
-
-
-class Replacement(NamedTuple):
-    """The run whose draft replaced an older one of the same film.
-
-    Attributes:
-        date: Its night, ``YYYY-MM-DD``.
-        run_id: The run.
-        page: Key of its page in the root; empty where it has none.
-    """
-
-    date: str
-    run_id: str
-    page: str
-
-
-def superseded_script(replaced: Mapping[str, Replacement]) -> bytes:
-    """Return the script by which a page knows which of its drafts newer ones replaced.
-
-    Args:
-        replaced: What replaced the draft of a film, by ``instance_id``.
-    """
-    return f"{_SUPERSEDED}{_text({name: list(each) for name, each in sorted(replaced.items())})};\n".encode()
-
-
-def read_superseded(script: bytes) -> dict[str, Replacement]:
-    """Return what such a script says.
-
-    Raises:
-        ValueError: It is none.
-    """
-    text = script.decode()
-    if not (text.startswith(_SUPERSEDED) and text.endswith(";\n")):
-        raise ValueError("no script of superseded drafts")
-    said = json.loads(text.removeprefix(_SUPERSEDED).removesuffix(";\n"))
-    return {str(name): Replacement(*map(str, each)) for name, each in dict(said).items()}
-
-
 def review_files(
     facts: NightFacts,
     documents: Iterable[Mapping[str, Any]],
@@ -152,15 +96,15 @@ def review_files(
         StorageError: There is no room for that file, code ``DISK.FULL``.
     """
     with full_disk_named("review page"), tempfile.TemporaryFile(prefix="crrg-page-") as aside:
-        values = ((each, _study_value(each, facts, pictures)) for each in documents)
-        studies, num_films, num_flagged = _put_aside(values, aside)
+        shown = ((each, _study_value(each, facts, pictures), study_row(each, replaced)) for each in documents)
+        studies, num_films, num_flagged = _put_aside(shown, aside)
         parts = [studies[start : start + STUDIES_PER_PART] for start in range(0, len(studies), STUDIES_PER_PART)]
         names = [f"data-{number:05d}.js" for number in range(len(parts))]
         for name, part in zip(names, parts, strict=True):
             texts = b",".join(_from_aside(aside, study.start, study.num_text) for study in part)
             yield name, b"window.CRRG_NIGHT.studies.push(" + texts + b");\n"
         rows = (_from_aside(aside, study.start + study.num_text, study.num_row) for study in studies)
-        yield LIST_FILE, _list_csv(rows, refused)
+        yield LIST_FILE, work_list(rows, refused)
     page = importlib.resources.files("crrg.exports").joinpath("review_page")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     html = environment.from_string(page.joinpath("index.html.j2").read_text(encoding="utf-8")).render(
@@ -176,7 +120,7 @@ def review_files(
         parts=names,
     )
     yield SUPERSEDED_FILE, superseded_script(replaced)
-    yield DATA_FILE, f"window.CRRG_NIGHT={_text(_night_value(facts, refused))};\n".encode()
+    yield DATA_FILE, f"window.CRRG_NIGHT={script_text(_night_value(facts, refused))};\n".encode()
     for name in STATIC_FILES:
         yield name, page.joinpath(name).read_bytes()
     yield "index.html", html.encode()
@@ -199,9 +143,9 @@ class _Study(NamedTuple):
 
 
 def _put_aside(
-    studies_shown: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], aside: IO[bytes]
+    shown: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], bytes]], aside: IO[bytes]
 ) -> tuple[list[_Study], int, int]:
-    """Write studies to a file as they come, each a document and what the page's script reads of it.
+    """Write studies to a file as they come, each a document, what the page's script reads of it, and its row.
 
     Returns where each lies, in order of id, and the number of films and flags.
 
@@ -209,9 +153,8 @@ def _put_aside(
     """
     studies: list[_Study] = []
     num_films = num_flagged = 0
-    for document, value in studies_shown:
-        text, start = _text(value).encode(), aside.tell()
-        row = csv_row(_listed(document), quote_all=True).encode()
+    for document, value, row in shown:
+        text, start = script_text(value).encode(), aside.tell()
         aside.write(text + row)
         studies.append(_Study(document["study_id"], start, len(text), len(row)))
         num_films += len(document["films"])
@@ -239,31 +182,6 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
             for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac))
         ],
     }
-
-
-def _list_csv(studies: Iterable[bytes], refused: Iterable[RefusedObject]) -> bytes:
-    """Return the work list for a spreadsheet: a row per study, then one per refused object; no report text."""
-    text = io.BytesIO()
-    header = ("id", "status", "views", "positive_labels", "flags", "consistency", "reason", *LABEL_COLUMNS)
-    text.write(csv_row(header, quote_all=True).encode())
-    text.writelines(studies)
-    for each in sorted(refused, key=lambda each: (each.reason, each.key_hmac)):
-        cells = (each.key_hmac, "quarantined", "", "", "", "", each.reason, *("" for _ in LABELS))
-        text.write(csv_row(cells, quote_all=True).encode())
-    return text.getvalue()
-
-
-def _listed(document: Mapping[str, Any]) -> tuple[object, ...]:
-    return (
-        document["study_id"],
-        "draft",
-        " ".join(film["view_position"] for film in document["films"]),
-        "; ".join(label for label in LABELS if document["labels"][label]),
-        "; ".join(attention_flags(document["flags"])),
-        round(document["consistency"], 3),
-        "",
-        *(round(document["probabilities"][label], 3) for label in LABELS),
-    )
 
 
 def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictures) -> dict[str, Any]:
@@ -312,11 +230,3 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
 
 def _threshold_row(thresholds: Mapping[str, float]) -> list[float | None]:
     return [thresholds.get(label) for label in LABELS]
-
-
-def _text(value: Any) -> str:
-    """Return a value as a script reads it; no character of it can end a script element or open a comment."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

@@ -24,7 +24,9 @@ from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle
 from crrg.exports.page_pictures import Pictures, find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary, without_films
-from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, review_files
+from crrg.exports.review import NightFacts, review_files
+from crrg.exports.superseded import SUPERSEDED_FILE
+from crrg.exports.work_list import RefusedObject
 from crrg.ledger.digest import files_digest
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome, Wanted, read_ledger, write_ledger
 from crrg.ledger.manifest import (

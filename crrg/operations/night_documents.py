@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle, document_files, group_regions, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.exports.review import SUPERSEDED_FILE
+from crrg.exports.superseded import SUPERSEDED_FILE
 from crrg.ledger.beside import put_beside
 from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, read_table

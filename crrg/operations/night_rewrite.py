@@ -25,7 +25,9 @@ from crrg.errors import StorageError
 from crrg.exports.documents import attention_flags, report_keys, study_of
 from crrg.exports.page_pictures import film_of, find_pictures
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.exports.review import SUPERSEDED_FILE, NightFacts, RefusedObject, Replacement, review_files
+from crrg.exports.review import NightFacts, review_files
+from crrg.exports.superseded import SUPERSEDED_FILE, Replacement
+from crrg.exports.work_list import RefusedObject
 from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger

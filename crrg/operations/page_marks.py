@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from crrg.errors import StorageError
-from crrg.exports.review import Replacement, read_superseded, superseded_script
+from crrg.exports.superseded import Replacement, read_superseded, superseded_script
 from crrg.ledger.manifest import Manifest
 from crrg.storage import Storage, hash_json
 
@@ -40,17 +40,18 @@ def marks_digest(marks: Marks) -> str:
     return hash_json({name: list(each) for name, each in marks.items()}) if marks else ""
 
 
-def put_marks(storage: Storage, manifest: Manifest, marks: Marks) -> dict[str, str]:
+def put_marks(storage: Storage, manifest: Manifest, marks: Marks, list_name: str = "") -> dict[str, str]:
     """Let a run's page say its marks; return the sha256 of what was written, by key.
 
     Args:
         storage: The root.
         manifest: The run; one without page, or with one of before pages said it, is left alone.
         marks: All of them.
+        list_name: Name of the work list that says the same; the usual one if empty.
     """
     if not manifest.replaced_key:
         return {}
-    data = superseded_script(marks)
+    data = superseded_script(marks, list_name)
     storage.put(manifest.replaced_key, data)
     return {manifest.replaced_key: hashlib.sha256(data).hexdigest()}
 

@@ -103,10 +103,9 @@ def _nights_with_drafts(storage: Storage) -> Iterator[tuple[Manifest, int, int]]
 
 
 def _expire(storage: Storage, manifest: Manifest) -> int:
-    # with the tables from before their drafts were marked as superseded, which no manifest names any more
-    prefix = f"{run_prefix(manifest.date, manifest.run_id)}/reports-"
-    tables = (stored.key for stored in storage.list_objects(prefix.rpartition("/")[0]))
-    before = named_by(storage, manifest).union(key for key in tables if key.startswith(prefix))
+    # with the tables and lists from before drafts were marked as superseded, which no manifest names any more
+    held = (stored.key for stored in storage.list_objects(run_prefix(manifest.date, manifest.run_id)))
+    before = named_by(storage, manifest).union(held)
     change = RunChange(keeps_draft=lambda _row: False, has_page=False)
     after = named_by(storage, rewrite_night(storage, manifest.date, manifest.run_id, change))
     for key in sorted(before - after):

@@ -1,10 +1,11 @@
-"""Marks on superseded drafts: rows (``superseded_by``) and pages say by which run they were replaced.
+"""Marks on superseded drafts: rows (``superseded_by``), documents and pages say by which run they were replaced.
 
 A night names the older drafts that it replaces in its own manifest, which is what counts; here the older runs' report
-tables are told, so that a reader of tables alone finds one current draft per film, and their pages (``page_marks.py``),
-so that nobody takes an old draft for the latest. No table is overwritten: one with marks is written beside the old one
-and its run is committed again under a higher number. Documents, pictures and all else of the page stay as they are,
-and so does the run's digest. Cut off anywhere, it is done after the next night.
+tables are told, so that a reader of tables alone finds one current draft per film, and their documents, work lists
+(``study_marks.py``) and pages (``page_marks.py``), so that nobody takes an old draft for the latest. No table and no
+list is overwritten: one with marks is written beside the old one and its run is committed again under a higher number.
+Documents, pictures and all else of the page stay as they are, and so does the run's digest. Cut off anywhere, it is
+done after the next night.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from crrg.errors import StorageError
+from crrg.errors import DigestMismatch, StorageError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
 from crrg.ledger.ledger import in_commit_order
@@ -22,6 +23,7 @@ from crrg.ledger.manifest import Manifest, commit_manifest, committed_manifests,
 from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.night_rewrite import no_night
 from crrg.operations.page_marks import Marks, find_marks, marks_digest, put_marks
+from crrg.operations.study_marks import HeldFilm, put_study_marks, replaced_studies
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -44,8 +46,12 @@ def mark_superseded(storage: Storage) -> int:
             with no_night(storage, date):
                 seal_rewritten(storage, date)
         for manifest, marks in _unmarked(in_commit_order(current.values())):
-            _mark(storage, manifest, marks)
-            num_done += 1
+            try:
+                _mark(storage, manifest, marks)
+                num_done += 1
+            except DigestMismatch as error:
+                # it keeps no other night from being marked
+                logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error.reason)
     except StorageError as error:
         logger.warning("superseded drafts are not all marked, which a later night does: %s", error.reason)
     return num_done
@@ -73,32 +79,36 @@ def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
         # what was read before the night was held may have been written again since
         current = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
         marked = [_marked(storage, file, marks, lease.fencing) for file in current.files]
-        files, held = [file for file, _ in marked], {name for _, names in marked for name in names}
+        files, films = [file for file, _ in marked], [film for _, held in marked for film in held]
+        # of a patient who was forgotten meanwhile nothing must speak again
+        told = {film.instance_id: marks[film.instance_id] for film in films if film.instance_id in marks}
+        index, list_name = put_study_marks(storage, current, replaced_studies(films, told), lease.fencing)
         changed = {
+            **index,
             "fencing": lease.fencing,
             "files": tuple(files),
             "marks": marks_digest(marks),
             "ledger_fencing": current.ledger_fencing or current.fencing,
         }
         written = {file.key: file.sha256 for file in set(files) - set(current.files)}
-        # of a patient who was forgotten meanwhile the page must not speak again
-        written |= put_marks(storage, current, {name: newer for name, newer in marks.items() if name in held})
+        written |= {index["index_key"]: index["index_sha256"]} if index else {}
+        written |= put_marks(storage, current, told, list_name)
         write_audit(storage, "supersede", subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
         commit_manifest(storage, current.model_copy(update=changed))
         seal_rewritten(storage, date)
     logger.info("night %s: %d drafts are marked as superseded", date, len(marks))
 
 
-def _marked(storage: Storage, file: TableFile, marks: Marks, fencing: int) -> tuple[TableFile, list[str]]:
-    """Return a table that says what replaced its rows (the same one where it says so already), and their images."""
+def _marked(storage: Storage, file: TableFile, marks: Marks, fencing: int) -> tuple[TableFile, list[HeldFilm]]:
+    """Return a table that says what replaced its rows (the same one where it says so already), and their films."""
     if file.kind != "reports":
         return file, []
     table = read_tables(storage, [file], file.kind, REPORTS_SCHEMA)
-    names: list[str] = table["instance_id"].to_pylist()
-    newer = (marks.get(name) for name in names)
+    films = [HeldFilm(**row) for row in table.select(HeldFilm._fields).to_pylist()]
+    newer = (marks.get(film.instance_id) for film in films)
     column = pa.array([each.run_id if each else None for each in newer], pa.string())
     place = table.schema.get_field_index("superseded_by")
     if column.equals(table["superseded_by"].combine_chunks()):
-        return file, names
+        return file, films
     marked = table.set_column(place, table.schema.field(place), column)
-    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", marked, file.kind), names
+    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", marked, file.kind), films

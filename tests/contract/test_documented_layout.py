@@ -26,7 +26,7 @@ from tests.support.zones import KEYS, TRACKING
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-NO_VARIABLES = {"CRRG_FLAG_ROOT", "CRRG_NIGHT", "CRRG_SUPERSEDED"}
+NO_VARIABLES = {"CRRG_FLAG_ROOT", "CRRG_LIST", "CRRG_NIGHT", "CRRG_SUPERSEDED"}
 """Of a process to its children, and names in the review page."""
 TOPS = "audit|checkpoints|control|datasets|leases|ledger|models|quarantine|results|spool|staging"
 

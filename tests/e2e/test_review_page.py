@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from crrg.domain.study import ViewPosition
-from crrg.exports.review import (
-    SUPERSEDED_FILE,
-    Replacement,
-    superseded_script,
-)
+from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
 from tests.support.review_browser import drafted, run_browser, wait_until, write_page
 
 if TYPE_CHECKING:
@@ -188,8 +184,11 @@ def test_a_replaced_draft_says_so_and_by_which_run(page, tmp_path):
         "image-a2": Replacement("2026-11-21", "0123", "results/date=2026-11-21/run=0123/review/index.html"),
         "image-c": Replacement("2026-11-22", "4567", ""),
     }
-    (tmp_path / "review" / SUPERSEDED_FILE).write_bytes(superseded_script(newer))
+    (tmp_path / "review" / SUPERSEDED_FILE).write_bytes(superseded_script(newer, "worklist.01ab.csv"))
+    offered = page.get_by_role("link", name="whole list as CSV")
+    assert offered.get_attribute("href") == "worklist.csv"
     page.reload()
+    assert offered.get_attribute("href") == "worklist.01ab.csv"
     assert page.locator("#replaced-note").inner_text().startswith("2 of the 3 drafts of this night were replaced")
     said = page.get_by_label("Draft").get_by_role("note")
     assert said.inner_text().startswith(

@@ -17,11 +17,8 @@ from crrg.exports.documents import DraftingBundle, study_documents
 from crrg.exports.page_pictures import evidence_name, find_pictures, picture_name
 from crrg.exports.parquet import DraftedFilm, regions_table, reports_table
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import (
-    NightFacts,
-    RefusedObject,
-    review_files,
-)
+from crrg.exports.review import NightFacts, review_files
+from crrg.exports.work_list import RefusedObject
 from tests.support.drawn_night import draft_of, evidence_of
 
 if TYPE_CHECKING:

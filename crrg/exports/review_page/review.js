@@ -339,6 +339,7 @@ if (numReplaced) {
   const note = document.getElementById("replaced-note");
   note.textContent = `${numReplaced} of the ${night.studies.length} drafts of this night were replaced by newer ones of later runs; each says by which.`;
   note.hidden = false;
+  if (window.CRRG_LIST) document.getElementById("list-file").href = window.CRRG_LIST;
 }
 if (asked) worklist.chooseId(asked);
 window.addEventListener("hashchange", () => worklist.chooseId(decodeURIComponent(location.hash.slice(1))));

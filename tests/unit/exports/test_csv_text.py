@@ -7,7 +7,8 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.exports.csv_text import csv_text
-from crrg.exports.review import LIST_FILE, NightFacts, RefusedObject, review_files
+from crrg.exports.review import NightFacts, review_files
+from crrg.exports.work_list import LIST_FILE, RefusedObject
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

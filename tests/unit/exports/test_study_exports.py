@@ -30,14 +30,9 @@ from crrg.exports.parquet import (
     without_films,
 )
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import (
-    NightFacts,
-    RefusedObject,
-    Replacement,
-    read_superseded,
-    review_files,
-    superseded_script,
-)
+from crrg.exports.review import NightFacts, review_files
+from crrg.exports.superseded import Replacement, read_superseded, superseded_script
+from crrg.exports.work_list import RefusedObject
 from tests.support.drawn_night import draft_of, evidence_of
 
 BUNDLES = {"bundle": DraftingBundle("7", {"Edema": 0.25}), "newer": DraftingBundle("8", {"Edema": 0.75})}

@@ -11,6 +11,7 @@ import pytest
 from crrg.config.data import IngestConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
+from crrg.ledger.beside import usual_name
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import forget as forgetting
 from crrg.operations import night_rewrite
@@ -84,7 +85,9 @@ def place(tmp_path, monkeypatch):
 
 
 def test_all_nights_get_new_ids_and_keep_their_drafts(place):
-    pages = len([1 for key in place.root.list_objects("results") if "/review/" in key.key and "/films/" not in key.key])
+    kept = [stored.key for stored in place.root.list_objects("results") if "/review/" in stored.key]
+    # of the night with a replaced draft both work lists, the one from before lies there still
+    pages = len({usual_name(key) for key in kept if "/films/" not in key})
     before = [entry for entry in drafts_of(place.root) if len(entry) == 3]
     done = place.rekey()
     assert (done.num_nights, done.num_missing, done.is_done) == (2, 0, True)

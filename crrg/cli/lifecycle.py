@@ -164,10 +164,10 @@ def _forgetting_shown(found: Forgetting) -> str:
     if found.num_pictures:
         lines.append(f"  tracked runs: {found.num_pictures} pictures")
     if found.num_sent:
-        lines.append(f"An archive took {found.num_sent} objects of these studies; delete them there.")
+        lines.append(f"An archive was sent {found.num_sent} objects of these studies; delete there what it took.")
     if found.num_sent_before:
-        lines.append(f"Before the secret was changed an archive took {found.num_sent_before} objects of whomever; look "
-                     "there for these patients, too.")  # fmt: skip
+        lines.append(f"Before the secret was changed an archive was sent {found.num_sent_before} objects of whomever; "
+                     "look there for these patients, too.")  # fmt: skip
     if found.models:
         lines += ["Trained on data that held these patients, and not changed:", *(f"  {name}" for name in found.models)]
     lines += found.old_versions

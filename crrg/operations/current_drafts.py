@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crrg.config.running import DeliverConfig
-from crrg.errors import DataError, DigestMismatch
+from crrg.errors import DataError, DigestMismatch, StorageError
 from crrg.exports.documents import report_keys
 from crrg.ledger.ledger import LedgerRow, in_commit_order, read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests
@@ -123,14 +123,18 @@ class CommittedDrafts:
         """Return a study's document.
 
         Raises:
-            DataError: INTEGRITY.DIGEST where it is not the one that was committed.
-            StorageError: It is gone, or the root is out of reach.
+            DataError: INTEGRITY.DIGEST where it is not the one that was committed, INTEGRITY.GONE where it is gone.
+            StorageError: The root is out of reach.
         """
         key, sha256 = self._index(manifest.date, manifest.run_id)[study_id]
         try:
             data = self._storage.get_verified(key, sha256)
         except DigestMismatch as error:
             raise DataError(error.reason, study_id, code="INTEGRITY.DIGEST") from None
+        except StorageError as error:
+            if error.retryable or self._storage.exists(key):
+                raise
+            raise DataError("its document is gone; restore it", study_id, code="INTEGRITY.GONE") from None
         document: Mapping[str, Any] = json.loads(data)
         return document
 

@@ -13,7 +13,7 @@ import io
 import logging
 import struct
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,6 +26,7 @@ from crrg.config.running import DeliverConfig
 from crrg.data.decoder_pool import DecodeOutcome, decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_structure import looks_like_dicom
+from crrg.data.forgotten import read_forgotten
 from crrg.data.givers import Givers, nameless, refusal
 from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, StorageError
 from crrg.exports.delivered import Delivery
@@ -68,6 +69,7 @@ class _Work:
     located: Mapping[str, InboxObject]
     givers: Givers
     drafts: CommittedDrafts
+    pseudonyms: Pseudonyms
     num_studies: int = 0
     num_delivered: int = 0
     num_unchanged: int = 0
@@ -118,7 +120,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     check_secret(storage, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     givers = Givers(inbox, located.values())
-    work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage))
+    work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage), pseudonyms)
     drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
         check_not_stopped(storage, f"{work.num_studies} studies are done")
@@ -181,22 +183,60 @@ def _deliver_study(
         delivery = _delivery(draft, originals)
         delivery = replace(delivery, replaced=_replaced(draft, delivery, work))
         objects, files = _documents(delivery, pictures, work.config.forms)
-    for key, data in files.items():
-        work.zone.put(key, data)
-    refusal = _send(objects, work)
-    write_audit(
-        work.storage,
-        "deliver",
-        subject=draft.study_id,
-        bundle_id=str(draft.document["bundle_id"]),
-        inputs=tuple(sorted(draft.rows[name].source_digest.hex() for name in sources)),
-        counts={"files": len(files), "sent": len(objects) if work.archive else 0},
-    )
-    if refusal is not None:
-        raise refusal
-    note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
-    work.zone.put(_note_key(draft, work.config), canonical_json(note))
+    note_key = _note_key(draft, work.config)
+    with _unless_forgotten(draft, (*files, note_key), work):
+        # before anything leaves: wherever it is cut off, a later removal knows what may lie in the zone or an archive
+        write_audit(
+            work.storage,
+            "deliver",
+            subject=draft.study_id,
+            bundle_id=str(draft.document["bundle_id"]),
+            inputs=tuple(sorted(draft.rows[name].source_digest.hex() for name in sources)),
+            counts={"files": len(files), "sent": len(objects) if work.archive else 0},
+        )
+        for key, data in files.items():
+            work.zone.put(key, data)
+        if (refusal := _send(objects, work)) is not None:
+            raise refusal
+        note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
+        work.zone.put(note_key, canonical_json(note))
     work.num_delivered += 1
+
+
+@contextmanager
+def _unless_forgotten(draft: StudyDraft, keys: Sequence[str], work: _Work) -> Iterator[None]:
+    """Deliver within the block, and take it back where the patient was removed meanwhile.
+
+    A removal makes the patient a forgotten one before it looks into the zone: what it did not find there is found here.
+
+    Args:
+        draft: The study.
+        keys: What the block writes into the zone.
+        work: The delivery.
+
+    Raises:
+        IdentityError: The patient was removed.
+        StorageError: So it was, and this process may not take back what it wrote.
+    """
+    patients = {row.patient_id for row in draft.rows.values()}
+    _check_remembered(patients, work)
+    try:
+        yield
+    finally:
+        try:
+            _check_remembered(patients, work)
+        except DataError:
+            left = [key for key in keys if not work.zone.discard(key)]
+            if left:
+                reason = "its patient was removed meanwhile, and its documents may not be taken back by this process; "
+                raise StorageError(f"{reason}remove them from the identified zone", draft.study_id) from None
+            raise
+
+
+def _check_remembered(patients: Iterable[str], work: _Work) -> None:
+    forgotten = read_forgotten(work.storage, work.pseudonyms)
+    for patient_id in patients:
+        forgotten.check(patient_id)
 
 
 def _delivery(draft: StudyDraft, originals: Mapping[str, OriginalFilm]) -> Delivery:

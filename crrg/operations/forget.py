@@ -62,8 +62,8 @@ class Forgetting:
         dataset_rows: Rows by dataset and version.
         night_drafts: Drafted images by night; 0 where a night only refused something of theirs.
         num_delivered: Studies of which documents were delivered.
-        num_sent: DICOM objects that an archive took and must delete itself.
-        num_sent_before: Those that it took of whomever before the secret was changed.
+        num_sent: DICOM objects that an archive was sent, and must delete itself where it took them.
+        num_sent_before: Those that it was sent of whomever before the secret was changed.
         num_withdrawn: Objects removed from the identified zone.
         num_pictures: Pictures removed from tracked runs.
         models: Checkpoints, bundles and registered versions that were trained on the patients.

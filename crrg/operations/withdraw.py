@@ -1,9 +1,9 @@
 """Withdrawal: what was delivered of some studies goes from the identified zone.
 
 A folder there is named by the study's own UID; its pseudonym says whether it is meant, so that neither inbox nor film
-is needed. What an archive took is the archive's to delete; the audit says of which studies it took something. Entries
-of before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only the zone
-itself says whose documents it holds.
+is needed. What an archive took is the archive's to delete; the audit says of which studies it was sent something.
+Entries of before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only
+the zone itself says whose documents it holds.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Delivered:
 
     Attributes:
         num_studies: Studies of which documents were written.
-        num_sent: DICOM objects that an archive took.
+        num_sent: DICOM objects that an archive was sent, each time counted, whether it took them or broke off.
         num_before: Studies, of whomever, that were delivered before the secret was last changed.
-        num_sent_before: DICOM objects that an archive took of these.
+        num_sent_before: DICOM objects that an archive was sent of these.
     """
 
     num_studies: int

@@ -20,6 +20,7 @@ from crrg.operations.deliver import deliver
 from crrg.operations.dicom_send import REFUSED
 from crrg.operations.forget import forget
 from crrg.operations.rekey import rekey
+from crrg.storage import Storage
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
 
@@ -149,6 +150,25 @@ def test_delivery_is_audited_by_pseudonym(night):
     assert [entry.action for entry in entries] == ["deliver", "deliver"]
     assert {entry.counts["files"] for entry in entries} == {4, 3}
     assert all(len(entry.subject) == 26 and entry.bundle_id == "b" * 32 for entry in entries)
+
+
+@pytest.mark.parametrize(("owner", "step"), [(Storage, "put"), (delivery, "send_objects")])
+def test_what_a_delivery_may_have_written_or_sent_before_it_was_cut_off_is_known_to_a_removal(
+    night, monkeypatch, owner, step
+):
+    def cut(*_):
+        raise StorageError("it broke off", retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, cut)
+        with pytest.raises(StorageError):
+            deliver(night.form(send_to="archive:104"), night.root, night.settings)
+    (entry,) = [entry for entry in read_audit(night.root) if entry.action == "deliver"]
+    assert entry.counts["sent"] == entry.counts["files"] - 1
+    with pytest.raises(ConfigError, match="documents of 1 studies were delivered"):
+        forget([entry.subject], night.root, night.settings.model_copy(update={"identified_root": ""}), remove=True)
+    assert forget([entry.subject], night.root, night.settings, remove=True).num_sent == entry.counts["sent"]
+    assert night.delivered() == {}
 
 
 def test_replaced_missing_and_pictures_are_counted_and_tried_again(night):

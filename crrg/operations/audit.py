@@ -6,6 +6,7 @@ cuts the audit off at its end is told by the manifests.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ def verify_audit(storage: Storage, head: str = "") -> AuditCheck:
     if head and head not in chain.digests.values():
         problems.append(f"the entry {head[:12]}… of an earlier check is not there; the end was cut off or rewritten")
     manifests = [manifest for manifest in read_manifests(storage) if manifest.audit is not None]
-    problems += [problem for manifest in manifests for problem in _problems_of(manifest, chain)]
+    written = _written(chain)
+    problems += [problem for manifest in manifests for problem in _problems_of(manifest, chain, written)]
     return AuditCheck(len(chain.digests), chain.head, len(manifests), tuple(problems))
 
 
@@ -99,15 +101,24 @@ def entries_markdown(entries: Sequence[AuditEntry]) -> str:
     return table(("entry", "when (UTC)", "what", "who", "to what", "bundle", "counts"), rows) if rows else "No entry."
 
 
-def _problems_of(manifest: Manifest, chain: Chain) -> list[str]:
+def _written(chain: Chain) -> dict[str, set[str]]:
+    """Return every sha256 that was audited of each key: of runs that were written again, by whom they were."""
+    written: dict[str, set[str]] = defaultdict(set)
+    for entry in chain.entries.values():
+        for key, sha256 in entry.writes.items():
+            written[key].add(sha256)
+    return written
+
+
+def _problems_of(manifest: Manifest, chain: Chain, written: Mapping[str, set[str]]) -> list[str]:
     ref, night = manifest.audit, f"night {manifest.date}, commit {manifest.fencing}"
     if ref is None:
         return []
     if chain.digests.get(ref.number) != ref.sha256:
         return [f"{night}: its entry {ref.number} is not the one that was written for it"]
-    writes = chain.entries[ref.number].writes if ref.number in chain.entries else {}
     named = {file.key: file.sha256 for file in manifest.files} | {manifest.index_key: manifest.index_sha256}
-    return [f"{night}: {key} is not what was audited" for key in named if writes.get(key, named[key]) != named[key]]
+    changed = (key for key, sha256 in named.items() if key in written and sha256 not in written[key])
+    return [f"{night}: {key} is not what was audited" for key in changed]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -28,6 +28,7 @@ from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import NightFacts, review_files
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement
 from crrg.exports.work_list import RefusedObject
+from crrg.ledger.audit import write_audit
 from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
@@ -86,9 +87,19 @@ def rewrite_night(storage: Storage, date: str, run_id: str, change: RunChange) -
     with no_night(storage, date) as lease:
         manifest = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
         changed = _changed(storage, manifest, lease.fencing, change)
+        _audit(storage, manifest, changed)
         commit_manifest(storage, changed)
         seal_rewritten(storage, date)
     return changed
+
+
+def _audit(storage: Storage, before: Manifest, after: Manifest) -> None:
+    """Write the entry of a run that is about to be committed again; neither keys nor counts hold anybody's id."""
+    written = {file.key: file.sha256 for file in set(after.files) - set(before.files)}
+    written[after.index_key] = after.index_sha256
+    num_drafts = sum(file.num_rows for file in after.files if file.kind == "reports")
+    subject = f"{after.date}/{after.run_id}"
+    write_audit(storage, "rewrite", subject=subject, writes=written, counts={"drafts": num_drafts})
 
 
 @contextmanager

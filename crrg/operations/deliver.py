@@ -106,7 +106,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         What happened, as counts; studies that could not be delivered are counted by reason and tried again next time.
 
     Raises:
-        ConfigError: Delivery is off, the identified root lies within the root, or a library of the extra is missing.
+        ConfigError: Delivery is off, the identified root lies within the root or the inbox, or a library of the extra
+            is missing.
         CrrgError: An operator wants it to stop; what was delivered so far stays delivered.
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
@@ -116,6 +117,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     titles = (config.called_title, config.calling_title)
     archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
+    if overlap(zone, inbox):
+        raise ConfigError("the identified root and the inbox must not lie within each other", "CRRG_IDENTIFIED_ROOT")
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}

@@ -72,7 +72,8 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
         ConfigError: The age is negative.
         StorageError: The store is out of reach, or does not let objects be deleted.
     """
-    if min_age_h < 0:
+    # what is no number is not less than any
+    if not min_age_h >= 0:
         raise ConfigError("the least age must be 0 or more hours", "min_age_h")
     # what is at work now is young by the store's clock, whatever this machine's says; only looking writes nothing
     garbage, now_s = Garbage(), store_time_s(storage) if remove else time.time()

@@ -68,7 +68,8 @@ def expire_results(
     """
     if older_than_days < 1:
         raise ConfigError("give 1 or more days", "results_older_than")
-    limit = (today or datetime.now().astimezone().date()) - timedelta(days=older_than_days)
+    day = today or datetime.now().astimezone().date()
+    limit = day - timedelta(days=min(older_than_days, (day - Date.min).days))
     expired, num_objects = Expired(old_versions=kept_versions({"root": storage})), 0
     for manifest, num_drafts, num_newest in _nights_with_drafts(storage):
         if manifest.date >= limit.isoformat():

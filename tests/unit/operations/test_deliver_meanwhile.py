@@ -1,10 +1,10 @@
-"""Delivery while patients are removed, and of nights of which documents are gone."""
+"""Delivery while patients are removed, of nights of which documents are gone, and to where nights would read it."""
 
 from __future__ import annotations
 
 import pytest
 
-from crrg.errors import StorageError
+from crrg.errors import ConfigError, StorageError
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import deliver as delivery
 from crrg.operations.deliver import deliver
@@ -70,3 +70,9 @@ def test_documents_that_may_not_be_taken_back_are_said(night, monkeypatch):
     monkeypatch.setattr(delivery, "_send", forget_first)
     with pytest.raises(StorageError, match="remove them from the identified zone"):
         deliver(night.form(), night.root, night.settings)
+
+
+def test_zone_and_inbox_must_lie_apart(night):
+    settings = night.settings.model_copy(update={"identified_root": f"{night.inbox.root}/delivered"})
+    with pytest.raises(ConfigError, match="the inbox must not lie within each other"):
+        deliver(night.form(), night.root, settings)

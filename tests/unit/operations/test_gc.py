@@ -137,9 +137,10 @@ def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, mon
     assert {key for key in keys(root) if not key.startswith("audit/")} == kept
 
 
-def test_an_impossible_age_is_refused(root):
+@pytest.mark.parametrize("age", [-1, float("nan")])
+def test_an_impossible_age_is_refused(root, age):
     with pytest.raises(ConfigError):
-        collect_garbage(root, min_age_h=-1)
+        collect_garbage(root, min_age_h=age)
 
 
 def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(inbox, tmp_path, monkeypatch):

@@ -72,5 +72,8 @@ def test_newest_drafts_go_where_it_is_said_and_their_objects_are_not_read_again(
 def test_young_nights_stay_and_an_impossible_age_is_refused(nights):
     _, root = nights
     assert expire_results(root, 40, with_newest=True, today=TODAY).nights == ()
+    # before the first day that there is, no night is
+    assert expire_results(root, 999_999, with_newest=True, today=TODAY).nights == ()
+    assert expire_results(root, 10**12, with_newest=True, today=TODAY).nights == ()
     with pytest.raises(ConfigError, match="1 or more days"):
         expire_results(root, 0)

@@ -69,6 +69,8 @@ def put_study_marks(
         DigestMismatch: Index or list are not what the manifest recorded.
         StorageError: The root is out of reach.
     """
+    if not manifest.index_key:
+        return {}, ""
     index: dict[str, str] = json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
     notes = _put_notes(storage, index, studies)
     list_key = next((key for key in index if _is_list(key, manifest)), "")

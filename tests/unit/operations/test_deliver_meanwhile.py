@@ -68,7 +68,7 @@ def test_documents_that_may_not_be_taken_back_are_said(night, monkeypatch):
         return done(*args)
 
     monkeypatch.setattr(delivery, "_send", forget_first)
-    with pytest.raises(StorageError, match="remove them from the identified zone"):
+    with pytest.raises(StorageError, match="find them with crrg reidentify"):
         deliver(night.form(), night.root, night.settings)
 
 

@@ -231,8 +231,8 @@ def _unless_forgotten(draft: StudyDraft, keys: Sequence[str], work: _Work) -> It
         except DataError:
             left = [key for key in keys if not work.zone.discard(key)]
             if left:
-                reason = "its patient was removed meanwhile, and this process may not take its documents back; find them "
-                raise StorageError(f"{reason}with crrg reidentify and delete them there", draft.study_id) from None
+                reason = "its patient was removed meanwhile, and this process may not take back its documents; "
+                raise StorageError(f"{reason}find them with crrg reidentify and delete them", draft.study_id) from None
             raise
 
 

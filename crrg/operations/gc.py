@@ -5,7 +5,8 @@ may not delete have left behind (``gc_left_behind.py``), and uploads that were b
 finished checkpoints, the audit and anything unknown stay. What is younger than the given age stays as well, since
 somebody may be working on it, and so does a night that was begun and can be gone on with: as long as no other has read
 its inputs. A dataset whose manifest cannot be read is left alone. What was found is looked for again where something
-was committed between looking and removing.
+was committed between looking and removing; what was written again since, and what lies in a night that somebody holds,
+stays for another time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
-from crrg.ledger.lease import store_time_s
+from crrg.ledger.lease import find_holder, store_time_s
 from crrg.ledger.manifest import Manifest, manifest_keys, night_dates, read_named, run_prefix
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
@@ -34,7 +35,8 @@ MIN_AGE_H = 24.0
 HOUR_S = 3600.0
 AT_ONCE = 64
 """Objects that are removed before it is looked again whether something was committed."""
-_RESULTS, _NIGHT_TABLES = "results", ("ledger/date=", TABLES, MANIFESTS, "quarantine/date=")
+_RESULTS, _NIGHTS = "results", ("ledger/date=", "quarantine/date=")
+_NIGHT_TABLES = (*_NIGHTS, TABLES, MANIFESTS)
 _KEPT_NAMES = ("_manifest",)
 
 
@@ -117,11 +119,25 @@ def _remove(storage: Storage, objects: Sequence[StoredObject], known: frozenset[
     for start in range(0, len(objects), AT_ONCE):
         if (commits := _commits(storage)) != known:
             known, unnamed = commits, {stored.key for stored in unnamed_objects(storage)}
-        for stored in objects[start : start + AT_ONCE]:
-            if unnamed is None or stored.key in unnamed:
-                storage.delete(stored.key)
-                removed.append(stored)
+        some = [each for each in objects[start : start + AT_ONCE] if unnamed is None or each.key in unnamed]
+        for stored in _left_alone(storage, some):
+            storage.delete(stored.key)
+            removed.append(stored)
     return removed
+
+
+def _left_alone(storage: Storage, objects: Sequence[StoredObject]) -> list[StoredObject]:
+    """Return those objects that nobody is at work on: as they were listed, and in no night that somebody holds now.
+
+    Who goes on after a cut finds objects of a night there, writes others again, and names them only when it commits.
+    """
+    holder = find_holder(storage)
+    if holder is not None:
+        held = (f"{_RESULTS}/date={holder.date}/", *(f"{each}{holder.date}/" for each in _NIGHTS), TABLES, MANIFESTS)
+        objects = [stored for stored in objects if not stored.key.startswith(held)]
+    folders = {stored.key.rpartition("/")[0] for stored in objects if not stored.key.startswith(_RESULTS)}
+    there = {stored for folder in folders for stored in storage.list_objects(folder)}
+    return [stored for stored in objects if stored.key.startswith(_RESULTS) or stored in there]
 
 
 def _commits(storage: Storage) -> frozenset[str]:

@@ -85,6 +85,42 @@ def test_a_night_that_is_taken_up_and_commits_after_the_manifests_were_read_stay
     assert_whole(root)
 
 
+def test_what_is_written_again_after_it_was_listed_stays(root, monkeypatch):
+    part, stray = (f"datasets/demo/version=0a/split=train/part-0000{number}.parquet" for number in (0, 1))
+    for key in (part, stray):
+        root.put(key, b"left by an ingest that was cut off")
+        os.utime(root.url(key), (time.time() - 3 * 86400,) * 2)
+    look, looks = gc._commits, []
+
+    def then(storage: Storage) -> object:
+        looks.append(storage)
+        if len(looks) == 2:
+            # the same ingest is run again; its commit comes later
+            root.put(part, b"left by an ingest that was cut off")
+        return look(storage)
+
+    monkeypatch.setattr(gc, "_commits", then)
+    removed = collect_garbage(root, remove=True)
+    assert [stored.key for stored in removed.objects] == [stray]
+    assert part in keys(root)
+
+
+def test_what_lies_in_a_night_that_somebody_holds_stays(root):
+    """A removal or a mark that was cut off finds what it wrote before, and names it only when it commits."""
+    mine = {f"results/date={DATE}/run=01ab/reports-00000-2.parquet", "ledger/_compacted-01ab.parquet"}
+    mine |= {f"{table}/date={DATE}/01ab-2.parquet" for table in ("ledger", "quarantine")}
+    other = "results/date=2026-11-01/run=01ab/half.parquet"
+    for key in (*mine, other):
+        root.put(key, b"left")
+    lease = acquire_lease(root, DATE)
+    assert lease is not None
+    removed = collect_garbage(root, min_age_h=0, remove=True)
+    assert [stored.key for stored in removed.objects] == [other]
+    lease.release()
+    removed = collect_garbage(root, min_age_h=0, remove=True)
+    assert {stored.key for stored in removed.objects} == mine
+
+
 def test_a_night_that_commits_between_two_deletions_stays(inbox, root, monkeypatch):
     run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     stray = [f"results/date={DATE}/run=0123456789abcdef/{number}.parquet" for number in range(4)]

@@ -9,28 +9,16 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 from crrg.data.givers import Givers, denial
-from crrg.errors import ConfigError, Conflict, DigestMismatch
+from crrg.errors import Conflict, DigestMismatch
 from crrg.ledger.audit import PROBE as AUDIT_PROBE
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.manifest import night_prefix
 from crrg.local_files import disk_full
-from crrg.operations.root import overlap
 from crrg.storage import Storage
 
 ROOM_PER_FILM = 48 * 2**10
 """Rows, documents and page of a film, bytes; its picture has at most as many bytes as pixels."""
 _PROBE = b"written by a night to see that it may"
-
-
-def check_apart(inbox: Storage, storage: Storage) -> None:
-    """Check that a night cannot read what nights write, and that the root holds no source under its own name.
-
-    Raises:
-        ConfigError: One of the two lies within the other.
-    """
-    if overlap(inbox, storage):
-        reason = "the inbox and the root must not lie within each other; give the root a place of its own (--root)"
-        raise ConfigError(reason, "inbox")
 
 
 def check_rights(

@@ -184,8 +184,13 @@ class FolderTables:
 
 
 def _with_plain_columns(row: Row) -> Row:
-    """Return a row whose columns are in lower case with underscores; cells beyond the header are left out."""
-    return {name.strip().lower().replace(" ", "_"): value for name, value in row.items() if name}
+    """Return a row whose columns are in lower case with underscores; of equal ones the first with text counts."""
+    plain: Row = {}
+    for name, value in row.items():
+        column = name.strip().lower().replace(" ", "_")
+        if column and not text_of(plain, column):
+            plain[column] = value
+    return plain
 
 
 def _study_names(row: Row) -> list[tuple[str, str]]:

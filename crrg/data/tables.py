@@ -24,6 +24,8 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 MAX_TABLE_BYTES = 512 * 2**20
 MAX_TABLE_ROWS = 5_000_000
 """A short row takes next to no room in a file, least of all in Parquet, but hundreds of bytes in memory."""
+MAX_CELL_CHARACTERS = 64 * 2**20
+"""Longer than any document that a system writes into a cell: such a report is refused alone, its table is not."""
 _DELIMITERS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
 Row: TypeAlias = "dict[str, Any]"
@@ -42,8 +44,10 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
     """Read a CSV or Parquet table row by row.
 
     A CSV is UTF-8, with or without byte order mark, or UTF-16 with one; cells are set apart by what stands most often
-    in the header line of comma, semicolon, tab and bar. A row as a value takes many times the room that it takes in the
-    file: large tables are read this way.
+    in the header line of comma, semicolon, tab and bar. Of columns of one name the first counts that has text in a row.
+    Quotes that do not close would run the texts of several rows into one, and cells beyond the header are most often
+    the rest of a text: such a table is not read. A row as a value takes many times the room that it takes in the file:
+    large tables are read this way.
 
     Raises:
         DataError: PARSE.TABLE where it cannot be read, LIMIT.TABLE where it is too large.
@@ -58,17 +62,58 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
         else:
-            csv.field_size_limit(2**20)
-            text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
-            delimiter = _delimiter_of(text.readline())
-            text.seek(0)
-            for number, row in enumerate(csv.DictReader(text, delimiter=delimiter)):
-                _check_rows(number + 1)
-                yield row
+            yield from _csv_rows(data)
     except UnicodeDecodeError as error:
         raise DataError("the table is not UTF-8; save it as UTF-8 and start again", code="PARSE.TABLE") from error
-    except (ValueError, OSError, csv.Error, pa.ArrowException) as error:
+    except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
+
+
+def _csv_rows(data: bytes) -> Iterator[Row]:
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
+    delimiter = _delimiter_of(text.readline())
+    text.seek(0)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    names: list[str] | None = None
+    num_rows = 0
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _damaged(line, error) from None
+        if cells is None:
+            return
+        if names is None:
+            names = cells
+        elif cells:
+            num_rows += 1
+            _check_rows(num_rows)
+            yield _row(names, cells, line)
+
+
+def _row(names: list[str], cells: list[str], line: int) -> Row:
+    """Return the cells of a line by column; ``None`` where the line is short."""
+    if any(cell.strip() for cell in cells[len(names) :]):
+        reason = f"line {line} of the table has more cells than its header; put text with delimiters in quotes"
+        raise DataError(reason, code="PARSE.TABLE")
+    row: Row = dict.fromkeys(names)
+    for name, cell in zip(names, cells, strict=False):
+        row[name] = row[name] if text_of(row, name) else cell
+    return row
+
+
+def _damaged(line: int, error: csv.Error) -> DataError:
+    """Return what is wrong with a line, without a word of it."""
+    if "limit" in str(error):
+        reason = f"line {line} of the table begins a cell above {MAX_CELL_CHARACTERS} characters; take it out"
+        return DataError(reason, code="LIMIT.TABLE")
+    reason = (
+        f"line {line} of the table begins a quoted cell that does not close, or goes on behind its quotes; "
+        "write a quote within a cell twice"
+    )
+    return DataError(reason, code="PARSE.TABLE")
 
 
 def _check_rows(num_rows: int) -> None:

@@ -167,3 +167,41 @@ def test_a_table_of_more_rows_than_memory_holds_is_refused(tmp_path, monkeypatch
     with pytest.raises(DataError) as refused:
         read(tmp_path)
     assert refused.value.code == "LIMIT.TABLE"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('a.png,1,"Clear.', "line 2 .* does not close"),
+        ('a.png,1,"Clear "lungs", small heart."', "line 2 .* write a quote within a cell twice"),
+        ("a.png,1,No effusion, but a mass.", "line 2 .* more cells than its header"),
+    ],
+)
+def test_a_report_takes_in_no_text_of_other_rows_and_loses_none_of_its_own(tmp_path, row, said):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "reports.csv").write_text(f'file,patient_id,findings\n{row}\nb.png,2,"Effusion."\nc.png,3,Mass.\n')
+    with pytest.raises(DataError, match=said) as refused:
+        read(tmp_path)
+    assert refused.value.code == "PARSE.TABLE"
+    assert "lungs" not in str(refused.value)
+
+
+def test_of_columns_of_one_name_the_first_that_has_text_counts(tmp_path):
+    write_picture(tmp_path / "a.png")
+    rows = 'a.png, "Clear, both.",,,\nb.png,,,"Mass.",, \n'
+    (tmp_path / "r.csv").write_text(f'file, "findings",findings,Findings,\n{rows}')
+    items = read(tmp_path)
+    assert items["a.png"].report.findings == "Clear, both."
+    assert items["b.png"].report.findings == "Mass."
+
+
+def test_a_report_of_a_megabyte_is_refused_alone(tmp_path):
+    for name in "ab":
+        write_picture(tmp_path / f"{name}.png", ord(name))
+    (tmp_path / "r.csv").write_text(f"file,patient_id,findings\na.png,1,{'x ' * 2**20}\nb.png,2,Mass.\n")
+    source = FolderSource(Storage(str(tmp_path)))
+    long, short = source.items()
+    with pytest.raises(DataError) as refused:
+        build_pair(source, long)
+    assert refused.value.code == "LIMIT.REPORT"
+    assert build_pair(source, short).report.findings == "Mass."

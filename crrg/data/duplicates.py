@@ -43,21 +43,23 @@ class Loss:
 
 
 def judge_claims(claims: Sequence[Claim]) -> dict[int, Loss]:
-    """Return the losing claims by their number; of equal films the first by modification time and key wins."""
+    """Return the losing claims by their number; of equal films the first by modification time and key wins.
+
+    Of the films of one identifier the first decides what they show, also where it is refused itself.
+    """
     by_instance: dict[str, int] = {}
     by_pixels: dict[bytes, int] = {}
     losses: dict[int, Loss] = {}
     for number in _oldest_first(claims):
         claim = claims[number]
-        same_instance = by_instance.get(claim.instance_id)
-        if same_instance is not None and claims[same_instance].pixel_digest != claim.pixel_digest:
+        same_instance = by_instance.setdefault(claim.instance_id, number)
+        if claims[same_instance].pixel_digest != claim.pixel_digest:
             reason = "the same instance came before with other pixels"
             losses[number] = Loss(IdentityError(reason, code="IDENTITY.CONFLICT"), same_instance)
         elif claim.pixel_digest in by_pixels:
             error = DicomError("the same pixels came before", code="DUPLICATE.PIXELS")
             losses[number] = Loss(error, by_pixels[claim.pixel_digest])
         else:
-            by_instance[claim.instance_id] = number
             by_pixels[claim.pixel_digest] = number
     return losses
 

@@ -29,6 +29,7 @@ from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
+DUPLICATE = "DUPLICATE.PIXELS"
 READERS = 8
 """Tables read at a time: those of a store in another building are mostly waited for."""
 
@@ -103,6 +104,7 @@ class Ledger:
         self._by_key: dict[str, LedgerRow] = {}
         self._by_instance: dict[str, LedgerRow] = {}
         self._by_study: dict[str, list[LedgerRow]] = {}
+        self._duplicates: dict[str, LedgerRow] = {}
         self._tries = Counter[tuple[str, str]]()
         for row in rows:
             if may_pass(row.reason):
@@ -112,6 +114,8 @@ class Ledger:
             if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
                 self._by_instance[row.instance_id] = row
                 self._by_study.setdefault(row.study_id, []).append(row)
+            elif row.instance_id and row.reason == DUPLICATE:
+                self._duplicates.setdefault(row.instance_id, row)
 
     def __len__(self) -> int:
         """Return the number of different objects and versions."""
@@ -135,6 +139,10 @@ class Ledger:
     def find_draft(self, instance_id: str) -> LedgerRow | None:
         """Return the last row that drafted this image, or ``None``."""
         return self._by_instance.get(instance_id)
+
+    def find_duplicate(self, instance_id: str) -> LedgerRow | None:
+        """Return the first row of this image that was refused for the sake of one with equal pixels, or ``None``."""
+        return self._duplicates.get(instance_id)
 
     def find_drafts_of(self, study_id: str) -> list[LedgerRow]:
         """Return the rows that drafted images of a study, in the order in which they were committed."""

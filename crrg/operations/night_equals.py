@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from crrg.ledger.ledger import Ledger, LedgerRow
+from crrg.ledger.ledger import DUPLICATE, Ledger, LedgerRow
 from crrg.ledger.manifest import Superseded
 from crrg.operations.night_records import InputOutcome
 
 RESENT = ("DUPLICATE.RESENT", "the same image, with the same pixels, was drafted already")
-PIXELS = ("DUPLICATE.PIXELS", "another image with the same pixels is drafted in this night")
+PIXELS = (DUPLICATE, "another image with the same pixels is drafted in this night")
 CONFLICT = ("IDENTITY.CONFLICT", "the same image identifier came with other pixels before")
 
 REASONS = frozenset(code for code, _ in (RESENT, PIXELS, CONFLICT))
@@ -67,6 +67,10 @@ class FirstImages:
             if earlier.pixel_digest.hex() == image.pixel_digest:
                 return RESENT
             if self._resend_policy == "conflict":
+                return CONFLICT
+        elif earlier is None and self._resend_policy == "conflict":
+            duplicate = self._ledger.find_duplicate(image.instance_id)
+            if duplicate is not None and duplicate.pixel_digest.hex() != image.pixel_digest:
                 return CONFLICT
         if image.pixel_digest in self._seen_pixels:
             return PIXELS

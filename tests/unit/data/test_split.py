@@ -54,7 +54,16 @@ def test_one_identifier_with_two_pictures_is_a_conflict_of_the_later():
     }
 
 
-def test_a_film_that_was_refused_takes_no_place():
-    # the second conflicts with the first; its pixels are free for the third
+def test_the_pixels_of_a_film_that_was_refused_are_free():
+    # the second conflicts with the first
     losses = judge_claims([claim(1, "a", "i", "p"), claim(2, "b", "i", "q"), claim(3, "c", "j", "q")])
     assert set(losses) == {1}
+
+
+def test_the_identifier_of_a_film_that_was_refused_is_taken():
+    # nobody knows whether "j" is the picture that the first shows, too, or that of the third
+    losses = judge_claims([claim(1, "a", "i", "p"), claim(2, "b", "j", "p"), claim(3, "c", "j", "q")])
+    assert {number: (loss.error.code, loss.winner) for number, loss in losses.items()} == {
+        1: ("DUPLICATE.PIXELS", 0),
+        2: ("IDENTITY.CONFLICT", 1),
+    }

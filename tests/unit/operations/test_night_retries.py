@@ -124,3 +124,12 @@ def test_new_version_that_crashed_once_is_no_later_version_of_its_draft(inbox, r
     assert night(inbox, root, DATES[1]).reasons == {"DECODE.CRASH": 1}
     codes.clear()
     assert night(inbox, root, DATES[2]).reasons == {"IDENTITY.CONFLICT": 1}
+
+
+@pytest.mark.parametrize(("policy", "reasons"), [("conflict", {"IDENTITY.CONFLICT": 1}), ("supersede", {})])
+def test_the_identifier_of_a_duplicate_is_taken_on_later_nights_too(inbox, root, policy, reasons):
+    inbox.put("3.dcm", dicom_bytes(2, instance="8"))
+    assert night(inbox, root, DATES[0]).reasons == {"DUPLICATE.PIXELS": 1}
+    inbox.put("4.dcm", dicom_bytes(4, instance="8"))
+    assert night(inbox, root, DATES[1], resend_policy=policy).reasons == reasons
+    assert check_nights(root).is_good

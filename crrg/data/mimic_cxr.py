@@ -122,7 +122,7 @@ class MimicCxrSource:
                 study.films.setdefault(match.group("name"), []).append(stored)
             elif _STRAY.search(stored.key):
                 strays.append(stored)
-        for study_id, path in reports.paths().items():
+        for study_id, path in reports.all_paths():
             match = _REPORT.search(path)
             key = (match.group("patient") if match else "", study_id)
             studies.setdefault(key, _Study(*key))

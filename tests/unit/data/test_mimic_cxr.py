@@ -226,6 +226,13 @@ def test_a_study_under_two_patients_is_a_conflict(tree):
     assert found == dict.fromkeys((A, B, instance(7)), "IDENTITY.CONFLICT")
 
 
+def test_reports_of_a_study_under_two_patients_are_both_named(tree):
+    for patient in (P2, P1):
+        tree.report(patient, "50000099")
+    refused = {item.patient_id: item.problem.code for item in source_of(tree).items() if item.problem}
+    assert refused == dict.fromkeys((P1, P2), "IDENTITY.CONFLICT")
+
+
 def test_a_film_outside_a_study_folder_is_named(tree):
     (tree.root / "files/p19" / f"{A}.jpg").write_bytes(b"x")
     stray = items_by_name(source_of(tree))[f"files/p19/{A}.jpg"]

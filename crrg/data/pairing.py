@@ -158,15 +158,24 @@ class PairBuilder:
                 pseudonyms.study(header.study_instance_uid),
                 pseudonyms.instance(header.sop_instance_uid),
             )
-        if decoded is None and not item.patient_id:
-            raise IdentityError("a report without film names no patient", code="IDENTITY.MISSING")
         content = digest.hex()
+        if decoded is None:
+            return self._identify_text(item, site, content)
         return _Ids(
             pseudonyms.patient(item.patient_id, site) if item.patient_id else pseudonyms.patient(content, "content"),
             pseudonyms.study(item.study_id, site) if item.study_id else pseudonyms.study(content, "content"),
-            pseudonyms.instance(content, "content")
-            if decoded is not None
-            else pseudonyms.instance(f"report\0{item.study_id or item.patient_id}", site),
+            pseudonyms.instance(content, "content"),
+        )
+
+    def _identify_text(self, item: SourceItem, site: str, content: str) -> _Ids:
+        """Return pseudonyms of a report without a film; one without a study is a study of its patient's own."""
+        if not item.patient_id:
+            raise IdentityError("a report without film names no patient", code="IDENTITY.MISSING")
+        pseudonyms, study_id = self._rules.pseudonyms, item.study_id or f"report\0{item.patient_id}\0{content}"
+        return _Ids(
+            pseudonyms.patient(item.patient_id, site),
+            pseudonyms.study(study_id, site),
+            pseudonyms.instance(f"report\0{study_id}", site),
         )
 
     def _read_notes(self, notes: str, names: tuple[str, ...]) -> str | None:

@@ -48,3 +48,17 @@ def test_a_report_in_a_language_that_is_let_in_gives_no_labels():
     assert pair.report.findings == text
     assert (pair.labels, pair.label_source) == ({}, "none")
     assert label_report(text)["Pneumothorax"] == 1
+
+
+def test_equal_texts_of_two_people_are_two_studies_and_texts_of_one_are_two_rows():
+    rows = [("P", "Clear.", b"c"), ("Q", "Clear.", b"c"), ("P", "Effusion.", b"e")]
+    rules = PairingRules(Pseudonyms(b"k" * 32), lambda text: {}, 0, SplitShares(), False)
+    pairs = [
+        PairBuilder(rules).build(
+            SourceItem(name="row", patient_id=patient, report=Report(text)), "folder", "site", None, digest
+        )
+        for patient, text, digest in rows
+    ]
+    assert len({pair.study_id for pair in pairs}) == 3
+    assert len({pair.instance_id for pair in pairs}) == 3
+    assert len({pair.patient_id for pair in pairs}) == 2

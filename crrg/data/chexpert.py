@@ -23,6 +23,7 @@ from crrg.data.film_forms import choose_forms, repeated_items
 from crrg.data.sources import SourceItem
 from crrg.data.tables import Row, iterate_rows, labels_of, text_of
 from crrg.data.view_words import view_of_words
+from crrg.domain.labels import LabelValues
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import AnnotationError, DataError, DicomError
@@ -133,7 +134,11 @@ def _item(tail: str, film: StoredObject | None, row: Row, split: Split | None, m
             else AnnotationError("a row names no film of the release", code="PARSE.TABLE_ROW")
         )
     patient, *rest = tail.split("/")
-    labels = labels_of(row)
+    labels: LabelValues = {}
+    try:
+        labels = labels_of(row)
+    except AnnotationError as error:
+        problem = problem or error
     return SourceItem(
         name=film.key if film else tail,
         film=film,

@@ -26,8 +26,9 @@ from crrg.data.region_boxes import boxes_of_mask
 from crrg.data.sections import Mode
 from crrg.data.sources import SourceItem
 from crrg.data.study_words import StudyWords, find_study_words, read_head
-from crrg.data.tables import TABLE_SUFFIXES, labels_of, read_rows, text_of
+from crrg.data.tables import TABLE_SUFFIXES, Row, labels_of, read_rows, text_of
 from crrg.data.view_words import view_of_words
+from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation
@@ -125,15 +126,16 @@ def _item(name: str, film: StoredObject | None, said: Said) -> SourceItem:
         impression=text_of(row, "impression") or None,
         indication=text_of(row, "indication") or None,
     )
-    labels = labels_of(row)
-    problem = said.problem
+    labels, problem = _labels(row, said.problem)
+    patient_id, study_id = text_of(row, *PATIENT_COLUMNS), text_of(row, "study_id")
     if film is None and not report.text and problem is None:
         problem = ReportError("a table row with neither film nor report", code="REPORT.NO_FILM")
     return SourceItem(
         name=name,
         film=film,
-        patient_id=text_of(row, *PATIENT_COLUMNS),
-        study_id=text_of(row, "study_id"),
+        patient_id=patient_id,
+        # numbers of studies may begin anew with each patient
+        study_id=f"{patient_id}/{study_id}" if patient_id and study_id else study_id,
         group=text_of(row, "case_group"),
         report=report,
         notes=text_of(row, "clinical_notes"),
@@ -145,6 +147,13 @@ def _item(name: str, film: StoredObject | None, said: Said) -> SourceItem:
         ),
         problem=problem,
     )
+
+
+def _labels(row: Row, problem: DataError | None) -> tuple[LabelValues, DataError | None]:
+    try:
+        return labels_of(row), problem
+    except AnnotationError as error:
+        return {}, problem or error
 
 
 def _stem(key: str) -> str:

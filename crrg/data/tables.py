@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.domain.labels import LABELS, LabelValues, label_column
-from crrg.errors import DataError
+from crrg.errors import AnnotationError, DataError
 from crrg.storage import Storage
 
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -33,6 +33,16 @@ Row: TypeAlias = "dict[str, Any]"
 _LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
 # the name of the same observation in labels by people (test sets of CheXpert and MIMIC-CXR)
 _LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
+_LABEL_VALUES = {
+    word: value
+    for value, words in (
+        (1, ("1", "1.0", "positive", "yes", "true")),
+        (0, ("0", "0.0", "-0.0", "negative", "no", "false")),
+        (-1, ("-1", "-1.0", "uncertain")),
+    )
+    for word in words
+}
+_NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "unmentioned"))
 
 
 def read_rows(storage: Storage, key: str) -> list[Row]:
@@ -143,16 +153,18 @@ def text_of(row: Mapping[str, Any], *names: str) -> str:
 
 
 def labels_of(row: Mapping[str, Any]) -> LabelValues:
-    """Return the labels that a row's columns hold, by any spelling of their names; blank cells are unmentioned."""
+    """Return the labels that a row's columns hold, by any spelling of their names; blank cells are unmentioned.
+
+    Raises:
+        AnnotationError: INTEGRITY.LABELS where a cell is no value of a label: what it says is not known.
+    """
     labels: dict[str, int | None] = {}
-    for name, value in row.items():
-        label = _LABEL_NAMES.get(name)
-        if label is None or text_of(row, name) == "":
+    for name in row:
+        label, value = _LABEL_NAMES.get(name), text_of(row, name).lower()
+        if label is None or value in _NO_VALUE:
             continue
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            continue
-        if number in (-1.0, 0.0, 1.0):
-            labels[label] = int(number)
+        if value not in _LABEL_VALUES:
+            reason = "a label's cell is none of 1, 0, -1, blank, or positive, negative, uncertain, yes, no, true, false"
+            raise AnnotationError(reason, code="INTEGRITY.LABELS")
+        labels[label] = _LABEL_VALUES[value]
     return labels

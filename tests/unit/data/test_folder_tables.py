@@ -85,7 +85,7 @@ def test_films_and_reports_in_tables_of_their_own(tmp_path):
     (tmp_path / "reports.csv").write_text(f"study_id\treport\nS1\t{CLEAR}\n")
     items = read(tmp_path)
     assert {item.report.impression for item in items.values()} == {"Normal."}
-    assert {(item.patient_id, item.study_id) for item in items.values()} == {("1", "S1")}
+    assert {(item.patient_id, item.study_id) for item in items.values()} == {("1", "1/S1")}
     assert [items[f"x/{name}.png"].view_position for name in "ab"] == [ViewPosition.PA, ViewPosition.LATERAL]
     assert all(item.labels == {"Pleural Effusion": 1} for item in items.values())
     assert len(items) == 2
@@ -205,3 +205,37 @@ def test_a_report_of_a_megabyte_is_refused_alone(tmp_path):
         build_pair(source, long)
     assert refused.value.code == "LIMIT.REPORT"
     assert build_pair(source, short).report.findings == "Mass."
+
+
+def test_numbers_of_studies_that_begin_anew_with_each_patient_are_different_studies(tmp_path):
+    rows = [("a", "1", "1"), ("b", "2", "1"), ("c", "1", "1"), ("d", "", "1")]
+    for name, _, _ in rows:
+        write_picture(tmp_path / f"{name}.png", ord(name))
+    table = "".join(f"{name}.png,{patient},{study}\n" for name, patient, study in rows)
+    (tmp_path / "films.csv").write_text(f"file,patient_id,study_id\n{table}")
+    source = FolderSource(Storage(str(tmp_path)))
+    studies = [build_pair(source, item).study_id for item in source.items()]
+    assert studies[0] == studies[2]
+    assert len(set(studies)) == 3
+
+
+def test_a_label_that_is_no_value_refuses_its_row_and_words_for_values_are_read(tmp_path):
+    cells = {
+        "a": "positive",
+        "b": "FALSE",
+        "c": "Uncertain",
+        "d": "n/a",
+        "e": "2",
+        "f": "nan",
+        "g": "maybe",
+        "h": "-1.0",
+    }
+    for name in cells:
+        write_picture(tmp_path / f"{name}.png", ord(name))
+    rows = "".join(f"{name}.png,{cell},1\n" for name, cell in cells.items())
+    (tmp_path / "films.csv").write_text(f"file,Edema,Fracture\n{rows}")
+    items = read(tmp_path)
+    values = {name[0]: item.labels.get("Edema") for name, item in items.items() if item.problem is None}
+    assert values == {"a": 1, "b": 0, "c": -1, "d": None, "f": None, "h": -1}
+    assert codes(items) == ["INTEGRITY.LABELS"] * 2
+    assert all("maybe" not in str(item.problem) for item in items.values())

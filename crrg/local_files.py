@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crrg.errors import StorageError
+from crrg.errors import ConfigError, StorageError
 
 DISK_FULL = "DISK.FULL"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,6 +50,20 @@ def find_files(folder: str) -> dict[str, dict[str, Any]]:
                         status = entry.stat(follow_symlinks=False)
                         files[entry.path] = {"type": "file", "size": status.st_size, "mtime": status.st_mtime}
     return files
+
+
+def check_folder(root: str, subject: str) -> None:
+    """Refuse a file where a folder or a URL is wanted.
+
+    Args:
+        root: A path, or a URL, which is not looked at.
+        subject: What it was given as, for the message.
+
+    Raises:
+        ConfigError: It is a file.
+    """
+    if os.path.isfile(root):
+        raise ConfigError("this is a file; name the folder that it lies in", subject)
 
 
 def read_file(path: str) -> tuple[bytes, os.stat_result]:

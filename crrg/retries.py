@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from crrg.errors import Conflict, StorageError
+from crrg.errors import ConfigError, Conflict, StorageError
 
 MAX_TRIES = 8
 FIRST_WAIT_S = 0.2
@@ -152,10 +152,22 @@ def lasting_error(error: Exception, root: str, key: str, *, is_local: bool) -> E
         reason = f"{_action(error)} {root} is denied; check the credentials and the policy of this prefix"
         return StorageError(reason, key, code=ACCESS_DENIED)
     if not is_transient(error):
-        return error
+        return _unusable(error, root) or error
     if is_local:
         said = getattr(error, "strerror", None) or type(error).__name__
         return StorageError(f"{root} cannot be used: {said}; check the disk, then run again", key, retryable=True)
+    return None
+
+
+def _unusable(error: Exception, root: str) -> ConfigError | None:
+    """Return what is wrong with the kind of store that a URL names, where that is the cause of an error."""
+    scheme, other = f"{root.partition('://')[0]}://", "give a folder or s3://bucket/prefix"
+    if isinstance(error, ImportError):
+        return ConfigError(f"no client for {scheme} is installed ({error}); install it, or {other}", root)
+    if str(error).startswith("Protocol not known"):
+        return ConfigError(f"nothing opens {scheme} addresses; {other}", root)
+    if isinstance(error, NotImplementedError):
+        return ConfigError(f"{scheme} addresses can only be read; {other}", root)
     return None
 
 

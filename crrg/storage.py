@@ -107,7 +107,8 @@ class Storage:
                 self._fs = fsspec.filesystem("file")
             else:
                 settings = self._settings or Settings().storage
-                self._fs = fsspec.filesystem(self.root.split("://", 1)[0], **settings.s3fs_options())
+                scheme = self.root.split("://", 1)[0]
+                self._fs = fsspec.filesystem(scheme, **(settings.s3fs_options() if scheme in ("s3", "s3a") else {}))
                 # tried again here, as a whole object and within one budget
                 self._fs.retries = 1
             self._fs_pid = os.getpid()

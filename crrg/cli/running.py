@@ -90,7 +90,7 @@ def exits() -> Iterator[None]:
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]) or error.title
-            typer.echo(f"crrg: {where}: {problem['msg']}", err=True)
+            typer.echo(f"crrg: {where}: {problem['msg'].removeprefix('Value error, ')}", err=True)
         raise SystemExit(EXIT_USAGE) from None
     except CrrgError as error:
         typer.echo(f"crrg: {type(error).__name__}: {error}", err=True)
@@ -103,7 +103,7 @@ def form(config: type[F], file: Path | None = None, **flags: Any) -> F:
     Flags of a block (a mapping) change the fields that they name; the block's other fields stay as the file has them.
     """
     with exits():
-        values: dict[str, Any] = _read_form(file) if file else {}
+        values: dict[str, Any] = _read_form(file, config) if file else {}
         for name, value in flags.items():
             if value is not None:
                 values[name] = _over(values.get(name, {}), value) if isinstance(value, dict) else value
@@ -177,8 +177,9 @@ def _over(block: Any, flags: dict[str, Any]) -> Any:
     return {**block, **flags} if isinstance(block, dict) else block
 
 
-def _read_form(file: Path) -> dict[str, Any]:
+def _read_form(file: Path, config: type[FrozenConfig]) -> dict[str, Any]:
     import tomllib
+    from difflib import get_close_matches
 
     from crrg.errors import ConfigError
 
@@ -196,6 +197,11 @@ def _read_form(file: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"must hold settings by name, in braces; it holds a {type(values).__name__}", str(file))
+    for name in values:
+        if name not in config.model_fields:
+            close = get_close_matches(name, config.model_fields, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"this form has {', '.join(config.model_fields)}"
+            raise ConfigError(f"there is no setting {name}; {hint}", str(file))
     return values
 
 

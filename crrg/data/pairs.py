@@ -48,6 +48,8 @@ __all__ = [
     "write_dataset",
 ]
 
+_NAMED = 10
+"""Versions or datasets that a message names at most."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -181,9 +183,20 @@ def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRe
     key = version_key(name, version)
     if not version or not storage.exists(key):
         _refuse_replaced(storage, name, version)
-        raise ConfigError(f"there is no such dataset version in {storage.root}; run crrg ingest", f"dataset {name}")
+        raise ConfigError(
+            f"there is no such dataset version in {storage.root} ({_existing(storage, name)}); run crrg ingest",
+            f"dataset {name}",
+        )
     manifest = storage.get_json(key)
     return DatasetRef(name=name, version=version, manifest_key=key, num_rows=manifest["num_rows"])
+
+
+def _existing(storage: Storage, name: str) -> str:
+    """Return in words which versions of a dataset there are, or else which datasets."""
+    versions = [each.removeprefix("version=") for each in storage.list_folder(f"datasets/{name}") if "version=" in each]
+    if versions:
+        return f"existing versions: {', '.join(versions[:_NAMED])}"
+    return f"existing datasets: {', '.join(storage.list_folder('datasets')[:_NAMED]) or 'none'}"
 
 
 def read_manifest(storage: Storage, dataset: DatasetRef) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from crrg.config.data import IngestConfig
 from crrg.data.sources import CutsReports, Source, SourceOpener
 from crrg.domain.source_kind import AUTO, SourceKind
 from crrg.errors import ConfigError
+from crrg.local_files import check_folder
 from crrg.storage import Storage
 
 
@@ -43,12 +44,15 @@ def open_source(text: str, kind: str = AUTO, settings: StorageSettings | None = 
         settings: How to reach S3.
 
     Raises:
-        ConfigError: There is nothing at the URL.
+        ConfigError: There is nothing at the URL, or a file.
     """
+    if not text.strip():
+        raise ConfigError("an address is empty; an unset variable gives that, and . is this folder", "source")
     head, _, rest = text.partition(":")
     if rest and head in list(SourceKind):
         kind, text = head, rest
     storage = Storage(text, settings).without_names()
+    check_folder(storage.root, "source")
     names = storage.list_folder()
     if not names:
         raise ConfigError("there is nothing to ingest at this address; check it and the credentials", "source")

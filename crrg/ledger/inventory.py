@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from crrg.data.refusals import may_pass, was_absent
 from crrg.errors import ConfigError
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome
+from crrg.local_files import check_folder
 from crrg.storage import Storage, canonical_json
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
         hmac_of: Turns a key into its pseudonym.
 
     Raises:
-        ConfigError: There is no such inbox; an empty one is fine.
+        ConfigError: There is no such inbox, or it is a file; an empty one is fine.
     """
+    check_folder(inbox.root, "inbox")
     found = inbox.list_objects()
     if not found and not inbox.is_reachable():
         raise ConfigError("the inbox is not there; check its address", "inbox")

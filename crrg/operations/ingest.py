@@ -40,6 +40,7 @@ from crrg.operations.ingest_plan import IngestPlan, survey
 from crrg.operations.ingest_run import IngestRun
 from crrg.operations.ingest_staged import StagedInputs, clear_staged, staging_prefix
 from crrg.operations.ingest_tracking import track_ingest
+from crrg.operations.root import check_outside
 from crrg.operations.secret import check_dataset_secret
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage
@@ -68,8 +69,8 @@ def ingest(
         tracked_by: Names the tracking server that is told of a new version; not tracked where not given.
 
     Raises:
-        ConfigError: A source is not there, the dataset's name cannot be used, it was made with another secret, or
-            nothing at all was accepted.
+        ConfigError: A source is not there or holds the root, the dataset's name cannot be used, it was made with
+            another secret, or nothing at all was accepted.
         CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
         DataError: A table as a whole cannot be read.
@@ -79,6 +80,8 @@ def ingest(
     if not config.new_secret:
         check_dataset_secret(storage, config.dataset, pseudonyms)
     sources = open_sources(config, settings)
+    for source in sources:
+        check_outside(storage, source.storage, "source")
     plan = survey(config, sources, pseudonyms)
     done = read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest)
     if (
@@ -136,7 +139,9 @@ def _ingest(
         except ConfigError:
             # nothing was accepted: why stands in the quarantine, which would otherwise be lost
             run.write_quarantine()
-            raise
+            if run.counts()["num_accepted"]:
+                raise
+            raise _nothing_accepted(config, run.counts()) from None
         finally:
             run.close()
             staged.close()
@@ -160,6 +165,15 @@ def _ingest(
     if summary.is_over_limit:
         logger.warning("%.1f %% of the inputs were refused, more than the form allows", 100 * summary.failure_rate)
     return summary
+
+
+def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> ConfigError:
+    subject = f"dataset {config.dataset}"
+    if not counts["num_inputs"]:
+        reason = "there is no film and no report that this kind of archive knows; check the address and --source"
+        return ConfigError(f"{reason} (links are not followed)", subject)
+    reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
+    return ConfigError(f"of {counts['num_inputs']} inputs none was accepted: {reasons}", subject)
 
 
 def _is_given_more(

@@ -31,6 +31,7 @@ from crrg.operations.night_rereads import asked_rereads, find_rereads
 from crrg.operations.night_settling import take_settled
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.root import check_outside
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
@@ -279,6 +280,7 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     """Take up the plan that an earlier run of a held night left open, or plan what is new."""
     config = idle.config
     inbox = storage.at(config.inbox).without_names()
+    check_outside(storage, inbox, "inbox")
     objects = list_inbox(inbox, pseudonyms.object_key)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))

@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.config.redaction import keep_out_of_logs
+from crrg.errors import ConfigError
+from crrg.local_files import check_folder
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -26,10 +28,14 @@ def open_root() -> tuple[Storage, Settings]:
     """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret.
 
     What this process writes from now on is its account's alone, temporary files included: films are patients' data.
+
+    Raises:
+        ConfigError: The root is a file.
     """
     os.umask(0o077)
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
+    check_folder(storage.root, "root")
     if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():
         return storage, settings
     key = Path(storage.url(DEMO_KEY)).read_text().strip()
@@ -41,6 +47,7 @@ def make_demo_root() -> None:
     """Give the root a demo secret, readable by its owner only, unless it or the environment has one."""
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
+    check_folder(storage.root, "root")
     if has_secret(settings) or not storage.is_local:
         return
     path = Path(storage.url(DEMO_KEY))
@@ -58,6 +65,20 @@ def overlap(one: Storage, other: Storage) -> bool:
     """Return whether one of two places is the other or lies within it."""
     first, second = (f"{place.root.rstrip('/')}/" for place in (one, other))
     return first.startswith(second) or second.startswith(first)
+
+
+def check_outside(root: Storage, place: Storage, subject: str) -> None:
+    """Refuse to read a place that holds the root: what is written there would be read as an input.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if f"{root.root.rstrip('/')}/".startswith(f"{place.root.rstrip('/')}/"):
+        raise ConfigError(
+            "it holds the root, where this program writes what would then be read as films; "
+            "give another --root, or the folder of the films alone",
+            subject,
+        )
 
 
 def has_secret(settings: Settings) -> bool:

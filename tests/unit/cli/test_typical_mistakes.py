@@ -1,0 +1,104 @@
+"""What people type at first: one line that says what is wrong and the way out, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from crrg.cli import app
+from crrg.data.deidentify import Pseudonyms
+from crrg.errors import ConfigError
+from crrg.ledger.inventory import list_inbox
+from crrg.operations.root import check_outside
+from crrg.retries import lasting_error
+from crrg.storage import Storage
+from tests.support.drawn_archives import write_picture
+
+FILES = ["films/a.png", "films/b.txt", "texts/read.me"]
+
+
+def refused(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 2, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 64)
+    monkeypatch.delenv("CRRG_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    write_picture(tmp_path / FILES[0])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("films/a.png", "source: this is a file; name the folder that it lies in"),
+        ("", "source: an address is empty; an unset variable gives that, and . is this folder"),
+        (".", "source: it holds the root, .* give another --root"),
+        ("texts", "dataset d: there is no film and no report .* check the address"),
+        ("S3://bucket/films", "nothing opens S3:// addresses; give a folder or s3://bucket/prefix"),
+    ],
+)
+def test_an_ingest_of_what_is_no_archive(source: str, said: str) -> None:
+    assert re.search(said, refused("ingest", source, "--dataset", "d"))
+
+
+def test_an_ingest_that_refuses_everything_says_why() -> None:
+    Path("films/a.png").unlink()
+    for name in ("c.dcm", "d.png", "e.png"):
+        Path("films", name).write_bytes(b"x" * len(name) if name == "c.dcm" else b"")
+    line = refused("ingest", "films", "--dataset", "d")
+    assert "dataset d: of 3 inputs none was accepted: " in line
+    assert "EMPTY.FILE 2" in line
+
+
+def test_a_root_that_is_a_file_or_cannot_be_written() -> None:
+    assert "root: this is a file" in refused("digest", "--root", "films/a.png")
+    assert "root: this is a file" in refused("demo", "--no-orchestrator", "--root", "films/a.png")
+
+
+def test_a_name_that_is_nearly_right() -> None:
+    Path("form.toml").write_text("image_sise = 512")
+    assert "form.toml: there is no setting image_sise; did you mean image_size?" in refused(
+        "ingest", "films", "--dataset", "d", "--config", "form.toml"
+    )
+    Storage("crrg-data").put("datasets/chest/version=1/part", b"")
+    assert "(existing datasets: chest); run crrg ingest" in refused("train", "detector", "--dataset", "chst")
+    kind = refused("ingest", "films", "--dataset", "d", "--source", "foldr")
+    assert kind.startswith("crrg: source_kind: kind of source is one of auto, ")
+
+
+def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
+    pseudonyms = Pseudonyms(b"k" * 32)
+    with pytest.raises(ConfigError, match="inbox: this is a file"):
+        list_inbox(Storage("films/a.png"), pseudonyms.object_key)
+    with pytest.raises(ConfigError, match="inbox: it holds the root"):
+        check_outside(Storage("films/root"), Storage("films"), "inbox")
+    check_outside(Storage("films"), Storage("films/inbox"), "inbox")
+    check_outside(Storage("films-root"), Storage("films"), "inbox")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ImportError("Please install gcsfs"),
+            "no client for gs:// is installed (Please install gcsfs); install it, or",
+        ),
+        (NotImplementedError(), "gs:// addresses can only be read; give a folder or s3://bucket/prefix"),
+    ],
+)
+def test_a_kind_of_store_that_cannot_be_used(error: Exception, said: str) -> None:
+    lasting = lasting_error(error, "gs://bucket/root", "key", is_local=False)
+    assert isinstance(lasting, ConfigError)
+    assert said in str(lasting)

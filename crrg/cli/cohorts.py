@@ -31,12 +31,16 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    studies: Annotated[int | None, typer.Option("--studies", help="Drawn studies to train on.")] = None,
-    fresh: Annotated[int | None, typer.Option("--fresh", help="Drawn studies for the night.")] = None,
+    studies: Annotated[
+        int | None, typer.Option("--studies", help="Drawn studies to train on.", show_default="1600")
+    ] = None,
+    fresh: Annotated[
+        int | None, typer.Option("--fresh", help="Drawn studies for the night.", show_default="200")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of drawings and training.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="tiny, small or base.", show_default="tiny")] = None,
     num_steps: Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")] = None,
     no_orchestrator: DirectOption = False,
     root: RootOption = "",
 ) -> None:
@@ -81,12 +85,20 @@ def phantom(
 def ingest(
     source: Annotated[list[str], typer.Argument(help="Folders or URLs of archives, or KIND:URL.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the dataset.")],
-    source_kind: Annotated[str | None, typer.Option("--source", help=f"One of {', '.join(SOURCE_CHOICES)}.")] = None,
-    image_size: Annotated[int | None, typer.Option("--image-size", help="Longest stored side, pixels.")] = None,
+    source_kind: Annotated[
+        str | None, typer.Option("--source", help=f"One of {', '.join(SOURCE_CHOICES)}.", show_default="auto")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Longest stored side, pixels.", show_default="512")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
-    grounding: Annotated[str | None, typer.Option("--grounding", help="auto, phrases or off.")] = None,
-    languages: Annotated[str | None, typer.Option("--languages", help="Languages of reports, like en,de.")] = None,
+    grounding: Annotated[
+        str | None, typer.Option("--grounding", help="auto, phrases or off.", show_default="auto")
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option("--languages", help="Languages of reports, like en,de.", show_default="en")
+    ] = None,
     new_secret: Annotated[
         bool, typer.Option("--new-secret", help="The pseudonym secret was changed: a version with the new one.")
     ] = False,
@@ -123,9 +135,16 @@ def ground(
     dataset_version: Annotated[
         str | None, typer.Option("--dataset-version", help="Version; newest if not given.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Whose detector: alias, version or folder.")] = None,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Least score of a kept box.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Whose detector: alias, version or folder.", show_default="models:/crrg-pipeline@champion"
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Least score of a kept box.", show_default="0.3")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")] = None,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:

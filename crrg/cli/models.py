@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from crrg.config.base import Settings
     from crrg.storage import Storage
 
-DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset to use.")]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Dataset to use.", show_default="demo")]
 VersionOption = Annotated[str | None, typer.Option("--dataset-version", help="Its version; the newest if not given.")]
-PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.")]
+PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.", show_default="tiny")]
 StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")]
-RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Whose networks and training: crrg or paper.")]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="Whose networks and training: crrg or paper.", show_default="crrg")
+]
 RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")]
 RoundsOption = Annotated[
     int | None, typer.Option("--rounds", help="Most joint rounds; 0 is the paper's coupling of the joint stage.")
 ]
@@ -45,13 +47,19 @@ FreezeOption = Annotated[
     bool | None, typer.Option("--freeze-language-model", help="Leave the imported language model as it is.")
 ]
 RanksOption = Annotated[
-    int | None, typer.Option("--num-ranks", help="Processes that train together, a GPU each; detector and clip.")
+    int | None,
+    typer.Option("--num-ranks", help="Processes that train together, a GPU each; detector and clip.", show_default="1"),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="exact or fast: rounded weights, where their drafts are as good.")
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="models:/crrg-pipeline@champion, a version, or a bundle folder.",
+        show_default="models:/crrg-pipeline@champion",
+    ),
 ]
 
 
@@ -209,7 +217,9 @@ def bundle(
 def evaluate(
     dataset: DatasetOption = None,
     dataset_version: VersionOption = None,
-    split: Annotated[str | None, typer.Option("--split", help="train, validation or test.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, validation or test.", show_default="test")
+    ] = None,
     model: ModelOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most films; all if 0.")] = None,
     device: DeviceOption = None,

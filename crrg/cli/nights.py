@@ -25,9 +25,24 @@ InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the 
 DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD.")]
 Device = Literal["auto", "cpu", "cuda"]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="models:/crrg-pipeline@champion, a version, or a bundle folder.",
+        show_default="models:/crrg-pipeline@champion",
+    ),
 ]
 
+DriftOption = Annotated[
+    str | None,
+    typer.Option(
+        "--drift", help="A night unlike the training: off, warn or stop (not delivered).", show_default="warn"
+    ),
+]
+DegenerateOption = Annotated[
+    str | None,
+    typer.Option("--degenerate", help="Drafts all alike, empty or looped: refuse or publish.", show_default="refuse"),
+]
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Also map what sentences rest on, abnormal ones first; takes longer.")
 ]
@@ -44,8 +59,10 @@ def nightly(
     date: DateOption = None,
     model: ModelOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most new objects to take; all if 0.")] = None,
-    settle_s: Annotated[float | None, typer.Option("--settle-s", help="Younger objects wait, seconds.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    settle_s: Annotated[
+        float | None, typer.Option("--settle-s", help="Younger objects wait, seconds.", show_default="60")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")] = None,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
     reread_date: Annotated[
@@ -64,12 +81,8 @@ def nightly(
         int | None,
         typer.Option("--reread-older-than-bundle", help="Also read again what model versions below this one drafted."),
     ] = None,
-    drift: Annotated[
-        str | None, typer.Option("--drift", help="A night unlike the training: off, warn or stop (not delivered).")
-    ] = None,
-    degenerate: Annotated[
-        str | None, typer.Option("--degenerate", help="Drafts all alike, empty or looped: refuse or publish.")
-    ] = None,
+    drift: DriftOption = None,
+    degenerate: DegenerateOption = None,
     evidence: EvidenceOption = False,
     config: FileOption = None,
     no_orchestrator: DirectOption = False,

@@ -14,6 +14,7 @@ from crrg.cli.running import RootOption, execute, find_program, program_of_check
 if TYPE_CHECKING:
     from crrg.config.base import Settings
     from crrg.operations.check_nights import Recount
+    from crrg.operations.doctor import Finding
     from crrg.storage import Storage
 
 QUEUE_TIMEOUT_S = 60.0
@@ -30,14 +31,12 @@ def doctor(root: RootOption = "") -> None:
     from crrg.operations.doctor import examine
     from crrg.operations.summaries import table
 
-    execute(
-        root,
-        examine,
-        lambda found: table(
-            ("check", "", "found"), [(item.name, "ok" if item.is_good else "NOT OK", item.said) for item in found]
-        ),
-        lambda found: 0 if all(item.is_good for item in found) else 1,
-    )
+    def render(found: list[Finding]) -> str:
+        rows = [(item.name, "ok" if item.is_good else "NOT OK", item.said) for item in found]
+        bad = ", ".join(item.name for item in found if not item.is_good)
+        return f"{table(('check', '', 'found'), rows)}\n\n{f'NOT OK: {bad}' if bad else 'All is ok.'}"
+
+    execute(root, examine, render, lambda found: 0 if all(item.is_good for item in found) else 1)
 
 
 def status(root: RootOption = "") -> None:

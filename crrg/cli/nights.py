@@ -244,5 +244,10 @@ def _words_of(file: Path) -> tuple[str, ...]:
 
 
 def absolute(url: str) -> str:
-    """Return a local path as it will mean the same in another process."""
+    """Return a local path as it will mean the same in another process; an empty one ends the command with 2."""
+    from crrg.errors import ConfigError
+
+    if not url.strip():
+        with exits():
+            raise ConfigError("it is empty; an unset variable gives that, and . is this folder", "address")
     return url if "://" in url else str(Path(url).absolute())

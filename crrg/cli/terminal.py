@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from crrg.progress import Progress
 
 DRAW_EVERY_S = 0.1
+LAST_COLUMN_WIDTH = 40
+"""Up to here the last column of a table is filled up with blanks: a long remark would push all rows off a terminal."""
 PROGRESS_LOGGER = "crrg.progress"
 
 
@@ -71,6 +73,7 @@ def _aligned_rows(rows: list[list[str]]) -> list[str]:
         return [f"| {' | '.join(row)} |" for row in rows]
     columns = list(zip(*rows, strict=True))
     widths = [max(3, *(len(cell) for place, cell in enumerate(column) if place != 1)) for column in columns]
+    widths[-1] = min(widths[-1], LAST_COLUMN_WIDTH)
     shown = []
     for place, row in enumerate(rows):
         cells = []

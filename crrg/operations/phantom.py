@@ -7,6 +7,7 @@ from pathlib import Path
 from crrg.data.phantom.cohort import write_cohort, write_studies
 from crrg.data.phantom.openi_driven import read_openi_studies
 from crrg.errors import ConfigError
+from crrg.local_files import check_folder
 
 DEFAULT_SIZE = 512
 
@@ -35,11 +36,12 @@ def draw_phantom(
         How many studies were written.
 
     Raises:
-        ConfigError: A number is out of range, or the table cannot be read.
+        ConfigError: A number is out of range, the place is a file, or the table cannot be read.
         ReportError: The table is no Open-i table.
     """
     if num_studies < 0 or seed < 0 or start < 0 or size < 32:
         raise ConfigError("studies, seed and start must be 0 or more, size at least 32", "phantom")
+    check_folder(out, "phantom")
     if reports is None:
         return write_cohort(out, num_studies, seed, size, start, workers)
     try:

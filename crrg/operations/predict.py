@@ -141,8 +141,8 @@ def read_files(
     names = [path.name for path in paths]
     missing = [path.name for path in paths if not path.is_file()]
     if missing or len(set(names)) < len(names):
-        what = f"{len(missing)} files do not exist" if missing else "two files have one name, their results would too"
-        raise ConfigError(f"{what}; give existing files with different names", "files")
+        what = f"{len(missing)} of {len(paths)} paths are no files" if missing else "two files have one name"
+        raise ConfigError(f"{what}; give existing files, not folders, with different names", "files")
     films: list[ReadFile] = []
     reasons: dict[str, str] = {}
     contents = (path.read_bytes() for path in paths)

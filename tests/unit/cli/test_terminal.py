@@ -102,4 +102,9 @@ def test_tables_are_aligned_and_the_rest_is_left_alone() -> None:
         "",
     ]
     assert aligned("accept,3") == "accept,3"
+    # a long remark in one row does not widen the others beyond the terminal
+    long = "x" * 100
+    assert [len(line) for line in aligned(f"| a | b |\n|---|---|\n| 1 | {long} |\n| 2 | ok |").split("\n")] == [
+        50, 50, 110, 50
+    ]  # fmt: skip
     assert aligned("") == ""

@@ -62,7 +62,8 @@ def test_an_ingest_that_refuses_everything_says_why() -> None:
     assert "EMPTY.FILE 2" in line
 
 
-def test_a_root_that_is_a_file_or_cannot_be_written() -> None:
+def test_a_root_that_is_a_file() -> None:
+    assert "phantom: this is a file" in refused("phantom", "films/a.png", "--studies", "1")
     assert "root: this is a file" in refused("digest", "--root", "films/a.png")
     assert "root: this is a file" in refused("demo", "--no-orchestrator", "--root", "films/a.png")
 
@@ -76,6 +77,11 @@ def test_a_name_that_is_nearly_right() -> None:
     assert "(existing datasets: chest); run crrg ingest" in refused("train", "detector", "--dataset", "chst")
     kind = refused("ingest", "films", "--dataset", "d", "--source", "foldr")
     assert kind.startswith("crrg: source_kind: kind of source is one of auto, ")
+
+
+@pytest.mark.parametrize("command", ["nightly", "outcomes"])
+def test_an_inbox_of_an_unset_variable(command: str) -> None:
+    assert "address: it is empty" in refused(command, "--inbox", "")
 
 
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:

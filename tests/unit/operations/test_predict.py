@@ -72,7 +72,7 @@ def test_nothing_usable_still_writes_empty_tables(tmp_path):
 
 def test_missing_or_equally_named_files_are_refused_before_any_work(tmp_path):
     out = Storage(str(tmp_path / "out"))
-    with pytest.raises(ConfigError, match="do not exist"):
+    with pytest.raises(ConfigError, match="are no files"):
         predict_files([tmp_path / "none.dcm"], out, PSEUDONYMS, StandInDrafter())
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()

@@ -97,6 +97,6 @@ class Pseudonyms:
             raise DataError("the date lies before the calendar; leave it out", code="PARSE.DATE") from error
 
     def _pseudonym(self, domain: str, site: str, value: str) -> str:
-        message = b"\0".join(part.encode() for part in (domain, site, value))
+        message = b"\0".join(part.encode("utf-8", "surrogatepass") for part in (domain, site, value))
         digest = hmac.new(self._key, message, hashlib.sha256).digest()
         return base64.b32encode(digest)[:PSEUDONYM_CHARACTERS].decode().lower()

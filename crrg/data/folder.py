@@ -14,6 +14,7 @@ Boxes of regions come from ``masks/<stem of the film>.png`` where there is one, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,8 @@ from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation
 from crrg.errors import AnnotationError, DataError, ReportError
 from crrg.storage import Storage, StoredObject
+
+logger = logging.getLogger(__name__)
 
 MASKS_PREFIX = "masks/"
 MAX_MASK_BYTES = 16 * 2**20
@@ -58,16 +61,13 @@ class FolderSource:
 
     def inventory(self) -> list[StoredObject]:
         """Return films and tables; hidden objects and other files are nobody's input."""
-        return [
-            stored
-            for stored in self.storage.list_objects()
-            if not any(part.startswith(".") for part in stored.key.split("/"))
-            and (_is_table(stored.key) or may_be_film(stored.key))
-        ]
+        return self._sorted_out()[0]
 
     def items(self) -> Iterator[SourceItem]:
         """Yield every film in key order, then what tables say of no film and what of them does not count."""
-        objects = self.inventory()
+        objects, num_others = self._sorted_out()
+        if num_others:
+            logger.info("%d files are neither films nor tables by their names and are passed over", num_others)
         masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
         read = ((stored.key, read_rows(self.storage, stored.key)) for stored in objects if _is_table(stored.key))
@@ -81,6 +81,12 @@ class FolderSource:
             yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
         for said in tables.left():
             yield _item(said.name, None, said)
+
+    def _sorted_out(self) -> tuple[list[StoredObject], int]:
+        """Return films and tables, and the number of files that are neither; hidden ones do not count."""
+        seen = [each for each in self.storage.list_objects() if not any(p.startswith(".") for p in each.key.split("/"))]
+        found = [stored for stored in seen if _is_table(stored.key) or may_be_film(stored.key)]
+        return found, len(seen) - len(found)
 
     def _beside(
         self, film: StoredObject, mask: StoredObject | None, givers: Givers, *, has_head: bool

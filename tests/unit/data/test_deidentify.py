@@ -39,3 +39,8 @@ def test_split_shares_are_met_and_never_change():
     assert splits == [split_of(f"patient{i}", 0, SplitShares()) for i in range(4000)]
     assert splits != [split_of(f"patient{i}", 1, SplitShares()) for i in range(4000)]
     assert split_of("patient", 0, SplitShares(train=0.0, validation=0.0)) is Split.TEST
+
+
+def test_what_is_no_text_has_a_pseudonym_of_its_own():
+    # a file's name with bytes of another encoding, and half a character of a JSON file
+    assert len({Pseudonyms(KEY).patient(value) for value in ("caf\udce9", "caf", "\ud800", "\ud801")}) == 4

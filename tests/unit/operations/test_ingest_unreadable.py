@@ -101,3 +101,19 @@ def test_store_that_is_out_of_reach_is_no_fault_of_one_object(archive):
     stored = archive.list_objects()[0]
     error = StorageError("no answer", stored.key, retryable=True)
     assert refusal(error, stored.key, remote, Givers(remote, [stored])) is None
+
+
+def test_a_film_whose_name_is_no_text_is_read_and_found_again(archive, root, refuse):
+    (Path(archive.root) / "caf\udce9.png").write_bytes(png_bytes(9))
+    first = ingest(form(archive), root, PSEUDONYMS)
+    assert (first.num_accepted, first.reasons) == (5, {})
+    assert ingest(form(archive), root, PSEUDONYMS).reused
+
+
+def test_files_that_are_no_films_by_their_names_are_counted(archive, root, refuse, caplog):
+    for name in ("scan.IMA", "scan.dcm.gz", "a/scan.tif", ".hidden.tif"):
+        archive.put(name, b"x")
+    with caplog.at_level("INFO", "crrg.data.folder"):
+        assert ingest(form(archive), root, PSEUDONYMS).num_inputs == 4
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "crrg.data.folder"]
+    assert said.startswith("3 files are neither films nor tables by their names")

@@ -21,6 +21,7 @@ _WRITTEN_TO = (
     re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE),
     re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
+    re.compile(r"(?<![\d.])[0-2](?:\.\d+){4,}"),
 )
 _NUMBERS = (
     re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)\s?|\d{3}[ .-])\d{3}[ .-]?\d{4}\b"),
@@ -33,7 +34,8 @@ _NUMBERS = (
     re.compile(r"\b(?:tel|telephone|telefon|phone|fax)\b[.:]?\s?[+(]?\d[\d /().-]{3,}\d", re.IGNORECASE),
     re.compile(r"(?:(?<=\bserial )(?:number|no\.?|#)|\bS/N)[\s#:.]*(?=[\w-]*\d)[\w-]+", re.IGNORECASE),
     re.compile(
-        r"\b(?:MRN|medical record(?: number| no\.?)?|accession(?: number| no\.?)?|patient id"
+        r"\b(?:MRN|MR ?#|med(?:ical)?\.? rec(?:ord)?\.?(?: number| no\.?| ?#)?"
+        r"|accession(?: number| no\.?)?|acc\.?(?: number| no\.?| ?#)|patient id"
         r"|SSN|social security(?: number)?|account(?: number| no\.?)"
         r"|encounter(?: number| no\.?))[\s#:.]*(?=[\w-]*\d)[\w-]+",
         re.IGNORECASE,
@@ -70,6 +72,7 @@ _SPOKEN_OF = (
         rf"(?P<kept>)\b{_NAME}(?: [A-Z]\.)? {_NAME}"
         r"(?=,? (?:M\.?D\.?|D\.?O\.?|R\.?N\.?|N\.?P\.?|PA-C)(?![A-Za-z]))"
     ),
+    re.compile(rf"(?P<kept>)\b{_NAME}(?=, (?:M\.?D\.?|D\.O\.|R\.?N\.?|N\.?P\.?|PA-C)(?![A-Za-z]))"),
     re.compile(
         r"(?P<kept>\b(?:[Pp]atient(?:'s)? [Nn]ame|PATIENT NAME|Name|NAME) ?: ?)"
         rf"(?:{_MIXED}|[A-Z][A-Z',-]+(?: [A-Z][A-Z'-]+)?)"
@@ -115,10 +118,10 @@ SHORTEST_MASKED_NAME = 3
 def mask_text(text: str, names: Iterable[str] = ()) -> str:
     """Replace what points to a person in report text by ``<deid>``.
 
-    Masked are dates (``date_masks``), e-mail, web and IP addresses, telephone, pager, serial and record numbers, digits
-    in runs of seven or more, street addresses, ages above 89, names behind a title or a role ("Dr. X", "signed by X"),
-    and every part with at least three letters of the given names; of names in a script without spaces every part, and
-    a shorter part where it stands beside a masked one.
+    Masked are dates (``date_masks``), e-mail, web and IP addresses, UIDs, telephone, pager, serial and record numbers,
+    digits in runs of seven or more, street addresses, ages above 89, names behind a title or a role ("Dr. X", "signed
+    by X") or before one ("X, MD"), and every part with at least three letters of the given names; of names in a script
+    without spaces every part, and a shorter part where it stands beside a masked one.
 
     Args:
         text: Report text.

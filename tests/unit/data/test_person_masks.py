@@ -44,6 +44,10 @@ MASKED = (
     ("Drs. Quux and Zebedee agreed.", "Drs. <deid> agreed."),
     ("Tel 06221/123456, fax: 0049-6221-56-1234.", "<deid>, <deid>."),
     ("Seen from 10.20.30.40, serial no. AB-1234.", "Seen from <deid>, serial <deid>."),
+    ("Study 1.2.840.113619.2.55.3 compared.", "Study <deid> compared."),
+    ("See acc# CXR-2019-000123, Acc. No. 55-1.", "See <deid>, <deid>."),
+    ("MR# 60-12, med rec no. A7.", "<deid>, <deid>."),
+    ("Discussed with Quux, MD, at 10:45; told Zebedee, R.N.", "Discussed with <deid>, MD, at 10:45; told <deid>, R.N."),
 )
 
 
@@ -72,6 +76,7 @@ def test_what_points_to_a_person_is_masked(text, expected):
         "Dr. was informed; the dr will call. Discussed with the ER dr.",
         "A 97 mm mass, stage 91, image 95; 1.2.3 levels; serial films, 12 in all.",
         "The 2nd rib may show it. 3 may differ.",
+        "Seen on MR 3 days ago. The MD was called. Ribs 5.6.7 and acc 12 mm.",
         "Swan-Ganz catheter, Kerley B lines, Chilaiditi sign.",
     ],
 )

@@ -90,6 +90,10 @@ def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
         list_inbox(Storage("films/a.png"), pseudonyms.object_key)
     with pytest.raises(ConfigError, match="inbox: it holds the root"):
         check_outside(Storage("films/root"), Storage("films"), "inbox")
+    Path("link").symlink_to("films")
+    for root, inbox in (("link/root", "films"), ("films/root", "link"), ("films", "films")):
+        with pytest.raises(ConfigError, match="inbox: it holds the root"):
+            check_outside(Storage(root), Storage(inbox), "inbox")
     check_outside(Storage("films"), Storage("films/inbox"), "inbox")
     check_outside(Storage("films-root"), Storage("films"), "inbox")
 

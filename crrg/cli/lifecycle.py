@@ -59,7 +59,10 @@ def reidentify(
     ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images or objects.")],
     root: RootOption = "",
 ) -> None:
-    """Find the source of pseudonyms; the question is audited, the answer is printed and stored nowhere."""
+    """Find the source of pseudonyms in an inbox, or of objects that an ingest refused in its archive.
+
+    The question is audited, the answer is printed and stored nowhere.
+    """
     from crrg.data.deidentify import Pseudonyms
     from crrg.operations.reidentify import reidentify as find_sources
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_structure import looks_like_dicom
 from crrg.data.givers import Givers, nameless, refusal
+from crrg.data.source_kinds import source_class
+from crrg.domain.source_kind import SourceKind
 from crrg.errors import DataError, StorageError
 from crrg.exports.originals import read_original
 from crrg.ledger.audit import write_audit
@@ -52,7 +54,7 @@ def reidentify(
     """Return the sources of pseudonyms, in the order asked, then by file.
 
     Args:
-        inbox_url: The inbox that the nights read.
+        inbox_url: The inbox that the nights read, or the archive of an ingest, whose refused objects are known.
         pseudonyms_asked: Ids of patients, studies, images or refused objects, as tables and pages show them.
         storage: The root with the ledger.
         pseudonyms: The key the nights ran with.
@@ -70,7 +72,10 @@ def reidentify(
     asked = list(dict.fromkeys(pseudonyms_asked))
     write_audit(storage, "reidentify", inputs=tuple(asked), counts={"asked": len(asked)})
     inbox = storage.at(inbox_url).without_names()
-    located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
+    objects = list_inbox(inbox, pseudonyms.object_key)
+    located = {found.key_hmac: found for found in objects}
+    if not located.keys() >= set(asked):
+        located = _of_ingests(inbox, objects, pseudonyms) | located
     rows = {row.key_hmac: row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest)}
     givers = Givers(inbox, located.values())
     found = [
@@ -79,6 +84,12 @@ def reidentify(
         for kind, key_hmac in _objects(pseudonym, rows.values(), located)
     ]
     return sorted(found, key=lambda each: (asked.index(each.pseudonym), each.file))
+
+
+def _of_ingests(inbox: Storage, objects: Iterable[InboxObject], pseudonyms: Pseudonyms) -> dict[str, InboxObject]:
+    """Return objects by the pseudonyms under which an ingest refuses them, whatever kind of archive it read here."""
+    sites = {source_class(kind)(inbox).site for kind in SourceKind}
+    return {pseudonyms.object_key(found.key, site): found for found in objects for site in sites}
 
 
 def _objects(pseudonym: str, rows: Iterable[LedgerRow], located: dict[str, InboxObject]) -> Iterable[tuple[str, str]]:

@@ -87,7 +87,13 @@ def ingest_markdown(summary: IngestSummary) -> str:
     """Return the counts of an ingest."""
     rows = [("seen", summary.num_inputs), ("accepted", summary.num_accepted), ("quarantined", summary.num_quarantined)]
     head = f"# Ingest of `{summary.dataset.name}`\n\nVersion `{summary.dataset.version}`."
-    return f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{reasons_table(summary.reasons)}"
+    counts = f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{reasons_table(summary.reasons)}"
+    if not summary.reasons:
+        return counts
+    return (
+        f"{counts}\n\nWhich, and why in words: `{summary.quarantine_key}`. "
+        "`crrg reidentify --inbox SOURCE OBJECT_ID` names the file."
+    )
 
 
 def shards_markdown(shards: Sequence[StagedShard | ShardResult]) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
+
+import pyarrow.parquet as pq
 import pytest
 
+from crrg.config.data import IngestConfig
+from crrg.errors import ConfigError
 from crrg.ledger.audit import read_audit
+from crrg.operations.ingest import ingest
 from crrg.operations.reidentify import reidentify
 from tests.support.delivered_night import ACCESSION, NUMBER, DeliverableNight
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
@@ -38,6 +45,20 @@ def test_a_picture_has_a_file_and_no_identity(night):
     run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
     (found,) = reidentify(night.inbox.root, [PSEUDONYMS.object_key("e/picture.png")], night.root, PSEUDONYMS)
     assert (found.file, found.patient_id) == ("e/picture.png", "")
+
+
+@pytest.mark.parametrize("kind", ["folder", "chexpert"])
+def test_an_object_that_an_ingest_refused_has_a_file(night, kind):
+    night.inbox.put("x/patient00001/study1/view1_frontal.jpg", b"")
+    night.inbox.put("train.csv", b"Path,No Finding\nx/patient00001/study1/view1_frontal.jpg,1\n")
+    form = IngestConfig(source=f"{kind}:{night.inbox.root}", dataset="d", image_size=64, num_workers=1)
+    with suppress(ConfigError):  # of the other kind's films there is none
+        ingest(form, night.root, PSEUDONYMS)
+    (key,) = [stored.key for stored in night.root.list_objects("quarantine/d")]
+    rows = pq.read_table(io.BytesIO(night.root.get(key))).to_pylist()
+    (asked,) = [row["object_id"] for row in rows if row["reason"] == "EMPTY.FILE"]
+    (found,) = reidentify(night.inbox.root, [asked], night.root, PSEUDONYMS)
+    assert (found.kind, found.file) == ("object", "x/patient00001/study1/view1_frontal.jpg")
 
 
 def test_the_question_is_audited_also_without_answer(night):

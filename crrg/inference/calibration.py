@@ -27,7 +27,9 @@ BIAS_PRIOR = 0.05
 SHRINK_POSITIVES = 15.0
 """A label's own threshold counts as much as the common one when it rests on this many positives."""
 LOWEST_SLOPE = 0.05
-NUM_NEWTON_STEPS = 50
+NUM_NEWTON_STEPS = 200
+"""Most steps; few are needed but where logits are far from their probabilities."""
+LEAST_STEP = 1e-9
 
 
 @dataclass(frozen=True)
@@ -108,32 +110,67 @@ def fit_calibration(logits: NDArray[np.floating[Any]], labels: NDArray[np.intege
     return Calibration(slopes=slopes, biases=biases, thresholds=fit_thresholds(calibrated))
 
 
+def fit_logistic(
+    design: FloatArray,
+    labels: FloatArray,
+    prior: FloatArray,
+    strength: FloatArray,
+    offset: FloatArray | float = 0.0,
+) -> FloatArray:
+    """Fit ``sigmoid(design @ weights + offset)`` by Newton's method under a normal prior of the weights.
+
+    Each step is halved until the loss falls, so that the one best fit is found whatever the range of the design.
+
+    Args:
+        design: ``[N, K]``.
+        labels: ``[N]`` of 0 and 1.
+        prior: ``[K]``, what each weight is drawn to, and where the search begins.
+        strength: ``[K]``, how strongly, in units of the log-likelihood; above 0.
+        offset: Added to every logit.
+
+    Returns:
+        Weights ``[K]``; the prior for no film.
+    """
+
+    def loss_of(weights: FloatArray) -> float:
+        logits = design @ weights + offset
+        misfit = (np.logaddexp(0, logits) - labels * logits).sum()
+        return float(misfit + (strength * (weights - prior) ** 2).sum() / 2)
+
+    found = np.array(prior, dtype=np.float64)
+    loss = loss_of(found)
+    for _ in range(NUM_NEWTON_STEPS):
+        chance = sigmoid(design @ found + offset)
+        gradient = design.T @ (chance - labels) + strength * (found - prior)
+        hessian = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(strength)
+        step = np.linalg.solve(hessian, gradient)
+        lower = loss_of(found - step)
+        while lower > loss and np.abs(step).max() >= LEAST_STEP:
+            step = step / 2
+            lower = loss_of(found - step)
+        if np.abs(step).max() < LEAST_STEP:
+            break
+        found, loss = found - step, lower
+    return found
+
+
 def fit_platt(logits: FloatArray, labels: FloatArray) -> tuple[float, float]:
-    """Fit ``sigmoid(slope * logit + bias)`` by Newton's method under a weak prior (slope 1, bias 0).
+    """Fit ``sigmoid(slope * logit + bias)`` under a weak prior (slope 1, bias 0).
 
     Args:
         logits: ``[N]``.
         labels: ``[N]`` of 0 and 1.
 
     Returns:
-        Slope (at least 0.05, so that the order of films stays) and bias; (1, 0) for no film.
+        Slope (at least 0.05, so that the order of films stays) and the bias that suits it; (1, 0) for no film.
     """
-    slope, bias = 1.0, 0.0
-    for _ in range(NUM_NEWTON_STEPS):
-        chance = sigmoid(slope * logits + bias)
-        error, weight = chance - labels, chance * (1 - chance)
-        gradient = np.array(
-            [(error * logits).sum() + SLOPE_PRIOR * (slope - 1), error.sum() + BIAS_PRIOR * bias], dtype=np.float64
-        )
-        cross = (weight * logits).sum()
-        hessian = np.array(
-            [[(weight * logits**2).sum() + SLOPE_PRIOR, cross], [cross, weight.sum() + BIAS_PRIOR]], dtype=np.float64
-        )
-        step = np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
-        slope, bias = slope - float(step[0]), bias - float(step[1])
-        if np.abs(step).max() < 1e-9:
-            break
-    return max(LOWEST_SLOPE, slope), bias
+    design = np.stack([logits, np.ones(len(logits))], axis=1)
+    strength = np.array([SLOPE_PRIOR, BIAS_PRIOR])
+    slope, bias = fit_logistic(design, labels, np.array([1.0, 0.0]), strength).tolist()
+    if slope >= LOWEST_SLOPE:
+        return slope, bias
+    (bias,) = fit_logistic(design[:, 1:], labels, np.zeros(1), strength[1:], LOWEST_SLOPE * logits).tolist()
+    return LOWEST_SLOPE, bias
 
 
 def fit_temperature(logits: FloatArray, labels: FloatArray, *, strength: float = 0.0) -> float:

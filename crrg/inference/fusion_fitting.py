@@ -21,6 +21,7 @@ from crrg.inference.calibration import (
     FloatArray,
     IsotonicCurve,
     fit_isotonic,
+    fit_logistic,
     fit_temperature,
     fit_thresholds,
     sigmoid,
@@ -34,7 +35,6 @@ PRIOR_STRENGTH = np.array([8.0, 8.0, 8.0, 8.0, 8.0])
 BIAS_STRENGTH = 0.05
 TEMPERATURE_STRENGTH = 4.0
 """How strongly the logarithm of a temperature is drawn to 0."""
-NUM_NEWTON_STEPS = 60
 NUM_FOLDS = 5
 FEWEST_FOR_CURVE = 30
 """Films with and films without a label from which a rising curve is tried for it."""
@@ -151,17 +151,7 @@ def _thresholds(chances: FloatArray, labels: NDArray[np.floating[Any]], settings
 
 
 def _fit_weights(signals: FloatArray, labels: FloatArray) -> tuple[FloatArray, float]:
-    """Return weights ``[5]`` and bias by Newton's method under the prior; the prior itself for no film."""
+    """Return weights ``[5]`` and bias under the prior; the prior itself for no film."""
     design = np.concatenate([signals, np.ones((len(signals), 1))], axis=1)
-    prior = np.append(PRIOR_WEIGHTS, 0.0)
-    strength = np.append(PRIOR_STRENGTH, BIAS_STRENGTH)
-    found = prior.copy()
-    for _ in range(NUM_NEWTON_STEPS):
-        chance = sigmoid(design @ found)
-        gradient = design.T @ (chance - labels) + strength * (found - prior)
-        hessian = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(strength)
-        step = np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
-        found = found - step
-        if np.abs(step).max() < 1e-9:
-            break
+    found = fit_logistic(design, labels, np.append(PRIOR_WEIGHTS, 0.0), np.append(PRIOR_STRENGTH, BIAS_STRENGTH))
     return found[: len(SIGNALS)], float(found[-1])

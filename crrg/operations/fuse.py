@@ -22,7 +22,7 @@ from crrg.storage import Storage, hash_json
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same drafts would give another classifier."""
 CHUNK_SIZE = 64
 

@@ -34,6 +34,26 @@ def test_platt_keeps_the_order_of_films_even_for_a_useless_score() -> None:
     assert slope > 0
 
 
+@pytest.mark.parametrize(("middle", "spread"), [(-37.0, 5.0), (40.0, 2.5), (-11.5, 1.4)])
+def test_platt_finds_the_best_fit_wherever_the_logits_lie(middle: float, spread: float) -> None:
+    rng = np.random.default_rng(3)
+    logits = middle + spread * rng.normal(size=60)
+    labels = (logits + spread * rng.normal(size=60) > middle).astype(float)
+    slope, bias = fit_platt(logits, labels)
+    wrong = sigmoid(slope * logits + bias) - labels
+    # the best fit is where the weak pull of the prior (4 to a slope of 1, 0.05 to a bias of 0) is all that is left
+    assert slope > 0.05
+    assert wrong @ logits + 4 * (slope - 1) == pytest.approx(0, abs=1e-4 * spread)
+    assert wrong.sum() + 0.05 * bias == pytest.approx(0, abs=1e-4)
+
+
+def test_platt_of_a_score_that_misleads_still_says_how_often() -> None:
+    logits = np.linspace(-4, -2, 400)
+    slope, bias = fit_platt(logits, (logits < -3).astype(float))
+    assert slope > 0
+    assert sigmoid(slope * logits + bias).mean() == pytest.approx(0.5, abs=0.01)
+
+
 def test_platt_without_positives_gives_small_probabilities() -> None:
     slope, bias = fit_platt(np.zeros(200), np.zeros(200))
     assert slope == pytest.approx(1.0)

@@ -76,6 +76,24 @@ def drawn(num_films: int = 1500, slope: float = 1.0) -> tuple[np.ndarray, np.nda
     return signals, labels, [f"p{row // 2}" for row in range(num_films)]
 
 
+def test_weights_are_the_best_fit_where_regions_know_more_than_the_film() -> None:
+    rng = np.random.default_rng(7)
+    signals = np.zeros((200, 14, 5))
+    signals[:, EDEMA] = rng.normal([-4, 0, 0, -3, 0], [3, 0, 0, 3, 3], (200, 5))
+    signals[:, EDEMA, 1:3] = rng.integers(0, 2, (200, 2))
+    # what the film says counts for little, what its regions look like for much
+    truth = (signals[:, EDEMA] @ [0.3, 0.6, -0.3, -0.2, 0.9] + rng.logistic(size=200) > 0.5).astype(float)
+    labels = np.full((200, 14), np.nan)
+    labels[:, EDEMA] = truth
+    classifier = fit_fused(signals, labels).classifier
+    weights = classifier.weights[EDEMA]
+    wrong = sigmoid(classifier.logits(signals)[:, EDEMA]) - truth
+    # the pull of the prior, 8 to the film alone and 0.05 to no bias, is all that is left
+    left = signals[:, EDEMA].T @ wrong + 8 * (weights - [1.0, 0, 0, 0, 0])
+    assert left == pytest.approx(np.zeros(5), abs=1e-4)
+    assert wrong.sum() + 0.05 * classifier.biases[EDEMA] == pytest.approx(0, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["temperature", "isotonic", "auto"])
 def test_probabilities_mean_what_they_say_under_every_calibration(kind: str) -> None:
     signals, labels, patients = drawn(slope=3.0)

@@ -44,10 +44,15 @@ def label_column(label: str) -> str:
 
 
 def canonical_label(text: str) -> str:
-    """Return the label that a text names, whatever its case and spaces; any other text in its own case."""
-    words = " ".join(text.split())
-    return _LABEL_OF.get(words.casefold(), words)
+    """Return the label that a text names, however a person types it; any other text in its own case.
+
+    Case, spaces, underscores, hyphens, quotes and a full stop make no difference to a label; other texts keep their
+    hyphens, and quotes and marks only inside.
+    """
+    words = " ".join(text.replace("_", " ").split()).strip(_MARKS)
+    return _LABEL_OF.get(" ".join(words.replace("-", " ").casefold().split()), words)
 
 
-_LABEL_OF: Mapping[str, str] = {label.casefold(): label for label in LABELS}
+_MARKS = " .,;:!?-\"'`\u2018\u2019\u201c\u201d"
+_LABEL_OF: Mapping[str, str] = {**{label.casefold(): label for label in LABELS}, "no findings": NO_FINDING}
 LABEL_COLUMNS: tuple[str, ...] = tuple(label_column(label) for label in LABELS)

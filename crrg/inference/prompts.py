@@ -7,12 +7,15 @@ templates, so any wording a user gives works.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crrg.domain.labels import NO_FINDING, canonical_label
+from crrg.errors import ConfigError
 
 PROMPTS_VERSION = "1"
+LONGEST_LABEL = 80
+"""Characters of a finding in words."""
 
 _AFFIRM = (
     "There is {}.",
@@ -44,6 +47,23 @@ class PromptPair:
     negative: tuple[str, ...]
 
 
+def asked_labels(labels: Sequence[str]) -> list[str]:
+    """Return the names of the findings that are asked about, each once, in the order given.
+
+    Args:
+        labels: Label names or findings in words, as a person types them.
+
+    Raises:
+        ConfigError: There is none, or one has no word or is too long to be a finding.
+    """
+    names: dict[str, str] = {}
+    for name in map(canonical_label, labels):
+        names.setdefault(name.casefold(), name)
+    if not names or not all(any(map(str.isalnum, name)) and len(name) <= LONGEST_LABEL for name in names):
+        raise ConfigError(f"a label is 1 to {LONGEST_LABEL} characters of words, like 'pleural plaque'", "label")
+    return list(names.values())
+
+
 def prompt_pair(label: str) -> PromptPair:
     """Return the sentences that ask about a label.
 
@@ -56,13 +76,34 @@ def prompt_pair(label: str) -> PromptPair:
     return _from_nouns((label.lower(),))
 
 
+def pair_about(label: str, prompts_of: Callable[[str], PromptPair] = prompt_pair) -> PromptPair:
+    """Return a label's sentences; of one that denies a finding ("no effusion") the finding's, turned round.
+
+    Args:
+        label: A label or any finding in words.
+        prompts_of: Gives the sentences about a finding.
+    """
+    denied = _denied(label)
+    if denied is None:
+        return prompts_of(canonical_label(label))
+    pair = prompts_of(denied)
+    return PromptPair(positive=pair.negative, negative=pair.positive)
+
+
 def open_prompts(label: str) -> tuple[str, ...]:
     """Return sentences that say of a label, or of any finding in words, that it may be there and may not be.
 
     There are none for "No Finding", which is no picture that may be there.
     """
-    label = canonical_label(label)
+    label = _denied(label) or canonical_label(label)
     return () if label == NO_FINDING else tuple(_sentence(template, label.lower()) for template in _LEAVE_OPEN)
+
+
+def _denied(label: str) -> str | None:
+    """Return the finding that a label denies; ``None`` where it denies none, as "No Finding", a label of its own."""
+    name = canonical_label(label)
+    is_denial = name != NO_FINDING and name.casefold().startswith("no ")
+    return canonical_label(name[len("no ") :]) if is_denial else None
 
 
 def _from_nouns(nouns: tuple[str, ...], positive: tuple[str, ...] = (), negative: tuple[str, ...] = ()) -> PromptPair:

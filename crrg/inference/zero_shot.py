@@ -19,15 +19,13 @@ from torch.nn import functional
 from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, NO_FINDING, canonical_label
-from crrg.errors import ConfigError, ModelError
-from crrg.inference.prompts import PROMPTS_VERSION, PromptPair, open_prompts, prompt_pair
+from crrg.errors import ModelError
+from crrg.inference.prompts import PROMPTS_VERSION, PromptPair, asked_labels, open_prompts, pair_about, prompt_pair
 from crrg.models.clip import ClipModel
 
 LENGTH_STEP = 32
 """Texts are padded to a multiple of this many tokens."""
 TILE_ROWS = 16
-LONGEST_LABEL = 80
-"""Characters of a finding in words."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def zero_shot_labels(
     meant = {label: canonical_label(label) for label in labels}
     asked = [label for label in meant.values() if label != NO_FINDING]
     needed = list(dict.fromkeys([*asked, *(abnormal if NO_FINDING in meant.values() else [])]))
-    prompts = embed_prompts(model, tokenizer, [prompts_of(label) for label in needed])
+    prompts = embed_prompts(model, tokenizer, [pair_about(label, prompts_of) for label in needed])
     scale = float(model.scale.detach()) if scale is None else scale
     table = zero_shot_probabilities(image_features.cpu(), prompts, scale)
     found = {label: table[:, column] for column, label in enumerate(needed)}
@@ -214,16 +212,14 @@ def ask_labels(
         labels: Label names in any case, or any finding in words, at least one.
 
     Raises:
-        ConfigError: A label is empty, or too long to be a finding.
+        ConfigError: A label has no word, or is too long to be a finding.
     """
-    wrong = [label for label in labels if not label.strip() or len(label) > LONGEST_LABEL]
-    if wrong or not labels:
-        raise ConfigError(f"a label is 1 to {LONGEST_LABEL} characters of words, like 'pleural plaque'", "label")
+    asked_labels(labels)
     found = zero_shot_labels(model, tokenizer, image_features, labels)
     scale = float(model.scale.detach())
     answers = {}
     for label in labels:
-        pair, leave_open = prompt_pair(label), open_prompts(label)
+        pair, leave_open = pair_about(label), open_prompts(label)
         if not leave_open:
             answers[label] = LabelAnswer(found[label], None)
             continue

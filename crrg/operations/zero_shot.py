@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from crrg.config.base import Device, Settings
 from crrg.data.deidentify import Pseudonyms
-from crrg.domain.labels import canonical_label
 from crrg.domain.study import Film
 from crrg.exports.documents import DISCLAIMER
+from crrg.inference.prompts import asked_labels
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.predict import DECIMALS, PredictSummary, pretty_json, read_files
@@ -147,7 +147,7 @@ def ask_files(
 
     Args:
         paths: DICOM, PNG or JPEG files with different names.
-        labels: At least one label name, in any case, or finding in words.
+        labels: At least one label name, or finding in words, as a person types it.
         out: Where the results go.
         pseudonyms: Makes the ids.
         asker: The models.
@@ -155,9 +155,10 @@ def ask_files(
         num_workers: Decoder processes; 0 decodes in this process.
 
     Raises:
-        ConfigError: A file does not exist, two have one name, or a label is empty or too long.
+        ConfigError: A file does not exist, two have one name, or a label has no word or is
+            too long; nothing is read then.
     """
-    asked = list(dict.fromkeys(canonical_label(label) for label in labels))
+    asked = asked_labels(labels)
     films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
     rows = []
     for first in range(0, len(films), CHUNK_SIZE):

@@ -85,7 +85,36 @@ def test_several_models_answer_with_their_mean(tmp_path: Path) -> None:
         assert together[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("label", ["", "  ", "x" * 81])
+@pytest.mark.parametrize("label", ["", "  ", "...", "x" * 81])
 def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(ConfigError, match="pleural plaque"):
         asked(tmp_path, ["Edema", label])
+    # whoever is asked, and before any file is read
+    with pytest.raises(ConfigError, match="pleural plaque"):
+        ask_files([tmp_path / "none.png"], [label], Storage(str(tmp_path)), PSEUDONYMS, Ensemble(()), num_workers=0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("pleural_effusion", "Pleural Effusion"),
+        ("'PLEURAL-effusion'.", "Pleural Effusion"),
+        ("no_finding", "No Finding"),
+        ("No findings", "No Finding"),
+        ("pleural_plaque.", "pleural plaque"),
+        ("air-fluid level", "air-fluid level"),
+    ],
+)
+def test_a_label_is_known_however_it_is_typed(tmp_path: Path, typed: str, name: str) -> None:
+    out = asked(tmp_path, [typed, name.upper()])
+    assert list(out.get_json("a.png.json")["labels"]) == [name]
+    plain = asked(tmp_path, [name]).get("zero_shot.parquet")
+    assert asked(tmp_path, [typed]).get("zero_shot.parquet") == plain
+
+
+@pytest.mark.parametrize("finding", ["Pneumonia", "hiatal hernia"])
+def test_a_denied_finding_is_what_the_finding_leaves(tmp_path: Path, finding: str) -> None:
+    labels = asked(tmp_path, [finding, f"No {finding.lower()}"]).get_json("a.png.json")["labels"]
+    present, absent = labels.values()
+    assert absent["probability"] == pytest.approx(1 - present["probability"], abs=2e-4)
+    assert absent["uncertain"] == present["uncertain"]

@@ -164,6 +164,7 @@ CXR_CLIP_RESNET50 = ClipArchitecture.model_validate(
         "projects_evidence": False,
         "label_head": "none",
         "num_labels": 0,
+        "clamp_temperature": False,
         **_BIO_CLINICAL_BERT,
     }
 )
@@ -202,5 +203,6 @@ CHEXZERO = ClipArchitecture(
     projects_evidence=False,
     label_head="none",
     num_labels=0,
+    clamp_temperature=False,
 )
 """CheXzero (Tiu et al., 2022): ViT-B/32 of OpenAI's CLIP."""

@@ -7,7 +7,7 @@ listed; a key of theirs without a rule, a key of ours that nothing filled, or an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -74,7 +74,8 @@ def fit_module(
         ignore: Patterns of their keys that another network takes.
 
     Raises:
-        ModelError: A key is missing, unknown, of another shape, or two names of one tensor differ.
+        ModelError: A key is missing, unknown, of another shape or kind, two names of one tensor differ, or a value is
+            NaN or infinite.
     """
     report = KeyReport()
     wanted = module.state_dict()
@@ -96,14 +97,27 @@ def fit_module(
     missing = [key for key in wanted if key not in found]
     report.own.extend(key for key in missing if any(re.fullmatch(pattern, key) for pattern in own))
     lost = [key for key in missing if key not in report.own]
-    shapes = [
-        f"{report.taken[key]} {list(tensor.shape)} where {list(wanted[key].shape)} is expected"
-        for key, tensor in found.items()
-        if key in wanted and tensor.shape != wanted[key].shape
-    ]
-    _refuse(subject, {"missing": lost, "unknown": unknown, "of another shape": shapes})
+    _refuse(subject, {"missing": lost, "unknown": unknown, **_misfits(found, wanted, report.taken)})
     module.load_state_dict({**wanted, **found}, strict=True)
     return report
+
+
+def _misfits(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return by what is wrong which tensors, under their own names, cannot be weights of the network."""
+    problems: dict[str, list[str]] = {"of another shape": [], "not of real numbers": [], "with NaN or infinity": []}
+    for key, tensor in found.items():
+        ours = wanted.get(key, tensor)
+        if tensor.shape != ours.shape:
+            problems["of another shape"].append(
+                f"{names[key]} {list(tensor.shape)} where {list(ours.shape)} is expected"
+            )
+        if ours.is_floating_point() and not tensor.is_floating_point():
+            problems["not of real numbers"].append(f"{names[key]} {str(tensor.dtype).removeprefix('torch.')}")
+        if not torch.isfinite(tensor).all():
+            problems["with NaN or infinity"].append(names[key])
+    return problems
 
 
 def _pieces(key: str, tensor: Tensor, rule: Rule, name: str, subject: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -31,6 +32,7 @@ MAX_FILE_BYTES = 16 * 2**30
 TIMEOUT_S = 900
 MEMORY_BESIDE_FILE_BYTES = 6 * 2**30
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
+_ASKED_FOR = re.compile(r"GLOBAL ([\w.]{1,120})")
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
 
 
@@ -129,12 +131,22 @@ def _run_child(path: Path, folder: Path, skip: tuple[str, ...], size: int) -> No
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"the file was not read within {TIMEOUT_S} s", "checkpoint") from error
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ModelError(
-            "the file is no torch archive of tensors, numbers and strings "
-            f"(exit {done.returncode}: {last[:200]}); a file that needs more to be loaded is not loaded",
+            f"the file is no torch archive of tensors, numbers and strings ({_cause(done.returncode, done.stderr)}); a "
+            "file that needs more to be loaded is not loaded: give one of its state dict alone",
             "checkpoint",
         )
+
+
+def _cause(code: int, stderr: str) -> str:
+    """Return what the child stumbled over; torch ends its message of a refused class with where to read about it."""
+    asked = _ASKED_FOR.search(stderr)
+    if asked is not None:
+        return f"it needs {asked.group(1)}"
+    if "Unsupported operand" in stderr:
+        return "its bytes are something else"
+    last = (stderr.strip().splitlines() or ["no message"])[-1]
+    return f"exit {code}: {last[:200]}"
 
 
 def _convert(path: Path, folder: Path, skip: tuple[str, ...]) -> None:
@@ -145,6 +157,8 @@ def _convert(path: Path, folder: Path, skip: tuple[str, ...]) -> None:
     values: dict[str, Any] = {}
     first_names: dict[tuple[Any, ...], str] = {}
     for name, leaf in _leaves(contents, skip):
+        if name in tensors or name in aliases or name in values:
+            raise ValueError(f"two things in it are named {name[:120]}")
         if isinstance(leaf, Tensor):
             place = (
                 leaf.untyped_storage().data_ptr(),

@@ -119,6 +119,11 @@ def test_a_fine_tuned_file_reads_labels_and_no_texts() -> None:
     assert "nowhere" not in str(stage.config)
 
 
+def test_the_published_temperature_runs_free() -> None:
+    state = {**cxr_clip_state(TEXT, 32), "logit_scale": torch.tensor(5.0)}
+    assert float(import_state(state, TOLD["resnet"]).module.scale.detach()) == pytest.approx(148.413, abs=1e-3)
+
+
 def test_every_key_is_accounted_for_and_what_is_dropped_is_named() -> None:
     state = cxr_clip_state(TEXT, 32, SWIN)
     report = import_state(state, TOLD["swin"]).key_report
@@ -138,6 +143,8 @@ def test_every_key_is_accounted_for_and_what_is_dropped_is_named() -> None:
         (lambda state: state.pop("text_projection.projection.bias"), TOLD["swin"], "1 missing"),
         (lambda state: state.update({"image_encoder.more.weight": torch.zeros(1)}), TOLD["swin"], "1 unknown"),
         (lambda state: state.update({"logit_scale": torch.zeros(2)}), TOLD["swin"], "1 of another shape"),
+        (lambda state: state.update({"logit_scale": torch.tensor(torch.nan)}), TOLD["swin"], "1 with NaN"),
+        (lambda state: state.update({"logit_scale": torch.tensor(3)}), TOLD["swin"], "logit_scale int64"),
         (lambda state: state, TOLD["resnet"], "neither a ResNet-50 nor a Swin-T"),
         (lambda state: state, {"text_encoder.pooling": "bos"}, "only 'eos'"),
     ],

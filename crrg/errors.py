@@ -18,7 +18,8 @@
     ├── DeviceError            asked for cuda, none visible
     │   └── DeviceMemoryError  its memory does not suffice for one film -> a night goes on with the CPU, if it may
     ├── TrainingError
-    │   └── NonFiniteLoss      NaN or Inf that skipping steps did not cure
+    │   ├── NonFiniteLoss      NaN or Inf that skipping steps did not cure
+    │   └── PoorDrafts         generated reports not worth learning from -> the joint rounds end, the best is kept
     ├── GateNotMet             carries the scorecard and the gate
     ├── TooManyRefused         a night was published, but too much of it was refused; carries its summary
     └── DegenerateNight        its drafts are all alike, empty or caught in loops -> nothing published
@@ -117,6 +118,10 @@ class TrainingError(CrrgError):
 
 class NonFiniteLoss(TrainingError):
     """The loss stayed NaN or infinite after skipping steps and going back to a good checkpoint."""
+
+
+class PoorDrafts(TrainingError):
+    """Generated reports are silent, have collapsed, or say nothing of their films."""
 
 
 class DegenerateNight(CrrgError):

@@ -96,7 +96,8 @@ class JointLoop:
         """Run the rounds and return the best state by validation films.
 
         Raises:
-            TrainingError: The drafts are silent, have collapsed, or belong to a held-out patient.
+            TrainingError: The first drafts are silent or have collapsed (those of a later round end the rounds), or
+                drafts belong to a held-out patient.
         """
         found = self.run_rounds()
         best = max(found, key=lambda item: item.score)

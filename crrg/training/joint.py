@@ -15,7 +15,7 @@ from crrg.data.pairs import read_tables
 from crrg.domain.labels import LABELS, LabelValues, label_column
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Split
-from crrg.errors import TrainingError
+from crrg.errors import PoorDrafts, TrainingError
 from crrg.storage import Storage
 from crrg.training.clip import run_clip_stage
 from crrg.training.joint_quality import check_quality
@@ -50,12 +50,13 @@ def train_joint(
         The finished stage, named ``joint``.
 
     Raises:
-        TrainingError: There is no draft, the drafts are silent, have collapsed or say nothing of the films
-            (``joint_quality``), or one belongs to no training film or to a patient of another split.
+        PoorDrafts: There is no draft, the drafts are silent, have collapsed or say nothing of the films
+            (``joint_quality``).
+        TrainingError: One belongs to no training film or to a patient of another split.
     """
     texts = {instance_id: text for instance_id, text in drafts.items() if text.strip()}
     if not texts:
-        raise TrainingError("there is no draft to train on; draft the training films first", dataset.name)
+        raise PoorDrafts("there is no draft to train on; draft the training films first", dataset.name)
     check_no_leak(storage, dataset, texts)
     check_quality(drafts, *_known(storage, dataset))
     result = run_clip_stage("joint", config, dataset, storage, tracker, drafts=texts, origin=origin)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from crrg.domain.labels import FINDINGS, NO_FINDING, POSITIVE, LabelValues
-from crrg.errors import TrainingError
+from crrg.errors import PoorDrafts
 from crrg.evaluation.baselines import NORMAL_REPORT, best_constant_report
 from crrg.evaluation.clinical import f1_from_counts, micro_f1_counts
 from crrg.evaluation.labeler import label_report
@@ -42,15 +42,15 @@ def check_quality(
         reports: Real reports, of which the constant one is chosen; a plain normal one where there is none.
 
     Raises:
-        TrainingError: One of these does not hold.
+        PoorDrafts: One of these does not hold.
     """
     if len(drafts) < FEWEST_JUDGED:
         return
     texts = [text for text in drafts.values() if text.strip()]
     if len(texts) < len(drafts) / 2:
-        raise TrainingError(f"only {len(texts)} of {len(drafts)} drafts say anything; {_WAY_OUT}", "joint")
+        raise PoorDrafts(f"only {len(texts)} of {len(drafts)} drafts say anything; {_WAY_OUT}", "joint")
     if len(set(texts)) < MIN_DIFFERENT_SHARE * len(texts):
-        raise TrainingError(
+        raise PoorDrafts(
             f"only {len(set(texts))} of {len(texts)} drafts differ: the generator has collapsed; {_WAY_OUT}", "joint"
         )
     films = {key: known[key] for key in drafts if key in known} if known else {}
@@ -64,7 +64,7 @@ def _check_commonest(texts: Sequence[str], known: Sequence[LabelValues]) -> None
     most = normal + (1 - normal) / 2 if judged else MOST_ALIKE
     share = Counter(texts).most_common(1)[0][1] / len(texts)
     if share > most:
-        raise TrainingError(
+        raise PoorDrafts(
             f"{share:.0%} of {len(texts)} drafts are one report, at most {most:.0%} may be ({normal:.0%} of the films "
             f"are known to be normal): the generator says the same of nearly every film; {_WAY_OUT}",
             "joint",
@@ -82,7 +82,7 @@ def _check_findings(drafts: Mapping[str, str], known: Mapping[str, LabelValues],
     own = _clinical_f1([read[drafts[key]] for key in keys], truth)
     rival = _clinical_f1([read[constant]] * len(keys), truth)
     if own <= rival:
-        raise TrainingError(
+        raise PoorDrafts(
             f"the drafts' clinical F1 on {len(keys)} films is {own:.3f}, that of one report for all of them "
             f"{rival:.3f}: they say nothing of the films; {_WAY_OUT}",
             "joint",

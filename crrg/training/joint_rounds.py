@@ -18,6 +18,7 @@ import torch
 from crrg.config.training import GeneratorTraining
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.domain.labels import LabelValues
+from crrg.errors import NonFiniteLoss, PoorDrafts
 from crrg.inference.reranking import Sides, prefer_text
 from crrg.inference.statements import Labeler
 from crrg.inference.zero_shot import encode_texts
@@ -130,12 +131,13 @@ def finetune_generator(
 def improve_until_still(
     first: T, score: Callable[[T], float], improve: Callable[[T, int], T], *, max_rounds: int, min_gain: float = 0.0
 ) -> list[Round[T]]:
-    """Run rounds until the validation score stops improving.
+    """Run rounds until the validation score stops improving, or a round leads nowhere.
 
     Args:
         first: State before the first round.
         score: State to validation score, higher is better.
-        improve: State and round number (from 1) to the next state.
+        improve: State and round number (from 1) to the next state; where its drafts are not worth
+            learning from (``PoorDrafts``) or its training diverges (``NonFiniteLoss``), it is the last.
         max_rounds: Most rounds.
         min_gain: A round that gains no more than this over the best one before is the last.
 
@@ -145,7 +147,11 @@ def improve_until_still(
     rounds = [Round(0, first, score(first))]
     for number in range(1, max_rounds + 1):
         best = max(rounds, key=lambda found: found.score)
-        state = improve(best.state, number)
+        try:
+            state = improve(best.state, number)
+        except (PoorDrafts, NonFiniteLoss) as error:
+            logger.warning("joint round %d is the last and is left out: %s", number, error)
+            break
         rounds.append(Round(number, state, score(state)))
         logger.info("joint round %d: score %.4f, best before %.4f", number, rounds[-1].score, best.score)
         if rounds[-1].score <= best.score + min_gain:

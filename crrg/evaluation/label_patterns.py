@@ -13,7 +13,17 @@ _SEEN = (
     r"observed|noted)\b"
 )
 
+_BEFORE = (
+    r"(?:on|in|at) (?:(?:the|a|any|her|his) )?(?:most recent )?"
+    r"(?:prior|previous|earlier|preceding|last|older|comparison|outside)\b"
+)
+
 NEUTRAL: tuple[str, ...] = (
+    rf"(?:(?:is|are|was|were) )?(?:previously |formerly )?not (?:clearly |well |definitely |definitively )?{_SEEN}"
+    rf"(?: (?:previously|formerly)\b| {_BEFORE}| before(?=\s*(?:[.,;]|$)))",
+    rf"(?:previously|formerly) not {_SEEN}",
+    r"not (?:yet |fully |completely |entirely )*(?:resolved|cleared)\b",
+    r"not only\b",
     r"no (?:significant |interval |definite |appreciable |substantial |convincing )*"
     r"(?:change|increase|progression|worsening)\b",
     r"not (?:significantly |substantially |appreciably )?(?:changed|increased|worse)\b",
@@ -43,11 +53,23 @@ BREAKS: tuple[str, ...] = (
     r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
     r"and (?=(?:favou?rs?|suggests?|a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|"
     r"probable|possibly|possible)\b)",
+    r"(?:decreased|increased|improved|worsened|unchanged|stable|larger|smaller|persists?|progressed) "
+    r"and (?=(?:\w+ ){1,4}(?:has|have|is|are|was|were)\b)",
     r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
+GONE = (
+    rf",\s*which (?:has|have|is|are) (?:now |since |been |completely )*"
+    rf"(?:resolved|cleared|removed|gone|no longer {_SEEN}|not {_SEEN})\b(?! {_BEFORE})"
+)
+"""Says of what stands before it that it is not there."""
+_ANSWER_END = r"(?=\s*(?:[.,;]|$))"
+_ANSWER = r"(?:\s*:|\s+[-\u2013\u2014]+)\s*"
+ANSWER_NO = rf"{_ANSWER}(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN}|no evidence){_ANSWER_END}"
+ANSWER_PERHAPS = rf"{_ANSWER}(?:possible|questionable|equivocal|suspected|uncertain){_ANSWER_END}"
+"""Answers to a heading ("Pneumothorax: none.")."""
 COMMA_BREAK = (
     r",\s*(?=(?:the|there|heart|lungs?|cardiac|mediastinal|mild|mildly|moderate|minimal|stable|unchanged|persistent|"
-    r"increased|new|probabl[ey]|possibl[ey]|likely|questionable|suspected|which|this|these|it|suggesting|suggestive|"
+    r"small|tiny|trace|increased|new|probabl[ey]|possibl[ey]|likely|questionable|suspected|which|this|these|it|suggesting|suggestive|"
     r"consistent|compatible|representing|may|might|could|less likely|so|is|are|was|were|remains?|has|have)\b)"
 )
 
@@ -68,7 +90,9 @@ POST_NEGATED: tuple[str, ...] = (
     rf"(?:is|are|was|were) (?:no longer|not) (?:clearly |well |definitely |definitively )?{_SEEN}",
     r"not (?:seen|identified|evident|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|observed)\b",
     r"no longer (?:seen|identified|evident|visuali[sz]ed|present|visible|apparent)\b",
-    r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially )*(?:resolved|cleared|removed)\b",
+    r"(?:has|have) (?:now |since |been |completely |nearly |almost |essentially )*"
+    r"(?:resolved|cleared|removed|excluded|ruled out)\b",
+    r"(?:has|have) not recurred\b",
     r"(?:is|are|was|were|appears?|seems?) (?:now |also |considered |felt to be |thought to be |deemed |very |highly )*"
     r"(?:absent|excluded|ruled out|unlikely|resolved|removed|gone)\b",
 )
@@ -82,7 +106,7 @@ REMOVED: tuple[str, ...] = (r"removal\b(?! of)",)
 
 UNCERTAIN_CUES: tuple[str, ...] = (
     rf"(?:can ?not|can't|could not|unable to|(?:is |are )?(?:difficult|hard) to) {_QUITE}(?:exclude|rule out)\b",
-    r"to (?:exclude|rule out|evaluate for|assess for)\b",
+    r"(?:to )?(?:exclude|rule out|evaluate for|assess for)\b|\?(?=\w)",
     r"(?:may|might|could|can)\b(?! not)",
     r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
     r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
@@ -102,6 +126,7 @@ UNCERTAIN_LINKS: tuple[str, ...] = (
 
 NEGATED_CUES: tuple[str, ...] = (
     r"(?:no|not|without|neither|nor|never|none|nothing)\b",
+    r"absent (?=\w)",
     r"(?:negative for|free of|clear of|absence of|devoid of|lack of|rather than|ruled out|rules out)\b",
     r"exclud(?:es|ing)\b",
     r"(?:resol\w+|clearing|removal) of\b|resolved (?=\w)",
@@ -184,7 +209,7 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"(?:lobar|lobe|lung|segmental|sub-?segmental) collapse\b",
         r"collapsed? (?:of the )?(?:\w+ )?(?:\w+ )?(?:lung|lobe)\b|collapse\b",
     ),
-    "Pneumothorax": (r"pneumothora\w+",),
+    "Pneumothorax": (r"pneumothora\w+|ptx\b",),
     "Pleural Effusion": (
         r"(?:hydrothora|h(?:a)?emothora)\w+",
         r"(?:pleural )?(?:effusions?|effusive)\b",

@@ -9,6 +9,7 @@ Source: Irvin et al., CheXpert, AAAI 2019 (scheme, rule for "No Finding"); scope
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
@@ -64,8 +65,9 @@ def _build_pattern() -> re.Pattern[str]:
         ("blunted", (words.BLUNTED,)),
     ]
     branches = "|".join(f"(?P<{name}>{'|'.join(fragments)})" for name, fragments in groups)
-    stops = rf"(?P<semicolon>;)|(?P<colon>:)|(?P<comma_break>{words.COMMA_BREAK})|(?P<comma>,)"
-    return re.compile(rf"{stops}|(?<![a-z0-9])(?:{branches})")
+    answers = rf"(?P<answer_no>{words.ANSWER_NO})|(?P<answer_perhaps>{words.ANSWER_PERHAPS})|(?P<asked>\?(?!\w))"
+    stops = rf"(?P<gone>{words.GONE})|(?P<semicolon>;)|(?P<colon>:)|(?P<comma_break>{words.COMMA_BREAK})|(?P<comma>,)"
+    return re.compile(rf"{answers}|{stops}|(?<![a-z0-9])(?:{branches})")
 
 
 _PATTERN = _build_pattern()
@@ -83,6 +85,7 @@ class _SentenceReader:
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
         self.carried: list[str] = []
+        self.heading: dict[str, int] = {}
         self._begin_clause()
 
     def _begin_clause(self) -> None:
@@ -119,6 +122,7 @@ class _SentenceReader:
             else:
                 self._cue(kind)
         self._close_clause()
+        _keep(self.values, self.heading.items())
         return self.values
 
     def _alternative(self, match: re.Match[str]) -> None:
@@ -132,6 +136,9 @@ class _SentenceReader:
             self.is_history = False
             return
         subjects = self.subjects
+        if kind == "colon":
+            _keep(self.heading, self.clause)
+            self.clause = []
         self._close_clause()
         self._begin_clause()
         self.carried = [] if kind == "semicolon" else subjects or self.carried
@@ -151,14 +158,16 @@ class _SentenceReader:
             self.is_settled = True
         elif kind == "uncertain" and self.polarity != NEGATIVE:
             self.polarity = UNCERTAIN
-        elif kind == "post_negated":
+        elif kind in ("post_negated", "answer_no"):
             self._revise(0, NEGATIVE)
-        elif kind == "short_post_negated":
+        elif kind in ("short_post_negated", "gone"):
             self._revise(self.num_before_comma, NEGATIVE)
         elif kind == "removed":
             self.clause = [(label, NEGATIVE if label == "Support Devices" else value) for label, value in self.clause]
-        elif kind == "post_uncertain":
+        elif kind in ("post_uncertain", "answer_perhaps"):
             self._revise(0, UNCERTAIN)
+        elif kind == "asked":
+            self._revise(self.num_before_comma, UNCERTAIN)
         elif kind == "link":
             self._revise(min(self.num_before_comma, len(self.clause) - 1), UNCERTAIN)
             self.polarity = NEGATIVE if self.polarity == NEGATIVE else UNCERTAIN
@@ -241,9 +250,16 @@ class _SentenceReader:
             # "the lungs are hyperinflated but clear" speaks of the subject before the break
             self.subjects = self.carried
             self._call_all_normal("normal" if self.is_normal_ahead else "clear")
-        for label, value in self.clause:
-            if _RANK[value] > _RANK[self.values.get(label)]:
-                self.values[label] = value
+        for label, _ in self.clause:
+            # a heading only says what is spoken of where that is named again ("Pneumothorax: no pneumothorax.")
+            self.heading.pop(label, None)
+        _keep(self.values, self.clause)
+
+
+def _keep(values: dict[str, int], mentions: Iterable[tuple[str, int]]) -> None:
+    for label, value in mentions:
+        if _RANK[value] > _RANK[values.get(label)]:
+            values[label] = value
 
 
 @lru_cache(maxsize=65536)

@@ -46,7 +46,44 @@ CASES: tuple[tuple[str, dict[str, int]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("sentence", "expected"), CASES)
+COMPARED = (
+    ("There is a right pneumothorax, not seen on the prior study.", {"Pneumothorax": 1}),
+    ("A left pneumothorax is present that was not seen on the prior.", {"Pneumothorax": 1}),
+    ("New consolidation which was not present on the previous exam.", {"Consolidation": 1}),
+    ("Left effusion, previously not seen.", {"Pleural Effusion": 1}),
+    ("Right effusion, not present previously.", {"Pleural Effusion": 1}),
+    ("The pneumothorax is not seen on this or the prior study.", {"Pneumothorax": 0}),
+    ("The pneumothorax seen on the prior exam is no longer visible.", {"Pneumothorax": 0}),
+    ("Left effusion has not resolved.", {"Pleural Effusion": 1}),
+    ("Pneumonia has not completely cleared.", {"Pneumonia": 1}),
+    ("Pneumothorax has decreased and effusion has resolved.", {"Pneumothorax": 1, "Pleural Effusion": 0}),
+    ("Effusions and edema have resolved.", {"Pleural Effusion": 0, "Edema": 0}),
+    ("Small left effusion, which has resolved.", {"Pleural Effusion": 0}),
+    ("Small left effusion, which is not seen on the prior.", {"Pleural Effusion": 1}),
+    ("Pneumothorax has been ruled out.", {"Pneumothorax": 0}),
+    ("Absent pleural effusion.", {"Pleural Effusion": 0}),
+    ("No pneumothorax, small left effusion.", {"Pneumothorax": 0, "Pleural Effusion": 1}),
+    ("Not only an effusion but also edema.", {"Pleural Effusion": 1, "Edema": 1}),
+)
+
+HEADED = (
+    ("Pneumothorax: none.", {"Pneumothorax": 0}),
+    ("Pleural effusion: not seen.", {"Pleural Effusion": 0}),
+    ("Fractures: none identified.", {"Fracture": 0}),
+    ("Pneumothorax - none.", {"Pneumothorax": 0}),
+    ("Pneumothorax: none; pleural effusion: small, left.", {"Pneumothorax": 0, "Pleural Effusion": 1}),
+    ("Pneumothorax: No pneumothorax.", {"Pneumothorax": 0}),
+    ("Edema: mild.", {"Edema": 1}),
+    ("Edema: possible.", {"Edema": -1}),
+    ("New pneumothorax: no effusion.", {"Pneumothorax": 1, "Pleural Effusion": 0}),
+    ("Lines and tubes: endotracheal tube 3 cm above the carina.", {"Support Devices": 1}),
+    ("Rule out pneumonia.", {"Pneumonia": -1}),
+    ("Is there an effusion?", {"Pleural Effusion": -1}),
+    ("Left consolidation (?pneumonia).", {"Consolidation": 1, "Pneumonia": -1}),
+)
+
+
+@pytest.mark.parametrize(("sentence", "expected"), [*CASES, *COMPARED, *HEADED])
 def test_sentence(sentence: str, expected: dict[str, int]) -> None:
     assert label_sentence(sentence) == expected
     assert label_sentence(sentence.upper()) == expected

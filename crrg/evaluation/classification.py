@@ -91,6 +91,24 @@ def roc_auc(scores: NDArray[np.float64], references: NDArray[np.float64]) -> flo
     return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
+def roc_points(
+    scores: NDArray[np.float64], references: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ROC curve of one label ``[B]`` as false alarms and hits, both from 0 to 1.
+
+    Films of one score are found together, so that the curve does not depend on their order and the area under it is
+    ``roc_auc``; NaN values are left out, and no point is returned without both values.
+    """
+    known = ~np.isnan(references)
+    order = np.argsort(-scores[known], kind="stable")
+    ranked, positive = scores[known][order], references[known][order] == 1
+    if not positive.any() or positive.all():
+        return np.zeros(0), np.zeros(0)
+    last_of_tie = np.append(np.diff(ranked) != 0, True)
+    alarms, hits = (np.cumsum(each)[last_of_tie] / each.sum() for each in (~positive, positive))
+    return np.append(0.0, alarms), np.append(0.0, hits)
+
+
 def average_precision(scores: NDArray[np.float64], references: NDArray[np.float64]) -> float:
     """Return the average precision of one label ``[B]``, ties taken together; NaN without both values."""
     known = ~np.isnan(references)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.labels import LABELS
+from crrg.evaluation.classification import known_values, roc_points
 
 NUM_BINS = 10
 
@@ -25,13 +26,9 @@ def roc_picture(probabilities: NDArray[np.float64], labels: NDArray[np.integer[A
     """
     figure, axes = _figure()
     for index, label in enumerate(LABELS):
-        is_known = labels[:, index] >= 0
-        truth = labels[is_known, index][np.argsort(-probabilities[is_known, index], kind="stable")] == 1
-        if truth.all() or not truth.any():
-            continue
-        hits = np.concatenate([[0.0], np.cumsum(truth) / truth.sum()])
-        alarms = np.concatenate([[0.0], np.cumsum(~truth) / (~truth).sum()])
-        axes.plot(alarms, hits, linewidth=1, label=label)
+        alarms, hits = roc_points(probabilities[:, index], known_values(labels[:, index]))
+        if len(hits):
+            axes.plot(alarms, hits, linewidth=1, label=label)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     axes.set_xlabel("1 - specificity")
     axes.set_ylabel("sensitivity")

@@ -13,6 +13,7 @@ from crrg.evaluation.classification import (
     mean_auc,
     retrieval_recall,
     roc_auc,
+    roc_points,
     score_probabilities,
     sensitivity_at_specificity,
 )
@@ -42,6 +43,17 @@ def test_average_precision_by_hand() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.1])
     assert average_precision(scores, np.array([1.0, 0, 1, 0])) == pytest.approx((1 + 2 / 3) / 2)
     assert average_precision(np.ones(4), np.array([1.0, 0, 0, 0])) == pytest.approx(0.25)
+
+
+def test_the_roc_curve_takes_tied_films_together() -> None:
+    scores = np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.1])
+    references = np.array([1.0, 1, 1, 0, 0, np.nan])
+    # neither order of the tied films makes a corner of its own
+    for order in ([0, 1, 2, 3, 4, 5], [0, 3, 4, 1, 2, 5]):
+        alarms, hits = roc_points(scores[order], references[order])
+        assert (alarms.tolist(), hits.tolist()) == ([0, 0, 1], [0, pytest.approx(1 / 3), 1])
+        assert np.trapezoid(hits, alarms) == pytest.approx(roc_auc(scores, references))
+    assert roc_points(scores, np.ones(6))[0].tolist() == []
 
 
 def test_auc_and_average_precision_agree_with_scikit_learn() -> None:

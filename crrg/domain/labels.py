@@ -5,6 +5,8 @@ Source: Irvin et al., CheXpert, AAAI 2019; the order is the one of the CheXbert 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -46,13 +48,16 @@ def label_column(label: str) -> str:
 def canonical_label(text: str) -> str:
     """Return the label that a text names, however a person types it; any other text in its own case.
 
-    Case, spaces, underscores, hyphens, quotes and a full stop make no difference to a label; other texts keep their
+    Case, spaces, underscores, dashes, quotes and a full stop make no difference to a label; other texts keep their
     hyphens, and quotes and marks only inside.
     """
-    words = " ".join(text.replace("_", " ").split()).strip(_MARKS)
-    return _LABEL_OF.get(" ".join(words.replace("-", " ").casefold().split()), words)
+    # as one letter each, and without what is pasted along and seen by nobody, such as a space of no width
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")
+    words = " ".join(seen.replace("_", " ").split()).strip(_MARKS)
+    return _LABEL_OF.get(" ".join(_DASHES.sub(" ", words).casefold().split()), words)
 
 
+_DASHES = re.compile(r"[-\u2010-\u2014]")
 _MARKS = " .,;:!?-\"'`\u2018\u2019\u201c\u201d"
 _LABEL_OF: Mapping[str, str] = {**{label.casefold(): label for label in LABELS}, "no findings": NO_FINDING}
 LABEL_COLUMNS: tuple[str, ...] = tuple(label_column(label) for label in LABELS)

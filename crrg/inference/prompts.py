@@ -59,9 +59,14 @@ def asked_labels(labels: Sequence[str]) -> list[str]:
     names: dict[str, str] = {}
     for name in map(canonical_label, labels):
         names.setdefault(name.casefold(), name)
-    if not names or not all(any(map(str.isalnum, name)) and len(name) <= LONGEST_LABEL for name in names):
+    if not names or not all(map(_is_finding, names)):
         raise ConfigError(f"a label is 1 to {LONGEST_LABEL} characters of words, like 'pleural plaque'", "label")
     return list(names.values())
+
+
+def _is_finding(name: str) -> bool:
+    """Return whether a text may be a finding: words that can be shown, and not too many."""
+    return any(map(str.isalnum, name)) and name.isprintable() and len(name) <= LONGEST_LABEL
 
 
 def prompt_pair(label: str) -> PromptPair:

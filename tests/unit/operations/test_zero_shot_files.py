@@ -85,7 +85,7 @@ def test_several_models_answer_with_their_mean(tmp_path: Path) -> None:
         assert together[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("label", ["", "  ", "...", "x" * 81])
+@pytest.mark.parametrize("label", ["", "  ", "...", "x" * 81, "\udcff edema", "\x1b[31mred"])
 def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(ConfigError, match="pleural plaque"):
         asked(tmp_path, ["Edema", label])
@@ -99,6 +99,8 @@ def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
     [
         ("pleural_effusion", "Pleural Effusion"),
         ("'PLEURAL-effusion'.", "Pleural Effusion"),
+        ("pleural\u2013effusion\u200b", "Pleural Effusion"),
+        ("\ufb01brosis", "fibrosis"),
         ("no_finding", "No Finding"),
         ("No findings", "No Finding"),
         ("pleural_plaque.", "pleural plaque"),

@@ -10,31 +10,55 @@ from typing import Any
 from crrg.errors import ModelError
 
 KEY_REPORT_FILE = "key_report.json"
+VOCABULARY = "tokenizer.json"
 
 
 def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read an imported stage back, its weights checked against the digest in the key report.
+    """Read an imported stage back, weights and vocabulary checked against the digests that were written with them.
 
     Args:
         folder: What the import wrote to.
         stage: One of its stages.
 
     Returns:
-        Its ``config.json``, and the bytes of every other file by name.
+        Its ``config.json``, and the bytes of every other file by name; a ``tokenizer.json`` only where a vocabulary was
+        given at this import, whatever an earlier one left in the folder.
 
     Raises:
-        ModelError: The folder holds no such stage, or its weights are not those that were imported.
+        ModelError: The folder holds no such stage, or its weights or vocabulary are not those that were imported.
     """
     wanted = import_digest(folder, stage)
     config = import_config(folder, stage)
     try:
-        files = {path.name: path.read_bytes() for path in (folder / stage).iterdir() if path.name != "config.json"}
+        paths = [path for path in (folder / stage).iterdir() if path.name not in ("config.json", VOCABULARY)]
+        files = {path.name: path.read_bytes() for path in paths}
         found = hashlib.sha256(files["model.safetensors"]).hexdigest()
     except (OSError, ValueError, KeyError) as error:
         raise _absent(stage) from error
     if found != wanted:
         raise ModelError(f"the weights have digest {found[:16]}, {wanted[:16]} was imported; import again", stage)
-    return config, files
+    vocabulary = import_vocabulary(folder, stage)
+    return config, files if vocabulary is None else {**files, VOCABULARY: vocabulary}
+
+
+def import_vocabulary(folder: Path, stage: str) -> bytes | None:
+    """Return the vocabulary that an imported stage was given, checked against its digest; ``None`` where none was.
+
+    Raises:
+        ModelError: The folder holds no such stage, or its vocabulary is gone or another one.
+    """
+    wanted = import_config(folder, stage).get("tokenizer_sha256")
+    if not wanted:
+        return None
+    try:
+        data = (folder / stage / VOCABULARY).read_bytes()
+    except OSError as error:
+        raise ModelError(f"its {VOCABULARY} cannot be read; import again with --tokenizer", stage) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        reason = f"the vocabulary has digest {found[:16]}, {wanted[:16]} was imported; import again with --tokenizer"
+        raise ModelError(reason, stage)
+    return data
 
 
 def import_config(folder: Path, stage: str) -> dict[str, Any]:

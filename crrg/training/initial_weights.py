@@ -24,7 +24,7 @@ from crrg.data.tokenizer import PhraseTokenizer, with_placeholder
 from crrg.errors import ConfigError, ModelError
 from crrg.models.detector import RegionDetector
 from crrg.models.report_generator import ReportGenerator
-from crrg.registry.imported import import_config, import_report, read_import
+from crrg.registry.imported import import_config, import_report, import_vocabulary, read_import
 
 logger = logging.getLogger(__name__)
 Architecture = TypeVar("Architecture", bound=FrozenConfig)
@@ -82,11 +82,12 @@ class Start:
         Raises:
             ConfigError: None was imported.
         """
-        if not self.has_vocabulary():
+        found = import_vocabulary(self.folder, self.part)
+        if found is None:
             raise ConfigError(
                 f"{self.source} was imported without its vocabulary; import it again with --tokenizer", self.part
             )
-        return (self.folder / self.part / "tokenizer.json").read_bytes()
+        return found
 
 
 def find_start(folder: str, parts: Sequence[str], field: str) -> Start | None:

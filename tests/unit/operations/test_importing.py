@@ -190,6 +190,25 @@ def test_without_its_vocabulary_an_import_says_that_no_text_can_be_read(tmp_path
         load_published_clip(tmp_path, CPU)
 
 
+def test_a_vocabulary_is_the_one_that_was_imported(tmp_path: Path) -> None:
+    state = random_state(clip_shapes(VitSizes(64, 1, 16, 4), TextSizes(64, 1, 519, 20), 16))
+    torch.save(state, tmp_path / "best.pt")
+    import_checkpoint("chexzero", tmp_path / "best.pt", tmp_path / "out", clip_merges(tmp_path))
+    vocabulary = tmp_path / "out" / "clip" / "tokenizer.json"
+    imported = vocabulary.read_bytes()
+    vocabulary.write_bytes(imported.replace(b'"n":', b'"?":'))
+    with pytest.raises(ModelError, match="the vocabulary has digest"):
+        load_published_clip(tmp_path / "out", CPU)
+    vocabulary.unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_published_clip(tmp_path / "out", CPU)
+    # imported again without one, what an earlier import left is not used
+    vocabulary.write_bytes(imported)
+    import_checkpoint("chexzero", tmp_path / "best.pt", tmp_path / "out")
+    with pytest.raises(ModelError, match="no vocabulary was given"):
+        load_published_clip(tmp_path / "out", CPU).encode_texts(["Edema"])
+
+
 def test_other_kinds_and_strange_vocabularies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one of rgrg, cxr-clip, chexzero, chexbert"):
         import_checkpoint("other", tmp_path / "none.pt", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,7 +267,8 @@ def test_a_whole_generator_is_taken_as_it_is(tmp_path: Path) -> None:
     )  # fmt: skip
     model = ReportGenerator(architecture)
     files = {"tokenizer.json": vocabulary.to_str().encode()}
-    about = {"architecture": architecture.model_dump(mode="json"), "tokenizer_sha256": "known"}
+    digest = hashlib.sha256(files["tokenizer.json"]).hexdigest()
+    about = {"architecture": architecture.model_dump(mode="json"), "tokenizer_sha256": digest}
     write_import([ImportedStage("generator", model, about, {}, files)], tmp_path, "rgrg", LICENCES["rgrg"])
     settings, start = generator_start(smallest().generator, str(tmp_path), freeze=False)
     assert start is not None

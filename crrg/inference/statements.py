@@ -28,6 +28,7 @@ SIDE_LABELS = frozenset({"Pneumothorax", "Pleural Effusion"})
 """Findings of which a side has one, whatever level a sentence names."""
 
 _SIDES = ("right", "left")
+_BOTH_SIDES = re.compile(r"\b(?:bilateral\w*|both|bi-?(?:basilar|basal|apical)\w*)\b")
 _LEVELS = (
     ("upper", r"upper|apical|apex|apices"),
     ("mid", r"mid|middle|midlung|perihilar|hilar|hilum|lingula\w*"),
@@ -63,7 +64,7 @@ class Statement:
 
     Attributes:
         text: The sentence.
-        sides: ``right``, ``left`` or both; both where none is named.
+        sides: ``right``, ``left`` or both; both where none is named, and where one is only named as the worse of both.
         present: Findings it states as present or possible.
         certain: Those of them it states without doubt.
         denied: Findings it denies, by side.
@@ -124,7 +125,7 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
     lowered = sentence.lower()
     values = labeler(sentence)
     named = frozenset(side for side in _SIDES if re.search(rf"\b{side}\b", lowered))
-    sides = named or frozenset(_SIDES)
+    sides = named if named and not _BOTH_SIDES.search(lowered) else frozenset(_SIDES)
     present = frozenset(label for label in FINDINGS if values.get(label) not in (None, NEGATIVE))
     denied = {label for label in FINDINGS if values.get(label) == NEGATIVE}
     if not present and _BONES.search(lowered) and _NORMAL_WORD.search(lowered):

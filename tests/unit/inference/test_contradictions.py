@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from benchmarks.classification.contradictions import PLANTINGS, Planting, Worded, plant
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, LABELS
@@ -79,3 +80,12 @@ def test_a_finding_on_the_other_side_lowers_the_score_and_is_flagged() -> None:
     assert found["right"][1] == ("text_on_other_side:Pleural Effusion",)
     assert found["left"][0] > found["right"][0] + 0.3
     assert len(sides["left"]) == len(FINDINGS)
+
+
+@pytest.mark.parametrize("text", ["Bilateral pleural effusions, left larger.", "Bibasilar atelectasis, worse right."])
+def test_the_worse_of_both_sides_is_no_side_of_its_own(text: str) -> None:
+    (statement,) = [read_statement(text, label_report)]
+    assert statement.sides == {"left", "right"}
+    (label,) = statement.certain
+    assert read_statement(f"No right {label.lower()}.", label_report).wrong_denials([statement])
+    assert read_statement(f"No left {label.lower()}.", label_report).wrong_denials([statement])

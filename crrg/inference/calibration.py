@@ -242,14 +242,14 @@ def threshold_at_specificity(probabilities: FloatArray, labels: FloatArray, spec
         specificity: 0..1.
 
     Returns:
-        A value in 0..1; 0.5 where no film is negative.
+        A value in 0..1, of single precision as tables keep probabilities; 0.5 where no film is negative.
     """
     negatives = np.sort(probabilities[labels == 0])
     if not len(negatives):
         return 0.5
     num_below = int(np.ceil(specificity * len(negatives) - 1e-9))
     limit = negatives[num_below - 1] if num_below else 0.0
-    return float(min(1.0, np.nextafter(limit, 2.0))) if num_below else 0.0
+    return float(min(1.0, np.nextafter(np.float32(limit), np.float32(2)))) if num_below else 0.0
 
 
 def fit_thresholds(columns: list[tuple[FloatArray, FloatArray]]) -> FloatArray:

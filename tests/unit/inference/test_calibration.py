@@ -130,3 +130,12 @@ def test_threshold_leaves_the_wanted_share_of_negatives_alone() -> None:
     truth = np.array([0.0, 0.0, 0.0, 0.0, 1.0])
     threshold = threshold_at_specificity(chances, truth, 0.75)
     assert 0.3 < threshold < 0.4
+
+
+def test_a_threshold_lies_above_what_it_leaves_out_in_single_precision_too() -> None:
+    # a rising curve is flat at its ends, so that many films have the very probability below the threshold
+    for level in np.random.default_rng(8).random(50):
+        threshold = threshold_at_specificity(np.full(20, level), np.zeros(20), 0.9)
+        assert level < threshold
+        assert np.float32(level) < threshold == np.float32(threshold)
+        assert threshold - level < 1e-6

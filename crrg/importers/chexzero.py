@@ -106,7 +106,7 @@ def chexzero_architecture(contents: TorchContents) -> ClipArchitecture:
     Raises:
         ModelError: The tensors are not in CLIP's layout with a ViT.
     """
-    width, _, patch, _ = shape_of(contents, "visual.conv1.weight", SOURCE)
+    width, _, patch, _ = shape_of(contents, "visual.conv1.weight", SOURCE, 4)
     num_places = shape_of(contents, "visual.positional_embedding", SOURCE)[0] - 1
     side = round(num_places**0.5)
     if side * side != num_places:

@@ -40,15 +40,20 @@ def resnet_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
     return tuple(Rule(rf"{theirs}{name}\.(.+)", rf"{ours}body.{place}.\1") for name, place in names.items())
 
 
-def shape_of(contents: TorchContents, name: str, source: str) -> tuple[int, ...]:
+def shape_of(contents: TorchContents, name: str, source: str, num_dims: int = 2) -> tuple[int, ...]:
     """Return the shape of a tensor that the layout must have.
 
     Raises:
-        ModelError: It is missing.
+        ModelError: It is missing, or has not so many dimensions.
     """
     if name not in contents:
         raise ModelError(f"{name} is missing; the file is not the published layout", source)
-    return tuple(contents[name].shape)
+    shape = tuple(contents[name].shape)
+    if len(shape) != num_dims:
+        raise ModelError(
+            f"{name} {list(shape)} has not {num_dims} dimensions; the file is not the published layout", source
+        )
+    return shape
 
 
 def resized(architecture: ClipArchitecture, source: str, **changes: object) -> ClipArchitecture:

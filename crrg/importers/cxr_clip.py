@@ -175,12 +175,14 @@ def _tower(model: TorchContents, told: dict[str, str]) -> ClipArchitecture:
 
 
 def _swin(model: TorchContents) -> ClipArchitecture:
-    width, _, patch, _ = shape_of(model, f"{_SWIN}.embeddings.patch_embeddings.projection.weight", SOURCE)
+    width, _, patch, _ = shape_of(model, f"{_SWIN}.embeddings.patch_embeddings.projection.weight", SOURCE, 4)
     stages = range(num_blocks(model, f"{_SWIN}.encoder.layers"))
     tables = [
         shape_of(model, f"{_SWIN}.encoder.layers.{stage}.blocks.0.attention.self.relative_position_bias_table", SOURCE)
         for stage in stages
     ]
+    if not tables:
+        raise ModelError("it has no encoder layers; the file is not the published layout", SOURCE)
     return resized(
         CXR_CLIP_SWIN,
         SOURCE,

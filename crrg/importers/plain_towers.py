@@ -65,7 +65,7 @@ def import_resnet50(path: Path) -> list[ImportedStage]:
 
 def read_resnet50(contents: TorchContents) -> ImportedStage:
     """Read what a file held into the body of a ResNet-50; see ``import_resnet50``."""
-    shape_of(contents, "conv1.weight", "resnet50")
+    shape_of(contents, "conv1.weight", "resnet50", 4)
     module = ResNet50Tower()
     # files of old versions do not count the batches of a normalisation
     report = fit_module(module, contents, _RESNET_RULES, "resnet50", own=(r".+\.num_batches_tracked",))

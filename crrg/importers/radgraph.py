@@ -113,7 +113,8 @@ def _architecture(archive: GraphArchive, dataset: str) -> ReportGraphArchitectur
             max_span_width=max_span_width,
             width_size=width_size,
             scorer_sizes=tuple(
-                shape_of(tensors, f"{layers}.{layer}.bias", SOURCE)[0] for layer in range(num_blocks(tensors, layers))
+                shape_of(tensors, f"{layers}.{layer}.bias", SOURCE, 1)[0]
+                for layer in range(num_blocks(tensors, layers))
             ),
             spans_per_word=_setting(archive, "model.modules.relation.spans_per_word"),
             entity_labels=tuple(entities[1:]),

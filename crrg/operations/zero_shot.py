@@ -118,6 +118,7 @@ def ask_with(
         storage: Root with the bundles.
         settings: With the secret of the pseudonyms.
     """
+    asked_labels(labels)  # before models are loaded
     askers = tuple(_load_asker(model, device, storage, settings) for model in models)
     return ask_files(files, labels, storage.at(out), Pseudonyms(settings.pseudonym_key()), Ensemble(askers))
 

@@ -26,6 +26,8 @@ from crrg.importers.torch_file import TorchContents
 TEXT = TextSizes()
 SWIN = SwinSizes()
 TOLERANCE = 1e-4
+PATCHES = "image_encoder.image_encoder.embeddings.patch_embeddings.projection"
+WORDS = "text_encoder.text_encoder.embeddings.word_embeddings"
 TOLD = {
     "resnet": {"image_encoder.name": "resnet50", "text_encoder.pooling": "eos"},
     "swin": {"image_encoder.name": "swin-tiny-patch4-window7-224", "text_encoder.pooling": "eos"},
@@ -145,6 +147,13 @@ def test_every_key_is_accounted_for_and_what_is_dropped_is_named() -> None:
         (lambda state: state.update({"logit_scale": torch.zeros(2)}), TOLD["swin"], "1 of another shape"),
         (lambda state: state.update({"logit_scale": torch.tensor(torch.nan)}), TOLD["swin"], "1 with NaN"),
         (lambda state: state.update({"logit_scale": torch.tensor(3)}), TOLD["swin"], "logit_scale int64"),
+        (lambda state: state.update({f"{PATCHES}.weight": torch.zeros(8)}), TOLD["swin"], "has not 4 dimensions"),
+        (lambda state: state.update({f"{WORDS}.weight": torch.zeros(())}), TOLD["swin"], "has not 2 dimensions"),
+        (
+            lambda state: [state.pop(name) for name in list(state) if ".encoder.layers." in name],
+            TOLD["swin"],
+            "no encoder",
+        ),
         (lambda state: state, TOLD["resnet"], "neither a ResNet-50 nor a Swin-T"),
         (lambda state: state, {"text_encoder.pooling": "bos"}, "only 'eos'"),
     ],

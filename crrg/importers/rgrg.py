@@ -23,6 +23,7 @@ from crrg.config.paper import (
 )
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.errors import ModelError
+from crrg.importers.clip_towers import shape_of
 from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.torch_file import TorchContents, open_torch_file
@@ -96,7 +97,7 @@ def import_rgrg(path: Path, tokenizer: bytes | None = None) -> list[ImportedStag
 def detector_architecture(contents: TorchContents) -> DetectorArchitecture:
     """Return the paper's detector with the sizes that a detector's tensors have."""
     width, pooled = _shape(contents, "roi_heads.box_head.fc6.weight")
-    channels = _shape(contents, "rpn.head.cls_logits.weight")[1]
+    channels = _shape(contents, "rpn.head.cls_logits.weight", num_dims=4)[1]
     return PAPER_DETECTOR.model_copy(
         update={
             "representation_size": width,
@@ -177,9 +178,7 @@ def _config(architecture: DetectorArchitecture | SelectorArchitecture | Generato
     return {"architecture": architecture.model_dump(mode="json"), "imported_from": "rgrg"}
 
 
-def _shape(contents: TorchContents, *names: str) -> tuple[int, ...]:
+def _shape(contents: TorchContents, *names: str, num_dims: int = 2) -> tuple[int, ...]:
     """Return the shape of a tensor, given the names that it may have."""
-    found = next((name for name in names if name in contents), None)
-    if found is None:
-        raise ModelError(f"{names[0]} is missing; the file is not RGRG's published layout", "rgrg")
-    return tuple(contents[found].shape)
+    found = next((name for name in names if name in contents), names[0])
+    return shape_of(contents, found, "rgrg", num_dims)

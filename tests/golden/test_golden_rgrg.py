@@ -161,6 +161,8 @@ def test_a_detector_file_with_the_older_name_is_read(published: FullModel, tmp_p
         (lambda state: state.pop("roi_heads.box_head.fc7.bias"), "1 missing"),
         (lambda state: state.update({"roi_heads.extra.weight": torch.zeros(1)}), "1 unknown"),
         (lambda state: state.update({"rpn.head.bbox_pred.bias": torch.zeros(5)}), "1 of another shape"),
+        (lambda state: state.update({"roi_heads.box_head.fc6.weight": torch.zeros(5)}), "has not 2 dimensions"),
+        (lambda state: state.update({"rpn.head.cls_logits.weight": torch.zeros(5, 5)}), "has not 4 dimensions"),
     ],
 )
 def test_a_key_that_does_not_fit_refuses_the_file(published: FullModel, tmp_path: Path, change, message: str) -> None:

@@ -7,7 +7,7 @@ What is done with the map is in ``detector`` and ``region_heads``.
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from crrg.errors import ModelError
 from crrg.models.prepared import Prepared
+from crrg.models.products import prepared_convolution
 
 BackboneKind = Literal["conv", "resnet50"]
 PIXEL_SCALE = 255.0
 PIXEL_MEAN = 0.471
 PIXEL_STD = 0.302
+PIXELS_AT_ONCE = 512 * 512
+"""Pixels of the films that pass a folded ResNet together on a CPU."""
 PUBLISHED_WIDTH = 64
 """Channels after the first layer of ResNet-50."""
 
@@ -164,22 +167,48 @@ class ResNet50Backbone(nn.Module):
         return self._folded.get(self.body.state_dict().values(), lambda: fold_resnet(self.body))
 
 
+class _FoldedResNet(nn.Sequential):
+    """A ResNet for inference; on a CPU large films pass one by one, as their maps then still fit the cache."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.device.type != "cpu":
+            return cast(Tensor, super().forward(images))
+        num_films = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+        return torch.cat([super(_FoldedResNet, self).forward(part) for part in images.split(num_films)])
+
+
+class _FoldedBottleneck(nn.Module):
+    """A block of ResNet-50 for inference: three convolutions, the last of which adds the short cut."""
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.first = prepared_convolution(fuse_conv_bn_eval(block.conv1, block.bn1), "relu")
+        self.second = prepared_convolution(fuse_conv_bn_eval(block.conv2, block.bn2), "relu")
+        self.third = prepared_convolution(fuse_conv_bn_eval(block.conv3, block.bn3), "relu")
+        short_cut = block.downsample
+        self.short_cut = prepared_convolution(fuse_conv_bn_eval(short_cut[0], short_cut[1])) if short_cut else None
+
+    def forward(self, cells: Tensor) -> Tensor:
+        kept = cells if self.short_cut is None else self.short_cut(cells)
+        found: Tensor = self.third(self.second(self.first(cells)), kept)
+        return found
+
+
 def fold_resnet(body: nn.Sequential) -> nn.Sequential:
-    """Return a copy of a ResNet's body for inference, normalisation folded into the convolutions."""
-    folded = copy.deepcopy(body).eval()
-    first, first_norm = folded[0], folded[1]
-    assert isinstance(first, nn.Conv2d)
-    assert isinstance(first_norm, _BatchNorm)
-    folded[0], folded[1] = fuse_conv_bn_eval(first, first_norm), nn.Identity()
-    for block in folded.modules():
-        if isinstance(block, Bottleneck):
-            for number in (1, 2, 3):
-                convolution, norm = getattr(block, f"conv{number}"), getattr(block, f"bn{number}")
-                setattr(block, f"conv{number}", fuse_conv_bn_eval(convolution, norm))
-                setattr(block, f"bn{number}", nn.Identity())
-            if block.downsample is not None:
-                block.downsample = fuse_conv_bn_eval(block.downsample[0], block.downsample[1])
-    return folded.to(memory_format=torch.channels_last)
+    """Return a copy of a ResNet's body for inference, normalisation folded into the convolutions.
+
+    Args:
+        body: In ``eval`` mode or not; the copy has the same parts in the same places, for images channels last.
+    """
+    body = copy.deepcopy(body).eval()
+    parts: list[nn.Module] = [
+        prepared_convolution(fuse_conv_bn_eval(cast(nn.Conv2d, body[0]), cast(_BatchNorm, body[1])), "relu"),
+        nn.Identity(),
+        nn.Identity(),
+        body[3],
+    ]
+    stages = (cast(nn.Sequential, stage) for stage in body[4:])
+    return _FoldedResNet(*parts, *(nn.Sequential(*map(_FoldedBottleneck, stage)) for stage in stages))
 
 
 def build_backbone(

@@ -15,6 +15,7 @@ from torchvision.models.detection._utils import BoxCoder
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models.prepared import Prepared
+from crrg.models.products import project
 from crrg.models.pyramid import anchor_groups, level_borders, levels_of
 from crrg.models.roi_cut import cut_out
 from crrg.models.roi_map import bin_weights, first_layer, pooled_means
@@ -75,11 +76,11 @@ class BoxHead(nn.Module):
         if self.geometry is not None and self.film is not None:
             coarsest = levels[-1]
             counts = torch.tensor([len(boxes) for boxes in proposals], device=coarsest.device)
-            film = self.film(nn.functional.adaptive_avg_pool2d(coarsest, 4).flatten(start_dim=1))
-            hidden = hidden + self.geometry(_geometry(torch.cat(proposals), self._size))
+            film = project(self.film, nn.functional.adaptive_avg_pool2d(coarsest, 4).flatten(start_dim=1))
+            hidden = hidden + project(self.geometry, _geometry(torch.cat(proposals), self._size))
             hidden = hidden + film.repeat_interleave(counts, dim=0)
-        hidden = torch.relu(self.fc7(torch.relu(hidden)))
-        return self.cls_score(hidden).float(), self.bbox_pred(hidden).float()
+        hidden = project(self.fc7, torch.relu(hidden), "relu")
+        return project(self.cls_score, hidden).float(), project(self.bbox_pred, hidden).float()
 
     def mean_features(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Return the mean over the bins of each box ``[B, R, 4]`` on its level ``[B, C, H, W]``, as ``[B, R, C]``."""
@@ -114,7 +115,7 @@ class BoxHead(nn.Module):
         if not through_map:
             return self._cut_out(features, proposals, scale)
         rows: list[Tensor] = [features.new_zeros(0, self.fc6.out_features)] * len(proposals)
-        weights = self._bin_weights.get([self.fc6.weight], lambda: bin_weights(self.fc6.weight, self._num_bins**2))
+        weights = self._bin_weights.get([self.fc6.weight], self._map_weights)
         chosen = [proposals[number] for number in through_map]
         found = first_layer(features[through_map], chosen, weights, self.fc6.bias, scale, self._num_samples)
         for number, hidden in zip(through_map, found.split([len(boxes) for boxes in chosen]), strict=True):
@@ -122,6 +123,9 @@ class BoxHead(nn.Module):
         for number in set(range(len(proposals))) - set(through_map):
             rows[number] = self._cut_out(features[number : number + 1], [proposals[number]], scale)
         return torch.cat(rows)
+
+    def _map_weights(self) -> Tensor:
+        return bin_weights(self.fc6.weight, self._num_bins**2).transpose(1, 2).contiguous()
 
     def _is_map_cheaper(self, features: Tensor, num_proposals: int) -> bool:
         """Return whether a film's proposals are scored through the map, where cutting out would cost more."""
@@ -154,8 +158,7 @@ class BoxHead(nn.Module):
 
     def _cut_out_at_once(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
         pooled = cut_out(features, proposals, self._num_bins, scale, self._num_samples)
-        hidden: Tensor = self.fc6(pooled.flatten(start_dim=1))
-        return hidden
+        return project(self.fc6, pooled.flatten(start_dim=1))
 
 
 def _geometry(boxes: Tensor, size: int) -> Tensor:

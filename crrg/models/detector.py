@@ -20,6 +20,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import ResNet50Backbone, build_backbone, normalise_films
 from crrg.models.box_head import BOX_CODER, BoxHead
+from crrg.models.products import torch_products
 from crrg.models.proposals import AnchorSample, build_proposal_network
 from crrg.models.pyramid import FeaturePyramid
 from crrg.models.region_matching import NUM_JITTERED, TrainingRois, pad_rows, sample_training_rois
@@ -200,6 +201,12 @@ class RegionDetector(nn.Module):
     @torch.no_grad()
     def find(self, images: Tensor) -> Detections:
         """Find the regions as ``detect`` does, without its last step, which weighs the boxes of a film together."""
+        if not self.exact_roi:
+            return self._find(images)
+        with torch_products():
+            return self._find(images)
+
+    def _find(self, images: Tensor) -> Detections:
         levels = self.maps(images)
         proposals = self.rpn.propose(levels, self.architecture.input_size)
         if self.architecture.spatial_prior:

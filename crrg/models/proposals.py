@@ -22,6 +22,9 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from crrg.config.models import DetectorArchitecture
+from crrg.models.backbone import channels_last
+from crrg.models.prepared import Prepared
+from crrg.models.products import affine, is_onednn_used, prepared_convolution
 from crrg.models.pyramid import anchor_groups
 from crrg.models.region_matching import OTHER_IOU, SAME_IOU, match_anchors, pad_rows
 
@@ -155,9 +158,24 @@ def _distances(objectness: Tensor, deltas: Tensor, sample: AnchorSample) -> dict
 class _FloatHead(RPNHead):
     """Proposal head whose outputs are float32 also under mixed precision: boxes need more than three digits."""
 
+    def __init__(self, num_channels: int, num_kinds: int) -> None:
+        super().__init__(num_channels, num_kinds)
+        self._prepared: Prepared[nn.Module] = Prepared()
+
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        if is_onednn_used(features[0]):
+            (convolution,) = (part for part in self.conv.modules() if isinstance(part, nn.Conv2d))
+            shared = self._prepared.get(convolution.parameters(), lambda: prepared_convolution(convolution, "relu"))
+            cells = [shared(channels_last(level)).permute(0, 2, 3, 1).contiguous() for level in features]
+            objectness = [_at_each(self.cls_logits, level) for level in cells]
+            return objectness, [_at_each(self.bbox_pred, level) for level in cells]
         objectness, deltas = super().forward(features)
         return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
+def _at_each(convolution: nn.Conv2d, cells: Tensor) -> Tensor:
+    """Return what a convolution of one cell says of cells ``[B, H, W, C]``, as ``[B, C', H, W]``."""
+    return affine(cells, convolution.weight.flatten(1), convolution.bias).permute(0, 3, 1, 2)
 
 
 class _LevelHeads(nn.Module):

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from crrg.models.products import affine
+
 FILMS_AT_ONCE = 4
 """Films whose maps share one pass over the weights; the results of a bin then still fit the cache."""
 
@@ -81,7 +83,7 @@ def first_layer(
     Args:
         features: Maps ``[B, C, H, W]``.
         proposals: One ``[N_i, 4]`` per film, input pixels; N = sum of N_i.
-        weights: From ``bin_weights``, ``[S * S, C, D]``.
+        weights: Those of ``bin_weights``, each transposed, ``[S * S, D, C]``.
         bias: ``[D]``.
         scale: Cells per input pixel.
         num_samples: Points per bin and axis.
@@ -105,7 +107,7 @@ def _group(features: Tensor, proposals: Sequence[Tensor], weights: Tensor, scale
     rows, row_shares = _taps(axis_weights(cells[:, 1], cells[:, 3], height, num_bins, num_samples), num_samples)
     columns, column_shares = _taps(axis_weights(cells[:, 0], cells[:, 2], width, num_bins, num_samples), num_samples)
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    hidden = features.new_zeros(len(cells), weights.shape[2])
+    hidden = features.new_zeros(len(cells), weights.shape[1])
     if len(cells) == 0:
         return hidden
     first_cell = (film * height * width)[:, None, None]
@@ -116,7 +118,7 @@ def _group(features: Tensor, proposals: Sequence[Tensor], weights: Tensor, scale
         is_used = torch.zeros(len(table), dtype=torch.bool)
         is_used[places.flatten()] = True
         numbers = is_used.cumsum(0) - 1
-        said = table[is_used] @ weight
+        said = affine(table[is_used], weight)
         hidden += embedding_bag(numbers[places], said, per_sample_weights=shares, mode="sum")
     return hidden
 

@@ -24,7 +24,7 @@ def test_first_layer_is_that_of_the_cut_outs(num_bins: int, num_samples: int) ->
     boxes = [torch.cat([proposals(7 + film, film), WHOLE_FILM]) for film in range(5)]
     boxes[3] = boxes[3][:0]
     layer = torch.nn.Linear(6 * num_bins**2, 9)
-    weights = bin_weights(layer.weight, num_bins**2)
+    weights = bin_weights(layer.weight, num_bins**2).transpose(1, 2)
     with torch.no_grad():
         wanted = layer(roi_align(features, boxes, num_bins, 1 / 8, num_samples).flatten(1))
         found = first_layer(features, boxes, weights, layer.bias, 1 / 8, num_samples)

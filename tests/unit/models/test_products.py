@@ -1,0 +1,75 @@
+"""Products of inference say what torch's own say, whatever is beside a row, and leave training alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from crrg.models.products import Activation, affine, is_onednn_used, prepared_convolution, project, torch_products
+from crrg.models.proposals import _FloatHead
+
+ACTIVATIONS: dict[Activation, nn.Module] = {"none": nn.Identity(), "relu": nn.ReLU(), "gelu": nn.GELU("tanh")}
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("layer", [nn.Linear(96, 40), nn.Linear(96, 40, bias=False), Conv1D(40, 96)])
+def test_a_product_is_that_of_the_layer(layer: nn.Module, activation: Activation) -> None:
+    inputs = drawn(3, 4, 96)
+    with torch.no_grad():
+        found = project(layer, inputs, activation)
+        wanted = ACTIVATIONS[activation](layer.double()(inputs.double()))
+        assert torch.allclose(project(layer.float(), inputs[:, ::2], activation), found[:, ::2], atol=1e-6)
+        assert project(layer, inputs[:0], activation).shape == (0, 4, 40)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+
+
+def test_a_row_depends_neither_on_the_others_nor_on_how_many_there_are() -> None:
+    inputs, weight, bias = drawn(160, 256), drawn(256, 192).t(), drawn(192)
+    with torch.no_grad():
+        together = affine(inputs, weight, bias, "gelu")
+        for number in (*range(2, 40), 100, 159):
+            assert torch.equal(affine(inputs[:number], weight, bias, "gelu"), together[:number])
+
+
+def test_training_other_precisions_and_other_layers_are_left_to_torch() -> None:
+    inputs, layer = drawn(5, 96), nn.Linear(96, 40)
+    assert not is_onednn_used(inputs)
+    with torch.no_grad():
+        assert is_onednn_used(inputs) is torch.backends.mkldnn.is_available()
+        assert not is_onednn_used(inputs.double())
+        with torch_products():
+            assert not is_onednn_used(inputs)
+        assert torch.equal(project(nn.Sequential(layer), inputs), layer(inputs))
+    project(layer, inputs, "relu").sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize(("side", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 4), (7, 2, 1)])
+def test_a_prepared_convolution_is_the_convolution_at_every_size(side: int, stride: int, groups: int) -> None:
+    convolution = nn.Conv2d(32, 24 if groups == 1 else 32, side, stride, side // 2, groups=groups)
+    prepared = prepared_convolution(convolution, "relu")
+    with torch.no_grad():
+        for size in (16, 9, 33, 16):
+            images = drawn(2, 32, size, size).to(memory_format=torch.channels_last)
+            plain = convolution(images)
+            torch.testing.assert_close(prepared(images), torch.relu(plain), rtol=0, atol=1e-5)
+            torch.testing.assert_close(prepared(images, -2 * plain), torch.relu(-plain), rtol=0, atol=1e-5)
+
+
+def test_the_proposal_head_says_in_use_what_it_says_in_training() -> None:
+    head, levels = _FloatHead(16, 3), [drawn(2, 16, 8, 8), drawn(2, 16, 4, 4)]
+    wanted = head(levels)
+    with torch.no_grad():
+        found = head(levels)
+        head.conv[0][0].weight.mul_(2)
+        changed = head(levels)
+    for own, others in zip(found, wanted, strict=True):
+        for level, other in zip(own, others, strict=True):
+            torch.testing.assert_close(level, other.detach(), rtol=0, atol=1e-5)
+    assert not torch.allclose(changed[0][0], found[0][0], atol=1e-3)

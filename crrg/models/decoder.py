@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from crrg.config.models import GeneratorArchitecture
+from crrg.models.products import affine, is_onednn_used, project
 
 NODE_MULTIPLE = 32
 """Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
@@ -42,11 +43,11 @@ class PseudoSelfAttention(GPT2Attention):
 
     def project_condition(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values ``[N, heads, C, D / heads]`` of condition tokens ``[N, C, D]``."""
-        return self._heads(self.uk(condition)), self._heads(self.uv(condition))
+        return self._heads(project(self.uk, condition)), self._heads(project(self.uv, condition))
 
     def project_words(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values ``[N, heads, L, D / heads]`` of words ``[N, L, D]``."""
-        query, keys, values = self.c_attn(hidden).split(self.split_size, dim=2)
+        query, keys, values = project(self.c_attn, hidden).split(self.split_size, dim=2)
         return self._heads(query), self._heads(keys), self._heads(values)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class PseudoSelfAttention(GPT2Attention):
             query = query.expand(-1, -1, 2, -1)
             visible = visible.expand(*visible.shape[:-2], 2, -1)
         mixed = scaled_dot_product_attention(query, keys, values, attn_mask=visible, dropout_p=dropout)[:, :, :length]
-        return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))
+        return self.resid_dropout(project(self.c_proj, mixed.transpose(1, 2).flatten(2)))
 
     def _heads(self, projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
@@ -263,6 +264,8 @@ class PseudoSelfAttentionDecoder(nn.Module):
         if self.word_scores is not None:
             scores: Tensor = self.word_scores(hidden)
             return scores
+        if is_onednn_used(hidden):
+            return affine(hidden, table)
         if torch.is_grad_enabled() or len(table) <= WORDS_AT_ONCE:
             return linear(hidden, table)
         rows = hidden.flatten(0, -2)
@@ -276,5 +279,5 @@ def _feed_forward(block: nn.Module, hidden: Tensor) -> Tensor:
     """Return what a block's feed-forward layers add in inference: GPT-2's own, its activation in one pass."""
     mlp: Any = block.mlp
     norm: Any = block.ln_2
-    found: Tensor = mlp.c_proj(gelu(mlp.c_fc(norm(hidden)), approximate="tanh"))
+    found: Tensor = project(mlp.c_proj, project(mlp.c_fc, norm(hidden), "gelu"))
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DistilBertConfig, DistilBertModel
 
 from crrg.inference.dedup import EncodedSentence
+from crrg.models.products import with_fast_layers
 
 NUM_LAYERS = 5
 """BERTScore takes the fifth of the six layers."""
@@ -22,7 +23,7 @@ class SentenceEncoder:
     def __init__(self, seed: int = 0) -> None:
         """Build with random weights."""
         torch.manual_seed(seed)
-        self.network = DistilBertModel(DistilBertConfig(n_layers=NUM_LAYERS)).eval()
+        self.network = with_fast_layers(DistilBertModel(DistilBertConfig(n_layers=NUM_LAYERS))).eval()
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[str]) -> tuple[Tensor, list[int]]:

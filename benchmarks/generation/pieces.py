@@ -18,6 +18,7 @@ from benchmarks.generation.models import END_ID, EQUAL_LENGTH, Sides, Words
 from crrg.inference.decoding import decode_hypotheses
 from crrg.inference.dedup import deduplicate, token_similarity
 from crrg.models.backbone import normalise_films
+from crrg.models.products import torch_products
 
 Side = Literal["published", "ours", "fast"]
 Lengths = Literal["equal", "realistic"]
@@ -82,7 +83,8 @@ def run(piece: Piece, sides: Sides) -> dict[str, Any]:
             for report in found:
                 sentences = [sentence[0] for sentence in report]
                 if piece.side == "published":
-                    kept.append(procedure.deduplicate(sentences, sides.encoder))
+                    with torch_products():
+                        kept.append(procedure.deduplicate(sentences, sides.encoder))
                 else:
                     kept.append(deduplicate(sentences, similarity=token_similarity(sides.encoder)))
     return {

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIMILARITY_THRESHOLD = 0.9
+SENTENCES_AT_ONCE = 4
+"""Sentences of about one length that are encoded together."""
 Similarity = Callable[[Sequence[str]], NDArray[np.floating]]
 """Sentences to their pairwise similarity ``[n, n]``, 0..1."""
 
@@ -103,11 +105,16 @@ def token_similarity(encoder: Encoder) -> Similarity:
     """Return BERTScore's F1 over an encoder's vectors as a similarity; each sentence is encoded once.
 
     Args:
-        encoder: Any.
+        encoder: Any; gets a few sentences of about one length at a time, so that padding costs little.
     """
 
     def similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
-        return pairwise_f1(encoder(sentences))
+        order = sorted(range(len(sentences)), key=lambda number: len(sentences[number].split()))
+        encoded: dict[int, EncodedSentence] = {}
+        for first in range(0, len(order), SENTENCES_AT_ONCE):
+            numbers = order[first : first + SENTENCES_AT_ONCE]
+            encoded.update(zip(numbers, encoder([sentences[number] for number in numbers]), strict=True))
+        return pairwise_f1([encoded[number] for number in range(len(sentences))])
 
     return similarity
 

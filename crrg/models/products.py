@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.nn.functional import gelu, linear
 from transformers.pytorch_utils import Conv1D
 
 Activation = Literal["none", "relu", "gelu"]
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 _is_torchs: ContextVar[bool] = ContextVar("is_torchs", default=False)
@@ -77,6 +78,21 @@ def project(layer: nn.Module, inputs: Tensor, activation: Activation = "none") -
     if type(layer) is Conv1D:
         return affine(inputs, cast(Tensor, layer.weight).t(), cast(Tensor, layer.bias), activation)
     return _activated(layer(inputs), activation)
+
+
+class _Linear(nn.Linear):
+    """A linear layer that multiplies by ``affine``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return affine(input, self.weight, self.bias)
+
+
+def with_fast_layers(module: Kind) -> Kind:
+    """Return a module whose plain linear layers compute by ``affine``; it keeps its weights, and learns as before."""
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = _Linear
+    return module
 
 
 class _PlainConvolution(nn.Module):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from crrg.models.products import Activation, affine, is_onednn_used, prepared_convolution, project, torch_products
+from crrg.models.products import (
+    Activation,
+    affine,
+    is_onednn_used,
+    prepared_convolution,
+    project,
+    torch_products,
+    with_fast_layers,
+)
 from crrg.models.proposals import _FloatHead
 
 ACTIVATIONS: dict[Activation, nn.Module] = {"none": nn.Identity(), "relu": nn.ReLU(), "gelu": nn.GELU("tanh")}
@@ -48,6 +58,20 @@ def test_training_other_precisions_and_other_layers_are_left_to_torch() -> None:
         assert torch.equal(project(nn.Sequential(layer), inputs), layer(inputs))
     project(layer, inputs, "relu").sum().backward()
     assert layer.weight.grad is not None
+
+
+def test_fast_layers_keep_their_names_and_learn_as_before() -> None:
+    plain = nn.Sequential(nn.Linear(96, 40), nn.GELU(), nn.Linear(40, 8))
+    fast, inputs = with_fast_layers(copy.deepcopy(plain)), drawn(5, 96)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(fast(inputs), plain(inputs), rtol=0, atol=1e-5)
+    for network in (plain, fast):
+        network(inputs).square().sum().backward()
+    for own, other in zip(fast.parameters(), plain.parameters(), strict=True):
+        assert own.grad is not None
+        assert other.grad is not None
+        assert torch.equal(own.grad, other.grad)
 
 
 @pytest.mark.parametrize(("side", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 4), (7, 2, 1)])

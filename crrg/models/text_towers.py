@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 from crrg.config.models import ClipArchitecture
 from crrg.errors import ModelError
+from crrg.models.products import with_fast_layers
 
 NUM_LENGTH_GROUPS = 4
 """In training a batch is encoded in this many groups of similar length, so that short texts carry little padding."""
@@ -117,8 +118,8 @@ def build_text_tower(architecture: ClipArchitecture) -> BertTower | ClipTextTowe
     """
     match architecture.text_tower:
         case "bert":
-            return BertTower(architecture)
+            return with_fast_layers(BertTower(architecture))
         case "clip":
-            return ClipTextTower(architecture)
+            return with_fast_layers(ClipTextTower(architecture))
         case "none":
             raise ModelError("this architecture has no text tower; it reads films only", "clip")

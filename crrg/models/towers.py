@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, SwinConfig, SwinMode
 from crrg.config.models import ClipArchitecture
 from crrg.models.backbone import channels_last, fold_resnet
 from crrg.models.prepared import Prepared
+from crrg.models.products import with_fast_layers
 
 NUM_CHANNELS = 3
 """Channels of the towers that were made for photographs; a film is shown to all of them."""
@@ -206,9 +207,9 @@ def build_image_tower(architecture: ClipArchitecture) -> AnyImageTower:
         case "resnet50":
             return ResNet50Tower()
         case "swin":
-            return SwinTower(architecture)
+            return with_fast_layers(SwinTower(architecture))
         case "vit":
-            return VisionTransformerTower(architecture)
+            return with_fast_layers(VisionTransformerTower(architecture))
 
 
 def _three_channels(images: Tensor) -> Tensor:

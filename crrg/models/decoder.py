@@ -89,7 +89,14 @@ class NodeCache:
     def place(self, slots: Tensor, source: NodeCache, rows: Tensor) -> None:
         """Put prefilled phrases (``rows`` of ``source``) into ``slots``, replacing what was there."""
         width = source.visible.shape[2]
-        self.make_room(width)
+        self.make_room(width, len(self.visible))
+        missing = int(slots.max()) + 1 - len(self.visible)
+        if missing > 0:
+            for tensors in (self.keys, self.values):
+                for index, tensor in enumerate(tensors):
+                    tensors[index] = pad(tensor, (0, 0, 0, 0, 0, 0, 0, missing))
+            self.visible = pad(self.visible, (0, 0, 0, 0, 0, missing))
+            self.num_nodes = pad(self.num_nodes, (0, missing))
         for own, other in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
             own[slots, :, :width] = other[rows]
         self.visible[slots] = False
@@ -113,16 +120,21 @@ class NodeCache:
         self.visible[target] = self.visible[source]
         self.num_nodes[target] = self.num_nodes[source]
 
-    def make_room(self, num_nodes: int) -> None:
-        """Grow so that every slot can hold ``num_nodes`` nodes."""
+    def make_room(self, num_nodes: int, num_slots: int) -> None:
+        """Grow so that each of the first ``num_slots`` slots can hold ``num_nodes`` nodes.
+
+        Where that takes more memory, the slots behind are given up until a phrase is placed there: the last phrases are
+        the longest, and few.
+        """
         room = self.visible.shape[2]
         if num_nodes <= room:
             return
         added = max(min(2 * room, self.max_nodes), num_nodes) - room
         for tensors in (self.keys, self.values):
             for index, tensor in enumerate(tensors):
-                tensors[index] = pad(tensor, (0, 0, 0, added))
-        self.visible = pad(self.visible, (0, added))
+                tensors[index] = pad(tensor[:num_slots], (0, 0, 0, added))
+        self.visible = pad(self.visible[:num_slots], (0, added))
+        self.num_nodes = self.num_nodes[:num_slots]
 
 
 class PseudoSelfAttentionDecoder(nn.Module):
@@ -240,7 +252,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
         nodes = cache.num_nodes[:num_slots, None] + beams
         cache.num_nodes[:num_slots] += num_beams
         most = int(cache.num_nodes[:num_slots].max())
-        cache.make_room(most)
+        cache.make_room(most, num_slots)
         cache.visible[slots, beams, nodes] = True
         width = min(-(-most // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])
         hidden = self._embed(token_ids, positions[:, None])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crrg.models.decoder
 from crrg.config.models import DecodingSettings, GeneratorArchitecture
 from crrg.inference.decoding import DecodedPhrase, decode_phrases
+from crrg.models.decoder import NodeCache
 from crrg.models.report_generator import ReportGenerator
 
 
@@ -58,6 +62,25 @@ def test_neighbours_change_nothing(rows: list[int], kind: tuple[int, Literal["ex
         assert phrase.text == ALL[kind][row].text
         assert abs(phrase.logprob - ALL[kind][row].logprob) <= 1e-6
         assert phrase.is_finished == ALL[kind][row].is_finished
+
+
+def test_a_cache_that_grows_gives_up_empty_slots_and_takes_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    grow, num_slots = NodeCache.make_room, []
+
+    def watched(cache: NodeCache, num_nodes: int, num_used: int) -> None:
+        grow(cache, num_nodes, num_used)
+        num_slots.append(len(cache.visible))
+
+    monkeypatch.setattr(crrg.models.decoder, "FIRST_NODES", 32)
+    monkeypatch.setattr(NodeCache, "make_room", watched)
+    changes = []
+    for rows in (list(range(64)), [5, 6, 7, 8, 9], list(range(40, 52))):
+        num_slots.clear()
+        for row, phrase in zip(rows, decode(rows, 4, "exact"), strict=True):
+            assert phrase.text == ALL[KINDS[1]][row].text
+            assert abs(phrase.logprob - ALL[KINDS[1]][row].logprob) <= 1e-6
+        changes += [after - before for before, after in itertools.pairwise(num_slots)]
+    assert min(changes) < 0 < max(changes)
 
 
 def test_rounding_changes_log_probabilities_by_little() -> None:

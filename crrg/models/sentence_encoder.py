@@ -15,6 +15,7 @@ from transformers import BertConfig, BertModel
 
 from crrg.config.models import SentenceEncoderArchitecture
 from crrg.errors import ModelError
+from crrg.models.products import with_fast_layers
 from crrg.models.weights import load_module
 
 
@@ -62,4 +63,4 @@ def load_sentence_encoder(config: Mapping[str, Any], tensors: bytes, device: tor
     except (KeyError, ValidationError) as error:
         raise ModelError(f"its config has no valid architecture: {error}", "sentence encoder") from error
     load_module(model, tensors, "sentence encoder")
-    return model.to(device).eval()
+    return with_fast_layers(model.to(device).eval())

@@ -214,6 +214,13 @@ def test_link_opens_a_study(page):
     assert page.locator("#list").get_by_role("option", selected=True).count() == 1
 
 
+def test_a_link_that_is_no_text_opens_the_page_all_the_same(page):
+    address = page.url.split("#")[0]
+    page.goto("about:blank")
+    page.goto(f"{address}#%E0")
+    assert page.locator(".row").count() > 0
+
+
 CONTRASTS = """() => {
     const channel = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
     const numbers = (color) => color.match(/[\\d.]+/g).map(Number);

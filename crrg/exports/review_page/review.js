@@ -331,7 +331,15 @@ document.addEventListener("keydown", (event) => {
 });
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 
-const asked = decodeURIComponent(location.hash.slice(1));
+function askedStudy() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";  // a link that was cut within a percent sign names no study
+  }
+}
+
+const asked = askedStudy();
 const worklist = new WorkList(night, drawStudy);
 worklist.refresh();
 const numReplaced = worklist.items.filter((item) => item.newer).length;
@@ -342,4 +350,4 @@ if (numReplaced) {
   if (window.CRRG_LIST) document.getElementById("list-file").href = window.CRRG_LIST;
 }
 if (asked) worklist.chooseId(asked);
-window.addEventListener("hashchange", () => worklist.chooseId(decodeURIComponent(location.hash.slice(1))));
+window.addEventListener("hashchange", () => worklist.chooseId(askedStudy()));

@@ -70,7 +70,7 @@ quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores
 	$(BIN)/crrg demo --root $(ROOT)-small --preset small --studies 4000
 
 quality-classification: env  ## Fused head by severity, probe, zero-shot, ablation, consistency, joint rounds, on the root of `make quality`
-	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small
+	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small --clip-steps 300
 
 quality-generation: env  ## Boxes, drafts, real lungs of PRESET (small) beside baselines, `paper` beside `crrg`; goes on where it stopped
 	$(PY) -m benchmarks.quality_generation --root $(if $(filter tiny,$(PRESET)),$(ROOT),$(ROOT)-$(or $(PRESET),small))

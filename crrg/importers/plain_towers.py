@@ -38,7 +38,7 @@ _GPT2_RULES = (
     Rule(r"lm_head\.weight|(?:transformer\.)?wte\.weight", "wte.weight"),
     Rule(r"(?:transformer\.)?((?:wpe|ln_f|h)\..+)", r"\1"),
 )
-_BERT_RULES = (
+BERT_RULES = (
     Rule(r"(?:bert\.)?embeddings\.(?:position_ids|token_type_ids)", None),
     Rule(r"(?:bert\.)?pooler\..+|cls\..+", None),
     Rule(r"(?:bert\.)?((?:embeddings|encoder)\..*LayerNorm)\.gamma", r"bert.\1.weight"),
@@ -155,7 +155,7 @@ def read_bert(contents: TorchContents, tokenizer: bytes | None = None) -> Import
         "text_types": shape_of(contents, f"{prefix}embeddings.token_type_embeddings.weight", "bert")[0],
     }
     module = BertTower(resized(ClipArchitecture(), "bert", **sizes, max_text_length=min(512, num_positions)))
-    report = fit_module(module, contents, _BERT_RULES, "bert")
+    report = fit_module(module, contents, BERT_RULES, "bert")
     files = {} if tokenizer is None else {"tokenizer.json": tokenizer}
     found = PublishedTokenizer(tokenizer, "bert") if tokenizer is not None else None
     return _part("bert", module, sizes, asdict(report), files, _checked(found, vocab_size))

@@ -24,6 +24,7 @@ from crrg.importers.clip_towers import num_blocks, shape_of
 from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
+from crrg.importers.plain_towers import BERT_RULES
 from crrg.importers.torch_file import TorchContents
 from crrg.importers.weights_file import open_weights_file
 from crrg.models.sentence_encoder import SentenceEncoder
@@ -35,13 +36,6 @@ COMPARED_BLOCK: Mapping[tuple[str, int], int] = {("distilbert", 6): 5, ("bert", 
 """By kind and number of blocks."""
 WAY_OUT = "give the folder of a BERT or DistilBERT with config.json, model.safetensors and its vocabulary"
 
-_BERT_RULES = (
-    Rule(r"(?:bert\.)?embeddings\.(?:position_ids|token_type_ids)", None),
-    Rule(r"(?:bert\.)?pooler\..+|cls\..+", None),
-    Rule(r"(?:bert\.)?((?:embeddings|encoder)\..*LayerNorm)\.gamma", r"bert.\1.weight"),
-    Rule(r"(?:bert\.)?((?:embeddings|encoder)\..*LayerNorm)\.beta", r"bert.\1.bias"),
-    Rule(r"(?:bert\.)?((?:embeddings|encoder)\..+)", r"bert.\1"),
-)
 _BLOCK = r"(?:distilbert\.)?transformer\.layer\.(\d+)\."
 _OURS = r"bert.encoder.layer.\1."
 _DISTILBERT_RULES = (
@@ -89,7 +83,7 @@ def import_sentence_encoder(folder: Path, tokenizer: bytes | None = None) -> lis
         # blocks behind the compared one
         behind = "|".join(str(number) for number in range(architecture.num_layers, blocks)) or "none"
         above = Rule(rf"(?:.+\.)?(?:encoder|transformer)\.layer\.(?:{behind})\..+", None)
-        rules = (above, *(_DISTILBERT_RULES if is_distilled else _BERT_RULES))
+        rules = (above, *(_DISTILBERT_RULES if is_distilled else BERT_RULES))
         report = fit_module(module, contents, rules, SOURCE, own=(_SEGMENTS,) if is_distilled else ())
     if speller.vocab_size != architecture.vocab_size:
         raise ModelError(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from crrg.models.backbone import normalise_films
 from crrg.models.clip_heads import EVIDENCE_CELLS, build_label_head, build_projection, evidence_of
 from crrg.models.text_towers import build_text_tower
 from crrg.models.towers import build_image_tower
-from crrg.models.weights import load_module
+from crrg.models.weights import load_network
 
 FIRST_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
@@ -146,9 +145,4 @@ def load_clip(config: Mapping[str, Any], tensors: bytes, device: torch.device) -
     Raises:
         ModelError: The architecture is not valid, or the tensors do not fit it.
     """
-    try:
-        model = ClipModel(ClipArchitecture.model_validate(config["architecture"]))
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"config.json has no valid architecture: {error}", "clip") from error
-    load_module(model, tensors, "clip")
-    return model.to(device).eval()
+    return load_network(ClipModel, ClipArchitecture, config, tensors, "clip", device)

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from crrg.config.models import ReportGraphArchitecture
-from crrg.errors import ModelError
-from crrg.models.weights import load_module
+from crrg.models.weights import load_network
 
 ROWS = 32
 """Spans whose relations to all others are scored at once, so that a long report needs little memory."""
@@ -146,12 +144,7 @@ def load_report_graph_network(config: Mapping[str, Any], tensors: bytes, device:
     Raises:
         ModelError: The architecture is not valid, or the tensors do not fit it.
     """
-    try:
-        model = ReportGraphNetwork(ReportGraphArchitecture.model_validate(config["architecture"]))
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"config.json has no valid architecture: {error}", "radgraph") from error
-    load_module(model, tensors, "radgraph")
-    return model.to(device).eval()
+    return load_network(ReportGraphNetwork, ReportGraphArchitecture, config, tensors, "radgraph", device)
 
 
 def _with_none(scores: Tensor) -> Tensor:

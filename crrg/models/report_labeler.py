@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from crrg.config.models import ReportLabelerArchitecture
 from crrg.domain.labels import FINDINGS, LABELS
-from crrg.errors import ModelError
-from crrg.models.weights import load_module
+from crrg.models.weights import load_network
 
 NUM_FINDING_CLASSES = 4
 """Blank, positive, negative, uncertain."""
@@ -71,9 +69,4 @@ def load_report_classifier(config: Mapping[str, Any], tensors: bytes, device: to
     Raises:
         ModelError: The architecture is not valid, or the tensors do not fit it.
     """
-    try:
-        model = ReportClassifier(ReportLabelerArchitecture.model_validate(config["architecture"]))
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"config.json has no valid architecture: {error}", "chexbert") from error
-    load_module(model, tensors, "chexbert")
-    return model.to(device).eval()
+    return load_network(ReportClassifier, ReportLabelerArchitecture, config, tensors, "chexbert", device)

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from crrg.config.models import SentenceEncoderArchitecture
-from crrg.errors import ModelError
 from crrg.models.products import with_fast_layers
-from crrg.models.weights import load_module
+from crrg.models.weights import load_network
 
 
 class SentenceEncoder(nn.Module):
@@ -58,9 +56,6 @@ def load_sentence_encoder(config: Mapping[str, Any], tensors: bytes, device: tor
     Raises:
         ModelError: The architecture is not valid, or the tensors do not fit it.
     """
-    try:
-        model = SentenceEncoder(SentenceEncoderArchitecture.model_validate(config["architecture"]))
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"its config has no valid architecture: {error}", "sentence encoder") from error
-    load_module(model, tensors, "sentence encoder")
-    return with_fast_layers(model.to(device).eval())
+    return with_fast_layers(
+        load_network(SentenceEncoder, SentenceEncoderArchitecture, config, tensors, "sentence encoder", device)
+    )

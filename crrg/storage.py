@@ -372,9 +372,12 @@ class Storage:
             self._settings = self._settings.with_credentials_of(Settings().storage)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> bytes:
     """Return a value as JSON bytes with sorted keys, for storing and for hashing."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def hash_json(value: Any, length: int = 16) -> str:

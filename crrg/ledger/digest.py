@@ -47,10 +47,10 @@ class RowsDigest:
 
     def add_table(self, table: pa.Table) -> None:
         """Take all rows of a table, whatever the order of its columns."""
-        names = sorted(table.schema.names)
         for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                self.add([None if name == SAID_LATER else _plain(row[name]) for name in names])
+            columns = [_plain_column(name, batch) for name in sorted(table.schema.names)]
+            for row in zip(*columns, strict=True):
+                self.add(row)
 
     @property
     def value(self) -> str:
@@ -120,6 +120,25 @@ def files_digest(
             digest.add_table(file.kind, read_table(storage, file).cast(schemas[file.kind]))
     digest.add_outcomes({name: getattr(row, name) for name in LEDGER_SCHEMA.names} for row in ledger)
     return digest.hexdigest()
+
+
+def _plain_column(name: str, batch: pa.RecordBatch) -> Sequence[Any]:
+    """Return a column's values as JSON knows them, floats rounded."""
+    column = batch.column(name)
+    if name == SAID_LATER:
+        return [None] * len(column)
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type) and not column.null_count:
+        numbers, size = _rounded(column.flatten().to_pylist()), kind.list_size
+        return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    values = column.to_pylist()
+    if pa.types.is_floating(kind):
+        return _rounded(values)
+    return values if pa.types.is_string(kind) or pa.types.is_boolean(kind) else [_plain(each) for each in values]
+
+
+def _rounded(numbers: Sequence[float | None]) -> list[float | None]:
+    return [None if number is None else round(number, DECIMALS) + 0.0 for number in numbers]
 
 
 def _plain(value: Any) -> Any:

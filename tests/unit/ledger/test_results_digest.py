@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from crrg.errors import DigestMismatch
 from crrg.ledger.digest import NightDigest
 from crrg.ledger.tables import read_table, read_tables, table_bytes, write_table
-from crrg.storage import Storage
+from crrg.storage import Storage, canonical_json
 
 
 def rows(*values: float, name: str = "a") -> pa.Table:
@@ -46,6 +47,31 @@ def test_order_rounding_and_run_ids_do_not_count():
 )
 def test_every_difference_counts(reports, outcomes):
     assert digest_of(reports, outcomes) != digest_of(rows(0.1, 0.2), [outcome()])
+
+
+def test_rows_are_hashed_as_json_with_floats_rounded():
+    """Digests of before hold: what a row is hashed as is written out here, column by column in order of names."""
+    boxes = pa.array([[0.12349, 1.0, -0.0002, 7.5], [1.0, 2.0, 3.0, 4.00051]], pa.list_(pa.float32(), 4))
+    table = pa.table(
+        {
+            "score": pa.array([None, 0.98761], pa.float32()),
+            "box": boxes,
+            "source_digest": pa.array([b"\1\2", b""], pa.binary()),
+            "flags": pa.array([["a", "\u00fc"], []], pa.list_(pa.string())),
+            "detected": [True, False],
+            "label": pa.array([1, 0], pa.int8()),
+            "superseded_by": ["later", None],
+        }
+    )
+    written = [
+        '[[1.0,2.0,3.0,4.001],false,[],0,0.988,"",null]',
+        '[[0.123,1.0,0.0,7.5],true,["a","\u00fc"],1,null,"0102",null]',
+    ]
+    totals = [sum(int.from_bytes(sha256(row.encode()).digest()) for row in rows) % 2**256 for rows in (written, [])]
+    parts = [f"2:{totals[0]:064x}", f"0:{0:064x}", f"0:{totals[1]:064x}"]
+    expected = sha256(canonical_json(parts)).hexdigest()
+    assert digest_of(table, []) == expected
+    assert digest_of(pa.concat_tables([table, table]).slice(1, 2), []) == expected
 
 
 def test_minus_zero_is_zero():

@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
-from crrg.config.base import default_num_workers
+from crrg.config.base import CORES_VARIABLE, default_num_workers
 from crrg.config.fan_out import FanOut
 from crrg.errors import ConfigError
 
@@ -60,7 +60,8 @@ def task_runner(fan_out: FanOut) -> TaskRunner[Any]:
     """
     if fan_out.task_runner == "processes":
         num_processes = fan_out.max_processes or default_num_workers()
-        return ProcessPoolTaskRunner(max_workers=num_processes, initializer=_end_with, initargs=(os.getpid(),))
+        share = max(1, (os.cpu_count() or 1) // num_processes)
+        return ProcessPoolTaskRunner(max_workers=num_processes, initializer=_begin, initargs=(os.getpid(), share))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         from prefect_ray import RayTaskRunner
@@ -108,8 +109,14 @@ def _needs(fan_out: FanOut) -> AbstractContextManager[object]:
     return remote_options(num_gpus=fan_out.gpus_per_shard)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a pool whose owner was killed would wait for work for ever."""
+def _begin(parent: int, num_threads: int) -> None:
+    """Begin a worker process: it takes its share of the cores, and ends when its parent is gone.
+
+    Models of several processes that each take all cores wait for one another's threads most of the time; and a pool
+    whose owner was killed would wait for work for ever.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
+    os.environ.setdefault(CORES_VARIABLE, str(num_threads))
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -35,6 +35,8 @@ from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
 FLAG_ROOT = "CRRG_FLAG_ROOT"
+CORES_VARIABLE = "CRRG_CORES"
+"""How many cores a process may take, where it is one of several that share a machine."""
 """Variable in which a command hands its flag ``--root`` to itself and its children: a flag wins over the TOML file."""
 OTHER_SECRETS = (
     "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
@@ -303,5 +305,5 @@ def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
 
 
 def default_num_workers() -> int:
-    """Return the number of worker processes that suits this machine: its cores, at most 8."""
-    return min(8, os.cpu_count() or 1)
+    """Return how many worker processes suit this process: as many as it may take cores, at most 8."""
+    return min(8, int(os.environ.get(CORES_VARIABLE, 0)) or os.cpu_count() or 1)

@@ -215,6 +215,16 @@ def test_a_night_has_the_same_digest(runner, tmp_path, request):
     assert committed_digest(root, "") == committed_digest(whole, "")
 
 
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_processes_share_the_cores_of_their_machine(num_processes, monkeypatch):
+    from tests.support.drawn_shards import drawn_cores
+
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    share = max(1, (os.cpu_count() or 1) // num_processes)
+    asked = drawn_cores(FanOut(task_runner="processes", max_processes=num_processes))
+    assert asked == [(share, min(8, share))] * 2
+
+
 def test_without_ray_the_form_says_how_to_get_it(monkeypatch):
     from tasks.runners import run_shards
     from tests.support.drawn_shards import draft_drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, task
 
+from crrg.config.base import default_num_workers
 from crrg.config.fan_out import FanOut
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.operations.nightly import run_shard
@@ -18,6 +19,21 @@ def draft_drawn(root: str, plan: NightPlan, shard: ShardRef) -> ShardResult:
     """Draft one shard of a drawn night."""
     result = run_shard(plan, shard, Storage(root), PSEUDONYMS, StandInDrafter())
     return result.model_copy(update={"ran_on": place()})
+
+
+@task(**TASK)
+def cores_taken() -> tuple[int, int]:
+    """Return how many threads models run in here, and how many decoders would be started."""
+    import torch
+
+    return torch.get_num_threads(), default_num_workers()
+
+
+@flow(**FLOW)
+def drawn_cores(fan_out: FanOut) -> list[tuple[int, int]]:
+    """Ask two shards how much of the machine they take."""
+    asked: list[tuple[int, int]] = run_shards(fan_out, cores_taken, [{}, {}])
+    return asked
 
 
 @flow(**FLOW)

@@ -57,6 +57,8 @@ class FilmTable:
         patient_ids: Per film, the patient's pseudonym.
         instance_ids: Per film, its own pseudonym.
         study_ids: Per film, the pseudonym of its examination; empty where the table knows none.
+        kept_sizes: int32 ``[N, 2]``, width and height of the pictures that became ``images``; ``None`` where those are
+            the original ones.
     """
 
     images: NDArray[np.uint8]
@@ -70,10 +72,17 @@ class FilmTable:
     patient_ids: list[str]
     instance_ids: list[str]
     study_ids: list[str] = field(default_factory=list)
+    kept_sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         """Return the number of films."""
         return len(self.instance_ids)
+
+    def letterbox(self, row: int) -> Letterbox:
+        """Return how a film lies in its row of ``images``."""
+        width, height = self.original_sizes[row].tolist()
+        kept = None if self.kept_sizes is None else tuple(self.kept_sizes[row].tolist())
+        return Letterbox(width, height, self.images.shape[-1], kept_size=kept)
 
 
 def has_boxes(pair: Pair) -> bool:
@@ -170,14 +179,14 @@ def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> Film
     boxes = np.full((num, NUM_REGIONS, 4), np.nan, dtype=np.float32)
     is_abnormal = np.full((num, NUM_REGIONS), UNKNOWN, dtype=np.int8)
     labels = np.full((num, NUM_LABELS), UNMENTIONED, dtype=np.int8)
-    original_sizes = np.zeros((num, 2), dtype=np.int32)
+    original_sizes, kept_sizes = np.zeros((num, 2), dtype=np.int32), np.zeros((num, 2), dtype=np.int32)
     phrases: list[dict[str, str]] = []
     for row, pair in enumerate(pairs):
         if pair.film is None:
             raise AssertionError("unreachable: only rows with a film are kept")
-        width, height = pair.film.original_width, pair.film.original_height
-        original_sizes[row] = width, height
-        letterbox = Letterbox(width=width, height=height, size=size)
+        original_sizes[row] = pair.film.original_width, pair.film.original_height
+        kept_sizes[row] = pair.film.pixels.shape[::-1]
+        letterbox = pair.film.letterbox(size)
         for annotation in pair.regions:
             index = REGION_INDEX[annotation.region]
             boxes[row, index] = letterbox.to_input(np.array(annotation.box_xyxy))
@@ -199,11 +208,12 @@ def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> Film
         patient_ids=[pair.patient_id for pair in pairs],
         instance_ids=[pair.instance_id for pair in pairs],
         study_ids=[pair.study_id for pair in pairs],
+        kept_sizes=kept_sizes,
     )
 
 
 def _without_pixels(pair: Pair) -> Pair:
-    """Drop a film's pixels, so that a row group's memory can go."""
+    """Drop a film's pixels but not their number, so that a row group's memory can go."""
     if pair.film is None:
         return pair
-    return replace(pair, film=replace(pair.film, pixels=np.zeros((1, 1), dtype=np.uint8)))
+    return replace(pair, film=replace(pair.film, pixels=np.broadcast_to(np.uint8(0), pair.film.pixels.shape)))

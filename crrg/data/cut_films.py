@@ -21,13 +21,13 @@ FloatArray = NDArray[np.floating]
 
 
 def cut_films(
-    images: NDArray[np.uint8], original_sizes: NDArray[np.int32], input_boxes_xyxy: FloatArray, seed: int
+    images: NDArray[np.uint8], kept_sizes: NDArray[np.int32], input_boxes_xyxy: FloatArray, seed: int
 ) -> tuple[NDArray[np.uint8], FloatArray]:
     """Cut a part off each film.
 
     Args:
         images: Model inputs, uint8 ``[N, S, S]``.
-        original_sizes: Width and height of the films, any unit, ``[N, 2]``.
+        kept_sizes: Width and height of the pictures that became model inputs, ``[N, 2]``.
         input_boxes_xyxy: Where the regions lie, ``[N, R, 4]`` in input pixels; NaN where that is not known.
         seed: Of side, share and manner.
 
@@ -37,7 +37,7 @@ def cut_films(
     """
     rng = np.random.default_rng(seed)
     cut, visible = np.empty_like(images), np.full(input_boxes_xyxy.shape[:2], np.nan)
-    for row, (width, height) in enumerate(original_sizes.tolist()):
+    for row, (width, height) in enumerate(kept_sizes.tolist()):
         box = Letterbox(width, height, images.shape[-1])
         (inner_width, inner_height), (left, top) = box.inner_size, box.offset
         whole = np.array([left, top, left + inner_width, top + inner_height])

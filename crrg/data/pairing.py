@@ -220,13 +220,13 @@ def _checked_regions(item: SourceItem, film: Film | None, names: tuple[str, ...]
         return ()
     if film is None:
         raise AnnotationError("a box without a film", code="GEOMETRY.BOX")
-    scale = _scale_of_boxes(item.boxes_size, film)
+    across, down = _scale_of_boxes(item.boxes_size, film)
     width, height = film.original_width, film.original_height
     checked = []
     num_beyond = 0
     for region in item.regions:
         x1, y1, x2, y2 = region.box_xyxy
-        box: BoxXyxy = (x1 * scale, y1 * scale, x2 * scale, y2 * scale)
+        box: BoxXyxy = (x1 * across, y1 * down, x2 * across, y2 * down)
         if item.boxes_may_exceed:
             num_beyond += _is_outside(box, width, height)
             box = _cut_box(box, width, height)
@@ -238,15 +238,18 @@ def _checked_regions(item: SourceItem, film: Film | None, names: tuple[str, ...]
     return tuple(checked)
 
 
-def _scale_of_boxes(boxes_size: tuple[int, int] | None, film: Film) -> float:
-    """Return pixels of this film per pixel of the film that the boxes were measured on."""
+def _scale_of_boxes(boxes_size: tuple[int, int] | None, film: Film) -> tuple[float, float]:
+    """Return pixels of this film, across and down, per pixel of the film that the boxes were measured on.
+
+    Whoever makes a copy rounds each side on its own, so the two differ a little.
+    """
     if boxes_size is None:
-        return 1.0
+        return 1.0, 1.0
     width, height = boxes_size
-    scale = film.original_width / width
-    if abs(film.original_height - height * scale) > BOX_TOLERANCE_PIXELS + SHAPE_TOLERANCE * film.original_height:
+    across, down = film.original_width / width, film.original_height / height
+    if abs(film.original_height - height * across) > BOX_TOLERANCE_PIXELS + SHAPE_TOLERANCE * film.original_height:
         raise AnnotationError("the film has another shape than the one its boxes were drawn on", code="GEOMETRY.BOX")
-    return scale
+    return across, down
 
 
 def _cut_box(box: BoxXyxy, width: int, height: int) -> BoxXyxy:

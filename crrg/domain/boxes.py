@@ -41,27 +41,29 @@ def box_area(boxes: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an original film lies in a square model input: scaled, aspect kept, centred, padded.
+    """How a film lies in a square model input: scaled, aspect kept, centred, padded.
+
+    A film is kept in whole pixels, smaller than the original, and fitted into the square from there in whole pixels
+    again: where both sizes are not told, its edges would be taken to lie up to a pixel from where they are.
 
     Attributes:
         width: Width of the film the boxes belong to, pixels.
         height: Height of that film, pixels.
         size: Side of the square input, pixels.
+        kept_size: Width and height of the picture that was fitted into the square; ``None`` if it is the film itself.
     """
 
     width: int
     height: int
     size: int
-
-    @property
-    def scale(self) -> float:
-        """Input pixels per original pixel."""
-        return self.size / max(self.width, self.height)
+    kept_size: tuple[int, int] | None = None
 
     @property
     def inner_size(self) -> tuple[int, int]:
         """Width and height of the film inside the input, at least one pixel each."""
-        return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
+        width, height = self.kept_size or (self.width, self.height)
+        scale = self.size / max(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
     @property
     def offset(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.acquisition import UNKNOWN, Acquisition
-from crrg.domain.boxes import BoxXyxy
+from crrg.domain.boxes import BoxXyxy, Letterbox
 from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
 
@@ -69,6 +69,11 @@ class Film:
     polarity_inverted: bool
     pixel_digest: bytes
     flags: tuple[str, ...] = ()
+
+    def letterbox(self, size: int) -> Letterbox:
+        """Return how this film, as it is kept, lies in a model's input of side ``size``, pixels."""
+        height, width = self.pixels.shape
+        return Letterbox(self.original_width, self.original_height, size, kept_size=(width, height))
 
 
 @dataclass(frozen=True)

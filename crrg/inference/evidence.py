@@ -100,7 +100,7 @@ class Explainer:
             words = self.tokenizer.encode(draft.regions[index].phrase or "")
             sentences.append(WordedRegion(name, (end_id, *words, end_id)[:longest], flags[index], report_flags))
         size = looking_size(self.detector, self.selector)
-        box = Letterbox(film.original_width, film.original_height, size)
+        box = film.letterbox(size)
         return explain_sentences(
             hidden_copies(model_input(film.pixels, size), box, settings),
             sentences,

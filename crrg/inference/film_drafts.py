@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crrg.domain.boxes import BoxXyxy, Letterbox
+from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import LabelValues
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, RegionPrediction
@@ -71,8 +71,7 @@ class FilmDrafts:
             film: The film itself.
             input_size: Side of the square that the detector saw, pixels.
         """
-        letterbox = Letterbox(film.original_width, film.original_height, input_size)
-        boxes = letterbox.to_original(self.readings.input_boxes_xyxy[row].astype(float)).tolist()
+        boxes = film.letterbox(input_size).to_original(self.readings.input_boxes_xyxy[row].astype(float)).tolist()
         return tuple(self._region(row, index, (x1, y1, x2, y2)) for index, (x1, y1, x2, y2) in enumerate(boxes))
 
     def _region(self, row: int, index: int, box_xyxy: BoxXyxy) -> RegionPrediction:

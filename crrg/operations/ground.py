@@ -160,7 +160,6 @@ def _find(
     import numpy as np
 
     from crrg.data.images import model_input
-    from crrg.domain.boxes import Letterbox
     from crrg.training.detector import detect_films
 
     size = detector.architecture.input_size
@@ -168,7 +167,7 @@ def _find(
     is_kept = found.detected & (found.scores >= min_score)
     rows = []
     for film, boxes, kept in zip(films, found.input_boxes_xyxy.numpy(), is_kept.tolist(), strict=True):
-        original = Letterbox(film.original_width, film.original_height, size).to_original(boxes.astype(float))
+        original = film.letterbox(size).to_original(boxes.astype(float))
         corners = dict(zip(REGIONS, original.tolist(), strict=True))
         row: dict[str, BoxXyxy] = {}
         for region, is_found in zip(REGIONS, kept, strict=True):

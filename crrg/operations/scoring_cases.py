@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from crrg.config.references import DatasetRef
 from crrg.data.batches import FilmTable, load_films
 from crrg.data.images import model_input
-from crrg.domain.boxes import Letterbox
 from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation.baselines import best_constant_report, nearest_neighbours, usual_regions
@@ -127,6 +126,5 @@ def thumbnails_of(cases: Sequence[Case]) -> FloatArray:
 
 
 def _original_boxes(films: FilmTable, row: int) -> FloatArray:
-    width, height = (int(side) for side in films.original_sizes[row])
-    boxes = Letterbox(width, height, THUMBNAIL_SIZE).to_original(films.input_boxes_xyxy[row].astype(float))
+    boxes = films.letterbox(row).to_original(films.input_boxes_xyxy[row].astype(float))
     return np.asarray(boxes, dtype=np.float64)

@@ -44,7 +44,8 @@ def visibility_cases(films: FilmTable, score: Callable[[NDArray[np.uint8]], Floa
         seed: Of the cuts.
     """
     images, boxes = films.images[:MAX_FILMS], films.input_boxes_xyxy[:MAX_FILMS]
-    cut, shown = cut_films(images, films.original_sizes[:MAX_FILMS], boxes, seed)
+    sizes = films.original_sizes if films.kept_sizes is None else films.kept_sizes
+    cut, shown = cut_films(images, sizes[:MAX_FILMS], boxes, seed)
     is_annotated = np.where(np.isfinite(boxes).all(axis=-1), 1.0, np.nan)
     return VisibilityCases(
         np.concatenate([score(images), score(cut)]),

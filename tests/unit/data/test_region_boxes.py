@@ -132,6 +132,16 @@ def test_a_mask_of_half_the_size_gives_boxes_in_pixels_of_the_film(root):
     assert boxes(pair.regions)["left lung"] == (28.0, 6.0, 44.0, 34.0)
 
 
+def test_a_mask_whose_sides_were_rounded_ends_where_its_film_ends(root):
+    """101 x 67 pixels, halved to 50 x 33: a pixel of the mask is 2.02 across and 2.03 down."""
+    write_picture(root / "images" / "a.jpg", height=67, width=101)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((33, 50), np.uint8)).save(buffer, "PNG")
+    (root / "masks" / "a.png").write_bytes(buffer.getvalue())
+    pair = build_pair(source_of(root), item_of(root, "a"))
+    assert boxes(pair.regions)["right lung"] == pytest.approx((0, 0, 101, 67), abs=0.01)
+
+
 def test_a_mask_of_another_shape_refuses_its_film(root):
     (root / "masks" / "a.png").write_bytes(mask_bytes(height=50, width=40))
     with pytest.raises(DataError) as caught:

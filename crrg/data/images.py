@@ -38,7 +38,7 @@ def model_input(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def resize(pixels: NDArray[np.generic], width: int, height: int) -> NDArray[np.generic]:
-    """Resize ``[H, W]`` pixels of any depth: area averaging when smaller, bilinear when larger.
+    """Resize ``[H, W]`` pixels of any depth: a side that shrinks is averaged, one that grows is filled in linearly.
 
     Args:
         pixels: uint8 or uint16 ``[H, W]``.
@@ -50,9 +50,12 @@ def resize(pixels: NDArray[np.generic], width: int, height: int) -> NDArray[np.g
     """
     if pixels.shape == (height, width):
         return pixels
-    shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method))
+    averaged = min(width, pixels.shape[1]), min(height, pixels.shape[0])
+    if averaged != pixels.shape[::-1]:
+        pixels = np.asarray(cv2.resize(pixels, averaged, interpolation=cv2.INTER_AREA))
+    if averaged == (width, height):
+        return pixels
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def fitted_size(width: int, height: int, longest: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crrg.data.batches import load_films
-from crrg.data.images import fitted_size, model_input, pixel_digest
+from crrg.data.images import fitted_size, model_input, pixel_digest, resize
 from crrg.data.pairs import write_dataset
 from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.report import Report
@@ -67,6 +67,16 @@ def test_a_found_box_goes_back_to_where_it_was_found() -> None:
         readings = SimpleNamespace(input_boxes_xyxy=found, detected=zeros, scores=zeros, abnormal_probabilities=zeros)
         drafts = FilmDrafts(readings, None, zeros, zeros, [{}], [{}], [("", "")], [{}])  # type: ignore[arg-type]
         assert drafts.regions(0, film, 256)[0].box_xyxy == pytest.approx((0, 0, width, HEIGHT), abs=0.01)
+
+
+def test_a_side_that_shrinks_is_averaged_while_the_other_grows() -> None:
+    """Columns of black and white in turn, as pixels five times as high as wide are brought to squares."""
+    stripes = np.tile(np.array([0, 200], np.uint8), (30, 150))
+    small = resize(stripes, 60, 50)
+    assert small.shape == (50, 60)
+    assert small.min() >= 80
+    assert small.max() <= 120
+    assert np.array_equal(resize(np.ascontiguousarray(stripes.T), 50, 60), small.T)
 
 
 def test_films_are_cut_where_the_model_sees_their_edge(table, monkeypatch) -> None:

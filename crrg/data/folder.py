@@ -70,8 +70,8 @@ class FolderSource:
             logger.info("%d files are neither films nor tables by their names and are passed over", num_others)
         masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
-        read = ((stored.key, read_rows(self.storage, stored.key)) for stored in objects if _is_table(stored.key))
-        tables = FolderTables(read, (film.key for film in films), self.section_mode)
+        keys = [stored.key for stored in objects if _is_table(stored.key)]
+        tables = FolderTables(self._read_tables(keys), (film.key for film in films), self.section_mode)
         has_heads, givers = tables.names_studies, Givers(self.storage, (*films, *masks.values()))
         beside = map_ahead(
             lambda film: self._beside(film, masks.get(_stem(film.key)), givers, has_head=has_heads), films
@@ -81,6 +81,15 @@ class FolderSource:
             yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
         for said in tables.left():
             yield _item(said.name, None, said)
+
+    def _read_tables(self, keys: list[str]) -> Iterator[tuple[str, list[Row]]]:
+        """Yield key and rows of each table; one that cannot be read is told by its place, never by its name."""
+        for number, key in enumerate(keys, start=1):
+            try:
+                yield key, read_rows(self.storage, key)
+            except DataError as error:
+                place = f"table {number} of {len(keys)} in order of names"
+                raise DataError(error.reason, place, code=error.code) from error
 
     def _sorted_out(self) -> tuple[list[StoredObject], int]:
         """Return films and tables, and the number of files that are neither; hidden ones do not count."""

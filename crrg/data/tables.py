@@ -28,6 +28,7 @@ MAX_CELL_CHARACTERS = 64 * 2**20
 """Longer than any document that a system writes into a cell: such a report is refused alone, its table is not."""
 _DELIMITERS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 Row: TypeAlias = "dict[str, Any]"
 
 _LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
@@ -54,10 +55,11 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
     """Read a CSV or Parquet table row by row.
 
     A CSV is UTF-8, with or without byte order mark, or UTF-16 with one; cells are set apart by what stands most often
-    in the header line of comma, semicolon, tab and bar. Of columns of one name the first counts that has text in a row.
-    Quotes that do not close would run the texts of several rows into one, and cells beyond the header are most often
-    the rest of a text: such a table is not read. A row as a value takes many times the room that it takes in the file:
-    large tables are read this way.
+    in the header line of comma, semicolon, tab and bar, or by what a first line ``sep=;`` names, as spreadsheet
+    programs have it. Lines without text before the header do not count. Of columns of one name the first counts that
+    has text in a row. Quotes that do not close would run the texts of several rows into one, and cells beyond the
+    header are most often the rest of a text: such a table is not read. A row as a value takes many times the room that
+    it takes in the file: large tables are read this way.
 
     Raises:
         DataError: PARSE.TABLE where it cannot be read, LIMIT.TABLE where it is too large.
@@ -82,13 +84,12 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
 def _csv_rows(data: bytes) -> Iterator[Row]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
-    delimiter = _delimiter_of(text.readline())
-    text.seek(0)
+    delimiter, num_before = _find_header(text)
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
     names: list[str] | None = None
     num_rows = 0
     while True:
-        line = reader.line_num + 1
+        line = num_before + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -135,10 +136,16 @@ def _encoding_of(data: bytes) -> str:
     return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
-def _delimiter_of(header: str) -> str:
-    """Return what sets the names of a header line apart; a comma where nothing does."""
-    outside = _QUOTED.sub("", header)
-    return max(_DELIMITERS, key=outside.count)
+def _find_header(text: io.TextIOWrapper) -> tuple[str, int]:
+    """Go to the header line; return what sets its names apart (a comma where nothing does) and the lines before it."""
+    place, num_before, line = 0, 0, text.readline()
+    named = _SEPARATOR_LINE.fullmatch(line.rstrip("\r\n"))
+    blank = f'{_DELIMITERS}" \r\n{named[1] if named else ""}'
+    while line and ((named and num_before == 0) or not line.strip(blank)):
+        place, num_before, line = text.tell(), num_before + 1, text.readline()
+    text.seek(place)
+    outside = _QUOTED.sub("", line)
+    return named[1] if named else max(_DELIMITERS, key=outside.count), num_before
 
 
 def text_of(row: Mapping[str, Any], *names: str) -> str:

@@ -186,6 +186,39 @@ def test_a_report_takes_in_no_text_of_other_rows_and_loses_none_of_its_own(tmp_p
     assert "lungs" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("start", "mark"),
+    [
+        ("sep=;\n", ";"),
+        ("SEP=|\r\n", "|"),
+        ('"sep=,"\n\n', ","),
+        ("sep=^\n", "^"),
+        ("sep=\t\r\n;;;\r\n", "\t"),
+        ("\n \n", ";"),
+        (";;;\r\n\r\n", ";"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_line_that_names_what_sets_cells_apart_and_blank_lines_come_before_the_header(
+    tmp_path, start, mark, encoding
+):
+    write_picture(tmp_path / "a.png")
+    rows = [["file", "patient_id", "findings"], ["a.png", "1", '"Clear, no effusion; no mass | ^ seen."'], []]
+    (tmp_path / "r.csv").write_bytes((start + "\n".join(mark.join(row) for row in rows)).encode(encoding))
+    items = read(tmp_path)
+    assert list(items) == ["a.png"]
+    assert items["a.png"].report.findings == "Clear, no effusion; no mass | ^ seen."
+    assert items["a.png"].patient_id == "1"
+
+
+def test_a_table_that_cannot_be_read_is_told_by_its_place_and_line(tmp_path):
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "films.csv").write_text("file,patient_id\na.png,1\n")
+    (tmp_path / "reports.csv").write_text("sep=,\n\nfile,findings\na.png,No effusion, but a mass.\n")
+    with pytest.raises(DataError, match=r"table 2 of 2.*line 4 of the table has more cells"):
+        read(tmp_path)
+
+
 def test_of_columns_of_one_name_the_first_that_has_text_counts(tmp_path):
     write_picture(tmp_path / "a.png")
     rows = 'a.png, "Clear, both.",,,\nb.png,,,"Mass.",, \n'

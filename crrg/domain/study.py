@@ -107,7 +107,7 @@ class Pair:
         report: The report; its sections may be ``None``.
         regions: Annotated regions; an absent region is un-annotated, never a negative.
         labels: Known labels; a missing name is unmentioned.
-        label_source: How the labels were made, e.g. ``drawn``, ``report``, ``mesh``.
+        label_source: How the labels were made, e.g. ``drawn``, ``report``, ``mesh``; ``none`` where nobody made any.
         source: Kind of archive the row comes from, e.g. ``phantom``.
         source_digest: sha256 of the source object's bytes.
         split: Part of the dataset.
@@ -126,6 +126,14 @@ class Pair:
     source_digest: bytes
     split: Split
     acquisition: Acquisition = UNKNOWN
+
+    @property
+    def has_read_report(self) -> bool:
+        """Whether a report was read for labels: what it does not mention is absent; else it is unknown.
+
+        A report in a language that nobody here can label was not read.
+        """
+        return bool(self.report.text.strip()) and self.label_source != "none"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same settings would score otherwise."""
 FOLDER = "checkpoints/joint-rounds"
 CHUNK_SIZE = 64
@@ -178,7 +178,9 @@ class JointLoop:
         said: list[LabelValues] = []
         for first in range(0, len(pairs), CHUNK_SIZE):
             said += pipeline.make_drafts([film for _, film in pairs[first : first + CHUNK_SIZE]]).said
-        counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs])
+        labels = [pair.labels for pair, _ in pairs]
+        known = clinical.known_labels(labels, [pair.has_read_report for pair, _ in pairs])
+        counts = clinical.micro_f1_counts(said, labels, counted=known)
         return float(clinical.f1_from_counts(counts.sum(axis=0))) if pairs else 0.0
 
 

@@ -208,8 +208,8 @@ def _clinical_figures(
 
 
 def _known_labels(cases: Sequence[Case]) -> NDArray[np.bool_]:
-    has_report = [bool(case.reference.report.text.strip()) for case in cases]
-    return clinical.known_labels([case.reference.labels for case in cases], has_report)
+    references = [case.reference for case in cases]
+    return clinical.known_labels([pair.labels for pair in references], [pair.has_read_report for pair in references])
 
 
 def _moved(giver: Case, taker: Case) -> DraftReport:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
@@ -22,6 +23,7 @@ from crrg.data.acquisition_words import acquisition_of_words, age_years
 from crrg.data.codestream import check_pixel_limit
 from crrg.data.dicom_structure import PIXEL_GROUP, DicomBody
 from crrg.data.identity import DicomHeader
+from crrg.data.name_spellings import readings_of_names
 from crrg.data.view_words import view_of_words
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import ViewPosition
@@ -184,7 +186,7 @@ def read_attributes(body: DicomBody) -> Dataset:
 
 def read_identity(attributes: Dataset) -> DicomHeader:
     """Collect identifiers and names; nothing is checked here."""
-    names = (str(value) for tag in _NAME_TAGS for value in _values(attributes.get(tag)))
+    names = [name for tag in _NAME_TAGS for name in _names(attributes, tag)]
     return DicomHeader(
         patient_id=text_value(attributes, "PatientID"),
         study_instance_uid=text_value(attributes, "StudyInstanceUID"),
@@ -336,6 +338,14 @@ def _values(value: Any) -> list[Any]:
     if isinstance(value, pydicom.multival.MultiValue | list | tuple):
         return [item for item in value if item not in (None, "")]
     return [value]
+
+
+def _names(attributes: Dataset, tag: str) -> list[str]:
+    """Return the names of a tag, and what else its bytes may stand for."""
+    element = attributes.get_item(tag)
+    # the bytes are gone once the reader has decoded them
+    raw = element.value if isinstance(element, RawDataElement) else None
+    return readings_of_names([str(value) for value in _values(attributes.get(tag))], raw)
 
 
 def _meaning(attributes: Dataset, name: str) -> str:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from crrg.data.date_masks import mask_dates
+from crrg.data.name_spellings import names_pattern
 from crrg.errors import ReportError
 
 MASK = "<deid>"
@@ -92,7 +93,7 @@ _LABELED = re.compile(
     rf"|insurance (?:id|number)) ?(?::|#|=)\s*(?!{MASK})[^\s.]",
     re.IGNORECASE,
 )
-_NAME_PARTS = re.compile(r"[^\W\d_]{2,}")
+_NAME_PARTS = re.compile(r"[^\W\d_]+")
 _NO_NAMES = frozenset(
     (
         "patient",
@@ -120,8 +121,9 @@ def mask_text(text: str, names: Iterable[str] = ()) -> str:
 
     Masked are dates (``date_masks``), e-mail, web and IP addresses, UIDs, telephone, pager, serial and record numbers,
     digits in runs of seven or more, street addresses, ages above 89, names behind a title or a role ("Dr. X", "signed
-    by X") or before one ("X, MD"), and every part with at least three letters of the given names; of names in a script
-    without spaces every part, and a shorter part where it stands beside a masked one.
+    by X") or before one ("X, MD"), and every part with at least three letters of the given names, with and without
+    accents; of names in a script without spaces every part of two signs, and a shorter part where it stands beside a
+    masked one.
 
     Args:
         text: Report text.
@@ -161,12 +163,13 @@ def check_masked(text: str, names: Iterable[str] = ()) -> None:
 
 def _mask_names(text: str, parts: set[str]) -> str:
     unspaced = sorted((part for part in parts if _is_unspaced(part)), key=lambda part: (-len(part), part))
-    if unspaced:
-        text = re.sub("|".join(map(re.escape, unspaced)), MASK, text)
+    if long := [part for part in unspaced if len(part) > 1]:
+        text = re.sub("|".join(map(re.escape, long)), MASK, text)
+    for sign in (part for part in unspaced if len(part) == 1):
+        text = re.sub(rf"{sign}(?= ?{MASK})|(?<={MASK}){sign}", MASK, text)
     spaced = sorted(parts.difference(unspaced), key=lambda part: (-len(part), part))
-    long = [re.escape(part) for part in spaced if len(part) >= SHORTEST_MASKED_NAME]
-    if long:
-        text = re.sub(rf"\b(?:{'|'.join(long)})\b", MASK, text, flags=re.IGNORECASE)
+    if long := [part for part in spaced if len(part) >= SHORTEST_MASKED_NAME]:
+        text = names_pattern(tuple(long), in_ascii=text.isascii()).sub(MASK, text)
     for part in (part.capitalize() for part in spaced if len(part) < SHORTEST_MASKED_NAME):
         text = re.sub(rf"\b{part}(?=[ -]{MASK})|(?<={MASK}[ -]){part}\b", MASK, text)
     return text
@@ -178,4 +181,5 @@ def _is_unspaced(part: str) -> bool:
 
 
 def _parts(names: Iterable[str]) -> set[str]:
-    return {part for name in names for part in _NAME_PARTS.findall(name) if part.lower() not in _NO_NAMES}
+    found = {part for name in names for part in _NAME_PARTS.findall(unicodedata.normalize("NFC", name))}
+    return {part for part in found if part.lower() not in _NO_NAMES and (len(part) > 1 or _is_unspaced(part))}

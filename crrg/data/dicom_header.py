@@ -188,9 +188,9 @@ def read_identity(attributes: Dataset) -> DicomHeader:
     """Collect identifiers and names; nothing is checked here."""
     names = [name for tag in _NAME_TAGS for name in _names(attributes, tag)]
     return DicomHeader(
-        patient_id=text_value(attributes, "PatientID"),
-        study_instance_uid=text_value(attributes, "StudyInstanceUID"),
-        sop_instance_uid=text_value(attributes, "SOPInstanceUID"),
+        patient_id=_identifier(attributes, "PatientID"),
+        study_instance_uid=_identifier(attributes, "StudyInstanceUID"),
+        sop_instance_uid=_identifier(attributes, "SOPInstanceUID"),
         names=tuple(dict.fromkeys(name for name in names if name.strip("^= "))),
     )
 
@@ -338,6 +338,11 @@ def _values(value: Any) -> list[Any]:
     if isinstance(value, pydicom.multival.MultiValue | list | tuple):
         return [item for item in value if item not in (None, "")]
     return [value]
+
+
+def _identifier(attributes: Dataset, name: str) -> str:
+    """Return an identifier as a whole, several values as they were written: the first alone may be another's."""
+    return "\\".join(str(value).strip(" \0") for value in _values(attributes.get(name)))
 
 
 def _names(attributes: Dataset, tag: str) -> list[str]:

@@ -41,6 +41,9 @@ def check_identity(header: DicomHeader) -> None:
         raise IdentityError("PatientID is missing; give it in the report table", code="IDENTITY.MISSING")
     if len(header.patient_id) > MAX_IDENTIFIER_CHARACTERS or not header.patient_id.isprintable():
         raise IdentityError("PatientID is too long or holds control characters", code="IDENTITY.INVALID")
+    if "\\" in header.patient_id:
+        reason = "PatientID holds a backslash, which parts values in DICOM; send the film under one without"
+        raise IdentityError(reason, code="IDENTITY.INVALID")
     for name, uid in (("StudyInstanceUID", header.study_instance_uid), ("SOPInstanceUID", header.sop_instance_uid)):
         if not uid:
             raise IdentityError(f"{name} is missing", code="IDENTITY.MISSING")

@@ -12,16 +12,20 @@ import re
 
 from crrg.domain.study import ViewPosition
 
-_APART = re.compile(r"\b([AP])[./ ]([AP])\b")
+_APART = re.compile(r"\b([AP])(?:[./ -]|NTERO[ -]?|OSTERO[ -]?)([AP])(?:NTERIOR|OSTERIOR)?\b")
 _WORD = re.compile(r"[A-Z]+")
 _FRONTAL = frozenset({"PA", "AP"})
 _LEFT_LATERAL = frozenset({"LL"})
 _OTHER_VIEWS = frozenset(
     ("LAT", "LATERAL", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "RAO", "LAO", "RPO", "LPO", "OBL", "OBLIQUE", "DECUB",
-     "DECUBITUS", "AXIAL", "LORDOTIC", "SWIMMER", "SWIMMERS")
+     "DECUBITUS", "LLDECUB", "RLDECUB", "AXIAL", "LORDOTIC", "SWIMMER", "SWIMMERS")
 )  # fmt: skip
 """Words that make a view another one than the frontal one they may stand beside (``AP AXIAL``)."""
-_LEAVE_OPEN = frozenset({"FRONTAL", "FACE", "UNKNOWN", "UNDEFINED", "UNSPECIFIED", "OTHER", "NONE", "NA"})
+_LEAVE_OPEN = frozenset(
+    ("FRONTAL", "FRONTALE", "FACE", "UNKNOWN", "UNDEFINED", "UNSPECIFIED", "OTHER", "NONE", "NA",
+     "SUPINE", "PRONE", "ERECT", "UPRIGHT", "STANDING", "SITTING", "RECUMBENT", "PORTABLE", "MOBILE", "BED", "BEDSIDE")
+)  # fmt: skip
+"""Words for a frontal film, for no view, and for how a patient was placed."""
 
 
 def view_of_words(text: str) -> ViewPosition | None:

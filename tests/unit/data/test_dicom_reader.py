@@ -325,6 +325,8 @@ def test_identity_is_read_and_checked_and_never_shown():
         ({"PatientID": None}, "IDENTITY.MISSING"),
         ({"StudyInstanceUID": None}, "IDENTITY.MISSING"),
         ({"SOPInstanceUID": "1.02.3"}, "IDENTITY.INVALID"),
+        ({"SOPInstanceUID": ["1.2.3", "1.2.4"]}, "IDENTITY.INVALID"),
+        ({"PatientID": "WARD\\0815"}, "IDENTITY.INVALID"),
         ({"SOPInstanceUID": "../../etc"}, "IDENTITY.INVALID"),
         ({"SOPInstanceUID": "1." + "2" * 70}, "IDENTITY.INVALID"),
     ],

@@ -31,6 +31,17 @@ from crrg.domain.study import ViewPosition
         ("AP LLD", ViewPosition.LATERAL),
         ("SWIMMERS", ViewPosition.LATERAL),
         ("MLO", ViewPosition.LATERAL),
+        ("A-P", ViewPosition.AP),
+        ("Postero-Anterior", ViewPosition.PA),
+        ("anteroposterior, supine", ViewPosition.AP),
+        ("ANTERO POSTERIOR", ViewPosition.AP),
+        ("SUPINE", ViewPosition.UNKNOWN),
+        ("Portable erect", ViewPosition.UNKNOWN),
+        ("BEDSIDE", ViewPosition.UNKNOWN),
+        ("STANDING LATERAL", ViewPosition.LATERAL),
+        ("AP LLDECUB", ViewPosition.LATERAL),
+        ("Thorax frontale", ViewPosition.UNKNOWN),
+        ("face", ViewPosition.UNKNOWN),
     ],
 )
 def test_words_name_a_projection(text, expected):

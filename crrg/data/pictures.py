@@ -55,7 +55,7 @@ def read_picture(data: bytes, image_size: int) -> Film:
         image_size: Longest side of the result, pixels; smaller films are not enlarged.
 
     Raises:
-        ImageError: NOT_DICOM, LIMIT, BITS, PHOTOMETRIC, DECODE, QUALITY or PHI.
+        ImageError: NOT_DICOM, LIMIT, BITS, MULTIFRAME, PHOTOMETRIC, DECODE, QUALITY or PHI.
     """
     try:
         form = _check_form(data)
@@ -82,6 +82,9 @@ def _check_form(data: bytes) -> JpegForm | None:
         raise ImageError("neither PNG nor JPEG", code="NOT_DICOM.MARK")
     header = read_jpeg_header(data)
     check_pixel_limit(header.width, header.height, header.num_components)
+    if header.precision > 8:
+        reason = f"a JPEG of {header.precision} bits is not read here; send it as a PNG of 16 bits or as DICOM"
+        raise ImageError(reason, code="BITS.UNSUPPORTED")
     form = walk_jpeg(data)
     check_trailer(data[form.end :])
     return form
@@ -125,7 +128,7 @@ def _as_film(grey: NDArray[Any], num_levels: int, image_size: int) -> Film:
 
 
 def check_png(data: bytes) -> None:
-    """Walk the chunks: size within the limit, every chunk whole, the end chunk there, no archive behind it."""
+    """Walk the chunks: size within the limit, one frame, every chunk whole, an end chunk, no archive behind it."""
     position = len(PNG_MAGIC)
     for _ in range(_MAX_CHUNKS):
         length = _number(data, position)
@@ -138,6 +141,8 @@ def check_png(data: bytes) -> None:
         # the codec does not check the sum over the pixels, and checks that of the small chunks
         if kind in _CRITICAL_CHUNKS and zlib.crc32(chunk) != _number(data, position + 8 + length):
             raise ImageError("a PNG chunk is damaged", code="DECODE.CODESTREAM")
+        if kind == b"acTL" and _number(data, position + 8) > 1:
+            raise ImageError("more than one frame; send each as a film of its own", code="MULTIFRAME.FRAMES")
         position += 12 + length
         if kind == b"IEND":
             check_trailer(data[position:])

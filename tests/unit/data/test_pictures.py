@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,6 +77,23 @@ def test_a_bomb_is_refused_before_decoding():
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     assert code_of(b"\x89PNG\r\n\x1a\n" + chunk) == "LIMIT.PIXELS"
+
+
+def test_a_picture_of_several_frames_is_refused_as_a_film_of_several_is():
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    assert code_of(encode(frames[0], save_all=True, append_images=frames[1:])) == "MULTIFRAME.FRAMES"
+    still = encode(frames[0], save_all=True)
+    assert read_picture(still, 64).pixels.shape == (40, 50)
+    one = b"acTL" + struct.pack(">II", 1, 0)
+    of_one = still[:33] + struct.pack(">I", 8) + one + struct.pack(">I", zlib.crc32(one)) + still[33:]
+    assert read_picture(of_one, 64).pixels.shape == (40, 50)
+
+
+def test_a_jpeg_of_twelve_bits_says_how_to_send_it():
+    data = imagecodecs.jpeg_encode(GREY.astype(np.uint16) * 16, bitspersample=12)
+    with pytest.raises(DataError, match="PNG of 16 bits") as refused:
+        read_film(data, 64)
+    assert refused.value.code == "BITS.UNSUPPORTED"
 
 
 def test_other_files_are_refused():

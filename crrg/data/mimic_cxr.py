@@ -25,9 +25,10 @@ from crrg.data.mimic_tables import TABLE_PATTERN, MimicTables, read_mimic_tables
 from crrg.data.sections import MAX_REPORT_CHARACTERS, Mode, parse_sections
 from crrg.data.sections_compatible import HAND_CUT_STUDIES
 from crrg.data.sources import SourceItem
+from crrg.domain.labels import LabelValues
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
-from crrg.errors import DataError, DicomError, IdentityError, ReportError
+from crrg.errors import AnnotationError, DataError, DicomError, IdentityError, ReportError
 from crrg.storage import Storage, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -147,9 +148,10 @@ def _mark_ambiguous(studies: Collection[_Study]) -> None:
 def _items_of(tables: MimicTables, reports: Members, mode: Mode, study: _Study) -> list[SourceItem]:
     """Return the inputs of one study: one per film, or one for the report alone."""
     report, problem = _read_report(reports, study.study_id, mode)
+    labels, label_source, damage = _read_labels(tables, study.study_id)
+    problem = problem or damage
     if study.is_ambiguous:
         problem = IdentityError("the study lies under several patients", code="IDENTITY.CONFLICT")
-    labels, label_source = tables.labels_of(study.study_id)
     whole = SourceItem(
         name=f"s{study.study_id}.txt",
         patient_id=study.patient_id,
@@ -193,6 +195,13 @@ def _read_report(reports: Members, study_id: str, mode: Mode) -> tuple[Report, D
     except DataError as error:
         code = "LIMIT.REPORT" if error.code == "LIMIT.FILE_SIZE" else error.code
         return Report(), ReportError(error.reason, code=code)
+
+
+def _read_labels(tables: MimicTables, study_id: str) -> tuple[LabelValues, str, DataError | None]:
+    try:
+        return *tables.labels_of(study_id), None
+    except AnnotationError as error:
+        return {}, "", error
 
 
 def _rows_without_film(tables: MimicTables, known: set[str]) -> Iterator[SourceItem]:

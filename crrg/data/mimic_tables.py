@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from crrg.data.big_tables import read_frame
 from crrg.data.view_words import view_of_words
 from crrg.domain.labels import LABELS, LabelValues
 from crrg.domain.study import Split, ViewPosition
+from crrg.errors import AnnotationError, DataError
 from crrg.storage import Storage, StoredObject
 
 TABLE_PATTERN = re.compile(
@@ -41,8 +42,9 @@ LABEL_TABLES: tuple[tuple[str, str], ...] = (
 _OTHER_NAMES = {"Lung Opacity": "Airspace Opacity"}
 """Label to its name in the table of the hand-labelled test set."""
 
-_UNMENTIONED = -128
-_VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
+_UNMENTIONED, _NO_VALUE = -128, -127
+_BLANK = "NaN"
+_VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1} | dict.fromkeys((_BLANK, "nan"), _UNMENTIONED)
 _CODED_VIEWS = {
     "postero-anterior": ViewPosition.PA,
     "antero-posterior": ViewPosition.AP,
@@ -73,21 +75,34 @@ class StudyLabels:
     """One table of labels, a row of 14 small numbers per study."""
 
     def __init__(self, frame: pl.DataFrame, source: str) -> None:
-        """Keep the values; those that are not 1, 0 or -1 count as unmentioned."""
+        """Keep the values, and which studies have a value other than 1, 0, -1 and blank, or rows that differ."""
         self.source = source
-        self._rows = {study: row for row, study in enumerate(frame["study_id"].to_list())}
         self._values: NDArray[np.int8] = np.full((len(frame), len(LABELS)), _UNMENTIONED, np.int8)
         for column, label in enumerate(LABELS):
             name = label if label in frame.columns else _OTHER_NAMES.get(label, label)
-            numbers = frame[name].replace_strict(_VALUES, default=_UNMENTIONED, return_dtype=pl.Int8)
-            self._values[:, column] = numbers.fill_null(_UNMENTIONED).to_numpy()
+            texts = frame[name].fill_null(_BLANK)
+            self._values[:, column] = texts.replace_strict(_VALUES, default=_NO_VALUE, return_dtype=pl.Int8).to_numpy()
+        self._rows: dict[str, int] = {}
+        self._damaged: set[str] = set()
+        is_damaged = (self._values == _NO_VALUE).any(axis=1)
+        for row, study in enumerate(frame["study_id"].to_list()):
+            first = self._rows.setdefault(study, row)
+            if is_damaged[row] or (self._values[row] != self._values[first]).any():
+                self._damaged.add(study)
 
     def studies(self) -> Iterable[str]:
         """Return the studies of the table."""
         return self._rows
 
     def of(self, study_id: str) -> LabelValues | None:
-        """Return all 14 labels of a study, ``None`` for unmentioned ones; ``None`` where the table lacks the study."""
+        """Return all 14 labels of a study, ``None`` for unmentioned ones; ``None`` where the table lacks the study.
+
+        Raises:
+            AnnotationError: INTEGRITY.LABELS where it is not known what the table says.
+        """
+        if study_id in self._damaged:
+            reason = "the table of labels has a value other than 1, 0, -1 and blank for the study, or rows that differ"
+            raise AnnotationError(reason, code="INTEGRITY.LABELS")
         row = self._rows.get(study_id)
         if row is None:
             return None
@@ -113,7 +128,11 @@ class MimicTables:
     labels: tuple[StudyLabels, ...]
 
     def labels_of(self, study_id: str) -> tuple[LabelValues, str]:
-        """Return a study's labels and their source; empty where no table knows it."""
+        """Return a study's labels and their source; empty where no table knows it.
+
+        Raises:
+            AnnotationError: INTEGRITY.LABELS, see ``StudyLabels.of``.
+        """
         for table in self.labels:
             values = table.of(study_id)
             if values is not None:
@@ -140,6 +159,9 @@ def read_mimic_tables(storage: Storage, objects: Iterable[StoredObject]) -> Mimi
     split_of_patient: dict[str, Split] = {}
     if "split" in keys:
         frame = read_frame(storage, keys["split"], ("dicom_id", *_KEYS, "split"))
+        if set(frame["split"].drop_nulls()) - _SPLITS.keys():
+            reason = f"the table of splits names others than {', '.join(_SPLITS)}; its patients would fall to no split"
+            raise DataError(reason, code="PARSE.TABLE")
         films.update(_facts_of_splits(frame))
         split_of_patient = splits_by_patient(zip(frame["subject_id"], frame["split"], strict=True), _SPLITS)
     if "metadata" in keys:
@@ -169,18 +191,27 @@ def splits_by_patient(rows: Iterable[tuple[str | None, str | None]], names: Mapp
 
 
 def _facts(frame: pl.DataFrame) -> dict[str, FilmFacts]:
-    return {
-        instance: FilmFacts(patient or "", study or "", _view(*views), _size(columns, rows))
+    return _by_film(
+        (instance, FilmFacts(patient or "", study or "", _view(*views), _size(columns, rows)))
         for instance, patient, study, *views, rows, columns in frame.iter_rows()
-        if instance
-    }
+    )
 
 
 def _facts_of_splits(frame: pl.DataFrame) -> dict[str, FilmFacts]:
     rows = frame.select("dicom_id", *_KEYS).iter_rows()
-    return {
-        instance: FilmFacts(patient or "", study or "", None, None) for instance, patient, study in rows if instance
-    }
+    return _by_film((instance, FilmFacts(patient or "", study or "", None, None)) for instance, patient, study in rows)
+
+
+def _by_film(rows: Iterable[tuple[str | None, FilmFacts]]) -> dict[str, FilmFacts]:
+    """Return facts by film; one that rows give to several studies is nobody's, which no path agrees with."""
+    found: dict[str, FilmFacts] = {}
+    for instance, facts in rows:
+        if not instance:
+            continue
+        first = found.setdefault(instance, facts)
+        if (first.patient_id, first.study_id) != (facts.patient_id, facts.study_id):
+            found[instance] = replace(first, patient_id="", study_id="")
+    return found
 
 
 def _view(position: str | None, coded: str | None, procedure: str | None) -> ViewPosition | None:
@@ -204,4 +235,4 @@ def _size(width: str | None, height: str | None) -> tuple[int, int] | None:
 def _read_labels(storage: Storage, key: str, table: str) -> pl.DataFrame:
     names = [_OTHER_NAMES.get(label, label) if table == "test-set-labeled" else label for label in LABELS]
     frame = read_frame(storage, key, ("study_id",), names)
-    return frame.filter(pl.col("study_id").is_not_null()).unique("study_id", keep="first", maintain_order=True)
+    return frame.filter(pl.col("study_id").is_not_null())

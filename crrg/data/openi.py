@@ -97,11 +97,7 @@ class OpeniSource:
         reports = [stored for stored in objects if _XML.search(stored.key)]
         projections = _Projections(self.storage, [stored.key for stored in objects if stored.key in PROJECTION_KEYS])
         films = _Films(stored for stored in objects if _is_picture(stored.key))
-        splits: dict[str, Split] = {}
-        for row in iterate_rows(self.storage, table) if table else ():
-            split = _SPLITS.get(text_of(row, "r2gen_split"))
-            if split is not None:
-                splits[text_of(row, "uid")] = split
+        splits = self._splits(table) if table else {}
         read_report = partial(self._read_report, Givers(self.storage, reports))
         studies = map_ahead(read_report, reports) if reports else self._rows(table, projections)
         seen: set[str] = set()
@@ -116,6 +112,14 @@ class OpeniSource:
             view = projections.view(name)
             yield SourceItem(film.key, film, patient_id=uid, study_id=uid, instance_id=name, view_position=view)
         yield from repeated_items(films.again)
+
+    def _splits(self, table: str) -> dict[str, Split]:
+        """Return R2Gen's split by study."""
+        named = {text_of(row, "uid"): text_of(row, "r2gen_split") for row in iterate_rows(self.storage, table)}
+        if set(named.values()) - {"", *_SPLITS}:
+            reason = f"a study has a split other than {', '.join(_SPLITS)} and blank; it would fall to no split"
+            raise DataError(reason, code="PARSE.TABLE")
+        return {uid: _SPLITS[name] for uid, name in named.items() if name}
 
     def _read_report(self, givers: Givers, stored: StoredObject) -> _Study:
         try:

@@ -85,7 +85,7 @@ def read_scene_graph(data: bytes) -> SceneGraph:
                 if region in boxes
             ),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"the scene graph beside the film cannot be read ({type(error).__name__})"
         raise AnnotationError(reason, code="PARSE.SCENE_GRAPH") from error
 

@@ -50,11 +50,17 @@ def test_a_study_labelled_blank_is_unmentioned_not_labelled_again(tree):
     assert set(pair.labels.values()) == {None}
 
 
-def test_a_value_that_is_no_label_is_unmentioned(tree):
-    tree.labels("chexpert", (P1, S1, {"Edema": "2.0", "Fracture": "yes", "Pneumonia": "1"}))
-    assert {name: value for name, value in item_of(tree, A).labels.items() if value is not None} == {"Pneumonia": 1}
+@pytest.mark.parametrize("value", ["2.0", "0.5", "?"])
+def test_a_value_that_is_no_label_refuses_its_study_as_in_any_table(tree, value):
+    tree.labels("chexpert", (P1, S1, {"Edema": value, "Pneumonia": "1"}), (P2, S2, {"Edema": "nan", "Pneumonia": "1"}))
+    assert item_of(tree, A).problem.code == "INTEGRITY.LABELS"
+    assert item_of(tree, A).labels == {}
+    assert {name: value for name, value in item_of(tree, C).labels.items() if value is not None} == {"Pneumonia": 1}
 
 
-def test_a_study_labelled_twice_keeps_its_first_row(tree):
-    tree.labels("chexpert", (P1, S1, {"Edema": "1.0"}), (P1, S1, {"Edema": "0.0"}))
-    assert item_of(tree, A).labels["Edema"] == 1
+def test_a_study_labelled_twice_counts_where_both_rows_agree(tree):
+    twice = (P1, S1, {"Edema": "1.0"}), (P1, S1, {"Edema": "1"})
+    tree.labels("chexpert", *twice)
+    assert (item_of(tree, A).problem, item_of(tree, A).labels["Edema"]) == (None, 1)
+    tree.labels("chexpert", *twice, (P1, S1, {"Edema": "0.0"}))
+    assert item_of(tree, A).problem.code == "INTEGRITY.LABELS"

@@ -322,6 +322,14 @@ def test_the_split_of_a_table_beside_the_reports_is_kept(root):
     assert {item.split for item in source_of(root).items()} == {Split.VALIDATION}
 
 
+def test_a_split_of_another_name_is_named_instead_of_drawn_by_lot(root):
+    row = {"uid": "7", "findings": "", "impression": "", "mesh_major": "", "r2gen_split": "dev"}
+    write_rows(root / "reports.csv", [row, {**row, "uid": "8", "r2gen_split": ""}])
+    with pytest.raises(DataError, match="train, val, test") as caught:
+        list(source_of(root).items())
+    assert caught.value.code == "PARSE.TABLE"
+
+
 def test_the_tabular_copy_joins_reports_and_pictures(tmp_path):
     row = {"uid": "7", "MeSH": "Cardiomegaly/mild", "Problems": "", "image": "", "indication": "", "comparison": ""}
     write_rows(tmp_path / "indiana_reports.csv", [{**row, "findings": "Drawn.", "impression": ""}])

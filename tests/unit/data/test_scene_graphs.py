@@ -174,6 +174,8 @@ def test_headers_views_and_preliminary_readings_are_no_sentences(text, sentences
         b'{"objects": [], "attributes": 3}',
         b'{"objects": [{"bbox_name": "spine", "original_x1": "a", "original_y1": 1, "original_x2": 2, "original_y2": 3'
         b"}]}",
+        b'{"objects": [{"bbox_name": "spine", "original_x1": 1' + b"0" * 400 + b', "original_y1": 1, "original_x2": 2, '
+        b'"original_y2": 3}]}',
         b"[" * 100_000,
         b"\xff\xfe\x00",
     ],

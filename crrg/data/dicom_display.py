@@ -82,7 +82,8 @@ def to_grey(stored: NDArray[Any], layout: PixelLayout, attributes: Dataset) -> G
         grey, num_levels = apply_palette(stored, attributes), 256
     elif layout.samples == 1:
         padding = _find_padding(stored, attributes, is_signed=layout.is_signed)
-        grey, num_levels = _without_padding(stored, padding, inverts=polarity.inverts), 1 << layout.bits_stored
+        falls = polarity.inverts != (min(float_values(attributes, "RescaleSlope")[:1], default=1) < 0)
+        grey, num_levels = _without_padding(stored, padding, falls=falls), 1 << layout.bits_stored
     elif layout.photometric in ("YBR_FULL", "YBR_FULL_422"):
         grey, num_levels = np.ascontiguousarray(stored[..., 0]), 256
     else:
@@ -156,12 +157,15 @@ def _find_padding(values: NDArray[Any], attributes: Dataset, *, is_signed: bool)
     return None if not is_padding.any() or is_padding.all() else np.asarray(is_padding)
 
 
-def _without_padding(values: NDArray[Any], padding: NDArray[np.bool_] | None, *, inverts: bool) -> NDArray[Any]:
-    """Replace padding by the value that is shown darkest, so that it neither stretches nor brightens the film."""
+def _without_padding(values: NDArray[Any], padding: NDArray[np.bool_] | None, *, falls: bool) -> NDArray[Any]:
+    """Replace padding by the value that is shown darkest, so that it neither stretches nor brightens the film.
+
+    ``falls`` says that higher values are shown darker.
+    """
     if padding is None:
         return values
     inside = values[~padding]
-    return np.where(padding, inside.max() if inverts else inside.min(), values)
+    return np.where(padding, inside.max() if falls else inside.min(), values)
 
 
 def _as_colour(values: _FloatPixels) -> tuple[_FloatPixels, list[str]]:

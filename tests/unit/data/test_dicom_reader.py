@@ -310,6 +310,16 @@ def test_an_icon_inside_is_not_taken_for_the_film():
     assert film.pixels.shape == (40, 50)
 
 
+def test_padding_leaves_no_seam_where_values_fall_by_their_slope():
+    values = np.clip(gradient(300, 310), 1000, 4000)
+    values[:, :84] = 0
+    window = {"WindowCenter": "2048", "WindowWidth": "4000", "PixelPaddingValue": 0}
+    wanted = read_dicom(build_dicom(values, **window), 64).pixels
+    falling = np.where(values, 4095 - values, 0).astype(np.uint16)
+    found = read_dicom(build_dicom(falling, RescaleSlope="-1", RescaleIntercept="4095", **window), 64).pixels
+    assert np.abs(wanted.astype(int) - found.astype(int)).max() <= 1
+
+
 def test_identity_is_read_and_checked_and_never_shown():
     header = read_dicom_film(build_dicom(), 64).header
     assert (header.patient_id, header.study_instance_uid, header.sop_instance_uid) == ("P-7", "1.2.3", "1.2.3.4")

@@ -27,6 +27,7 @@ MAX_TABLE_ROWS = 5_000_000
 MAX_CELL_CHARACTERS = 64 * 2**20
 """Longer than any document that a system writes into a cell: such a report is refused alone, its table is not."""
 _DELIMITERS = ",;\t|"
+_NOT_UTF_8 = "the table is not UTF-8; save it as UTF-8 and start again"
 _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 Row: TypeAlias = "dict[str, Any]"
@@ -76,13 +77,16 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         else:
             yield from _csv_rows(data)
     except UnicodeDecodeError as error:
-        raise DataError("the table is not UTF-8; save it as UTF-8 and start again", code="PARSE.TABLE") from error
+        raise DataError(_NOT_UTF_8, code="PARSE.TABLE") from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
 
 
 def _csv_rows(data: bytes) -> Iterator[Row]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
+    if data[:1] == b"\0" or data[1:2] == b"\0":
+        # UTF-16 without its mark is legal UTF-8 with a zero at every other place
+        raise DataError(_NOT_UTF_8, code="PARSE.TABLE")
     text = io.TextIOWrapper(io.BytesIO(data), encoding=_encoding_of(data), newline="")
     delimiter, num_before = _find_header(text)
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -116,9 +116,10 @@ def test_a_table_that_says_nothing_of_films_or_studies_is_named(tmp_path):
     assert codes(read(tmp_path)) == ["PARSE.TABLE"]
 
 
-def test_a_table_in_another_encoding_says_what_to_do(tmp_path):
+@pytest.mark.parametrize(("encoding", "text"), [("cp1252", "Erguß"), ("utf-16-le", "Mass"), ("utf-16-be", "Mass")])
+def test_a_table_in_another_encoding_says_what_to_do(tmp_path, encoding, text):
     write_picture(tmp_path / "a.png")
-    (tmp_path / "reports.csv").write_bytes("file;findings\na.png;Erguß\n".encode("cp1252"))
+    (tmp_path / "reports.csv").write_bytes(f"file;findings\na.png;{text}\n".encode(encoding))
     with pytest.raises(Exception, match="save it as UTF-8"):
         read(tmp_path)
 

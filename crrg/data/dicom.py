@@ -67,6 +67,8 @@ def _read(data: bytes, image_size: int) -> DecodedFilm:
     layout = read_layout(attributes, body)
     spacing, aspect = read_spacing(attributes)
     stored, layout = read_stored_values(body, layout)
+    if layout.samples == 1 and not layout.is_signed and int(stored.max()) >> layout.bits_stored > 0:
+        flags += ("bits_exceeded",)
     grey = to_grey(stored, layout, attributes)
     if text_value(attributes, "BurnedInAnnotation").upper() != "NO":
         # who declares the film free of text is believed; who says nothing is not

@@ -31,6 +31,7 @@ from crrg.errors import DataError, DicomError
 
 Stored = NDArray[np.integer[Any]]
 _RLE_HEADER_BYTES = 64
+_ROUGHNESS_ROWS = 8
 
 
 def read_stored_values(body: DicomBody, layout: PixelLayout) -> tuple[Stored, PixelLayout]:
@@ -200,16 +201,24 @@ def _as_picture(values: NDArray[Any], layout: PixelLayout, is_planar: bool) -> S
 
 
 def _mask(values: Stored, layout: PixelLayout) -> Stored:
-    """Cut bits outside the stored ones and extend the sign."""
+    """Cut bits outside the stored ones and extend the sign; leave bits that the header forgot."""
     if layout.samples == 3:
         return values
     full = layout.shift == 0 and layout.bits_stored == layout.bits_allocated
     if not full and (layout.shift or layout.is_signed or values.max() >> layout.bits_stored):
-        values = (values >> layout.shift if layout.shift else values) & ((1 << layout.bits_stored) - 1)
+        cut = (values >> layout.shift if layout.shift else values) & ((1 << layout.bits_stored) - 1)
+        if not layout.shift and not layout.is_signed and _roughness(values) < _roughness(cut):
+            return values
+        values = cut
     if not layout.is_signed:
         return values
     unused = 16 - layout.bits_stored
     return (values.astype(np.uint16) << unused).view(np.int16) >> unused
+
+
+def _roughness(values: Stored) -> float:
+    """Return the mean step between neighbours: bits that belong to a picture make it smoother, others rougher."""
+    return float(np.abs(np.diff(values[::_ROUGHNESS_ROWS].astype(np.int32), axis=1)).mean())
 
 
 def _clip(values: Stored, layout: PixelLayout) -> Stored:

@@ -310,6 +310,16 @@ def test_an_icon_inside_is_not_taken_for_the_film():
     assert film.pixels.shape == (40, 50)
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_values_that_need_more_bits_than_the_header_says_are_not_wrapped(is_compressed):
+    values = gradient(top=16383)
+    stream = bytes(imagecodecs.jpegls_encode(values)) if is_compressed else b""
+    data = build_dicom(values, codestream=stream, syntax="1.2.840.10008.1.2.4.80" if is_compressed else "")
+    film = read_dicom(data, 64)
+    assert film.flags == ("bits_exceeded",)
+    assert np.abs(film.pixels[0] - np.linspace(0, 255, 50)).max() <= 6
+
+
 def test_padding_leaves_no_seam_where_values_fall_by_their_slope():
     values = np.clip(gradient(300, 310), 1000, 4000)
     values[:, :84] = 0

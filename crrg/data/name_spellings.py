@@ -54,13 +54,14 @@ def names_pattern(parts: tuple[str, ...], *, in_ascii: bool) -> re.Pattern[str]:
 
 
 def _spelling(part: str, *, in_ascii: bool) -> str:
-    letters = unicodedata.normalize("NFC", part).lower()
+    # a dotted I in lower case is two signs, of which the second is no letter
+    letters = "".join(c for c in unicodedata.normalize("NFC", part).lower() if not unicodedata.combining(c))
     variants = {} if in_ascii else _letters_by_base()
     pattern, place = "", 0
     while place < len(letters):
         letter, pair = letters[place], letters[place : place + 2]
         base = _base(letter)
-        own = f"[{base}{letter}{variants[base]}]" if base in variants else re.escape(base)
+        own = f"[{base}{letter}{variants.get(base, '')}]"
         if pair in _TWO_LETTERS and not in_ascii:
             after = _base(pair[1])
             own = f"(?:{own}[{after}{variants.get(after, '')}]|[{_TWO_LETTERS[pair]}])"
@@ -84,4 +85,4 @@ def _letters_by_base() -> dict[str, str]:
 @cache
 def _base(letter: str) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFD", letter) if not unicodedata.combining(c))
-    return _STROKED.get(plain, plain)
+    return _STROKED.get(plain, plain) if len(plain) == 1 else letter

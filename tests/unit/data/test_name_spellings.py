@@ -56,6 +56,9 @@ def test_escape_sequences_are_read_whether_they_are_declared_or_not(charset: str
     [
         ("Dvorak^Jiri", "Dvořák Jiří"),
         ("MULLER^JORG", "Müller Jörg"),
+        ("İBRAHİM^IŞIK", "İbrahim Işık"),
+        ("أحمد^آدم", "أحمد آدم"),
+        ("Андрей^Йозеф", "АНДРЕЙ ЙОЗЕФ"),
         ("Lukasz^Wojcik", "Łukasz Wójcik"),
         ("SØRENSEN^BJØRN", "Soerensen Bjorn"),
         ("Nunez^Strasse", "Núñez Straße"),

@@ -100,7 +100,7 @@ def _decode(data: bytes) -> tuple[NDArray[Any], int]:
         mode = _MODES.get(picture.mode)
         if mode is None:
             code = "BITS.UNSUPPORTED" if picture.mode == "1" else "PHOTOMETRIC.UNSUPPORTED"
-            raise ImageError("the colour model is not supported", code=code)
+            raise ImageError("the colour model is not supported; save it in grey or RGB", code=code)
         values = np.asarray(turned if turned.mode == mode else turned.convert(mode))
     alpha = values[..., -1] if mode in ("LA", "RGBA") else None
     grey = values if mode == "L" else values[..., 0] if mode == "LA" else luminance(values[..., :3])

@@ -96,6 +96,13 @@ def test_a_jpeg_of_twelve_bits_says_how_to_send_it():
     assert refused.value.code == "BITS.UNSUPPORTED"
 
 
+@pytest.mark.parametrize(("picture", "kind"), [(GREY > 100, "PNG"), (np.stack([GREY] * 4, axis=2), "JPEG")])
+def test_a_colour_model_that_is_not_read_says_how_to_save_it(picture, kind):
+    data = encode(Image.fromarray(picture) if kind == "PNG" else Image.fromarray(picture, "CMYK"), kind)
+    with pytest.raises(DataError, match="save it in grey or RGB"):
+        read_film(data, 64)
+
+
 def test_other_files_are_refused():
     assert code_of(b"") == "EMPTY.FILE"
     assert code_of(b'<svg xmlns="http://www.w3.org/2000/svg"/>' * 10) == "NOT_DICOM.MARK"

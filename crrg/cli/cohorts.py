@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from crrg.cli.nights import absolute
 from crrg.cli.running import (
     DirectOption,
     FileOption,
@@ -75,9 +76,10 @@ def phantom(
     from crrg.config.base import default_num_workers
     from crrg.operations.phantom import draw_phantom
 
+    place = absolute(out)
     execute(
         root,
-        lambda _storage, _settings: draw_phantom(out, studies, seed, size, reports, workers=default_num_workers()),
+        lambda _storage, _settings: draw_phantom(place, studies, seed, size, reports, workers=default_num_workers()),
         lambda num_studies: f"{num_studies} drawn studies in {out}",
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crrg.cli.nights import results_place
 from crrg.cli.running import (
     DirectOption,
     FileOption,
@@ -137,7 +138,7 @@ def import_checkpoint(
         ),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="Its file or folder, as downloaded.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
+    out: Annotated[str, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Its vocabulary: tokenizer.json, BERT's vocab.txt, or CLIP's list of merges."),
@@ -148,10 +149,11 @@ def import_checkpoint(
     from crrg.operations import importing
 
     use_root(root)
+    place = results_place(out)
     with exits():
         typer.echo(f"Licence of these weights: {importing.licence_of(kind)}.", err=True)
         with log_lines():
-            report = importing.import_checkpoint(kind, checkpoint, out, tokenizer)
+            report = importing.import_checkpoint(kind, checkpoint, Path(place), tokenizer)
         typer.echo(importing.import_markdown(report))
 
 

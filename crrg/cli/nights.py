@@ -122,10 +122,11 @@ def predict(
     from crrg.config.evidence import EvidenceSettings
     from crrg.operations.predict import predict_with
 
+    place = results_place(out)
     shown = EvidenceSettings().switched_on() if evidence else EvidenceSettings()
     execute(
         root,
-        lambda storage, settings: predict_with(files, out, model, device, storage, settings, shown),
+        lambda storage, settings: predict_with(files, place, model, device, storage, settings, shown),
         lambda summary: "\n".join(
             [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
         ),
@@ -151,9 +152,10 @@ def zero_shot(
     from crrg.config.running import CHAMPION
     from crrg.operations.zero_shot import ask_with
 
+    place = results_place(out)
     execute(
         root,
-        lambda storage, settings: ask_with(files, label, out, model or [CHAMPION], device, storage, settings),
+        lambda storage, settings: ask_with(files, label, place, model or [CHAMPION], device, storage, settings),
         lambda summary: "\n".join(
             [f"{summary.num_drafted} films asked, answers in {out}"]
             + [f"{name}: {why}" for name, why in summary.reasons.items()]
@@ -241,6 +243,16 @@ def _words_of(file: Path) -> tuple[str, ...]:
             raise ConfigError(
                 f"cannot be read as text ({type(error).__name__}); one id in each line", str(file)
             ) from error
+
+
+def results_place(out: str) -> str:
+    """Return where results go, made absolute; an empty address, or that of a file, ends the command with 2."""
+    from crrg.local_files import check_folder
+
+    place = absolute(out)
+    with exits():
+        check_folder(place, "--out")
+    return place
 
 
 def absolute(url: str) -> str:

@@ -83,7 +83,12 @@ def predict_with(
         storage: Root with the bundle.
         settings: With the secret of the pseudonyms.
         evidence: Which sentences are explained; none if not given.
+
+    Raises:
+        ConfigError: A file does not exist, or two have one name.
+        ModelError: There is no such model.
     """
+    check_files(files)  # before models are loaded
     pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
     return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline, evidence=evidence)
 
@@ -138,11 +143,8 @@ def read_files(
     Raises:
         ConfigError: A file does not exist, or two have one name.
     """
+    check_files(paths)
     names = [path.name for path in paths]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing or len(set(names)) < len(names):
-        what = f"{len(missing)} of {len(paths)} paths are no files" if missing else "two files have one name"
-        raise ConfigError(f"{what}; give existing files, not folders, with different names", "files")
     films: list[ReadFile] = []
     reasons: dict[str, str] = {}
     contents = (path.read_bytes() for path in paths)
@@ -161,6 +163,23 @@ def read_files(
             value = {"file": names[place], "reason": error.code, "detail": error.reason}
             out.put(f"{names[place]}.json", pretty_json(value))
     return films, reasons
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Refuse paths that cannot be read one by one, and named in what is written of them.
+
+    Raises:
+        ConfigError: One is no file, which a message tells by its place since a name may be a person's; or two files
+            have one name.
+    """
+    missing = [str(place) for place, path in enumerate(paths, start=1) if not path.is_file()]
+    if missing:
+        what = f"{len(missing)} of {len(paths)} paths are no files (number {', '.join(missing)})"
+    elif len({path.name for path in paths}) < len(paths):
+        what = "two files have one name"
+    else:
+        return
+    raise ConfigError(f"{what}; give existing files, not folders, with different names", "files")
 
 
 def _file(

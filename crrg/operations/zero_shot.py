@@ -19,7 +19,7 @@ from crrg.exports.documents import DISCLAIMER
 from crrg.inference.prompts import asked_labels
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.predict import DECIMALS, PredictSummary, pretty_json, read_files
+from crrg.operations.predict import DECIMALS, PredictSummary, check_files, pretty_json, read_files
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.imported import KEY_REPORT_FILE, import_digest, import_report
 from crrg.storage import Storage
@@ -117,8 +117,13 @@ def ask_with(
         device: Where the models run.
         storage: Root with the bundles.
         settings: With the secret of the pseudonyms.
+
+    Raises:
+        ConfigError: A file does not exist, two have one name, or a label has no word or is too long.
+        ModelError: There is no such model.
     """
     asked_labels(labels)  # before models are loaded
+    check_files(files)
     askers = tuple(_load_asker(model, device, storage, settings) for model in models)
     return ask_files(files, labels, storage.at(out), Pseudonyms(settings.pseudonym_key()), Ensemble(askers))
 

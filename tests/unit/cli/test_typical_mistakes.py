@@ -84,6 +84,28 @@ def test_an_inbox_of_an_unset_variable(command: str) -> None:
     assert "address: it is empty" in refused(command, "--inbox", "")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "films/a.png", "--out"),
+        ("zero-shot", "films/a.png", "--label", "Edema", "--out"),
+        ("import", "rgrg", "films/b.txt", "--out"),
+        ("phantom", "--studies", "1"),
+    ],
+)
+def test_results_into_a_file_or_an_unset_variable(command: tuple[str, ...]) -> None:
+    before = sorted(Path().rglob("*"))
+    assert "this is a file; name the folder" in refused(*command, "films/b.txt")
+    assert "address: it is empty" in refused(*command, "")
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", [("predict",), ("zero-shot", "--label", "Edema")])
+def test_films_that_are_not_there_are_told_before_a_model_is_looked_for(command: tuple[str, ...]) -> None:
+    line = refused(*command, "films/a.png", "films", "films/c.dcm", "--out", "drafts")
+    assert "files: 2 of 3 paths are no files (number 2, 3); give existing files" in line
+
+
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
     pseudonyms = Pseudonyms(b"k" * 32)
     with pytest.raises(ConfigError, match="inbox: this is a file"):

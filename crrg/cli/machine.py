@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crrg.cli.nights import DateOption, absolute
-from crrg.cli.running import RootOption, execute, find_program, program_of_checkout, use_root
+from crrg.cli.running import RootOption, execute, exits, find_program, program_of_checkout, use_root
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -64,7 +64,13 @@ def check(
 
 def bootstrap(root: RootOption = "") -> None:
     """Create work pool, limits and automations on the Prefect server of the environment; twice changes nothing."""
+    from crrg.errors import ConfigError
+
     use_root(root)
+    with exits():
+        if not os.environ.get("PREFECT_API_URL"):
+            reason = "it names no server; set it to the server that runs the deployments (`make up` prints its own)"
+            raise ConfigError(reason, "PREFECT_API_URL")
     command, env = program_of_checkout(
         "deployments.bootstrap", "the bootstrap runs from a checkout, and there is none here"
     )

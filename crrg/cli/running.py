@@ -35,6 +35,8 @@ EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
 EXIT_TOO_MANY_QUARANTINED = 3
 EXIT_SIGTERM = 143
+QUIET_ENV = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+"""Prefect reports to nobody, already when it is imported."""
 LONG_S = 10.0
 """A command that took longer says how long."""
 
@@ -155,7 +157,7 @@ def find_program(module: str) -> tuple[list[str], dict[str, str]] | None:
     if not (checkout / module.split(".")[0]).is_dir():
         return None
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return [sys.executable, "-P", "-m", module], {**QUIET_ENV, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def use_root(root: str) -> None:

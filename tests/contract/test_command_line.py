@@ -84,6 +84,36 @@ def test_a_missing_champion_is_exit_code_1_before_anything_is_read(tmp_path: Pat
     assert "champion" in done.stderr
 
 
+def test_a_bootstrap_of_no_server_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from crrg.cli import app
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("a server that dies with the command was set up"))
+    done = CliRunner().invoke(app, ["bootstrap"])
+    assert done.exit_code == 2, done.output
+    assert "PREFECT_API_URL: it names no server" in done.stderr
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, "1"), ("0", "0")])
+def test_programs_beside_the_library_report_to_nobody(
+    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crrg.cli.running import find_program
+    from deployments.services import QUIET_ENV
+
+    for name in QUIET_ENV:
+        monkeypatch.delenv(name, raising=False)
+    if said is not None:
+        monkeypatch.setenv("DO_NOT_TRACK", said)
+    for module in ("flows", "flows.waiting", "deployments.bootstrap"):
+        found = find_program(module)
+        assert found is not None
+        assert found[1]["DO_NOT_TRACK"] == kept, module
+        assert found[1]["PREFECT_SERVER_ANALYTICS_ENABLED"] == QUIET_ENV["PREFECT_SERVER_ANALYTICS_ENABLED"]
+
+
 def test_the_digest_of_an_empty_root_is_a_sha256(tmp_path: Path) -> None:
     done = run("digest", root=tmp_path)
     assert done.returncode == 0

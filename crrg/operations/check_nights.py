@@ -29,6 +29,7 @@ from crrg.ledger.tables import read_table
 from crrg.operations.outcomes import inbox_outcomes
 from crrg.operations.page_marks import Marks, find_marks, is_told
 from crrg.operations.summaries import table
+from crrg.progress import count_progress
 from crrg.storage import Storage
 
 READERS = 16
@@ -101,11 +102,12 @@ def check_nights(
     ordered = in_commit_order(manifests)
     marks = find_marks(ordered)
     readings, twice = _Readings(), 0
-    for manifest in ordered:
-        if not date or manifest.date == date:
-            run = (manifest.date, manifest.run_id)
-            nights[run], rows = _count(manifest, marks.get(run, {}), storage)
-            twice += readings.add(rows)
+    asked = [manifest for manifest in ordered if not date or manifest.date == date]
+    look = _Look(storage, len(asked))
+    for manifest in asked:
+        run = (manifest.date, manifest.run_id)
+        nights[run], rows = _count(manifest, marks.get(run, {}), look)
+        twice += readings.add(rows)
     if date and twice:
         # a night of another date may have read them in between, with another bundle
         readings = _Readings()
@@ -142,6 +144,29 @@ def recount_markdown(recount: Recount) -> str:
     return "\n\n".join(parts)
 
 
+class _Look:
+    """Reads what manifests name, and says how far it is."""
+
+    def __init__(self, storage: Storage, num_nights: int) -> None:
+        """Begin with the first of some commits."""
+        self.storage = storage
+        self._num_nights, self._num_done, self._num_objects = num_nights, 0, 0
+        self._say = count_progress("check", "nights")
+
+    def objects_read(self, number: int) -> None:
+        """Count documents and pictures."""
+        self._num_objects += number
+        self._tell()
+
+    def night_done(self) -> None:
+        """Count a commit."""
+        self._num_done += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self._say(self._num_done, self._num_nights, f"{self._num_objects} documents and pictures")
+
+
 class _Readings:
     """Which bundle read each input last, in the order of commits.
 
@@ -168,8 +193,9 @@ def _is_final(row: Mapping[str, str]) -> bool:
     return row["outcome"] == Outcome.ACCEPTED or not is_failure(row["reason"])
 
 
-def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCount, list[dict[str, str]]]:
+def _count(manifest: Manifest, marks: Marks, look: _Look) -> tuple[NightCount, list[dict[str, str]]]:
     """Return a commit counted again, and its ledger."""
+    storage = look.storage
     problems: list[str] = []
     rows = list(_rows(manifest, "ledger", storage, problems))
     outcomes = Counter(Outcome(row["outcome"]) for row in rows)
@@ -185,7 +211,7 @@ def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCou
         problems.append("reasons are other ones than the manifest's")
     drafted = {row["instance_id"] for row in rows if row["outcome"] == Outcome.ACCEPTED and not row["is_carried"]}
     problems += _check_drafts(manifest, drafted, rows, storage)
-    problems += _check_objects(manifest, storage)
+    problems += _check_objects(manifest, look)
     if not is_told(storage, manifest, marks):
         problems.append("the page says of replaced drafts what nights did not commit")
     count = NightCount(
@@ -197,6 +223,7 @@ def _count(manifest: Manifest, marks: Marks, storage: Storage) -> tuple[NightCou
         num_pending=manifest.num_pending,
         problems=tuple(problems),
     )
+    look.night_done()
     return count, rows
 
 
@@ -228,8 +255,9 @@ def _check_drafts(
         yield "the digest is another one"
 
 
-def _check_objects(manifest: Manifest, storage: Storage) -> list[str]:
+def _check_objects(manifest: Manifest, look: _Look) -> list[str]:
     """Return what is wrong with documents, pictures and page."""
+    storage = look.storage
     try:
         storage.get_verified(manifest.index_key, manifest.index_sha256)
         index: dict[str, str] = storage.get_json(manifest.index_key)
@@ -240,6 +268,7 @@ def _check_objects(manifest: Manifest, storage: Storage) -> list[str]:
         for start in range(0, len(entries), OBJECTS_AT_ONCE):
             keys, digests = zip(*entries[start : start + OBJECTS_AT_ONCE], strict=True)
             wrong += list(pool.map(partial(_is_recorded, storage), keys, digests)).count(False)
+            look.objects_read(len(keys))
     return [f"{wrong} documents or pictures are not the recorded ones"] if wrong else []
 
 

@@ -42,6 +42,7 @@ from crrg.operations.extras import check_installed
 from crrg.operations.root import overlap
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import check_not_stopped
+from crrg.progress import count_progress
 from crrg.storage import Storage, canonical_json, hash_json
 
 if TYPE_CHECKING:
@@ -124,11 +125,12 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     givers = Givers(inbox, located.values())
     work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage), pseudonyms)
+    say = count_progress("delivery", "studies")
     drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
         check_not_stopped(storage, f"{work.num_studies} studies are done")
         _deliver_chunk(chunk, work)
-        logger.info("delivery: %d studies done", work.num_studies)
+        say(work.num_studies)
     return DeliverySummary(
         num_studies=work.num_studies,
         num_delivered=work.num_delivered,

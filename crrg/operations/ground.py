@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from crrg.config.base import Settings
@@ -23,6 +23,7 @@ from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.labeler import label_report
+from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -71,8 +72,9 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
         "min_score": config.min_score,
     }
     pairs = chain.from_iterable(read_pairs(storage, dataset, split) for split in Split)
+    num_pairs = sum(dataset.num_rows.values())
     plan = _KeepRows(storage, dataset, shaping)
-    rows = plan.noted(grounded_pairs(pairs, detector, device, min_score=config.min_score))
+    rows = plan.noted(grounded_pairs(pairs, detector, device, min_score=config.min_score, num_pairs=num_pairs))
     grounded = write_dataset(storage, dataset.name, rows, shaping, plan)
     logger.info("dataset %s: version %s grounded as version %s", dataset.name, dataset.version, grounded.version)
     return grounded
@@ -123,7 +125,7 @@ class _KeepRows:
 
 
 def grounded_pairs(
-    pairs: Iterator[Pair], detector: RegionDetector, device: torch.device, *, min_score: float = 0.0
+    pairs: Iterator[Pair], detector: RegionDetector, device: torch.device, *, min_score: float = 0.0, num_pairs: int = 0
 ) -> Iterator[Pair]:
     """Yield rows in their order, frontal films with boxes and phrases.
 
@@ -132,14 +134,13 @@ def grounded_pairs(
         detector: In ``eval`` mode.
         device: Where it is.
         min_score: Least score 0..1 of a box that is kept; a region below it stays un-annotated.
+        num_pairs: How many rows there are, for the progress; 0 where that is unknown.
     """
-    waiting: list[Pair] = []
-    for pair in pairs:
-        waiting.append(pair)
-        if len(waiting) == FILMS_AT_ONCE:
-            yield from _ground_all(waiting, detector, device, min_score)
-            waiting = []
-    yield from _ground_all(waiting, detector, device, min_score)
+    num_done, say = 0, count_progress("grounding", "rows")
+    while waiting := list(islice(pairs, FILMS_AT_ONCE)):
+        yield from _ground_all(waiting, detector, device, min_score)
+        num_done += len(waiting)
+        say(num_done, num_pairs)
 
 
 def _ground_all(

@@ -17,7 +17,7 @@ from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
 from crrg.domain.evidence import SentenceEvidence
-from crrg.domain.study import Film
+from crrg.domain.study import DraftReport, Film
 from crrg.errors import ConfigError, DataError
 from crrg.exports.documents import DISCLAIMER, region_value
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
@@ -27,7 +27,8 @@ from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night_reading import check_view, identify
 from crrg.operations.night_records import InputOutcome, primary_images
-from crrg.operations.night_shard import NightDrafter
+from crrg.operations.night_shard import NightDrafter, even_window
+from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
 
@@ -205,33 +206,41 @@ def _file(
 
 
 def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter, settings: EvidenceSettings) -> None:
-    films = [file.film for file in files]
-    drafts = drafter.draft(films) if files else []
-    explained = drafter.explain(films, drafts, settings) if settings.is_on else [[] for _ in films]
     rows: dict[str, DraftedFilm] = {}
-    for file, draft, evidence in zip(files, drafts, explained, strict=True):
-        check_draft(draft, file.outcome.instance_id)
-        drafted = DraftedFilm(
-            study_id=file.outcome.study_id,
-            instance_id=file.outcome.instance_id,
-            source_digest=bytes.fromhex(file.source_digest),
-            view_position=file.film.view_position,
-            original_width=file.film.original_width,
-            original_height=file.film.original_height,
-            film_flags=file.film.flags,
-            draft=draft,
-            bundle_id=drafter.bundle_id,
-        )
-        rows.setdefault(drafted.instance_id, drafted)
-        answer = _answer(file.name, drafted)
-        if settings.is_on:
-            answer["evidence"] = [_evidence_value(each) for each in evidence]
-            out.put(f"{file.name}-evidence.png", evidence_sheet(file.film, draft, evidence))
-        out.put(f"{file.name}.json", pretty_json(answer))
+    say, window = count_progress("drafts", "films"), even_window(len(files))
+    for first in range(0, len(files), window):
+        part = files[first : first + window]
+        films = [file.film for file in part]
+        drafts = drafter.draft(films)
+        explained = drafter.explain(films, drafts, settings) if settings.is_on else [[] for _ in films]
+        for file, draft, evidence in zip(part, drafts, explained, strict=True):
+            drafted = _drafted(file, draft, drafter.bundle_id)
+            rows.setdefault(drafted.instance_id, drafted)
+            answer = _answer(file.name, drafted)
+            if settings.is_on:
+                answer["evidence"] = [_evidence_value(each) for each in evidence]
+                out.put(f"{file.name}-evidence.png", evidence_sheet(file.film, draft, evidence))
+            out.put(f"{file.name}.json", pretty_json(answer))
+        say(first + len(part), len(files))
     primary = primary_images([file.outcome for file in files])
     regions = regions_table(rows.values())
     out.put("reports.parquet", table_bytes(reports_table(rows.values(), primary)))
     out.put("regions.parquet", table_bytes(regions))
+
+
+def _drafted(file: ReadFile, draft: DraftReport, bundle_id: str) -> DraftedFilm:
+    check_draft(draft, file.outcome.instance_id)
+    return DraftedFilm(
+        study_id=file.outcome.study_id,
+        instance_id=file.outcome.instance_id,
+        source_digest=bytes.fromhex(file.source_digest),
+        view_position=file.film.view_position,
+        original_width=file.film.original_width,
+        original_height=file.film.original_height,
+        film_flags=file.film.flags,
+        draft=draft,
+        bundle_id=bundle_id,
+    )
 
 
 def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:

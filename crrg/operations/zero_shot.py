@@ -20,6 +20,7 @@ from crrg.inference.prompts import asked_labels
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.predict import DECIMALS, PredictSummary, check_files, pretty_json, read_files
+from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.imported import KEY_REPORT_FILE, import_digest, import_report
 from crrg.storage import Storage
@@ -166,7 +167,7 @@ def ask_files(
     """
     asked = asked_labels(labels)
     films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
-    rows = []
+    rows, say = [], count_progress("answers", "films")
     for first in range(0, len(films), CHUNK_SIZE):
         chunk = films[first : first + CHUNK_SIZE]
         answers = asker.ask([file.film for file in chunk], asked)
@@ -177,6 +178,7 @@ def ask_files(
             rounded = {label: {name: round(each, DECIMALS) for name, each in found[label].items()} for label in found}
             value = {"file": file.name, "disclaimer": DISCLAIMER, **ids, "calibrated": False, "labels": rounded}
             out.put(f"{file.name}.json", pretty_json(value))
+        say(first + len(chunk), len(films))
     out.put(TABLE, table_bytes(pa.Table.from_pylist(rows, schema=SCHEMA)))
     return PredictSummary(num_drafted=len(films), reasons=reasons)
 

@@ -62,7 +62,7 @@ def check_folder(root: str, subject: str) -> None:
     Raises:
         ConfigError: It is a file.
     """
-    if os.path.isfile(root):
+    if os.path.isfile(root.removeprefix("file://")):
         raise ConfigError("this is a file; name the folder that it lies in", subject)
 
 
@@ -97,7 +97,7 @@ def write_file(path: Path, data: bytes, key: str, *, replace: bool) -> None:
     """
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, key)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
@@ -115,6 +115,13 @@ def write_file(path: Path, data: bytes, key: str, *, replace: bool) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StorageError("cannot write: a file is in the way of its folder; move it away", key) from None
 
 
 def disk_full(place: str, subject: str, needed: int = 0) -> StorageError:

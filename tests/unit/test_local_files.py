@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from crrg import local_files
-from crrg.errors import StorageError
-from crrg.local_files import DISK_FULL, free_bytes, full_disk_named, write_file
+from crrg.errors import ConfigError, StorageError
+from crrg.local_files import DISK_FULL, check_folder, free_bytes, full_disk_named, write_file
 from crrg.storage import Storage
 
 
@@ -104,3 +104,20 @@ def test_only_our_own_temporary_files_are_not_listed(tmp_path):
     assert [each.key for each in storage.list_objects()] == [f"in.tmp-2/{name}" for name in expected]
     assert storage.list_folder("in.tmp-2") == expected
     assert storage.list_folder() == ["in.tmp-2"]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("name", ["taken/table", "taken/deep/table"])
+def test_a_file_in_place_of_a_folder_is_said_and_stays(tmp_path: Path, name: str, replace: bool) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StorageError, match="table: cannot write: "):
+        write_file(tmp_path / name, b"x", "table", replace=replace)
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_file_is_no_folder_however_it_is_named(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ConfigError, match="root: this is a file"):
+        check_folder(f"{scheme}{tmp_path}/taken", "root")
+    check_folder(f"{scheme}{tmp_path}", "root")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    from crrg.domain.study import Film
 
 IMAGE_SIZE = 512
 
@@ -41,10 +44,11 @@ class BundleModel(PythonModel):  # type: ignore[misc]
 
         Returns:
             Each with ``status`` (always ``DRAFT``), ``findings``, ``impression``, and ``probabilities`` as JSON.
-        """
-        from crrg.data.film import read_film
 
-        films = [read_film(base64.b64decode(row["image"]), IMAGE_SIZE).film for row in model_input]
+        Raises:
+            DataError: A file is no film, or its film is not frontal; named by its place, with a night's reason code.
+        """
+        films = [_frontal_film(row["image"], f"film {place}") for place, row in enumerate(model_input, start=1)]
         return [
             {
                 "status": "DRAFT",
@@ -54,6 +58,19 @@ class BundleModel(PythonModel):  # type: ignore[misc]
             }
             for draft in self._pipeline.draft(films)
         ]
+
+
+def _frontal_film(image: str, subject: str) -> Film:
+    from crrg.data.film import read_film
+    from crrg.errors import DataError
+    from crrg.operations.night_reading import check_view
+
+    try:
+        film = read_film(base64.b64decode(image), IMAGE_SIZE).film
+        check_view(film)
+    except DataError as error:
+        raise DataError(error.reason, subject, code=error.code) from None
+    return film
 
 
 set_model(BundleModel())

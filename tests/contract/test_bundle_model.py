@@ -1,0 +1,43 @@
+"""The bundle as an MLflow model: what other people's programs give it and get from it (contracts, section 5)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from crrg.domain.labels import LABELS
+from crrg.errors import DataError
+from crrg.operations.bundle_model import BundleModel
+from tests.support.drawn_night import StandInDrafter, dicom_bytes, png_bytes
+
+
+@pytest.fixture
+def model() -> BundleModel:
+    loaded = BundleModel()
+    loaded._pipeline = SimpleNamespace(draft=StandInDrafter().draft)
+    return loaded
+
+
+def asked(*films: bytes) -> list[dict[str, str]]:
+    return [{"image": base64.b64encode(film).decode()} for film in films]
+
+
+def test_every_film_has_a_draft_and_its_probabilities(model: BundleModel) -> None:
+    drafts = model.predict(None, asked(png_bytes(1), dicom_bytes(2)))
+    assert [draft["status"] for draft in drafts] == ["DRAFT", "DRAFT"]
+    assert all(list(json.loads(draft["probabilities"])) == list(LABELS) for draft in drafts)
+
+
+def test_a_lateral_film_is_refused_as_a_night_refuses_it(model: BundleModel) -> None:
+    with pytest.raises(DataError, match=r"film 2: .*lateral") as caught:
+        model.predict(None, asked(dicom_bytes(2), dicom_bytes(3, view="LATERAL")))
+    assert caught.value.code == "VIEW.LATERAL"
+
+
+def test_what_is_no_film_is_said_by_its_place(model: BundleModel) -> None:
+    with pytest.raises(DataError, match="film 1: ") as caught:
+        model.predict(None, asked(b"no film"))
+    assert caught.value.code.startswith("NOT_DICOM.")

@@ -163,7 +163,7 @@ def constant_selection_f1(
 
 
 def permuted_rows(num_rows: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return an order in which no row keeps its place, to give each film another film's draft.
+    """Return an order ``[B]`` in which no row keeps its place, to give each film another film's draft.
 
     A figure that survives it does not come from the picture. One row alone stays where it is.
     """

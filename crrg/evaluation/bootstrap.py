@@ -30,7 +30,7 @@ class Statistic:
     combine: Callable[[NDArray[np.float64]], float]
 
     def value(self, rows: NDArray[np.int64] | None = None) -> float:
-        """Return the figure of all rows, or of those given."""
+        """Return the figure of all rows, or of those given by number ``[n]``."""
         counts = self.counts if rows is None else self.counts[rows]
         return self.combine(counts.sum(axis=0))
 
@@ -43,7 +43,7 @@ class Statistic:
         level: float = 0.95,
         seed: int = 0,
     ) -> tuple[float, float]:
-        """Return the percentile interval over patients, of all rows or of those given (``bootstrap_sums``)."""
+        """Return the percentile interval over patients, of all rows or of those given ``[n]`` (``bootstrap_sums``)."""
         chosen = np.arange(len(self.counts)) if rows is None else rows
         patients = [patient_ids[row] for row in chosen]
         return bootstrap_sums(
@@ -194,7 +194,7 @@ def bootstrap_mean(
 
 
 def ratio(counts: NDArray[np.float64]) -> float:
-    """Return the first of two sums over the second; NaN where that is 0."""
+    """Return the first of two sums ``[2]`` over the second; NaN where that is 0."""
     return float(counts[0] / counts[1]) if counts[1] else float("nan")
 
 

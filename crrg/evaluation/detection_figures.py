@@ -48,7 +48,7 @@ class Boxes:
 
     @classmethod
     def constant(cls, boxes: FloatArray) -> Boxes:
-        """Return boxes that are always offered, none rather than another."""
+        """Return boxes ``[B, 29, 4]`` that are always offered, none rather than another."""
         shape = boxes.shape[:2]
         return cls(boxes, np.ones(shape), np.ones(shape, dtype=np.bool_))
 

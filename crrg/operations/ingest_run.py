@@ -220,7 +220,7 @@ class IngestRun:
             pair = self._pair(read, outcome, source)
         except DataError as error:
             was_decoded = isinstance(outcome, DecodedFilm)
-            entry.record = refused(start, error, stage_of(error, was_decoded, has_film=film is not None))
+            entry.record = refused(start, error, stage_of(error, was_decoded=was_decoded, has_film=film is not None))
             return
         if pair is not None and pair.film is not None:
             entry.record = replace(start, instance_id=pair.instance_id, pixel_digest=pair.film.pixel_digest)
@@ -332,7 +332,7 @@ def refused(record: InputRecord, error: DataError, stage: str) -> InputRecord:
     return replace(record, split="", row=-1, reason=error.code, sentence=error.reason, stage=stage)
 
 
-def stage_of(error: DataError, was_decoded: bool = True, *, has_film: bool = True) -> str:
+def stage_of(error: DataError, *, was_decoded: bool = True, has_film: bool = True) -> str:
     """Return where an input was refused: ``identity``, ``report``, ``duplicate``, ``pairing``, ``decode``, ``source``.
 
     Args:

@@ -202,7 +202,7 @@ def _stage(
             raise outcome
         pair = builder.build(item, source.kind.value, source.site, outcome, read.digest)
     except DataError as error:
-        writer.add(refused(record, error, stage_of(error, isinstance(outcome, DecodedFilm))), None)
+        writer.add(refused(record, error, stage_of(error, was_decoded=isinstance(outcome, DecodedFilm))), None)
     else:
         writer.add(record, pair)
 

@@ -176,7 +176,14 @@ def probe_probabilities(known: FloatArray, labels: FloatArray, asked: FloatArray
 def evidence_figures(
     evidence: LabelEvidence, references: FloatArray, train_references: FloatArray, patients: Sequence[str]
 ) -> list[Figure]:
-    """Return the figures of label head, probe and zero-shot, each beside the majority's."""
+    """Return the figures of label head, probe and zero-shot, each beside the majority's.
+
+    Args:
+        evidence: What each says of ``B`` films.
+        references: ``[B, 14]`` of the same films: 1 present, 0 absent, NaN unknown.
+        train_references: ``[N, 14]`` of the training films, which tell the majority.
+        patients: Whose the films are.
+    """
     films = evidence.films
     sources = {
         "head": Judgement(films.head, films.head_thresholds),

@@ -41,7 +41,7 @@ def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.i
     Args:
         cases: Drafts and references.
         known: Baselines of the training dataset.
-        neighbours: Most similar training film of each case (``Baselines.neighbours``).
+        neighbours: ``[B]``, row of the most similar training film of each case (``Baselines.neighbours``).
     """
     rows = [row for row, case in enumerate(cases) if case.reference.report.findings]
     fitted = {

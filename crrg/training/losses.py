@@ -42,7 +42,7 @@ def label_loss(
 
 
 def num_known(labels: Tensor, *, uncertain: Literal["mask", "soft"] = "mask") -> Tensor:
-    """Return over how many labels ``label_loss`` is a mean."""
+    """Return over how many of the labels ``[B, 14]`` ``label_loss`` is a mean, a scalar."""
     return _is_known(labels, uncertain).sum()
 
 
@@ -76,7 +76,16 @@ def prompt_loss(
 
 
 def masked_bce(logits: Tensor, targets: Tensor, pos_weight: float) -> Tensor:
-    """Return the mean binary cross-entropy over known targets (NaN = unknown); 0, with a gradient, where none is."""
+    """Return the mean binary cross-entropy over known targets; 0, with a gradient, where none is known.
+
+    Args:
+        logits: Any shape.
+        targets: Same shape: 1, 0, or NaN where unknown.
+        pos_weight: Weight of targets that are 1.
+
+    Returns:
+        A scalar.
+    """
     known = torch.isfinite(targets)
     weight = torch.as_tensor(pos_weight, device=logits.device)
     losses = functional.binary_cross_entropy_with_logits(
@@ -104,7 +113,12 @@ def place_loss(cell_logits: Tensor, places: Tensor, labels: Tensor) -> Tensor:
 
 
 def num_placed(places: Tensor, labels: Tensor) -> Tensor:
-    """Return over how many insides and outsides ``place_loss`` is a mean; a map of a single place says the same."""
+    """Return over how many insides and outsides ``place_loss`` is a mean, a scalar.
+
+    Args:
+        places: bool ``[B, C, h, w]``; a map of a single place ``[B, C, 1, 1]`` says the same.
+        labels: ``[B, C]``: 1, 0, -1 uncertain, -2 unmentioned.
+    """
     is_placed, has_outside = _placed(places, labels)
     return is_placed.sum() + has_outside.sum()
 

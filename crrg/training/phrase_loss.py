@@ -19,7 +19,7 @@ def token_loss(model: ReportGenerator) -> CountedLoss[PhraseBatch]:
 
 
 def phrase_loss(model: ReportGenerator, batch: PhraseBatch, *, reduction: str = "mean") -> Tensor:
-    """Return the cross-entropy of the next token, over all tokens that are not padding."""
+    """Return the cross-entropy of the next token, over all tokens that are not padding: a scalar, or ``[B * L]``."""
     condition = model.encode_condition(
         batch.features,
         batch.region_index,

@@ -44,7 +44,7 @@ def rank_parts(config: TrainStageConfig) -> dict[str, Any]:
 
 
 def own_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return this rank's part of the rows of a step, as many on every rank."""
+    """Return this rank's part of the rows ``[n]`` of a step, as many on every rank."""
     size = len(rows) // num_ranks()
     return rows[rank() * size : (rank() + 1) * size]
 

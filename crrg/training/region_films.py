@@ -55,7 +55,17 @@ def load_region_films(
 def with_boxes(
     films: FilmTable, detector_images: NDArray[np.uint8], detector: RegionDetector, device: torch.device
 ) -> RegionFilms:
-    """Find the regions of films; ``detector_images`` are the same films at the detector's input size."""
+    """Find the regions of films.
+
+    Args:
+        films: At the input size of the network that reads them.
+        detector_images: uint8 ``[B, H, W]``, the same films at the detector's input size.
+        detector: In ``eval`` mode.
+        device: Where it is.
+
+    Returns:
+        The films with boxes in pixels of ``films``; none for no film.
+    """
     boxes = np.zeros((0, NUM_REGIONS, 4), dtype=np.float32)
     if len(films):
         scale = films.images.shape[-1] / detector.architecture.input_size

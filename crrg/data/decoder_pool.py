@@ -1,7 +1,8 @@
 """Decoding many files in child processes, in order, where one bad file costs one file.
 
-A child that crashes, hangs or runs out of memory is replaced; the file it held is tried once more in a fresh child and
-then refused. Children get bytes and give pixels: no credentials, no paths, no pickles. Knows no source and no store.
+A child that crashes, hangs or runs out of memory is replaced; the file over which it crashed is tried once more in a
+fresh child and then refused, one that took too long at once. Children get bytes and give pixels: no credentials, no
+paths, no pickles. Knows no source and no store.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,8 @@ DecodeOutcome: TypeAlias = "DecodedFilm | DataError"
 AHEAD_PER_WORKER = 8
 """Files read ahead of the slowest one, per child: what bounds memory."""
 MAX_TRIES = 2
+EXAMINATION_S = 300.0
+"""Wall seconds in which a child must start and decode its samples; minutes where a machine is very busy."""
 _ERRORS = {
     error.__name__: error for error in (DataError, DicomError, ImageError, ReportError, AnnotationError, IdentityError)
 }
@@ -132,20 +135,27 @@ class ChildReport:
     Attributes:
         isolation: Which measures took effect; ``None`` where no child started.
         problems: Transfer syntax UID to why it does not decode in there, empty where it does.
+        is_late: Whether it was still at work when its time was over.
     """
 
     isolation: Isolation | None
     problems: dict[str, str]
+    is_late: bool = False
 
 
-def examine_child(limits: DecoderLimits | None = None) -> ChildReport:
-    """Start one child as a run would and ask it what holds there; nothing is raised."""
-    child = Child(limits or DecoderLimits())
+def examine_child(limits: DecoderLimits | None = None, *, within_s: float = EXAMINATION_S) -> ChildReport:
+    """Start one child as a run would and ask it what holds there; nothing is raised.
+
+    Args:
+        limits: What it may use, but for its time.
+        within_s: Wall seconds in which it must answer.
+    """
+    child = Child(replace(limits or DecoderLimits(), timeout_s=within_s))
     try:
         child.give(Job(0, b""), 0)
         answer = child.read(0)
         if answer is None:
-            return ChildReport(None, {})
+            return ChildReport(None, {}, is_late=child.deadline_s <= time.monotonic())
         return ChildReport(Isolation(**answer[0]["isolation"]), answer[0]["problems"])
     except (ValueError, KeyError, TypeError):
         return ChildReport(None, {})

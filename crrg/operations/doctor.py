@@ -15,7 +15,7 @@ import torch
 from crrg.config.base import Settings
 from crrg.config.running import NightlyConfig
 from crrg.data.codestream import MAX_PIXELS
-from crrg.data.decoder_pool import examine_child
+from crrg.data.decoder_pool import EXAMINATION_S, examine_child
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.dicom_codecs import check_syntaxes
 from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES
@@ -203,6 +203,9 @@ def _decoders() -> list[Finding]:
     """Start a decoding process as a run does, and decode a sample of every transfer syntax in it."""
     limits = DecoderLimits()
     report = examine_child(limits)
+    if report.is_late:
+        detail = f"it does not answer within {EXAMINATION_S:g} s; films would be refused as DECODE.TIMEOUT"
+        return [Finding("decoder process", False, detail, "see what keeps this machine busy, or short of memory")]
     if report.isolation is None:
         way_out = "see that this account may start processes and has 2 GiB of address space (ulimit -u, ulimit -v)"
         return [Finding("decoder process", False, "it does not start; films could not be read", way_out)]

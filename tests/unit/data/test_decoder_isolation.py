@@ -52,6 +52,12 @@ def test_a_child_says_what_holds_and_decodes_every_syntax():
     assert len(TRANSFER_SYNTAXES) == 16
 
 
+def test_a_child_that_only_takes_long_to_answer_is_called_late():
+    report = examine_child(within_s=0.001)
+    assert (report.isolation, report.is_late) == (None, True)
+    assert not examine_child(DecoderLimits(max_memory_bytes=2**20)).is_late, "one that cannot start is not late"
+
+
 def test_what_does_not_hold_is_said():
     isolation = Isolation(no_new_privileges=True, own_network=False, calls_refused=True, limits=True)
     assert isolation.has_no_network

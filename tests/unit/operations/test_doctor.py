@@ -93,6 +93,14 @@ def test_whatever_is_not_as_it_should_be_names_its_way_out(why: str, root, monke
     assert [each.name for each in found if each.is_good and each.way_out] == []
 
 
+def test_a_decoder_that_only_takes_long_is_not_called_one_that_does_not_start(monkeypatch):
+    monkeypatch.setattr(doctor, "examine_child", lambda _limits: ChildReport(None, {}, is_late=True))
+    (finding,) = doctor._decoders()
+    assert not finding.is_good
+    assert "it does not answer within" in finding.detail
+    assert "keeps this machine busy" in finding.way_out
+
+
 def test_disk_and_device_of_this_machine_are_told(root, monkeypatch):
     monkeypatch.setattr(doctor, "_num_gpus_of_machine", lambda: 0)
     disk, device = doctor._disk(root), doctor._device()

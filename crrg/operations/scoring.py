@@ -128,13 +128,18 @@ def score_cases(
     patients = [case.reference.patient_id for case in cases]
     samples = Resampling(patients)
     neighbours = known.neighbours(cases)
-    figures = [
-        *region_figures(cases, known, samples, abnormal_threshold),
-        *_label_figures(cases, known, evidence, patients),
-        *wording_figures(told_texts(cases, known, neighbours), known.validation),
-        *_clinical_figures(cases, known, neighbours, samples),
-        *group_figures([case.reference for case in cases], _main_statistics(cases)),
-    ]
+    families: tuple[Callable[[], list[Figure]], ...] = (
+        lambda: region_figures(cases, known, samples, abnormal_threshold),
+        lambda: _label_figures(cases, known, evidence, patients),
+        lambda: wording_figures(told_texts(cases, known, neighbours), known.validation),
+        lambda: _clinical_figures(cases, known, neighbours, samples),
+        lambda: group_figures([case.reference for case in cases], _main_statistics(cases)),
+    )
+    figures: list[Figure] = []
+    say = count_progress("scoring", "families of figures")
+    for num_done, family in enumerate(families, start=1):
+        figures += family()
+        say(num_done, len(families))
     num_studies = len({case.reference.study_id for case in cases})
     return Scorecard(tuple(figures), num_studies, subject or {}, remarks=known.remarks)
 

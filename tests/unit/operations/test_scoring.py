@@ -26,6 +26,7 @@ from crrg.operations.scoring import _main_statistics, score_cases
 from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
 from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
+from crrg.progress import Progress, listening
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker
@@ -73,8 +74,19 @@ def known() -> Baselines:
 
 
 @pytest.fixture(scope="module")
-def card() -> Scorecard:
-    return score_cases(CASES, known(), abnormal_threshold=0.5)
+def scored() -> tuple[Scorecard, list[Progress]]:
+    steps: list[Progress] = []
+    with listening(steps.append):
+        return score_cases(CASES, known(), abnormal_threshold=0.5), steps
+
+
+@pytest.fixture(scope="module")
+def card(scored: tuple[Scorecard, list[Progress]]) -> Scorecard:
+    return scored[0]
+
+
+def test_it_is_told_how_far_the_scoring_is(scored: tuple[Scorecard, list[Progress]]) -> None:
+    assert [(each.what, each.num_done, each.total) for each in scored[1]] == [("scoring", n, 5) for n in range(1, 6)]
 
 
 def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) -> None:

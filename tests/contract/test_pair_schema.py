@@ -74,6 +74,10 @@ def test_schema_version_1_is_what_others_rely_on():
     assert {field.name: plain(field.type) for field in region} == REGION_FIELDS
 
 
+def test_every_row_has_ids_and_a_report_without_film_has_nothing_of_a_film():
+    assert [field.name for field in PAIR_SCHEMA if not field.nullable] == ["patient_id", "study_id", "instance_id"]
+
+
 def test_row_groups_have_the_measured_size():
     assert ROW_GROUP_ROWS == 32
 

@@ -64,6 +64,11 @@ def test_regions():
     assert REGIONS_SCHEMA.metadata[b"schema_version"] == b"1"
 
 
+def test_only_what_may_be_missing_may_be_null():
+    assert [field.name for field in REPORTS_SCHEMA if field.nullable] == ["superseded_by"]
+    assert [field.name for field in REGIONS_SCHEMA if field.nullable] == ["phrase", "phrase_logprob"]
+
+
 def test_partition_column_is_not_repeated():
     for schema in (REPORTS_SCHEMA, REGIONS_SCHEMA, LEDGER_SCHEMA):
         assert "date" not in schema.names

@@ -26,6 +26,7 @@ from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.compaction import MANIFESTS
 from crrg.ledger.manifest import run_prefix
+from crrg.local_files import check_folder
 from crrg.operations.backup_nights import (
     NIGHT_OBJECTS,
     check_nights_whole,
@@ -78,7 +79,7 @@ def back_up(storage: Storage, destination: str) -> Copied:
         destination: Folder or URL: empty, or with an earlier backup.
 
     Raises:
-        ConfigError: The destination holds something else, or lies within the root or around it.
+        ConfigError: The destination is a file, holds something else, or lies within the root or around it.
         DigestMismatch: An object is not what its manifest recorded; restore it first.
         StorageError: A store is out of reach, or nights were written again meanwhile; run it again.
     """
@@ -181,6 +182,7 @@ def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) ->
 
 
 def _check_apart(storage: Storage, other: Storage) -> None:
+    check_folder(other.root, "backup")
     if overlap(storage, other):
         raise ConfigError("a backup and its root must not lie within each other", other.root)
 

@@ -18,13 +18,15 @@ from crrg.models.prepared import Prepared
 from crrg.models.products import project
 from crrg.models.pyramid import anchor_groups, level_borders, levels_of
 from crrg.models.roi_cut import cut_out
-from crrg.models.roi_map import bin_weights, first_layer, pooled_means
+from crrg.models.roi_map import bin_weights, first_layer, first_layer_by_output, pooled_means
 from crrg.models.roi_training import first_layer_with_gradient, is_map_cheaper_to_train
 
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MAP_ADVANTAGE = 2
 """Applying the first layer to one cell of the map costs about as much as cutting out and scoring half a proposal."""
 
+COPY_BYTES = 1 << 27
+"""Largest first layer of which a copy by bins is kept in use."""
 CUT_BYTES = 1 << 27
 """Most memory that cut-outs take at one time in use: 256 of them at the paper's size."""
 
@@ -115,17 +117,20 @@ class BoxHead(nn.Module):
         if not through_map:
             return self._cut_out(features, proposals, scale)
         rows: list[Tensor] = [features.new_zeros(0, self.fc6.out_features)] * len(proposals)
-        weights = self._bin_weights.get([self.fc6.weight], self._map_weights)
         chosen = [proposals[number] for number in through_map]
-        found = first_layer(features[through_map], chosen, weights, self.fc6.bias, scale, self._num_samples)
+        found = self._through_map(features[through_map], chosen, scale)
         for number, hidden in zip(through_map, found.split([len(boxes) for boxes in chosen]), strict=True):
             rows[number] = hidden
         for number in set(range(len(proposals))) - set(through_map):
             rows[number] = self._cut_out(features[number : number + 1], [proposals[number]], scale)
         return torch.cat(rows)
 
-    def _map_weights(self) -> Tensor:
-        return bin_weights(self.fc6.weight, self._num_bins**2).transpose(1, 2).contiguous()
+    def _through_map(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
+        weight, bias, num_bins = self.fc6.weight, self.fc6.bias, self._num_bins
+        if weight.numel() * weight.element_size() > COPY_BYTES:
+            return first_layer_by_output(features, proposals, weight, bias, num_bins, scale, self._num_samples)
+        weights = self._bin_weights.get([weight], lambda: bin_weights(weight, num_bins**2))
+        return first_layer(features, proposals, weights, bias, scale, self._num_samples)
 
     def _is_map_cheaper(self, features: Tensor, num_proposals: int) -> bool:
         """Return whether a film's proposals are scored through the map, where cutting out would cost more."""

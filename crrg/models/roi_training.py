@@ -2,8 +2,8 @@
 
 Films of many proposals on a small map: the layer then has fewer cells to see than proposals, forwards and backwards
 alike, and the cut-outs never exist. A bin of a proposal is the shares of its rows times the shares of its columns, so
-sums over cells are matrix products, and so are their gradients. Values and gradients differ from those of cut-outs in
-the last digits.
+sums over cells are matrix products, and so are their gradients, all of them by ``products.affine``. Values and
+gradients differ from those of cut-outs in the last digits.
 
 Letters: ``B`` films, ``C`` channels, ``H W`` cells, ``S`` bins per side, ``N`` proposals, ``D`` width.
 
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crrg.models.products import affine
 from crrg.models.roi_map import axis_weights, bin_weights
 
 
@@ -71,9 +72,9 @@ class _FirstLayer(torch.autograd.Function):
         hidden = features.new_zeros(sum(map(len, proposals)), len(weight))
         rows = _film_rows(proposals)
         for number, shares in _shares_by_bin(proposals, features.shape, num_bins, scale, num_samples):
-            said = (table @ by_bin[number]).view(len(features), -1, len(weight))
+            said = affine(table, by_bin[number]).view(len(features), -1, len(weight))
             for film, own in enumerate(rows):
-                hidden[own] += shares[own] @ said[film]
+                hidden[own] += affine(shares[own], said[film].T)
         return hidden
 
     @staticmethod
@@ -83,15 +84,15 @@ class _FirstLayer(torch.autograd.Function):
         num_films, num_channels, height, width = shape
         rows = _film_rows(proposals)
         for_table, for_bins = torch.zeros_like(table), torch.empty_like(by_bin)
-        said = table.new_empty(num_films, height * width, by_bin.shape[2])
+        said = table.new_empty(num_films, height * width, by_bin.shape[1])
         for number, shares in _shares_by_bin(proposals, shape, num_bins, scale, num_samples):
             for film, own in enumerate(rows):
-                torch.mm(shares[own].T, gradients[0][own], out=said[film])
+                said[film] = affine(shares[own].T, gradients[0][own].T)
             flat = said.flatten(0, 1)
-            torch.mm(table.T, flat, out=for_bins[number])
-            for_table.addmm_(flat, by_bin[number].T)
+            for_bins[number] = affine(flat.T, table.T)
+            for_table += affine(flat, by_bin[number].T)
         for_features = for_table.view(num_films, height, width, num_channels).permute(0, 3, 1, 2)
-        for_weight = for_bins.permute(2, 1, 0).flatten(1)
+        for_weight = for_bins.view(num_bins**2, -1).t().contiguous().view(by_bin.shape[1], -1)
         return (for_features, for_weight, None, None, None, *(None for _ in proposals))
 
 

@@ -26,8 +26,8 @@ from crrg.models.products import affine, is_onednn_used, project
 
 NODE_MULTIPLE = 32
 """Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
-FIRST_NODES = 128
-"""Nodes a cache has room for at first; it doubles when they are used up, as most phrases are far below the longest."""
+NODES_ADDED = 64
+"""Nodes that a cache has room for at first, and that it grows by: most phrases are far below the longest."""
 WORDS_AT_ONCE = 4096
 """Words scored by one product in inference: their rows of the word table stay in the cache meanwhile."""
 
@@ -129,7 +129,7 @@ class NodeCache:
         room = self.visible.shape[2]
         if num_nodes <= room:
             return
-        added = max(min(2 * room, self.max_nodes), num_nodes) - room
+        added = min(-(-(num_nodes - room) // NODES_ADDED) * NODES_ADDED, self.max_nodes - room)
         for tensors in (self.keys, self.values):
             for index, tensor in enumerate(tensors):
                 tensors[index] = pad(tensor[:num_slots], (0, 0, 0, added))
@@ -198,7 +198,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
         config, weight = self.transformer.config, self.transformer.wte.weight
         num_nodes = num_conditions + 1 + num_beams * (max_length - 1)
         max_nodes = -(-num_nodes // NODE_MULTIPLE) * NODE_MULTIPLE
-        num_nodes = min(max_nodes, FIRST_NODES)
+        num_nodes = min(max_nodes, NODES_ADDED)
         shape = (num_slots, config.n_head, num_nodes, config.n_embd // config.n_head)
         return NodeCache(
             keys=[weight.new_zeros(shape) for _ in range(config.n_layer)],

@@ -71,7 +71,7 @@ def test_a_cache_that_grows_gives_up_empty_slots_and_takes_them_again(monkeypatc
         grow(cache, num_nodes, num_used)
         num_slots.append(len(cache.visible))
 
-    monkeypatch.setattr(crrg.models.decoder, "FIRST_NODES", 32)
+    monkeypatch.setattr(crrg.models.decoder, "NODES_ADDED", 32)
     monkeypatch.setattr(NodeCache, "make_room", watched)
     changes = []
     for rows in (list(range(64)), [5, 6, 7, 8, 9], list(range(40, 52))):

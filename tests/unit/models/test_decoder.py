@@ -83,6 +83,16 @@ def test_cached_beams_give_the_logits_of_a_full_pass(position_table: str, num_co
         torch.testing.assert_close(first_logits[1 - slot], expected[0, 0], atol=1e-5, rtol=1e-5)
 
 
+def test_a_cache_has_little_more_room_than_its_longest_phrase_needs() -> None:
+    cache = tiny_decoder().new_cache(num_slots=3, num_beams=4, num_conditions=1, max_length=100)
+    rooms = []
+    for num_nodes in (60, 65, 129, 300, 398):
+        cache.make_room(num_nodes, 3)
+        rooms.append(cache.keys[0].shape[2])
+    # one step of it, then as many as are needed, and never more than the longest phrase
+    assert rooms == [64, 128, 192, 320, 416]
+
+
 def test_position_table_wte_looks_positions_up_among_the_words() -> None:
     right, published = tiny_decoder(position_table="wpe"), tiny_decoder(position_table="wte")
     published.transformer.wpe.weight.data.copy_(published.transformer.wte.weight[:12])

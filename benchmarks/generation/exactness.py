@@ -21,21 +21,21 @@ NUM_FILMS = 4
 @torch.no_grad()
 def compare(sides: Sides, folder: Path) -> dict[str, Any]:
     """Return the largest differences over four films, with and without ``exact_roi``, and of the stage-1 file."""
-    films = sides.films[:NUM_FILMS]
+    films = sides.inputs.films[:NUM_FILMS]
     boxes, detected, features = sides.published.object_detector(normalise_films(films))
     logits = sides.published.binary_classifier_region_selection.classifier(features)[..., 0]
     abnormal = sides.published.binary_classifier_region_abnormal.classifier(features)[..., 0]
-    proposals = sides.detector.rpn.propose([sides.detector.backbone(normalise_films(films))], films.shape[-1])
+    proposals = sides.ours.detector.rpn.propose([sides.ours.detector.backbone(normalise_films(films))], films.shape[-1])
     found: dict[str, Any] = {
         "detected": detected.sum(dim=1).tolist(),
         "selected": (detected & (logits > -1)).sum(dim=1).tolist(),
         "proposals": [len(rows) for rows in proposals],
-        "import_s": sides.import_s,
+        "import_s": sides.ours.import_s,
     }
     for name, is_exact in (("map", False), ("exact_roi", True)):
-        sides.detector.exact_roi = is_exact
-        ours = sides.detector.detect(films)
-        judged = sides.selector(ours.region_features)
+        sides.ours.detector.exact_roi = is_exact
+        ours = sides.ours.detector.detect(films)
+        judged = sides.ours.selector(ours.region_features)
         found[name] = {
             "same_regions": bool(torch.equal(ours.detected, detected)),
             "same_selection": bool(torch.equal(judged.selection_logits[detected] > -1, logits[detected] > -1)),
@@ -43,11 +43,11 @@ def compare(sides: Sides, folder: Path) -> dict[str, Any]:
             "selection_logits": float((judged.selection_logits - logits)[detected].abs().max()),
             "abnormal_logits": float((judged.abnormal_logits - abnormal)[detected].abs().max()),
         }
-    sides.detector.exact_roi = False
+    sides.ours.detector.exact_roi = False
     ids = torch.randint(0, 50257, (1, 24), generator=torch.Generator().manual_seed(1))
-    condition = sides.generator.encode_condition(features[0, :1], torch.zeros(1).long(), torch.zeros(1, 15))
+    condition = sides.ours.generator.encode_condition(features[0, :1], torch.zeros(1).long(), torch.zeros(1, 15))
     wanted = sides.published.language_model(ids[0], features[0, 0])
-    found["word_logits"] = float((sides.generator(ids, condition)[0] - wanted).abs().max())
+    found["word_logits"] = float((sides.ours.generator(ids, condition)[0] - wanted).abs().max())
     found["stage_1_file"] = _stage_1(sides, folder)
     return found
 
@@ -60,7 +60,7 @@ def _stage_1(sides: Sides, folder: Path) -> dict[str, Any]:
     (stage,) = import_rgrg(file)
     seconds = time.perf_counter() - start
     file.unlink()
-    own = sides.detector.state_dict()
+    own = sides.ours.detector.state_dict()
     same = all(torch.equal(tensor, own[name]) for name, tensor in stage.module.state_dict().items())
     return {"import_s": seconds, "same_weights": same, "num_tensors": len(stage.key_report["taken"])}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 
 Kind = TypeVar("Kind")
+Side = Literal["published", "ours", "fast"]
+WEIGHTS = "full_model.pt"
 SEED = 20261124
 END_ID = 50256
 MOST_FILMS = 32
@@ -42,58 +44,104 @@ class Words:
 
 
 @dataclass
-class Sides:
-    """The published layout, and our networks with the same weights.
+class Ours:
+    """Our networks with the published weights.
 
     Attributes:
-        published: As laid out in the file.
-        detector: Ours, imported from that file.
-        selector: Ours.
-        generator: Ours.
+        detector: Imported from the published file.
+        selector: As the detector.
+        generator: As the detector.
         decoding: The paper's settings, as imported.
-        encoder: Sentence encoder of both sides.
-        films: Grey values ``[32, 1, 512, 512]``.
-        lengths: Words per region of each film ``[32, 29]``, log-normal.
         import_s: Seconds that reading the file took.
     """
 
-    published: FullModel
     detector: RegionDetector
     selector: FeatureSelector
     generator: ReportGenerator
     decoding: DecodingSettings
-    encoder: SentenceEncoder
-    films: Tensor
-    lengths: list[list[int]]
     import_s: float
 
 
+@dataclass
+class Inputs:
+    """What both sides are given.
+
+    Attributes:
+        films: Grey values ``[32, 1, 512, 512]``.
+        lengths: Words per region of each film ``[32, 29]``, log-normal.
+        encoder: Sentence encoder of both sides.
+    """
+
+    films: Tensor
+    lengths: list[list[int]]
+    encoder: SentenceEncoder
+
+
+@dataclass
+class Sides:
+    """The published layout, ours, and what both are given."""
+
+    published: FullModel
+    ours: Ours
+    inputs: Inputs
+
+    def __getitem__(self, side: Side) -> FullModel | Ours:
+        """Return the networks of a side; ours has two, exact and fast."""
+        return self.published if side == "published" else self.ours
+
+
 def build(folder: Path) -> Sides:
-    """Draw the weights, write them in the published layout and import them; the file is kept for the next call."""
-    torch.manual_seed(SEED)
-    films = torch.cat([random_film(100 + number) for number in range(MOST_FILMS)])
+    """Return both sides with the weights of the folder, which are drawn where it has none."""
+    write_weights(folder)
+    return Sides(read_published(folder), read_ours(folder), draw_inputs())
+
+
+def write_weights(folder: Path) -> None:
+    """Draw the weights and write them in the published layout, unless the folder has them."""
+    file = folder / WEIGHTS
+    if file.is_file():
+        return
     published = full_model(SEED, PUBLISHED_SIZES)
     _make_lively(published)
-    _select_a_third(published, films[:2])
-    file = folder / "full_model.pt"
-    if not file.is_file():
-        save_published(published, file)
+    _select_a_third(published, _films(2))
+    new = file.with_suffix(".new")
+    save_published(published, new)
+    new.replace(file)
+
+
+def read_published(folder: Path) -> FullModel:
+    """Return the published layout with the weights of the folder."""
+    model = FullModel(PUBLISHED_SIZES).eval()
+    model.load_state_dict(torch.load(folder / WEIGHTS)["model"])
+    return model
+
+
+def read_ours(folder: Path) -> Ours:
+    """Import the weights of the folder."""
     start = time.perf_counter()
-    stages = {stage.stage: stage for stage in import_rgrg(file)}
-    seconds = time.perf_counter() - start
-    rng = np.random.default_rng(SEED)
-    drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, size=(MOST_FILMS, 29)))
-    return Sides(
-        published=published,
+    stages = {stage.stage: stage for stage in import_rgrg(folder / WEIGHTS)}
+    return Ours(
         detector=_as(stages["detector"].module.eval(), RegionDetector),
         selector=_as(stages["selector"].module.eval(), FeatureSelector),
         generator=_as(stages["generator"].module.eval(), ReportGenerator),
         decoding=DecodingSettings.model_validate(stages["generator"].config["decoding"]),
-        encoder=SentenceEncoder(SEED),
-        films=films,
-        lengths=drawn.round().clip(SHORTEST, LONGEST).astype(int).tolist(),
-        import_s=seconds,
+        import_s=time.perf_counter() - start,
     )
+
+
+def draw_inputs() -> Inputs:
+    """Draw films, lengths and the encoder's weights, the same in every call."""
+    rng = np.random.default_rng(SEED)
+    drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, size=(MOST_FILMS, 29)))
+    return Inputs(
+        films=_films(MOST_FILMS),
+        lengths=drawn.round().clip(SHORTEST, LONGEST).astype(int).tolist(),
+        encoder=SentenceEncoder(SEED),
+    )
+
+
+def _films(count: int) -> Tensor:
+    return torch.cat([random_film(100 + number) for number in range(count)])
 
 
 def _as(module: object, kind: type[Kind]) -> Kind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -76,6 +76,58 @@ def kinds_of(rows: Rows) -> Kinds:
             first = int(films.removeprefix("films").split("+")[0])
             kinds.setdefault(kind, []).append(Pass(first, int(repeat), row))
     return kinds
+
+
+def reports_of(passes: Sequence[Pass]) -> Iterator[tuple[int, Any, Any]]:
+    """Yield film, sentences and sentences left, each film once."""
+    seen: set[int] = set()
+    for each in passes:
+        for film, report, kept in zip(each.films, each.row["reports"], each.row["kept"], strict=True):
+            if film not in seen:
+                seen.add(film)
+                yield film, report, kept
+
+
+def published_reports(kinds: Kinds) -> dict[tuple[str, int], tuple[Any, Any]]:
+    """Return the published sentences, and those left, by lengths and film."""
+    wanted: dict[tuple[str, int], tuple[Any, Any]] = {}
+    for kind, passes in kinds.items():
+        if kind.side == "published":
+            for film, report, kept in reports_of(passes):
+                wanted.setdefault((kind.lengths, film), (report, kept))
+    return wanted
+
+
+def differing(rows: Rows) -> Iterator[tuple[str, int, int]]:
+    """Yield lengths, film and number of every sentence of our exact passes that differs from the published one."""
+    kinds = kinds_of(rows)
+    wanted = published_reports(kinds)
+    for kind, passes in kinds.items():
+        for film, report, _ in reports_of(passes) if kind.side == "ours" else ():
+            other, _ = wanted.get((kind.lengths, film), (report, None))
+            for number, (mine, theirs) in enumerate(zip(report, other, strict=True)):
+                if mine[0] != theirs[0]:
+                    yield kind.lengths, film, number
+
+
+def parting_name(lengths: str, film: int, sentence: int) -> str:
+    """Return the key of what is noted of such a sentence (``parting``)."""
+    return f"parting/{lengths}/film{film}/{sentence}"
+
+
+def memory_of(rows: Rows) -> dict[Kind, Mapping[str, Any]]:
+    """Return what each kind of pass takes of memory, by lengths, side and batch."""
+    found: dict[Kind, Mapping[str, Any]] = {}
+    for name, row in rows.items():
+        if name.startswith("memory/"):
+            _, side, batch, lengths = name.split("/")
+            found[Kind(side, int(batch.removeprefix("batch")), lengths)] = row
+    return dict(sorted(found.items(), key=lambda item: by_lengths(item[0])))
+
+
+def by_lengths(kind: Kind) -> tuple[str, bool, str, int]:
+    """Return what orders kinds in a table: equal lengths first, in each the published side."""
+    return kind.lengths, kind.side != "published", kind.side, kind.batch
 
 
 def seconds_by_film(

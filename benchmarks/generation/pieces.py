@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from benchmarks.generation import procedure
-from benchmarks.generation.models import END_ID, EQUAL_LENGTH, Sides, Words
+from benchmarks.generation.models import END_ID, EQUAL_LENGTH, Inputs, Ours, Side, Sides, Words
+from benchmarks.generation.published import FullModel
 from crrg.inference.decoding import decode_hypotheses
 from crrg.inference.dedup import deduplicate, token_similarity
 from crrg.models.backbone import normalise_films
 from crrg.models.products import torch_products
 
-Side = Literal["published", "ours", "fast"]
 Lengths = Literal["equal", "realistic"]
 SELECTION_LOGIT = -1.0
 FEW_PROPOSALS = 150
@@ -66,84 +64,86 @@ class Stages:
         self.wall[stage] = self.wall.get(stage, 0.0) + time.perf_counter() - wall
 
 
-def run(piece: Piece, sides: Sides) -> dict[str, Any]:
-    """Make one pass and return its times, memory and sentences."""
-    stages = Stages()
+def run(piece: Piece, model: FullModel | Ours, inputs: Inputs, stages: Stages | None = None) -> dict[str, Any]:
+    """Make one pass and return its times and sentences.
+
+    Args:
+        piece: Which pass.
+        model: The networks of its side.
+        inputs: Films and what else both sides are given.
+        stages: What is told where a stage begins and ends.
+    """
+    stages = stages or Stages()
     reports: list[list[list[Any]]] = []
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
     first, count = piece.films
     kept: list[list[str]] = []
     for start in range(first, first + count, piece.batch):
         films = list(range(start, min(start + piece.batch, first + count)))
-        one_pass = _published if piece.side == "published" else _ours
-        found = one_pass(piece, sides, films, stages)
+        one_pass = _published if isinstance(model, FullModel) else _ours
+        found = one_pass(piece, model, inputs, films, stages)
         reports += found
         with stages("deduplication"):
             for report in found:
                 sentences = [sentence[0] for sentence in report]
                 if piece.side == "published":
                     with torch_products():
-                        kept.append(procedure.deduplicate(sentences, sides.encoder))
+                        kept.append(procedure.deduplicate(sentences, inputs.encoder))
                 else:
-                    kept.append(deduplicate(sentences, similarity=token_similarity(sides.encoder)))
-    return {
-        "cpu_s": stages.cpu,
-        "wall_s": stages.wall,
-        "num_films": count,
-        "working_gib": (_memory("VmHWM") - before) / 2**20,
-        "reports": reports,
-        "kept": kept,
-        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
+                    kept.append(deduplicate(sentences, similarity=token_similarity(inputs.encoder)))
+    return {"cpu_s": stages.cpu, "wall_s": stages.wall, "num_films": count, "reports": reports, "kept": kept}
 
 
-def _published(piece: Piece, sides: Sides, films: Sequence[int], stages: Stages) -> list[list[list[Any]]]:
-    model = sides.published
+def _published(
+    piece: Piece, model: FullModel, inputs: Inputs, films: Sequence[int], stages: Stages
+) -> list[list[list[Any]]]:
     with torch.no_grad():
         with stages("detection"):
-            _, detected, features = model.object_detector(normalise_films(sides.films[list(films)]))
+            _, detected, features = model.object_detector(normalise_films(inputs.films[list(films)]))
         with stages("selection"):
             logits = model.binary_classifier_region_selection.classifier(features)[..., 0]
             selected = detected & (logits > SELECTION_LOGIT)
         with stages("decoding"):
             found = procedure.beam_search(
-                model.language_model, features[selected], END_ID, num_words=_lengths(piece, sides, films, selected)
+                model.language_model,
+                features[selected],
+                END_ID,
+                num_words=num_words_of(piece.lengths, inputs, films, selected),
             )
     sentences = [[Words().decode(tuple(item[0][1])), item[0][0], item[0][0] - item[1][0]] for item in found]
     return _by_film(sentences, selected)
 
 
-def _ours(piece: Piece, sides: Sides, films: Sequence[int], stages: Stages) -> list[list[list[Any]]]:
+def _ours(piece: Piece, model: Ours, inputs: Inputs, films: Sequence[int], stages: Stages) -> list[list[list[Any]]]:
     with torch.inference_mode():
         with stages("detection"):
-            found = sides.detector.detect(sides.films[list(films)])
+            found = model.detector.detect(inputs.films[list(films)])
         with stages("selection"):
             if found.region_features is None:
                 raise AssertionError("the paper's detector hands region features on")
-            judged = sides.selector(found.region_features)
+            judged = model.selector(found.region_features)
             selected = found.detected & (judged.selection_logits > SELECTION_LOGIT)
         with stages("decoding"):
             number = int(selected.sum())
-            settings = sides.decoding.model_copy(update={"precision": "fast" if piece.side == "fast" else "exact"})
+            settings = model.decoding.model_copy(update={"precision": "fast" if piece.side == "fast" else "exact"})
             phrases = decode_hypotheses(
-                sides.generator,
+                model.generator,
                 Words(),
                 judged.features[selected],
                 torch.zeros(number, dtype=torch.long),
                 torch.zeros(number, 15),
                 settings,
-                num_words=_lengths(piece, sides, films, selected),
+                num_words=num_words_of(piece.lengths, inputs, films, selected),
             )
     sentences = [[item[0].text, item[0].logprob, item[0].logprob - item[1].logprob] for item in phrases]
     return _by_film(sentences, selected)
 
 
-def _lengths(piece: Piece, sides: Sides, films: Sequence[int], selected: Tensor) -> list[int]:
+def num_words_of(lengths: Lengths, inputs: Inputs, films: Sequence[int], selected: Tensor) -> list[int]:
+    """Return how many words each selected region's sentence is made to have."""
     rows, regions = torch.nonzero(selected, as_tuple=True)
-    if piece.lengths == "equal":
+    if lengths == "equal":
         return [EQUAL_LENGTH - 1] * len(rows)
-    return [sides.lengths[films[row]][region] for row, region in zip(rows.tolist(), regions.tolist(), strict=True)]
+    return [inputs.lengths[films[row]][region] for row, region in zip(rows.tolist(), regions.tolist(), strict=True)]
 
 
 def _by_film(sentences: list[list[Any]], selected: Tensor) -> list[list[list[Any]]]:
@@ -154,15 +154,15 @@ def _by_film(sentences: list[list[Any]], selected: Tensor) -> list[list[list[Any
 
 def few_proposals(side: Side, batch: int, sides: Sides) -> dict[str, Any]:
     """Return the seconds of detection where few proposals survive, as with trained weights."""
-    networks = (sides.published.object_detector.rpn, sides.detector.rpn)
+    networks = (sides.published.object_detector.rpn, sides.ours.detector.rpn)
     usual = [dict(network._post_nms_top_n) for network in networks]
     for network in networks:
         network._post_nms_top_n = {"training": FEW_PROPOSALS, "testing": FEW_PROPOSALS}
-    films = sides.films[:batch]
+    films = sides.inputs.films[:batch]
     detect: Callable[[], object] = (
         (lambda: sides.published.object_detector(normalise_films(films)))
         if side == "published"
-        else (lambda: sides.detector.detect(films))
+        else (lambda: sides.ours.detector.detect(films))
     )
     cpu, wall = time.process_time(), time.perf_counter()
     with torch.no_grad():
@@ -171,11 +171,3 @@ def few_proposals(side: Side, batch: int, sides: Sides) -> dict[str, Any]:
     for network, number in zip(networks, usual, strict=True):
         network._post_nms_top_n = number
     return {**found, "num_films": batch}
-
-
-def _memory(kind: str) -> float:
-    """Return a line of this process' status, kB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(kind):
-            return float(line.split()[1])
-    raise AssertionError(f"no {kind}")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from statistics import median
-from typing import Any
+import math
 
-from benchmarks.generation.passes import Kind, Kinds, Pass, Rows, kinds_of, ratio, seconds_by_film
+from benchmarks.generation.passes import (
+    Kind,
+    Kinds,
+    Rows,
+    by_lengths,
+    kinds_of,
+    memory_of,
+    parting_name,
+    published_reports,
+    ratio,
+    reports_of,
+    seconds_by_film,
+)
 from benchmarks.generation.targets import few_ratio, few_seconds, target_table
 
 NEAR_TIE = 1e-4
@@ -16,30 +26,43 @@ SHOWN_STAGES = ("detection", "decoding", "deduplication")
 def markdown(rows: Rows) -> str:
     """Return the tables; what has not been measured yet is left out."""
     kinds = kinds_of(rows)
-    parts = [_exactness(rows), _times(kinds), target_table(rows), _few(rows), _agreement(kinds), _floor(rows, kinds)]
+    parts = [_exactness(rows), _times(kinds), _memory(rows), target_table(rows), _few(rows)]
+    parts += [_agreement(rows, kinds), _partings(rows), _floor(rows, kinds)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _times(kinds: Kinds) -> str:
     lines = [
         "| lengths | side | batch | films | detection | decoding | de-duplication | whole, CPU (min–max) | "
-        "whole, wall | published one by one / this, over films that both did | working memory, GiB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "whole, wall | published one by one / this, over films that both did |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    order = sorted(kinds, key=lambda kind: (kind.lengths, kind.side != "published", kind.side, kind.batch))
-    for kind in order:
+    for kind in sorted(kinds, key=by_lengths):
         passes = kinds[kind]
         stages = [_mean(seconds_by_film(kind, passes, stages=(stage,))) for stage in SHOWN_STAGES]
         whole = [each.seconds("cpu_s") / len(each.films) for each in passes]
         found = ratio(kinds, Kind("published", 1, kind.lengths), kind)
         beside = "" if found is None else f"{found[0]:.2f} ({found[1]})"
-        memory = median(each.row["working_gib"] for each in passes)
         films = {film for each in passes for film in each.films}
         cells = [kind.lengths, kind.side, str(kind.batch), str(len(films)), *(f"{value:.3f}" for value in stages)]
         cells.append(f"{_mean(seconds_by_film(kind, passes)):.2f} ({min(whole):.2f}–{max(whole):.2f})")
-        cells += [f"{_mean(seconds_by_film(kind, passes, 'wall_s')):.2f}", beside, f"{memory:.2f}"]
+        cells += [f"{_mean(seconds_by_film(kind, passes, 'wall_s')):.2f}", beside]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if kinds else ""
+
+
+def _memory(rows: Rows) -> str:
+    """Return what a pass adds to the resident size of a process that has read the weights, in each stage at most."""
+    lines = [
+        "| lengths | side | batch | films | weights, GiB | detection | decoding | de-duplication | at most | kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, row in memory_of(rows).items():
+        gib = [row["resident_gib"], *(row["stage_gib"][stage] for stage in SHOWN_STAGES)]
+        gib += [row["working_gib"], row["kept_gib"]]
+        cells = [kind.lengths, kind.side, str(kind.batch), str(row["num_films"]), *(f"{value:.2f}" for value in gib)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _few(rows: Rows) -> str:
@@ -51,13 +74,9 @@ def _few(rows: Rows) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _agreement(kinds: Kinds) -> str:
+def _agreement(rows: Rows, kinds: Kinds) -> str:
     """Compare the sentences of every kind of pass with the published ones of the same film and lengths."""
-    wanted: dict[tuple[str, int], tuple[Any, Any]] = {}
-    for kind, passes in kinds.items():
-        if kind.side == "published":
-            for film, report, kept in _reports(passes):
-                wanted.setdefault((kind.lengths, film), (report, kept))
+    wanted = published_reports(kinds)
     lines = [
         "| pass | sentences | identical | of the others: near ties of the published search | reports with the same "
         "sentences left |",
@@ -65,29 +84,37 @@ def _agreement(kinds: Kinds) -> str:
     ]
     for kind, passes in kinds.items():
         count = same = ties = reports = same_reports = 0
-        for film, report, kept in _reports(passes):
+        for film, report, kept in reports_of(passes):
             if (kind.lengths, film) not in wanted:
                 continue
             other, other_kept = wanted[kind.lengths, film]
             reports += 1
             same_reports += kept == other_kept
-            for mine, theirs in zip(report, other, strict=True):
+            for number, (mine, theirs) in enumerate(zip(report, other, strict=True)):
+                parted = rows.get(parting_name(kind.lengths, film, number)) if kind.side == "ours" else None
                 count += 1
                 same += mine[0] == theirs[0]
-                ties += mine[0] != theirs[0] and abs(theirs[2]) < NEAR_TIE
+                gap = min(abs(theirs[2]), parted["gap"] if parted else math.inf)
+                ties += mine[0] != theirs[0] and gap < NEAR_TIE
         name = f"{kind.side} {kind.batch} {kind.lengths}"
         lines.append(f"| {name} | {count} | {same} | {ties} | {same_reports} of {reports} |")
     return "\n".join(lines) if kinds else ""
 
 
-def _reports(passes: list[Pass]) -> Iterator[tuple[int, Any, Any]]:
-    """Yield film, sentences and sentences left, each film once."""
-    seen: set[int] = set()
-    for each in passes:
-        for film, report, kept in zip(each.films, each.row["reports"], each.row["kept"], strict=True):
-            if film not in seen:
-                seen.add(film)
-                yield film, report, kept
+def _partings(rows: Rows) -> str:
+    """Say of each sentence of ours that differs where the searches part, and how close it was there."""
+    lines = [
+        "| sentence that differs | searches part at word | difference of what changed places, per token | "
+        "of the two sides' scores of the same |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        if name.startswith("parting/"):
+            _, lengths, film, number = name.split("/")
+            which = f"{lengths}, film {film.removeprefix('film')}, sentence {number}"
+            step = "never" if row["step"] < 0 else row["step"] + 1
+            lines.append(f"| {which} | {step} | {row['gap']:.1e} | {row['noise']:.1e} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _exactness(rows: Rows) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.generation.passes import STAGES, Kind, Kinds, Rows, kinds_of, ratio
+from benchmarks.generation.passes import STAGES, Kind, Rows, kinds_of, memory_of, ratio
 
 DEDUPLICATION = ("deduplication",)
 NO_DEDUPLICATION = tuple(stage for stage in STAGES if stage not in DEDUPLICATION)
@@ -69,7 +69,7 @@ def target_table(rows: Rows) -> str:
         for batch in (1, 4)
         if (few := few_ratio(rows, batch)) is not None
     ]
-    lines += _memory_lines(kinds)
+    lines += _memory_lines(rows)
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
@@ -91,21 +91,18 @@ def few_seconds(rows: Rows, side: str, batch: int) -> float:
     return median(found) if found else math.nan
 
 
-def _memory_lines(kinds: Kinds) -> list[str]:
+def _memory_lines(rows: Rows) -> list[str]:
     """Return the working memory of our exact passes beside the published ones of the same batch and lengths."""
     lines = []
-    for kind, passes in sorted(kinds.items(), key=lambda item: (item[0].lengths, item[0].batch)):
-        other = Kind("published", kind.batch, kind.lengths)
-        if kind.side != "ours" or other not in kinds:
+    memory = memory_of(rows)
+    for kind, row in memory.items():
+        other = memory.get(Kind("published", kind.batch, kind.lengths))
+        if kind.side != "ours" or other is None:
             continue
-        share = _gib(kinds, kind) / _gib(kinds, other)
+        share = row["working_gib"] / other["working_gib"]
         work = f"working memory, batch {kind.batch}, {kind.lengths} lengths"
-        lines.append(_line(work, "at most 60 %", f"{share:.0%}", len(passes[0].films), share <= 0.6))
+        lines.append(_line(work, "at most 60 %", f"{share:.0%}", row["num_films"], share <= 0.6))
     return lines
-
-
-def _gib(kinds: Kinds, kind: Kind) -> float:
-    return median(float(each.row["working_gib"]) for each in kinds[kind])
 
 
 def _line(work: str, wanted: str, found: str, num_films: int, is_met: bool) -> str:

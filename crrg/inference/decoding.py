@@ -150,7 +150,7 @@ def decode_hypotheses(
     device = generator.feature_mean.device
     num_slots = min(settings.num_slots, max(len(features), 1))
     decoder = generator.decoder_for(settings.precision)
-    grid = _SlotGrid(decoder, tokenizer, settings, num_slots, num_words)
+    grid = _SlotGrid(decoder, tokenizer, settings, num_slots, num_words, is_refilled=len(features) > num_slots)
     rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
     conditions = _condition_tiles(
         generator,
@@ -220,8 +220,11 @@ class _SlotGrid:
         settings: DecodingSettings,
         num_slots: int,
         num_words: Sequence[int] | None,
+        *,
+        is_refilled: bool,
     ) -> None:
         self.decoder = decoder
+        self.is_refilled = is_refilled
         self.end_id = tokenizer.end_id
         self.settings = settings
         self.max_length = min(settings.max_tokens, decoder.max_length)
@@ -247,7 +250,8 @@ class _SlotGrid:
         if tile is None:
             return
         num_conditions = tile.cache.visible.shape[2] - 1
-        cache = self.decoder.new_cache(self.num_slots, self.settings.num_beams, num_conditions, self.max_length)
+        shape = (self.num_slots, self.settings.num_beams, num_conditions, self.max_length)
+        cache = self.decoder.new_cache(*shape, is_refilled=self.is_refilled)
         vocab_size = tile.logits.shape[-1]
         logits = torch.zeros(self.num_slots, self.settings.num_beams, vocab_size, device=self.device)
         while True:

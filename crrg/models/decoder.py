@@ -28,6 +28,9 @@ NODE_MULTIPLE = 32
 """Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
 NODES_ADDED = 64
 """Nodes that a cache has room for at first, and that it grows by: most phrases are far below the longest."""
+REFILLED_NODES = 128
+"""The same at first where phrases wait for a slot: in all slots together there then always is a long one, and what a
+cache had before it grew is not given back to the system at once."""
 WORDS_AT_ONCE = 4096
 """Words scored by one product in inference: their rows of the word table stay in the cache meanwhile."""
 
@@ -193,12 +196,22 @@ class PseudoSelfAttentionDecoder(nn.Module):
             hidden = hidden + block.mlp(block.ln_2(hidden))
         return self._logits(hidden)
 
-    def new_cache(self, num_slots: int, num_beams: int, num_conditions: int, max_length: int) -> NodeCache:
-        """Return an empty cache for ``num_slots`` phrases of up to ``max_length`` tokens (begin token included)."""
+    def new_cache(
+        self, num_slots: int, num_beams: int, num_conditions: int, max_length: int, *, is_refilled: bool = False
+    ) -> NodeCache:
+        """Return an empty cache for ``num_slots`` phrases of up to ``max_length`` tokens (begin token included).
+
+        Args:
+            num_slots: Phrases at once.
+            num_beams: Beams of a phrase.
+            num_conditions: Condition tokens of a phrase.
+            max_length: Longest phrase.
+            is_refilled: Whether further phrases take the slots of those that end.
+        """
         config, weight = self.transformer.config, self.transformer.wte.weight
         num_nodes = num_conditions + 1 + num_beams * (max_length - 1)
         max_nodes = -(-num_nodes // NODE_MULTIPLE) * NODE_MULTIPLE
-        num_nodes = min(max_nodes, NODES_ADDED)
+        num_nodes = min(max_nodes, REFILLED_NODES if is_refilled else NODES_ADDED)
         shape = (num_slots, config.n_head, num_nodes, config.n_embd // config.n_head)
         return NodeCache(
             keys=[weight.new_zeros(shape) for _ in range(config.n_layer)],

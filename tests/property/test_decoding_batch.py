@@ -71,7 +71,8 @@ def test_a_cache_that_grows_gives_up_empty_slots_and_takes_them_again(monkeypatc
         grow(cache, num_nodes, num_used)
         num_slots.append(len(cache.visible))
 
-    monkeypatch.setattr(crrg.models.decoder, "NODES_ADDED", 32)
+    for name in ("NODES_ADDED", "REFILLED_NODES"):
+        monkeypatch.setattr(crrg.models.decoder, name, 32)
     monkeypatch.setattr(NodeCache, "make_room", watched)
     changes = []
     for rows in (list(range(64)), [5, 6, 7, 8, 9], list(range(40, 52))):

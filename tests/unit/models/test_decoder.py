@@ -91,6 +91,8 @@ def test_a_cache_has_little_more_room_than_its_longest_phrase_needs() -> None:
         rooms.append(cache.keys[0].shape[2])
     # one step of it, then as many as are needed, and never more than the longest phrase
     assert rooms == [64, 128, 192, 320, 416]
+    refilled = tiny_decoder().new_cache(3, 4, 1, 100, is_refilled=True)
+    assert refilled.keys[0].shape[2] == 128
 
 
 def test_position_table_wte_looks_positions_up_among_the_words() -> None:

@@ -68,7 +68,7 @@ def draw_fresh(config: DemoConfig) -> str:
     return draw_fresh_studies(config, storage)
 
 
-@task(**TASK)
+@task(task_run_name="describe-cohorts[{config.num_studies}]", **TASK)
 def describe_cohorts(config: DemoConfig) -> tuple[IngestConfig, IngestConfig]:
     """Return the ingest forms of the demo's training cohort and of its fresh studies."""
     storage, _ = open_root()

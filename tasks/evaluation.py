@@ -38,7 +38,7 @@ def score_fresh(
         return score_demo(config, training, fresh, bundle, night, storage)
 
 
-@task(**TASK)
+@task(task_run_name="show-demo[{result.night.date}]", **TASK)
 def show_demo(result: DemoResult) -> str:
     """Return what the demo did as Markdown."""
     storage, _ = open_root()

@@ -14,7 +14,7 @@ from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot, run_tags
 
 
-@task(**TASK)
+@task(task_run_name="assemble-stages[{config.dataset}]", **TASK)
 def assemble_stages(stages: Sequence[StageResult], config: RetrainConfig) -> BundleRef:
     """Put the finished stages into one bundle folder, with the classifier that fuses what they say."""
     storage, _ = open_root()

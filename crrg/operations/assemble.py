@@ -123,10 +123,11 @@ def _register(
 ) -> str:
     """Log a bundle as one run and register it; return its version."""
     bundle = evaluation.bundle
-    about = {**tags, "dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
+    dataset = {"dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
+    about = {**tags, **dataset}
     folder = storage.child(bundle.prefix)
     with open_tracker(settings, storage, "retrain", f"bundle-{bundle.bundle_id[:12]}", about) as tracker:
-        tracker.log_params({"bundle_id": bundle.bundle_id, **about})
+        tracker.log_params({"bundle_id": bundle.bundle_id, **dataset})
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         log_scorecard(evaluation, storage, tracker)

@@ -76,7 +76,7 @@ def train_generator(
     finished = folder.result()
     if finished is not None:
         return finished
-    tracker.log_params({"stage": STAGE, "dataset": dataset.version, **settings.model_dump(mode="json")})
+    tracker.log_params({"stage": STAGE, "dataset_version": dataset.version, **settings.model_dump(mode="json")})
     tracker.log_params(start_record(start))
     device = resolve_device(config.device)
     train = read_films(dataset, Split.TRAIN, detector, selector, storage, device)

@@ -171,6 +171,17 @@ def test_a_damaged_bundle_never_becomes_champion(storage: Storage, settings: Set
     assert ModelRegistry(settings, storage).aliases() == before
 
 
+def test_ids_of_the_orchestrator_are_tags_and_no_settings(storage: Storage, settings: Settings) -> None:
+    bundle = stand_in_bundle(storage, clip=6)
+    result = EvaluationResult(bundle=bundle, dataset=DATASET, split="test", metrics=GOOD, scorecard_key="k")
+    registered = register_bundle(result, storage, settings, tags={"prefect.flow_run_id": "f"})
+    client = mlflow_client(settings, storage)
+    version = client.get_model_version("crrg-pipeline", registered.model_version)
+    run = client.get_run(version.run_id)
+    assert run.data.tags["prefect.flow_run_id"] == version.tags["prefect.flow_run_id"] == "f"
+    assert run.data.params == {"bundle_id": bundle.bundle_id, "dataset": "d", "dataset_version": "d1"}
+
+
 def test_a_root_in_a_bucket_needs_a_server() -> None:
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         tracking_uri(Settings(mlflow_tracking_uri=""), Storage("s3://bucket/root"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from crrg.config.models import ClipArchitecture, DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
 from crrg.config.references import StageResult
@@ -49,9 +50,13 @@ def smallest() -> PresetTraining:
 class Remembering(NullTracker):
     logged: dict[str, float] = {}  # noqa: RUF012 - shared by all stages of the module on purpose
     pictures: dict[str, bytes] = {}  # noqa: RUF012
+    params: dict[str, Any] = {}  # noqa: RUF012
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.logged.update(metrics)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        self.params.update(params)
 
     def log_picture(self, name: str, png: bytes) -> None:
         self.pictures[name] = png

@@ -111,6 +111,13 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     assert train_joint(FORM, resolve_dataset(storage, "drawn"), stored, storage, NullTracker()).reused
 
 
+def test_a_run_calls_name_and_version_of_its_dataset_what_every_run_does(
+    storage: Storage, stages: dict[str, StageResult]
+) -> None:
+    assert Remembering.params["dataset_version"] == resolve_dataset(storage, "drawn").version
+    assert "dataset" not in Remembering.params
+
+
 def test_no_film_of_a_held_out_patient_is_drafted(storage: Storage, stages: dict[str, StageResult]) -> None:
     dataset = resolve_dataset(storage, "drawn")
     drafted = {str(row["patient_id"]) for row in drafted_rows(storage)}

@@ -58,7 +58,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="models:/crrg-pipeline@champion, a version, or a bundle folder.",
+        help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.",
         show_default="models:/crrg-pipeline@champion",
     ),
 ]

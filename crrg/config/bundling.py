@@ -26,7 +26,7 @@ class BundleConfig(FrozenConfig):
             as a candidate. It never becomes champion by that; `crrg promote` does it where the gate was passed.
         evaluation_limit: Most films to score it on; 0 takes all of the test split.
         gate: What a candidate must reach.
-        decoding: How the bundle searches its drafts, where that is not what the generator says.
+        decoding: How the bundle searches its drafts; ``None`` keeps what the generator says.
     """
 
     parts: tuple[str, ...] = Field((), title="Folders of the parts", json_schema_extra={"position": 0})

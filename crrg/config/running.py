@@ -33,7 +33,7 @@ class NightlyConfig(FrozenConfig):
         inbox: URL or folder of the inbox; only read, never changed.
         date: The night's date, ``YYYY-MM-DD``; empty takes the day of the schedule, or today.
         timezone: Zone in which that day is meant, e.g. ``Europe/Berlin``; empty takes this machine's.
-        model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
+        model: ``models:/crrg-pipeline@champion``, a version such as ``3``, or a bundle folder.
         limit: Most new objects a night takes, in key order; 0 takes all.
         settle_s: Objects younger than this many seconds wait, since they may still be being written, and so does all
             of their study.
@@ -162,11 +162,12 @@ class RetrainConfig(FrozenConfig):
         rounds: Rounds of the joint stage, where there is one; its generator then stands in the bundle too.
         initial_weights: Imported weights that the stages start from instead of random ones.
         recipe: Whose networks learn, and how: ``crrg`` is ours, ``paper`` that of RGRG and CXR-CLIP.
-        detector: Changes of the detector stage beside the preset; in their loop they go before the fields above.
-        selector: Changes of the selector stage.
-        generator: Changes of the generator stage.
-        clip: Changes of the stages clip and joint beside preset and recipe.
-        decoding: How the bundle searches its drafts, where that is not how the generator was validated.
+        detector: Changes of the detector stage; ``None`` keeps what preset and recipe say. Changes of its
+            loop go before the fields above.
+        selector: Changes of the selector stage; ``None`` keeps what preset and recipe say.
+        generator: Changes of the generator stage; ``None`` keeps what preset and recipe say.
+        clip: Changes of the stages clip and joint; ``None`` keeps what preset and recipe say.
+        decoding: How the bundle searches its drafts; ``None`` keeps how the generator was validated.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
@@ -216,7 +217,7 @@ class EvaluateConfig(FrozenConfig):
         dataset: Dataset to score on.
         dataset_version: Its version; empty takes the newest.
         split: Part of the dataset.
-        model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder.
+        model: ``models:/crrg-pipeline@champion``, a version such as ``3``, or a bundle folder.
         limit: Most films, spread over the split; 0 takes all.
         device: Where the models run.
         chexbert: Folder that ``crrg import chexbert`` wrote, on the machine that evaluates; CheXbert's clinical figures
@@ -244,7 +245,8 @@ class GroundConfig(FrozenConfig):
     Attributes:
         dataset: Name of the dataset; the result is its newest version.
         dataset_version: Version to start from; empty for the newest.
-        model: ``models:/crrg-pipeline@champion``, a version, or a bundle folder; only its detector is used.
+        model: ``models:/crrg-pipeline@champion``, a version such as ``3``, or a bundle folder; only its detector is
+            used.
         min_score: Least score of a box that is kept, 0..1; a region below it stays un-annotated.
         device: Where the detector runs.
     """

@@ -101,10 +101,11 @@ class TrainStageConfig(FrozenConfig):
             frozen normalisation is the way.
         freeze_normalisation: Whether batch normalisation keeps the statistics and weights it starts with, as suits
             imported weights and small batches.
-        detector: Changes of the detector stage beside the preset; in their loop they go before the fields above.
-        selector: Changes of the selector stage.
-        generator: Changes of the generator stage.
-        clip: Changes of the stages clip and joint beside preset and recipe.
+        detector: Changes of the detector stage; ``None`` keeps what preset and recipe say. Changes of its
+            loop go before the fields above.
+        selector: Changes of the selector stage; ``None`` keeps what preset and recipe say.
+        generator: Changes of the generator stage; ``None`` keeps what preset and recipe say.
+        clip: Changes of the stages clip and joint; ``None`` keeps what preset and recipe say.
     """
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from crrg.config.overrides import Overrides
 from crrg.config.running import NightlyConfig
 from tests.contract.test_forms import FORMS
 
@@ -28,6 +29,14 @@ def test_every_field_has_its_place_a_title_and_help(form: type[BaseModel]) -> No
             assert "$ref" in field or field["title"][0].isupper()  # a form in a form has its own title
             assert len(field["description"]) > 10, f"{name}: {field}"
             assert "\n" not in field["description"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_a_block_of_changes_says_what_its_fields_keep(form: type[BaseModel]) -> None:
+    described = form.model_json_schema()["properties"]
+    blocks = [name for name, field in form.model_fields.items() if isinstance(field.default, Overrides)]
+    for name in blocks:
+        assert "`None` keeps " in described[name]["description"], name
 
 
 def test_help_is_what_the_docstring_says() -> None:

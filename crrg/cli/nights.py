@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,7 +29,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="models:/crrg-pipeline@champion, a version, or a bundle folder.",
+        help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.",
         show_default="models:/crrg-pipeline@champion",
     ),
 ]
@@ -112,7 +113,7 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files.")],
     out: Annotated[str, typer.Option("--out", help="Folder or URL for the results.")],
     model: Annotated[
-        str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version, or a bundle folder.")
+        str, typer.Option("--model", help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.")
     ] = "models:/crrg-pipeline@champion",
     device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     evidence: EvidenceOption = False,
@@ -127,9 +128,7 @@ def predict(
     execute(
         root,
         lambda storage, settings: predict_with(files, place, model, device, storage, settings, shown),
-        lambda summary: "\n".join(
-            [f"{summary.num_drafted} drafted in {out}"] + [f"{name}: {why}" for name, why in summary.reasons.items()]
-        ),
+        lambda summary: _answers_shown(f"{summary.num_drafted} drafted in {out}", summary.reasons),
     )
 
 
@@ -141,8 +140,8 @@ def zero_shot(
         list[str] | None,
         typer.Option(
             "--model",
-            help="models:/crrg-pipeline@champion (where none is given), a version, a bundle folder, or what `crrg "
-            "import cxr-clip|chexzero` wrote; repeatable: the mean of several.",
+            help="models:/crrg-pipeline@champion (where none is given), a version like 3, a bundle folder, or what "
+            "`crrg import cxr-clip|chexzero` wrote; repeatable: the mean of several.",
         ),
     ] = None,
     device: Annotated[Device, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -156,10 +155,7 @@ def zero_shot(
     execute(
         root,
         lambda storage, settings: ask_with(files, label, place, model or [CHAMPION], device, storage, settings),
-        lambda summary: "\n".join(
-            [f"{summary.num_drafted} films asked, answers in {out}"]
-            + [f"{name}: {why}" for name, why in summary.reasons.items()]
-        ),
+        lambda summary: _answers_shown(f"{summary.num_drafted} films asked, answers in {out}", summary.reasons),
     )
 
 
@@ -231,6 +227,11 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
     from crrg.operations.digest import committed_digest
 
     execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
+
+
+def _answers_shown(first: str, reasons: Mapping[str, str]) -> str:
+    why = [f"{name}: {code}; {name}.json there says why in words" for name, code in reasons.items()]
+    return "\n".join([first, *why])
 
 
 def _words_of(file: Path) -> tuple[str, ...]:

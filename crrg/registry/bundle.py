@@ -229,7 +229,11 @@ def read_spec(folder: Storage) -> dict[str, Any]:
     except StorageError as error:
         if error.retryable:
             raise
-        raise ModelError("there is no bundle here (no bundle.json); name a bundle folder", folder.root) from error
+        raise ModelError(
+            "there is no bundle here (no bundle.json); name its folder, a version such as 3, or "
+            "models:/crrg-pipeline@champion",
+            folder.root,
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError("bundle.json cannot be read; restore the bundle from its store", folder.root) from error
     _check_version(spec, subject)

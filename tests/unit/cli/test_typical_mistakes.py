@@ -12,6 +12,8 @@ from crrg.cli import app
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.inventory import list_inbox
+from crrg.operations import predict
+from crrg.operations.predict import PredictSummary
 from crrg.operations.root import check_outside
 from crrg.retries import lasting_error
 from crrg.storage import Storage
@@ -105,7 +107,7 @@ def test_results_into_a_file_or_an_unset_variable(command: tuple[str, ...]) -> N
 @pytest.mark.parametrize("command", [("predict",), ("zero-shot", "--label", "Edema")])
 def test_films_that_are_not_there_are_told_before_a_model_is_looked_for(command: tuple[str, ...]) -> None:
     line = refused(*command, "films/a.png", "films", "films/c.dcm", "--out", "drafts")
-    assert "files: 2 of 3 paths are no files (number 2, 3); give existing files" in line
+    assert "files: 2 of 3 paths are no files (number 2, 3 of them); give existing files" in line
 
 
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
@@ -136,3 +138,13 @@ def test_a_kind_of_store_that_cannot_be_used(error: Exception, said: str) -> Non
     lasting = lasting_error(error, "gs://bucket/root", "key", is_local=False)
     assert isinstance(lasting, ConfigError)
     assert said in str(lasting)
+
+
+def test_a_file_that_is_no_film_says_where_the_reason_stands_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = PredictSummary(num_drafted=0, reasons={"notes.txt": "NOT_DICOM.MARK"})
+    monkeypatch.setattr(predict, "predict_with", lambda *_: summary)
+    done = CliRunner().invoke(app, ["predict", "notes.txt", "--out", "drafts"])
+    assert done.stdout.splitlines() == [
+        "0 drafted in drafts",
+        "notes.txt: NOT_DICOM.MARK; notes.txt.json there says why in words",
+    ]

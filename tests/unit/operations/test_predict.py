@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.config.base import Settings
 from crrg.config.evidence import EvidenceSettings
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
-from crrg.operations.predict import predict_files
+from crrg.operations.predict import predict_files, predict_with
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes
 
@@ -72,11 +73,15 @@ def test_nothing_usable_still_writes_empty_tables(tmp_path):
 
 def test_missing_or_equally_named_files_are_refused_before_any_work(tmp_path):
     out = Storage(str(tmp_path / "out"))
-    with pytest.raises(ConfigError, match="are no files"):
-        predict_files([tmp_path / "none.dcm"], out, PSEUDONYMS, StandInDrafter())
+    (tmp_path / "is.png").write_bytes(png_bytes(1))
+    files = [tmp_path / "is.png", tmp_path / "none.dcm"]
+    with pytest.raises(ConfigError, match=r"1 of 2 paths are no files \(number 2 of them\)"):
+        predict_files(files, out, PSEUDONYMS, StandInDrafter())
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.png").write_bytes(png_bytes(1))
     with pytest.raises(ConfigError, match="one name"):
         predict_files([tmp_path / "one/same.png", tmp_path / "two/same.png"], out, PSEUDONYMS, StandInDrafter())
+    with pytest.raises(ConfigError, match="are no files"):  # not: no such model, which would be loaded first
+        predict_with(files, out.root, "no-such-model", "cpu", out, Settings(root=out.root))
     assert out.list_objects() == []

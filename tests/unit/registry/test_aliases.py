@@ -125,3 +125,5 @@ def test_unknown_references_are_refused(storage: Storage) -> None:
         resolve_bundle("models:/other@champion", storage, Settings())
     with pytest.raises(ModelError, match="no bundle"):
         resolve_bundle(storage.url("nowhere"), storage, Settings())
+    with pytest.raises(ModelError, match="a version such as 3, or models:/crrg-pipeline@champion"):
+        resolve_bundle("champion", storage, Settings())

@@ -298,6 +298,7 @@ class EvaluationResult(FrozenConfig):
         dataset: On which version.
         split: On which part.
         metrics: Figures by ``protocol/name``.
+        num_studies: Studies that were scored; 0 where that is not known.
         num_left_out: Films of the split that were not scored, since the bundle has seen them.
         scorecard_key: Key of the whole scorecard (JSON; Markdown beside it) under the root.
         reused: Whether an earlier evaluation was found.
@@ -307,6 +308,7 @@ class EvaluationResult(FrozenConfig):
     dataset: DatasetRef
     split: str
     metrics: dict[str, float]
+    num_studies: int = 0
     num_left_out: int = 0
     scorecard_key: str
     reused: bool = False

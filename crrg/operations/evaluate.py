@@ -116,6 +116,7 @@ def evaluate_bundle(
         dataset=dataset,
         split=config.split,
         metrics=scorecard.metrics,
+        num_studies=scorecard.num_studies,
         num_left_out=scorecard.num_left_out,
         scorecard_key=key,
         reused=reused,

@@ -282,6 +282,8 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     inbox = storage.at(config.inbox).without_names()
     check_outside(storage, inbox, "inbox")
     objects = list_inbox(inbox, pseudonyms.object_key)
+    if not objects:  # of a bucket, an address that is mistyped looks the same
+        logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
     ledger = read_ledger(storage, asked)

@@ -23,6 +23,7 @@ WHY_PENDING = (
     "What is pending was written too short a while ago (`settle_s`), belongs to a study that is still arriving, or "
     "exceeds `limit`; a later run takes it."
 )
+EMPTY_INBOX = "There is no object in the inbox; if there should be, check its address."
 MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, ZERO_SHOT_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
 
 
@@ -57,7 +58,8 @@ def evaluation_markdown(evaluation: EvaluationResult) -> str:
     """Return what was evaluated on what, and the main figures."""
     bundle, dataset = evaluation.bundle, evaluation.dataset
     shown = {name: evaluation.metrics[name] for name in MAIN_FIGURES if name in evaluation.metrics}
-    head = f"Bundle `{bundle.bundle_id}` on `{dataset.name}` version `{dataset.version}`, {evaluation.split}."
+    scored = f": {evaluation.num_studies} studies" if evaluation.num_studies else ""
+    head = f"Bundle `{bundle.bundle_id}` on `{dataset.name}` version `{dataset.version}`, {evaluation.split}{scored}."
     if evaluation.num_left_out:
         head += f" {evaluation.num_left_out} films are left out: the bundle was trained, tuned or calibrated on them."
     rows = [(name, f"{value:.3f}") for name, value in shown.items()]
@@ -129,7 +131,9 @@ def plan_markdown(plan: NightPlan) -> str:
             ("shards", len(plan.shards))]  # fmt: skip
     model = f"Bundle `{plan.bundle.bundle_id}`, version {plan.bundle.model_version or 'unregistered'}."
     head = f"# Night of {plan.date}: {plan.status.replace('_', ' ')}"
-    return "\n\n".join(part for part in (head, model, table(("inputs", "number"), rows), plan.held_by) if part)
+    is_empty = plan.status == "nothing_new" and not plan.num_new + plan.num_done + plan.num_pending
+    parts = (head, model, table(("inputs", "number"), rows), plan.held_by, EMPTY_INBOX if is_empty else "")
+    return "\n\n".join(part for part in parts if part)
 
 
 def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:

@@ -1,9 +1,10 @@
-"""What a person reads at the end of a night."""
+"""What a person reads at the end of a night, a training or an evaluation."""
 
 from __future__ import annotations
 
-from crrg.config.references import NightSummary
-from crrg.operations.summaries import night_markdown
+from crrg.config.references import BundleRef, DatasetRef, EvaluationResult, NightPlan, NightSummary
+from crrg.config.running import NightlyConfig
+from crrg.operations.summaries import evaluation_markdown, night_markdown, plan_markdown
 
 
 def test_a_night_that_found_only_young_inputs_says_why_they_wait_and_names_no_place() -> None:
@@ -26,3 +27,27 @@ def test_a_committed_night_names_its_places_and_its_reasons() -> None:
     for place in ("results/m.json", "results/r.html", "d" * 64, "DECODE.FAILED"):
         assert place in text
     assert "settle_s" not in text
+
+
+def test_figures_stand_beside_the_number_of_studies_that_they_are_of() -> None:
+    result = EvaluationResult(
+        bundle=BundleRef(bundle_id="b" * 32, prefix="models/bundles/b"),
+        dataset=DatasetRef(name="chest", version="v1", manifest_key="m", num_rows={"test": 70}),
+        split="test",
+        metrics={"classification/mean_auc": 0.45},
+        num_studies=5,
+        scorecard_key="models/scorecards/s.json",
+    )
+    assert "on `chest` version `v1`, test: 5 studies." in evaluation_markdown(result)
+    assert "studies" not in evaluation_markdown(result.model_copy(update={"num_studies": 0}))
+
+
+def test_the_plan_of_a_night_says_where_its_inbox_is_empty() -> None:
+    bundle = BundleRef(bundle_id="b" * 32, prefix="models/bundles/b")
+    empty = NightPlan(
+        date="2026-01-02", run_id="", inbox="s3://bucket/inbx", bundle=bundle, fencing=0, shards=(), num_new=0,
+        num_done=0, status="nothing_new", config=NightlyConfig(inbox="s3://bucket/inbx"),
+    )  # fmt: skip
+    assert "no object in the inbox" in plan_markdown(empty)
+    assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"num_done": 3}))
+    assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"status": "held"}))

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def main() -> int:
     services: list[Service] = []
     try:
         env = start_all(folder, services)
-        (folder / "env.sh").write_text("".join(f"export {name}='{value}'\n" for name, value in sorted(env.items())))
+        (folder / "env.sh").write_text(exports(env))
         (folder / "env.sh").chmod(0o600)
         logger.info(welcome(services, folder))
         return wait_for_end(services)
@@ -142,6 +143,11 @@ def port(name: str) -> int:
     return int(os.environ.get(f"CRRG_{name}_PORT", PORTS[name]))
 
 
+def exports(env: Mapping[str, str]) -> str:
+    """Return variables as a shell reads them."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(env.items()))
+
+
 def welcome(services: list[Service], folder: Path) -> str:
     """Return the addresses and the first steps."""
     urls = {service.name: service.url for service in services if service.url}
@@ -149,12 +155,12 @@ def welcome(services: list[Service], folder: Path) -> str:
 CRRG-CLIP is up. Ctrl-C ends all of it; data stay in {folder}.
 
   Prefect   {urls["prefect-server"]}   deployments, forms, runs
-  MLflow    {urls["mlflow"]}   training runs, models, aliases
+  MLflow    {urls["mlflow"]}   models, aliases, and runs once "Model training" is chosen at the top left
   S3        {urls["object-store"]}   root {ROOT}, inbox {INBOX}
 
 In another shell:
 
-  source {folder}/env.sh
+  source {shlex.quote(str(folder / "env.sh"))}
   .venv/bin/crrg phantom s3://{BUCKET}/drawn --studies 200
   .venv/bin/prefect deployment run ingest/local -p config='{{"source": ["s3://{BUCKET}/drawn"], "dataset": "drawn"}}'
   .venv/bin/prefect deployment run retrain/local -p config='{{"dataset": "drawn"}}'

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.operations.summaries import stages_markdown
+from crrg.operations.summaries import stage_markdown
 from tasks.policy import FLOW
 from tasks.training import fit_joint
 
@@ -20,5 +20,5 @@ def train_joint(config: TrainStageConfig = TrainStageConfig()) -> StageResult:
         config: Dataset, size, length, seed and device.
     """
     result = fit_joint(config)
-    create_markdown_artifact(stages_markdown([result]), key="train-joint")
+    create_markdown_artifact(stage_markdown(result), key="train-joint")
     return result

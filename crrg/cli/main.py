@@ -10,7 +10,7 @@ app = typer.Typer(
     name="crrg",
     help="Chest radiographs to draft reports and calibrated finding labels. Drafts are for review by a radiologist.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 for room in (cohorts, models, nights, lifecycle, auditing, machine):

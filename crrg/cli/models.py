@@ -93,7 +93,7 @@ def train(
     """Train one stage; the stages it stands on are reused or trained first."""
     from crrg.config.base import TRAINABLE
     from crrg.config.training import TrainStageConfig
-    from crrg.operations.summaries import stages_markdown
+    from crrg.operations.summaries import stage_markdown
     from crrg.operations.train import train_stage
 
     if stage not in TRAINABLE:
@@ -107,7 +107,7 @@ def train(
     execute(
         root,
         lambda storage, settings: train_stage(stage, filled, storage, settings),
-        lambda result: stages_markdown([result]),
+        stage_markdown,
     )
 
 

@@ -54,6 +54,15 @@ def stages_markdown(stages: Sequence[StageResult]) -> str:
     return table(("stage", "version", "trained in", "MLflow run", "checkpoint"), rows)
 
 
+def stage_markdown(stage: StageResult) -> str:
+    """Return one finished stage with what it reached on validation films."""
+    figures = [(name, f"{value:.3f}") for name, value in stage.metrics.items()]
+    parts = [f"# Training of the stage {stage.stage}", stages_markdown([stage, *stage.beside])]
+    if figures:
+        parts += ["On validation films:", table(("figure", "value"), figures)]
+    return "\n\n".join(parts)
+
+
 def evaluation_markdown(evaluation: EvaluationResult) -> str:
     """Return what was evaluated on what, and the main figures."""
     bundle, dataset = evaluation.bundle, evaluation.dataset

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -48,6 +49,14 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("typed", "found"), [("crrg ni", "nightly"), ("crrg nightly --dr", "--drift")])
+def test_a_shell_completes_commands_and_flags(typed: str, found: str) -> None:
+    asked = {"_CRRG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    code = "import sys; sys.argv = ['crrg']; from crrg.cli import app; app()"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert done.stdout.split() == [found], done.stderr
 
 
 @pytest.mark.parametrize("command", PROMISED)

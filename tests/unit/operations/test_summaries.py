@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crrg.config.references import BundleRef, DatasetRef, EvaluationResult, NightPlan, NightSummary
+from crrg.config.references import BundleRef, DatasetRef, EvaluationResult, NightPlan, NightSummary, StageResult
 from crrg.config.running import NightlyConfig
-from crrg.operations.summaries import evaluation_markdown, night_markdown, plan_markdown
+from crrg.operations.summaries import evaluation_markdown, night_markdown, plan_markdown, stage_markdown
 
 
 def test_a_night_that_found_only_young_inputs_says_why_they_wait_and_names_no_place() -> None:
@@ -51,3 +51,15 @@ def test_the_plan_of_a_night_says_where_its_inbox_is_empty() -> None:
     assert "no object in the inbox" in plan_markdown(empty)
     assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"num_done": 3}))
     assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"status": "held"}))
+
+
+def test_a_finished_stage_says_what_it_reached() -> None:
+    stage = StageResult(
+        stage="clip", prefix="checkpoints/clip/c", sha256="5" * 64, config_hash="c", run_id="r", model_version="3",
+        metrics={"classification/mean_auc": 0.5639}, duration_s=49.8,
+    )  # fmt: skip
+    page = stage_markdown(stage)
+    assert page.startswith("# Training of the stage clip\n\n| stage |")
+    assert "| clip | 3 | 50 s | r | `checkpoints/clip/c` |" in page
+    assert page.endswith("| classification/mean_auc | 0.564 |")
+    assert "validation" not in stage_markdown(stage.model_copy(update={"metrics": {}}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crrg.config.base import Settings
+from crrg.config.overrides import changed
 from crrg.config.references import DatasetRef, RetrainResult
-from crrg.config.resolved import check_settings
+from crrg.config.resolved import check_settings, generator_settings
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.data.pairs import resolve_dataset
 from crrg.operations.assemble import assemble_fused, register_bundle
@@ -40,9 +41,11 @@ def pin_dataset(config: RetrainConfig, storage: Storage) -> RetrainConfig:
     """Return the form with the dataset version that it means now, so that every step sees the same rows.
 
     Raises:
-        ConfigError: There is no such dataset, or the form contradicts itself in a later stage.
+        ConfigError: There is no such dataset, or the form contradicts itself in a later stage or its search of drafts.
     """
-    check_settings(config.stages(), config.stage_config())
+    form = config.stage_config()
+    check_settings(config.stages(), form)
+    changed(generator_settings(form).decoding, config.decoding, "decoding")
     dataset: DatasetRef = resolve_dataset(storage, config.dataset, config.dataset_version)
     return config.model_copy(update={"dataset_version": dataset.version})
 

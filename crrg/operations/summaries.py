@@ -159,7 +159,7 @@ def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:
              f"{each.reference:.3g}", f"{each.night:.3g}")
             for each in summary.watch.findings
         ]  # fmt: skip
-        header = ("quantity", "PSI", "KS", "chance reaches", "", "in training", "tonight")
+        header = ("quantity", "PSI", "KS", "chance reaches", "level", "in training", "tonight")
         parts += ["## Beside the training population", table(header, drift)]
     if summary.watch is not None and summary.watch.prevalence:
         usual = summary.usual_prevalence

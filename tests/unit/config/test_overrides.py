@@ -183,6 +183,11 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(changes: d
         pin_dataset(RetrainConfig(dataset="nowhere", **changes), Storage("/nonexistent"))
 
 
+def test_a_search_of_drafts_that_cannot_be_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(ConfigError, match=r"decoding\.num_beams: Input should be greater than or equal to 1"):
+        pin_dataset(RetrainConfig(dataset="nowhere", decoding={"num_beams": -1}), Storage("/nonexistent"))
+
+
 def test_an_unknown_field_names_those_there_are() -> None:
     with pytest.raises(ValidationError, match="no such field: kindd; this block has kind, view_weight"):
         RetrainConfig(clip={"contrast": {"kindd": "sigmoid"}})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from prefect import runtime
+from prefect._internal import control_listener
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from crrg.config.base import Device, default_num_workers
 
 GPU_LIMIT = "gpu"
 RETRY_WAITS_S = [10, 60]
+EXIT_SIGTERM = 143
 
 
 def is_worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -52,6 +57,32 @@ def gpu_slot(device: Device) -> Iterator[None]:
         return
     with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
         yield
+
+
+@contextmanager
+def cancelled_as_such() -> Iterator[None]:
+    """Say that a run was cancelled where somebody cancelled it; Prefect calls a run crashed that ends by an exit.
+
+    A training that gets SIGTERM writes its state and exits with 143. Meanwhile Prefect's own handler, by which it knows
+    a cancellation, is not in its place, so the server is asked. Without a cancellation the exit and its code stay.
+
+    Source: ``commit_control_intent_and_ack`` and ``FlowRunEngine.setup_run_context`` of Prefect 3.8.8.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != EXIT_SIGTERM or not is_being_cancelled():
+            raise
+        control_listener._set_intent("cancel")
+        raise TerminationSignal(signal.SIGTERM) from end
+
+
+def is_being_cancelled() -> bool:
+    """Return whether somebody has asked to cancel the run that this one belongs to; false where no server answers."""
+    with suppress(Exception), get_client(sync_client=True) as client:
+        state = client.read_flow_run(runtime.flow_run.root_flow_run_id).state
+        return state is not None and state.is_cancelling()
+    return False
 
 
 def run_tags() -> dict[str, str]:

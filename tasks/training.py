@@ -8,14 +8,14 @@ from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.operations.root import open_root
 from crrg.operations.train import train_stage
-from tasks.policy import TASK, gpu_slot, run_tags
+from tasks.policy import TASK, cancelled_as_such, gpu_slot, run_tags
 
 
 @task(task_run_name="fit-detector[{config.seed}]", **TASK)
 def fit_detector(config: TrainStageConfig) -> StageResult:
     """Train the detector, which finds the 29 regions."""
     storage, settings = open_root()
-    with gpu_slot(config.device):
+    with gpu_slot(config.device), cancelled_as_such():
         return train_stage("detector", config, storage, settings, tags=run_tags())
 
 
@@ -23,7 +23,7 @@ def fit_detector(config: TrainStageConfig) -> StageResult:
 def fit_selector(config: TrainStageConfig) -> StageResult:
     """Train the selector, which reads the regions."""
     storage, settings = open_root()
-    with gpu_slot(config.device):
+    with gpu_slot(config.device), cancelled_as_such():
         return train_stage("selector", config, storage, settings, tags=run_tags())
 
 
@@ -31,7 +31,7 @@ def fit_selector(config: TrainStageConfig) -> StageResult:
 def fit_generator(config: TrainStageConfig) -> StageResult:
     """Train the generator, which words the regions."""
     storage, settings = open_root()
-    with gpu_slot(config.device):
+    with gpu_slot(config.device), cancelled_as_such():
         return train_stage("generator", config, storage, settings, tags=run_tags())
 
 
@@ -39,7 +39,7 @@ def fit_generator(config: TrainStageConfig) -> StageResult:
 def fit_clip(config: TrainStageConfig) -> StageResult:
     """Train the CLIP stage, which labels films and compares them with texts."""
     storage, settings = open_root()
-    with gpu_slot(config.device):
+    with gpu_slot(config.device), cancelled_as_such():
         return train_stage("clip", config, storage, settings, tags=run_tags())
 
 
@@ -47,5 +47,5 @@ def fit_clip(config: TrainStageConfig) -> StageResult:
 def fit_joint(config: TrainStageConfig) -> StageResult:
     """Train CLIP on reports mixed with drafts of the training films."""
     storage, settings = open_root()
-    with gpu_slot(config.device):
+    with gpu_slot(config.device), cancelled_as_such():
         return train_stage("joint", config, storage, settings, tags=run_tags())

@@ -165,6 +165,16 @@ def test_the_nights_task_runs_agree_with_its_manifest(platform: Platform, night_
     assert night.manifest_key in str(artifact.data)
 
 
+def test_the_librarys_log_lines_stand_at_the_run(platform: Platform, night_run: Any, night: NightSummary) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    with get_client(sync_client=True) as prefect:
+        lines = prefect.read_logs(log_filter=LogFilter(flow_run_id=LogFilterFlowRunId(any_=[night_run.id])))
+    said = [line.message for line in lines if line.name == "crrg.operations.night_steps"]
+    assert any(message.startswith(f"night {night.date}: {NUM_FRESH} new") for message in said), said
+
+
 def test_a_second_night_finds_nothing_new(platform: Platform, night: NightSummary) -> None:
     config = {"inbox": platform.inbox, "date": "2026-03-02", "settle_s": 0, "image_size": FILM_SIZE}
     again = finished(platform.run("nightly/local", config), NightSummary)

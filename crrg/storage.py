@@ -29,6 +29,7 @@ from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 # the libraries' own debug lines name every object, and a source's names are not ours to log
 for _library in ("fsspec", "s3fs", "botocore", "aiobotocore"):
@@ -370,9 +371,6 @@ class Storage:
         self._fs = None
         if self._settings is not None and self._settings.session_token.get_secret_value():
             self._settings = self._settings.with_credentials_of(Settings().storage)
-
-
-_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_json(value: Any) -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from crrg.config.base import Settings
 from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
@@ -27,19 +25,6 @@ logger = logging.getLogger(__name__)
 
 _feeds: dict[tuple[str, str, int], ShardFeed] = {}
 _keeping = threading.Lock()
-
-
-def dated(config: NightlyConfig, started: datetime) -> NightlyConfig:
-    """Return the form with a date: its own, or that of a moment in the form's time zone.
-
-    Args:
-        config: The form.
-        started: When the night was scheduled; with a time zone.
-    """
-    if config.date:
-        return config
-    zone = ZoneInfo(config.timezone) if config.timezone else None
-    return config.model_copy(update={"date": started.astimezone(zone).date().isoformat()})
 
 
 def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightPlan:
@@ -105,7 +90,7 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
     """Run a whole night in this process."""
     resolved = resolve_bundle(config.model, storage, settings)
     summary = nightly.run_night(
-        dated(config, datetime.now().astimezone()),
+        config,
         storage,
         resolved.ref,
         Pseudonyms(settings.pseudonym_key()),

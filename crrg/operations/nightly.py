@@ -12,7 +12,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
@@ -39,13 +40,26 @@ from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
 from crrg.storage import Storage
 
-__all__ = ["commit_night", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
+__all__ = ["commit_night", "dated", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 
 logger = logging.getLogger(__name__)
 
 EXIT_NOT_DONE = 1
 EXIT_TOO_MANY_QUARANTINED = 3
 _held: dict[tuple[str, str, int], Lease] = {}
+
+
+def dated(config: NightlyConfig, started: datetime) -> NightlyConfig:
+    """Return the form with a date: its own, or that of a moment in the form's time zone.
+
+    Args:
+        config: The form.
+        started: When the night was scheduled, or begins; with a time zone.
+    """
+    if config.date:
+        return config
+    zone = ZoneInfo(config.timezone) if config.timezone else None
+    return config.model_copy(update={"date": started.astimezone(zone).date().isoformat()})
 
 
 def plan_night(
@@ -76,7 +90,8 @@ def plan_night(
         StorageError: Inbox or root is out of reach.
     """
     check_secret(storage, pseudonyms)
-    date = config.date or datetime.now().astimezone().date().isoformat()
+    config = dated(config, datetime.now(UTC))
+    date = config.date
     idle = NightPlan(
         date=date,
         run_id="",

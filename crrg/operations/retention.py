@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from datetime import date as Date
-from datetime import datetime, timedelta
 
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
@@ -60,7 +60,7 @@ def expire_results(
         older_than_days: Nights dated before so many days ago are old.
         with_newest: Whether nights go that hold the newest draft of a study.
         remove: Whether to remove; otherwise nothing is changed.
-        today: Day to count from; the local date where not given.
+        today: Day to count from; the date in UTC where not given, so that every machine counts alike.
 
     Raises:
         ConfigError: The age is not positive.
@@ -68,7 +68,7 @@ def expire_results(
     """
     if older_than_days < 1:
         raise ConfigError("give 1 or more days", "results_older_than")
-    day = today or datetime.now().astimezone().date()
+    day = today or datetime.now(UTC).date()
     limit = day - timedelta(days=min(older_than_days, (day - Date.min).days))
     expired, num_objects = Expired(old_versions=kept_versions({"root": storage})), 0
     for manifest, num_drafts, num_newest in _nights_with_drafts(storage):

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_a_holder_that_has_just_ended_is_nobody(places, monkeypatch) -> None:
         "held",
         "another run came at the same time, or has just ended; run this night again",
     )
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_a_night_without_a_date_has_that_of_its_own_time_zone(tmp_path, zone):
+    (tmp_path / "inbox").mkdir()
+    config = night_config(Storage(str(tmp_path / "inbox")), date="", timezone=zone)
+    days = {datetime.now(ZoneInfo(zone)).date().isoformat()}
+    plan = nightly.plan_night(config, Storage(str(tmp_path / "root")), BUNDLE, PSEUDONYMS)
+    assert plan.date in days | {datetime.now(ZoneInfo(zone)).date().isoformat()}

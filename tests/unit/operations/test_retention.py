@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 
@@ -77,3 +78,19 @@ def test_young_nights_stay_and_an_impossible_age_is_refused(nights):
     assert expire_results(root, 10**12, with_newest=True, today=TODAY).nights == ()
     with pytest.raises(ConfigError, match="1 or more days"):
         expire_results(root, 0)
+
+
+@pytest.mark.parametrize("zone", ["<+14>-14", "<-12>+12"])
+def test_days_are_counted_alike_in_every_time_zone(nights, monkeypatch, zone):
+    inbox, root = nights
+    today = datetime.datetime.now(datetime.UTC).date()
+    days = [(today - datetime.timedelta(days=age)).isoformat() for age in (1, 2)]
+    for number, day in enumerate(days):
+        inbox.put(f"{day}.png", png_bytes(9 + number))
+        run_test_night(inbox, root, StandInDrafter(), date=day, num_workers=0)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = expire_results(root, 1, with_newest=True).nights
+    time.tzset()
+    assert [f"{day} commit 1" in found for day in days] == [False, True]

@@ -6,8 +6,10 @@ OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICA
 """Families that are listed and counted, but are nobody's failure (``docs/operations.md``)."""
 UNREADABLE = "CHANGED.UNREADABLE"
 """A store lists an object and does not give it out, though it gives others: archived, another owner's, broken."""
+EARLIER_DAMAGED = "INTEGRITY.EARLIER"
+"""A film came late, and what an earlier night drafted of its study is damaged or gone: it waits for the backup."""
 _ABSENT = "CHANGED."
-_PASSING = (_ABSENT, "DECODE.TIMEOUT", "DECODE.CRASH", "LIMIT.MEMORY")
+_PASSING = (_ABSENT, "DECODE.TIMEOUT", "DECODE.CRASH", "LIMIT.MEMORY", EARLIER_DAMAGED)
 
 
 def is_failure(reason: str) -> bool:

@@ -198,14 +198,8 @@ def _earlier_rows(records: Sequence[ShardRecord], storage: Storage) -> Ledger:
 def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -> SettledNight:
     """Decide between equal images of different shards and nights, and choose each study's primary image."""
     ledger = _earlier_rows(records, storage)
-    first_images = FirstImages(ledger, plan.config.resend_policy)
-    settled: dict[str, InputOutcome] = {}
-    for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
-        is_open = outcome.is_drafted or (outcome.reason in REASONS and not outcome.is_carried)
-        refusal = first_images.refusal(outcome) if is_open else None
-        settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
+    settled, superseded, earlier, copied = _judge(plan, records, ledger, storage)
     outcomes = tuple(settled.values())
-    earlier = find_earlier_films((each for each in outcomes if each.is_drafted), ledger, storage)
     shown = (*outcomes, *earlier.outcomes)
     primary = primary_images(shown)
     tables: list[TableFile] = []
@@ -219,7 +213,7 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
     tables += write_earlier_films(plan, earlier, primary, storage)
     spread = Counter(study for record in records for study in {e.study_id for e in record.outcomes if e.is_drafted})
     across = {each.study_id for each in earlier.outcomes} | {study for study, number in spread.items() if number > 1}
-    pictures = {**settled_pictures(records, settled), **copy_pictures(plan, earlier, storage)}
+    pictures = {**settled_pictures(records, settled), **copied}
     return SettledNight(
         outcomes=outcomes,
         tables=tuple(tables),
@@ -227,10 +221,33 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
         pictures=find_pictures(pictures),
         spread=frozenset(across),
         earlier=earlier,
-        superseded=tuple(dict.fromkeys((*first_images.superseded, *earlier.superseded))),
+        superseded=tuple(dict.fromkeys((*superseded, *earlier.superseded))),
         thresholds=records[0].thresholds,
         num_shards_on_cpu=sum(record.is_on_cpu for record in records),
     )
+
+
+def _judge(
+    plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, storage: Storage
+) -> tuple[dict[str, InputOutcome], Sequence[Superseded], EarlierFilms, dict[str, str]]:
+    """Return what becomes of every input, the drafts of images that came again, and what moves on with its pictures.
+
+    Films whose study cannot move on have to wait, which may let others be drafted in their place: then all is judged
+    once more.
+    """
+    damaged: frozenset[str] = frozenset()
+    while True:
+        first_images = FirstImages(ledger, plan.config.resend_policy, damaged)
+        settled: dict[str, InputOutcome] = {}
+        for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
+            is_open = outcome.is_drafted or (outcome.reason in REASONS and not outcome.is_carried)
+            refusal = first_images.refusal(outcome) if is_open else None
+            settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
+        earlier = find_earlier_films((each for each in settled.values() if each.is_drafted), ledger, storage)
+        copied, without_pictures = copy_pictures(plan, earlier, storage)
+        if not earlier.damaged | without_pictures:
+            return settled, first_images.superseded, earlier, copied
+        damaged |= earlier.damaged | without_pictures
 
 
 def _settled_tables(

@@ -7,8 +7,10 @@ images with equal pixels a shard drafts both, since the commit may refuse the fi
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Literal
 
+from crrg.data.refusals import EARLIER_DAMAGED
 from crrg.ledger.ledger import DUPLICATE, Ledger, LedgerRow
 from crrg.ledger.manifest import Superseded
 from crrg.operations.night_records import InputOutcome
@@ -16,6 +18,7 @@ from crrg.operations.night_records import InputOutcome
 RESENT = ("DUPLICATE.RESENT", "the same image, with the same pixels, was drafted already")
 PIXELS = (DUPLICATE, "another image with the same pixels is drafted in this night")
 CONFLICT = ("IDENTITY.CONFLICT", "the same image identifier came with other pixels before")
+DAMAGED = (EARLIER_DAMAGED, "an earlier draft of its study is damaged or gone; crrg check names it, restore it")
 
 REASONS = frozenset(code for code, _ in (RESENT, PIXELS, CONFLICT))
 
@@ -28,16 +31,22 @@ class FirstImages:
     """
 
     def __init__(
-        self, ledger: Ledger | None = None, resend_policy: Literal["conflict", "supersede"] = "conflict"
+        self,
+        ledger: Ledger | None = None,
+        resend_policy: Literal["conflict", "supersede"] = "conflict",
+        damaged: Set[str] = frozenset(),
     ) -> None:
         """Begin with what earlier nights drafted.
 
         Args:
             ledger: Earlier nights; ``None`` leaves them out.
             resend_policy: Whether an image drafted earlier with other pixels is refused or supersedes.
+            damaged: Studies of which an earlier draft is damaged: their images wait, and keep no equal one from
+                being drafted.
         """
         self._ledger = ledger or Ledger(())
         self._resend_policy = resend_policy
+        self._damaged = damaged
         self._first: dict[str, tuple[str, tuple[str, str] | None]] = {}
         self._seen_pixels: set[str] = set()
         self.superseded: list[Superseded] = []
@@ -74,6 +83,8 @@ class FirstImages:
                 return CONFLICT
         if image.pixel_digest in self._seen_pixels:
             return PIXELS
+        if image.study_id in self._damaged:
+            return DAMAGED
         if earlier is not None:
             self.superseded.append(Superseded(instance_id=image.instance_id, date=earlier.date, run_id=earlier.run_id))
         self._seen_pixels.add(image.pixel_digest)

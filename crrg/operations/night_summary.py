@@ -8,15 +8,19 @@ never not at all.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
+from crrg.errors import StorageError
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.digest import committed_digest
 from crrg.operations.night_records import failure_share, put_value
-from crrg.operations.night_watch import read_watch, usual_prevalence
+from crrg.operations.night_watch import find_watch, usual_prevalence
 from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 UNTOLD = "spool/untold"
 
@@ -44,7 +48,6 @@ def summarize(manifest: Manifest, max_failure_rate: float, storage: Storage) -> 
         storage: The root.
     """
     share = failure_share(manifest.reasons, manifest.num_accepted + manifest.num_quarantined)
-    is_only_run = len(read_manifests(storage, manifest.date)) == 1
     return NightSummary(
         date=manifest.date,
         status="committed",
@@ -57,10 +60,10 @@ def summarize(manifest: Manifest, max_failure_rate: float, storage: Storage) -> 
         num_flagged=manifest.num_flagged,
         reasons=manifest.reasons,
         review_key=manifest.review_key,
-        digest=manifest.digest if is_only_run else committed_digest(storage, manifest.date),
+        digest=_digest_of_date(manifest, storage),
         failure_share=share,
         exceeds_failure_rate=share > max_failure_rate,
-        watch=read_watch(storage, manifest),
+        watch=find_watch(storage, manifest),
         usual_prevalence=usual_prevalence(storage, manifest),
         model_version=manifest.bundle.model_version if manifest.bundle else "",
         num_shards_on_cpu=manifest.num_shards_on_cpu,
@@ -99,6 +102,19 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
         if found is not None:
             yield summarize(found, note.max_failure_rate, storage)
         _forget(stored.key, storage)
+
+
+def _digest_of_date(manifest: Manifest, storage: Storage) -> str:
+    """Return the digest over all runs of a run's date; empty where another of them is damaged or gone."""
+    if len(read_manifests(storage, manifest.date)) == 1:
+        return manifest.digest
+    try:
+        return committed_digest(storage, manifest.date)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        logger.warning("the digest of night %s cannot be told: %s", manifest.date, error)
+        return ""
 
 
 def _key(commit_key: str) -> str:

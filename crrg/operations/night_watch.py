@@ -16,7 +16,7 @@ from typing import Any
 from crrg.config.references import BundleRef, NightPlan
 from crrg.config.watch import NightWatch, WatchSettings
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
-from crrg.errors import DegenerateNight
+from crrg.errors import DegenerateNight, StorageError
 from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.ledger.tables import TableFile, read_table
@@ -110,6 +110,21 @@ def read_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:
     return NightWatch.model_validate_json(storage.get_verified(manifest.watch_key, manifest.watch_sha256))
 
 
+def find_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:
+    """Return what was found of a committed night, for figures that do without it where it is damaged or gone.
+
+    Raises:
+        StorageError: The root is out of reach.
+    """
+    try:
+        return read_watch(storage, manifest)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        logger.warning("what was found of night %s is left out: %s", manifest.date, error)
+        return None
+
+
 def remarks(watch: NightWatch | None) -> tuple[str, ...]:
     """Return what a reader of the night should know of it as a whole, as sentences."""
     if watch is None:
@@ -130,7 +145,7 @@ def usual_prevalence(storage: Storage, manifest: Manifest) -> dict[str, float]:
     """Return each label's share of positive drafts over the last committed nights before a night, empty without one."""
     dates = [date for date in night_dates(storage) if date < manifest.date][-NUM_NIGHTS:]
     earlier = [each for date in dates for each in read_manifests(storage, date)]
-    found = [watch for each in earlier if (watch := read_watch(storage, each)) is not None]
+    found = [watch for each in earlier if (watch := find_watch(storage, each)) is not None]
     num_drafts = sum(each.num_drafts for each in found)
     return {
         label: round(sum(each.prevalence.get(label, 0.0) * each.num_drafts for each in found) / num_drafts, 4)

@@ -127,7 +127,8 @@ def night_markdown(summary: NightSummary) -> str:
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     if summary.status == "committed":
         places = (("Manifest", summary.manifest_key), ("Review page", summary.review_key), ("Digest", summary.digest))
-        rest = [reasons_table(summary.reasons), *(f"{name} `{value}`" for name, value in places), _watch(summary)]
+        said = [f"{name} `{value}`" for name, value in places if value]
+        rest = [reasons_table(summary.reasons), *said, _watch(summary)]
     else:
         rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else [summary.held_by]
     parts = (head, table(("night", "number"), rows), *rest)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from crrg.errors import DigestMismatch, StorageError
+from crrg.errors import StorageError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
 from crrg.ledger.ledger import in_commit_order
@@ -49,11 +49,13 @@ def mark_superseded(storage: Storage) -> int:
             try:
                 _mark(storage, manifest, marks)
                 num_done += 1
-            except DigestMismatch as error:
-                # it keeps no other night from being marked
-                logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error.reason)
+            except StorageError as error:
+                if error.retryable:
+                    raise
+                # damage to it keeps no other night from being marked
+                logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error)
     except StorageError as error:
-        logger.warning("superseded drafts are not all marked, which a later night does: %s", error.reason)
+        logger.warning("superseded drafts are not all marked, which a later night does: %s", error)
     return num_done
 
 

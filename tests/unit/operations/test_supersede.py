@@ -258,6 +258,21 @@ def test_a_night_is_published_although_marks_cannot_be_made(place, monkeypatch, 
     assert mark_superseded(place.root) == 1
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_damage_to_one_night_keeps_no_other_from_being_marked(place, monkeypatch, is_gone):
+    with monkeypatch.context() as patch:
+        patch.setattr(nightly, "mark_superseded", lambda _: 0)
+        place.night(SECOND, "AP")
+        place.night(THIRD, "PA")
+    (first,) = read_manifests(place.root, FIRST)
+    table = next(file.key for file in first.files if file.kind == "reports")
+    place.root.put(table, b"damaged")
+    if is_gone:
+        place.root.delete(table)
+    assert mark_superseded(place.root) == 1
+    assert set(place.page_says(SECOND)) >= {FILM}
+
+
 def test_marks_move_on_to_other_ids(place):
     place.night(SECOND, "AP")
     new = Pseudonyms(b"n" * 32)

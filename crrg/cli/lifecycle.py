@@ -155,10 +155,12 @@ def _expired_shown(expired: Expired | None) -> list[str]:
 
 def _forgetting_shown(found: Forgetting) -> str:
     if not found.num_patients and not found.num_objects:
-        return "nothing is left of these patients; films of theirs are refused"
+        return "forgotten before: nothing is left of these patients, and films of theirs are refused"
     verb = "removed" if found.is_removed else "would be removed; --yes does it"
     lone = f", {found.num_objects} objects of unknown patients" if found.num_objects else ""
     lines = [f"{found.num_patients} patients, {found.num_studies} studies, {found.num_images} images{lone} {verb}"]
+    if found.num_forgotten_before:
+        lines.append(f"  {found.num_forgotten_before} of these ids were forgotten before")
     lines += [f"  dataset {name}: {rows} rows" for name, rows in found.dataset_rows.items()]
     lines += [f"  night {name}: {drafts} drafts" for name, drafts in found.night_drafts.items()]
     if found.num_withdrawn or found.num_delivered:

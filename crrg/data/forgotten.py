@@ -1,19 +1,22 @@
 """Patients who were forgotten: what is kept of them is enough to refuse their films, and says nothing else.
 
 ``control/forgotten/<tombstone>.json`` is an object per patient, named by an HMAC of the patient's pseudonym: who has
-the secret and a film of the patient can tell that it must not be read, nobody else can tell anything. Who is forgotten,
-and what is removed, is the business of ``crrg.operations.forget``.
+the secret and a film of the patient can tell that it must not be read, nobody else can tell anything. Lists under
+``control/forgotten/ids/`` hold HMACs of what went with them, so that who asks for a study or an image a second time is
+told so. Who is forgotten, and what is removed, is the business of ``crrg.operations.forget``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import IdentityError
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage, canonical_json, hash_json
 
 PREFIX = "control/forgotten"
+IDS = f"{PREFIX}/ids"
 UNFINISHED = "control/forgetting"
 """Where a removal is noted by the ids of what has to go, until all of it is gone."""
 REASON = "IDENTITY.FORGOTTEN"
@@ -53,8 +56,26 @@ def read_forgotten(storage: Storage, pseudonyms: Pseudonyms) -> ForgottenPatient
         storage: The root.
         pseudonyms: The key under which patients were forgotten.
     """
-    names = storage.list_folder(PREFIX)
+    names = (name for name in storage.list_folder(PREFIX) if name.endswith(".json"))
     return ForgottenPatients(pseudonyms, frozenset(name.removesuffix(".json") for name in names))
+
+
+def read_forgotten_ids(storage: Storage) -> frozenset[str]:
+    """Return the tombstones of studies and images that went; of those that an earlier program removed none is kept.
+
+    Args:
+        storage: The root.
+    """
+    lists = (storage.get_json(stored.key)["ids"] for stored in storage.list_objects(IDS))
+    return frozenset(each for found in lists for each in found)
+
+
+def write_forgotten_ids(storage: Storage, pseudonyms: Pseudonyms, names: Iterable[str]) -> None:
+    """Note that studies and images went; a second call changes nothing."""
+    tombstones = sorted(pseudonyms.tombstone(name) for name in names)
+    if tombstones:
+        value = {"ids": tombstones, "key_id": pseudonyms.key_id, "schema_version": 1}
+        storage.put(f"{IDS}/{hash_json(tombstones)}.json", canonical_json(value))
 
 
 def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str) -> None:

@@ -11,12 +11,20 @@ on the patients are listed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from crrg.config.base import FrozenConfig, Settings
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.forgotten import REASON, SENTENCE, UNFINISHED, read_forgotten, write_tombstone
+from crrg.data.forgotten import (
+    REASON,
+    SENTENCE,
+    UNFINISHED,
+    read_forgotten,
+    read_forgotten_ids,
+    write_forgotten_ids,
+    write_tombstone,
+)
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
@@ -27,7 +35,7 @@ from crrg.operations.deliver import identified_zone
 from crrg.operations.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
 from crrg.operations.secret import check_secret
-from crrg.operations.traces import Traces, find_traces, mentions, open_runs
+from crrg.operations.traces import Traces, find_traces, mentions, open_runs, refused_objects
 from crrg.operations.trained_on import delete_pictures, models_trained_on
 from crrg.operations.versioned import kept_versions
 from crrg.operations.withdraw import check_zone, delivered_of, withdraw
@@ -59,6 +67,7 @@ class Forgetting:
         num_studies: Their studies.
         num_images: Images in these.
         num_objects: Inbox objects that were asked for and of whose patient nothing is known.
+        num_forgotten_before: Ids that were asked for and of whose patients nothing is left.
         dataset_rows: Rows by dataset and version.
         night_drafts: Drafted images by night; 0 where a night only refused something of theirs.
         num_delivered: Studies of which documents were delivered.
@@ -75,6 +84,7 @@ class Forgetting:
     num_studies: int = 0
     num_images: int = 0
     num_objects: int = 0
+    num_forgotten_before: int = 0
     dataset_rows: dict[str, int] = field(default_factory=dict)
     night_drafts: dict[str, int] = field(default_factory=dict)
     num_delivered: int = 0
@@ -106,10 +116,11 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
-    removal = _removal(ids, storage, pseudonyms)
+    removal, num_forgotten_before = _removal(ids, storage, pseudonyms)
     delivered = delivered_of(storage, removal.traces.studies)
     check_zone(settings, delivered)
     found = _counted(removal, storage)
+    found.num_forgotten_before = num_forgotten_before
     found.num_delivered, found.num_sent = delivered.num_studies, delivered.num_sent
     found.num_sent_before = delivered.num_sent_before
     places = {"root": storage}
@@ -123,15 +134,16 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
     return found
 
 
-def _removal(ids: Sequence[str], storage: Storage, pseudonyms: Pseudonyms) -> Removal:
-    """Return what has to go: of the patients that are asked for, and of those whose removal was cut off."""
+def _removal(ids: Sequence[str], storage: Storage, pseudonyms: Pseudonyms) -> tuple[Removal, int]:
+    """Return what has to go: of the patients that are asked for, and of those whose removal was cut off.
+
+    Beside it, how many ids were forgotten before.
+    """
     begun = [Removal.model_validate_json(storage.get(stored.key)) for stored in storage.list_objects(UNFINISHED)]
     traces, unknown = find_traces(storage, ids)
-    forgotten = read_forgotten(storage, pseudonyms)
-    known = {name for each in begun for name in each.traces.ids | each.traces.objects}
-    for name in unknown:
-        if name not in known and name not in forgotten:
-            raise ConfigError("nothing here belongs to it; give an id as tables and pages show it", name)
+    in_work = {name for each in begun for name in each.traces.ids | each.traces.objects}
+    without_traces = dict.fromkeys(name for name in unknown if name not in in_work)
+    _check_forgotten(without_traces, storage, pseudonyms)
     versions = {
         version
         for name, held, _ in versions_holding(storage, traces)
@@ -139,7 +151,22 @@ def _removal(ids: Sequence[str], storage: Storage, pseudonyms: Pseudonyms) -> Re
     }  # fmt: skip
     for each in begun:
         traces, versions = traces.joined(each.traces), versions | each.versions
-    return Removal(traces=traces, versions=frozenset(versions))
+    return Removal(traces=traces, versions=frozenset(versions)), len(without_traces)
+
+
+def _check_forgotten(names: Collection[str], storage: Storage, pseudonyms: Pseudonyms) -> None:
+    """Check that ids without a trace are those of patients who were forgotten.
+
+    Raises:
+        ConfigError: Nothing here ever belonged to one of them, as far as is known.
+    """
+    if not names:
+        return
+    forgotten, others = read_forgotten(storage, pseudonyms), read_forgotten_ids(storage)
+    objects = refused_objects(storage)
+    for name in names:
+        if not (name in forgotten or pseudonyms.tombstone(name) in others or name in objects):
+            raise ConfigError("nothing here belongs to it; give an id as tables and pages show it", name)
 
 
 def _counted(removal: Removal, storage: Storage) -> Forgetting:
@@ -163,6 +190,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
     with no_night(storage):
         for patient_id in sorted(traces.patients):
             write_tombstone(storage, pseudonyms, patient_id)
+        write_forgotten_ids(storage, pseudonyms, traces.studies | traces.instances)
         storage.put(note, canonical_json(removal.model_dump(mode="json")))
     forget_in_datasets(storage, traces)
     for manifest, _ in _runs_holding(storage, traces):

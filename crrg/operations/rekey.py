@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_header import read_attributes, read_identity
 from crrg.data.dicom_structure import open_dicom
-from crrg.data.forgotten import REASON, UNFINISHED, read_forgotten, write_tombstone
+from crrg.data.forgotten import REASON, UNFINISHED, read_forgotten, write_forgotten_ids, write_tombstone
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
@@ -102,6 +102,7 @@ def rekey(
             )
         for patient_id in ids.forgotten.values():
             write_tombstone(storage, new, patient_id)
+        write_forgotten_ids(storage, new, ids.forgotten_ids)
         _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
         write_audit(storage, "rekey", counts=counts)
@@ -130,6 +131,7 @@ class _NewIds:
         self.inbox, self.old, self.new = inbox, old, new
         self.known: dict[str, str] = {}
         self.forgotten: dict[str, str] = {}
+        self.forgotten_ids: set[str] = set()
         self.lost: frozenset[str] = frozenset()
         before, after = list_inbox(inbox, old.object_key), list_inbox(inbox, new.object_key)
         self.located = {found.key_hmac: found for found in (*before, *after)}
@@ -146,6 +148,7 @@ class _NewIds:
                 self.known |= {each: its for each, its in zip(one, other, strict=True) if each}
                 if row.reason == REASON and one[0] and self.old.tombstone(one[0]) in tombstones:
                     self.forgotten[self.old.tombstone(one[0])] = other[0]
+                    self.forgotten_ids |= set(other[1:])
             say(number + 1, len(wanted))
 
     def kept_images(self, rows: Iterable[LedgerRow], done: Iterable[LedgerRow]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from crrg.config.base import FrozenConfig
+from crrg.data.forgotten import REASON
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import night_dates, night_prefix, read_manifests, run_prefix
@@ -93,6 +94,15 @@ def find_traces(storage: Storage, asked: Sequence[str]) -> tuple[Traces, tuple[s
     return traces, tuple(each for each in asked if each not in found)
 
 
+def refused_objects(storage: Storage) -> set[str]:
+    """Return the HMACs of keys of objects of which only that is left: that they must not be read.
+
+    Raises:
+        StorageError: The root is out of reach.
+    """
+    return {triple[3] for triple, reason in _night_triples(storage) if reason == REASON}
+
+
 def open_runs(storage: Storage) -> Iterator[tuple[str, str]]:
     """Yield date and run id of every run that did not come to its commit."""
     for date in night_dates(storage):
@@ -115,14 +125,20 @@ def mentions(storage: Storage, key: str, ids: Iterable[str]) -> bool:
     return any(each in data for each in wanted)
 
 
-def _all_triples(storage: Storage) -> Iterator[Triple]:
+def _night_triples(storage: Storage) -> Iterator[tuple[Triple, str]]:
+    """Yield ids and reason of what nights read, also of nights that came to no commit."""
     for manifest in read_manifests(storage):
         for row in ledger_rows(storage, manifest):
-            yield row.patient_id, row.study_id, row.instance_id, row.key_hmac
+            yield (row.patient_id, row.study_id, row.instance_id, row.key_hmac), row.reason
     for date, run_id in open_runs(storage):
         for stored in storage.list_objects(f"{run_prefix(date, run_id)}/shards"):
             for outcome in json.loads(storage.get(stored.key))["outcomes"]:
-                yield outcome["patient_id"], outcome["study_id"], outcome["instance_id"], outcome["key_hmac"]
+                ids = (outcome["patient_id"], outcome["study_id"], outcome["instance_id"], outcome["key_hmac"])
+                yield ids, outcome["reason"]
+
+
+def _all_triples(storage: Storage) -> Iterator[Triple]:
+    yield from (triple for triple, reason in _night_triples(storage) if reason != REASON)
     for name in storage.list_folder("datasets"):
         for version in list_versions(storage, name):
             yield from dataset_triples(storage, name, version)

@@ -41,7 +41,7 @@ KEYS = tuple(
         rf"quarantine/(?:{NAME}|date={DAY})/{HEX}(?:-\d+)*{BESIDE}\.parquet",
         rf"ledger/date={DAY}/{HEX}(?:-\d+)*{BESIDE}\.parquet",
         rf"ledger/(?:_compacted-{HEX}\.parquet|_manifest-\d+\.json)",
-        rf"control/forgotten/{ID}\.json",
+        rf"control/forgotten/(?:{ID}|ids/{HEX})\.json",
         rf"leases/date={DAY}/\d+\.json",
         rf"results/date={DAY}/_manifest-\d+\.json",
         rf"results/date={DAY}/run={HEX}/(?:reports|regions)-(?:\d{{5}}(?:-settled)?|earlier)(?:-\d+)*{BESIDE}\.parquet",

@@ -33,14 +33,17 @@ def said(root, *arguments, code=0):
 def test_forget(places):
     _, root = places
     (manifest,) = read_manifests(root)
-    patient = ledger_rows(root, manifest)[0].patient_id
+    first, other = ledger_rows(root, manifest)
+    patient = first.patient_id
     before = {stored.key for stored in root.list_objects()}
     assert "1 patients, 1 studies, 1 images would be removed; --yes does it" in said(root, "forget", patient)
     assert {stored.key for stored in root.list_objects()} == before
     shown = said(root, "forget", patient, "--yes")
     assert "1 patients, 1 studies, 1 images removed" in shown
     assert "night 2020-01-01 commit 1: 1 drafts" in shown
-    assert "nothing is left of these patients" in said(root, "forget", patient)
+    for name in (patient, first.study_id, first.key_hmac):
+        assert "forgotten before: nothing is left" in said(root, "forget", name, "--yes")
+    assert "1 of these ids were forgotten before" in said(root, "forget", first.study_id, other.study_id)
     assert "nothing here belongs to it" in said(root, "forget", "abc", code=2)
 
 

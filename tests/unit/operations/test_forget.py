@@ -264,6 +264,29 @@ def test_an_unknown_id_is_refused_before_anything_goes_and_a_second_time_is_fine
     assert place.forget(PATIENT).is_removed is False
 
 
+def test_whoever_asks_again_is_told_that_it_was_forgotten_by_whichever_id(place, tmp_path):
+    place.forget(PATIENT)
+    before = texts_of(place.root)
+    asked = (PATIENT, *STUDIES, *INSTANCES, *(PSEUDONYMS.object_key(key) for key in FILMS if key.startswith("a/")))
+    for name in asked:
+        found = place.forget(name)
+        counts = (found.num_forgotten_before, found.num_patients, found.num_objects, found.is_removed)
+        assert counts == (1, 0, 0, False), name
+    assert texts_of(place.root) == before
+    found = place.forget(*STUDIES, OTHER)
+    assert (found.num_forgotten_before, found.num_patients, found.is_removed) == (2, 1, True)
+    for other in (PSEUDONYMS.study("2.25.8.9"), PSEUDONYMS.patient("P9")):
+        with pytest.raises(ConfigError, match="nothing here belongs to it"):
+            place.forget(other)
+    # a film of theirs that came again and was refused is known by its object alone
+    inbox = Storage(str(tmp_path / "again"))
+    inbox.put("new.dcm", dicom_bytes(9, study="9", instance="91", patient="P1"))
+    run_test_night(inbox, place.root, StandInDrafter(), date="2026-11-22", num_workers=0)
+    assert place.forget(PSEUDONYMS.object_key("new.dcm")).num_forgotten_before == 1
+    assert found_of(place.root, THEIRS) == []
+    assert what_does_not_belong(Path(place.root.root)) == []
+
+
 def test_an_object_of_nobody_known_is_forgotten_by_itself(place, tmp_path):
     inbox = Storage(str(tmp_path / "cut"))
     inbox.put("cut.dcm", FILMS["a/1.dcm"][:900])
@@ -276,6 +299,8 @@ def test_an_object_of_nobody_known_is_forgotten_by_itself(place, tmp_path):
     assert reasons[PSEUDONYMS.object_key("cut.dcm")] == ("IDENTITY.FORGOTTEN", b"")
     assert reasons[PSEUDONYMS.object_key("other.dcm")][0] != "IDENTITY.FORGOTTEN"
     assert found_of(place.root, {PATIENT})
+    again = place.forget(PSEUDONYMS.object_key("cut.dcm"))
+    assert (again.num_forgotten_before, again.num_objects, again.is_removed) == (1, 0, False)
 
 
 def test_unfinished_work_that_holds_the_patient_goes_too(place):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
@@ -175,6 +176,8 @@ def test_a_forgotten_patient_stays_forgotten_while_films_lie_in_the_inbox(place)
     forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
     done = place.rekey()
     assert (done.num_forgotten, done.num_lost_tombstones) == (1, 0)
+    for name in (NEW.patient("P1"), NEW.study("2.25.8.1"), NEW.instance("2.25.9.12"), NEW.object_key("a/1.dcm")):
+        assert forget([name], place.root, Settings(hmac_key="n" * 32)).num_forgotten_before == 1
     place.inbox.put("again.dcm", dicom_bytes(9, study="1", instance="13", patient="P1"))
     assert place.night("2026-11-22", NEW).reasons == {"IDENTITY.FORGOTTEN": 1}
 

@@ -175,7 +175,9 @@ def read_audit(storage: Storage, date: str = "") -> list[AuditEntry]:
         ConfigError: There is no such day.
     """
     check_date(date, "date")
-    entries = [AuditEntry.model_validate_json(storage.get(f"{PREFIX}/{name}")) for name in _names(storage)]
+    entries = [
+        AuditEntry.model_validate_json(storage.get(f"{PREFIX}/{name}"), extra="ignore") for name in _names(storage)
+    ]
     return [entry for entry in entries if entry.at_utc.startswith(date)]
 
 
@@ -194,7 +196,7 @@ def check_chain(storage: Storage) -> Chain:
         number, data = int(name[1]), storage.get(stored.key)
         digests[number] = hashlib.sha256(data).hexdigest()
         try:
-            entries[number] = AuditEntry.model_validate_json(data)
+            entries[number] = AuditEntry.model_validate_json(data, extra="ignore")
         except ValidationError:
             problems.append(f"entry {number} cannot be read; it was changed")
     for number in range(1, max(digests, default=0) + 1):

@@ -85,7 +85,9 @@ def read_compaction(storage: Storage, manifests: Iterable[Manifest]) -> tuple[Co
         # a later program's; the nights' own tables say the same
         return ()
     current = {_run_of(manifest) for manifest in manifests}
-    return tuple(table for table in Compaction.model_validate(value).tables if current.issuperset(table.runs))
+    return tuple(
+        table for table in Compaction.model_validate(value, extra="ignore").tables if current.issuperset(table.runs)
+    )
 
 
 def compact_ledger(storage: Storage, manifests: Sequence[Manifest]) -> int:

@@ -284,7 +284,7 @@ def _find_leases(storage: Storage, date: str) -> list[LeaseState]:
             continue
         # It may be released between listing and reading: then it is no lease any more.
         with contextlib.suppress(StorageError):
-            record = LeaseRecord.model_validate(storage.get_json(stored.key))
+            record = LeaseRecord.model_validate(storage.get_json(stored.key), extra="ignore")
             states.append(LeaseState(date, int(match[1]), record, stored.modified_s))
     return states
 

@@ -308,7 +308,7 @@ def parse_manifest(key: str, data: bytes) -> Manifest:
             "that wrote it, or a newer one",
             key,
         )
-    return Manifest.model_validate({name: value[name] for name in Manifest.model_fields if name in value})
+    return Manifest.model_validate(value, extra="ignore")
 
 
 def _taken_over(date: str, fencing: int) -> Conflict:

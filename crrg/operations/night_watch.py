@@ -107,7 +107,9 @@ def read_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:
     """
     if not manifest.watch_key:
         return None
-    return NightWatch.model_validate_json(storage.get_verified(manifest.watch_key, manifest.watch_sha256))
+    return NightWatch.model_validate_json(
+        storage.get_verified(manifest.watch_key, manifest.watch_sha256), extra="ignore"
+    )
 
 
 def find_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
 from crrg.data.reader import PairReader
 from crrg.domain.study import Split
 from crrg.errors import CrrgError
+from crrg.ledger.audit import check_chain, read_audit
+from crrg.ledger.lease import acquire_lease, find_holder
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import manifest_key, read_manifests
 from crrg.operations import night_feed
+from crrg.operations.night_watch import read_watch
 from crrg.registry.bundle import bundle_digest, read_bundle
-from crrg.storage import Storage
+from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import DATE, StandInDrafter, png_bytes, run_test_night
 from tests.support.stand_in_bundle import stand_in_bundle
 from tests.unit.data.test_pairs import make_film, make_pair
@@ -88,7 +92,33 @@ def test_manifests_of_nights_from_before_the_key_was_noted_are_read(written):
 
 def test_a_field_that_a_later_program_adds_to_the_same_schema_is_left_out(written):
     written.change("results", weather="fine")
-    assert len(read_manifests(written.root)) == 1
+    (manifest,) = read_manifests(written.root)
+    files = [{**file.model_dump(), "weather": "fine"} for file in manifest.files]
+    named = {
+        "bundle": {**manifest.bundle.model_dump(), "weather": "fine"},
+        "audit": {**manifest.audit.model_dump(), "x": 1},
+    }
+    written.change("results", files=files, **named)
+    assert read_manifests(written.root) == [manifest]
+    assert len(read_ledger(written.root)) == 1
+
+
+def test_so_is_one_of_what_lies_beside_the_manifests_of_nights(written):
+    root = written.root
+    (manifest,) = read_manifests(root)
+    watch = canonical_json({**root.get_json(manifest.watch_key), "weather": "fine"})
+    root.put(manifest.watch_key, watch)
+    written.change("results", watch_sha256=hashlib.sha256(watch).hexdigest())
+    (manifest,) = read_manifests(root)
+    assert read_watch(root, manifest) is not None
+    entry = root.get_json(manifest.audit.key)
+    root.put_json(manifest.audit.key, {**entry, "weather": "fine"})
+    assert [each.action for each in read_audit(root)] == ["nightly"]
+    assert check_chain(root).problems == ()
+    lease = acquire_lease(root, DATE)
+    root.put_json(lease.key, {**root.get_json(lease.key), "weather": "fine"})
+    assert find_holder(root).fencing == lease.fencing
+    lease.release()
 
 
 def test_a_dataset_of_the_layout_before_row_groups_were_named_is_read(written):

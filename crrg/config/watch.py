@@ -74,6 +74,9 @@ class NightWatch(FrozenConfig):
         withheld: Why the drafts are withheld from delivery; empty where they are not.
         prevalence: Label to the share of drafts at or above its threshold, 0..1; empty without drafts.
         num_drafts: Films drafted.
+        reference_bundle_id: Bundle with whose training population it was compared; empty where it was with none, and
+            in what was found before this was noted: then that is the night's own bundle.
+        num_reference_patients: Patients of that population.
     """
 
     status: Literal["compared", "off", "no_reference", "too_few"]
@@ -83,6 +86,8 @@ class NightWatch(FrozenConfig):
     withheld: str = ""
     prevalence: dict[str, float] = Field(default_factory=dict)
     num_drafts: int = 0
+    reference_bundle_id: str = ""
+    num_reference_patients: int = 0
 
     @property
     def flagged(self) -> tuple[DriftFinding, ...]:

@@ -88,7 +88,8 @@ def watch_night(
         withheld="is degenerate" if faults else "",
     )
     if watch.status == "compared" and reference is not None:
-        watch = _compared(watch, reference, outcomes, rows, settings)
+        of_whom = {"reference_bundle_id": plan.bundle.bundle_id, "num_reference_patients": reference.num_film_patients}
+        watch = _compared(watch.model_copy(update=of_whom), reference, outcomes, rows, settings)
     _say(plan, watch)
     return watch
 
@@ -226,6 +227,9 @@ def _say(plan: NightPlan, watch: NightWatch) -> None:
     if watch.status == "no_reference":
         logger.warning("night %s: the bundle says nothing of its training, so the night is compared with nothing; "
                        "retrain for a bundle that does", plan.date)  # fmt: skip
+    if watch.reference_bundle_id:
+        logger.info("night %s is compared with the training of bundle %s: %d patients",
+                    plan.date, watch.reference_bundle_id, watch.num_reference_patients)  # fmt: skip
     for each in watch.flagged[:NUM_NAMED]:
         logger.warning("night %s differs from training: %s, index %.2f (%.3g, in training %.3g)",
                        plan.date, each.quantity, each.psi, each.night, each.reference)  # fmt: skip

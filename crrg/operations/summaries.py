@@ -184,6 +184,9 @@ def _watch(summary: NightSummary) -> str:
         return ""
     told = [f"- **degenerate**: {fault}" for fault in summary.watch.faults]
     told += [f"- differs from training: {each.quantity}, index {each.psi:.2f}" for each in summary.watch.flagged]
+    if bundle_id := summary.watch.reference_bundle_id:
+        num_patients = summary.watch.num_reference_patients
+        told.append(f"- compared with the training of bundle `{bundle_id}`: {num_patients:,} patients")
     if summary.watch.withheld:
         told.append("- **withheld from delivery**")
     if summary.watch.status == "no_reference":

@@ -25,6 +25,7 @@ from crrg.errors import DegenerateNight
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
 from crrg.operations.nightly import exit_code, run_night
+from crrg.operations.summaries import night_report
 from crrg.operations.watch_reference import measure_population
 from crrg.registry.bundle import (
     REFERENCE_FILE,
@@ -139,6 +140,12 @@ def test_a_night_of_the_same_population_raises_no_flag(trained, fresh, tmp_path)
     summary = run()
     assert flagged(summary.watch) == set()
     assert summary.watch.num_drafts == NUM_NIGHT
+    assert (summary.watch.reference_bundle_id, summary.watch.num_reference_patients) == (
+        trained[2].bundle_id,
+        NUM_TRAIN,
+    )
+    said = f"compared with the training of bundle `{trained[2].bundle_id}`: {NUM_TRAIN} patients"
+    assert said in night_report(summary, {})
     (manifest,) = read_manifests(root)
     stored = NightWatch.model_validate_json(root.get_verified(manifest.watch_key, manifest.watch_sha256))
     assert stored == summary.watch
@@ -190,6 +197,8 @@ def test_watching_can_be_switched_off_and_small_nights_are_not_judged(trained, f
     _, run = night(trained, tmp_path / "few", fresh[:6])
     summary = run()
     assert (summary.watch.status, summary.watch.findings) == ("too_few", ())
+    assert summary.watch.reference_bundle_id == ""
+    assert "compared with the training" not in night_report(summary, {})
 
 
 @pytest.mark.parametrize("text", ["The lungs are clear.", "lung lung lung lung lung"])

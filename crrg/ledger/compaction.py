@@ -9,6 +9,7 @@ rekey``) makes it a left-over that ``crrg gc`` removes. Cut off anywhere, it lea
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -80,14 +81,9 @@ def read_compaction(storage: Storage, manifests: Iterable[Manifest]) -> tuple[Co
         storage: The root.
         manifests: The committed runs of all nights.
     """
-    value = _read_newest(storage)
-    if value is None or value.get("schema_version") != SCHEMA_VERSION:
-        # a later program's; the nights' own tables say the same
-        return ()
+    newest = _read_newest(storage)
     current = {_run_of(manifest) for manifest in manifests}
-    return tuple(
-        table for table in Compaction.model_validate(value, extra="ignore").tables if current.issuperset(table.runs)
-    )
+    return tuple(table for table in newest.tables if current.issuperset(table.runs))
 
 
 def compact_ledger(storage: Storage, manifests: Sequence[Manifest]) -> int:
@@ -127,17 +123,30 @@ def compaction_keys(storage: Storage, manifests: Sequence[Manifest]) -> set[str]
     return {_key(numbers[-1]), *(table.file.key for table in tables)} if tables else set()
 
 
-def _read_newest(storage: Storage) -> Any:
-    """Return the manifest of the highest number, ``None`` without any; where it just went, the next."""
+def _read_newest(storage: Storage) -> Compaction:
+    """Return what the manifest of the highest number says; where it just went, the next.
+
+    Without any, and where it is damaged or a later program's, nothing is: the nights' own tables say the same.
+    """
     numbers = _numbers(storage)
     while numbers:
         try:
-            return storage.get_json(_key(numbers[-1]))
+            return _parsed(_key(numbers[-1]), storage.get(_key(numbers[-1])))
         except StorageError as error:
             before, numbers = numbers, _numbers(storage)
             if error.retryable or numbers == before:
                 raise
-    return None
+    return Compaction()
+
+
+def _parsed(key: str, data: bytes) -> Compaction:
+    try:
+        value: dict[str, Any] = dict(json.loads(data))
+        is_known = value.get("schema_version") == SCHEMA_VERSION
+        return Compaction.model_validate(value, extra="ignore") if is_known else Compaction()
+    except (TypeError, ValueError):
+        logger.warning("%s is damaged; the nights' own tables are read", key)
+        return Compaction()
 
 
 def _groups(manifests: Iterable[Manifest]) -> list[list[Manifest]]:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
 from crrg.config.base import FrozenConfig
 from crrg.errors import Conflict, StorageError
@@ -77,6 +78,9 @@ class Owner(FrozenConfig):
             return True
         except psutil.AccessDenied:
             return False
+
+
+_UNKNOWN = Owner(host="an unknown machine", pid=0, process_start_s=0.0, token="")
 
 
 def this_process() -> Owner:
@@ -284,9 +288,17 @@ def _find_leases(storage: Storage, date: str) -> list[LeaseState]:
             continue
         # It may be released between listing and reading: then it is no lease any more.
         with contextlib.suppress(StorageError):
-            record = LeaseRecord.model_validate(storage.get_json(stored.key), extra="ignore")
-            states.append(LeaseState(date, int(match[1]), record, stored.modified_s))
+            states.append(LeaseState(date, int(match[1]), _read_record(storage, stored.key), stored.modified_s))
     return states
+
+
+def _read_record(storage: Storage, key: str) -> LeaseRecord:
+    """Return a lease object's content; one that is damaged has a holder of whom nothing is known, and its lifetime."""
+    data = storage.get(key)
+    try:
+        return LeaseRecord.model_validate_json(data, extra="ignore")
+    except ValidationError:
+        return LeaseRecord(owner=_UNKNOWN, lifetime_s=LIFETIME_S, renewed_s=0.0)
 
 
 def store_time_s(storage: Storage) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -298,9 +298,18 @@ def parse_manifest(key: str, data: bytes) -> Manifest:
     """Return a manifest from its bytes; fields that a later program of the same schema version added are left out.
 
     Raises:
-        StorageError: It has a schema version that this program does not know.
+        StorageError: It has a schema version that this program does not know, or is damaged.
     """
-    value: dict[str, Any] = json.loads(data)
+    try:
+        value: dict[str, Any] = dict(json.loads(data))
+        _check_version(key, value)
+        return Manifest.model_validate(value, extra="ignore")
+    except (TypeError, ValueError):
+        # nothing of its content is said: what a damaged one holds is not known
+        raise StorageError("the manifest is damaged; restore it from a backup", key) from None
+
+
+def _check_version(key: str, value: Mapping[str, Any]) -> None:
     if value.get("schema_version") not in READABLE_VERSIONS:
         known = ", ".join(map(str, READABLE_VERSIONS))
         raise StorageError(
@@ -308,7 +317,6 @@ def parse_manifest(key: str, data: bytes) -> Manifest:
             "that wrote it, or a newer one",
             key,
         )
-    return Manifest.model_validate(value, extra="ignore")
 
 
 def _taken_over(date: str, fencing: int) -> Conflict:

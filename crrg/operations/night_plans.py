@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.refusals import may_pass
+from crrg.errors import StorageError
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards
 from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, read_ledger
 from crrg.ledger.manifest import night_prefix, read_manifests
@@ -48,10 +49,12 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
             continue
         try:
             plan = OpenPlan.model_validate_json(storage.get(key))
-        except ValidationError:
-            logger.warning("a plan of %s cannot be read and is not gone on with", date)
+            listed = [each for shard in shard_refs(date, plan) for each in listed_inputs(storage, shard.key)]
+        except (ValidationError, StorageError) as error:
+            if isinstance(error, StorageError) and error.retryable:
+                raise
+            logger.warning("a plan of %s is damaged and not gone on with", date)
             continue
-        listed = [each for shard in shard_refs(date, plan) for each in listed_inputs(storage, shard.key)]
         # what is read again may have been drafted from another object: then every row counts
         keys = frozenset(each.key_hmac for each in listed)
         ledger = read_ledger(storage, None if any(each.replaces_run for each in listed) else Wanted(keys=keys))

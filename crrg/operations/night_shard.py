@@ -16,13 +16,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import read_forgotten
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film
-from crrg.errors import DeviceMemoryError, ModelError
+from crrg.errors import DeviceMemoryError, ModelError, StorageError
 from crrg.exports.documents import attention_flags
 from crrg.exports.page_pictures import evidence_name, picture_name
 from crrg.exports.parquet import DraftedFilm, check_draft, regions_table, reports_table
@@ -141,10 +143,21 @@ def even_window(num_inputs: int) -> int:
 
 
 def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Pseudonyms) -> ShardRecord | None:
-    """Return the record of a finished shard; one that drafted a patient who was forgotten since is done again."""
+    """Return the record of a finished shard.
+
+    One that drafted a patient who was forgotten since, or of which record or tables are damaged, is done again.
+    """
     if not storage.exists(record_key(plan, shard.index)):
         return None
-    record = read_record(storage, plan, shard.index)
+    try:
+        record = read_record(storage, plan, shard.index)
+        for file in record.tables:
+            storage.get_verified(file.key, file.sha256)
+    except (ValidationError, StorageError) as error:
+        if isinstance(error, StorageError) and error.retryable:
+            raise
+        logger.warning("shard %d of night %s is damaged and done again", shard.index + 1, plan.date)
+        return None
     forgotten = read_forgotten(storage, pseudonyms)
     return None if any(each.patient_id in forgotten for each in record.outcomes) else record
 

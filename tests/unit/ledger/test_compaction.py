@@ -85,6 +85,20 @@ def test_many_small_tables_are_read_as_one_and_stay_where_they_are(root, monkeyp
     assert collect_garbage(root, min_age_h=0).objects == []
 
 
+@pytest.mark.parametrize("data", [b"", b'{"schema_version":1,"tab', b"[]", b'{"schema_version":1,"tables":[{}]}'])
+def test_one_whose_manifest_is_damaged_counts_for_nothing_and_the_next_takes_its_place(root, monkeypatch, data):
+    monkeypatch.setattr(compaction, "MIN_TABLES", 3)
+    for night in range(4):
+        commit(root, night, rows_of(night))
+    assert compact_ledger(root, manifests(root)) == 4
+    root.put("ledger/_manifest-1.json", data)
+    assert_says_the_same(root)
+    assert compaction_keys(root, manifests(root)) == set()
+    assert compact_ledger(root, manifests(root)) == 4
+    assert "ledger/_manifest-2.json" in compaction_keys(root, manifests(root))
+    assert_says_the_same(root)
+
+
 def test_tables_are_bounded_and_a_large_night_keeps_its_own(root, monkeypatch):
     monkeypatch.setattr(compaction, "MIN_TABLES", 4)
     monkeypatch.setattr(compaction, "MAX_ROWS", 10)

@@ -15,8 +15,10 @@ from typing import Any
 from crrg.config.running import DeliverConfig
 from crrg.errors import DataError, DigestMismatch, StorageError
 from crrg.exports.documents import report_keys
+from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.ledger import LedgerRow, in_commit_order, read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.tables import read_tables
 from crrg.storage import Storage
 
 NUM_INDEXES = 4
@@ -76,19 +78,18 @@ class CommittedDrafts:
 
         Args:
             config: Which nights and studies are asked for.
-            refuse: Told of a study whose document is not the recorded one, and of the error.
+            refuse: Told of a study whose document, or its night's index, is not the recorded one, and of the error.
         """
         wanted = set(config.studies)
         for manifest in self._manifests.values():
             if config.date and manifest.date != config.date:
                 continue
-            for study_id in sorted(self._studies(manifest)):
-                if wanted and study_id not in wanted:
-                    continue
+            for study_id in self._asked_studies(manifest, wanted, refuse):
                 try:
                     document = self._document(manifest, study_id)
                 except DataError as error:
-                    refuse(study_id, error)
+                    if study_id in self._studies_in_tables(manifest):
+                        refuse(study_id, error)
                     continue
                 names = [film["instance_id"] for film in document["films"]]
                 if not any((name, manifest.run_id) in self._replaced for name in names):
@@ -110,14 +111,39 @@ class CommittedDrafts:
             waiting += [run_id for _, run_id in found]
         known = [self._manifests[run] for run in runs if run in self._manifests]
         for manifest in reversed(in_commit_order(known)):
-            if draft.study_id in self._studies(manifest):
-                try:
+            try:
+                if draft.study_id in self._studies(manifest):
                     yield StudyDraft(manifest, self._document(manifest, draft.study_id), {})
-                except DataError:
-                    continue
+            except DataError:
+                continue
+
+    def _asked_studies(
+        self, manifest: Manifest, wanted: Set[str], refuse: Callable[[str, DataError], None]
+    ) -> list[str]:
+        """Return the studies of a run that are asked for; where its index is damaged, none, and they are refused."""
+        try:
+            return sorted(each for each in self._studies(manifest) if not wanted or each in wanted)
+        except DataError as error:
+            for study_id in sorted(self._studies_in_tables(manifest)):
+                if not wanted or study_id in wanted:
+                    refuse(study_id, error)
+            return []
 
     def _studies(self, manifest: Manifest) -> Set[str]:
+        """Return the studies that a run's index names.
+
+        Raises:
+            DataError: INTEGRITY.DIGEST where it is not the one that was committed, INTEGRITY.GONE where it is gone.
+            StorageError: The root is out of reach.
+        """
         return self._index(manifest.date, manifest.run_id).keys()
+
+    def _studies_in_tables(self, manifest: Manifest) -> set[str]:
+        """Return the studies whose drafts of a run no newer one replaces, where documents cannot tell."""
+        rows = read_tables(self._storage, manifest.files, "reports", REPORTS_SCHEMA).select(["study_id", "instance_id"])
+        return {
+            row["study_id"] for row in rows.to_pylist() if (row["instance_id"], manifest.run_id) not in self._replaced
+        }
 
     def _document(self, manifest: Manifest, study_id: str) -> Mapping[str, Any]:
         """Return a study's document.
@@ -127,15 +153,7 @@ class CommittedDrafts:
             StorageError: The root is out of reach.
         """
         key, sha256 = self._index(manifest.date, manifest.run_id)[study_id]
-        try:
-            data = self._storage.get_verified(key, sha256)
-        except DigestMismatch as error:
-            raise DataError(error.reason, study_id, code="INTEGRITY.DIGEST") from None
-        except StorageError as error:
-            if error.retryable or self._storage.exists(key):
-                raise
-            raise DataError("its document is gone; restore it", study_id, code="INTEGRITY.GONE") from None
-        document: Mapping[str, Any] = json.loads(data)
+        document: Mapping[str, Any] = json.loads(self._get(key, sha256, "its document"))
         return document
 
     def _read_index(self, date: str, run_id: str) -> dict[str, tuple[str, str]]:
@@ -143,5 +161,17 @@ class CommittedDrafts:
         manifest = self._manifests[date, run_id]
         if not manifest.index_key:
             return {}
-        index: dict[str, str] = json.loads(self._storage.get_verified(manifest.index_key, manifest.index_sha256))
+        data = self._get(manifest.index_key, manifest.index_sha256, "the index of its night")
+        index: dict[str, str] = json.loads(data)
         return {study_id: (key, index[key]) for study_id, key in report_keys(index).items()}
+
+    def _get(self, key: str, sha256: str, what: str) -> bytes:
+        """Return an object that a night committed; see ``_studies`` for what is raised."""
+        try:
+            return self._storage.get_verified(key, sha256)
+        except DigestMismatch as error:
+            raise DataError(f"{what} is damaged: {error.reason}", key, code="INTEGRITY.DIGEST") from None
+        except StorageError as error:
+            if error.retryable or self._storage.exists(key):
+                raise
+            raise DataError(f"{what} is gone; restore it", key, code="INTEGRITY.GONE") from None

@@ -11,6 +11,7 @@ stays for another time.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -177,8 +178,14 @@ def _named(storage: Storage, manifests: Sequence[Manifest]) -> set[str]:
 
 
 def named_by(storage: Storage, manifest: Manifest) -> set[str]:
-    """Return the keys of everything that a manifest names, itself left out."""
-    index = storage.get_json(manifest.index_key) if manifest.index_key else {}
+    """Return the keys of everything that a manifest names, itself left out.
+
+    Raises:
+        DigestMismatch: The index is not the one that was committed: on its word nothing may go.
+        StorageError: It is gone, or the root is out of reach.
+    """
+    data = storage.get_verified(manifest.index_key, manifest.index_sha256) if manifest.index_key else b"{}"
+    index: dict[str, str] = json.loads(data)
     beside = (manifest.index_key, manifest.watch_key, manifest.replaced_key)
     return {*beside, *(file.key for file in manifest.files), *index}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crrg.config.data import IngestConfig
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.audit import read_audit
 from crrg.ledger.lease import acquire_lease, find_holder
 from crrg.ledger.manifest import read_manifests
@@ -178,3 +178,16 @@ def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(in
     assert folders[0].result() == result.model_copy(update={"reused": True})
     assert {key for key in left if key.startswith("spool/")} == {"spool/run-0.json"}
     held.release()
+
+
+def test_nothing_goes_on_the_word_of_an_index_that_is_not_the_committed_one(root):
+    (manifest,) = read_manifests(root, DATE)
+    index = root.get(manifest.index_key)
+    # still an index, but it names another object in the place of a document
+    root.put(manifest.index_key, index.replace(b"/report.json", b"/repost.json", 1))
+    before = keys(root)
+    with pytest.raises(DigestMismatch, match="restore the object"):
+        collect_garbage(root, min_age_h=0, remove=True)
+    assert keys(root) == before
+    root.put(manifest.index_key, index)
+    assert named(root) <= keys(root)

@@ -146,3 +146,16 @@ def test_lateral_that_arrives_late_leaves_the_draft_alone(inbox, root):
     _, new = read_manifests(root)
     assert new.superseded == ()
     assert views(root, new) == {}
+
+
+def test_a_film_that_moved_on_is_found_where_it_went_though_the_film_that_took_it_along_left_the_study(inbox, root):
+    film(inbox, "52", "AP", 100)
+    night(inbox, root, FIRST)
+    film(inbox, "51", "PA", 101)
+    night(inbox, root, SECOND)
+    inbox.put("six.dcm", dicom_bytes(177, study="6", instance="51", view="PA"))
+    night(inbox, root, SECOND, resend_policy="supersede")
+    film(inbox, "53", "", 102)
+    night(inbox, root, THIRD)
+    (last,) = read_manifests(root, THIRD)
+    assert set(views(root, last)) == {"AP", "UNKNOWN"}

@@ -7,9 +7,10 @@ never not at all.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
+
+from pydantic import ValidationError
 
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
@@ -97,7 +98,13 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
     for stored in storage.list_objects(UNTOLD):
         if not stored.size:
             continue
-        note = UntoldNight.model_validate(json.loads(storage.get(stored.key)))
+        try:
+            note = UntoldNight.model_validate_json(storage.get(stored.key))
+        except ValidationError:
+            logger.warning(
+                "%s is damaged: its night was committed, or came to no commit, and is not told of", stored.key
+            )
+            continue
         found = next((each for each in read_manifests(storage, note.date) if each.run_id == note.run_id), None)
         if found is not None:
             yield summarize(found, note.max_failure_rate, storage)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from crrg.config.base import FrozenConfig, Settings
 from crrg.errors import ConfigError, CrrgError, ModelError
@@ -97,7 +97,7 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
     """Send the runs that wait, oldest name first; return how many went.
 
     Figures of a run that was deleted there go into a run of their own. A run that the server does not take (its
-    experiment was deleted) waits on and keeps no other from going.
+    experiment was deleted), or that was damaged, waits on and keeps no other from going.
 
     Raises:
         StorageError: The server is away; what has not gone still waits.
@@ -105,7 +105,11 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
     keys = [stored.key for stored in storage.list_objects(PREFIX) if stored.size]
     num_sent = 0
     for key in keys:
-        run = TrackedRun.model_validate(storage.get_json(key))
+        try:
+            run = TrackedRun.model_validate_json(storage.get(key))
+        except ValidationError:
+            logger.warning("%s is damaged and waits on; restore it or remove it", key)
+            continue
         if not _is_taken(run, storage, settings):
             continue
         storage.put(key, b"")

@@ -87,6 +87,15 @@ def test_run_that_is_not_taken_waits_and_keeps_no_other_from_going(server, tmp_p
     assert send_waiting(root, Settings()) == 1
 
 
+@pytest.mark.parametrize("data", [b'{"experiment":', b"[]", b"\xff"])
+def test_a_run_that_was_damaged_while_it_waited_keeps_no_other_from_going(server, tmp_path, data, caplog):
+    root = Storage(str(tmp_path))
+    root.put(f"{PREFIX}/damaged.json", data)
+    assert track(night(2), root, Settings()) == "run-1"
+    assert f"{PREFIX}/damaged.json" in caplog.text
+    assert root.get(f"{PREFIX}/damaged.json") == data
+
+
 def test_whoever_may_not_remove_objects_sends_a_run_once_all_the_same(server, monkeypatch, tmp_path):
     root = Storage(str(tmp_path))
     server.is_away = True

@@ -163,8 +163,9 @@ def test_a_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore) -
     assert found.num_withdrawn == 4
     assert found.old_versions == ()
     assert admin.list_objects("control/forgetting") == []
-    assert len(admin.list_objects("control/forgotten")) == 1
     study = PSEUDONYMS.study("2.25.8.7")
+    assert [len(admin.list_objects(f"control/forgotten{folder}")) for folder in ("", "/ids")] == [2, 1]
+    assert forget([study], store.storage("forget"), zone, remove=True).num_forgotten_before == 1
     assert not [each.key for each in admin.list_objects("results") if study in each.key]
     store.storage("admin", "inbox").put("e/pa.dcm", film_bytes(4, "7", "72", PatientID="MRN-0001"))
     assert run_test_night(inbox, root, StandInDrafter()).reasons == {"IDENTITY.FORGOTTEN": 1}

@@ -15,6 +15,7 @@ from benchmarks.generation.encoder import SentenceEncoder
 from benchmarks.generation.published import PUBLISHED_SIZES, FullModel, full_model, random_film, save_published
 from crrg.config.models import DecodingSettings
 from crrg.importers.rgrg import import_rgrg
+from crrg.importers.torch_file import open_torch_file
 from crrg.models.backbone import normalise_films
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
@@ -112,7 +113,9 @@ def write_weights(folder: Path) -> None:
 def read_published(folder: Path) -> FullModel:
     """Return the published layout with the weights of the folder."""
     model = FullModel(PUBLISHED_SIZES).eval()
-    model.load_state_dict(torch.load(folder / WEIGHTS)["model"])
+    with open_torch_file(folder / WEIGHTS) as contents:
+        named = {**contents.tensors, **{alias: contents.tensors[name] for alias, name in contents.aliases.items()}}
+        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in named.items()})
     return model
 
 

@@ -42,7 +42,8 @@ threads that wait for one another, and each time a decoder takes the place of on
 FETCHERS = 8
 FETCH_AHEAD = 72
 MAX_BYTES_AHEAD = 256 * 2**20
-"""Objects that are fetched and not yet decoded, at most: while models have the cores a store goes on answering."""
+"""Objects that are fetched and not yet decoded, at most: while models have the cores a store goes on answering. A disk
+answers at once; of it no more is fetched than there are threads, since that would only take from the models."""
 FILMS_AHEAD = 64
 Ids = tuple[str, str, str]
 """Pseudonyms of patient, study and instance."""
@@ -239,13 +240,12 @@ def _fetch_all(
     inputs: Sequence[ShardInput], located: dict[str, InboxObject], inbox: Storage, givers: Givers
 ) -> Generator[_Fetched, None, None]:
     futures: deque[tuple[Future[_Fetched], int]] = deque()
+    ahead = FETCHERS if inbox.is_local else FETCH_AHEAD
     with ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") as pool:
         for wanted in inputs:
             found = located.get(wanted.key_hmac)
             num_bytes = found.size if found is not None and size_refusal(found.size) is None else 0
-            while futures and (
-                len(futures) >= FETCH_AHEAD or num_bytes + sum(size for _, size in futures) > MAX_BYTES_AHEAD
-            ):
+            while futures and (len(futures) >= ahead or num_bytes + sum(size for _, size in futures) > MAX_BYTES_AHEAD):
                 yield futures.popleft()[0].result()
             futures.append((pool.submit(_fetch, wanted, found, inbox, givers), num_bytes))
         while futures:

@@ -101,6 +101,30 @@ def test_nothing_more_is_read_while_reading_is_held():
     assert list(items) == list(range(50))
 
 
+def test_little_is_fetched_from_a_disk_while_reading_is_held(tmp_path, monkeypatch):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 40)
+    plan = plan_night(night_config(inbox, shard_size=40), root, BUNDLE, PSEUDONYMS)
+    fetched: list[str] = []
+    fetch = Storage.get_unchanged
+
+    def noted(storage, stored):
+        fetched.append(stored.key)
+        return fetch(storage, stored)
+
+    monkeypatch.setattr(Storage, "get_unchanged", noted)
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    try:
+        with ShardFeed(plan, root, PSEUDONYMS) as feed:
+            readings = feed.open(plan.shards[0]).readings
+            with readings.held():
+                time.sleep(0.5)
+                assert len(fetched) < 30
+            assert len(list(readings)) == len(fetched) == 40
+    finally:
+        release_night(plan, root)
+
+
 def test_what_is_held_can_be_closed():
     items = ReadAhead((number for number in range(50)), 2)
     with items.held():

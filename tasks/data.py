@@ -13,14 +13,14 @@ from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh
 from crrg.operations.ingest import ingest_as_set
 from crrg.operations.retrain import pin_dataset
 from crrg.operations.root import open_root
-from tasks.policy import TASK, gpu_slot
+from tasks.policy import TASK, gpu_slot, run_tags
 from tasks.runners import place
 
 
 @task(task_run_name="ingest-archives[{config.dataset}]", **TASK)
 def ingest_archives(config: IngestConfig) -> IngestSummary:
     """Turn archives into one version of a dataset."""
-    return ingest_as_set(config, *open_root())
+    return ingest_as_set(config, *open_root(), tags=run_tags())
 
 
 @task(task_run_name="plan-shards[{config.dataset}]", **TASK)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from crrg.config.base import Settings, StorageSettings
@@ -55,6 +56,7 @@ def ingest(
     settings: StorageSettings | None = None,
     *,
     tracked_by: Settings | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> IngestSummary:
     """Turn archives into one version of a dataset.
 
@@ -67,6 +69,7 @@ def ingest(
         pseudonyms: Turns identifiers into pseudonyms.
         settings: How to reach archives on S3.
         tracked_by: Names the tracking server that is told of a new version; not tracked where not given.
+        tags: Ids that tie the tracked run to the orchestrator.
 
     Raises:
         ConfigError: A source is not there or holds the root, the dataset's name cannot be used, it was made with
@@ -104,11 +107,13 @@ def ingest(
         summary = _ingest(config, storage, pseudonyms, sources, plan, KnownInputs(storage, None, ()))
     _audit(summary, plan, storage)
     if tracked_by is not None:
-        track_ingest(summary, storage, tracked_by)
+        track_ingest(summary, storage, tracked_by, tags)
     return summary
 
 
-def ingest_as_set(config: IngestConfig, storage: Storage, settings: Settings) -> IngestSummary:
+def ingest_as_set(
+    config: IngestConfig, storage: Storage, settings: Settings, tags: Mapping[str, str] = MappingProxyType({})
+) -> IngestSummary:
     """Turn archives into one version of a dataset, with the secret, the store and the tracking server of settings.
 
     Raises:
@@ -117,7 +122,8 @@ def ingest_as_set(config: IngestConfig, storage: Storage, settings: Settings) ->
         StorageError: As ``ingest``.
         DataError: As ``ingest``.
     """
-    return ingest(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage, tracked_by=settings)
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    return ingest(config, storage, pseudonyms, settings.storage, tracked_by=settings, tags=tags)
 
 
 def _ingest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "ingest"
 
 
-def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -> None:
+def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings, tags: Mapping[str, str]) -> None:
     """Record an ingest; a tracking server that is away, or does not take it, costs the run, not the dataset.
 
     The sheet of samples shows films without names: a tracking server of its own belongs into the same zone as the
@@ -26,6 +27,7 @@ def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -
         summary: What the ingest did.
         storage: The root with the card.
         settings: Name the tracking server, if there is one.
+        tags: Ids that tie the run to the orchestrator.
     """
     dataset = summary.dataset
     figures = storage.get_json(summary.card_key)
@@ -42,7 +44,7 @@ def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings) -
     metrics |= {
         f"prevalence/{label}": label_counts["share_positive"] for label, label_counts in figures["labels"].items()
     }
-    tags = {"dataset": dataset.name, "dataset_version": dataset.version}
+    tags = {**tags, "dataset": dataset.name, "dataset_version": dataset.version}
     try:
         with open_tracker(settings, storage, EXPERIMENT, f"{EXPERIMENT}-{dataset.name}", tags) as tracker:
             tracker.log_params(figures["settings"])

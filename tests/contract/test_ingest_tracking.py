@@ -36,7 +36,12 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Setting
         archive.put(key, data)
     settings = Settings(root=root.root)
     config = IngestConfig(source=(archive.root,), dataset="marked", num_workers=1)
-    return root, settings, ingest(config, root, PSEUDONYMS, tracked_by=settings), config
+    return (
+        root,
+        settings,
+        ingest(config, root, PSEUDONYMS, tracked_by=settings, tags={"prefect.flow_run_id": "42"}),
+        config,
+    )
 
 
 def runs(settings: Settings, root: Storage) -> list:
@@ -50,6 +55,7 @@ def test_counts_and_settings_stand_in_the_run(ingested) -> None:
     (run,) = runs(settings, root)
     assert run.info.status == "FINISHED"
     assert run.data.tags["dataset_version"] == summary.dataset.version
+    assert run.data.tags["prefect.flow_run_id"] == "42"
     assert run.data.metrics["ingest/num_inputs"] == summary.num_inputs == 17
     assert run.data.metrics["ingest/num_accepted"] + run.data.metrics["ingest/num_quarantined"] == 17
     assert {name: run.data.metrics[f"rows/{name}"] for name in summary.dataset.num_rows} == summary.dataset.num_rows
@@ -98,7 +104,7 @@ def test_a_tracking_server_that_does_not_take_it_costs_a_line_in_the_log(
 
     monkeypatch.setattr(ingest_tracking, "open_tracker", away)
     caplog.set_level(logging.WARNING)
-    ingest_tracking.track_ingest(summary, root, settings)
+    ingest_tracking.track_ingest(summary, root, settings, {})
     assert "did not reach the tracking server" in caplog.text
 
 

@@ -41,7 +41,7 @@ from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, read_table, write_table
 from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_page, writing
-from crrg.operations.night_equals import REASONS, FirstImages
+from crrg.operations.night_equals import FirstImages, is_open
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_pictures import settled_pictures
 from crrg.operations.night_records import (
@@ -235,13 +235,13 @@ def _judge(
     Films whose study cannot move on have to wait, which may let others be drafted in their place: then all is judged
     once more.
     """
+    ordered = sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank)
     damaged: frozenset[str] = frozenset()
     while True:
-        first_images = FirstImages(ledger, plan.config.resend_policy, damaged)
+        first_images = FirstImages(ledger, plan.config.resend_policy, damaged, filter(is_open, ordered))
         settled: dict[str, InputOutcome] = {}
-        for outcome in sorted((each for record in records for each in record.outcomes), key=lambda each: each.rank):
-            is_open = outcome.is_drafted or (outcome.reason in REASONS and not outcome.is_carried)
-            refusal = first_images.refusal(outcome) if is_open else None
+        for outcome in ordered:
+            refusal = first_images.refusal(outcome) if is_open(outcome) else None
             settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
         earlier = find_earlier_films((each for each in settled.values() if each.is_drafted), ledger, storage)
         copied, without_pictures = copy_pictures(plan, earlier, storage)

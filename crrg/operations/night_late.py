@@ -69,13 +69,15 @@ def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage:
     Raises:
         StorageError: The root is out of reach.
     """
-    images = {each.instance_id: each.study_id for each in drafted}
+    newly = list(drafted)
+    images = {each.instance_id: each.study_id for each in newly}
     rows = [row for study in set(images.values()) for row in ledger.find_drafts_of(study)]
     if not rows:
         return EarlierFilms()
     manifests = read_manifests(storage)
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
-    collected = _Collected({row.instance_id: row for row in rows}, images)
+    patients = {each.study_id: each.patient_id for each in newly}
+    collected = _Collected({row.instance_id: row for row in rows}, images, patients)
     holding = _current_studies(rows, manifests, replaced)
     for manifest in reversed(manifests):
         if studies := holding.get(manifest.run_id):
@@ -178,9 +180,10 @@ def _noting(studies: Set[str], damaged: set[str]) -> Iterator[None]:
 class _Collected:
     """Films found so far, newest run first."""
 
-    def __init__(self, rows: Mapping[str, LedgerRow], images: Mapping[str, str]) -> None:
+    def __init__(self, rows: Mapping[str, LedgerRow], images: Mapping[str, str], patients: Mapping[str, str]) -> None:
         self.rows = rows
         self.images = images
+        self.patients = patients
         self.damaged: set[str] = set()
         self.outcomes: dict[str, InputOutcome] = {}
         self.reports: list[dict[str, Any]] = []
@@ -201,7 +204,7 @@ class _Collected:
         self.superseded += [
             Superseded(instance_id=row["instance_id"], date=manifest.date, run_id=manifest.run_id) for row in held
         ]
-        moving = [row for row in held if row["instance_id"] not in {*self.images, *self.outcomes}]
+        moving = [row for row in held if self._moves(row["study_id"], row["instance_id"])]
         if moving:
             with _noting({row["study_id"] for row in moving}, self.damaged):
                 self._move(manifest, moving, storage)
@@ -225,6 +228,11 @@ class _Collected:
                 if maps := pictures.evidence(name):
                     self.pictures[evidence_name(name)] = (maps, index[maps])
                 self.outcomes[name] = _outcome(self.rows[name], row["view_position"], sizes[name])
+
+    def _moves(self, study_id: str, instance_id: str) -> bool:
+        """Whether a film goes on in its study's new draft; one of another patient came again and was refused."""
+        is_own = self.rows[instance_id].patient_id == self.patients[study_id]
+        return is_own and instance_id not in self.images and instance_id not in self.outcomes
 
     def films(self) -> EarlierFilms:
         """Return all of it in an order of its own."""

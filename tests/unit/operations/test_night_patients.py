@@ -1,0 +1,202 @@
+"""Films of different patients never share a draft, whatever study their headers name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crrg.config.references import BundleRef
+from crrg.ledger.ledger import LedgerRow, ledger_rows, read_ledger
+from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
+from crrg.ledger.tables import read_table
+from crrg.operations import night_feed
+from crrg.operations.check_nights import check_nights
+from crrg.operations.digest import committed_digest
+from crrg.operations.nightly import run_night
+from crrg.storage import Storage
+from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config
+
+FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
+STUDY = PSEUDONYMS.study("2.25.8.5")
+NEWER = BundleRef(bundle_id="c" * 32, prefix="models/bundles/newer", model_version="8")
+
+
+@pytest.fixture(autouse=True)
+def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Storage:
+    (tmp_path / "inbox").mkdir()
+    return Storage(str(tmp_path / "inbox"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "root"))
+
+
+def film(inbox: Storage, key: str, patient: str, *, instance: str = "", seed: int = 0, study: str = "5") -> None:
+    """Put a film whose key tells instance and picture, unless said otherwise."""
+    number = instance or str(50 + ord(key[0]) - ord("a"))
+    data = dicom_bytes(seed or int(number), study=study, instance=number, patient=patient)
+    inbox.put(f"{key}.dcm", data)
+
+
+def night(inbox: Storage, root: Storage, date: str, bundle: BundleRef = BUNDLE, **changes: object) -> None:
+    drafter = StandInDrafter()
+    drafter.bundle_id = bundle.bundle_id
+    config = night_config(inbox, date=date, num_workers=0, **changes)
+    run_night(config, root, bundle, PSEUDONYMS, lambda: drafter)
+    assert check_nights(root).is_good
+
+
+def outcomes(root: Storage, manifest: Manifest) -> dict[str, str]:
+    """Return reason by last characters of the patient's plain id, as the ledger of a run has them."""
+    names = {PSEUDONYMS.patient(name): name for name in ("P1", "P2", "P3")}
+    return {names[row.patient_id]: row.reason for row in ledger_rows(root, manifest)}
+
+
+def refused(root: Storage, manifest: Manifest) -> dict[str, str]:
+    """Return detail by instance of what a run refused."""
+    rows = [row for file in manifest.files if file.kind == "quarantine" for row in read_table(root, file).to_pylist()]
+    return {row["instance_id"]: row["detail"] for row in rows}
+
+
+def films_of(root: Storage, manifest: Manifest, study: str = STUDY) -> list[str]:
+    """Return the instances in a study's document."""
+    document = root.get_json(f"{run_prefix(manifest.date, manifest.run_id)}/documents/{study}/report.json")
+    return sorted(each["instance_id"] for each in document["films"])
+
+
+def instances(*numbers: int) -> list[str]:
+    return sorted(PSEUDONYMS.instance(f"2.25.9.{number}") for number in numbers)
+
+
+def drafts_of(root: Storage) -> list[LedgerRow]:
+    return read_ledger(root).find_drafts_of(STUDY)
+
+
+@pytest.mark.parametrize("shard_size", [1, 2, 100])
+def test_study_of_two_patients_is_the_first_ones_draft_whatever_the_shards(inbox, root, shard_size):
+    for key, patient in (("a", "P1"), ("b", "P2"), ("c", "P1"), ("d", "P2")):
+        film(inbox, key, patient)
+    night(inbox, root, FIRST, shard_size=shard_size)
+    (manifest,) = read_manifests(root)
+    assert outcomes(root, manifest) == {"P1": "", "P2": "IDENTITY.CONFLICT"}
+    assert films_of(root, manifest) == instances(50, 52)
+    assert (manifest.num_accepted, manifest.num_quarantined) == (2, 2)
+    details = refused(root, manifest)
+    assert sorted(details) == instances(51, 53)
+    assert all("another patient" in detail and "send it again" in detail for detail in details.values())
+
+
+def test_shard_size_changes_no_digest(inbox, tmp_path):
+    for key, patient in (("a", "P2"), ("b", "P1"), ("c", "P2"), ("d", "P3")):
+        film(inbox, key, patient)
+    film(inbox, "e", "P1", seed=51)
+    digests = set()
+    for size in (1, 3, 100):
+        root = Storage(str(tmp_path / f"root-{size}"))
+        night(inbox, root, FIRST, shard_size=size)
+        digests.add(committed_digest(root))
+    assert len(digests) == 1
+
+
+def test_equal_film_of_a_refused_one_is_drafted(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P2", seed=77)
+    film(inbox, "c", "P3", seed=77, study="6")
+    night(inbox, root, FIRST)
+    (manifest,) = read_manifests(root)
+    assert outcomes(root, manifest) == {"P1": "", "P2": "IDENTITY.CONFLICT", "P3": ""}
+
+
+def test_film_of_another_patient_on_a_later_night_leaves_the_draft_alone(inbox, root):
+    film(inbox, "a", "P1")
+    night(inbox, root, FIRST)
+    film(inbox, "b", "P2")
+    night(inbox, root, SECOND)
+    film(inbox, "c", "P1")
+    night(inbox, root, THIRD, resend_policy="supersede")
+    first, second, third = read_manifests(root)
+    assert outcomes(root, second) == {"P2": "IDENTITY.CONFLICT"}
+    assert second.superseded == ()
+    assert films_of(root, third) == instances(50, 52)
+    assert {each.run_id for each in third.superseded} == {first.run_id}
+
+
+def test_refused_film_is_not_read_again_by_itself(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P2")
+    night(inbox, root, FIRST)
+    night(inbox, root, FIRST)
+    night(inbox, root, SECOND)
+    assert len(read_manifests(root)) == 1
+    night(inbox, root, SECOND, reread_studies=(STUDY,), resend_policy="supersede")
+    assert outcomes(root, read_manifests(root)[1]) == {"P2": "IDENTITY.CONFLICT"}
+    assert [row.patient_id for row in drafts_of(root)] == [PSEUDONYMS.patient("P1")]
+
+
+def test_newer_bundle_that_reads_the_study_again_keeps_it_with_its_patient(inbox, root):
+    for key, patient in (("a", "P2"), ("b", "P1"), ("c", "P2")):
+        film(inbox, key, patient)
+    night(inbox, root, FIRST)
+    night(inbox, root, SECOND, NEWER, reread_date=FIRST)
+    manifest = read_manifests(root)[1]
+    assert outcomes(root, manifest) == {"P2": "", "P1": "IDENTITY.CONFLICT"}
+    assert films_of(root, manifest) == instances(50, 52)
+
+
+def test_corrected_patient_is_refused_by_name_and_taken_where_it_may_supersede(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P1")
+    night(inbox, root, FIRST)
+    film(inbox, "a", "P2")
+    film(inbox, "b", "P2")
+    night(inbox, root, SECOND)
+    second = read_manifests(root)[1]
+    assert outcomes(root, second) == {"P2": "IDENTITY.CONFLICT"}
+    assert all("resend_policy" in detail for detail in refused(root, second).values())
+    night(inbox, root, THIRD, reread_studies=(STUDY,), resend_policy="supersede")
+    first, _, third = read_manifests(root)
+    assert outcomes(root, third) == {"P2": ""}
+    assert films_of(root, third) == instances(50, 51)
+    assert {(each.instance_id, each.run_id) for each in third.superseded} == {
+        (name, first.run_id) for name in instances(50, 51)
+    }
+
+
+def test_study_of_which_only_one_film_was_corrected_stays_as_it_is(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P1")
+    night(inbox, root, FIRST)
+    film(inbox, "corrected", "P2", instance="50")
+    night(inbox, root, SECOND, resend_policy="supersede")
+    second = read_manifests(root)[1]
+    assert outcomes(root, second) == {"P2": "IDENTITY.CONFLICT"}
+    assert second.superseded == ()
+    assert {row.patient_id for row in drafts_of(root)} == {PSEUDONYMS.patient("P1")}
+
+
+def test_corrected_study_takes_no_film_along_that_stays_refused(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P1")
+    night(inbox, root, FIRST)
+    film(inbox, "c", "P2", instance="50")
+    film(inbox, "d", "P3", instance="51")
+    night(inbox, root, SECOND, resend_policy="supersede")
+    second = read_manifests(root)[1]
+    assert outcomes(root, second) == {"P2": "", "P3": "IDENTITY.CONFLICT"}
+    assert films_of(root, second) == instances(50)
+    assert {each.instance_id for each in second.superseded} == set(instances(50, 51))
+
+
+def test_one_image_of_two_patients_in_one_night_is_no_mere_duplicate(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P2", instance="50")
+    night(inbox, root, FIRST)
+    (manifest,) = read_manifests(root)
+    assert outcomes(root, manifest) == {"P1": "", "P2": "IDENTITY.CONFLICT"}

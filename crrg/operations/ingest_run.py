@@ -226,7 +226,9 @@ class IngestRun:
             entry.record = replace(start, instance_id=pair.instance_id, pixel_digest=pair.film.pixel_digest)
         if entry.record.pixel_digest and film is not None:
             record = entry.record
-            entry.claim = Claim(film.modified_s, (source_number, film.key), record.instance_id, record.pixel_digest)
+            whose = (pair.patient_id, pair.study_id) if pair is not None else ("", "")
+            place = (source_number, film.key)
+            entry.claim = Claim(film.modified_s, place, record.instance_id, record.pixel_digest, *whose)
         if pair is None:
             return
         entry.row = len(self._wishes)
@@ -258,7 +260,7 @@ class IngestRun:
         return self._builder.build(read.item, source.kind.value, source.site, outcome, read.digest)
 
     def _judge_equal_films(self) -> None:
-        """Refuse all but the oldest of equal films.
+        """Refuse all but the oldest of equal films, and films of studies that are another patient's.
 
         Raises:
             StorageError: A film that an earlier ingest refused for another's sake would count now; read it.
@@ -270,7 +272,7 @@ class IngestRun:
             if loss is not None:
                 winner = claimants[loss.winner].record.object_id
                 entry.record = replace(refused(entry.record, loss.error, stage_of(loss.error)), winner=winner)
-                entry.row = -1
+                entry.row, entry.has_film = -1, not loss.is_of_study
             elif entry.row < 0:
                 raise stale(entry.record)
 

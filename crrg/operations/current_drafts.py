@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from crrg.config.running import DeliverConfig
@@ -33,11 +34,14 @@ class StudyDraft:
         manifest: The commit that it is of.
         document: The study document (``documents.py``).
         rows: Newest row of the ledger that drafted each film, by ``instance_id``, where there is one.
+        patients: Pseudonyms of the patients for whom nights drafted the study, one after the other: several where a
+            header was corrected; of an older draft nothing.
     """
 
     manifest: Manifest
     document: Mapping[str, Any]
     rows: Mapping[str, LedgerRow]
+    patients: Sequence[str] = ()
 
     @property
     def study_id(self) -> str:
@@ -94,7 +98,8 @@ class CommittedDrafts:
                 names = [film["instance_id"] for film in document["films"]]
                 if not any((name, manifest.run_id) in self._replaced for name in names):
                     rows = {name: row for name in names if (row := self._ledger.find_draft(name))}
-                    yield StudyDraft(manifest, document, rows)
+                    given = groupby(row.patient_id for row in self._ledger.find_drafts_of(study_id))
+                    yield StudyDraft(manifest, document, rows, tuple(patient_id for patient_id, _ in given))
 
     def older(self, draft: StudyDraft) -> Iterator[StudyDraft]:
         """Yield the drafts of a study that one replaces, directly or through others, newest first.

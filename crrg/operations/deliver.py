@@ -28,7 +28,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_structure import looks_like_dicom
 from crrg.data.forgotten import read_forgotten
 from crrg.data.givers import Givers, nameless, refusal
-from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, StorageError
+from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, IdentityError, StorageError
 from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import fhir_bundle
@@ -168,6 +168,7 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
             if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
                 work.num_unchanged += 1
                 continue
+            _check_patient(draft)
             sources = {film["instance_id"]: _source(film["instance_id"], draft, work) for film in draft.films}
             ready.append((draft, sources))
     wanted = [data for _, sources in ready for data in sources.values()] if "sc" in work.config.forms else []
@@ -177,6 +178,17 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
             pictures = {name: next(decoded) for name in sources} if wanted else {}
             with work.one_study(draft.study_id):
                 _deliver_study(draft, sources, pictures, work)
+
+
+def _check_patient(draft: StudyDraft) -> None:
+    """Check that a draft is of one patient: earlier versions drafted what headers named as one study.
+
+    Raises:
+        IdentityError: IDENTITY.CONFLICT.
+    """
+    if len({row.patient_id for row in draft.rows.values()}) > 1:
+        reason = "its films are of several patients; correct the wrong header and send that film again"
+        raise IdentityError(reason, draft.study_id, code="IDENTITY.CONFLICT")
 
 
 def _deliver_study(
@@ -283,6 +295,9 @@ def _replaced(draft: StudyDraft, delivery: Delivery, work: _Work) -> dict[str, D
         if not all(film["instance_id"] in delivery.originals for film in older.films):
             continue
         earlier = _delivery(older, delivery.originals)
+        if earlier.uid("sr") == delivery.uid("sr"):
+            # the same draft under a corrected patient, which takes the wrong one's place
+            continue
         found |= {form: earlier for form in asked if form not in found and work.zone.exists(keys[form](earlier))}
         if len(found) == len(asked):
             break
@@ -312,8 +327,9 @@ def _send(objects: Sequence[Dataset], work: _Work) -> StorageError | None:
 
 
 def _note_key(draft: StudyDraft, config: DeliverConfig) -> str:
-    """Return where a finished delivery is noted; another draft, form or archive makes it another delivery."""
-    identity = hash_json([draft.document, sorted(config.forms), config.send_to, config.called_title])
+    """Return where a finished delivery is noted; another draft, patient, form or archive makes it another delivery."""
+    patients = [list(draft.patients)] if len(draft.patients) > 1 else []
+    identity = hash_json([draft.document, sorted(config.forms), config.send_to, config.called_title, *patients])
     return f"delivered/{draft.study_id}-{identity}.json"
 
 

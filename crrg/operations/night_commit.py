@@ -189,10 +189,12 @@ def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: 
 
 
 def _earlier_rows(records: Sequence[ShardRecord], storage: Storage) -> Ledger:
-    """Return what earlier nights did of the images and studies that this one drafts."""
+    """Return what earlier nights did of the images and studies that this one drafts, and of those that images left."""
     drafted = [each for record in records for each in record.outcomes if each.is_drafted]
-    instances, studies = ({each.instance_id for each in drafted}, {each.study_id for each in drafted})
-    return read_ledger(storage, Wanted(instances=frozenset(instances), studies=frozenset(studies)))
+    instances, studies = frozenset(each.instance_id for each in drafted), frozenset(each.study_id for each in drafted)
+    ledger = read_ledger(storage, Wanted(instances=instances, studies=studies))
+    left = {row.study_id for name in instances if (row := ledger.find_draft(name))} - studies
+    return read_ledger(storage, Wanted(instances=instances, studies=studies | left)) if left else ledger
 
 
 def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -> SettledNight:

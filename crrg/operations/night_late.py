@@ -71,13 +71,16 @@ def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage:
     """
     newly = list(drafted)
     images = {each.instance_id: each.study_id for each in newly}
-    rows = [row for study in set(images.values()) for row in ledger.find_drafts_of(study)]
+    # a study that an image left has a new draft without it
+    left = {row.study_id for name in images if (row := ledger.find_draft(name))}
+    rows = [row for study in left.union(images.values()) for row in ledger.find_drafts_of(study)]
     if not rows:
         return EarlierFilms()
     manifests = read_manifests(storage)
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
     patients = {each.study_id: each.patient_id for each in newly}
-    collected = _Collected({row.instance_id: row for row in rows}, images, patients)
+    newest = {name: row for name in {each.instance_id for each in rows} if (row := ledger.find_draft(name))}
+    collected = _Collected(newest, images, patients)
     holding = _current_studies(rows, manifests, replaced)
     for manifest in reversed(manifests):
         if studies := holding.get(manifest.run_id):
@@ -155,12 +158,17 @@ def _current_studies(
     for row in rows:
         of_runs.setdefault(row.run_id, []).append(row)
     drafted: dict[str, set[str]] = {}
+    held: dict[str, set[str]] = {}
     holding: dict[str, set[str]] = {}
     for manifest in in_commit_order(manifests):
         run_id = manifest.run_id
         for row in of_runs.get(run_id, ()):
             drafted.setdefault(row.study_id, set()).add(row.instance_id)
         studies = {row.study_id for row in of_runs.get(run_id, ())}
+        # of a study that an image left, all that a run holds moved on into it
+        for each in manifest.superseded:
+            studies |= {study for study in held.get(each.run_id, ()) if each.instance_id in drafted[study]}
+        held[run_id] = studies
         holding[run_id] = {each for each in studies if any((name, run_id) not in replaced for name in drafted[each])}
     return holding
 
@@ -231,7 +239,8 @@ class _Collected:
 
     def _moves(self, study_id: str, instance_id: str) -> bool:
         """Whether a film goes on in its study's new draft; one of another patient came again and was refused."""
-        is_own = self.rows[instance_id].patient_id == self.patients[study_id]
+        patient_id = self.rows[instance_id].patient_id
+        is_own = self.patients.get(study_id, patient_id) == patient_id
         return is_own and instance_id not in self.images and instance_id not in self.outcomes
 
     def films(self) -> EarlierFilms:

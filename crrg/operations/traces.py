@@ -1,7 +1,8 @@
 """What a root holds of some patients: the ids by which their rows, documents and pictures are found.
 
 Patients are found from any id of theirs; then everything counts that carries the patient's id, that of one of the
-patient's studies, or that of an image in one of these. Reads tables' id columns only; removes nothing.
+patient's studies, or that of an image in one of these. A refused film alone makes no study or image of others its
+patient's: its header named it for both. Reads tables' id columns only; removes nothing.
 """
 
 from __future__ import annotations
@@ -138,7 +139,14 @@ def _night_triples(storage: Storage) -> Iterator[tuple[Triple, str]]:
 
 
 def _all_triples(storage: Storage) -> Iterator[Triple]:
-    yield from (triple for triple, reason in _night_triples(storage) if reason != REASON)
+    of_nights = {(triple, reason) for triple, reason in _night_triples(storage) if reason != REASON}
+    drafted: dict[str, set[str]] = {}
+    for (patient_id, study_id, instance_id, _), reason in of_nights:
+        for name in (study_id, instance_id) if not reason else ():
+            drafted.setdefault(name, set()).add(patient_id)
+    for (patient_id, *names, key_hmac), _ in of_nights:
+        study_id, instance_id = (name if patient_id in drafted.get(name, {patient_id}) else "" for name in names)
+        yield patient_id, study_id, instance_id, key_hmac
     for name in storage.list_folder("datasets"):
         for version in list_versions(storage, name):
             yield from dataset_triples(storage, name, version)

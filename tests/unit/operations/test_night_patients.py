@@ -200,3 +200,21 @@ def test_one_image_of_two_patients_in_one_night_is_no_mere_duplicate(inbox, root
     night(inbox, root, FIRST)
     (manifest,) = read_manifests(root)
     assert outcomes(root, manifest) == {"P1": "", "P2": "IDENTITY.CONFLICT"}
+
+
+def test_film_that_was_another_patients_study_leaves_the_rest_of_its_old_one_a_draft(inbox, root):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P1")
+    night(inbox, root, FIRST)
+    film(inbox, "a", "P2", study="6")
+    night(inbox, root, SECOND, resend_policy="supersede")
+    film(inbox, "c", "P1")
+    film(inbox, "d", "P2", study="6")
+    night(inbox, root, THIRD)
+    _, second, third = read_manifests(root)
+    other = PSEUDONYMS.study("2.25.8.6")
+    assert (films_of(root, second, other), films_of(root, second)) == (instances(50), instances(51))
+    assert (films_of(root, third, other), films_of(root, third)) == (instances(50, 53), instances(51, 52))
+    assert {(each.instance_id, each.run_id) for each in third.superseded} == {
+        (name, second.run_id) for name in instances(50, 51)
+    }

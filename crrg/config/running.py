@@ -38,8 +38,9 @@ class NightlyConfig(FrozenConfig):
         settle_s: Objects younger than this many seconds wait, since they may still be being written, and so does all
             of their study.
         max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good night, 0..1.
-        resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels:
-            ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as superseded.
+        resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels or
+            for another patient: ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as
+            superseded.
         image_size: Longer side of the decoded films, pixels.
         shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
         num_workers: Decoder processes; 0 takes what suits this machine.

@@ -45,7 +45,7 @@ FAMILIES: Mapping[str, str] = {
     "MODALITY": "The modality is not a projection radiograph's.",
     "VIEW": "The film is not frontal; drafts are written for frontal films only.",
     "BODY_PART": "The film does not show a chest.",
-    "IDENTITY": "An identifier is missing, invalid, or known with another picture.",
+    "IDENTITY": "An identifier is missing, invalid, or known with another picture or patient.",
     "DUPLICATE": "The same picture is drafted elsewhere in this night or was drafted before.",
     "SECURITY": "The file could be run as a program.",
     "PHI": "Identifying text is burned into the picture.",

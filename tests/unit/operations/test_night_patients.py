@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +14,7 @@ from crrg.ledger.tables import read_table
 from crrg.operations import night_feed
 from crrg.operations.check_nights import check_nights
 from crrg.operations.digest import committed_digest
+from crrg.operations.night_patients import StudyPatients
 from crrg.operations.nightly import run_night
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config
@@ -54,7 +56,7 @@ def night(inbox: Storage, root: Storage, date: str, bundle: BundleRef = BUNDLE, 
 
 
 def outcomes(root: Storage, manifest: Manifest) -> dict[str, str]:
-    """Return reason by last characters of the patient's plain id, as the ledger of a run has them."""
+    """Return reason by patient, as the ledger of a run has them."""
     names = {PSEUDONYMS.patient(name): name for name in ("P1", "P2", "P3")}
     return {names[row.patient_id]: row.reason for row in ledger_rows(root, manifest)}
 
@@ -218,3 +220,37 @@ def test_film_that_was_another_patients_study_leaves_the_rest_of_its_old_one_a_d
     assert {(each.instance_id, each.run_id) for each in third.superseded} == {
         (name, second.run_id) for name in instances(50, 51)
     }
+
+
+def test_draft_of_two_patients_of_an_earlier_version_takes_no_film_until_it_is_read_again(inbox, root, monkeypatch):
+    film(inbox, "a", "P1")
+    film(inbox, "b", "P2")
+    with monkeypatch.context() as before:
+        before.setattr(StudyPatients, "may_have", lambda *_: True)
+        night(inbox, root, FIRST)
+    film(inbox, "c", "P1")
+    night(inbox, root, SECOND)
+    night(inbox, root, THIRD, NEWER, reread_date=FIRST)
+    film(inbox, "d", "P1")
+    night(inbox, root, THIRD, NEWER)
+    first, second, third, fourth = read_manifests(root)
+    assert outcomes(root, second) == {"P1": "IDENTITY.CONFLICT"}
+    assert (outcomes(root, third), films_of(root, third)) == ({"P1": "", "P2": "IDENTITY.CONFLICT"}, instances(50))
+    assert {(each.instance_id, each.run_id) for each in third.superseded} == {
+        (name, first.run_id) for name in instances(50, 51)
+    }
+    assert (outcomes(root, fourth), films_of(root, fourth)) == ({"P1": ""}, instances(50, 53))
+
+
+def test_night_that_was_cut_off_over_a_study_of_two_patients_comes_to_the_same_end(inbox, root, tmp_path, monkeypatch):
+    for key, patient in (("a", "P1"), ("b", "P2"), ("c", "P2"), ("d", "P1")):
+        film(inbox, key, patient)
+    with monkeypatch.context() as broken:
+        broken.setattr("crrg.operations.night_commit.write_ledger", Mock(side_effect=OSError("cut off")))
+        with pytest.raises(OSError, match="cut off"):
+            night(inbox, root, FIRST, shard_size=1)
+    night(inbox, root, FIRST, shard_size=1)
+    whole = Storage(str(tmp_path / "whole"))
+    night(inbox, whole, FIRST, shard_size=4)
+    assert committed_digest(root) == committed_digest(whole)
+    assert outcomes(root, read_manifests(root)[0]) == {"P1": "", "P2": "IDENTITY.CONFLICT"}

@@ -30,6 +30,7 @@ from crrg.storage import Storage
 logger = logging.getLogger(__name__)
 
 DUPLICATE = "DUPLICATE.PIXELS"
+DUPLICATE_RESENT = "DUPLICATE.RESENT"
 READERS = 8
 """Tables read at a time: those of a store in another building are mostly waited for."""
 

@@ -9,7 +9,7 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +17,7 @@ from crrg.config.running import DeliverConfig
 from crrg.errors import DataError, DigestMismatch, StorageError
 from crrg.exports.documents import report_keys
 from crrg.exports.parquet import REPORTS_SCHEMA
-from crrg.ledger.ledger import LedgerRow, in_commit_order, read_ledger
+from crrg.ledger.ledger import DUPLICATE_RESENT, LedgerRow, in_commit_order, read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import read_tables
 from crrg.storage import Storage
@@ -33,7 +33,8 @@ class StudyDraft:
     Attributes:
         manifest: The commit that it is of.
         document: The study document (``documents.py``).
-        rows: Newest row of the ledger that drafted each film, by ``instance_id``, where there is one.
+        rows: Newest row of the ledger that drafted each film, by ``instance_id``, where there is one; under the bytes
+            that a later night found in its place with another header alone.
         patients: Pseudonyms of the patients for whom nights drafted the study, one after the other: several where a
             header was corrected; of an older draft nothing.
     """
@@ -97,7 +98,7 @@ class CommittedDrafts:
                     continue
                 names = [film["instance_id"] for film in document["films"]]
                 if not any((name, manifest.run_id) in self._replaced for name in names):
-                    rows = {name: row for name in names if (row := self._ledger.find_draft(name))}
+                    rows = {name: row for name in names if (row := self._source_row(name))}
                     given = groupby(row.patient_id for row in self._ledger.find_drafts_of(study_id))
                     yield StudyDraft(manifest, document, rows, tuple(patient_id for patient_id, _ in given))
 
@@ -121,6 +122,14 @@ class CommittedDrafts:
                     yield StudyDraft(manifest, self._document(manifest, draft.study_id), {})
             except DataError:
                 continue
+
+    def _source_row(self, instance_id: str) -> LedgerRow | None:
+        """Return the row that drafted an image; where its object came again as the same image, by its newer bytes."""
+        row = self._ledger.find_draft(instance_id)
+        last = self._ledger.find_key(row.key_hmac) if row else None
+        if row is None or last is None or last.reason != DUPLICATE_RESENT or _image_of(last) != _image_of(row):
+            return row
+        return replace(row, etag=last.etag, source_digest=last.source_digest)
 
     def _asked_studies(
         self, manifest: Manifest, wanted: Set[str], refuse: Callable[[str, DataError], None]
@@ -180,3 +189,7 @@ class CommittedDrafts:
             if error.retryable or self._storage.exists(key):
                 raise
             raise DataError(f"{what} is gone; restore it", key, code="INTEGRITY.GONE") from None
+
+
+def _image_of(row: LedgerRow) -> tuple[str, str, str, bytes]:
+    return row.patient_id, row.study_id, row.instance_id, row.pixel_digest

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Set
 from typing import Literal
 
 from crrg.data.refusals import EARLIER_DAMAGED
-from crrg.ledger.ledger import DUPLICATE, Ledger, LedgerRow
+from crrg.ledger.ledger import DUPLICATE, DUPLICATE_RESENT, Ledger, LedgerRow
 from crrg.ledger.manifest import Superseded
 from crrg.operations.night_patients import CONFLICT_OF_IMAGE, CONFLICT_OF_STUDY, StudyPatients
 from crrg.operations.night_records import InputOutcome
 
-RESENT = ("DUPLICATE.RESENT", "the same image, with the same pixels, was drafted already")
+RESENT = (DUPLICATE_RESENT, "the same image, with the same pixels, was drafted already")
 PIXELS = (DUPLICATE, "another image with the same pixels is drafted in this night")
 CONFLICT = ("IDENTITY.CONFLICT", "the same image identifier came with other pixels before")
 DAMAGED = (EARLIER_DAMAGED, "an earlier draft of its study is damaged or gone; crrg check names it, restore it")

@@ -100,3 +100,17 @@ def test_the_command_says_that_an_identity_is_still_to_be_read(night, fail, monk
     fail(errno.EACCES, [])
     done = CliRunner().invoke(app, asked)
     assert (done.exit_code, done.output.count(NUMBER)) == (0, 3)
+
+
+def test_source_of_which_only_the_header_was_corrected_is_delivered_once_a_night_read_it(night):
+    night.inbox.put("b/ap.dcm", film_bytes(1, "5", "51", "AP", AccessionNumber="ACC-9"))
+    night.inbox.put("b/pa.dcm", film_bytes(2, "5", "52", "PA", AccessionNumber="ACC-9"))
+    summary = deliver(night.form(), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (1, {"CHANGED.REPLACED": 1})
+    assert run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21").reasons == {
+        "DUPLICATE.RESENT": 2
+    }
+    summary = deliver(night.form(forms=("sr",)), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (2, {})
+    films = [pydicom.dcmread(DicomBytesIO(data)) for key, data in night.delivered().items() if key.endswith(".dcm")]
+    assert {each.AccessionNumber for each in films if each.StudyInstanceUID == STUDY_UIDS[0]} == {"ACC-9"}

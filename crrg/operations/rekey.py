@@ -21,7 +21,7 @@ from crrg.data.forgotten import REASON, UNFINISHED, read_forgotten, write_forgot
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.ledger.ledger import LedgerRow, ledger_rows
+from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.night_reading import Ids, ids_of_content, ids_of_header
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
@@ -39,7 +39,7 @@ class Rekeyed:
     Attributes:
         num_nights: Committed runs under the old secret.
         num_rows: Rows of their ledgers.
-        num_missing: Rows whose source is gone from the inbox, or was replaced, and the others of their studies.
+        num_missing: Rows whose source is gone from the inbox, or was replaced; of a drafted film all of its study.
         num_forgotten: Forgotten patients whose films are still refused under the new secret.
         num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
         is_done: Whether it was done.
@@ -85,7 +85,9 @@ def rekey(
     done = [row for manifest in every if manifest not in manifests for row in ledger_rows(storage, manifest)]
     ids = _NewIds(storage.at(inbox_url).without_names(), old, new)
     ids.learn([*rows, *done], read_forgotten(storage, old).tombstones)
-    ids.lost = frozenset(row.study_id for row in rows if ids.row(row) is None) - {""}
+    # of a study's draft a film that was refused is no part
+    accepted = (row for row in rows if row.outcome is Outcome.ACCEPTED)
+    ids.lost = frozenset(row.study_id for row in accepted if ids.row(row) is None) - {""}
     rekeyed = Rekeyed(
         num_nights=len(manifests),
         num_rows=len(rows),

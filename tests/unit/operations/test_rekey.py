@@ -205,3 +205,20 @@ def test_a_page_that_is_written_again_still_says_what_was_found_of_its_night(pla
     assert [said in page for page in pages()] == [True, True]
     place.rekey()
     assert [said in page for page in pages()] == [True, True]
+
+
+def test_a_refused_film_that_was_taken_out_of_the_inbox_costs_no_other_film_its_draft(place):
+    place.inbox.put("e/1.dcm", dicom_bytes(6, study="1", instance="13", patient="P2"))
+    place.night("2026-11-22")
+    before = [manifest.num_accepted for manifest in read_manifests(place.root)]
+    place.inbox.delete("e/1.dcm")
+    assert place.rekey(drop_missing=True).num_missing == 1
+    assert [manifest.num_accepted for manifest in read_manifests(place.root)] == before
+    assert check_nights(place.root).is_good
+    assert NEW.instance("2.25.9.12") in {
+        row["instance_id"]
+        for manifest in read_manifests(place.root)
+        for file in manifest.files
+        if file.kind == "reports"
+        for row in pq.read_table(io.BytesIO(place.root.get(file.key))).to_pylist()
+    }

@@ -1,7 +1,7 @@
 """Which of several equal or contradicting images is drafted: the first, by modification time and key.
 
-The same image object with other pixels or of another patient is a conflict of identity, and so is an image in a study
-of another patient (``night_patients.py``); the same pixels again are a duplicate. A shard asks for what it can see; the
+The same image object with other pixels is a conflict of identity, and so is an image in a study of another patient
+(``night_patients.py``), or one that an earlier night drafted for another; the same pixels again are a duplicate. A shard asks for what it can see; the
 commit asks again for the whole night and against earlier nights, and its answer counts. Of two images with equal pixels
 a shard drafts both, since the commit may refuse the first.
 """
@@ -82,17 +82,15 @@ class FirstImages:
             self._first[image.instance_id] = (image, refusal)
             return refusal
         first, refusal = known
-        if first.pixel_digest != image.pixel_digest:
-            return CONFLICT
-        return CONFLICT_OF_IMAGE if first.patient_id != image.patient_id else refusal or RESENT
+        return (refusal or RESENT) if first.pixel_digest == image.pixel_digest else CONFLICT
 
     def _judge(self, image: InputOutcome) -> tuple[str, str] | None:
         if (refusal := self._against_earlier(image)) is not None:
             return refusal
-        if not self._patients.may_have(image):
-            return CONFLICT_OF_STUDY
         if image.pixel_digest in self._seen_pixels:
             return PIXELS
+        if not self._patients.may_have(image):
+            return CONFLICT_OF_STUDY
         if image.study_id in self._damaged:
             return DAMAGED
         if (earlier := self._ledger.find_draft(image.instance_id)) is not None:

@@ -196,12 +196,12 @@ def test_corrected_study_takes_no_film_along_that_stays_refused(inbox, root):
     assert {each.instance_id for each in second.superseded} == set(instances(50, 51))
 
 
-def test_one_image_of_two_patients_in_one_night_is_no_mere_duplicate(inbox, root):
+def test_one_image_of_two_patients_in_one_night_is_drafted_for_the_first_and_then_a_duplicate(inbox, root):
     film(inbox, "a", "P1")
     film(inbox, "b", "P2", instance="50")
     night(inbox, root, FIRST)
     (manifest,) = read_manifests(root)
-    assert outcomes(root, manifest) == {"P1": "", "P2": "IDENTITY.CONFLICT"}
+    assert outcomes(root, manifest) == {"P1": "", "P2": "DUPLICATE.RESENT"}
 
 
 def test_film_that_was_another_patients_study_leaves_the_rest_of_its_old_one_a_draft(inbox, root):

@@ -390,8 +390,7 @@ def _local_etag(key: str, status: os.stat_result) -> str:
 def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:
     modified = info.get("mtime", info.get("LastModified", 0.0))
     modified_s = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-    size = int(info["size"])
-    etag = str(info.get("ETag", "")).strip('"')
+    size, etag = int(info["size"]), str(info.get("ETag", "")).strip('"')
     if not etag:
         # hashed with the key: records keep it, and when a source's file was written is a date of the examination
         etag = hashlib.sha256(

@@ -306,4 +306,5 @@ def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
 
 def default_num_workers() -> int:
     """Return how many worker processes suit this process: as many as it may take cores, at most 8."""
-    return min(8, int(os.environ.get(CORES_VARIABLE, 0)) or os.cpu_count() or 1)
+    told = os.environ.get(CORES_VARIABLE, "")
+    return min(8, (int(told) if told.isdecimal() else 0) or os.cpu_count() or 1)

@@ -1,36 +1,19 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from crrg.exports.page_pictures import evidence_name
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_table
-from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 STUDY = PSEUDONYMS.study("2.25.8.5")
-
-
-@pytest.fixture(autouse=True)
-def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Storage:
-    (tmp_path / "inbox").mkdir()
-    return Storage(str(tmp_path / "inbox"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "root"))
 
 
 def film(inbox: Storage, instance: str, view: str, seed: int) -> None:

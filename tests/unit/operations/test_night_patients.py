@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -11,7 +10,6 @@ from crrg.config.references import BundleRef
 from crrg.ledger.ledger import LedgerRow, ledger_rows, read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_table
-from crrg.operations import night_feed
 from crrg.operations.check_nights import check_nights
 from crrg.operations.digest import committed_digest
 from crrg.operations.night_patients import StudyPatients
@@ -19,25 +17,11 @@ from crrg.operations.nightly import run_night
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 STUDY = PSEUDONYMS.study("2.25.8.5")
 NEWER = BundleRef(bundle_id="c" * 32, prefix="models/bundles/newer", model_version="8")
-
-
-@pytest.fixture(autouse=True)
-def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Storage:
-    (tmp_path / "inbox").mkdir()
-    return Storage(str(tmp_path / "inbox"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "root"))
 
 
 def film(inbox: Storage, key: str, patient: str, *, instance: str = "", seed: int = 0, study: str = "5") -> None:

@@ -1,42 +1,29 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from crrg.config.references import BundleRef, NightPlan, NightSummary
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import plan_night, release_night, run_night
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config, png_bytes
+
+pytestmark = pytest.mark.usefixtures("decode_here")
 
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 NEWER = BundleRef(bundle_id="c" * 32, prefix="models/bundles/newer", model_version="8")
 STUDY = PSEUDONYMS.study("2.25.8.5")
 
 
-@pytest.fixture(autouse=True)
-def _decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
-
-
 @pytest.fixture
-def inbox(tmp_path: Path) -> Storage:
-    (tmp_path / "inbox").mkdir()
-    storage = Storage(str(tmp_path / "inbox"))
-    storage.put("1.png", png_bytes(1))
-    storage.put("five/ap.dcm", dicom_bytes(100, study="5", instance="51", view="AP"))
-    storage.put("five/pa.dcm", dicom_bytes(101, study="5", instance="52", view="PA"))
-    storage.put("five/lateral.dcm", dicom_bytes(102, study="5", instance="53", view="LATERAL"))
-    return storage
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "root"))
+def inbox(inbox: Storage) -> Storage:
+    inbox.put("1.png", png_bytes(1))
+    inbox.put("five/ap.dcm", dicom_bytes(100, study="5", instance="51", view="AP"))
+    inbox.put("five/pa.dcm", dicom_bytes(101, study="5", instance="52", view="PA"))
+    inbox.put("five/lateral.dcm", dicom_bytes(102, study="5", instance="53", view="LATERAL"))
+    return inbox
 
 
 def night(

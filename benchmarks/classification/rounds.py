@@ -95,7 +95,8 @@ def score_drafts_and_labels(pipeline: ReportPipeline, pairs: Sequence[tuple[Pair
         reports += [findings for findings, _ in made.reports]
         said += made.said
     patients = [pair.patient_id for pair, _ in pairs]
-    counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs])
+    known = clinical.known_labels([pair for pair, _ in pairs])
+    counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs], counted=known)
     low, high = bootstrap_sums(counts, clinical.f1_from_counts, patients)
     tokens = [
         [tokenize(item, "rgrg") for item in items] for items in (reports, [p.report.findings or "" for p, _ in pairs])

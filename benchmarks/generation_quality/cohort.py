@@ -20,7 +20,7 @@ from benchmarks.resumable import Table
 from crrg.data.images import model_input
 from crrg.data.pairs import resolve_dataset
 from crrg.data.spaced import sampled_films
-from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
+from crrg.domain.labels import FINDINGS, LABELS, label_column
 from crrg.domain.study import DraftReport, Film, Pair, RegionPrediction, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.clinical import precision_recall_f1
@@ -83,7 +83,7 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
         "scorecard": score_cases(cases, known, abnormal_threshold=pipeline.thresholds.abnormal).to_dict(),
         "regions": region_figures(cases, known, pipeline.thresholds.abnormal),
         "text": text_figures(cases, texts),
-        "clinical": clinical_figures([case.reference.labels for case in cases], texts),
+        "clinical": clinical_figures([case.reference for case in cases], texts),
         "sentences": {name: sentence_figures(given) for name, given in texts.items()}
         | {"references": sentence_figures([case.reference.report.findings or "" for case in cases])},
     }
@@ -150,19 +150,20 @@ def text_figures(cases: Sequence[Case], texts: dict[str, list[str]]) -> Figures:
     }
 
 
-def clinical_figures(references: Sequence[LabelValues], texts: dict[str, list[str]]) -> Figures:
+def clinical_figures(references: Sequence[Pair], texts: dict[str, list[str]]) -> Figures:
     """Return what the rule labeler reads in drafts and baselines against the films' labels.
 
     Args:
-        references: Labels of each film.
+        references: What is known of each film.
         texts: Drafts and baselines by name, film by film.
 
     Returns:
         Per name micro and macro figures; under ``conditions`` precision, recall and F1 of the drafts with the number of
         positive references; under ``never_right`` the conditions with F1 = 0 among those with at least 20 positives.
     """
-    positives = clinical.positive_matrix(references).sum(axis=0)
-    scores = {name: clinical.score_clinical(given, references) for name, given in texts.items()}
+    labels, counted = [pair.labels for pair in references], clinical.known_labels(references)
+    positives = clinical.positive_matrix(labels).sum(axis=0)
+    scores = {name: clinical.score_clinical(given, labels, counted) for name, given in texts.items()}
     conditions = {
         label: {
             "positives": int(positives[LABELS.index(label)]),

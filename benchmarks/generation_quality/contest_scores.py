@@ -103,8 +103,7 @@ def score_run(cases: Sequence[Case], abnormal_threshold: float) -> dict[str, Any
         findings,
         [f"{case.draft.findings} {case.draft.impression}" for case in cases],
     )
-    labels = [case.reference.labels for case in cases]
-    efficacy = clinical_figures(labels, {"drafts": findings})
+    efficacy = clinical_figures([case.reference for case in cases], {"drafts": findings})
     return {
         "sums": film_sums(cases, answers),
         "text": text_figures(cases, {"drafts": findings})["drafts"],
@@ -140,7 +139,11 @@ def film_sums(cases: Sequence[Case], answers: Answers) -> Sums:
         "abnormality": decision_counts(answers.called, known.is_abnormal == 1, judged),
         "bleu": bleu_counts(given, wanted) * has_findings,
         "rouge": np.stack([rouge, np.ones(len(rouge))], axis=1) * has_findings,
-        "clinical": clinical.micro_f1_counts(labels, [case.reference.labels for case in cases]),
+        "clinical": clinical.micro_f1_counts(
+            labels,
+            [case.reference.labels for case in cases],
+            counted=clinical.known_labels([case.reference for case in cases]),
+        ),
     }
     return {name: np.round(value.astype(float), DIGITS).tolist() for name, value in sums.items()}
 

@@ -59,6 +59,8 @@ class FilmTable:
         study_ids: Per film, the pseudonym of its examination; empty where the table knows none.
         kept_sizes: int32 ``[N, 2]``, width and height of the pictures that became ``images``; ``None`` where those are
             the original ones.
+        has_read_report: bool ``[N]``, whether its report was read for labels (``Pair.has_read_report``); ``None`` where
+            none was.
     """
 
     images: NDArray[np.uint8]
@@ -73,6 +75,7 @@ class FilmTable:
     instance_ids: list[str]
     study_ids: list[str] = field(default_factory=list)
     kept_sizes: NDArray[np.int32] | None = None
+    has_read_report: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return the number of films."""
@@ -209,6 +212,7 @@ def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> Film
         instance_ids=[pair.instance_id for pair in pairs],
         study_ids=[pair.study_id for pair in pairs],
         kept_sizes=kept_sizes,
+        has_read_report=np.array([pair.has_read_report for pair in pairs], dtype=np.bool_),
     )
 
 

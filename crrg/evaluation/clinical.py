@@ -1,6 +1,6 @@
 """Clinical efficacy: are the findings that a draft states those of the reference?
 
-Knows label values only; texts are read by ``labeler``. Two families of figures use different label maps and must not be
+Knows label values and what was read for them; texts are read by ``labeler``. Two families of figures use different label maps and must not be
 compared: *micro* counts an uncertain label as positive, *example* counts only label 1.
 
 Source: Smit et al., CheXbert, EMNLP 2020 (micro-5, micro-14); Nicolson et al. 2023 (example-based), as in RGRG.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, LABELS, POSITIVE, UNCERTAIN, LabelValues, label_column
+from crrg.domain.study import Pair
 from crrg.evaluation.labeler import label_report
 
 FIVE_LABELS: tuple[str, ...] = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -33,12 +34,18 @@ def positive_matrix(
     return np.array(matrix, dtype=bool).reshape(len(values), len(labels))
 
 
-def score_labels(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> dict[str, float]:
+def score_labels(
+    candidates: Sequence[LabelValues],
+    references: Sequence[LabelValues],
+    counted: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
     """Score the labels of drafts against reference labels.
 
     Args:
         candidates: Labels of each draft, e.g. from ``read_labels``.
         references: Drawn truth, or the labeler's values of the reference reports, in the same order.
+        counted: Of which of the 14 labels of each reference ``[B, 14]`` anything is known (``known_labels``); of all by
+            default.
 
     Returns:
         Figures in 0..1: ``clinical/micro_f1`` (with ``_precision``, ``_recall``) over the 13 findings, the main figure;
@@ -48,11 +55,13 @@ def score_labels(candidates: Sequence[LabelValues], references: Sequence[LabelVa
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} candidates but {len(references)} references: give one reference each")
     found, wanted = positive_matrix(candidates), positive_matrix(references)
+    if counted is not None:
+        found, wanted = found & counted, wanted & counted
     figures: dict[str, float] = {}
     for name, labels in (("micro", FINDINGS), ("micro14", LABELS), ("micro5", FIVE_LABELS)):
         columns = [LABELS.index(label) for label in labels]
         _add(figures, name, *precision_recall_f1(found[:, columns], wanted[:, columns]))
-    _add(figures, "example14", *_example_based(candidates, references))
+    _add(figures, "example14", *_example_based(candidates, references, counted))
     per_label = []
     for i, label in enumerate(LABELS):
         scores = precision_recall_f1(found[:, i], wanted[:, i])
@@ -62,9 +71,11 @@ def score_labels(candidates: Sequence[LabelValues], references: Sequence[LabelVa
     return figures
 
 
-def score_clinical(texts: Sequence[str], references: Sequence[LabelValues]) -> dict[str, float]:
+def score_clinical(
+    texts: Sequence[str], references: Sequence[LabelValues], counted: NDArray[np.bool_] | None = None
+) -> dict[str, float]:
     """Read the labels of drafts and score them against reference labels; see ``score_labels``."""
-    return score_labels(read_labels(texts), references)
+    return score_labels(read_labels(texts), references, counted)
 
 
 def precision_recall_f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -104,14 +115,15 @@ def columns_of(labels: Sequence[str]) -> list[int]:
     return [LABELS.index(label) for label in labels]
 
 
-def known_labels(references: Sequence[LabelValues], has_report: Sequence[bool]) -> NDArray[np.bool_]:
-    """Return of which labels ``[B, 14]`` it is known whether a draft that states them is right.
+def known_labels(references: Sequence[Pair]) -> NDArray[np.bool_]:
+    """Return of which labels ``[B, 14]`` it is known whether a draft of a film that states them is right.
 
-    What a report does not mention counts as negative, as published. Of a film without a report, whose labels come from
-    elsewhere, what nobody looked for is unknown.
+    What a report that was read does not mention counts as negative, as published. Of a film without such a report,
+    whose labels come from elsewhere if it has any, what nobody looked for is unknown.
     """
-    told = np.array([[value.get(label) is not None for label in LABELS] for value in references], dtype=np.bool_)
-    return told.reshape(len(references), len(LABELS)) | np.array(has_report, dtype=np.bool_)[:, None]
+    told = np.array([[pair.labels.get(label) is not None for label in LABELS] for pair in references], dtype=np.bool_)
+    was_read = np.array([pair.has_read_report for pair in references], dtype=np.bool_)
+    return told.reshape(len(references), len(LABELS)) | was_read[:, None]
 
 
 def decision_counts(
@@ -154,8 +166,11 @@ def recall_from_counts(counts: NDArray[np.float64]) -> float:
     return float(counts[0] / counts[2]) if counts[2] else 0.0
 
 
-def _example_based(candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> tuple[float, float, float]:
-    scores = example_scores(candidates, references)
+def _example_based(
+    candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_] | None
+) -> tuple[float, float, float]:
+    scores = example_scores(candidates, references, counted)
+    scores = scores[~np.isnan(scores).any(axis=1)]
     precision, recall, f1 = scores.mean(axis=0) if len(scores) else (0.0, 0.0, 0.0)
     return float(precision), float(recall), float(f1)
 

@@ -18,7 +18,7 @@ from crrg.data.pairs import read_pairs
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.errors import ConfigError, GateNotMet
-from crrg.evaluation.clinical import score_clinical
+from crrg.evaluation.clinical import known_labels, score_clinical
 from crrg.evaluation.protocols import Protocol
 from crrg.evaluation.text import score_text
 from crrg.progress import count_progress
@@ -162,6 +162,6 @@ def _figures(drafts: Sequence[DraftReport], references: Sequence[Pair]) -> dict[
     worded = [(draft, pair.report.findings) for draft, pair in zip(drafts, references, strict=True)]
     known = [(draft.findings, findings) for draft, findings in worded if findings]
     text = score_text([said for said, _ in known], [wanted for _, wanted in known], PROTOCOL) if known else {}
-    clinical = score_clinical([f"{draft.findings} {draft.impression}" for draft in drafts],
-                              [pair.labels for pair in references])  # fmt: skip
+    reports = [f"{draft.findings} {draft.impression}" for draft in drafts]
+    clinical = score_clinical(reports, [pair.labels for pair in references], known_labels(references))
     return {name: (text | clinical)[name] for name in (*TEXT_FIGURES, *CLINICAL_FIGURES) if name in (text | clinical)}

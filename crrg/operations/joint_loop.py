@@ -178,9 +178,8 @@ class JointLoop:
         said: list[LabelValues] = []
         for first in range(0, len(pairs), CHUNK_SIZE):
             said += pipeline.make_drafts([film for _, film in pairs[first : first + CHUNK_SIZE]]).said
-        labels = [pair.labels for pair, _ in pairs]
-        known = clinical.known_labels(labels, [pair.has_read_report for pair, _ in pairs])
-        counts = clinical.micro_f1_counts(said, labels, counted=known)
+        known = clinical.known_labels([pair for pair, _ in pairs])
+        counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs], counted=known)
         return float(clinical.f1_from_counts(counts.sum(axis=0))) if pairs else 0.0
 
 

@@ -213,8 +213,7 @@ def _clinical_figures(
 
 
 def _known_labels(cases: Sequence[Case]) -> NDArray[np.bool_]:
-    references = [case.reference for case in cases]
-    return clinical.known_labels([pair.labels for pair in references], [pair.has_read_report for pair in references])
+    return clinical.known_labels([case.reference for case in cases])
 
 
 def _moved(giver: Case, taker: Case) -> DraftReport:

@@ -63,13 +63,14 @@ def clinical_micro_f1(
 ) -> float:
     """Return the micro-F1 between the films' labels and what drafts of the regions the selector chose state.
 
-    What a report does not mention is absent; of a film without a report only its own labels are asked. NaN where no
-    film can be asked anything.
+    What a report that was read for labels does not mention is absent; of another film only its own labels are asked.
+    NaN where no film can be asked anything.
     """
     films = validation.films
     values = films.labels[:, : len(FINDINGS)]
-    has_report = np.array([bool(report.text) for report in films.texts], dtype=np.bool_)
-    is_asked = (values != UNMENTIONED) | has_report[:, None]
+    is_asked = values != UNMENTIONED
+    if films.has_read_report is not None:
+        is_asked |= films.has_read_report[:, None]
     if not is_asked.any():
         return math.nan
     asked = [{label for label, is_one in zip(FINDINGS, row, strict=True) if is_one} for row in is_asked.tolist()]

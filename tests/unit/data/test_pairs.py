@@ -139,11 +139,12 @@ def test_films_become_arrays(storage):
         make_pair(0, film=make_film()),
         make_pair(1, film=make_film(view=ViewPosition.LATERAL)),
         make_pair(2),
-        make_pair(3, film=make_film(20, 40, ViewPosition.UNKNOWN)),
+        replace(make_pair(3, film=make_film(20, 40, ViewPosition.UNKNOWN)), label_source="none"),
     ]
     ref = write_dataset(storage, "demo", pairs, {"image_size": 64})
     table = load_films(storage, ref, Split.TRAIN, 20)
     assert len(table) == 2
+    assert table.has_read_report.tolist() == [True, False]
     assert table.instance_ids == ["instance0", "instance3"]
     assert table.images.shape == (2, 20, 20)
     assert table.original_sizes.tolist() == [[80, 60], [40, 80]]

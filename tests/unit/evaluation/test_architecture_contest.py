@@ -37,7 +37,10 @@ from crrg.inference.regions import RegionThresholds
 from crrg.models.clip import ClipModel
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import RegionSelector
+from crrg.operations.scoring_cases import Case
 from crrg.storage import Storage
+from tests.support.drawn_night import draft_of
+from tests.support.labelled_pair import labelled
 from tests.support.smallest_stages import smallest
 
 
@@ -224,6 +227,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "NUM_SLOW", 1)
     narrowed = functools.cache(lambda _ours, vocab_size, channels: narrow_to(settings(), vocab_size, channels))
     monkeypatch.setattr(architectures, "narrow_to", lambda _ours, *sizes: narrowed(None, *sizes))
+
+
+def test_drafts_are_not_held_against_reports_that_nobody_could_read() -> None:
+    film = Film(np.zeros((40, 50), np.uint8), 50, 40, ViewPosition.PA, None, False, b"")
+    read = labelled({"Edema": 1}, "There is pulmonary edema.", "report")
+    cases = [Case(replace(pair, film=film), draft_of(film)) for pair in (read, labelled({}, "Lungenödem.", "none"))]
+    region = (len(cases), NUM_REGIONS)
+    nothing = np.zeros(region, dtype=bool)
+    texts = ["There is pulmonary edema and a fracture."] * 2
+    answers = contest_scores.Answers(np.zeros((*region, 4)), nothing, nothing, nothing, texts, texts)
+    assert contest_scores.film_sums(cases, answers)["clinical"] == [[1.0, 2.0, 1.0], [0.0, 0.0, 0.0]]
 
 
 @pytest.mark.usefixtures("quick")

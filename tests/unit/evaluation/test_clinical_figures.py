@@ -8,6 +8,7 @@ from crrg.domain.labels import LABELS
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.clinical import known_labels, micro_f1_counts, score_labels
 from crrg.evaluation.clinical_figures import labeler_figures, rule_figures
+from tests.support.labelled_pair import labelled
 
 CANDIDATES = [{"Edema": 1, "Fracture": -1}, {"No Finding": 1}, {"Cardiomegaly": -1}, {}]
 PARTS = ("f1", "precision", "recall")
@@ -57,7 +58,8 @@ def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:
     # an archive that asked for edema and fracture alone, a film of which nothing is known, and one with a report
     references = [{"Edema": 1, "Fracture": 0}, {}, {"Edema": None}]
     candidates = [{"Edema": 1, "Cardiomegaly": 1, "Fracture": 1}, {"Edema": 1}, {"Pneumonia": 1}]
-    counted = known_labels(references, [False, False, True])
+    texts = ("", "", "The heart is normal.")
+    counted = known_labels([labelled(*film) for film in zip(references, texts, strict=True)])
     assert counted.sum(axis=1).tolist() == [2, 0, 14]
     figures = {each.name: each for each in rule_figures(candidates, references, Resampling(list("abc")), {}, counted)}
     # edema is right, the fracture wrong, and so is the pneumonia that the report does not mention
@@ -65,5 +67,13 @@ def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:
     assert figures["clinical/micro_recall"].value == 1.0
     assert figures["clinical/example14_precision"].value == pytest.approx((1 / 2 + 0) / 2)
     assert micro_f1_counts(candidates, references, counted=counted).tolist() == [[1, 2, 1], [0, 0, 0], [0, 1, 0]]
-    assert rule_figures([{"Edema": 1}], [{}], Resampling(["a"]), {}, known_labels([{}], [False])) == []
-    assert known_labels([], []).shape == (0, 14)
+    assert rule_figures([{"Edema": 1}], [{}], Resampling(["a"]), {}, known_labels([labelled({})])) == []
+    assert known_labels([]).shape == (0, 14)
+    whole = score_labels(candidates, references, counted)
+    for name in ("clinical/micro_precision", "clinical/micro_recall", "clinical/example14_precision"):
+        assert whole[name] == pytest.approx(figures[name].value)
+
+
+def test_a_report_that_nobody_here_can_label_denies_nothing() -> None:
+    assert known_labels([labelled({}, "Lungenödem.", "none")]).sum() == 0
+    assert known_labels([labelled({}, "Pulmonary edema.", "report")]).all()

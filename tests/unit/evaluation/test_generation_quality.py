@@ -29,6 +29,7 @@ from crrg.domain.regions import NUM_REGIONS, REGIONS
 from crrg.domain.study import DraftReport, RegionPrediction
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
+from tests.support.labelled_pair import labelled
 
 GROUPS = ["a", "a", "a", "b", "b", "c", "d", "e", "f", "g"]
 
@@ -86,7 +87,7 @@ def test_sentence_figures_by_hand() -> None:
 def test_conditions_that_are_never_right_are_named_only_where_they_are_frequent() -> None:
     has_effusion = {**dict.fromkeys(LABELS, NEGATIVE), "Pleural Effusion": POSITIVE}
     has_fracture = {**dict.fromkeys(LABELS, NEGATIVE), "Fracture": POSITIVE, "Edema": POSITIVE}
-    references = [has_effusion] * 20 + [has_fracture] * 19
+    references = [labelled(has_effusion)] * 20 + [labelled(has_fracture)] * 19
     right = ["There is a left pleural effusion."] * 20 + ["There is pulmonary edema."] * 19
     figures = clinical_figures(references, {"drafts": right})
     assert figures["conditions"]["Pleural Effusion"] == {"positives": 20, "precision": 1.0, "recall": 1.0, "f1": 1.0}
@@ -95,6 +96,13 @@ def test_conditions_that_are_never_right_are_named_only_where_they_are_frequent(
     silent = clinical_figures(references, {"drafts": ["The lungs are clear."] * 39})
     assert silent["never_right"] == ["Pleural Effusion"]
     assert list(silent["conditions"]) == list(FINDINGS)
+
+
+def test_a_report_that_nobody_could_read_is_held_against_no_draft() -> None:
+    references = [labelled({"Edema": POSITIVE}), labelled({}, "Lungenödem.", "none")]
+    figures = clinical_figures(references, {"drafts": ["There is pulmonary edema."] * 2})
+    assert figures["overall"]["drafts"]["micro_precision"] == 1.0
+    assert figures["conditions"]["Edema"] == {"positives": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
 def test_a_draft_comes_back_from_a_file() -> None:

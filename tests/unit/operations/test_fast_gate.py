@@ -11,12 +11,13 @@ from crrg.config.overrides import DecodingOverrides
 from crrg.config.references import DatasetRef
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
-from crrg.domain.study import DraftReport, Pair, RegionPrediction, Report, Split
+from crrg.domain.study import DraftReport, Pair, RegionPrediction
 from crrg.errors import ConfigError, GateNotMet
 from crrg.operations import fast_gate
 from crrg.operations.fast_gate import IDENTICAL, FastComparison, check_fast, compare_drafts
 from crrg.registry.bundle import read_bundle, with_decoding, with_metrics
 from crrg.storage import Storage
+from tests.support.labelled_pair import labelled
 from tests.support.stand_in_bundle import stand_in_bundle
 
 SENTENCES = ("The left lung is clear.", "There is a right pleural effusion.", "The heart is enlarged.", "No fracture.")
@@ -34,8 +35,7 @@ def draft(*sentences: str) -> DraftReport:
 
 
 def pair(findings: str | None) -> Pair:
-    report = Report(indication=None, findings=findings, impression=None)
-    return Pair("p", "s", "i", None, report, (), {"Pleural Effusion": 1}, "drawn", "phantom", b"", Split.VALIDATION)
+    return labelled({"Pleural Effusion": 1}, findings or "")
 
 
 EXACT = [draft(*SENTENCES)] * 6
@@ -79,6 +79,12 @@ def test_a_figure_more_than_half_a_percent_away_is_refused_either_way() -> None:
 def test_silence_passes_no_gate_and_films_without_reports_have_no_text_figure() -> None:
     assert compare_drafts([draft()], [draft()], [pair(None)]).failures[0].startswith("0.0% of 0 sentences")
     assert "fast/rgrg/bleu_4" not in compare_drafts(EXACT, EXACT, [pair(None)] * 6).figures
+
+
+def test_reports_that_nobody_could_read_deny_nothing() -> None:
+    unread = [labelled({}, "Pleuraerguss rechts.", "none")] * 6
+    without, beside = compare_drafts(EXACT, EXACT, REFERENCES), compare_drafts(EXACT * 2, EXACT * 2, REFERENCES + unread)
+    assert without.figures["exact/clinical/micro_f1"] == beside.figures["exact/clinical/micro_f1"]
 
 
 def test_a_refusal_carries_the_figures_and_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,19 +11,19 @@ import pytest
 
 from crrg.data.batches import UNMENTIONED
 from crrg.domain.labels import LABEL_INDEX, NUM_LABELS
-from crrg.domain.report import Report
 from crrg.training import generator_scores
 from crrg.training.generator_scores import clinical_micro_f1
 
 NOTHING: Any = None
 
 
-def films(*rows: tuple[str, dict[str, int]]) -> Any:
+def films(*rows: tuple[str, dict[str, int]], is_read: bool = True) -> Any:
     labels = np.full((len(rows), NUM_LABELS), UNMENTIONED, dtype=np.int8)
     for row, (_, known) in enumerate(rows):
         for label, value in known.items():
             labels[row, LABEL_INDEX[label]] = value
-    table = SimpleNamespace(labels=labels, texts=[Report(findings=text or None) for text, _ in rows])
+    read = np.array([is_read and bool(text) for text, _ in rows], dtype=bool)
+    table = SimpleNamespace(labels=labels, has_read_report=read)
     return SimpleNamespace(films=table)
 
 
@@ -43,3 +43,9 @@ def test_only_what_is_known_of_a_film_is_asked(monkeypatch: pytest.MonkeyPatch) 
     # the report does not speak of an effusion; of the second film nobody asked for one, of the third for nothing
     assert score(drafts, told, monkeypatch) == pytest.approx(2 * 2 / (2 + 3))
     assert score(["The heart is normal."], films(("Normal.", {})), monkeypatch) == 1.0
+
+
+def test_a_report_that_nobody_could_read_denies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = films(("Lungenödem.", {}), ("Kein Erguss.", {"Edema": 1}), is_read=False)
+    assert score(["There is edema."] * 2, unread, monkeypatch) == 1.0
+    assert math.isnan(score(["There is edema."], films(("Lungenödem.", {}), is_read=False), monkeypatch))

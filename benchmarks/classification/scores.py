@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.classification.readings import SplitReadings
 from crrg.domain.labels import FINDINGS
-from crrg.evaluation.bootstrap import bootstrap_interval
+from crrg.evaluation.bootstrap import bootstrap_interval, error_interval
 from crrg.evaluation.classification import majority_accuracy, mean_auc, score_probabilities
 from crrg.evaluation.labeler import label_report
 from crrg.inference.calibration import FloatArray, fit_calibration
@@ -63,7 +63,10 @@ def summary(
     found = {name.removeprefix("classification/mean_"): value for name, value in figures.items() if "/mean_" in name}
     found["auc"] = auc(np.arange(len(chances)))
     found["auc_low"], found["auc_high"] = bootstrap_interval(auc, patients, num_samples=200)
-    found["ece_low"], found["ece_high"] = bootstrap_interval(calibration, patients, num_samples=50)
+    own = calibration(np.arange(len(chances)))
+    found["ece_low"], found["ece_high"] = error_interval(
+        own, bootstrap_interval(calibration, patients, num_samples=50)
+    )
     if train is not None:
         found["majority_accuracy"] = majority_accuracy(train, references)
     return found

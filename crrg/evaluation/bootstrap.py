@@ -2,11 +2,13 @@
 
 Knows no figure itself: it is given a statistic over rows, or per-row sums and how to combine them.
 
-Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval, cluster resampling).
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval, cluster resampling); Davison
+and Hinkley, Bootstrap Methods and their Application, 1997 (basic interval).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -191,6 +193,26 @@ def bootstrap_mean(
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean of row values ``[B]``; NaN values are left out."""
     return mean_statistic(values).interval(patient_ids, num_samples=num_samples, seed=seed)
+
+
+def error_interval(value: float, percentiles: tuple[float, float]) -> tuple[float, float]:
+    """Return the interval of a mean of gaps, such as a calibration error, which any sample makes larger.
+
+    Chance alone opens gaps, so the value itself is too high, and resampled rows, which repeat themselves, lie higher
+    still: percentiles of them are raised twice over. How far they lie from the value tells how far the value lies from
+    the truth, so they are turned over it (the basic interval). It ends at 0 below and holds its value.
+
+    Args:
+        value: Of all rows, at least 0.
+        percentiles: Percentile interval of the same figure.
+
+    Returns:
+        Low and high end; NaN where ``percentiles`` are.
+    """
+    low, high = percentiles
+    if math.isnan(low) or math.isnan(high):
+        return low, high
+    return min(max(2 * value - high, 0.0), value), max(2 * value - low, value)
 
 
 def ratio(counts: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, NUM_LABELS
-from crrg.evaluation.bootstrap import bootstrap_figures
+from crrg.evaluation.bootstrap import bootstrap_figures, error_interval
 from crrg.evaluation.classification import (
     average_precision,
     expected_calibration_error,
@@ -80,9 +80,8 @@ def classifier_figures(
 ) -> list[Figure]:
     """Return a classifier's figures with 95 % intervals, each beside the majority's on the same films.
 
-    Where no training film is known there is no majority, and figures stand alone.
-
-    The interval of the ECE may lie above its value: resampling adds to it.
+    Where no training film is known there is no majority, and figures stand alone. The interval of the ECE is that of
+    ``bootstrap.error_interval``.
 
     Args:
         prefix: Put before each name, e.g. ``classification/head_``.
@@ -102,6 +101,8 @@ def classifier_figures(
         rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
     rival = MAJORITY if rivals else ""
     intervals = bootstrap_figures(of_rows, patient_ids, num_samples=NUM_SAMPLES)
+    if "ece" in intervals:
+        intervals["ece"] = error_interval(values["ece"], intervals["ece"])
     return [
         Figure(f"{prefix}mean_{name}", value, *intervals[name], rival, rivals.get(name), lower_is_better=name == "ece")
         for name, value in values.items()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crrg.config.references import DatasetRef
 from crrg.data.batches import has_boxes, load_films
 from crrg.domain.study import Pair, Split
-from crrg.evaluation.bootstrap import bootstrap_interval
+from crrg.evaluation.bootstrap import bootstrap_interval, error_interval
 from crrg.evaluation.classification import expected_calibration_error, roc_auc
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.inference.visibility import Visibility
@@ -85,8 +85,8 @@ def visibility_figures(visibility: Visibility, cases: VisibilityCases, score_thr
         def sampled(rows: NDArray[np.int64]) -> float:
             return of(chances[rows], shown[rows], truth[rows])
 
-        low, high = bootstrap_interval(sampled, cases.patient_ids)
-        value = sampled(np.arange(len(truth)))
+        interval, value = bootstrap_interval(sampled, cases.patient_ids), sampled(np.arange(len(truth)))
+        low, high = error_interval(value, interval) if name == "ece" else interval
         rival = of(scores, found, truth)
         return Figure(f"visibility/{name}", value, low, high, RIVAL, rival, lower_is_better=name == "ece")
 

@@ -53,9 +53,11 @@ def augment_films(
     chances = rng.random((num_films if config.clahe_share else 0,))
     # a crop ends at the film's edge, where half a pixel must not fade to black
     border = cv2.BORDER_REPLICATE if config.crop_area[1] else cv2.BORDER_CONSTANT
+    # boxes are told from the film's edge, the picture from the middle of its first pixel
+    starts = shifts + (factors - 1) / 2
     changed = np.empty_like(images)
     for row in range(num_films):
-        matrix = np.array([[factors[row, 0], 0, shifts[row, 0]], [0, factors[row, 1], shifts[row, 1]]])
+        matrix = np.array([[factors[row, 0], 0, starts[row, 0]], [0, factors[row, 1], starts[row, 1]]])
         moved = cv2.warpAffine(images[row], matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
         if config.clahe_share and chances[row] < config.clahe_share:
             moved = cv2.createCLAHE(rng.uniform(*CLAHE_LIMITS), CLAHE_TILES).apply(moved)
@@ -65,7 +67,7 @@ def augment_films(
     if config.noise > 0:
         strengths = rng.uniform(0, config.noise, (num_films, 1, 1)).astype(np.float32)
         noise = rng.standard_normal(changed.shape, dtype=np.float32) * strengths
-        changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
+        changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
     boxes = input_boxes_xyxy * np.tile(factors, 2)[:, None] + np.tile(shifts, 2)[:, None]
     return changed, _clip_boxes(boxes.astype(np.float32), size)
 

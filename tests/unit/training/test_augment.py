@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from crrg.config.training import Augmentation
@@ -39,6 +40,20 @@ def test_boxes_follow_the_picture() -> None:
         assert np.abs(seen - box).max() <= 1.5
 
 
+def test_boxes_follow_the_picture_to_a_fraction_of_a_pixel() -> None:
+    sharp, boxes = bright_films(60)
+    images = np.stack([cv2.GaussianBlur(film, (0, 0), 2) for film in sharp])
+    for changes in ({"scale": 0.3}, {"stretch": 0.2}, {"crop_area": (0.5, 0.8)}):
+        moved, found = augment_films(images, boxes, STILL.model_copy(update=changes), np.random.default_rng(9))
+        is_whole = (found[:, 0, :2] > 8).all(axis=1) & (found[:, 0, 2:] < 56).all(axis=1)
+        assert is_whole.sum() >= 5
+        films, centres = moved[is_whole].astype(float), (found[is_whole, 0, :2] + found[is_whole, 0, 2:]) / 2
+        middle = np.arange(64) + 0.5
+        weights = [films.sum(axis=1), films.sum(axis=2)]
+        seen = np.stack([(weight * middle).sum(axis=1) / weight.sum(axis=1) for weight in weights], axis=1)
+        assert np.abs(seen - centres).max() <= 0.03, changes
+
+
 def test_left_stays_left() -> None:
     images, boxes = bright_films(50)
     changed, moved = augment_films(images, boxes, Augmentation(), np.random.default_rng(2))
@@ -64,6 +79,14 @@ def test_exposure_and_noise_change_the_film_and_not_the_boxes() -> None:
     changed, moved = augment_films(images, boxes, config, np.random.default_rng(4))
     assert np.array_equal(moved, boxes, equal_nan=True)
     assert len(np.unique([film[20, 20] for film in changed])) > 1
+
+
+def test_grain_leaves_the_mean_grey_alone() -> None:
+    grey = np.full((20, 64, 64), 90, dtype=np.uint8)
+    boxes = np.full((20, 1, 4), np.nan, dtype=np.float32)
+    changed, _ = augment_films(grey, boxes, STILL.model_copy(update={"noise": 8.0}), np.random.default_rng(10))
+    assert changed.std() > 2
+    assert abs(changed.mean() - 90) < 0.1
 
 
 def test_equal_generators_give_equal_films() -> None:

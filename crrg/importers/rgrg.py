@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from crrg.config.models import DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
 from crrg.config.paper import (
     PAPER_DECODING,
@@ -153,6 +155,7 @@ def _generator(contents: TorchContents, tokenizer: bytes | None) -> ImportedStag
     language_model = contents.below("language_model")
     architecture = generator_architecture(language_model)
     module = ReportGenerator(architecture)
+    nn.init.zeros_(module.unknown_feature)  # no published phrase lacks a film, and equal files give equal weights
     report = fit_module(
         module,
         language_model,

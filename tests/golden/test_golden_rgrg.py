@@ -136,6 +136,12 @@ def test_what_is_written_goes_into_a_bundle_together(imported: dict[str, Importe
     assert len(worded) == 2
 
 
+def test_equal_files_give_equal_weights(path: Path, imported: dict[str, ImportedStage]) -> None:
+    for stage in import_rgrg(path):
+        for name, tensor in imported[stage.stage].module.state_dict().items():
+            assert torch.equal(stage.module.state_dict()[name], tensor), (stage.stage, name)
+
+
 def test_other_kinds_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one of rgrg"):
         import_checkpoint("other", tmp_path / "none.pt", tmp_path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.domain.study import Pair
+from crrg.domain.study import Pair, ViewPosition
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.scorecard import Figure
 
@@ -19,7 +19,9 @@ MIN_FILMS = 20
 """A group of fewer films is not shown: its interval would say nothing."""
 NUM_SAMPLES = 200
 GROUPINGS: Mapping[str, Callable[[Pair], str]] = {
-    "view": lambda pair: pair.film.view_position.value if pair.film is not None else "",
+    "view": lambda pair: (
+        "" if pair.film is None or pair.film.view_position is ViewPosition.UNKNOWN else pair.film.view_position.value
+    ),
     "source": lambda pair: pair.source,
     "sex": lambda pair: pair.acquisition.sex or "",
     "age_band": lambda pair: pair.acquisition.age_band or "",

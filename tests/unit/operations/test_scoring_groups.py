@@ -27,7 +27,7 @@ def pair(number: int, view: ViewPosition, source: str = "phantom") -> Pair:
 
 def test_each_group_is_scored_on_its_own_films() -> None:
     pairs = [pair(n, ViewPosition.AP if n < MIN_FILMS else ViewPosition.PA) for n in range(3 * MIN_FILMS)]
-    pairs.append(pair(99, ViewPosition.UNKNOWN))
+    pairs += [pair(99 + n, ViewPosition.UNKNOWN) for n in range(MIN_FILMS)]
     values = np.arange(len(pairs), dtype=float)
     figures = group_figures(pairs, {"mean": lambda rows: float(values[rows].mean()), "none": lambda _: float("nan")})
     assert [figure.name for figure in figures] == ["view/AP/mean", "view/PA/mean"]

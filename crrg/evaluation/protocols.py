@@ -64,7 +64,8 @@ _SPACES = re.compile(" +")
 _R2GEN_REMOVED = re.compile(r"""[.,?;*!%^&_+():<=>@\[\]{}"/\\']""")
 _R2GEN_DOTS = re.compile(r"\.{2,}")
 _R2GEN_UNDERSCORES = re.compile(r"_{2,}")
-_R2GEN_NUMBERS = re.compile(r"(?:(?<=^)|(?<=\. )|(?<= ))[1-5]\. ")
+_R2GEN_NUMBERS = "2345"
+"""Of items of a list; each ends the sentence before it. The first item's is taken away wherever it stands."""
 _WORDPUNCT = re.compile(r"\w+|[^\w\s]+")
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
@@ -151,9 +152,12 @@ def _cut_rgrg(text: str) -> Tokens:
 
 def _cut_r2gen(text: str) -> Tokens:
     text = _R2GEN_UNDERSCORES.sub("_", text.replace("\n", " "))
-    text = _R2GEN_DOTS.sub(".", _SPACES.sub(" ", text)).strip().lower()
-    sentences = (_R2GEN_REMOVED.sub("", sentence).strip() for sentence in _R2GEN_NUMBERS.sub("", text).split(". "))
-    return " ".join(f"{sentence} ." for sentence in sentences if sentence).split()
+    text = _R2GEN_DOTS.sub(".", _SPACES.sub(" ", text)).replace("1. ", "")
+    for before in (". ", " "):
+        for number in _R2GEN_NUMBERS:
+            text = text.replace(f"{before}{number}. ", ". ")
+    sentences = (_R2GEN_REMOVED.sub("", sentence) for sentence in text.strip().lower().split(". "))
+    return " ".join(f"{sentence} ." for sentence in sentences).split()
 
 
 def _cut_nltk(text: str) -> Tokens:

@@ -16,6 +16,20 @@ def test_r2gen_lowers_removes_and_ends_each_sentence() -> None:
     assert tokenize("1. Lungs clear.. 2. No effusion", "r2gen") == ["lungs", "clear", ".", "no", "effusion", "."]
 
 
+def test_r2gen_takes_numbers_from_lists_as_published_also_where_they_end_a_sentence() -> None:
+    cases = {
+        "Fracture of rib 5. No effusion.": "fracture of rib . no effusion .",
+        "Fracture of rib 1. No effusion.": "fracture of rib no effusion .",
+        "Lungs clear. 2. Heart normal. 3. No effusion.": "lungs clear . heart normal . no effusion .",
+        "Lungs clear 2. heart normal": "lungs clear . heart normal .",
+        "Nodule of 11. Fracture of rib 6. Clear.": "nodule of 1fracture of rib 6 . clear .",
+        "Clear. (). Normal.": "clear . . normal .",
+        "a 2. 3. b": "a . b .",
+        "...": ".",
+    }
+    assert {text: " ".join(tokenize(text, "r2gen")) for text in cases} == cases
+
+
 def test_r2gen_cuts_at_its_longest_length_and_hides_rare_words() -> None:
     assert len(tokenize("word " * 120, "r2gen")) == PROTOCOLS["r2gen"].max_tokens == 99
     assert len(tokenize("word " * 120, "r2gen", max_tokens=59)) == 59

@@ -64,9 +64,7 @@ def summary(
     found["auc"] = auc(np.arange(len(chances)))
     found["auc_low"], found["auc_high"] = bootstrap_interval(auc, patients, num_samples=200)
     own = calibration(np.arange(len(chances)))
-    found["ece_low"], found["ece_high"] = error_interval(
-        own, bootstrap_interval(calibration, patients, num_samples=50)
-    )
+    found["ece_low"], found["ece_high"] = error_interval(own, bootstrap_interval(calibration, patients, num_samples=50))
     if train is not None:
         found["majority_accuracy"] = majority_accuracy(train, references)
     return found

@@ -1,7 +1,7 @@
 """Clinical efficacy: are the findings that a draft states those of the reference?
 
-Knows label values and what was read for them; texts are read by ``labeler``. Two families of figures use different label maps and must not be
-compared: *micro* counts an uncertain label as positive, *example* counts only label 1.
+Knows label values and what was read for them; texts are read by ``labeler``. Two families of figures use different
+label maps and must not be compared: *micro* counts an uncertain label as positive, *example* counts only label 1.
 
 Source: Smit et al., CheXbert, EMNLP 2020 (micro-5, micro-14); Nicolson et al. 2023 (example-based), as in RGRG.
 """

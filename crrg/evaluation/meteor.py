@@ -9,6 +9,7 @@ With the parameters of METEOR 1.5, and these differences from it, which is why a
 - words with a hyphen or a slash stay whole.
 
 Sums of reports make the figure of a corpus, as in 1.5, so that a bootstrap can add them up. ``meteor_jar`` asks 1.5.
+The first form aligns as NLTK does: from the last word back, kind by kind, whatever runs that breaks up.
 
 Source: Denkowski and Lavie, Meteor Universal, WMT 2014; Banerjee and Lavie 2005 (the first form, which NLTK has).
 """
@@ -16,7 +17,7 @@ Source: Denkowski and Lavie, Meteor Universal, WMT 2014; Banerjee and Lavie 2005
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,8 @@ class MeteorParameters:
         exact: Weight of an exact match.
         stem: Weight of a match by stem.
         synonym: Weight of a match by meaning.
+        prefers_runs: Whether words are cut apart and aligned as above; otherwise they stay as they are, and are aligned
+            as by NLTK.
     """
 
     alpha: float = 0.85
@@ -63,10 +66,13 @@ class MeteorParameters:
     exact: float = 1.0
     stem: float = 0.6
     synonym: float = 0.8
+    prefers_runs: bool = True
 
 
 METEOR_1_5 = MeteorParameters()
-FIRST_METEOR = MeteorParameters(alpha=0.9, beta=3.0, gamma=0.5, delta=0.5, exact=1.0, stem=1.0, synonym=1.0)
+FIRST_METEOR = MeteorParameters(
+    alpha=0.9, beta=3.0, gamma=0.5, delta=0.5, exact=1.0, stem=1.0, synonym=1.0, prefers_runs=False
+)
 """The form of 2005, as NLTK has it."""
 
 
@@ -79,7 +85,7 @@ def meteor_counts(
     """Return per report the sums that METEOR is made of.
 
     Args:
-        candidates: Tokens of drafts; they are lower-cased and punctuation is set apart here.
+        candidates: Tokens of drafts; they are lower-cased here, and punctuation is set apart as the parameters say.
         references: Tokens of reports in the same order.
         parameters: Weights.
         synonyms: Groups of meaning by word in lower case; none by default.
@@ -92,7 +98,8 @@ def meteor_counts(
     for row, pair in zip(rows, zip(candidates, references, strict=True), strict=True):
         texts = (" ".join(pair[0]).lower(), " ".join(pair[1]).lower())
         if texts not in known:
-            known[texts] = _count(_WORDS.findall(texts[0]), _WORDS.findall(texts[1]), parameters, synonyms or {})
+            words = [_WORDS.findall(text) if parameters.prefers_runs else text.split() for text in texts]
+            known[texts] = _count(words[0], words[1], parameters, synonyms or {})
         row[:] = known[texts]
     return rows
 
@@ -113,6 +120,8 @@ def align(
     candidate: Tokens, reference: Tokens, parameters: MeteorParameters = METEOR_1_5, synonyms: Synonyms | None = None
 ) -> dict[int, tuple[int, float]]:
     """Return for each matched word of a draft its place in the reference and the weight of the match."""
+    if not parameters.prefers_runs:
+        return _align_from_the_end(candidate, reference, parameters, synonyms or {})
     links = _links(candidate, reference, parameters, synonyms or {})
     free = sorted(links, reverse=True)
     chosen: dict[int, tuple[int, float]] = {}
@@ -127,6 +136,28 @@ def align(
             chosen[i] = j, links[i, j]
         (i, j), end = start, length
         free = [pair for pair in free if not (i <= pair[0] < i + end or j <= pair[1] < j + end)]
+    return chosen
+
+
+def _align_from_the_end(
+    candidate: Tokens, reference: Tokens, parameters: MeteorParameters, synonyms: Synonyms
+) -> dict[int, tuple[int, float]]:
+    """Match equal words first, then equal stems, then synonyms, each word with the last one that is free."""
+    chosen: dict[int, tuple[int, float]] = {}
+    free = list(range(len(reference)))[::-1]
+    kinds: tuple[tuple[Callable[[str], Collection[str]], float], ...] = (
+        (lambda word: {word}, parameters.exact),
+        (lambda word: {stem(word)}, parameters.stem),
+        (lambda word: {word, *synonyms.get(word, ())}, parameters.synonym),
+    )
+    for names_of, weight in kinds:
+        names = [frozenset(names_of(word)) for word in reference]
+        for i in sorted(set(range(len(candidate))) - chosen.keys(), reverse=True):
+            own = frozenset(names_of(candidate[i]))
+            j = next((j for j in free if own & names[j]), None)
+            if j is not None:
+                chosen[i] = j, weight
+                free.remove(j)
     return chosen
 
 

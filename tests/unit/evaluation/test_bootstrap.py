@@ -59,8 +59,8 @@ def test_the_interval_of_a_calibration_error_holds_the_true_one() -> None:
     # what is said lies 0.06 from the truth on average, 20 films in each bin
     rng = np.random.default_rng(0)
     num_held = {"percentiles": 0, "turned over": 0}
+    said = np.tile([0.25, 0.35, 0.45, 0.55, 0.65, 0.75], 20)
     for _ in range(60):
-        said = np.tile([0.25, 0.35, 0.45, 0.55, 0.65, 0.75], 20)
         happened = (rng.random(120) < 0.5 + (said - 0.5) * 0.6).astype(float)
         truth = float(np.abs((said - 0.5) * 0.4).mean())
         value = expected_calibration_error(said, happened)

@@ -72,6 +72,18 @@ def test_the_first_meteor_by_hand() -> None:
     assert first("lungs x", "lungs") == pytest.approx(0.5 / 0.55 * 0.5)
 
 
+def test_the_first_meteor_matches_from_the_last_word_back_as_nltk() -> None:
+    # the last "right" takes the last one there is, so that a run of three is broken up
+    draft = ["right", "effusions", ".", "is", ".", "right", "clear", "is", "the"]
+    found = align(draft, ["right", "right", "effusions", ".", "clear"], FIRST_METEOR)
+    assert {i: j for i, (j, _) in found.items()} == {6: 4, 5: 1, 4: 3, 1: 2, 0: 0}
+    # equal words before equal stems: the last "lungs" leaves "lung" to the first
+    found = align("lungs lungs".split(), "lung lungs".split(), FIRST_METEOR)  # noqa: SIM905
+    assert {i: j for i, (j, _) in found.items()} == {1: 1, 0: 0}
+    # words stay as they were cut
+    assert meteor_counts([["patient", "'s"]], [["patient", "'s"]], FIRST_METEOR)[0, 6] == 2
+
+
 def test_sums_of_reports_make_the_corpus() -> None:
     plain = MeteorParameters(alpha=0.5, beta=1.0, gamma=0.0, delta=0.75)
     counts = meteor_counts([["lungs"], ["heart", "large"]], [["lungs"], ["spine"]], plain)

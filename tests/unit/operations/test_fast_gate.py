@@ -83,7 +83,10 @@ def test_silence_passes_no_gate_and_films_without_reports_have_no_text_figure() 
 
 def test_reports_that_nobody_could_read_deny_nothing() -> None:
     unread = [labelled({}, "Pleuraerguss rechts.", "none")] * 6
-    without, beside = compare_drafts(EXACT, EXACT, REFERENCES), compare_drafts(EXACT * 2, EXACT * 2, REFERENCES + unread)
+    without, beside = (
+        compare_drafts(EXACT, EXACT, REFERENCES),
+        compare_drafts(EXACT * 2, EXACT * 2, REFERENCES + unread),
+    )
     assert without.figures["exact/clinical/micro_f1"] == beside.figures["exact/clinical/micro_f1"]
 
 

@@ -86,8 +86,11 @@ class Delivery:
         return self._uid("series", form)
 
     def resource_id(self, kind: str, part: str = "") -> str:
-        """Return a FHIR id, stable like ``uid``."""
-        return self.uid(f"fhir-{kind}", part).removeprefix("2.25.")
+        """Return a FHIR id, stable like ``uid``: its number as a UUID, since servers keep ids of digits for themselves.
+
+        Source: https://github.com/hapifhir/hapi-fhir/issues/333.
+        """
+        return str(uuid.UUID(int=int(self.uid(f"fhir-{kind}", part).removeprefix("2.25."))))
 
     @cached_property
     def _digest(self) -> str:

@@ -300,8 +300,8 @@ def _effective(delivery: Delivery) -> dict[str, str]:
 
 
 def _full_url(resource: Mapping[str, Any]) -> str:
-    """Return the address of a resource within the transaction: its id, which is a UUID's number."""
-    return uuid.UUID(int=int(resource["id"])).urn
+    """Return the address of a resource within the transaction: its id, which is a UUID."""
+    return uuid.UUID(resource["id"]).urn
 
 
 def _label_codes(label: str) -> list[Code]:

@@ -8,6 +8,7 @@ the reader's checks; still only a fixed list of tags is taken over.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ COPIED_TAGS = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID",
     "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName", "StudyDescription", "Modality", "Rows", "Columns", "TimezoneOffsetFromUTC",
+    "PatientOrientation",
 )  # fmt: skip
 """What documents about a film need of it: identity, study, and the size of its pixel matrix."""
 _EMPTY_IF_ABSENT = (
@@ -28,6 +30,7 @@ _EMPTY_IF_ABSENT = (
     "ReferringPhysicianName",
 )  # fmt: skip
 _SEXES = ("M", "F", "O")
+_WAY = re.compile("[APRLHF]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ class OriginalFilm:
 
     instance_id: str
     header: Dataset = field(repr=False)
+
+    @property
+    def orientation(self) -> list[str]:
+        """PatientOrientation of the source: where its rows and columns run to; empty where it does not say it rightly.
+
+        Source: DICOM PS3.3 C.7.6.1.1.1.
+        """
+        said = self.header.get("PatientOrientation")
+        ways = [] if not said or isinstance(said, str) else [str(way) for way in said]
+        return ways if len(ways) == 2 and all(_WAY.fullmatch(way) for way in ways) else []
 
     @property
     def study_uid(self) -> str:

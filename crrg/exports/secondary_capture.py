@@ -88,6 +88,8 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
         manufacturer=MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    # as the film was drawn, which is as its source lies
+    image.PatientOrientation = original.orientation
     image.SeriesDescription = f"CRRG-CLIP {BANNER.lower()}"[:64]
     image.BodyPartExamined = "CHEST"
     image.BurnedInAnnotation = "NO"

@@ -209,6 +209,14 @@ def test_resources_refer_to_each_other_by_absolute_addresses():
     assert {entry["resource"]["device"]["reference"] for entry in entries[1:15]} == {urls[0]}
 
 
+def test_ids_are_ones_that_a_server_lets_a_client_choose():
+    # servers keep ids of digits alone for themselves: https://github.com/hapifhir/hapi-fhir/issues/333
+    entries = fhir_bundle(delivery())["entry"]
+    ids = [entry["resource"]["id"] for entry in entries]
+    assert [f"urn:uuid:{each}" for each in ids] == [entry["fullUrl"] for entry in entries]
+    assert not any(each.isdecimal() for each in ids)
+
+
 @pytest.mark.parametrize("day", ["", "20261399", "2026.11.19", "20260229"])
 def test_a_day_that_the_film_does_not_say_is_not_made_up(day):
     made = Delivery(document(), {"i": OriginalFilm("i", header(StudyDate=day))}, COMMITTED)
@@ -243,6 +251,17 @@ def test_capture_says_draft_and_shows_the_film():
     assert tuple(picture[800, 800]) == (90, 90, 90)
     # the box of the one sentence, at 50..250 of 500 pixels shown on 900
     assert tuple(picture[40 + 180, 200]) == (100, 170, 255)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(["L", "F"], ["L", "F"]), (["R", "F"], ["R", "F"]), (None, None), (["LEFT", "F"], None), ("L", None)],
+)
+def test_capture_lies_as_its_source_says_and_says_nothing_where_that_does_not(said, kept):
+    tags = {} if said is None else {"PatientOrientation": said}
+    made = Delivery(document(), {"i": OriginalFilm("i", header(**tags))}, COMMITTED)
+    image = secondary_capture(made, made.document["films"][0], np.full((50, 50), 90, np.uint8))
+    assert (image.PatientOrientation or None) == kept
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import io
 from collections.abc import Iterable, Sequence
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+OTHER_SEPARATORS = (";", "\t")
+"""What spreadsheets part cells by, too, as their language or their user has it; between quotes they do not."""
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], *, quote_all: bool = False) -> str:
@@ -18,7 +20,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], *, quote_a
     Args:
         header: Names of the columns.
         rows: Their cells; numbers stay numbers.
-        quote_all: Whether every text is quoted, not only those that need it.
+        quote_all: Whether every text is quoted, not only those of rows that need it.
     """
     return "".join([csv_row(header, quote_all=quote_all), *(csv_row(row, quote_all=quote_all) for row in rows)])
 
@@ -26,7 +28,11 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], *, quote_a
 def csv_row(cells: Sequence[object], *, quote_all: bool = False) -> str:
     """Return one row of such a table, with the end of its line."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if quote_all else csv.QUOTE_MINIMAL)
+    needs_quotes = quote_all or any(
+        mark in cell for cell in cells if isinstance(cell, str) for mark in OTHER_SEPARATORS
+    )
+    quoting = csv.QUOTE_NONNUMERIC if needs_quotes else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
     writer.writerow([safe_cell(cell) for cell in cells])
     return text.getvalue()
 

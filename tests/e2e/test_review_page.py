@@ -173,6 +173,7 @@ def test_roles_and_names_for_readers_who_do_not_see(page):
     assert page.get_by_role("main").is_visible()
     assert page.get_by_role("button", name="Flagged 1").get_attribute("aria-pressed") == "false"
     assert page.locator("#film-stage svg").get_attribute("aria-label").startswith("Chest film, PA")
+    assert page.locator("#list").get_by_role("option", name="study-c PA 2 flags").count() == 1
     active = page.locator("#list").get_attribute("aria-activedescendant")
     assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
 
@@ -277,13 +278,18 @@ def test_a_study_that_an_older_bundle_drafted_shows_its_thresholds_and_its_name(
 
 def test_tab_goes_from_filters_over_the_list_to_the_sentences(page):
     reached = []
+    page.keyboard.press("b")
     for _ in range(24):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className || 'button'"))
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class') || 'button'")
+        )
     places = [
         next(i for i, each in enumerate(reached) if name in each) for name in ("order", "find", "list", "sentence")
     ]
     assert places == sorted(places)
+    # boxes belong to the picture, which readers are told as a whole; their sentences and table rows are reached instead
+    assert not {"box", "rect"} & {word for each in reached for word in str(each).split()}
 
 
 @pytest.mark.parametrize("width", [1000, 1440])

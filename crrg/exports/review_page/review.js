@@ -107,6 +107,7 @@ function drawFilm() {
     const kind = isReported ? (region.isAbnormal ? " is-abnormal" : "") : " is-unreported";
     svg.append(lights(svgElement("rect", {
       class: `box${kind}`, x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1),
+      tabindex: -1,  // an element of a drawing that listens for the focus would get it by the tab key
     }, svgElement("title", {}, region.name)), [region.name]));
   }
   const name = svgElement("text", { class: "box-name", id: "box-name" });

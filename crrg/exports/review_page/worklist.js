@@ -158,7 +158,7 @@ class WorkList {
 
   row(item, place) {
     const marks = item.newer ? ["replaced"] : [];
-    if (item.flags.length) marks.push(`⚑ ${item.flags.length}`);
+    if (item.flags.length) marks.push(item.flags.length === 1 ? "1 flag" : `${item.flags.length} flags`);
     if (item.study && item.study.films.length > 1) marks.push(`${item.study.films.length} films`);
     const kind = item.isQuarantined ? "is-quarantined" : item.isAbnormal ? "is-abnormal" : "";
     const row = element("div", {

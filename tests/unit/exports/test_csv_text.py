@@ -20,6 +20,16 @@ def test_no_cell_is_a_formula(start):
     assert row["b"] == "-1.5"
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_name_begins_no_new_cell_where_a_spreadsheet_parts_cells_otherwise(separator):
+    name = f"film{separator}=cmd|' /C calc'!A1.dcm"
+    text = csv_text(("file", "outcome"), [(name, "accept"), ("b.dcm", "accept")])
+    assert text.splitlines()[2] == "b.dcm,accept"
+    cells = [cell for row in csv.reader(io.StringIO(text), delimiter=separator) for cell in row]
+    assert not [cell for cell in cells if cell.startswith("=")]
+    assert next(csv.DictReader(io.StringIO(text)))["file"] == name
+
+
 def test_work_list_has_a_row_per_study_and_per_refused_object_and_no_text():
     document = {
         "study_id": "s1", "films": [{"view_position": "PA", "instance_id": "i", "is_primary": True, "width": 1,

@@ -31,8 +31,7 @@ def csv_row(cells: Sequence[object], *, quote_all: bool = False) -> str:
     needs_quotes = quote_all or any(
         mark in cell for cell in cells if isinstance(cell, str) for mark in OTHER_SEPARATORS
     )
-    quoting = csv.QUOTE_NONNUMERIC if needs_quotes else csv.QUOTE_MINIMAL
-    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if needs_quotes else csv.QUOTE_MINIMAL)
     writer.writerow([safe_cell(cell) for cell in cells])
     return text.getvalue()
 

@@ -273,13 +273,15 @@ def _holder_of(storage: Storage) -> str:
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:
-    """Return the summary of a night that has nothing to publish, or ``None``."""
+    """Return the summary of a night that has nothing to publish, or that an operator stopped, or ``None``."""
     was_stopped = any(result.stopped for result in results)
-    if plan.status == "planned" and not was_stopped:
+    is_held_back = bool(plan.shards) and is_stopped(storage)
+    if plan.status == "planned" and not (was_stopped or is_held_back):
         return None
-    if was_stopped:
-        first = f"remove {STOP_KEY} and " if is_stopped(storage) else ""
-        logger.warning("the night %s was stopped between shards; %srun it again to go on", plan.date, first)
+    if was_stopped or is_held_back:
+        where = "between shards" if was_stopped else "before it was published"
+        first = f"remove {STOP_KEY} and " if is_held_back else ""
+        logger.warning("the night %s was stopped %s; %srun it again to go on", plan.date, where, first)
     num_pending = plan.num_new + plan.num_pending
     return NightSummary(
         date=plan.date,

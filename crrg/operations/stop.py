@@ -1,6 +1,6 @@
 """An operator's stop: while any object lies at ``control/STOP``, nothing more is begun.
 
-That holds for shards of nights, deliveries, ingests and stages of trainings.
+That holds for shards of nights and their publication, deliveries, ingests and stages of trainings.
 
 What is being done is finished, so that nothing is half-done; everything goes on where it was once the object is gone.
 """

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crrg.checked_json import checked_json, parse_checked
 from crrg.config.references import DatasetRef
 from crrg.data.acquisition_table import MANIFEST_FIELD, AcquisitionRows, read_acquisitions
 from crrg.data.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
@@ -138,7 +140,7 @@ def commit_parts(
         files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
         beside = {MANIFEST_FIELD: acquisitions.send(storage, prefix)} if acquisitions.has_known else {}
         manifest = {**_manifest(ref, files, settings, record(ref)), **beside}
-        storage.put_if_absent(ref.manifest_key, canonical_json(manifest))
+        storage.put_if_absent(ref.manifest_key, checked_json(manifest))
     return ref
 
 
@@ -187,8 +189,7 @@ def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRe
             f"there is no such dataset version in {storage.root} ({_existing(storage, name)}); run crrg ingest",
             f"dataset {name}",
         )
-    manifest = storage.get_json(key)
-    return DatasetRef(name=name, version=version, manifest_key=key, num_rows=manifest["num_rows"])
+    return DatasetRef(name=name, version=version, manifest_key=key, num_rows=_read_manifest(storage, key)["num_rows"])
 
 
 def _existing(storage: Storage, name: str) -> str:
@@ -203,16 +204,27 @@ def read_manifest(storage: Storage, dataset: DatasetRef) -> dict[str, Any]:
     """Return a dataset's manifest.
 
     Raises:
-        StorageError: Its schema version is not one that this program knows.
+        StorageError: Its schema version is not one that this program knows, or it is damaged.
     """
-    manifest: dict[str, Any] = storage.get_json(dataset.manifest_key)
-    if manifest["schema_version"] != SCHEMA_VERSION:
+    return _read_manifest(storage, dataset.manifest_key)
+
+
+def _read_manifest(storage: Storage, key: str) -> dict[str, Any]:
+    data = storage.get(key)
+    try:
+        return parse_checked(data, partial(_check_version, key))
+    except ValueError:
+        raise StorageError("the manifest is damaged; restore it from a backup, or ingest again", key) from None
+
+
+def _check_version(key: str, manifest: Mapping[str, Any]) -> None:
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
         raise StorageError(
-            f"schema version is {manifest['schema_version']}, this program reads {SCHEMA_VERSION}; use the program "
-            "version that wrote it, or a newer one, or ingest again",
-            dataset.manifest_key,
+            f"schema version is {version}, this program reads {SCHEMA_VERSION}; use the program version that wrote it, "
+            "or a newer one, or ingest again",
+            key,
         )
-    return manifest
 
 
 def read_tables(

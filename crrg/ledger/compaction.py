@@ -9,19 +9,19 @@ rekey``) makes it a left-over that ``crrg gc`` removes. Cut off anywhere, it lea
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from crrg.checked_json import checked_json, parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.errors import Conflict, StorageError
 from crrg.ledger.manifest import Manifest
 from crrg.ledger.tables import TableFile, read_table, write_table
-from crrg.storage import Storage, canonical_json, hash_json
+from crrg.storage import Storage, hash_json
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def compact_ledger(storage: Storage, manifests: Sequence[Manifest]) -> int:
     tables = [table for table in kept if table not in unfilled]
     tables += [_write(storage, group) for group in _groups(wanted)]
     number = max(_numbers(storage), default=0) + 1
-    content = canonical_json(Compaction(tables=tuple(tables)).model_dump(mode="json"))
+    content = checked_json(Compaction(tables=tuple(tables)).model_dump(mode="json"))
     try:
         storage.put_if_absent(_key(number), content)
     except Conflict:
@@ -141,12 +141,21 @@ def _read_newest(storage: Storage) -> Compaction:
 
 def _parsed(key: str, data: bytes) -> Compaction:
     try:
-        value: dict[str, Any] = dict(json.loads(data))
-        is_known = value.get("schema_version") == SCHEMA_VERSION
-        return Compaction.model_validate(value, extra="ignore") if is_known else Compaction()
+        return Compaction.model_validate(parse_checked(data, _check_version), extra="ignore")
+    except _OfALaterProgram:
+        return Compaction()
     except (TypeError, ValueError):
         logger.warning("%s is damaged; the nights' own tables are read", key)
         return Compaction()
+
+
+class _OfALaterProgram(Exception):
+    """A manifest has a schema version that this program does not know."""
+
+
+def _check_version(value: Mapping[str, Any]) -> None:
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise _OfALaterProgram
 
 
 def _groups(manifests: Iterable[Manifest]) -> list[list[Manifest]]:

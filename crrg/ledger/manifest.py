@@ -12,7 +12,6 @@ highest counts, and the older ones are then sealed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from crrg.checked_json import checked_json, parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.config.references import BundleRef
 from crrg.errors import Conflict, StorageError
 from crrg.ledger.audit import EntryRef
 from crrg.ledger.tables import TableFile
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ def commit_manifest(storage: Storage, manifest: Manifest) -> str:
     """
     key = manifest_key(manifest.date, manifest.fencing)
     try:
-        storage.put_if_absent(key, canonical_json(manifest.model_dump(mode="json")))
+        storage.put_if_absent(key, checked_json(manifest.model_dump(mode="json")))
     except Conflict as error:
         raise _taken_over(manifest.date, manifest.fencing) from error
     return key
@@ -248,7 +248,7 @@ def seal_number(storage: Storage, date: str, fencing: int) -> bool:
     """Take a dead holder's number out of use; return whether it had not been used, so that it can never commit now."""
     sealed = Manifest(status="sealed", date=date, fencing=fencing)
     try:
-        storage.put_if_absent(manifest_key(date, fencing), canonical_json(sealed.model_dump(mode="json")))
+        storage.put_if_absent(manifest_key(date, fencing), checked_json(sealed.model_dump(mode="json")))
     except Conflict:
         return False
     return True
@@ -263,7 +263,7 @@ def seal_rewritten(storage: Storage, date: str) -> int:
     older = [each for each in committed_manifests(storage, date) if (each.run_id, each.fencing) not in current]
     for manifest in older:
         sealed = Manifest(status="sealed", date=date, fencing=manifest.fencing)
-        storage.put(manifest_key(date, manifest.fencing), canonical_json(sealed.model_dump(mode="json")))
+        storage.put(manifest_key(date, manifest.fencing), checked_json(sealed.model_dump(mode="json")))
     return len(older)
 
 
@@ -301,9 +301,7 @@ def parse_manifest(key: str, data: bytes) -> Manifest:
         StorageError: It has a schema version that this program does not know, or is damaged.
     """
     try:
-        value: dict[str, Any] = dict(json.loads(data))
-        _check_version(key, value)
-        return Manifest.model_validate(value, extra="ignore")
+        return Manifest.model_validate(parse_checked(data, partial(_check_version, key)), extra="ignore")
     except (TypeError, ValueError):
         # nothing of its content is said: what a damaged one holds is not known
         raise StorageError("the manifest is damaged; restore it from a backup", key) from None

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from crrg.checked_json import DIGEST, checked_json
 from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
 from crrg.data.reader import PairReader
 from crrg.domain.study import Split
-from crrg.errors import CrrgError
+from crrg.errors import CrrgError, StorageError
 from crrg.ledger.audit import check_chain, read_audit
 from crrg.ledger.lease import acquire_lease, find_holder
 from crrg.ledger.ledger import read_ledger
@@ -47,6 +48,7 @@ class Written:
     def change(self, kind: str, **fields: object) -> None:
         value = {**self.root.get_json(self.keys[kind]), **fields}
         value = {name: each for name, each in value.items() if each is not None or name not in fields}
+        value.pop(DIGEST, None)  # earlier programs wrote none
         if kind == "bundle.json":
             value["bundle_id"] = bundle_digest(value)
         self.root.put_json(self.keys[kind], value)
@@ -88,6 +90,17 @@ def test_manifests_of_nights_from_before_the_key_was_noted_are_read(written):
     assert [manifest.key_id for manifest in read_manifests(written.root)] == [""]
     assert [manifest.digest for manifest in read_manifests(written.root)] == [before[0].digest]
     assert len(read_ledger(written.root)) == 1
+
+
+@pytest.mark.parametrize("kind", ["results", "datasets"])
+def test_a_field_of_a_later_program_counts_in_the_digest_of_the_manifest(written, kind):
+    key = written.keys[kind]
+    later = {**written.root.get_json(key), "weather": "fine"}
+    written.root.put(key, checked_json(later))
+    assert written.read(kind) > 0
+    written.root.put_json(key, later)
+    with pytest.raises(StorageError, match="the manifest is damaged"):
+        written.read(kind)
 
 
 def test_a_field_that_a_later_program_adds_to_the_same_schema_is_left_out(written):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_pairs import make_film, make_pair
 
+from crrg.checked_json import checked_json
 from crrg.data import parts
 from crrg.data.pairs import read_manifest, read_pairs, write_dataset
 from crrg.data.reader import EpochOrder, PairReader
@@ -77,7 +78,7 @@ def test_a_version_from_before_the_index_is_read_part_by_part(dataset):
     manifest = storage.get_json(ref.manifest_key)
     for entry in manifest["files"]:
         del entry["row_groups"], entry["footer"]
-    storage.put_json(ref.manifest_key, manifest)
+    storage.put(ref.manifest_key, checked_json(manifest))
     reader = PairReader(storage, ref, Split.TRAIN)
     assert reader.group_sizes == [4, 1]
     assert [reader[index].instance_id for index in (4, 0, 3)] == ["instance4", "instance0", "instance3"]

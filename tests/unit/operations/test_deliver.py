@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from pydicom.filebase import DicomBytesIO
 
+from crrg.checked_json import checked_json
 from crrg.data.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
 from crrg.errors import ConfigError, CrrgError, StorageError
@@ -62,7 +63,7 @@ def test_documents_lie_under_the_true_study_with_the_true_identity(night):
 def test_a_night_that_is_withheld_is_left_out_until_a_person_says_so(night):
     (manifest,) = read_manifests(night.root)
     key = manifest_key(manifest.date, manifest.fencing)
-    night.root.put_json(key, {**night.root.get_json(key), "withheld": "is degenerate"})
+    night.root.put(key, checked_json({**night.root.get_json(key), "withheld": "is degenerate"}))
     night.inbox.put("d/pa.dcm", film_bytes(7, "7", "71"))
     run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
     summary = deliver(night.form(), night.root, night.settings)

@@ -17,10 +17,13 @@ from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from crrg.config.base import Device, default_num_workers
+from crrg.termination import EXIT_SIGTERM, repeat_dropped_terminations
+
+# in a run of a worker nobody else notices that Python dropped what Prefect's handler of SIGTERM raised
+repeat_dropped_terminations(TerminationSignal)
 
 GPU_LIMIT = "gpu"
 RETRY_WAITS_S = [10, 60]
-EXIT_SIGTERM = 143
 
 
 def is_worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:

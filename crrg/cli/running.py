@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from crrg.cli.terminal import aligned, log_lines
+from crrg.termination import EXIT_SIGTERM, end_on_sigterm, end_within
 
 if TYPE_CHECKING:
     from crrg.config.base import FrozenConfig, Settings
@@ -34,7 +34,6 @@ F = TypeVar("F", bound="FrozenConfig")
 EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
 EXIT_TOO_MANY_QUARANTINED = 3
-EXIT_SIGTERM = 143
 QUIET_ENV = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 """Prefect reports to nobody, already when it is imported."""
 LONG_S = 10.0
@@ -86,9 +85,13 @@ def exits() -> Iterator[None]:
     from crrg.errors import ConfigError, CrrgError
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        end_on_sigterm()
     try:
         yield
+    except SystemExit as error:
+        if error.code == EXIT_SIGTERM:
+            end_within()
+        raise
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]) or error.title
@@ -205,7 +208,3 @@ def _read_form(file: Path, config: type[FrozenConfig]) -> dict[str, Any]:
             hint = f"did you mean {close[0]}?" if close else f"this form has {', '.join(config.model_fields)}"
             raise ConfigError(f"there is no setting {name}; {hint}", str(file))
     return values
-
-
-def _stop(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(EXIT_SIGTERM)

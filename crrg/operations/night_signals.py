@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from crrg.termination import EXIT_SIGTERM
+
 logger = logging.getLogger(__name__)
 
-EXIT_SIGTERM = 143
 GRACE_S = 20.0
 """Time to finish a window of films; platforms that stop a process kill it after 30 seconds."""
 

@@ -31,7 +31,7 @@ from crrg.operations.night_records import plan_identity
 from crrg.operations.night_rereads import asked_rereads, find_rereads
 from crrg.operations.night_settling import take_settled
 from crrg.operations.night_shard import NightDrafter, run_shard
-from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.night_signals import sigterm_noticed
 from crrg.operations.root import check_outside
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
@@ -39,6 +39,7 @@ from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
 from crrg.storage import Storage
+from crrg.termination import EXIT_SIGTERM
 
 __all__ = ["commit_night", "dated", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 

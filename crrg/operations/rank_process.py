@@ -13,7 +13,6 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import distributed
@@ -22,9 +21,9 @@ from crrg.config.references import DatasetRef
 from crrg.config.training import TrainStageConfig
 from crrg.device import resolve_device
 from crrg.errors import CrrgError
-from crrg.operations.ranks import EXIT_SIGTERM
 from crrg.operations.root import open_root
 from crrg.operations.train import fit_stage, train_here
+from crrg.termination import end_on_sigterm
 from crrg.training.tracker import NullTracker
 
 logger = logging.getLogger(__name__)
@@ -68,17 +67,13 @@ def main() -> None:
     folder, number, num_ranks = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("crrg").setLevel(logging.WARNING if number else logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)
+    end_on_sigterm()
     threading.Thread(target=_stop_without_starter, daemon=True).start()
     try:
         run_rank(folder, number, num_ranks)
     except CrrgError as error:
         logger.error("rank %d: %s: %s", number, type(error).__name__, error)
         raise SystemExit(1) from None
-
-
-def _stop(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(EXIT_SIGTERM)
 
 
 def _stop_without_starter() -> None:

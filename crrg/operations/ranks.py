@@ -24,6 +24,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.errors import ConfigError, TrainingError
 from crrg.storage import Storage
+from crrg.termination import EXIT_SIGTERM
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ OTHERS_FOLLOW_S = 1.0
 """A rank that dies takes others down, which lose their connection; within this time the first to blame is known."""
 STOP_WITHIN_S = 60.0
 """Time to write a state after SIGTERM."""
-EXIT_SIGTERM = 143
 
 
 def train_in_ranks(

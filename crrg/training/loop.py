@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from crrg.config.training import LoopConfig
 from crrg.device import failures_named
 from crrg.errors import NonFiniteLoss, TrainingError
+from crrg.termination import EXIT_SIGTERM, end_within
 from crrg.training.averaging import WeightAverage
 from crrg.training.best_weights import BestWeights
 from crrg.training.checkpoint import (
@@ -50,7 +51,6 @@ Batch = TypeVar("Batch")
 
 MAX_SKIPPED_IN_A_ROW = 3
 MAX_ROLLBACKS = 2
-EXIT_SIGTERM = 143
 
 
 @dataclass(frozen=True)
@@ -324,16 +324,28 @@ def _normalisations(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _stop_flag() -> Iterator[threading.Event]:
-    """Yield a flag that SIGTERM sets; outside the main thread signals belong to somebody else and it stays clear."""
+    """Yield a flag that SIGTERM sets; outside the main thread signals belong to somebody else and it stays clear.
+
+    A step that takes longer than whoever stops a process waits ends with it; the last state is gone on with.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    previous: Any = signal.signal(signal.SIGTERM, lambda _number, _frame: flag.set())
+    ends: list[threading.Timer] = []
+
+    def stop(_number: int, _frame: object) -> None:
+        if not flag.is_set():
+            ends.append(end_within())
+            flag.set()
+
+    previous: Any = signal.signal(signal.SIGTERM, stop)
     try:
         yield flag
     finally:
         signal.signal(signal.SIGTERM, previous)
+        for end in ends:
+            end.cancel()
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 
-from crrg.operations.night_signals import EXIT_SIGTERM, sigterm_noticed
+from crrg.operations.night_signals import sigterm_noticed
+from crrg.termination import EXIT_SIGTERM
 
 SLOW = """
 import os, signal, sys, time

@@ -42,6 +42,8 @@ class StageResult(FrozenConfig):
         model_version: Version in the registry, empty if not registered.
         beside: Other parts of a bundle that the stage made with this one: the generator of the joint rounds, what
             learns on in the paper's stages.
+        files: Name to sha256 of its other files, ``config.json`` among them; empty in stages of before they were
+            recorded.
     """
 
     stage: str
@@ -54,6 +56,7 @@ class StageResult(FrozenConfig):
     run_id: str = ""
     model_version: str = ""
     beside: tuple[StageResult, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
 
     @property
     def part(self) -> str:

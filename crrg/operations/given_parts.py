@@ -15,8 +15,9 @@ from typing import Any
 
 from crrg.config.base import STAGES
 from crrg.config.references import StageResult
-from crrg.errors import ConfigError, DigestMismatch, StorageError
+from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
 from crrg.registry.imported import KEY_REPORT_FILE, import_report, read_import
+from crrg.registry.stage_files import read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
     Raises:
         ConfigError: Two parts do not suit each other; the message names them and the way out.
     """
-    configs = {name: storage.get_json(f"{part.prefix}/config.json") for name, part in parts.items()}
+    configs = {name: read_stage_config(storage, part) for name, part in parts.items()}
     if any(name not in configs for name in REGION_PARTS):
         return
     detector, selector, generator = (configs[name]["architecture"] for name in REGION_PARTS)
@@ -166,7 +167,12 @@ def _adopted(folder: Path, stage: str, about: Mapping[str, str], storage: Storag
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     name = hash_json({"stage": stage, "config": config, "files": digests})
     result = StageResult(
-        stage=stage, prefix=f"checkpoints/{stage}/{name}", sha256=sha256, config_hash=name, reused=True
+        stage=stage,
+        prefix=f"checkpoints/{stage}/{name}",
+        sha256=sha256,
+        config_hash=name,
+        reused=True,
+        files={**digests, "config.json": hashlib.sha256(canonical_json(config)).hexdigest()},
     )
     if not _is_finished(storage, result):
         for file, data in files.items():
@@ -184,8 +190,9 @@ def _is_finished(storage: Storage, result: StageResult) -> bool:
     if not storage.exists(f"{result.prefix}/result.json"):
         return False
     try:
-        storage.get_verified(f"{result.prefix}/model.safetensors", result.sha256)
-    except (DigestMismatch, StorageError) as error:
+        for file in ("model.safetensors", *result.files):
+            read_stage_file(storage, result, file)
+    except (DigestMismatch, ModelError, StorageError) as error:
         logger.warning("the copy of an imported %s is damaged and written again: %s", result.stage, error)
         return False
     return True

@@ -27,6 +27,7 @@ from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, StorageError
 from crrg.registry.model_card import model_card
+from crrg.registry.stage_files import WEIGHTS_FILE, read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
@@ -79,17 +80,16 @@ def compose_bundle(
 
     Raises:
         ModelError: A stage is missing or incomplete.
-        DigestMismatch: A stage's weights are not the recorded ones.
+        DigestMismatch: A stage's weights, settings or vocabulary are not the recorded ones.
     """
     missing = [stage for stage in STAGES if stage not in results]
     if missing:
         raise ModelError(f"a bundle needs all four stages, missing: {', '.join(missing)}; train them first", "bundle")
-    configs = {stage: _stage_config(storage, results[stage]) for stage in STAGES}
-    files = {
-        name: storage.get_verified(f"{results[stage].prefix}/model.safetensors", results[stage].sha256)
-        for stage, name in WEIGHT_FILES.items()
+    configs = {stage: read_stage_config(storage, results[stage]) for stage in STAGES}
+    files = {name: read_stage_file(storage, results[stage], WEIGHTS_FILE) for stage, name in WEIGHT_FILES.items()}
+    files |= {
+        name: read_stage_file(storage, results[stage], "tokenizer.json") for stage, name in TOKENIZER_FILES.items()
     }
-    files |= {name: storage.get(f"{results[stage].prefix}/tokenizer.json") for stage, name in TOKENIZER_FILES.items()}
     chosen = decoding or DecodingSettings.model_validate(configs["generator"].get("decoding", {}))
     spec: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -279,14 +279,6 @@ def read_reference(storage: Storage, ref: BundleRef) -> bytes | None:
         return None
     sha256 = read_spec(folder)["files"].get(REFERENCE_FILE)
     return folder.get_verified(REFERENCE_FILE, sha256) if sha256 else None
-
-
-def _stage_config(storage: Storage, result: StageResult) -> dict[str, Any]:
-    key = f"{result.prefix}/config.json"
-    if not storage.exists(key):
-        raise ModelError("the stage folder is incomplete; train the stage again", result.prefix)
-    config: dict[str, Any] = storage.get_json(key)
-    return config
 
 
 def _sealed(spec: Mapping[str, Any], files: dict[str, bytes]) -> BundleFiles:

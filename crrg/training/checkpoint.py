@@ -22,8 +22,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from crrg.config.references import StageResult
-from crrg.errors import ModelError, NonFiniteLoss, StorageError, TrainingError
-from crrg.storage import Storage, hash_json
+from crrg.errors import NonFiniteLoss, StorageError, TrainingError
+from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, read_stage_config, read_stage_file
+from crrg.storage import Storage, canonical_json, hash_json
 from crrg.training.ranks import wait_for_all
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
 
@@ -66,7 +67,7 @@ class StageFolder:
 
     def result(self) -> StageResult | None:
         """Return the finished result, marked as reused, or ``None``."""
-        key = f"{self.prefix}/result.json"
+        key = f"{self.prefix}/{RESULT_FILE}"
         if not self._storage.exists(key):
             return None
         result = StageResult.model_validate(self._storage.get_json(key))
@@ -127,10 +128,10 @@ class StageFolder:
                 self.stage,
             )
         data = module_bytes(module)
-        self._storage.put(f"{self.prefix}/model.safetensors", data)
+        self._storage.put(f"{self.prefix}/{WEIGHTS_FILE}", data)
         learnt = {"dataset_version": self.dataset_version} if self.dataset_version else {}
-        self._storage.put_json(f"{self.prefix}/config.json", {**config, **learnt})
-        for name, content in (files or {}).items():
+        others = {CONFIG_FILE: canonical_json({**config, **learnt}), **(files or {})}
+        for name, content in others.items():
             self._storage.put(f"{self.prefix}/{name}", content)
         result = StageResult(
             stage=self.stage,
@@ -141,8 +142,9 @@ class StageFolder:
             duration_s=duration_s,
             run_id=run_id,
             beside=beside,
+            files={name: hashlib.sha256(content).hexdigest() for name, content in others.items()},
         )
-        self._storage.put_json(f"{self.prefix}/result.json", result.model_dump(mode="json"))
+        self._storage.put_json(f"{self.prefix}/{RESULT_FILE}", result.model_dump(mode="json"))
         self._discard(self._states())
         return result
 
@@ -180,12 +182,9 @@ def read_stage(storage: Storage, result: StageResult) -> tuple[dict[str, Any], b
 
     Raises:
         ModelError: The folder is incomplete.
-        DigestMismatch: The weights are not the recorded ones.
+        DigestMismatch: Weights or settings are not the recorded ones.
     """
-    if not storage.exists(f"{result.prefix}/config.json"):
-        raise ModelError("the stage folder is incomplete; train the stage again", result.prefix)
-    config: dict[str, Any] = storage.get_json(f"{result.prefix}/config.json")
-    return config, storage.get_verified(f"{result.prefix}/model.safetensors", result.sha256)
+    return read_stage_config(storage, result), read_stage_file(storage, result, WEIGHTS_FILE)
 
 
 def module_bytes(module: nn.Module) -> bytes:

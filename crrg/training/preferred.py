@@ -23,6 +23,7 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.statements import known_sides, read_statement
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.report_generator import load_generator
+from crrg.registry.stage_files import read_stage_file
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.clip_validation import film_outputs
@@ -82,7 +83,7 @@ def train_preferred(
     device = resolve_device(config.device)
     seed_everything(config.seed)
     generator_config, tensors = read_stage(storage, stages["generator"])
-    tokenizer_bytes = storage.get(f"{stages['generator'].prefix}/tokenizer.json")
+    tokenizer_bytes = read_stage_file(storage, stages["generator"], "tokenizer.json")
     model = load_generator(generator_config, tensors, tokenizer_bytes, device)
     tables, changed = _tables(config, dataset, stages, phrases, storage, device)
     tracker.log_metrics({"joint/phrases_preferred": float(len(tables[1])), "joint/phrases_changed": changed})
@@ -149,7 +150,7 @@ def _tables(
     hypotheses = [phrases.hypotheses[each] for each in read.films.instance_ids]
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
-    tokenizer = text_tokenizer(clip_config, storage.get(f"{stages['clip'].prefix}/tokenizer.json"))
+    tokenizer = text_tokenizer(clip_config, read_stage_file(storage, stages["clip"], "tokenizer.json"))
     films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, num_films, keep=is_drafted)
     preferred = _preferred(clip, tokenizer, films, hypotheses, is_checked=config.rounds.prefer == "checked")
     pairs = [

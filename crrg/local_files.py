@@ -67,19 +67,29 @@ def check_folder(root: str, subject: str) -> None:
 
 
 def read_file(path: str) -> tuple[bytes, os.stat_result]:
-    """Return a file's bytes and what the file system says of them."""
-    with open(path, "rb") as file:
+    """Return a file's bytes and what the file system says of them; a link is as good as no file."""
+    with open(path, "rb", opener=_open_no_link) as file:
         data = file.read()
         return data, os.fstat(file.fileno())
 
 
 def read_file_into(path: str, memory: memoryview) -> tuple[int, os.stat_result]:
-    """Read a file into memory; return how many bytes there were and what the file system says of them."""
-    with open(path, "rb", buffering=0) as file:
+    """Read a file into memory; return how many bytes there were and what the file system says of it; no link."""
+    with open(path, "rb", buffering=0, opener=_open_no_link) as file:
         num_bytes = 0
         while part := file.readinto(memory[num_bytes:]):
             num_bytes += part
         return num_bytes, os.fstat(file.fileno())
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file, unless a link to another one, anywhere on the machine, took its place since it was listed."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
 
 
 def write_file(path: Path, data: bytes, key: str, *, replace: bool) -> None:

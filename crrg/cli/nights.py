@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from crrg.cli.running import (
+    EXIT_TOO_MANY_QUARANTINED,
     DirectOption,
     FileOption,
     RayOption,
@@ -21,6 +22,9 @@ from crrg.cli.running import (
     form,
     through_prefect,
 )
+
+if TYPE_CHECKING:
+    from crrg.operations.predict import PredictSummary
 
 InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the inbox.")]
 DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD.")]
@@ -129,6 +133,7 @@ def predict(
         root,
         lambda storage, settings: predict_with(files, place, model, device, storage, settings, shown),
         lambda summary: _answers_shown(f"{summary.num_drafted} drafted in {out}", summary.reasons),
+        _files_code,
     )
 
 
@@ -156,6 +161,7 @@ def zero_shot(
         root,
         lambda storage, settings: ask_with(files, label, place, model or [CHAMPION], device, storage, settings),
         lambda summary: _answers_shown(f"{summary.num_drafted} films asked, answers in {out}", summary.reasons),
+        _files_code,
     )
 
 
@@ -232,6 +238,10 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
 def _answers_shown(first: str, reasons: Mapping[str, str]) -> str:
     why = [f"{name}: {code}; {name}.json there says why in words" for name, code in reasons.items()]
     return "\n".join([first, *why])
+
+
+def _files_code(summary: PredictSummary) -> int:
+    return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
 
 
 def _words_of(file: Path) -> tuple[str, ...]:

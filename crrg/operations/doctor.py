@@ -14,11 +14,15 @@ import torch
 
 from crrg.config.base import Settings
 from crrg.config.running import NightlyConfig
+from crrg.data.chest_imagenome import MAX_SCENE_GRAPH_BYTES
 from crrg.data.codestream import MAX_PIXELS
 from crrg.data.decoder_pool import EXAMINATION_S, examine_child
 from crrg.data.decoder_process import DecoderLimits
 from crrg.data.dicom_codecs import check_syntaxes
-from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES
+from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES, MAX_INFLATED_BYTES
+from crrg.data.openi_xml import MAX_XML_BYTES
+from crrg.data.sections import MAX_REPORT_CHARACTERS
+from crrg.data.tables import MAX_TABLE_BYTES
 from crrg.device import failures_named, resolve_device
 from crrg.errors import Conflict, CrrgError, DeviceError
 from crrg.local_files import free_bytes
@@ -212,7 +216,9 @@ def _decoders() -> list[Finding]:
     allowed = (
         f"{limits.max_memory_bytes // 2**20} MiB, {limits.cpu_limit_s} s of processor and {limits.timeout_s:g} s per "
         f"file, new after {limits.files_per_child} files; files up to {MAX_FILE_BYTES // 2**20} MiB, {MAX_PIXELS:,} "
-        f"pixels, 1 frame, depth {MAX_DEPTH}, {MAX_ELEMENTS:,} elements"
+        f"pixels, 1 frame, depth {MAX_DEPTH}, {MAX_ELEMENTS:,} elements, {MAX_INFLATED_BYTES // 2**20} MiB inflated; "
+        f"reports up to {MAX_REPORT_CHARACTERS:,} characters, as XML {MAX_XML_BYTES // 2**20} MiB, scene graphs "
+        f"{MAX_SCENE_GRAPH_BYTES // 2**20} MiB, tables {MAX_TABLE_BYTES // 2**20} MiB"
     )
     findings = [
         _finding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from crrg.config.base import Device, Settings
 from crrg.config.evidence import EvidenceSettings
+from crrg.config.running import NightlyConfig
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.film import DecodedFilm
@@ -26,7 +28,7 @@ from crrg.ledger.ledger import Outcome
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night_reading import check_view, identify
-from crrg.operations.night_records import InputOutcome, primary_images
+from crrg.operations.night_records import InputOutcome, failure_share, primary_images
 from crrg.operations.night_shard import NightDrafter, even_window
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
@@ -46,6 +48,12 @@ class PredictSummary:
 
     num_drafted: int
     reasons: dict[str, str]
+
+    @property
+    def exceeds_failure_rate(self) -> bool:
+        """Whether more was refused than a night allows by default; what is out of scope does not count there either."""
+        share = failure_share(Counter(self.reasons.values()), self.num_drafted + len(self.reasons))
+        return share > NightlyConfig.model_fields["max_failure_rate"].default
 
 
 @dataclass(frozen=True)

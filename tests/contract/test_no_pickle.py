@@ -20,7 +20,10 @@ MODULES = {
 }  # fmt: skip
 CALLS = {
     "eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "torch.load", "torch.save",
-    "torch.jit.load", "torch.package.PackageImporter", "torch.hub.load", "pandas.read_pickle", "yaml.load",
+    "torch.serialization.load", "torch.serialization.save", "torch.jit.load", "torch.package.PackageImporter",
+    "torch.hub.load", "importlib.__import__", "builtins.compile", "builtins.__import__", "yaml.Loader",
+    "yaml.UnsafeLoader", "yaml.FullLoader", "pandas.io.pickle.read_pickle", "runpy.run_path", "code.interact",
+    "pandas.read_pickle", "yaml.load",
     "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "numpy.lib.format.read_array", "sklearn.externals.joblib",
     "logging.config.listen", "ssl._create_unverified_context", "tarfile.open", "zipfile.ZipFile",
     "shutil.unpack_archive",
@@ -34,6 +37,8 @@ ALLOWED = {
     "benchmarks/classification/published_files.py": {"torch.save"},
     "benchmarks/classification/published_graph.py": {"torch.save", "tarfile.open"},
 }
+STARRED = {"torch", "yaml", "pandas", "builtins", "numpy", "zipfile", "tarfile"}
+"""Whose names would come in unseen by `from … import *`."""
 ENDINGS = (".load_model", ".read_pickle", ".to_pickle", ".unsafe_load")
 TRUE_ALLOWS = {"allow_pickle", "trust_remote_code", "allow_dangerous_deserialization"}
 FALSE_ALLOWS = {"weights_only", "verify", "verify_ssl", "use_ssl", "check_hostname", "ssl_verify"}
@@ -56,6 +61,8 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
                 known[item.asname or item.name.split(".")[0]] = item.name if item.asname else item.name.split(".")[0]
         elif isinstance(node, ast.ImportFrom) and node.module:
             known |= {item.asname or item.name: f"{node.module}.{item.name}" for item in node.names}
+            if any(item.name == "*" for item in node.names) and node.module.split(".")[0] in STARRED:
+                known |= {call.rsplit(".", 1)[1]: call for call in CALLS if call.rpartition(".")[0] == node.module}
     return known
 
 
@@ -83,14 +90,23 @@ def offences(text: str) -> Iterator[str]:
                 yield f"{node.arg}="
             if node.arg in FALSE_ALLOWS and is_constant(node.value, False):
                 yield f"{node.arg}=False"
-        elif isinstance(node, ast.Call) and name_of(node.func, known) == "importlib.import_module":
-            yield from (
-                f"import_module({item.value})"
-                for item in node.args
-                if isinstance(item, ast.Constant) and str(item.value).split(".")[0] in MODULES
-            )
+        elif isinstance(node, ast.Call):
+            yield from offences_of_call(node, known)
         if isinstance(node, ast.Attribute) and node.attr == "CERT_NONE":
             yield "ssl.CERT_NONE"
+
+
+def offences_of_call(node: ast.Call, known: dict[str, str]) -> Iterator[str]:
+    """Yield what a call may not do that its name alone does not say."""
+    called, words = name_of(node.func, known), [item.value for item in node.args if isinstance(item, ast.Constant)]
+    if called == "importlib.import_module":
+        yield from (f"import_module({word})" for word in words if str(word).split(".")[0] in MODULES)
+    elif called in ("getattr", "builtins.getattr") and len(node.args) > 1:
+        whole = f"{name_of(node.args[0], known)}.{words[0] if words else ''}"
+        if whole in CALLS or whole.endswith(ENDINGS) or whole.split(".")[0] in MODULES:
+            yield f"getattr({whole})"
+    elif called == "numpy.load" and len(node.args) > 2:
+        yield "numpy.load with a third argument, which is allow_pickle"
 
 
 def test_no_module_of_the_tree_does(checkout: Path) -> None:
@@ -141,6 +157,14 @@ def test_the_one_reader_takes_tensors_only_and_the_import_alone_starts_it(checko
         "import mlflow\nmlflow.pyfunc.load_model('x')",
         "from mlflow import sklearn\nsklearn.load_model('x')",
         "from yaml import load\nload('x')",
+        "import numpy as np\nnp.load('x', None, True)",
+        "import torch\ngetattr(torch, 'load')('x')",
+        "from torch import *\nload('x')",
+        "from torch.serialization import load\nload('x')",
+        "import yaml\nyaml.unsafe_load('x')",
+        "import joblib\njoblib.load('x')",
+        "import cloudpickle",
+        "from mlflow.pytorch import load_model\nload_model('x')",
         "eval('1')",
         "import builtins\nbuiltins.exec('1')",
         "__import__('os')",

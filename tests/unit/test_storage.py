@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def test_listing_is_sorted_relative_and_skips_links(storage: Storage) -> None:
     Path(storage.url("p/link")).symlink_to(storage.url("q/x"))
     assert [(item.key, item.size) for item in storage.list_objects("p")] == [("p/a/c", 2), ("p/b", 2)]
     assert storage.list_objects("none") == []
+
+
+@pytest.mark.parametrize("into_memory", [False, True])
+def test_a_link_that_took_the_place_of_a_listed_file_is_not_followed(storage: Storage, into_memory: bool) -> None:
+    storage.put("in/film", b"film")
+    storage.put("secret", b"user")
+    (stored,) = storage.list_objects("in")
+    film, secret = Path(storage.url("in/film")), Path(storage.url("secret"))
+    status = film.stat()
+    os.utime(secret, ns=(status.st_atime_ns, status.st_mtime_ns))
+    film.unlink()
+    film.symlink_to(secret)
+    memory = bytearray(4)
+    read = partial(storage.read_unchanged, memory=memoryview(memory)) if into_memory else storage.get_unchanged
+    with pytest.raises(StorageError, match="no such object"):
+        read(stored)
+    assert bytes(memory) == bytes(4)
 
 
 def test_no_temporary_file_is_left(storage: Storage) -> None:

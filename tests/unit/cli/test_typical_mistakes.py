@@ -12,7 +12,7 @@ from crrg.cli import app
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.inventory import list_inbox
-from crrg.operations import predict
+from crrg.operations import predict, zero_shot
 from crrg.operations.predict import PredictSummary
 from crrg.operations.root import check_outside
 from crrg.retries import lasting_error
@@ -148,3 +148,24 @@ def test_a_file_that_is_no_film_says_where_the_reason_stands_in_words(monkeypatc
         "0 drafted in drafts",
         "notes.txt: NOT_DICOM.MARK; notes.txt.json there says why in words",
     ]
+
+
+@pytest.mark.parametrize(
+    ("num_drafted", "reasons", "code"),
+    [
+        (0, {"a": "NOT_DICOM.MARK"}, 3),
+        (3, {"a": "NOT_DICOM.MARK"}, 3),
+        (4, {"a": "NOT_DICOM.MARK"}, 0),
+        (0, {"a": "VIEW.LATERAL", "b": "MODALITY.CT"}, 0),
+        (1, {}, 0),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "zero-shot"])
+def test_files_of_which_most_were_refused_end_as_such_a_night_does(
+    command: str, num_drafted: int, reasons: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = PredictSummary(num_drafted=num_drafted, reasons=reasons)
+    monkeypatch.setattr(predict, "predict_with", lambda *_: summary)
+    monkeypatch.setattr(zero_shot, "ask_with", lambda *_: summary)
+    flags = ["--label", "effusion"] if command == "zero-shot" else []
+    assert CliRunner().invoke(app, [command, "a", "--out", "drafts", *flags]).exit_code == code

@@ -121,3 +121,14 @@ def test_a_gpu_that_fails_is_said(monkeypatch):
     monkeypatch.setattr(doctor, "resolve_device", fail)
     device = doctor._device()
     assert (device.is_good, "has failed" in device.detail, "--device cpu" in device.way_out) == (False, True, True)
+
+
+def test_every_limit_on_what_comes_in_is_said(monkeypatch):
+    isolation = Isolation(no_new_privileges=True, own_network=True, calls_refused=True, limits=True)
+    monkeypatch.setattr(doctor, "examine_child", lambda _limits: ChildReport(isolation, {}))
+    (limits,) = [each for each in doctor._decoders() if each.name == "decoder limits"]
+    for said in (
+        "2048 MiB, 20 s of processor", "files up to 512 MiB, 100,000,000 pixels, 1 frame, depth 32, 20,000 elements",
+        "206 MiB inflated", "reports up to 20,000 characters", "XML 1 MiB", "scene graphs 8 MiB", "tables 512 MiB",
+    ):  # fmt: skip
+        assert said in limits.detail, said

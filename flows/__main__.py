@@ -19,6 +19,7 @@ from crrg.cli.endings import ENDINGS
 from crrg.cli.running import execute, exits
 from crrg.config.base import Settings
 from crrg.errors import CrrgError, TooManyRefused
+from crrg.operations.root import keep_to_owner
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
 from flows.finished import keeping
@@ -84,12 +85,13 @@ def is_out_of_reach(error: BaseException | None) -> bool:
 
 
 def prepare_environment(storage: Storage, *, is_hurried: bool) -> None:
-    """Set what Prefect reads when it is imported; what the environment already says wins.
+    """Set what Prefect reads when it is imported; what the environment already says wins. Files are the owner's alone.
 
     Args:
         storage: The root.
         is_hurried: Whether a server that does not answer is given up soon.
     """
+    keep_to_owner()
     defaults = {**PREFECT_ENV, **(IMPATIENT_ENV if is_hurried else {})}
     if not os.environ.get("PREFECT_API_URL"):
         defaults |= PRIVATE_ENV

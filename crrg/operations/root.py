@@ -32,7 +32,7 @@ def open_root() -> tuple[Storage, Settings]:
     Raises:
         ConfigError: The root is a file.
     """
-    os.umask(0o077)
+    keep_to_owner()
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")
@@ -43,8 +43,14 @@ def open_root() -> tuple[Storage, Settings]:
     return storage, settings.model_copy(update={"hmac_key": SecretStr(key)})
 
 
+def keep_to_owner() -> None:
+    """Let what this process and its children write from now on be their account's alone."""
+    os.umask(0o077)
+
+
 def make_demo_root() -> None:
     """Give the root a demo secret, readable by its owner only, unless it or the environment has one."""
+    keep_to_owner()
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")

@@ -1,4 +1,4 @@
-"""Make nights suffer (``make faults``): spoilt requests, kills, races, a store that dies, a full disk.
+"""Make nights and trainings suffer (``make faults``): spoilt requests, kills, races, a store that dies, a full disk.
 
 Each finished case is a line of ``cases.jsonl`` in the folder; run again with it, only what is missing runs. Ends with
 0 where every case was well, 1 where one was not, 3 where time ran out before all were done. Run:
@@ -21,12 +21,14 @@ from typing import Any
 from benchmarks.faults.cases import Finding, LocalCases
 from benchmarks.faults.platform_cases import PlatformCases
 from benchmarks.faults.store_cases import StoreCases
+from benchmarks.faults.training_cases import TrainingCases
 
 NUM_FAULTS = 1000
 ON_FOLDERS = {"killed": 100, "terminated": 20, "raced": 50, "asleep": 5, "disk_full": 5}
 ON_A_STORE = {"restarted": 5, "expired": 5, "denied": 3, "skewed": 3, "overloaded": 2}
-ON_A_PLATFORM = {"prefect_away": 4, "mlflow_away": 4}
-CASES = {**ON_FOLDERS, **ON_A_STORE, **ON_A_PLATFORM}
+ON_A_PLATFORM = {"prefect_away": 4, "prefect_locked": 2, "mlflow_away": 4}
+ON_TRAININGS = {"ingest_killed": 20, "stage_killed": 40}
+CASES = {**ON_FOLDERS, **ON_A_STORE, **ON_A_PLATFORM, **ON_TRAININGS}
 NEEDS_ROOT = "disk_full"
 
 
@@ -78,6 +80,8 @@ def cases_of(part: str) -> type[Any]:
     """Return the class that makes cases of a kind."""
     if part in ON_FOLDERS:
         return LocalCases
+    if part in ON_TRAININGS:
+        return TrainingCases
     return PlatformCases if part in ON_A_PLATFORM else StoreCases
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 import time
 from pathlib import Path
 
 from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Finding
-from benchmarks.faults.nights import Undisturbed, decode_here, start_night
+from benchmarks.faults.nights import Night, Undisturbed, decode_here, start_night
 from crrg.config.base import Settings
 from crrg.operations.spool import PREFIX, send_waiting
 from crrg.registry.aliases import ResolvedBundle
@@ -17,6 +19,7 @@ from crrg.tracking import mlflow_client
 from deployments.services import Service, free_port, start_mlflow, start_prefect_server
 from tests.support.drawn_night import BUNDLE, DATE, StandInDrafter, night_config
 
+LOCK_S = 60.0
 SECRET = "k" * 32
 """The key of the undisturbed night's pseudonyms."""
 
@@ -41,6 +44,23 @@ class PlatformCases:
             return self._without_prefect(name, server.env, server, dies_after_s)
         finally:
             server.stop(0)
+
+    def prefect_locked(self, number: int) -> Finding:
+        """Hold a write lock on the database of a night's Prefect server for a minute."""
+        name = f"locked-{number}"
+        server = start_prefect_server(self.folder / name)
+        root = self._root(name)
+        try:
+            own = {**server.env, "CRRG_HMAC_KEY": SECRET}
+            log = Path(f"{root.root}.log")
+            night = start_night(self.undisturbed.inbox, root, log, delay_s=3 * DELAY_S, env=own, through=run_flow)
+            wait_until_it_began(night, log)
+            held_s = hold_database(self.folder / name / "prefect.db", night)
+            code = night.wait()
+        finally:
+            server.stop(0)
+        problems = [] if code == 0 else [f"the night ended with {code}"]
+        return Finding(problems + self.undisturbed.problems(root), {"database locked": int(held_s > 0)})
 
     def mlflow_away(self, number: int) -> Finding:
         """Run a night whose tracking server was never there, or dies in the middle; then let its run be sent."""
@@ -92,11 +112,34 @@ class PlatformCases:
         own = {**env, "CRRG_HMAC_KEY": SECRET}
         night = start_night(self.undisturbed.inbox, root, log, delay_s=3 * DELAY_S, env=own, through=run_flow)
         if server is not None:
-            while "night" not in (log.read_text() if log.exists() else "") and night.is_running:
-                time.sleep(0.1)
+            wait_until_it_began(night, log)
             time.sleep(dies_after_s)
             server.stop(0)
         return night.wait(), log.read_text()
+
+
+def wait_until_it_began(night: Night, log: Path) -> None:
+    """Return when a night has said its first word of itself, or has ended."""
+    while "night" not in (log.read_text() if log.exists() else "") and night.is_running:
+        time.sleep(0.1)
+
+
+def hold_database(path: Path, night: Night) -> float:
+    """Keep everybody else from writing to a SQLite database for a minute; return for how long the night ran meanwhile.
+
+    Args:
+        path: The database.
+        night: Runs as a flow of the server whose database it is.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=LOCK_S, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        started_s = time.monotonic()
+        ran_s = 0.0
+        while (held_s := time.monotonic() - started_s) < LOCK_S:
+            ran_s = held_s if night.is_running else ran_s
+            time.sleep(0.2)
+        holder.execute("ROLLBACK")
+    return ran_s
 
 
 def no_prefect() -> dict[str, str]:

@@ -44,9 +44,9 @@ from crrg.operations.night_documents import night_documents, put_page, writing
 from crrg.operations.night_equals import FirstImages, is_open
 from crrg.operations.night_late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night_pictures import settled_pictures
+from crrg.operations.night_plans import listed_inputs
 from crrg.operations.night_records import (
     InputOutcome,
-    ShardInputs,
     ShardRecord,
     conservation_error,
     primary_images,
@@ -178,7 +178,7 @@ def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: 
     records = [read_record(storage, plan, index) for index in expected]
     num_found = 0
     for shard, record in zip(plan.shards, records, strict=True):
-        planned = Counter(each.key_hmac for each in ShardInputs.model_validate_json(storage.get(shard.key)).inputs)
+        planned = Counter(each.key_hmac for each in listed_inputs(storage, shard.key))
         found = Counter(each.key_hmac for each in record.outcomes)
         num_found += found.total()
         if planned != found:

@@ -13,8 +13,9 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.forgotten import ForgottenPatients, read_forgotten
 from crrg.data.givers import Givers
 from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.operations.night_plans import listed_inputs
 from crrg.operations.night_reading import ReadAhead, ReadInput, read_inputs
-from crrg.operations.night_records import ShardInput, ShardInputs, record_key
+from crrg.operations.night_records import ShardInput, record_key
 from crrg.storage import Storage
 
 
@@ -97,7 +98,7 @@ class ShardFeed:
                 self._ahead = self._open(following)
 
     def _open(self, shard: ShardRef) -> OpenShard:
-        inputs = ShardInputs.model_validate_json(self._storage.get(shard.key)).inputs
+        inputs = listed_inputs(self._storage, shard.key)
         if self._located is None:
             objects = list_inbox(self._inbox, self._pseudonyms.object_key)
             self._located = {found.key_hmac: found for found in objects}

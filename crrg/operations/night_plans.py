@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from pydantic import ValidationError
-
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
@@ -21,6 +19,7 @@ from crrg.operations.night_records import (
     PreviousOutcome,
     ShardInput,
     ShardInputs,
+    get_value,
     inputs_key,
     plan_key,
     put_value,
@@ -48,10 +47,10 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
         if run_id in committed or not storage.exists(key):
             continue
         try:
-            plan = OpenPlan.model_validate_json(storage.get(key))
+            plan = get_value(storage, key, OpenPlan)
             listed = [each for shard in shard_refs(date, plan) for each in listed_inputs(storage, shard.key)]
-        except (ValidationError, StorageError) as error:
-            if isinstance(error, StorageError) and error.retryable:
+        except StorageError as error:
+            if error.retryable:
                 raise
             logger.warning("a plan of %s is damaged and not gone on with", date)
             continue
@@ -72,7 +71,7 @@ def shard_refs(date: str, plan: OpenPlan) -> tuple[ShardRef, ...]:
 
 def listed_inputs(storage: Storage, key: str) -> tuple[ShardInput, ...]:
     """Return what a shard lists."""
-    return ShardInputs.model_validate_json(storage.get(key)).inputs
+    return get_value(storage, key, ShardInputs).inputs
 
 
 def _is_to_do(planned: ShardInput, ledger: Ledger) -> bool:

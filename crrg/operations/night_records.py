@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
+from crrg.checked_json import checked_json, parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightPlan
 from crrg.config.running import NightlyConfig
 from crrg.data.refusals import is_failure
 from crrg.domain.study import ViewPosition
-from crrg.errors import CrrgError
+from crrg.errors import CrrgError, StorageError
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile
 from crrg.monitoring.quantities import FilmLook
 from crrg.operations.night_rereads import asked_rereads
-from crrg.storage import Storage, canonical_json, hash_json
+from crrg.storage import Storage, hash_json
+
+V = TypeVar("V", bound=FrozenConfig)
 
 
 class PreviousOutcome(FrozenConfig):
@@ -184,12 +187,25 @@ def table_key(plan: NightPlan, kind: Literal["reports", "regions"], index: int, 
 
 def read_record(storage: Storage, plan: NightPlan, index: int) -> ShardRecord:
     """Read a finished shard's record."""
-    return ShardRecord.model_validate_json(storage.get(record_key(plan, index)))
+    return get_value(storage, record_key(plan, index), ShardRecord)
 
 
 def put_value(storage: Storage, key: str, value: FrozenConfig) -> None:
-    """Write a value as canonical JSON."""
-    storage.put(key, canonical_json(value.model_dump(mode="json")))
+    """Write a value as JSON with its digest."""
+    storage.put(key, checked_json(value.model_dump(mode="json")))
+
+
+def get_value(storage: Storage, key: str, kind: type[V]) -> V:
+    """Return what ``put_value`` wrote.
+
+    Raises:
+        StorageError: It is damaged, there is no such object, or the store cannot be reached.
+    """
+    data = storage.get(key)
+    try:
+        return kind.model_validate(parse_checked(data, lambda _value: None))
+    except ValueError:
+        raise StorageError("it is damaged; run the night again, which does it anew", key) from None
 
 
 def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str:

@@ -16,8 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.references import NightPlan, ShardRef, ShardResult
 from crrg.data.deidentify import Pseudonyms
@@ -153,8 +151,8 @@ def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Ps
         record = read_record(storage, plan, shard.index)
         for file in record.tables:
             storage.get_verified(file.key, file.sha256)
-    except (ValidationError, StorageError) as error:
-        if isinstance(error, StorageError) and error.retryable:
+    except StorageError as error:
+        if error.retryable:
             raise
         logger.warning("shard %d of night %s is damaged and done again", shard.index + 1, plan.date)
         return None

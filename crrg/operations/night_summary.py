@@ -10,14 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
 from crrg.errors import StorageError
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.digest import committed_digest
-from crrg.operations.night_records import failure_share, put_value
+from crrg.operations.night_records import failure_share, get_value, put_value
 from crrg.operations.night_watch import find_watch, usual_prevalence
 from crrg.storage import Storage
 
@@ -99,8 +97,10 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
         if not stored.size:
             continue
         try:
-            note = UntoldNight.model_validate_json(storage.get(stored.key))
-        except ValidationError:
+            note = get_value(storage, stored.key, UntoldNight)
+        except StorageError as error:
+            if error.retryable:
+                raise
             logger.warning(
                 "%s is damaged: its night was committed, or came to no commit, and is not told of", stored.key
             )

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
+from crrg.domain.labels import LABELS
 from crrg.errors import StorageError
 from crrg.ledger.lease import LIFETIME_S, acquire_lease, find_holder, lease_key
-from crrg.ledger.manifest import fencing_numbers, manifest_key
+from crrg.ledger.manifest import fencing_numbers, manifest_key, read_manifests
 from crrg.operations import night_feed
 from crrg.operations.check_nights import check_nights
 from crrg.operations.nightly import run_night
@@ -66,6 +67,26 @@ def test_a_night_that_was_cut_off_goes_on_whatever_of_it_is_damaged(made, root, 
     if is_gone:
         root.delete(key)
     assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).digest == digest
+    assert check_nights(root).is_good
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "other"),
+    [
+        ("plan/plan.json", "shards", lambda shards: shards[:-1]),
+        ("plan/inputs-00001", "inputs", lambda inputs: inputs[:-1]),
+        ("shards/shard-00000", "outcomes", lambda outcomes: [{**each, "rank": 0} for each in outcomes]),
+        ("shards/shard-00000", "thresholds", lambda thresholds: dict.fromkeys(thresholds, 0.01)),
+    ],
+)
+def test_so_it_does_where_damage_left_json_that_says_something_else(made, root, part, field, other):
+    inbox, _, digest = made
+    (key,) = [stored.key for stored in root.list_objects("results") if part in stored.key]
+    value = root.get_json(key)
+    root.put_json(key, {**value, field: other(value[field])})
+    assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).digest == digest
+    (manifest,) = read_manifests(root)
+    assert manifest.thresholds == dict.fromkeys(LABELS, 0.5)
     assert check_nights(root).is_good
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.checked_json import checked_json
 from crrg.config.references import NightPlan
 from crrg.errors import ConfigError, Conflict, CrrgError, ModelError, StorageError
 from crrg.ledger.audit import read_audit
@@ -192,7 +193,7 @@ def test_lost_outcome_fails_the_night(inbox, root):
     results = [run_shard(plan, shard, root, PSEUDONYMS, StandInDrafter()) for shard in plan.shards]
     record = root.get_json(results[0].key)
     record["outcomes"] = record["outcomes"][1:]
-    root.put_json(results[0].key, record)
+    root.put(results[0].key, checked_json(record))
     with pytest.raises(CrrgError, match="do not add up"):
         commit_night(plan, results, root)
     assert read_manifests(root) == []
@@ -205,7 +206,7 @@ def test_accepted_input_without_a_row_fails_the_night(inbox, root):
     (result,) = (run_shard(plan, shard, root, PSEUDONYMS, StandInDrafter()) for shard in plan.shards)
     record = root.get_json(result.key)
     record["outcomes"][0] |= {"outcome": Outcome.ACCEPTED.value, "reason": "", "view_position": "PA"}
-    root.put_json(result.key, record)
+    root.put(result.key, checked_json(record))
     with pytest.raises(CrrgError, match="do not add up"):
         commit_night(plan, [result], root)
     assert read_manifests(root) == []

@@ -1,9 +1,10 @@
 """What an archive without boxes and labels teaches once it is grounded (``make bench-grounding``).
 
-Three bundles of the preset ``tiny`` are trained and scored on the same fresh drawn studies: on a small cohort with
+Four bundles of the preset ``tiny`` are trained and scored on the same fresh drawn studies: on a small cohort with
 scene graphs, the annotated set that somebody has; on another, larger cohort of which only films and report texts are
-given, with regions from ``crrg ground`` by the first bundle's detector and labels read out of the reports; and on that
-same cohort with its scene graphs and drawn labels, as if it had been annotated. Goes on where it was stopped.
+given, with regions from ``crrg ground`` by the first bundle's detector and labels read out of the reports, once with
+what reports do not mention as unknown and once as absent; and on that same cohort with its scene graphs and drawn
+labels, as if it had been annotated. Goes on where it was stopped.
 Run: ``python -m benchmarks.grounded_training --root ROOT [--annotated 600] [--archive 1600] [--fresh 300]``
 """
 
@@ -14,21 +15,24 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
+from crrg.config.models import FusionSettings
+from crrg.config.overrides import ClipOverrides, SelectorOverrides
 from crrg.config.references import BundleRef, DatasetRef
 from crrg.config.running import GroundConfig, RetrainConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_pairs
 from crrg.device import resolve_device
+from crrg.domain.bundle import BundleFiles
 from crrg.domain.study import Split
 from crrg.evaluation.scorecard import Scorecard
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.assemble import assemble_bundle
+from crrg.operations.assemble import assemble_fused
 from crrg.operations.ground import ground
 from crrg.operations.ingest import ingest
 from crrg.operations.phantom import draw_phantom
@@ -41,8 +45,8 @@ from crrg.storage import Storage
 SEEDS = {"annotated": 101, "archive": 102, "fresh": 103}
 SIZE = 256
 FIGURES = (
-    "detection/mean_region_iou", "selection/f1", "classification/mean_auc", "rgrg/bleu_4", "rgrg/rouge_l",
-    "clinical/micro_f1",
+    "detection/mean_region_iou", "selection/f1", "classification/mean_auc", "classification/mean_ece", "rgrg/bleu_4",
+    "rgrg/rouge_l", "clinical/micro_f1",
 )  # fmt: skip
 KEPT_COLUMNS = ("patient_id", "study_id", "indication", "findings", "impression")
 
@@ -61,14 +65,21 @@ def main() -> int:
     only_texts(cohorts / "archive", cohorts / "only-texts")
     bench = Bench(cohorts)
     annotated = bench.train(bench.ingest("annotated"))
-    grounded = bench.train(bench.ground(bench.ingest("only-texts"), annotated))
+    grounded = bench.ground(bench.ingest("only-texts"), bench.storage.url(annotated.prefix))
     reference = bench.ingest("archive")
     bundles = {
         f"{options.annotated} studies with scene graphs": annotated,
-        f"{options.archive} films with texts, grounded by that detector": grounded,
+        f"{options.archive} films with texts, grounded by that detector": bench.train(grounded),
+        "the same, unmentioned findings absent": bench.train(grounded, unmentioned_absent=True),
         f"the same {options.archive} with scene graphs and drawn labels": bench.train(reference),
     }
-    show({name: bench.score(bundle, reference) for name, bundle in bundles.items()})
+    fresh = bench.ingest("fresh")
+    show(
+        {
+            name: bench.score(read_bundle(bench.storage, bundle), reference, fresh, Split)
+            for name, bundle in bundles.items()
+        }
+    )
     return 0
 
 
@@ -85,27 +96,29 @@ class Bench:
         config = IngestConfig(source=(str(self.cohorts / name),), dataset=name, image_size=SIZE)
         return ingest(config, self.storage, Pseudonyms(b"benchmark" * 4)).dataset
 
-    def ground(self, dataset: DatasetRef, bundle: BundleRef) -> DatasetRef:
-        """Return the dataset with regions found by a bundle's detector."""
-        form = GroundConfig(
-            dataset=dataset.name, dataset_version=dataset.version, model=self.storage.url(bundle.prefix)
-        )
+    def ground(self, dataset: DatasetRef, model: str) -> DatasetRef:
+        """Return the dataset with regions found by the detector of a bundle, given by its folder."""
+        form = GroundConfig(dataset=dataset.name, dataset_version=dataset.version, model=model)
         return ground(form, self.storage, self.settings)
 
-    def train(self, dataset: DatasetRef) -> BundleRef:
+    def train(self, dataset: DatasetRef, *, unmentioned_absent: bool = False) -> BundleRef:
         """Return the bundle of a dataset."""
-        form = RetrainConfig(dataset=dataset.name, dataset_version=dataset.version, preset="tiny")
+        form = RetrainConfig(
+            dataset=dataset.name, dataset_version=dataset.version, preset="tiny",
+            selector=SelectorOverrides(unmentioned_absent=unmentioned_absent),
+            clip=ClipOverrides(unmentioned_absent=unmentioned_absent),
+            fusion=FusionSettings(unmentioned_absent=unmentioned_absent),
+        )  # fmt: skip
         stages = train_stages(form.stages(), form.stage_config(), self.storage, self.settings)
-        return assemble_bundle(stages, dataset.version, self.storage)
+        return assemble_fused(stages, form, self.storage)
 
-    def score(self, bundle: BundleRef, known: DatasetRef) -> Scorecard:
-        """Score a bundle on the fresh studies; the baselines know the annotated archive."""
-        key = f"scores/{bundle.bundle_id}.json"
+    def score(self, bundle: BundleFiles, known: DatasetRef, films: DatasetRef, splits: Iterable[Split]) -> Scorecard:
+        """Score a bundle on splits of a dataset; the baselines know another, or its other splits."""
+        key = f"scores/{bundle.bundle_id}-{films.name}.json"
         if self.storage.exists(key):
             return Scorecard.from_dict(self.storage.get_json(key))
-        pipeline = ReportPipeline.from_bundle(read_bundle(self.storage, bundle), resolve_device("auto"))
-        fresh = self.ingest("fresh")
-        pairs = list(chain.from_iterable(read_pairs(self.storage, fresh, split) for split in Split))
+        pipeline = ReportPipeline.from_bundle(bundle, resolve_device("auto"))
+        pairs = list(chain.from_iterable(read_pairs(self.storage, films, split) for split in splits))
         films = [pair.film for pair in pairs if pair.film is not None]
         drafts = [draft for first in range(0, len(films), 64) for draft in pipeline.draft(films[first : first + 64])]
         cases = [Case(pair, draft) for pair, draft in zip(pairs, drafts, strict=True)]

@@ -306,7 +306,7 @@ class ClipArchitecture(FrozenConfig):
         return all(self.image_width * 2**stage % heads == 0 for stage, heads in enumerate(self.image_heads))
 
 
-class FusionSettings(FrozenConfig):
+class FusionSettings(GrownConfig):
     """The fused classifier: how it is calibrated on validation films, and where its labels begin.
 
     Attributes:
@@ -315,7 +315,10 @@ class FusionSettings(FrozenConfig):
         operating_point: ``f1`` takes each label's threshold for the best F1, ``specificity`` for a fixed specificity.
         specificity: Least share of films without a label that stay without it, 0..1; with ``specificity`` only.
         max_films: Most validation films that are drafted for the fit; 0 leaves the classifier out of the bundle.
+        unmentioned_absent: Whether findings that a film's labels do not mention are absent, not unknown.
     """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"unmentioned_absent"})
 
     calibration: Literal["auto", "temperature", "isotonic"] = Field(
         "auto", title="Calibration", json_schema_extra={"position": 0}
@@ -325,6 +328,7 @@ class FusionSettings(FrozenConfig):
     )
     specificity: float = Field(0.9, gt=0, lt=1, title="Specificity", json_schema_extra={"position": 2})
     max_films: int = Field(2000, ge=0, title="Validation films", json_schema_extra={"position": 3})
+    unmentioned_absent: bool = Field(False, title="Unmentioned is absent", json_schema_extra={"position": 4})
 
 
 class ReportEncoderArchitecture(FrozenConfig):

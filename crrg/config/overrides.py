@@ -303,6 +303,7 @@ class SelectorOverrides(Overrides):
     study_loss_weight: float | None = None
     box_jitter: float | None = None
     balanced_share: float | None = None
+    unmentioned_absent: bool | None = None
 
 
 class GeneratorOverrides(Overrides):
@@ -349,6 +350,7 @@ class ClipOverrides(Overrides):
     prompt_loss_weight: float | None = None
     place_loss_weight: float | None = None
     uncertain: Literal["mask", "soft"] | None = None
+    unmentioned_absent: bool | None = None
     text_rate: float | None = None
     excerpt_share: float | None = None
     draft_share: float | None = None

@@ -98,7 +98,7 @@ class DetectorTraining(FrozenConfig):
     augmentation: Augmentation = Augmentation()
 
 
-class SelectorTraining(FrozenConfig):
+class SelectorTraining(GrownConfig):
     """Selector stage: network, loop, augmentation and the weights of the losses.
 
     Attributes:
@@ -110,7 +110,11 @@ class SelectorTraining(FrozenConfig):
         box_jitter: Standard deviation of the random change of each box side in training, share of the box's sides.
         balanced_share: Share of films that are drawn so that every finding of the films' labels comes as often as any
             other; the rest are drawn as they come.
+        unmentioned_absent: Whether findings that a film's labels do not mention are absent, not unknown; for labels
+            that were read from reports.
     """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"unmentioned_absent"})
 
     architecture: SelectorArchitecture = SelectorArchitecture()
     loop: LoopConfig = LoopConfig()
@@ -122,6 +126,7 @@ class SelectorTraining(FrozenConfig):
     study_loss_weight: float = Field(2.0, ge=0)
     box_jitter: float = Field(0.04, ge=0, le=0.5)
     balanced_share: float = Field(0.0, ge=0, le=1)
+    unmentioned_absent: bool = False
 
 
 class GeneratorTraining(GrownConfig):
@@ -154,7 +159,7 @@ class GeneratorTraining(GrownConfig):
     decoding: DecodingSettings = DecodingSettings()
 
 
-class ClipTraining(FrozenConfig):
+class ClipTraining(GrownConfig):
     """CLIP stage: towers, loop, augmentation, losses, and what a film's text is made of at each step.
 
     Attributes:
@@ -167,6 +172,8 @@ class ClipTraining(FrozenConfig):
         prompt_loss_weight: Weight of the loss that asks about each known finding by a denying and an affirming prompt.
         place_loss_weight: Weight of the loss that ties a finding to the regions its report names, where boxes exist.
         uncertain: Uncertain labels are left out (``mask``) or taken as one half (``soft``).
+        unmentioned_absent: Whether findings that a film's labels do not mention are absent, not unknown; for labels
+            that were read from reports.
         text_rate: Share of the loop's learning rate that the text tower takes: a transformer from scratch comes to say
             the same of every text under rates that a convolutional image tower is fastest with.
         excerpt_share: Share of texts that are a few sentences of the report; the rest are whole (not of sections).
@@ -178,6 +185,8 @@ class ClipTraining(FrozenConfig):
             translation there and back, on the machine that trains; empty words sentences by rules.
     """
 
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset({"unmentioned_absent"})
+
     architecture: ClipArchitecture = ClipArchitecture()
     loop: LoopConfig = LoopConfig()
     augmentation: Augmentation = Augmentation()
@@ -188,6 +197,7 @@ class ClipTraining(FrozenConfig):
     prompt_loss_weight: float = Field(0.2, ge=0)
     place_loss_weight: float = Field(3.0, ge=0)
     uncertain: Literal["mask", "soft"] = "mask"
+    unmentioned_absent: bool = False
     text_rate: float = Field(1.0, gt=0, le=1)
     excerpt_share: float = Field(0.5, ge=0, le=1)
     draft_share: float = Field(0.5, ge=0, le=1)

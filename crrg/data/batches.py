@@ -24,7 +24,7 @@ from crrg.data.map_ahead import map_ahead
 from crrg.data.pairs import TEXT_COLUMNS, read_tables
 from crrg.data.reader import PairReader
 from crrg.domain.boxes import Letterbox
-from crrg.domain.labels import LABEL_INDEX, NUM_LABELS
+from crrg.domain.labels import LABEL_INDEX, NUM_LABELS, LabelValues, deny_unmentioned
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.study import Pair, Split
@@ -32,7 +32,7 @@ from crrg.local_files import full_disk_named
 from crrg.storage import Storage
 
 UNMENTIONED = -2
-"""Stands in ``FilmTable.labels`` where a label is unmentioned: masked, never negative."""
+"""Stands in ``FilmTable.labels`` where a label is unmentioned: masked."""
 UNKNOWN = -1
 """Stands in ``FilmTable.is_abnormal`` where nothing is known of a region."""
 
@@ -102,6 +102,7 @@ def load_films(
     *,
     keep: Callable[[Pair], bool] = lambda _pair: True,
     laterals: bool = False,
+    unmentioned_absent: bool = False,
 ) -> FilmTable:
     """Read the frontal films of a split, or its lateral ones, ready for a model of one input size.
 
@@ -113,6 +114,7 @@ def load_films(
         limit: Most films to read; 0 = all.
         keep: Which rows to take, beside the view.
         laterals: Whether to read the films that are not frontal instead.
+        unmentioned_absent: Whether labels are ``deny_unmentioned``.
 
     Returns:
         The films in dataset order; text-only rows and films of the other view are left out. Empty arrays where there is
@@ -137,7 +139,8 @@ def load_films(
         for pair, image in islice(chain.from_iterable(groups), limit or None):
             images.add(image)
             pairs.append(pair)
-    return _film_table(pairs, images.array(), size)
+    values = [deny_unmentioned(pair.labels) if unmentioned_absent else pair.labels for pair in pairs]
+    return _film_table(pairs, values, images.array(), size)
 
 
 def load_texts(storage: Storage, dataset: DatasetRef, split: Split) -> list[Report]:
@@ -177,7 +180,7 @@ class _Pictures:
         self._held = []
 
 
-def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> FilmTable:
+def _film_table(pairs: list[Pair], values: list[LabelValues], images: NDArray[np.uint8], size: int) -> FilmTable:
     num = len(pairs)
     boxes = np.full((num, NUM_REGIONS, 4), np.nan, dtype=np.float32)
     is_abnormal = np.full((num, NUM_REGIONS), UNKNOWN, dtype=np.int8)
@@ -195,7 +198,7 @@ def _film_table(pairs: list[Pair], images: NDArray[np.uint8], size: int) -> Film
             boxes[row, index] = letterbox.to_input(np.array(annotation.box_xyxy))
             if annotation.is_abnormal is not None:
                 is_abnormal[row, index] = annotation.is_abnormal
-        for label, value in pair.labels.items():
+        for label, value in values[row].items():
             if value is not None:
                 labels[row, LABEL_INDEX[label]] = value
         phrases.append({a.region: a.phrase for a in pair.regions if a.phrase is not None})

@@ -34,10 +34,22 @@ LABEL_INDEX: Mapping[str, int] = {label: i for i, label in enumerate(LABELS)}
 POSITIVE = 1
 NEGATIVE = 0
 UNCERTAIN = -1
-"""Unmentioned is ``None``: masked in every loss and metric, never treated as negative by the data itself."""
+"""Unmentioned is ``None``: masked in losses and metrics unless a training asks for ``deny_unmentioned``; never
+negative in the data itself."""
 
 LabelValues: TypeAlias = Mapping[str, int | None]
 """Label name (as in ``LABELS``) to 1, 0, -1 or ``None``; a missing name means unmentioned."""
+
+
+def deny_unmentioned(values: LabelValues) -> LabelValues:
+    """Return labels with the unmentioned ones as absent; as they are where nothing at all is known of a film.
+
+    A report says what is there and denies little of what is not: of the films whose labels were read from reports,
+    those that are known not to have a rare finding are few or none, and a classifier learns nothing of it.
+    """
+    if all(values.get(label) is None for label in LABELS):
+        return values
+    return {label: NEGATIVE if (value := values.get(label)) is None else value for label in LABELS}
 
 
 def label_column(label: str) -> str:

@@ -16,6 +16,7 @@ from crrg.config.models import FusionSettings
 from crrg.config.references import DatasetRef
 from crrg.data.spaced import sampled_films
 from crrg.domain.bundle import BundleFiles
+from crrg.domain.labels import deny_unmentioned
 from crrg.domain.study import Film, Pair, Split
 from crrg.progress import count_progress
 from crrg.storage import Storage, hash_json
@@ -76,7 +77,8 @@ def _fit(
         chunk = [film for _, film in pairs[first : first + CHUNK_SIZE]]
         signals.append(pipeline.make_drafts(chunk).signals())
         say(first + len(chunk), len(pairs))
-    labels = label_matrix([pair.labels for pair, _ in pairs])
+    values = [deny_unmentioned(pair.labels) if settings.unmentioned_absent else pair.labels for pair, _ in pairs]
+    labels = label_matrix(values)
     fit = fit_fused(np.concatenate(signals), labels, [pair.patient_id for pair, _ in pairs], settings)
     scores = score_probabilities(fit.probabilities, labels, fit.classifier.thresholds)
     metrics = {name: value for name, value in scores.items() if "/mean_" in name}

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ from crrg.training.clip_start import ClipStart, clip_start, load_clip_start
 from crrg.training.clip_validation import TEXT_SPREAD, ClipValidation, selection_score, validate
 from crrg.training.contrastive import StudyFeatures, contrast_parts, study_loss
 from crrg.training.counted_loss import CountedLoss, step_parts
+from crrg.training.denials import warn_of_denials
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, num_known, num_placed, place_loss, prompt_loss
@@ -100,9 +102,11 @@ def run_clip_stage(
         return finished
     tracker = tracker if rank() == 0 else NullTracker()
     size = training.architecture.input_size
-    films = load_films(storage, dataset, Split.TRAIN, size)
+    load = partial(load_films, storage, dataset, size=size, unmentioned_absent=training.unmentioned_absent)
+    films = load(Split.TRAIN)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
+    warn_of_denials(films.labels, "clip")
     laterals = load_laterals(storage, dataset, training)
     device = resolve_device(config.device)
     seed_everything(config.seed)
@@ -113,7 +117,7 @@ def run_clip_stage(
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
     model = sync_normalisation(build_clip(training, start).to(device), config, device)
-    validation = load_films(storage, dataset, Split.VALIDATION, size)
+    validation = load(Split.VALIDATION)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
         device=device, folder=folder, tracker=tracker,
@@ -161,7 +165,8 @@ def load_laterals(storage: Storage, dataset: DatasetRef, training: ClipTraining)
     """Return the training split's lateral films, where a second view may be one."""
     if training.sampling.num_views == 1 or not training.sampling.laterals:
         return None
-    return load_films(storage, dataset, Split.TRAIN, training.architecture.input_size, laterals=True)
+    size, absent = training.architecture.input_size, training.unmentioned_absent
+    return load_films(storage, dataset, Split.TRAIN, size, laterals=True, unmentioned_absent=absent)
 
 
 def build_clip(training: ClipTraining, start: ClipStart) -> ClipModel:

@@ -34,7 +34,14 @@ class RegionFilms:
 
 
 def load_region_films(
-    storage: Storage, dataset: DatasetRef, split: Split, detector: RegionDetector, size: int, device: torch.device
+    storage: Storage,
+    dataset: DatasetRef,
+    split: Split,
+    detector: RegionDetector,
+    size: int,
+    device: torch.device,
+    *,
+    unmentioned_absent: bool = False,
 ) -> RegionFilms:
     """Read the films of a split and find their regions.
 
@@ -45,9 +52,10 @@ def load_region_films(
         detector: In ``eval`` mode.
         size: Side of the selector's input, pixels.
         device: Where the detector is.
+        unmentioned_absent: Whether findings that a film's labels do not mention are absent.
     """
     detector_size = detector.architecture.input_size
-    films = load_films(storage, dataset, split, size)
+    films = load_films(storage, dataset, split, size, unmentioned_absent=unmentioned_absent)
     images = films.images if size == detector_size else load_films(storage, dataset, split, detector_size).images
     return with_boxes(films, images, detector, device)
 

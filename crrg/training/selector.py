@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.counted_loss import CountedLoss
+from crrg.training.denials import warn_of_denials
 from crrg.training.loop import fit
 from crrg.training.losses import masked_bce
 from crrg.training.order import balanced_rows_of_step
@@ -98,11 +100,13 @@ def train_selector(
     device = resolve_device(config.device)
     finder = load_detector(*read_stage(storage, detector), device)
     size = settings.architecture.input_size
-    train = load_region_films(storage, dataset, Split.TRAIN, finder, size, device)
+    load = partial(load_region_films, storage, dataset, unmentioned_absent=settings.unmentioned_absent)
+    train = load(Split.TRAIN, finder, size, device)
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
+    warn_of_denials(train.targets.study, STAGE)
     tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
-    validation = load_region_films(storage, dataset, Split.VALIDATION, finder, size, device)
+    validation = load(Split.VALIDATION, finder, size, device)
     seed_everything(config.seed)
     model = build_selector(settings, train.targets, finder, device)
     outcome = fit(

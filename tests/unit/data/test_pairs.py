@@ -166,6 +166,14 @@ def test_films_become_arrays(storage):
     ]
 
 
+def test_unmentioned_labels_are_absent_where_a_training_asks_for_it_and_anything_is_known(storage):
+    nothing_known = replace(make_pair(1, film=make_film()), labels={"Edema": None})
+    ref = write_dataset(storage, "demo", [make_pair(0, film=make_film()), nothing_known], {"image_size": 64})
+    told, untold = load_films(storage, ref, Split.TRAIN, 20, unmentioned_absent=True).labels.tolist()
+    assert told == [0, 0, 0, 0, 1, 0, -1, 0, 0, 0, 0, 0, 0, 0]
+    assert untold == [-2] * 14
+
+
 def test_many_films_lie_in_a_file_without_a_name(storage, monkeypatch, tmp_path):
     pairs = [make_pair(number, film=make_film(30 + number, 40)) for number in range(7)]
     ref = write_dataset(storage, "demo", pairs, {"image_size": 64})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from crrg.config.overrides import SelectorOverrides
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import SelectorTraining, TrainStageConfig
 from crrg.data.batches import load_films
@@ -27,7 +28,8 @@ from crrg.models.region_heads import load_selector
 from crrg.storage import Storage
 from crrg.training.checkpoint import read_stage
 from crrg.training.detector import detect_films, detection_metrics, train_detector, visibility_record
-from crrg.training.selector import RegionBatch, selector_loss, train_selector
+from crrg.training.region_targets import RegionTargets
+from crrg.training.selector import RegionBatch, build_selector, selector_loss, train_selector
 from crrg.training.tracker import NullTracker
 from crrg.training.visibility import visibility_cases
 
@@ -121,6 +123,31 @@ def test_detector_says_what_its_scores_mean(trained: dict[str, Any]) -> None:
     assert (cases.visible[4:] == 0).any()
     assert (shown >= visibility.threshold).mean() >= 0.99
     assert visibility_record(model, films, CPU, FORM.seed)["visibility"] == config["visibility"]
+
+
+def test_a_selector_for_which_unmentioned_is_absent_learns_of_findings_that_no_label_denies(
+    trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, dataset = trained["storage"], trained["dataset"]
+    targets: list[RegionTargets] = []
+    monkeypatch.setattr("crrg.training.selector.build_selector", _keeping(targets))
+    absent = FORM.model_copy(update={"selector": SelectorOverrides(unmentioned_absent=True)})
+    result = train_selector(absent, dataset, trained["detector"], storage, NullTracker())
+    assert result.prefix != trained["selector"].prefix
+    lesion, oedema = LABELS.index("Lung Lesion"), LABELS.index("Edema")
+    assert (targets[0].study[:, lesion] == 0).all(), "no report of these films mentions a lesion"
+    assert (targets[0].findings[:, 1, [lesion, oedema]] == 0).all(), "nor does any region without a phrase show one"
+    silent = FORM.model_copy(update={"selector": SelectorOverrides(unmentioned_absent=False)})
+    again = train_selector(silent, dataset, trained["detector"], storage, NullTracker())
+    assert again.reused, "what was trained before the setting was there is found again"
+
+
+def _keeping(targets: list[RegionTargets]) -> Any:
+    def build(settings: SelectorTraining, found: RegionTargets, *rest: Any) -> Any:
+        targets.append(found)
+        return build_selector(settings, found, *rest)
+
+    return build
 
 
 def test_selector_is_measured_and_its_thresholds_are_stored(trained: dict[str, Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from crrg.config import presets
 from crrg.config.base import Settings
 from crrg.config.bundling import BundleConfig
 from crrg.config.data import IngestConfig
+from crrg.config.models import FusionSettings
 from crrg.config.paper import (
     PAPER_DECODING,
     narrow_detector,
@@ -27,9 +29,10 @@ from crrg.config.paper import (
 from crrg.config.running import EvaluateConfig
 from crrg.config.training import TrainStageConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.data.tokenizer import END_TOKEN, train_tokenizer
+from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
 from crrg.errors import ConfigError, GateNotMet, ModelError
 from crrg.importers.imported import ImportedStage, write_import
@@ -41,6 +44,7 @@ from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.operations import fast_gate, train
 from crrg.operations.evaluate import evaluate_bundle
+from crrg.operations.fuse import fit_fusion
 from crrg.operations.importing import import_checkpoint
 from crrg.operations.ingest import ingest
 from crrg.operations.make_bundle import MadeBundle, make_bundle
@@ -119,6 +123,25 @@ def test_imported_parts_draft_beside_a_trained_clip(world: World) -> None:
     drafts = pipeline.draft(films)
     assert any(region.phrase for draft in drafts for region in draft.regions)
     assert all(0 < value < 1 for draft in drafts for value in draft.probabilities.values())
+
+
+def test_the_fused_classifier_takes_unmentioned_findings_as_absent_where_it_is_asked_to(world: World) -> None:
+    pairs = list(read_pairs(world.storage, resolve_dataset(world.storage, "drawn"), Split.VALIDATION))
+    present = [{label: 1 for label, value in pair.labels.items() if value == 1} for pair in pairs]
+    bundle = read_bundle(world.storage, world.made.bundle)
+
+    def fitted(name: str, labels: list[dict[str, int]], *, unmentioned_absent: bool) -> dict[str, Any]:
+        told = [replace(pair, labels=given) for pair, given in zip(pairs, labels, strict=True)]
+        dataset = write_dataset(world.storage, name, told, {"image_size": 64})
+        settings = FusionSettings(unmentioned_absent=unmentioned_absent)
+        fusion = fit_fusion(bundle, dataset, settings, "cpu", world.storage)
+        assert fusion is not None
+        return fusion["labels"]
+
+    absent = fitted("told", present, unmentioned_absent=True)
+    whole = [{label: given.get(label, 0) for label in LABELS} for given in present]
+    assert absent == fitted("whole", whole, unmentioned_absent=False)
+    assert absent != fitted("told", present, unmentioned_absent=False)
 
 
 def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,18 @@ from crrg.errors import DeviceError, DeviceMemoryError
 
 logger = logging.getLogger(__name__)
 FAILED = "the device has failed; run again with --device cpu or on another machine: what is done stays"
+MEMORY_WORDS = ("DefaultCPUAllocator", "not enough memory", "error: out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+"""What is said of short memory without an error class for it: by a CPU, and by libraries beside torch's allocator."""
+FAILURE_WORDS = ("CUDA error: ", "CUDA driver error: ", "cuDNN error: ", "cusolver error: ")
+"""What the libraries of a GPU say, in errors of no class of their own, where a call has failed."""
 Result = TypeVar("Result")
 
 
 def resolve_device(device: Device) -> torch.device:
     """Return the device to use and log the choice, where it is another one than before.
 
-    On a GPU convolutions then compute in all digits of float32, which torch leaves out unless it is told so.
+    On a GPU convolutions then compute in all digits of float32, which torch leaves out unless it is told so. The GPU is
+    named by its number: where a process took another one than the first, its threads would else take the first.
 
     Raises:
         DeviceError: ``cuda`` was asked for and none is visible; there is no silent fall to the CPU.
@@ -33,10 +38,11 @@ def resolve_device(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device is visible; use device=auto or cpu, or run on a GPU machine", "device")
     chosen = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    if chosen == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
     _log_choice(device, chosen)
-    return torch.device(chosen)
+    if chosen == "cpu":
+        return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,11 +119,8 @@ def failures_named(way_out: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.AcceleratorError as error:
-        raise DeviceError(FAILED, "device") from error
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
+        _raise_unless_of_memory(error)
         raise DeviceMemoryError(way_out, "device") from error
 
 
@@ -131,11 +134,8 @@ def _backing_off(
         last = min(first + batch_size, count)
         try:
             results.append(work(first, last, batch_size))
-        except torch.AcceleratorError as error:
-            raise DeviceError(FAILED, "device") from error
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
+            _raise_unless_of_memory(error)
             num_rows = batch_size if is_padded else last - first
             if num_rows == 1:
                 reason = "its memory does not suffice for one film; use a larger one, or --device cpu"
@@ -149,7 +149,11 @@ def _backing_off(
     return results
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory was short; the CPU's allocator has no class of its own for that."""
-    words = ("DefaultCPUAllocator", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+def _raise_unless_of_memory(error: Exception) -> None:
+    """Return where memory was short; else raise the error, under its name where the device has failed."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in text for word in MEMORY_WORDS):
+        return
+    if isinstance(error, torch.AcceleratorError) or any(word in text for word in FAILURE_WORDS):
+        raise DeviceError(FAILED, "device") from error
+    raise error

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from crrg.device import autocast, in_batches, in_tiles, resolve_device
-from crrg.errors import DeviceError
+from crrg.device import autocast, failures_named, in_batches, in_tiles, resolve_device
+from crrg.errors import DeviceError, DeviceMemoryError
 from crrg.inference.pipeline import ReportPipeline
 
 
@@ -42,9 +42,12 @@ def test_a_single_row_that_does_not_fit_is_an_error() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
         RuntimeError("not enough memory: you tried to allocate 8 bytes."),
         MemoryError(),
+        torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
 )
-def test_the_memory_of_a_cpu_is_memory_too(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_is_memory_whoever_was_asked_for_it(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     def work(first: int, last: int) -> int:
         if last - first > 1:
             raise error
@@ -90,16 +93,29 @@ def test_a_gpu_computes_in_all_digits_unless_it_is_to_be_fast(monkeypatch: pytes
     assert isinstance(autocast(torch.device("cpu"), "fast"), nullcontext)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert resolve_device("cuda") == torch.device("cuda", 1), "threads of a second rank would else take the first GPU"
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_a_lost_device_is_named_with_the_way_out() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_lost_device_is_named_with_the_way_out(error: Exception) -> None:
     def work(first: int, last: int) -> int:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        raise error
 
-    with pytest.raises(DeviceError, match="--device cpu"):
+    with pytest.raises(DeviceError, match="--device cpu") as found:
         in_batches(4, 4, work)
+    assert not isinstance(found.value, DeviceMemoryError)
+    with pytest.raises(DeviceError, match="--device cpu") as found, failures_named("take less"):
+        raise error
+    assert not isinstance(found.value, DeviceMemoryError)
 
 
 def test_a_pipeline_drafts_in_halves_whatever_stage_ran_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ REFILLED_NODES = 128
 """The same at first where phrases wait for a slot: in all slots together there then always is a long one, and what a
 cache had before it grew is not given back to the system at once."""
 WORDS_AT_ONCE = 4096
-"""Words scored by one product in inference: their rows of the word table stay in the cache meanwhile."""
+"""Words scored by one product in inference on a CPU: their rows of the word table stay in the cache meanwhile."""
 
 
 class PseudoSelfAttention(GPT2Attention):
@@ -291,7 +291,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
             return scores
         if is_onednn_used(hidden):
             return affine(hidden, table)
-        if torch.is_grad_enabled() or len(table) <= WORDS_AT_ONCE:
+        if torch.is_grad_enabled() or hidden.device.type != "cpu" or len(table) <= WORDS_AT_ONCE:
             return linear(hidden, table)
         rows = hidden.flatten(0, -2)
         logits = rows.new_empty(len(rows), len(table))

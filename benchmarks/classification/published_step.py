@@ -66,7 +66,9 @@ class PublishedClip(nn.Module):
         return mvs + 1.0 * icl + 0.5 * tcl
 
     def _cross_entropy(self, queries: Tensor, keys: Tensor) -> Tensor:
-        return functional.cross_entropy(self.logit_scale.exp() * queries @ keys.T, torch.arange(len(queries)))
+        return functional.cross_entropy(
+            self.logit_scale.exp() * queries @ keys.T, torch.arange(len(queries), device=queries.device)
+        )
 
 
 def padded(batch: ClipBatch, version: int) -> tuple[Tensor, Tensor]:

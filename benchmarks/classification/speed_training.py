@@ -24,6 +24,7 @@ from crrg.training.clip_batches import ClipBatch, ClipBatches
 
 SIDES = ("published", "same maths", "same maths, 128 tokens", "our recipe")
 NUM_STUDIES = 64
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Sides:
 
     batch_size: int
     reports: Sequence[Report]
+    device: torch.device = CPU
 
     @cached_property
     def training(self) -> ClipTraining:
@@ -55,25 +57,29 @@ class Sides:
     def model(self) -> ClipModel:
         """Our network for the paper's recipe."""
         torch.manual_seed(0)
-        return ClipModel(self.training.architecture).train()
+        return ClipModel(self.training.architecture).to(self.device).train()
 
     @cached_property
     def own_model(self) -> ClipModel:
         """Our network for our recipe, with the same towers."""
-        own = ClipModel(self.own_training.architecture).train()
+        own = ClipModel(self.own_training.architecture).to(self.device).train()
         own.image_tower, own.text_tower = self.model.image_tower, self.model.text_tower
         return own
 
     @cached_property
     def published(self) -> PublishedClip:
         """The published network, with the same tensors."""
-        return PublishedClip(self.model).train()
+        return PublishedClip(self.model).to(self.device).train()
 
     def make(self, training: ClipTraining) -> ClipBatch:
         """Return the first batch of a recipe."""
         sizes = training.architecture
         tokenizer = train_clip_tokenizer([report.text for report in self.reports], sizes.text_vocab_size)
-        return ClipBatches(noise_films(self.reports, sizes.input_size), tokenizer, training, seed=0).make(0)
+        return (
+            ClipBatches(noise_films(self.reports, sizes.input_size), tokenizer, training, seed=0)
+            .make(0)
+            .to(self.device)
+        )
 
     @cached_property
     def batch(self) -> ClipBatch:
@@ -90,17 +96,16 @@ class Sides:
         """The same films; every text is cut or drawn out to 128 tokens."""
         batch = self.batch
         generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(1, 400, (2 * self.batch_size, 128), generator=generator)
-        rows = torch.arange(2 * self.batch_size).reshape(2, -1)
+        ids = torch.randint(1, 400, (2 * self.batch_size, 128), generator=generator).to(self.device)
+        rows = torch.arange(2 * self.batch_size, device=self.device).reshape(2, -1)
         changed = {"token_ids": ids, "attention_mask": torch.ones_like(ids), "text_rows": rows, "text_ids": rows}
         return ClipBatch(**{**vars(batch), **changed})
 
     def losses(self) -> dict[str, tuple[nn.Module, Callable[[], Tensor]]]:
         """Return per side its network and its loss."""
         films = noise_films(self.reports, 8)
-        cpu = torch.device("cpu")
-        ours = clip_loss(self.model, films, self.training, cpu)
-        own = clip_loss(self.own_model, films, self.own_training, cpu)
+        ours = clip_loss(self.model, films, self.training, self.device)
+        own = clip_loss(self.own_model, films, self.own_training, self.device)
         return {
             "published": (self.published, lambda: self.published.loss(self.batch)),
             "same maths": (self.model, lambda: ours(self.batch)[0]),

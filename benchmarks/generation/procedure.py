@@ -69,8 +69,8 @@ def beam_search(
     """
     found = [Hypotheses(num_beams) for _ in range(len(features))]
     features = features.repeat_interleave(num_beams, dim=0)
-    ids = torch.full((len(features), 1), end_id)
-    scores = torch.full((len(found), num_beams), -1e9)
+    ids = torch.full((len(features), 1), end_id, device=features.device)
+    scores = torch.full((len(found), num_beams), -1e9, device=features.device)
     scores[:, 0] = 0.0
     scores = scores.flatten()
     cache: Cache | None = None
@@ -103,7 +103,8 @@ def _advance(
     """Sort each sentence's candidates into finished and living ones; return scores, tokens and rows of the living."""
     num_beams = found[0].num_beams
     shape = (len(found), num_beams)
-    new_scores, new_tokens, new_rows = torch.zeros(shape), torch.full(shape, end_id), torch.zeros(shape).long()
+    new_scores = torch.zeros(shape, device=ids.device)
+    new_tokens, new_rows = torch.full(shape, end_id, device=ids.device), torch.zeros_like(new_scores).long()
     for index, item in enumerate(found):
         if item.is_done:
             continue
@@ -137,7 +138,7 @@ def _force_lengths(logprobs: Tensor, num_present: int, num_words: Sequence[int],
 def _step(model: LanguageModel, ids: Tensor, features: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
     """Read the last token of every row; return its logits and the longer cache."""
     image = model.feature_space_transformation_nn(features)[:, None]
-    position = torch.full((1, 1), ids.shape[1] - 1)
+    position = torch.full((1, 1), ids.shape[1] - 1, device=ids.device)
     hidden = model.wte(ids[:, -1:]) + model.wte(position)
     grown: Cache = []
     for number, (ln_1, attention, ln_2, mlp) in enumerate(model.gpt2_blocks):

@@ -83,7 +83,8 @@ class Detector(nn.Module):
         """Give each region of one film the proposal that speaks for it best."""
         spoken_for = scores.argmax(dim=1)
         decoded = clip_boxes_to_image(decoded, size)[:, 1:]
-        boxes, detected, rows = torch.zeros(NUM_CLASSES - 1, 4), torch.zeros(NUM_CLASSES - 1, dtype=torch.bool), []
+        boxes, rows = decoded.new_zeros(NUM_CLASSES - 1, 4), []
+        detected = torch.zeros(NUM_CLASSES - 1, dtype=torch.bool, device=decoded.device)
         for region in range(NUM_CLASSES - 1):
             best, row = 0.0, 0
             for candidate in torch.nonzero(spoken_for == region).flatten().tolist():

@@ -88,12 +88,21 @@ def import_rgrg(path: Path, tokenizer: bytes | None = None) -> list[ImportedStag
         ModelError: The file is no such checkpoint, or a key is missing, unknown or of another shape.
     """
     with open_torch_file(path) as contents:
-        model = contents.below("model") if "model.object_detector.backbone.0.weight" in contents else contents
-        if "backbone.0.weight" in model:
-            return [_detector(model)]
-        if "object_detector.backbone.0.weight" not in model:
-            raise ModelError("the file holds neither RGRG's full model nor its detector", "rgrg")
-        return [_detector(model.below("object_detector")), _selector(model), _generator(model, tokenizer)]
+        return stages_of(contents, tokenizer)
+
+
+def stages_of(contents: TorchContents, tokenizer: bytes | None = None) -> list[ImportedStage]:
+    """Return what ``import_rgrg`` does, of a file that was read.
+
+    Raises:
+        ModelError: It is no such checkpoint, or a key is missing, unknown or of another shape.
+    """
+    model = contents.below("model") if "model.object_detector.backbone.0.weight" in contents else contents
+    if "backbone.0.weight" in model:
+        return [_detector(model)]
+    if "object_detector.backbone.0.weight" not in model:
+        raise ModelError("the file holds neither RGRG's full model nor its detector", "rgrg")
+    return [_detector(model.below("object_detector")), _selector(model), _generator(model, tokenizer)]
 
 
 def detector_architecture(contents: TorchContents) -> DetectorArchitecture:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -34,12 +38,29 @@ def checkout() -> Path:
     return CHECKOUT
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="where tests marked gpu run; cpu runs their bodies without one, which tests the tests",
+    )
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where a test marked ``gpu`` puts its networks: a GPU, or the CPU if asked for."""
+    from crrg.device import resolve_device
+
+    return resolve_device(request.config.getoption("--device"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     open_data = os.environ.get("CRRG_OPEN_DATA", "")
     for item in items:
         if item.get_closest_marker("real") and not Path(open_data or "/nonexistent").is_dir():
             item.add_marker(pytest.mark.skip(reason="needs open data: set CRRG_OPEN_DATA to its folder"))
-        if item.get_closest_marker("gpu") and not _has_gpu():
+        if item.get_closest_marker("gpu") and config.getoption("--device") == "cuda" and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 

@@ -20,13 +20,13 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
-NOT_IN_BENCH := adapted_language classification_speed evidence real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample real_wording watch visibility
+NOT_IN_BENCH := adapted_language classification_speed evidence gpu_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample real_wording watch visibility
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out system-deps
+.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out gpu system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -147,6 +147,10 @@ bench-nightly: env  ## A night beside a plain loop over the same films, Prefect'
 
 bench-watch: env  ## How often the watch over nights is wrong, and what it notices (ROOT: a demo root with a champion)
 	$(PY) -m benchmarks.watch --root $(ROOT)
+
+gpu: env  ## Tests on a GPU and its speed beside the published procedure, some minutes (DEVICE=cpu tries them without one)
+	$(PY) -m pytest tests/gpu -q -rs --device $(or $(DEVICE),cuda)
+	$(PY) -m benchmarks.gpu_speed --json gpu-speed.json --device $(or $(DEVICE),cuda) $(if $(filter cpu,$(DEVICE)),--size tiny --batches 1 2)
 
 bench-grounding: env  ## What an archive without boxes teaches once it is grounded (about half an hour)
 	$(PY) -m benchmarks.grounded_training --root $(ROOT)-grounding

@@ -6,13 +6,11 @@ What is done with the map is in ``detector`` and ``region_heads``.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from crrg.errors import ModelError
@@ -182,11 +180,11 @@ class _FoldedBottleneck(nn.Module):
 
     def __init__(self, block: Bottleneck) -> None:
         super().__init__()
-        self.first = prepared_convolution(fuse_conv_bn_eval(block.conv1, block.bn1), "relu")
-        self.second = prepared_convolution(fuse_conv_bn_eval(block.conv2, block.bn2), "relu")
-        self.third = prepared_convolution(fuse_conv_bn_eval(block.conv3, block.bn3), "relu")
+        self.first = prepared_convolution(block.conv1, "relu", block.bn1)
+        self.second = prepared_convolution(block.conv2, "relu", block.bn2)
+        self.third = prepared_convolution(block.conv3, "relu", block.bn3)
         short_cut = block.downsample
-        self.short_cut = prepared_convolution(fuse_conv_bn_eval(short_cut[0], short_cut[1])) if short_cut else None
+        self.short_cut = prepared_convolution(short_cut[0], norm=short_cut[1]) if short_cut else None
 
     def forward(self, cells: Tensor) -> Tensor:
         kept = cells if self.short_cut is None else self.short_cut(cells)
@@ -195,14 +193,14 @@ class _FoldedBottleneck(nn.Module):
 
 
 def fold_resnet(body: nn.Sequential) -> nn.Sequential:
-    """Return a copy of a ResNet's body for inference, normalisation folded into the convolutions.
+    """Return a ResNet's body for inference, normalisation folded into the convolutions.
 
     Args:
-        body: In ``eval`` mode or not; the copy has the same parts in the same places, for images channels last.
+        body: In ``eval`` mode or not; what is returned has the same parts in the same places, for images channels last,
+            and is to be made anew where the body's weights change.
     """
-    body = copy.deepcopy(body).eval()
     parts: list[nn.Module] = [
-        prepared_convolution(fuse_conv_bn_eval(cast(nn.Conv2d, body[0]), cast(_BatchNorm, body[1])), "relu"),
+        prepared_convolution(cast(nn.Conv2d, body[0]), "relu", cast(_BatchNorm, body[1])),
         nn.Identity(),
         nn.Identity(),
         body[3],

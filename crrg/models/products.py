@@ -17,12 +17,16 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import conv2d, gelu, linear, unfold
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.pytorch_utils import Conv1D
 
 Activation = Literal["none", "relu", "gelu"]
 Kind = TypeVar("Kind", bound=nn.Module)
 
+LAID_OUT_BYTES = 1 << 26
+"""Largest weights of a convolution that are laid out anew for oneDNN: what it gains would double large ones."""
 
 _is_torchs: ContextVar[bool] = ContextVar("is_torchs", default=False)
 
@@ -98,32 +102,38 @@ def with_fast_layers(module: Kind) -> Kind:
 class _PlainConvolution(nn.Module):
     """A convolution for inference, and what follows it: a sum, and an activation."""
 
-    def __init__(self, convolution: nn.Conv2d, activation: Activation) -> None:
+    def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm | None, activation: Activation) -> None:
         super().__init__()
-        self.convolution = convolution.to(memory_format=torch.channels_last)
-        self.activation: Activation = activation
+        self._settings = (convolution.stride, convolution.padding, convolution.dilation, convolution.groups)
+        weight, self._bias = _folded(convolution, norm)
+        self._weight = weight.contiguous(memory_format=torch.channels_last)
+        self._activation: Activation = activation
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
-        found = self.convolution(images)
-        return _activated(found if added is None else found + added, self.activation)
+        found = conv2d(images, self._weight, self._bias, *self._settings)
+        return _activated(found if added is None else found + added, self._activation)
 
 
 class _PackedConvolution(nn.Module):
     """The same with weights laid out for oneDNN, anew where the images' size changes, as the layout depends on it."""
 
-    def __init__(self, convolution: nn.Conv2d, activation: Activation) -> None:
+    def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm | None, activation: Activation) -> None:
         super().__init__()
         sizes = (convolution.padding, convolution.stride, convolution.dilation)
         self._settings = (*([int(number) for number in pair] for pair in sizes), convolution.groups)
         self._activation: Activation = activation
-        self._bias = None if convolution.bias is None else convolution.bias.detach()
-        self._weight = convolution.weight.detach()
+        self._source = (convolution, norm)
+        self._weight: Tensor | None = None
+        self._bias: Tensor | None = None
         self._size: torch.Size | None = None
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
         if images.shape[2:] != self._size:
-            plain = self._weight.to_dense() if self._weight.is_mkldnn else self._weight
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._settings, [1, *images.shape[1:]])
+            # folded here and not before, so that a network's weights are never there folded and laid out as well
+            self._weight = None
+            weight, self._bias = _folded(*self._source)
+            lay_out: Any = torch.ops.mkldnn._reorder_convolution_weight
+            self._weight = lay_out(weight, *self._settings, [1, *images.shape[1:]])
             self._size = images.shape[2:]
         own: Any = (self._weight, self._bias, *self._settings)
         product: Any = torch.ops.mkldnn._convolution_pointwise
@@ -134,18 +144,66 @@ class _PackedConvolution(nn.Module):
         return found
 
 
-def prepared_convolution(convolution: nn.Conv2d, activation: Activation = "none") -> nn.Module:
-    """Return what computes ``activation(convolution(images))`` in inference, for images channels last.
+class _UnfoldedConvolution(nn.Module):
+    """The same as a product of the weights as they lie and the unfolded pixels: no copy of the weights."""
 
-    Its ``forward`` may be given what is added before the activation.
+    def __init__(self, convolution: nn.Conv2d, activation: Activation) -> None:
+        super().__init__()
+        self._side, self._stride = convolution.kernel_size, convolution.stride
+        self._padding, self._dilation = cast(tuple[int, int], convolution.padding), convolution.dilation
+        self._activation: Activation = activation
+        self._bias = None if convolution.bias is None else convolution.bias.detach()[:, None]
+        self._weight = convolution.weight.detach().flatten(1)
+
+    def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
+        height, width = (self._outputs(axis, size) for axis, size in enumerate(images.shape[2:]))
+        found = images.new_empty(len(images), len(self._weight), height * width)
+        for image, own in zip(images, found, strict=True):
+            pixels = unfold(image[None], self._side, self._dilation, self._padding, self._stride)[0]
+            own.copy_(affine(self._weight, pixels.t()))
+        if self._bias is not None:
+            found += self._bias
+        found = found.unflatten(2, (height, width))
+        return _activated(found if added is None else found + added, self._activation)
+
+    def _outputs(self, axis: int, size: int) -> int:
+        reach = self._dilation[axis] * (self._side[axis] - 1)
+        return (size + 2 * self._padding[axis] - reach - 1) // self._stride[axis] + 1
+
+
+def prepared_convolution(
+    convolution: nn.Conv2d, activation: Activation = "none", norm: _BatchNorm | None = None
+) -> nn.Module:
+    """Return what computes ``activation(norm(convolution(images)))`` in inference, for images channels last.
+
+    Its ``forward`` may be given what is added before the activation. It is to be made anew where weights change.
 
     Args:
         convolution: Padded with zeros; what is returned is for its device.
         activation: ``none`` or ``relu``.
+        norm: What follows it, before the activation, folded into its weights.
     """
+    weight = convolution.weight
     with torch.no_grad():
-        is_packed = is_onednn_used(convolution.weight)
-    return (_PackedConvolution if is_packed else _PlainConvolution)(convolution, activation)
+        if not is_onednn_used(weight):
+            return _PlainConvolution(convolution, norm, activation)
+    is_large = weight.numel() * weight.element_size() > LAID_OUT_BYTES
+    if is_large and norm is None and convolution.groups == 1:
+        return _UnfoldedConvolution(convolution, activation)
+    return _PackedConvolution(convolution, norm, activation)
+
+
+@torch.no_grad()
+def _folded(convolution: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of a convolution with the normalisation after it, as in ``eval`` mode."""
+    weight, bias = convolution.weight.detach(), None if convolution.bias is None else convolution.bias.detach()
+    if norm is None:
+        return weight, bias
+    if norm.running_mean is None or norm.running_var is None:
+        raise AssertionError("unreachable: backbones keep running statistics")
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    folded, shift = fuse_conv_bn_weights(weight, bias, *statistics)
+    return folded.detach(), shift.detach()
 
 
 def _activated(values: Tensor, activation: Activation) -> Tensor:

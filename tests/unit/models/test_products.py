@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from crrg.models import products
 from crrg.models.products import (
     Activation,
     affine,
@@ -84,6 +85,26 @@ def test_a_prepared_convolution_is_the_convolution_at_every_size(side: int, stri
             plain = convolution(images)
             torch.testing.assert_close(prepared(images), torch.relu(plain), rtol=0, atol=1e-5)
             torch.testing.assert_close(prepared(images, -2 * plain), torch.relu(-plain), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (7, 2, 1)])
+def test_a_convolution_of_large_weights_is_computed_from_them_as_they_lie(
+    monkeypatch: pytest.MonkeyPatch, side: int, stride: int, dilation: int
+) -> None:
+    convolution = nn.Conv2d(32, 24, side, stride, dilation * (side // 2), dilation)
+    packed = prepared_convolution(convolution, "relu")
+    monkeypatch.setattr(products, "LAID_OUT_BYTES", 0)
+    large = prepared_convolution(convolution, "relu")
+    assert type(large) is not type(packed)
+    with torch.no_grad():
+        for height, width in ((16, 16), (9, 12), (16, 16)):
+            images = drawn(3, 32, height, width).to(memory_format=torch.channels_last)
+            plain = convolution(images)
+            torch.testing.assert_close(large(images), torch.relu(plain), rtol=0, atol=1e-5)
+            torch.testing.assert_close(large(images, -2 * plain), torch.relu(-plain), rtol=0, atol=1e-5)
+            assert torch.equal(large(images[1:2]), large(images)[1:2])
+        convolution.weight.zero_()
+        torch.testing.assert_close(large(images), torch.relu(convolution(images)))
 
 
 def test_the_proposal_head_says_in_use_what_it_says_in_training() -> None:

@@ -141,7 +141,7 @@ class BeamSearch:
         self.is_done[source] = True
 
     def found(self, slot: int) -> list[FoundPhrase]:
-        """Return the kept hypotheses of a slot that is done, at least one, the best first."""
+        """Return the kept hypotheses of a slot that is done, the best first; none where its scores were no numbers."""
         order = self._found_scores[slot].argsort(descending=True, stable=True).tolist()
         lengths, scores = self._found_lengths[slot].tolist(), self._found_scores[slot].tolist()
         tokens, ended = self._found_tokens[slot].tolist(), self._found_ended[slot].tolist()
@@ -218,16 +218,16 @@ def repeated_ngrams(tokens: Tensor, lengths: Tensor, size: int) -> tuple[Tensor,
     Args:
         tokens: Hypotheses ``[N, K, L]``, -1 beyond their length.
         lengths: Tokens per slot ``[N]``.
-        size: Length of the run, at least 2.
+        size: Length of the run, at least 1; the begin token is part of none.
 
     Returns:
         Slots, beams and tokens of the repeats, int64 ``[r]`` each; empty where there is none.
     """
     _, num_beams, max_length = tokens.shape
-    if max_length < size:
+    if max_length <= size:
         nothing = lengths[:0]
         return nothing, nothing, nothing
-    windows = tokens.unfold(2, size, 1)
+    windows = tokens[:, :, 1:].unfold(2, size, 1)
     ends = (lengths[:, None] - size + 1 + torch.arange(size - 1, device=tokens.device)).clamp_min(0)
     suffix = tokens.gather(2, ends[:, None].expand(-1, num_beams, -1))
     # a hypothesis shorter than size - 1 has no suffix of that length yet

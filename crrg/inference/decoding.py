@@ -8,7 +8,8 @@ costs anything. With ``precision="fast"`` weights are rounded (``crrg.models.rou
 
 **Why a phrase does not depend on its neighbours.** A row of a matrix product depends neither on the other rows nor, on
 one type of device and one number of threads, on how many there are (from eight rows on; fewer are padded), attention
-runs over a multiple of 32 cached nodes, and rounding has a scale per row. So tokens are the same and log-probabilities
+runs over a multiple of 32 cached nodes, of which those that no beam needs any more are dropped when the phrase itself
+fills such a multiple, and rounding has a scale per row. So tokens are the same and log-probabilities
 within 1e-5 alone or among a thousand (``tests/property/test_decoding_batch.py``).
 
 Knows no films and no regions' names: see ``assembly`` for what becomes of the phrases.
@@ -145,7 +146,8 @@ def decode_hypotheses(
         num_words: Tokens that each row's phrase is made to have, end not counted; as many as it wants where not given.
 
     Returns:
-        Per row one phrase per beam at most and one at least, the likeliest first; an empty list for no row.
+        Per row one phrase per beam at most and one at least, the likeliest first; an empty list for no row. Of a row
+        whose features or scores are no numbers one without words, not finished; the other rows are as without it.
     """
     device = generator.feature_mean.device
     num_slots = min(settings.num_slots, max(len(features), 1))
@@ -165,8 +167,9 @@ def decode_hypotheses(
         text = tokenizer.decode(ids)
         return without_token_spaces(text) if settings.compat == "rgrg" else text
 
+    unsaid = [DecodedPhrase("", 0.0, False)]
     for row, found in grid.run(conditions):
-        rows[row] = [DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished) for item in found]
+        rows[row] = [DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished) for item in found] or unsaid
     return rows
 
 
@@ -303,7 +306,7 @@ class _SlotGrid:
             # a phrase has at least one word
             (first,) = torch.nonzero(lengths == 1, as_tuple=True)
             banned.append((first[:, None], slice(None), end))
-        if self.settings.no_repeat_ngram > 1:
+        if self.settings.no_repeat_ngram > 0:
             banned.append(repeated_ngrams(search.tokens[: len(logits)], lengths, self.settings.no_repeat_ngram))
         if self.num_words is not None:
             wanted = torch.tensor([self.num_words[row] for row in self.rows], device=self.device)

@@ -12,6 +12,7 @@ Source: Ziegler et al., Encoder-Agnostic Adaptation for Conditional Language Gen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,9 @@ from crrg.models.products import affine, is_onednn_used, project
 
 NODE_MULTIPLE = 32
 """Attention runs over a multiple of this many cached nodes: a sum then does not depend on how far others have got."""
-NODES_ADDED = 64
+NODES_ADDED = 32
 """Nodes that a cache has room for at first, and that it grows by: most phrases are far below the longest."""
-REFILLED_NODES = 128
+REFILLED_NODES = 64
 """The same at first where phrases wait for a slot: in all slots together there then always is a long one, and what a
 cache had before it grew is not given back to the system at once."""
 WORDS_AT_ONCE = 4096
@@ -73,7 +74,7 @@ class NodeCache:
     """Keys and values of a fixed number of slots; a slot holds one phrase with all its beams as a tree of nodes.
 
     Nodes of a slot lie in order: condition tokens, begin token, then ``K`` nodes per step. A beam sees its ancestors
-    only, so nothing is copied or reordered when beams change places.
+    only, so nothing is copied or reordered when beams change places; what no beam descends from is dropped by ``tidy``.
 
     Attributes:
         keys: Per block ``[N, heads, T, D / heads]``.
@@ -101,6 +102,8 @@ class NodeCache:
             self.visible = pad(self.visible, (0, 0, 0, 0, 0, missing))
             self.num_nodes = pad(self.num_nodes, (0, missing))
         for own, other in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
+            # no beam sees what an earlier phrase left there, but what is no number would count all the same
+            own[slots, :, width:] = 0
             own[slots, :, :width] = other[rows]
         self.visible[slots] = False
         self.visible[slots, :, :width] = source.visible[rows].expand(-1, self.visible.shape[1], -1)
@@ -117,11 +120,40 @@ class NodeCache:
 
     def move(self, source: int, target: int) -> None:
         """Move the phrase of one slot into another, replacing what was there."""
-        width = int(self.num_nodes[source])
+        for tensor in (*self.keys, *self.values, self.visible, self.num_nodes):
+            tensor[target] = tensor[source]
+
+    def tidy(self, num_nodes: Sequence[int]) -> list[int]:
+        """Drop the nodes that no beam sees, in slots that another step takes over a multiple of ``NODE_MULTIPLE``.
+
+        When that is depends on the slot's own phrase alone, and so does where its nodes lie.
+
+        Args:
+            num_nodes: Those in use in the first slots.
+
+        Returns:
+            Those in use afterwards.
+        """
+        num_beams = self.visible.shape[1]
+        full = [
+            slot
+            for slot, number in enumerate(num_nodes)
+            if number > 0 and -(-number // NODE_MULTIPLE) * NODE_MULTIPLE < number + num_beams
+        ]
+        if num_beams == 1 or not full:
+            return list(num_nodes)
+        slots = torch.tensor(full, device=self.visible.device)
+        seen = self.visible[slots].any(dim=1)
+        counts = seen.sum(dim=1)
+        kept = counts.tolist()
+        order = (~seen).to(torch.int8).argsort(dim=1, stable=True)
+        self.visible[slots] = self.visible[slots].gather(2, order[:, None].expand(-1, num_beams, -1))
+        self.num_nodes[slots] = counts
+        sources, targets = order[:, : max(kept)], torch.arange(max(kept), device=slots.device)
         for tensor in (*self.keys, *self.values):
-            tensor[target, :, :width] = tensor[source, :, :width]
-        self.visible[target] = self.visible[source]
-        self.num_nodes[target] = self.num_nodes[source]
+            tensor[slots[:, None], :, targets] = tensor[slots[:, None], :, sources]
+        found = dict(zip(full, kept, strict=True))
+        return [found.get(slot, number) for slot, number in enumerate(num_nodes)]
 
     def make_room(self, num_nodes: int, num_slots: int) -> None:
         """Grow so that each of the first ``num_slots`` slots can hold ``num_nodes`` nodes.
@@ -254,7 +286,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
         Args:
             token_ids: The beams' last tokens, int64 ``[n, K]``, of the first ``n`` slots of the cache.
             positions: Position of those tokens in their phrase, int64 ``[n]``; the begin token has 0.
-            cache: What was read before; it grows by ``K`` nodes per slot.
+            cache: What was read before; it grows by ``K`` nodes per slot, unless some are dropped.
 
         Returns:
             Logits ``[n, K, V]``.
@@ -262,9 +294,9 @@ class PseudoSelfAttentionDecoder(nn.Module):
         num_slots, num_beams = token_ids.shape
         beams = torch.arange(num_beams, device=token_ids.device)
         slots = torch.arange(num_slots, device=token_ids.device)[:, None]
+        most = max(cache.tidy(cache.num_nodes[:num_slots].tolist())) + num_beams
         nodes = cache.num_nodes[:num_slots, None] + beams
         cache.num_nodes[:num_slots] += num_beams
-        most = int(cache.num_nodes[:num_slots].max())
         cache.make_room(most, num_slots)
         cache.visible[slots, beams, nodes] = True
         width = min(-(-most // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])

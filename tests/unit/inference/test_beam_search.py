@@ -133,6 +133,15 @@ def test_only_the_token_that_would_complete_a_repeat_is_banned() -> None:
     assert all(len(place) == 0 for place in repeated_ngrams(tokens, torch.tensor([6, 2]), 4))
 
 
+def test_a_run_of_one_bans_every_word_there_was_and_not_the_token_that_begins_and_ends() -> None:
+    tokens = torch.full((3, 1, 4), -1)
+    tokens[0, 0] = torch.tensor([END, 4, 5, -1])
+    tokens[1, 0] = torch.tensor([END, -1, -1, -1])
+    tokens[2, 0] = torch.tensor([END, 4, 5, 6])
+    slots, _, words = repeated_ngrams(tokens, torch.tensor([3, 1, 4]), 1)
+    assert sorted(zip(slots.tolist(), words.tolist(), strict=True)) == [(0, 4), (0, 5), (2, 4), (2, 5), (2, 6)]
+
+
 @pytest.mark.parametrize("vocab_size", [5, 200, 1000])
 def test_best_continuations_are_those_of_the_whole_sorted_vocabulary(vocab_size: int) -> None:
     logits = torch.randn(3, 4, vocab_size, generator=torch.Generator().manual_seed(vocab_size), dtype=torch.float64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crrg.config.models import DecodingSettings, GeneratorArchitecture
-from crrg.inference.decoding import decode_hypotheses, decode_phrases
+from crrg.inference.decoding import DecodedPhrase, decode_hypotheses, decode_phrases
 from crrg.models.report_generator import ReportGenerator
 
 
@@ -90,6 +90,13 @@ def test_a_loop_is_broken_at_the_limit_of_repeats() -> None:
     assert not looping.is_finished
 
 
+def test_no_word_comes_twice_where_runs_of_one_may_not() -> None:
+    settings = DecodingSettings(num_beams=3, no_repeat_ngram=1, num_slots=3, follow_flags=False)
+    for phrase in decode_phrases(talkative_generator(end_bias=1.0), Numbers(), *conditions(6), settings):
+        words = phrase.text.split()
+        assert len(words) == len(set(words)) > 0
+
+
 def test_rows_keep_their_order_and_none_gives_none() -> None:
     model = talkative_generator()
     features, regions, flags = conditions(11)
@@ -101,6 +108,21 @@ def test_rows_keep_their_order_and_none_gives_none() -> None:
     assert [phrase.text for phrase in backward[::-1]] == [phrase.text for phrase in forward]
     assert len({phrase.text for phrase in forward}) > 3
     assert decode_phrases(model, Numbers(), *conditions(0), settings) == []
+
+
+def test_a_row_without_numbers_says_nothing_and_leaves_the_others_alone() -> None:
+    model = talkative_generator(end_bias=1.0)
+    features, regions, flags = conditions(14)
+    settings = DecodingSettings(num_beams=2, num_slots=4)
+    wanted = decode_phrases(model, Numbers(), features, regions, flags, settings)
+    features[[1, 2]], features[7, 3] = np.nan, np.inf
+    found = decode_phrases(model, Numbers(), features, regions, flags, settings)
+    for row, phrase in enumerate(found):
+        if row in (1, 2, 7):
+            assert phrase == DecodedPhrase("", 0.0, False)
+        else:
+            assert phrase.text == wanted[row].text
+            assert abs(phrase.logprob - wanted[row].logprob) <= 1e-6
 
 
 def test_max_tokens_counts_the_begin_token() -> None:

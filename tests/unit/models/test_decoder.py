@@ -83,16 +83,55 @@ def test_cached_beams_give_the_logits_of_a_full_pass(position_table: str, num_co
         torch.testing.assert_close(first_logits[1 - slot], expected[0, 0], atol=1e-5, rtol=1e-5)
 
 
+def test_nodes_that_no_beam_descends_from_are_dropped_and_change_nothing() -> None:
+    decoder, num_beams, num_steps = tiny_decoder(max_length=48), 3, 45
+    condition = torch.randn(2, 2, 16)
+    _, prefilled = decoder.prefill(condition, bos_id=0)
+    cache = decoder.new_cache(num_slots=2, num_beams=num_beams, num_conditions=2, max_length=48)
+    cache.place(torch.tensor([0, 1]), prefilled, torch.tensor([0, 1]))
+    drawn = torch.Generator().manual_seed(4)
+    beams = torch.zeros(2, num_beams, 1, dtype=torch.long)
+    for step in range(num_steps):
+        # the first slot's beams coalesce now and then; those of the second stay apart, so that it keeps all its nodes
+        parents = torch.stack([torch.randint(0, num_beams, (num_beams,), generator=drawn), torch.arange(num_beams)])
+        tokens = torch.randint(1, 300, (2, num_beams), generator=drawn)
+        beams = torch.cat([beams.gather(1, parents[..., None].expand_as(beams)), tokens[..., None]], dim=2)
+        cache.follow(parents)
+        logits = decoder.step(tokens, torch.full((2,), step + 1), cache)
+        expected = decoder(beams.flatten(0, 1), condition.repeat_interleave(num_beams, dim=0))[:, -1]
+        torch.testing.assert_close(logits.flatten(0, 1), expected, atol=2e-5, rtol=1e-5)
+    assert cache.num_nodes[1] == 3 + num_beams * num_steps
+    assert num_steps < cache.num_nodes[0] < 3 * num_steps
+
+
+def test_one_phrase_lies_in_its_slot_as_it_would_alone() -> None:
+    decoder, drawn = tiny_decoder(max_length=48), torch.Generator().manual_seed(5)
+    condition = torch.randn(3, 1, 16)
+    _, prefilled = decoder.prefill(condition, bos_id=0)
+    alone, among = (decoder.new_cache(number, 4, 1, 48) for number in (1, 3))
+    alone.place(torch.tensor([0]), prefilled, torch.tensor([1]))
+    among.place(torch.tensor([0, 1, 2]), prefilled, torch.tensor([0, 1, 2]))
+    for step in range(30):
+        parents, tokens = (torch.randint(low, high, (3, 4), generator=drawn) for low, high in ((0, 4), (1, 300)))
+        alone.follow(parents[1:2])
+        among.follow(parents)
+        decoder.step(tokens[1:2], torch.full((1,), step + 1), alone)
+        decoder.step(tokens, torch.full((3,), step + 1), among)
+        number = int(alone.num_nodes[0])
+        assert number == int(among.num_nodes[1])
+        assert torch.equal(alone.visible[0, :, :number], among.visible[1, :, :number])
+
+
 def test_a_cache_has_little_more_room_than_its_longest_phrase_needs() -> None:
     cache = tiny_decoder().new_cache(num_slots=3, num_beams=4, num_conditions=1, max_length=100)
     rooms = []
-    for num_nodes in (60, 65, 129, 300, 398):
+    for num_nodes in (30, 33, 70, 300, 398):
         cache.make_room(num_nodes, 3)
         rooms.append(cache.keys[0].shape[2])
     # one step of it, then as many as are needed, and never more than the longest phrase
-    assert rooms == [64, 128, 192, 320, 416]
+    assert rooms == [32, 64, 96, 320, 416]
     refilled = tiny_decoder().new_cache(3, 4, 1, 100, is_refilled=True)
-    assert refilled.keys[0].shape[2] == 128
+    assert refilled.keys[0].shape[2] == 64
 
 
 def test_position_table_wte_looks_positions_up_among_the_words() -> None:

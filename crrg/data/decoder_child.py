@@ -21,6 +21,8 @@ from crrg.data.film import DecodedFilm, read_film
 from crrg.errors import DataError
 
 LENGTH = struct.Struct(">Q")
+_NOT_NEEDED = ("requests", "tqdm")
+"""Libraries that pydicom fetches its example files with; with what they need they are a fifth of a process's start."""
 JOB = struct.Struct(">QIH")
 """Header of a job: bytes of the file, image size, place. An image size of 0 asks what this process is and can."""
 
@@ -58,6 +60,8 @@ def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _load_codecs() -> None:
     """Import and use once what decoding needs, while files may still be opened."""
+    for library in _NOT_NEEDED:
+        sys.modules[library] = None  # type: ignore[assignment]
     import crrg.data.dicom
     import crrg.data.pictures  # noqa: F401 - loaded for its effect
     from crrg.data.dicom_codecs import load_codecs

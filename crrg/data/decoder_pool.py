@@ -55,6 +55,12 @@ class IdleDecoders:
         self._children: list[Child] = []
         self._lock = threading.Lock()
 
+    def prepare(self, number: int) -> None:
+        """Start children now that will be asked for soon, so that several wait; they load while others work."""
+        with self._lock:
+            while len(self._children) < number:
+                self._children.append(Child(self.limits))
+
     def take(self) -> Child:
         """Return a child without work, started anew where none waits."""
         with self._lock:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from crrg.config.base import default_num_workers
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
@@ -73,7 +74,8 @@ def plan_night(
 ) -> NightPlan:
     """Take the night and list what is new, in shards.
 
-    The lease is renewed by a thread of this process until ``commit_night`` or ``release_night``. A plan that an earlier
+    Where this process is to run the shards, its decoders are started now, so that they load while others work. The
+    lease is renewed by a thread of this process until ``commit_night`` or ``release_night``. A plan that an earlier
     run of the same night left unfinished is taken up again; what arrived since then stays pending until the next run.
 
     Args:
@@ -115,6 +117,8 @@ def plan_night(
     started_s = time.monotonic()
     try:
         plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
+        if plan.shards and config.fan_out.task_runner in ("here", "flow"):
+            idle_decoders.prepare(min(config.num_workers or default_num_workers(), plan.num_new))
     except BaseException:
         lease.release()
         raise

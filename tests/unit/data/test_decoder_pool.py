@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crrg.data import decoder_pool
 from crrg.data.decoder_pool import IdleDecoders, decode_many
 from crrg.data.decoder_process import Child, DecoderLimits
 from crrg.data.film import DecodedFilm
@@ -261,6 +263,35 @@ def test_a_reader_that_stops_early_keeps_no_child_at_work():
     child = idle.take()
     assert child.job is None
     child.end()
+
+
+def test_children_that_load_ahead_are_those_that_are_taken(monkeypatch):
+    started: list[Child] = []
+
+    class Counted(Child):
+        def __init__(self, limits: DecoderLimits) -> None:
+            super().__init__(limits)
+            started.append(self)
+
+    monkeypatch.setattr(decoder_pool, "Child", Counted)
+    idle = IdleDecoders(DecoderLimits())
+    idle.prepare(2)
+    assert [child.process.poll() for child in started] == [None, None]
+    idle.prepare(1)
+    assert {idle.take(), idle.take()} == set(started)
+    for child in started:
+        idle.put_by(child)
+    idle.end()
+    assert [child.process.poll() is None for child in started] == [False, False]
+
+
+def test_a_child_loads_nothing_that_fetches_from_a_network():
+    loading = "import sys; from crrg.data import decoder_child; decoder_child._load_codecs(); print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", loading], check=True, capture_output=True, text=True).stdout.split()
+    )
+    assert {"pydicom", "imagecodecs"} <= loaded
+    assert not {"urllib3", "charset_normalizer"} & loaded
 
 
 def test_a_child_that_died_while_it_waited_costs_no_file():

@@ -10,6 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from crrg.config.base import Settings
+from crrg.config.fan_out import FanOut
+from crrg.data import decoder_pool
+from crrg.data.decoder_process import Child, DecoderLimits
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations import night_feed, night_steps, nightly
 from crrg.operations.night_feed import ShardFeed
@@ -27,6 +30,24 @@ def planned(tmp_path):
     plan = plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)
     yield plan, root
     release_night(plan, root)
+
+
+@pytest.mark.parametrize(("task_runner", "number"), [("here", 2), ("flow", 2), ("processes", 0)])
+def test_decoders_load_from_the_plan_on_where_shards_run_in_its_process(tmp_path, monkeypatch, task_runner, number):
+    started: list[Child] = []
+
+    def start(limits: DecoderLimits) -> Child:
+        started.append(Child(limits))
+        return started[-1]
+
+    monkeypatch.setattr(decoder_pool, "Child", start)
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 6)
+    config = night_config(inbox, num_workers=2, fan_out=FanOut(task_runner=task_runner))
+    plan = plan_night(config, root, BUNDLE, PSEUDONYMS)
+    assert [child.process.poll() for child in started] == [None] * number
+    release_night(plan, root)
+    assert all(child.process.poll() is not None for child in started)
 
 
 def reading_threads() -> int:

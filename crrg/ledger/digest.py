@@ -12,6 +12,7 @@ is digested in the same memory.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,15 +43,18 @@ class RowsDigest:
 
     def add(self, row: Sequence[Any]) -> None:
         """Take one row of plain values."""
-        self._num_rows += 1
-        self._total = (self._total + int.from_bytes(hashlib.sha256(canonical_json(row)).digest())) % 2**256
+        self._add_text(canonical_json(row))
 
     def add_table(self, table: pa.Table) -> None:
         """Take all rows of a table, whatever the order of its columns."""
         for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
-            columns = [_plain_column(name, batch) for name in sorted(table.schema.names)]
+            columns = [_column_texts(name, batch) for name in sorted(table.schema.names)]
             for row in zip(*columns, strict=True):
-                self.add(row)
+                self._add_text(f"[{','.join(row)}]".encode())
+
+    def _add_text(self, row: bytes) -> None:
+        self._num_rows += 1
+        self._total = (self._total + int.from_bytes(hashlib.sha256(row).digest())) % 2**256
 
     @property
     def value(self) -> str:
@@ -122,23 +126,32 @@ def files_digest(
     return digest.hexdigest()
 
 
-def _plain_column(name: str, batch: pa.RecordBatch) -> Sequence[Any]:
-    """Return a column's values as JSON knows them, floats rounded."""
+def _column_texts(name: str, batch: pa.RecordBatch) -> Sequence[str]:
+    """Return a column's values as ``canonical_json`` writes them, floats rounded; a row is encoded in parts."""
     column = batch.column(name)
     if name == SAID_LATER:
-        return [None] * len(column)
+        return ["null"] * len(column)
     kind = column.type
     if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type) and not column.null_count:
-        numbers, size = _rounded(column.flatten().to_pylist()), kind.list_size
-        return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+        numbers, size = _number_texts(column.flatten().to_pylist()), kind.list_size
+        return [f"[{','.join(numbers[start : start + size])}]" for start in range(0, len(numbers), size)]
     values = column.to_pylist()
     if pa.types.is_floating(kind):
-        return _rounded(values)
-    return values if pa.types.is_string(kind) or pa.types.is_boolean(kind) else [_plain(each) for each in values]
+        return _number_texts(values)
+    if pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        texts = {value: canonical_json(value).decode() for value in set(values)}
+        return [texts[value] for value in values]
+    return [canonical_json(_plain(value)).decode() for value in values]
 
 
-def _rounded(numbers: Sequence[float | None]) -> list[float | None]:
-    return [None if number is None else round(number, DECIMALS) + 0.0 for number in numbers]
+def _number_texts(numbers: Sequence[float | None]) -> list[str]:
+    """Return numbers as JSON has them; what it has no word for is left to its encoder."""
+    return [
+        repr(round(number, DECIMALS) + 0.0)
+        if number is not None and math.isfinite(number)
+        else canonical_json(number).decode()
+        for number in numbers
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 TURN_BELOW = -0.3
 """Likeness under which a film is a negative. 302 real frontal films (``docs/results/films.md``) lie above -0.22, so
 none of them would be turned; nine of ten of their negatives lie below."""
-_SIDE = 32
+COARSE_SIDE = 32
+"""Side of the square, pixels, in which films are compared."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,12 @@ def judge_polarity(shown: NDArray[Any], stated: Stated) -> Polarity:
 
 def chest_likeness(pixels: NDArray[Any]) -> float:
     """Return how alike a film is to a frontal chest with white = dense, -1..1; a negative has the opposite sign."""
-    coarse = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return coarse_likeness(cv2.resize(pixels, (COARSE_SIDE, COARSE_SIDE), interpolation=cv2.INTER_AREA))
+
+
+def coarse_likeness(pixels: NDArray[Any]) -> float:
+    """Return the same of a film that was averaged down to a square of ``COARSE_SIDE`` pixels."""
+    coarse = pixels.astype(np.float32)
     coarse -= float((_WEIGHT * coarse).sum())
     energy = float((_WEIGHT * coarse * coarse).sum())
     return float((_WEIGHT * coarse * _CHEST).sum()) / energy**0.5 if energy > 0 else 0.0
@@ -75,7 +81,7 @@ def chest_likeness(pixels: NDArray[Any]) -> float:
 
 def _draw_chest() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights (sum 1) and the look of a chest (mean 0, energy 1), ``[32, 32]`` each."""
-    y, x = np.mgrid[0:_SIDE, 0:_SIDE] / (_SIDE - 1)
+    y, x = np.mgrid[0:COARSE_SIDE, 0:COARSE_SIDE] / (COARSE_SIDE - 1)
 
     def spot(center_x: float, center_y: float, width: float, height: float) -> NDArray[np.float64]:
         return np.asarray(np.exp(-(((x - center_x) / width) ** 2) / 2 - ((y - center_y) / height) ** 2 / 2))

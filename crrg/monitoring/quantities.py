@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.data.images import resize
-from crrg.data.polarity import chest_likeness
+from crrg.data.polarity import COARSE_SIDE, chest_likeness, coarse_likeness
 from crrg.domain.acquisition import MANUFACTURERS
 from crrg.domain.labels import LABELS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Film, ViewPosition
 
-COARSE_SIDE = 32
 DECIMALS = 4
 VIEW, POLARITY, MAKER = "film/view", "film/polarity", "device/manufacturer"
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -80,11 +79,14 @@ Values = dict[str, NDArray[np.float64]]
 
 def look_at(film: Film, manufacturer: str | None = None) -> FilmLook:
     """Look at a film, whose maker is told beside it."""
-    coarse = np.asarray(resize(film.pixels, COARSE_SIDE, COARSE_SIDE), dtype=np.float64) / 255
+    small = resize(film.pixels, COARSE_SIDE, COARSE_SIDE)
+    # a film that has to grow is resized in two ways
+    likeness = coarse_likeness(small) if min(film.pixels.shape) >= COARSE_SIDE else chest_likeness(film.pixels)
+    coarse = np.asarray(small, dtype=np.float64) / 255
     return FilmLook(
         exposure=round(float(coarse.mean()), DECIMALS),
         contrast=round(float(coarse.std()), DECIMALS),
-        likeness=round(chest_likeness(film.pixels), DECIMALS),
+        likeness=round(likeness, DECIMALS),
         megapixels=round(film.original_width * film.original_height / 1e6, DECIMALS),
         aspect=round(film.original_width / film.original_height, DECIMALS),
         is_inverted=film.polarity_inverted,

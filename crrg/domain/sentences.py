@@ -41,7 +41,6 @@ _UNITS = frozenset(("cm", "mm", "in", "approx", "fr", "hr", "hrs", "min", "max",
 """Shortened words that may end a sentence, but do not where a small letter follows."""
 _SMALL_LETTER_NEXT = re.compile(r"\s+[a-z]")
 _LIST_MARKER = re.compile(r"^\s*(?:[-*•]+\s+|\(?\d{1,2}[.)]\s+)")
-_LAST_TOKEN = re.compile(r"(\S+)$")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 
@@ -71,11 +70,12 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _ends_sentence(before: str, stop: str, after: str) -> bool:
-    last = _LAST_TOKEN.search(before)
-    if last is None:
+    before = before.removesuffix("\n")
+    if not before or before[-1].isspace():
         return False
-    token = last.group(1).lower().lstrip("(")
-    is_list_marker = token.isdigit() and len(token) <= 2 and not before[: last.start()].strip()
+    words = before.rsplit(None, 1)
+    token = words[-1].lower().lstrip("(")
+    is_list_marker = token.isdigit() and len(token) <= 2 and (len(words) == 1 or not words[0].strip())
     is_open = (token in _UNITS or stop.startswith("...")) and _SMALL_LETTER_NEXT.match(after) is not None
     return not (is_list_marker or is_open or token in _ABBREVIATIONS)
 

@@ -10,12 +10,12 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from crrg.errors import ConfigError, StorageError
 
@@ -92,7 +92,7 @@ def _open_no_link(path: str, flags: int) -> int:
         raise
 
 
-def write_file(path: Path, data: bytes, key: str, *, replace: bool) -> None:
+def write_file(path: str | Path, data: bytes, key: str, *, replace: bool) -> None:
     """Write a file so that readers see all of it or nothing.
 
     Args:
@@ -105,33 +105,38 @@ def write_file(path: Path, data: bytes, key: str, *, replace: bool) -> None:
         FileExistsError: There is one, and it is not to be replaced.
         StorageError: The disk is full (code ``DISK.FULL``), or does not let itself be written; nothing is left.
     """
-    temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
+    temporary = f"{path}.tmp-{secrets.token_hex(16)}"
     try:
-        _make_folder(path.parent, key)
-        with temporary.open("wb") as file:
+        with _created(temporary, key) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if replace:
-            temporary.replace(path)
+            os.replace(temporary, path)
         else:
             os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError as error:
         if error.errno in _FULL:
-            raise disk_full(str(path.parent), key) from error
+            raise disk_full(os.path.dirname(path), key) from error
         raise StorageError(f"cannot write: {error.strerror}; check space and permissions", key) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.unlink(temporary)
 
 
-def _make_folder(folder: Path, key: str) -> None:
+def _created(path: str, key: str) -> BinaryIO:
+    """Open a new file; its folder is made only where it is missing, since it is there as a rule."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return open(path, "wb")
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
     except FileExistsError:
         raise StorageError("cannot write: a file is in the way of its folder; move it away", key) from None
+    return open(path, "wb")
 
 
 def disk_full(place: str, subject: str, needed: int = 0) -> StorageError:

@@ -183,7 +183,7 @@ class Storage:
     def put(self, key: str, data: bytes) -> None:
         """Write an object, replacing what was there; readers see the old or the new bytes, never a mixture."""
         if self.is_local:
-            write_file(Path(self.url(key)), data, key, replace=True)
+            write_file(self.url(key), data, key, replace=True)
         else:
             self.call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
 
@@ -196,7 +196,7 @@ class Storage:
         """
         try:
             if self.is_local:
-                write_file(Path(self.url(key)), data, key, replace=False)
+                write_file(self.url(key), data, key, replace=False)
             else:
                 limits = self._within(len(data))
                 self.call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **limits))

@@ -192,15 +192,16 @@ class Child:
         return None if size > most else self._exactly(size)
 
     def _exactly(self, size: int) -> bytes | None:
-        parts = bytearray()
-        while len(parts) < size:
+        parts: list[bytes] = []
+        while size > 0:
             if not self._waits_for(self.answers.fileno(), select.POLLIN):
                 return None
-            part = os.read(self.answers.fileno(), min(size - len(parts), 2**20))
+            part = os.read(self.answers.fileno(), min(size, 2**20))
             if not part:
                 return None
-            parts += part
-        return bytes(parts)
+            parts.append(part)
+            size -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _waits_for(self, pipe: int, event: int) -> bool:
         """Return whether a pipe becomes ready before the job's deadline."""

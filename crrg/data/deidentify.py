@@ -98,5 +98,5 @@ class Pseudonyms:
 
     def _pseudonym(self, domain: str, site: str, value: str) -> str:
         message = b"\0".join(part.encode("utf-8", "surrogatepass") for part in (domain, site, value))
-        digest = hmac.new(self._key, message, hashlib.sha256).digest()
+        digest = hmac.digest(self._key, message, "sha256")
         return base64.b32encode(digest)[:PSEUDONYM_CHARACTERS].decode().lower()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.domain.regions import REGIONS
-from crrg.domain.study import DraftReport, ViewPosition
+from crrg.domain.study import DraftReport, RegionPrediction, ViewPosition
 from crrg.errors import ModelError
 
 SCHEMA_VERSION = 1
@@ -107,12 +107,15 @@ def check_draft(draft: DraftReport, instance_id: str) -> None:
         wrong = f"a draft needs the {len(REGIONS)} regions in their order"
     elif not all(0.0 <= value <= 1.0 for value in draft.probabilities.values()) or not math.isfinite(draft.consistency):
         wrong = "a probability or the consistency is not a number in its range"
-    elif not all(
-        math.isfinite(value) for region in draft.regions for value in (*region.box_xyxy, region.score)
-    ) or not all(0.0 <= region.abnormal_probability <= 1.0 for region in draft.regions):
+    elif not all(map(_is_in_range, draft.regions)):
         wrong = "a region's box, score or probability is not a number in its range"
     if wrong:
         raise ModelError(f"{wrong}; nothing was committed, check the bundle", instance_id)
+
+
+def _is_in_range(region: RegionPrediction) -> bool:
+    # a sum is finite only where all of it is
+    return math.isfinite(sum(region.box_xyxy, region.score)) and 0.0 <= region.abnormal_probability <= 1.0
 
 
 def reports_table(films: Iterable[DraftedFilm], primary: frozenset[str]) -> pa.Table:

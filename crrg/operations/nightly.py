@@ -74,8 +74,7 @@ def plan_night(
 ) -> NightPlan:
     """Take the night and list what is new, in shards.
 
-    Where this process is to run the shards, its decoders are started now, so that they load while others work. The
-    lease is renewed by a thread of this process until ``commit_night`` or ``release_night``. A plan that an earlier
+    The lease is renewed by a thread of this process until ``commit_night`` or ``release_night``. A plan that an earlier
     run of the same night left unfinished is taken up again; what arrived since then stays pending until the next run.
 
     Args:
@@ -116,9 +115,7 @@ def plan_night(
         return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
-        plan = _plan_held_night(idle, lease.fencing, storage, pseudonyms)
-        if plan.shards and config.fan_out.task_runner in ("here", "flow"):
-            idle_decoders.prepare(min(config.num_workers or default_num_workers(), plan.num_new))
+        plan = _prepared(_plan_held_night(idle, lease.fencing, storage, pseudonyms))
     except BaseException:
         lease.release()
         raise
@@ -253,6 +250,13 @@ def check_failure_rate(summary: NightSummary) -> None:
             f"night {summary.date}",
             summary=summary,
         )
+
+
+def _prepared(plan: NightPlan) -> NightPlan:
+    """Start the decoders of shards that this process is to run, so that they load while it does other things."""
+    if plan.shards and plan.config.fan_out.task_runner in ("here", "flow"):
+        idle_decoders.prepare(min(plan.config.num_workers or default_num_workers(), plan.num_new))
+    return plan
 
 
 def _times_s(plan: NightPlan, results: list[ShardResult], publishing: StageClock) -> dict[str, float]:

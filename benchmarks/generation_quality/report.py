@@ -43,7 +43,8 @@ def _current(rows: Rows) -> Rows:
 
 def _lungs(rows: Rows) -> str:
     folds = [name for name in rows if name.startswith("lungs/") and "/fold" in name]
-    done = {name: row for name, row in rows.items() if name.endswith(("/out-of-fold", "/summary"))}
+    ends = ("/out-of-fold", "/summary")
+    done = {name: row for name, row in rows.items() if name.startswith("lungs/") and name.endswith(ends)}
     lines = [
         (
             "drawn films only" if "drawn-only" in name else "other patients' real films",

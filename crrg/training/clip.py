@@ -11,7 +11,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
@@ -101,9 +100,7 @@ def run_clip_stage(
     if (finished := folder.result()) is not None:
         return finished
     tracker = tracker if rank() == 0 else NullTracker()
-    size = training.architecture.input_size
-    load = partial(load_films, storage, dataset, size=size, unmentioned_absent=training.unmentioned_absent)
-    films = load(Split.TRAIN)
+    films = load_clip_films(storage, dataset, Split.TRAIN, training)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
     warn_of_denials(films.labels, "clip")
@@ -117,7 +114,7 @@ def run_clip_stage(
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
     model = sync_normalisation(build_clip(training, start).to(device), config, device)
-    validation = load(Split.VALIDATION)
+    validation = load_clip_films(storage, dataset, Split.VALIDATION, training)
     outcome = fit(
         model, batches.make, clip_loss(model, films, training, device), resolve_length(config, training, len(batches)),
         device=device, folder=folder, tracker=tracker,
@@ -161,12 +158,19 @@ def drafts_config(drafts: Mapping[str, str] | None, origin: DraftsOrigin | None)
     return read | ({"drafts": asdict(origin)} if origin else {})
 
 
+def load_clip_films(
+    storage: Storage, dataset: DatasetRef, split: Split, training: ClipTraining, *, laterals: bool = False
+) -> FilmTable:
+    """Return the frontal films of a split, or its lateral ones, as a training with these settings sees them."""
+    size, absent = training.architecture.input_size, training.unmentioned_absent
+    return load_films(storage, dataset, split, size, laterals=laterals, unmentioned_absent=absent)
+
+
 def load_laterals(storage: Storage, dataset: DatasetRef, training: ClipTraining) -> FilmTable | None:
     """Return the training split's lateral films, where a second view may be one."""
     if training.sampling.num_views == 1 or not training.sampling.laterals:
         return None
-    size, absent = training.architecture.input_size, training.unmentioned_absent
-    return load_films(storage, dataset, Split.TRAIN, size, laterals=True, unmentioned_absent=absent)
+    return load_clip_films(storage, dataset, Split.TRAIN, training, laterals=True)
 
 
 def build_clip(training: ClipTraining, start: ClipStart) -> ClipModel:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -104,13 +105,15 @@ class _PlainConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm | None, activation: Activation) -> None:
         super().__init__()
-        self._settings = (convolution.stride, convolution.padding, convolution.dilation, convolution.groups)
-        weight, self._bias = _folded(convolution, norm)
-        self._weight = weight.contiguous(memory_format=torch.channels_last)
+        weight, bias = _folded(convolution, norm)
+        self._convolve = partial(
+            conv2d, weight=weight.contiguous(memory_format=torch.channels_last), bias=bias, stride=convolution.stride,
+            padding=convolution.padding, dilation=convolution.dilation, groups=convolution.groups,
+        )  # fmt: skip
         self._activation: Activation = activation
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
-        found = conv2d(images, self._weight, self._bias, *self._settings)
+        found = self._convolve(images)
         return _activated(found if added is None else found + added, self._activation)
 
 

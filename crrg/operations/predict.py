@@ -53,7 +53,8 @@ class PredictSummary:
     def exceeds_failure_rate(self) -> bool:
         """Whether more was refused than a night allows by default; what is out of scope does not count there either."""
         share = failure_share(Counter(self.reasons.values()), self.num_drafted + len(self.reasons))
-        return share > NightlyConfig.model_fields["max_failure_rate"].default
+        highest: float = NightlyConfig.model_fields["max_failure_rate"].default
+        return share > highest
 
 
 @dataclass(frozen=True)

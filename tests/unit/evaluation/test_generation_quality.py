@@ -123,6 +123,8 @@ def test_report_tells_what_is_there() -> None:
     assert "0.800" in markdown(rows)
     assert unmet(rows) == [f"{piece}/out-of-fold: mean IoU 0.800, at least 0.86 is promised"]
     assert markdown({}).strip() == ""
+    contest = {"architectures/ab12/7-films/summary": {"num_films": 7}}
+    assert markdown({**rows, **contest}) == markdown(rows), "a summary of a contest is none of lungs"
 
 
 def test_a_detector_that_learns_otherwise_takes_up_no_states_of_before(

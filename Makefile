@@ -10,8 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PY := $(BIN)/python
 UV := $(BIN)/uv
-STAMP := .make/env-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
-RAY_STAMP := .make/ray-$(shell cat requirements.lock requirements-ray.lock pyproject.toml | cksum | cut -d' ' -f1)
+STAMP := .venv/.made-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+RAY_STAMP := .venv-ray/.made-$(shell cat requirements.lock requirements-ray.lock pyproject.toml | cksum | cut -d' ' -f1)
 ROOT ?= ./crrg-data
 
 ifneq ($(wildcard ../shared/data),)
@@ -42,7 +42,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=$(abspath .venv) $(UV) pip install --quiet --no-deps -e .
-	@mkdir -p .make && rm -f .make/env-* && touch $@
+	@rm -f .venv/.made-* && touch $@
 	@echo "== environment: ready"
 
 $(RAY_STAMP): $(STAMP) requirements-ray.lock
@@ -51,7 +51,7 @@ $(RAY_STAMP): $(STAMP) requirements-ray.lock
 	@VIRTUAL_ENV=$(abspath .venv-ray) $(UV) pip install --quiet --no-deps --require-hashes --compile-bytecode -r requirements-ray.lock
 	@$(PY) -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
 		> $$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/crrg-environment.pth
-	@mkdir -p .make && rm -f .make/ray-* && touch $@
+	@touch $@
 
 lock: env  ## Resolve requirements.lock again from pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

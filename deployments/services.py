@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
-HIGHEST_PORT = 50_000  # SeaweedFS opens gRPC 10,000 above each port
+GRPC_DISTANCE = 10_000  # SeaweedFS opens gRPC that far above each of its ports
+HIGHEST_PORT = 50_000
 
 QUIET_ENV: dict[str, str] = {
     "DO_NOT_TRACK": "1",
@@ -101,6 +102,16 @@ def free_port(preferred: int = 0) -> int:
     raise RuntimeError("no free port on loopback")
 
 
+def _ports_beside(first: int, num_ports: int) -> list[int]:
+    """Return free ports of which none is another's, or the first one's, port for gRPC."""
+    found: list[int] = []
+    while len(found) < num_ports:
+        port = free_port()
+        if all(abs(port - other) not in (0, GRPC_DISTANCE) for other in (first, *found)):
+            found.append(port)
+    return found
+
+
 def start_object_store(
     folder: Path, *, access_key: str, secret_key: str, bucket: str, s3_port: int = 0, more_identities: bool = False
 ) -> Service:
@@ -117,9 +128,10 @@ def start_object_store(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "data").mkdir(exist_ok=True)
     s3_port = free_port(s3_port)
+    master, volume, filer = _ports_beside(s3_port, 3)
     flags = {
         "dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.telemetry": "false",
-        "master.port": free_port(), "volume.port": free_port(), "filer.port": free_port(), "s3.port": s3_port,
+        "master.port": master, "volume.port": volume, "filer.port": filer, "s3.port": s3_port,
         "s3.port.iceberg": 0, "s3.port.lance": 0, "webdav": "false", "admin.ui": "false",
         "s3.iam.readOnly": "false" if more_identities else "true",
     }  # fmt: skip

@@ -108,8 +108,8 @@ def test_ranks_that_were_told_to_stop_are_no_error() -> None:
 
 def test_a_rank_without_its_starter_stops(tmp_path: Path) -> None:
     code = (
-        "import threading, time; from crrg.operations import rank_process as r; import signal;"
-        "signal.signal(signal.SIGTERM, r._stop); threading.Thread(target=r._stop_without_starter, daemon=True).start();"
+        "import threading, time; from crrg.operations import rank_process as r; from crrg import termination;"
+        "termination.end_on_sigterm(); threading.Thread(target=r._stop_without_starter, daemon=True).start();"
         "print('up', flush=True); time.sleep(60)"
     )
     rank = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

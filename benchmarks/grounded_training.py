@@ -15,7 +15,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -144,13 +144,15 @@ def only_texts(cohort: Path, target: Path) -> None:
         writer.writerows(rows)
 
 
-def show(cards: Mapping[str, Scorecard]) -> None:
-    print(f"| figure | {' | '.join(cards)} |\n| --- |{' ---: |' * len(cards)}")
-    for name in FIGURES:
-        cells = []
-        for card in cards.values():
-            figure = next(each for each in card if each.name == name)
-            cells.append(f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+def show(cards: Mapping[str, Scorecard], figures: Sequence[str] = FIGURES, *, with_baselines: bool = False) -> None:
+    """Print a table: each figure of each bundle, and where asked the baselines, which are the same for all."""
+    names = [*cards, *(["baselines"] if with_baselines else [])]
+    print(f"| figure | {' | '.join(names)} |\n| --- |{' ---: |' * len(names)}")
+    for name in figures:
+        found = [[each for each in card if each.name == name] for card in cards.values()]
+        cells = [f"{first.value:.3f} ({first.low:.3f} to {first.high:.3f})" for first, *_ in found]
+        if with_baselines:
+            cells.append(", ".join(f"{each.baseline_name} {each.baseline:.3f}" for each in found[0]))
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -16,10 +16,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.classification.cohorts import REPORTS
-from benchmarks.grounded_training import SIZE, Bench, only_texts
+from benchmarks.grounded_training import SIZE, Bench, only_texts, show
 from benchmarks.roots import find_bundle
 from crrg.domain.study import Split
-from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.phantom import draw_phantom
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -47,27 +46,13 @@ def main() -> int:
     drawn = find_bundle(source)
     grounded = bench.ground(bench.ingest("openi-texts"), source.url(drawn.prefix))
     real = bench.train(grounded, unmentioned_absent=True)
-    show(
-        {
-            "drawn reports": bench.score(read_bundle(source, drawn), grounded, grounded, (Split.TEST,)),
-            "real reports": bench.score(read_bundle(bench.storage, real), grounded, grounded, (Split.TEST,)),
-        }
-    )
+    cards = {
+        "drawn reports": bench.score(read_bundle(source, drawn), grounded, grounded, (Split.TEST,)),
+        "real reports": bench.score(read_bundle(bench.storage, real), grounded, grounded, (Split.TEST,)),
+    }
+    print(f"{cards['real reports'].num_studies} studies\n")
+    show(cards, FIGURES, with_baselines=True)
     return 0
-
-
-def show(cards: dict[str, Scorecard]) -> None:
-    """Print a table: each figure of each bundle, and the baselines, which are the same for both."""
-    first = next(iter(cards.values()))
-    print(f"{first.num_studies} studies\n\n| figure | {' | '.join(cards)} | baselines |")
-    print(f"| --- |{' ---: |' * len(cards)} --- |")
-    for name in FIGURES:
-        cells = []
-        for card in cards.values():
-            figure = next(each for each in card if each.name == name)
-            cells.append(f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
-        baselines = ", ".join(f"{each.baseline_name} {each.baseline:.3f}" for each in first if each.name == name)
-        print(f"| {name} | {' | '.join(cells)} | {baselines} |")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,8 @@ from crrg.training.checkpoint import StageFolder
 from crrg.training.generator import fit_generator
 from crrg.training.phrase_batches import PhraseTable, phrase_flags
 from crrg.training.tracker import NullTracker
+from tests.support.random_stages import PHRASES
 
-PHRASES = (
-    "The lungs are clear.",
-    "No pleural effusion.",
-    "There is a small left pleural effusion.",
-    "Mild right lower lobe opacity.",
-    "The heart is mildly enlarged.",
-)
 RECORDED = {1: 5.78987, 5: 4.05321, 10: 2.42346, 20: 1.45350}
 """Loss at a step; fp32 on a CPU."""
 

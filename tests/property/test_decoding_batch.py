@@ -7,15 +7,14 @@ from typing import Literal
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crrg.models.decoder
-from crrg.config.models import DecodingSettings, GeneratorArchitecture
+from crrg.config.models import DecodingSettings
 from crrg.inference.decoding import DecodedPhrase, decode_phrases
 from crrg.models.decoder import NodeCache
-from crrg.models.report_generator import ReportGenerator
+from tests.support.random_stages import random_generator
 
 
 class Numbers:
@@ -26,21 +25,7 @@ class Numbers:
         return " ".join(str(i) for i in ids)
 
 
-def build() -> ReportGenerator:
-    torch.manual_seed(3)
-    model = ReportGenerator(
-        GeneratorArchitecture(num_layers=2, num_heads=4, hidden_size=64, vocab_size=300, max_length=20, feature_size=16)
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-        # the end is made likely enough that phrases have many lengths and slots are used again
-        end = model.decoder.transformer.wte.weight[0]
-        model.decoder.transformer.ln_f.bias += 1.5 * end / end.square().sum()
-    return model.eval()
-
-
-MODEL = build()
+MODEL = random_generator()
 RNG = np.random.default_rng(0)
 FEATURES, REGIONS, FLAGS = RNG.normal(size=(64, 16)), RNG.integers(0, 29, 64), RNG.random((64, 15))
 

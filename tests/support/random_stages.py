@@ -101,7 +101,7 @@ def random_selector(seed: int = 0) -> RegionSelector:
 
 
 def random_generator(seed: int = 3, **changes: Any) -> ReportGenerator:
-    """Return a generator in ``eval`` mode whose phrases are of many lengths."""
+    """Return a generator in ``eval`` mode whose phrases are of many lengths, as the end is made likely enough."""
     torch.manual_seed(seed)
     model = ReportGenerator(GENERATOR.model_copy(update=changes))
     with torch.no_grad():

@@ -18,10 +18,9 @@ from crrg.storage import Storage
 from crrg.tracking import mlflow_client
 from deployments.services import Service, free_port, start_mlflow, start_prefect_server
 from tests.support.drawn_night import BUNDLE, DATE, StandInDrafter, night_config
+from tests.support.keys import KEY
 
 LOCK_S = 60.0
-SECRET = "k" * 32
-"""The key of the undisturbed night's pseudonyms."""
 
 
 class PlatformCases:
@@ -51,7 +50,7 @@ class PlatformCases:
         server = start_prefect_server(self.folder / name)
         root = self._root(name)
         try:
-            own = {**server.env, "CRRG_HMAC_KEY": SECRET}
+            own = {**server.env, "CRRG_HMAC_KEY": KEY}
             log = Path(f"{root.root}.log")
             night = start_night(self.undisturbed.inbox, root, log, delay_s=3 * DELAY_S, env=own, through=run_flow)
             wait_until_it_began(night, log)
@@ -109,7 +108,7 @@ class PlatformCases:
     ) -> tuple[int, str]:
         """Run the flow; end the server some time after the night began. Return the exit code and the log."""
         log = Path(f"{root.root}.log")
-        own = {**env, "CRRG_HMAC_KEY": SECRET}
+        own = {**env, "CRRG_HMAC_KEY": KEY}
         night = start_night(self.undisturbed.inbox, root, log, delay_s=3 * DELAY_S, env=own, through=run_flow)
         if server is not None:
             wait_until_it_began(night, log)

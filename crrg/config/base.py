@@ -31,13 +31,13 @@ from pydantic_settings import (
 )
 
 from crrg.config.redaction import keep_out_of_logs
+from crrg.config.secret_key import check_secret_key, read_secret_key
 from crrg.errors import ConfigError
 
-MIN_HMAC_KEY_BYTES = 32
 FLAG_ROOT = "CRRG_FLAG_ROOT"
+"""Variable in which a command hands its flag ``--root`` to itself and its children: a flag wins over the TOML file."""
 CORES_VARIABLE = "CRRG_CORES"
 """How many cores a process may take, where it is one of several that share a machine."""
-"""Variable in which a command hands its flag ``--root`` to itself and its children: a flag wins over the TOML file."""
 OTHER_SECRETS = (
     "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PREFECT_API_AUTH_STRING",
     "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "RAY_AUTH_TOKEN",
@@ -259,17 +259,19 @@ class Settings(BaseSettings):
         """Return the secret of the pseudonyms.
 
         Raises:
-            ConfigError: There is none, or it is shorter than 32 bytes.
+            ConfigError: There is none, it is shorter than 32 bytes, or anyone could try it.
         """
-        return _secret_key(self.hmac_key, self.hmac_key_file, "CRRG_HMAC_KEY")
+        key = read_secret_key(self.hmac_key, self.hmac_key_file, "CRRG_HMAC_KEY")
+        check_secret_key(key, "CRRG_HMAC_KEY")
+        return key
 
     def old_pseudonym_key(self) -> bytes:
-        """Return the secret that pseudonyms are changed from.
+        """Return the secret that pseudonyms are changed from, which may be one that has to be left behind.
 
         Raises:
             ConfigError: There is none, or it is shorter than 32 bytes.
         """
-        return _secret_key(self.old_hmac_key, self.old_hmac_key_file, "CRRG_OLD_HMAC_KEY")
+        return read_secret_key(self.old_hmac_key, self.old_hmac_key_file, "CRRG_OLD_HMAC_KEY")
 
 
 def _check_names(values: dict[str, Any], settings_cls: type[BaseSettings], file: str) -> None:
@@ -282,26 +284,6 @@ def _check_names(values: dict[str, Any], settings_cls: type[BaseSettings], file:
         unknown.append(f"`{name}` (`{near[0]}`?)" if near else f"`{name}`")
     if unknown:
         raise ConfigError(f"no setting is called {', '.join(unknown)}; mend it; known: {', '.join(fields)}", file)
-
-
-def _secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
-    if file is not None:
-        try:
-            key = file.read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(
-                f"the file of the secret cannot be read ({error.strerror}); see its path and its owner", f"{name}_FILE"
-            ) from error
-        keep_out_of_logs((key.decode(errors="replace"),))
-    else:
-        key = value.get_secret_value().encode()
-    if len(key) < MIN_HMAC_KEY_BYTES:
-        raise ConfigError(
-            f"pseudonyms need a secret of at least {MIN_HMAC_KEY_BYTES} bytes, got {len(key)}; "
-            f"set {name} or {name}_FILE (for example: openssl rand -hex 32)",
-            name,
-        )
-    return key
 
 
 def default_num_workers() -> int:

@@ -158,10 +158,12 @@ class GeneratorArchitecture(GrownConfig):
     num_labels: int = NUM_LABELS
 
     @model_validator(mode="after")
-    def _report_has_flags(self) -> Self:
-        """Refuse a phrase that would know the flags of all regions but its own."""
+    def _fields_fit(self) -> Self:
+        """Refuse a phrase that would know the flags of all regions but its own, or has more tokens than positions."""
         if self.condition_on_report and not self.condition_on_findings:
             raise ValueError("condition_on_report needs condition_on_findings = true, since reports are told by flags")
+        if self.position_table == "wte" and self.vocab_size < self.max_length:
+            raise ValueError("position_table = wte looks positions up among words: vocab_size >= max_length is needed")
         return self
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 from pathlib import Path
@@ -8,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from prefect.deployments.steps import run_shell_script
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
@@ -33,12 +35,17 @@ class Schedule(Strict):
     active: bool = True
 
 
+class ShellScript(Strict):
+    script: str
+
+
 class Deployment(Strict):
     name: Literal["local"]
     entrypoint: str
     work_pool: WorkPool
     enforce_parameter_schema: Literal[True]
     concurrency_limit: Limit | None = None
+    build: list[dict[Literal["prefect.deployments.steps.run_shell_script"], ShellScript]] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
     schedules: list[Schedule] = Field(default_factory=list)
 
@@ -83,6 +90,18 @@ def test_a_misspelt_parameter_of_a_deployment_would_be_noticed(prefect_file: Pre
     form = inspect.signature(flow_of(nightly).fn, eval_str=True).parameters["config"].annotation
     with pytest.raises(ValidationError, match="shard_sise"):
         form.model_validate({**nightly.parameters["config"], "shard_sise": 3})
+
+
+def test_a_deployment_without_an_inbox_says_what_is_missing(
+    prefect_file: PrefectFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly = next(item for item in prefect_file.deployments if item.entrypoint.endswith(":nightly"))
+    script = nightly.build[0]["prefect.deployments.steps.run_shell_script"].script
+    monkeypatch.delenv("CRRG_INBOX", raising=False)
+    with pytest.raises(RuntimeError, match="CRRG_INBOX: names the folder"):
+        asyncio.run(run_shell_script(script, stream_output=False))
+    monkeypatch.setenv("CRRG_INBOX", "s3://inbox/films")
+    assert asyncio.run(run_shell_script(script)) == {"stdout": "", "stderr": ""}
 
 
 def test_the_night_never_overlaps_and_retrainings_queue(prefect_file: PrefectFile) -> None:

@@ -23,6 +23,7 @@ from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, mlflow_client, open_tracker
 from tests.support.canaries import find_markers, marked_archive, marked_table
 from tests.support.drawn_night import PSEUDONYMS
+from tests.support.keys import KEY
 from tests.support.stand_in_bundle import stand_in_stage
 
 
@@ -115,7 +116,7 @@ def test_a_forgotten_patient_takes_pictures_along_and_leaves_a_list_of_models(in
 
     root, settings, summary, _ = ingested
     dataset = summary.dataset
-    settings = settings.model_copy(update={"hmac_key": SecretStr("k" * 32)})
+    settings = settings.model_copy(update={"hmac_key": SecretStr(KEY)})
     patient = next(pair.patient_id for split in Split for pair in read_pairs(root, dataset, split) if pair.film)
     tags = {"dataset": dataset.name, "dataset_version": dataset.version}
     with open_tracker(settings, root, "train-detector", "detector", tags) as tracker:

@@ -28,7 +28,7 @@ CANARIES = {
     "AWS_ACCESS_KEY_ID": f"{MARK}-access-key-0123456789",
     "AWS_SECRET_ACCESS_KEY": f"{MARK}-secret-key-0123456789",
     "AWS_SESSION_TOKEN": f"{MARK}-session-token-0123456789",
-    "CRRG_HMAC_KEY": f"{MARK}-hmac-key-0123456789-0123456789",
+    "CRRG_HMAC_KEY": f"{MARK}-hmac-key-of-9753186420-its-own",
     "CRRG_ARCHIVE_AUTHORIZATION": f"Bearer {MARK}-archive-0123456789",
     "PREFECT_API_AUTH_STRING": f"admin:{MARK}-prefect-0123456789",
     "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow-0123456789",

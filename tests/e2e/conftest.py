@@ -17,7 +17,8 @@ from deployments.services import (
     start_prefect_server,
     start_worker,
 )
-from tests.support.platform import HMAC_KEY, Platform
+from tests.support.keys import KEY
+from tests.support.platform import Platform
 
 
 @dataclass
@@ -100,7 +101,7 @@ def platform(
         **prefect_server.env,
         "CRRG_ROOT": root,
         "CRRG_INBOX": f"{root}-inbox",
-        "CRRG_HMAC_KEY": HMAC_KEY,
+        "CRRG_HMAC_KEY": KEY,
     }
     assert bootstrap()[:2] == ["work pool local", "limit gpu = 1"]
     assert bootstrap() == []

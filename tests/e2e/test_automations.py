@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from deployments.automations import ensure_automations, tell_failed_nights
 from deployments.services import Service
 from tasks.inference import FLAGGED_NIGHT
-from tests.support.platform import HMAC_KEY
+from tests.support.keys import KEY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -81,7 +81,7 @@ def test_failed_and_flagged_nights_send_word(sink: Sink, tmp_path: Path, monkeyp
     from flows.nightly import nightly
 
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
-    monkeypatch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     form = {"inbox": str(tmp_path / "inbox"), "timezone": "UTC", "model": "there-is-no-such-bundle"}
     today = datetime.now(UTC).date()
     state = nightly(form, return_state=True)

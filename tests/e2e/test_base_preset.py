@@ -33,6 +33,7 @@ from crrg.training.clip_batches import ClipBatches
 from crrg.training.optim import build_optimizer
 from crrg.training.phrase_batches import PhraseSampler, collect_phrases
 from crrg.training.phrase_loss import phrase_loss
+from tests.support.keys import KEY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -53,7 +54,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> FilmTable:
     write_cohort(folder / "source", 2, 3, 256)
     storage = Storage(str(folder / "root"))
     form = IngestConfig(source=str(folder / "source"), dataset="drawn", train_share=1.0, validation_share=0.0)
-    dataset = ingest(form, storage, Pseudonyms(b"k" * 32)).dataset
+    dataset = ingest(form, storage, Pseudonyms(KEY.encode())).dataset
     return load_films(storage, dataset, Split.TRAIN, BASE.clip.architecture.input_size)
 
 

@@ -13,7 +13,7 @@ from crrg.storage import Storage
 from deployments.services import Service
 from tests.support.canaries import find_markers, hits, marked_archive, marked_table
 from tests.support.drawn_night import BUNDLE, StandInDrafter
-from tests.support.platform import HMAC_KEY
+from tests.support.keys import KEY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -35,7 +35,7 @@ def test_no_marker_in_root_logs_mlflow_or_prefect(
         archive.put(key, data)
     archive.put("table.csv", marked_table(files))
     monkeypatch.setenv("CRRG_ROOT", str(root))
-    monkeypatch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     drafter = StandInDrafter()
     monkeypatch.setattr(night_steps, "resolve_bundle", lambda *_: ResolvedBundle(BUNDLE))
     monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: drafter)

@@ -39,12 +39,13 @@ from deployments.identities import IDENTITIES, policy
 from tests.support.delivered_night import film_bytes
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
 from tests.support.identities import BUCKET, PLACES, RESTORED, GuardedStore, may, start_guarded_store
+from tests.support.keys import KEY, NEW_KEY
 from tests.support.stand_in_bundle import stand_in_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NUM_FILMS = 12
-NEW_PSEUDONYMS = Pseudonyms(b"n" * 32)
+NEW_PSEUDONYMS = Pseudonyms(NEW_KEY.encode())
 ACTIONS = ("get", "list", "put", "delete")
 RIGHTS = """
                     ingest train nightly deliver gc   retention forget rekey backup restore reviewer
@@ -133,7 +134,7 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
     assert find_holder(root) is None
 
-    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": "k" * 32})
+    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": KEY})
     delivered = deliver(DeliverConfig(inbox=PLACES["inbox"]), store.storage("deliver"), zone)
     assert (delivered.num_delivered, delivered.reasons) == (2, {})
 
@@ -155,7 +156,7 @@ def test_a_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore) -
         admin.delete(probe)  # left by the table above
     store.storage("admin", "inbox").put("d/pa.dcm", film_bytes(3, "7", "71", PatientID="MRN-0001"))
     assert run_test_night(inbox, root, StandInDrafter()).status == "committed"
-    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": "k" * 32})
+    zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": KEY})
     assert deliver(DeliverConfig(inbox=PLACES["inbox"]), store.storage("deliver"), zone).reasons == {}
     patient = PSEUDONYMS.patient("MRN-0001")
     found = forget([patient], store.storage("forget"), zone, remove=True)

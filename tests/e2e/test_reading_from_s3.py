@@ -10,6 +10,7 @@ from crrg.domain.study import Split
 from crrg.errors import Conflict, StorageError
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 pytestmark = pytest.mark.e2e
 
@@ -33,10 +34,10 @@ def test_a_bucket_is_ingested_and_read_at_random(s3_store) -> None:
     root, source = Storage(s3_store.new_root()), s3_store.new_root()
     write_cohort(Storage(source), 12, 3, 64)
     form = IngestConfig(source=source, dataset="x", image_size=64, train_share=1.0, validation_share=0.0)
-    summary = ingest(form, root, Pseudonyms(b"k" * 32))
+    summary = ingest(form, root, Pseudonyms(KEY.encode()))
     assert (summary.num_inputs, summary.num_accepted) == (12, 12)
     reader = PairReader(root, summary.dataset, Split.TRAIN)
     names = [reader[row].instance_id for row in EpochOrder(reader.group_sizes, seed=0)]
     assert len(set(names)) == 12
     write_cohort(Storage(source), 14, 3, 64)
-    assert ingest(form, root, Pseudonyms(b"k" * 32)).num_accepted == 14
+    assert ingest(form, root, Pseudonyms(KEY.encode())).num_accepted == 14

@@ -41,7 +41,7 @@ from tests.support.drawn_night import (
     night_config,
     run_test_night,
 )
-from tests.support.platform import HMAC_KEY
+from tests.support.keys import KEY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -55,7 +55,7 @@ RUNNERS = ["processes", "flow", pytest.param("ray", marks=needs_ray)]
 
 @pytest.fixture(autouse=True)
 def settings_of_workers(monkeypatch: pytest.MonkeyPatch, prefect_server: Service) -> None:
-    for name, value in {**prefect_server.env, "CRRG_HMAC_KEY": HMAC_KEY}.items():
+    for name, value in {**prefect_server.env, "CRRG_HMAC_KEY": KEY}.items():
         monkeypatch.setenv(name, value)
 
 
@@ -84,7 +84,7 @@ class Whole:
 def whole(films: str, prefect_server: Service, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root = Storage(str(tmp_path_factory.mktemp("whole")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CRRG_HMAC_KEY", HMAC_KEY)
+        patch.setenv("CRRG_HMAC_KEY", KEY)
         return Whole(root, run_ingest(root, ingest_form(films), patch))
 
 
@@ -96,7 +96,7 @@ def ray_root(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 @pytest.fixture(scope="module")
 def ray_address(prefect_server: Service, ray_root: Storage) -> Iterator[str]:
     """Start a cluster of two nodes with one processor each."""
-    env = {**prefect_server.env, "CRRG_ROOT": ray_root.root, "CRRG_HMAC_KEY": HMAC_KEY}
+    env = {**prefect_server.env, "CRRG_ROOT": ray_root.root, "CRRG_HMAC_KEY": KEY}
     nodes: list[Service] = []
     with tempfile.TemporaryDirectory(prefix="crrg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         try:
@@ -173,7 +173,7 @@ def test_the_dataset_is_the_same_to_the_byte(runner, whole, films, tmp_path, mon
 
 def test_shards_are_staged_in_a_bucket(whole, films, s3_store):
     root = Storage(s3_store.new_root())
-    form, pseudonyms = ingest_form(films), Pseudonyms(HMAC_KEY.encode())
+    form, pseudonyms = ingest_form(films), Pseudonyms(KEY.encode())
     shards = plan_shards(form, root, pseudonyms)
     assert [decode_shard(form, shard, root, pseudonyms).reused for shard in shards] == [False] * 4
     assert decode_shard(form, shards[1], root, pseudonyms).reused
@@ -282,9 +282,9 @@ def is_worker_of(process: psutil.Process, group: int) -> bool:
 
 
 def test_parameters_of_a_shard_hold_no_secret_and_no_name(films, tmp_path):
-    shards = plan_shards(ingest_form(films), Storage(str(tmp_path / "root")), Pseudonyms(HMAC_KEY.encode()))
+    shards = plan_shards(ingest_form(films), Storage(str(tmp_path / "root")), Pseudonyms(KEY.encode()))
     told = json.dumps([shard.model_dump(mode="json") for shard in shards])
     assert len(shards) == 4
-    assert HMAC_KEY not in told
+    assert KEY not in told
     assert "DRAWN" not in told
     assert StagedShard(index=0, num_inputs=1).ran_on == ""

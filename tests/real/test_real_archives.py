@@ -21,9 +21,10 @@ from crrg.data.region_boxes import BOX_COLUMNS
 from crrg.domain.study import RegionSource, Split, ViewPosition
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 pytestmark = pytest.mark.real
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 SECTIONS = ("findings", "impression", "indication")
 
 

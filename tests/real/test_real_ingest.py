@@ -19,9 +19,10 @@ from crrg.domain.study import Split
 from crrg.errors import DataError
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 pytestmark = pytest.mark.real
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 
 
 @pytest.fixture(scope="module")

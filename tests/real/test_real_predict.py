@@ -22,6 +22,7 @@ from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.ingest import ingest
 from crrg.operations.predict import predict_files
 from crrg.storage import Storage
+from tests.support.keys import KEY
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
 OPEN_DATA = Path(os.environ["CRRG_OPEN_DATA"]) if os.environ.get("CRRG_OPEN_DATA") else None
@@ -35,7 +36,7 @@ NUM_FILMS = 12
 def test_real_films_are_drafted_or_refused_and_get_probabilities_of_their_own(tmp_path: Path) -> None:
     assert OPEN_DATA is not None
     write_cohort(tmp_path / "source", 16, 5, 64)
-    root, pseudonyms = Storage(str(tmp_path / "root")), Pseudonyms(b"k" * 32)
+    root, pseudonyms = Storage(str(tmp_path / "root")), Pseudonyms(KEY.encode())
     shares = {"train_share": 0.5, "validation_share": 0.5}
     ingest(IngestConfig(source=str(tmp_path / "source"), dataset="drawn", image_size=64, **shares), root, pseudonyms)
     form = RetrainConfig(dataset="drawn", device="cpu")

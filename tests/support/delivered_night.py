@@ -11,6 +11,7 @@ from crrg.config.base import Settings
 from crrg.config.running import DeliverConfig
 from crrg.storage import Storage
 from tests.support.drawn_night import StandInDrafter, dicom_bytes, run_test_night
+from tests.support.keys import KEY
 
 NAME, NUMBER, ACCESSION = "Sample^Person", "MRN-4711", "ACC-0815"
 STUDY_UIDS = ("2.25.8.5", "2.25.8.6")
@@ -44,7 +45,7 @@ class DeliverableNight:
     def __init__(self, folder: Path) -> None:
         self.inbox, self.root = Storage(str(folder / "inbox")), Storage(str(folder / "root"))
         self.zone = Storage(str(folder / "identified"))
-        self.settings = Settings(identified_root=self.zone.root, hmac_key="k" * 32)  # type: ignore[arg-type]
+        self.settings = Settings(identified_root=self.zone.root, hmac_key=KEY)  # type: ignore[arg-type]
         self.inbox.put("b/ap.dcm", film_bytes(1, "5", "51", "AP"))
         self.inbox.put("b/pa.dcm", film_bytes(2, "5", "52", "PA"))
         self.inbox.put("c/pa.dcm", film_bytes(3, "6", "61", "PA"))

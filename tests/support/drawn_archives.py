@@ -17,8 +17,9 @@ from crrg.data.sources import Source, SourceItem
 from crrg.data.split import SplitShares
 from crrg.domain.labels import LabelValues
 from crrg.domain.study import Pair
+from tests.support.keys import KEY
 
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 IMAGE_SIZE = 64
 
 

@@ -23,10 +23,11 @@ from crrg.domain.regions import REGIONS
 from crrg.domain.study import DraftReport, Film, RegionPrediction
 from crrg.operations.nightly import run_night
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 DATE = "2026-11-20"
 BUNDLE = BundleRef(bundle_id="b" * 32, prefix="models/bundles/test", model_version="7")
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 SIZE = 64
 
 

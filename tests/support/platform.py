@@ -7,8 +7,7 @@ from typing import Any
 
 from crrg.config.base import Settings
 from crrg.storage import Storage
-
-HMAC_KEY = "end-to-end-tests-only-" * 2
+from tests.support.keys import KEY
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Platform:
     @property
     def settings(self) -> Settings:
         """Settings as the worker has them."""
-        return Settings(root=self.root, mlflow_tracking_uri=self.mlflow_url, hmac_key=HMAC_KEY)
+        return Settings(root=self.root, mlflow_tracking_uri=self.mlflow_url, hmac_key=KEY)
 
     def run(self, deployment: str, config: dict[str, Any], timeout_s: float = 600) -> Any:
         """Run a deployment as a user would, through the API, and return the finished flow run."""

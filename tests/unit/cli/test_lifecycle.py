@@ -11,12 +11,13 @@ from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
 from crrg.storage import Storage
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
-    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 32)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
     for number in range(2):
         inbox.put(f"{number}.png", png_bytes(number))
@@ -70,8 +71,8 @@ def test_backup_and_restore(places, tmp_path):
 def test_rekey(places, monkeypatch):
     inbox, root = places
     assert "CRRG_OLD_HMAC_KEY" in said(root, "rekey", "--inbox", inbox.root, code=2)
-    monkeypatch.setenv("CRRG_OLD_HMAC_KEY", "k" * 32)
-    monkeypatch.setenv("CRRG_HMAC_KEY", "n" * 32)
+    monkeypatch.setenv("CRRG_OLD_HMAC_KEY", KEY)
+    monkeypatch.setenv("CRRG_HMAC_KEY", NEW_KEY)
     inbox.delete("1.png")
     shown = said(root, "rekey", "--inbox", inbox.root)
     assert "1 nights with 2 objects would be written again; --yes does it" in shown

@@ -12,10 +12,11 @@ from crrg.cli import running
 from crrg.cli.main import app
 from crrg.cli.running import printable
 from tests.support.drawn_night import png_bytes
+from tests.support.keys import KEY
 
 
 def test_outcomes_of_a_name_that_is_no_text_are_written_and_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 32)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
     inbox = tmp_path / "inbox"
     inbox.mkdir()

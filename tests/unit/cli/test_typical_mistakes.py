@@ -18,6 +18,7 @@ from crrg.operations.root import check_outside
 from crrg.retries import lasting_error
 from crrg.storage import Storage
 from tests.support.drawn_archives import write_picture
+from tests.support.keys import KEY
 
 FILES = ["films/a.png", "films/b.txt", "texts/read.me"]
 
@@ -32,7 +33,7 @@ def refused(*arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 64)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     monkeypatch.delenv("CRRG_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     for name in FILES:
@@ -111,7 +112,7 @@ def test_films_that_are_not_there_are_told_before_a_model_is_looked_for(command:
 
 
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
-    pseudonyms = Pseudonyms(b"k" * 32)
+    pseudonyms = Pseudonyms(KEY.encode())
     with pytest.raises(ConfigError, match="inbox: this is a file"):
         list_inbox(Storage("films/a.png"), pseudonyms.object_key)
     with pytest.raises(ConfigError, match="inbox: it holds the root"):

@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from crrg.cli import app
 from flows import __main__ as entry
-
-KEY = "k" * 64
+from tests.support.keys import KEY
 
 
 def refused(*arguments: str) -> str:

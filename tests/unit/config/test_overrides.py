@@ -242,3 +242,9 @@ def test_a_finished_stage_is_found_by_the_settings_that_the_changes_come_to(
 
     assert key({}) == key(same)
     assert key({}) != key(change)
+
+
+def test_positions_looked_up_among_the_words_need_as_many_words() -> None:
+    with pytest.raises(ValidationError, match="vocab_size >= max_length is needed"):
+        GeneratorArchitecture(position_table="wte", vocab_size=300, max_length=512)
+    assert GeneratorArchitecture(position_table="wte", vocab_size=512, max_length=512).max_length == 512

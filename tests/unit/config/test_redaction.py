@@ -110,13 +110,13 @@ def test_the_filter_stands_once(settings: Settings) -> None:
 
 
 def test_secrets_from_files_are_known_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO) -> None:
-    (tmp_path / "key").write_text("key-in-a-file-0123456789-0123456789\n")
+    (tmp_path / "key").write_text("key-in-a-file-97531-and-of-its-own-86420\n")
     Settings(hmac_key_file=tmp_path / "key").pseudonym_key()
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
     make_demo_root()
     open_root()
     demo = (tmp_path / "root/demo.key").read_text()
-    logging.getLogger("x").warning("key-in-a-file-0123456789-0123456789 and %s", demo)
+    logging.getLogger("x").warning("key-in-a-file-97531-and-of-its-own-86420 and %s", demo)
     assert demo not in lines.getvalue()
     assert "key-in-a-file" not in lines.getvalue()
 

@@ -7,8 +7,9 @@ import pytest
 
 from crrg.data.deidentify import MAX_SHIFT_DAYS, Pseudonyms
 from crrg.errors import DataError
+from tests.support.keys import KEY
 
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 FIRST = datetime.date(2019, 12, 30)
 
 

@@ -10,10 +10,11 @@ from crrg.domain.report import Report
 from crrg.domain.study import Pair
 from crrg.errors import ReportError
 from crrg.evaluation.labeler import label_report
+from tests.support.keys import KEY
 
 
 def build(report: Report, notes: str = "") -> Pair:
-    rules = PairingRules(Pseudonyms(b"k" * 32), lambda text: {}, 0, SplitShares(), False)
+    rules = PairingRules(Pseudonyms(KEY.encode()), lambda text: {}, 0, SplitShares(), False)
     return PairBuilder(rules).build(
         SourceItem(name="row", patient_id="P", study_id="S", report=report, notes=notes), "folder", "site", None, b"d"
     )
@@ -42,7 +43,9 @@ def test_masks_reach_every_section():
 def test_a_report_in_a_language_that_is_let_in_gives_no_labels():
     """German negates with other words: read as English, this text would affirm the pneumothorax."""
     text = "Kein Pneumothorax. Die Lunge ist beidseits frei, kein Nachweis eines Infiltrates."
-    rules = PairingRules(Pseudonyms(b"k" * 32), label_report, 0, SplitShares(), False, "auto", languages=("en", "de"))
+    rules = PairingRules(
+        Pseudonyms(KEY.encode()), label_report, 0, SplitShares(), False, "auto", languages=("en", "de")
+    )
     item = SourceItem(name="row", patient_id="P", study_id="S", report=Report(findings=text))
     pair = PairBuilder(rules).build(item, "folder", "site", None, b"d")
     assert pair.report.findings == text
@@ -52,7 +55,7 @@ def test_a_report_in_a_language_that_is_let_in_gives_no_labels():
 
 def test_equal_texts_of_two_people_are_two_studies_and_texts_of_one_are_two_rows():
     rows = [("P", "Clear.", b"c"), ("Q", "Clear.", b"c"), ("P", "Effusion.", b"e")]
-    rules = PairingRules(Pseudonyms(b"k" * 32), lambda text: {}, 0, SplitShares(), False)
+    rules = PairingRules(Pseudonyms(KEY.encode()), lambda text: {}, 0, SplitShares(), False)
     pairs = [
         PairBuilder(rules).build(
             SourceItem(name="row", patient_id=patient, report=Report(text)), "folder", "site", None, digest

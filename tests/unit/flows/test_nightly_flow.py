@@ -27,6 +27,7 @@ from tests.support.drawn_night import (
     png_bytes,
     run_test_night,
 )
+from tests.support.keys import KEY
 
 
 def out_of_reach(*_: object, **__: object) -> None:
@@ -111,5 +112,5 @@ def test_night_that_a_flow_left_held_is_free_for_going_on_without_a_server(monke
     assert find_holder(root) is not None
     held: list[object] = []
     monkeypatch.setattr(night_steps, "run_night", lambda *_: held.append(find_holder(root)))
-    night_steps.go_on_with_night(night_config(inbox), root, Settings(hmac_key=SecretStr("k" * 32), root=root.root))
+    night_steps.go_on_with_night(night_config(inbox), root, Settings(hmac_key=SecretStr(KEY), root=root.root))
     assert held == [None]

@@ -20,9 +20,10 @@ from crrg.operations.rekey import rekey
 from crrg.operations.retention import expire_results
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 
 FIRST, SECOND = "2026-11-20", "2026-11-21"
-SETTINGS = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
+SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def expired(_inbox: Storage, root: Storage) -> None:
 
 
 def rekeyed(inbox: Storage, root: Storage) -> None:
-    rekey(inbox.root, root, PSEUDONYMS, Pseudonyms(b"n" * 32), do=True)
+    rekey(inbox.root, root, PSEUDONYMS, Pseudonyms(NEW_KEY.encode()), do=True)
 
 
 @pytest.mark.parametrize("again", [superseded, forgotten, expired, rekeyed])

@@ -18,6 +18,7 @@ from crrg.operations.forget import forget
 from crrg.operations.gc import named_by
 from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, run_test_night
+from tests.support.keys import KEY
 
 
 class Place:
@@ -32,7 +33,7 @@ class Place:
     def forget(self) -> None:
         """Write the night again without one patient, and remove what it held before."""
         patients = {row.patient_id for row in ledger_rows(self.root, self.manifest) if row.outcome == "accepted"}
-        settings = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
+        settings = Settings(hmac_key=KEY)  # type: ignore[arg-type]
         forget([min(patients)], self.root, settings, remove=True)
 
     @property

@@ -24,6 +24,7 @@ from crrg.operations.rekey import rekey
 from crrg.storage import Storage
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 
 pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
 
@@ -202,7 +203,7 @@ def test_documents_of_a_forgotten_patient_are_withdrawn(night):
     night.inbox.put("d/pa.dcm", kept)
     run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
     deliver(night.form(), night.root, night.settings)
-    patient = Pseudonyms(b"k" * 32).patient(NUMBER)
+    patient = Pseudonyms(KEY.encode()).patient(NUMBER)
     elsewhere = night.settings.model_copy(update={"identified_root": ""})
     with pytest.raises(ConfigError, match="documents of 2 studies were delivered"):
         forget([patient], night.root, elsewhere, remove=True)
@@ -340,9 +341,9 @@ def test_a_newer_draft_names_the_one_that_was_delivered_before(night):
 def test_another_secret_changes_nothing_of_what_is_delivered(night):
     deliver(night.form(), night.root, night.settings)
     first = night.delivered()
-    old, new = Pseudonyms(b"k" * 32), Pseudonyms(b"n" * 32)
+    old, new = Pseudonyms(KEY.encode()), Pseudonyms(NEW_KEY.encode())
     assert rekey(night.inbox.root, night.root, old, new, do=True).is_done
-    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)("n" * 32)})
+    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)(NEW_KEY)})
     assert deliver(night.form(), night.root, settings).num_delivered == 2
     assert night.delivered() == first
     for key, data in first.items():
@@ -353,9 +354,9 @@ def test_another_secret_changes_nothing_of_what_is_delivered(night):
 
 def test_documents_of_before_another_secret_are_not_left_behind(night):
     deliver(night.form(), night.root, night.settings)
-    rekey(night.inbox.root, night.root, Pseudonyms(b"k" * 32), Pseudonyms(b"n" * 32), do=True)
-    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)("n" * 32)})
-    patient = Pseudonyms(b"n" * 32).patient(NUMBER)
+    rekey(night.inbox.root, night.root, Pseudonyms(KEY.encode()), Pseudonyms(NEW_KEY.encode()), do=True)
+    settings = night.settings.model_copy(update={"hmac_key": type(night.settings.hmac_key)(NEW_KEY)})
+    patient = Pseudonyms(NEW_KEY.encode()).patient(NUMBER)
     with pytest.raises(ConfigError, match="2 studies were delivered before the secret was changed"):
         forget([patient], night.root, settings.model_copy(update={"identified_root": ""}), remove=True)
     assert forget([patient], night.root, settings, remove=True).num_withdrawn == 2 + 5 + 2

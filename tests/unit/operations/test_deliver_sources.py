@@ -15,6 +15,7 @@ from crrg.operations.deliver import deliver
 from crrg.operations.reidentify import reidentify
 from tests.support.delivered_night import NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, run_test_night
+from tests.support.keys import KEY
 from tests.support.store_hooks import refusing
 
 pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
@@ -90,7 +91,7 @@ def test_a_source_that_is_not_given_out_keeps_no_other_from_being_found(night, f
 
 
 def test_the_command_says_that_an_identity_is_still_to_be_read(night, fail, monkeypatch):
-    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 32)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     asked = ["reidentify", "--inbox", night.inbox.root, PSEUDONYMS.patient(NUMBER), "--root", night.root.root]
     fail(errno.EACCES, ["b/ap.dcm"])
     done = CliRunner().invoke(app, asked)

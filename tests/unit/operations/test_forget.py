@@ -30,6 +30,7 @@ from crrg.operations.ingest import ingest
 from crrg.operations.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, run_test_night
+from tests.support.keys import KEY
 from tests.support.zones import what_does_not_belong
 
 PATIENT, OTHER = PSEUDONYMS.patient("P1"), PSEUDONYMS.patient("P2")
@@ -46,7 +47,7 @@ FILMS = {
     "c/1.dcm": dicom_bytes(7, study="5", instance="51", patient="P4"),
 }  # fmt: skip
 PARTS = ("/documents/", "/films/", "/evidence/")
-SETTINGS = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
+SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 
 
 class Place:

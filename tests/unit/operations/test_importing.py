@@ -29,6 +29,7 @@ from crrg.domain.study import Film, ViewPosition
 from crrg.errors import ConfigError, ModelError
 from crrg.operations.importing import import_checkpoint, load_published_clip
 from tests.support.drawn_night import png_bytes
+from tests.support.keys import KEY
 
 CPU = torch.device("cpu")
 WORDS = [
@@ -143,7 +144,7 @@ def test_an_imported_chexzero_asks_films_as_it_was_published(tmp_path: Path) -> 
 def test_imported_models_are_asked_by_the_command_alone_and_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CRRG_HMAC_KEY", "k" * 64)
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     (tmp_path / "film.png").write_bytes(png_bytes(1))
     merges, folders = clip_merges(tmp_path), []
     for number in range(2):

@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from dicom_builder import build_dicom
 
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+from tests.support.keys import KEY
+
+PSEUDONYMS = Pseudonyms(KEY.encode())
 NUM_FILMS = 8
 NUM_DRAWN = 6
 

@@ -20,9 +20,10 @@ from crrg.operations.ingest_shards import decode_shard, plan_shards
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 from tests.support.drawn_night import png_bytes
+from tests.support.keys import KEY
 from tests.support.store_hooks import Refuse, refusing
 
-PSEUDONYMS = Pseudonyms(b"k" * 32)
+PSEUDONYMS = Pseudonyms(KEY.encode())
 FILMS = [f"name-of-{number}.png" for number in range(4)]
 
 

@@ -56,6 +56,7 @@ from crrg.training.checkpoint import read_stage
 from crrg.training.clip_start import clip_start, load_clip_start
 from crrg.training.detector import build_detector
 from crrg.training.initial_weights import detector_start, generator_start, load_generator_start
+from tests.support.keys import KEY
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{each}" for each in "aeiou")]
@@ -132,7 +133,7 @@ def trained(folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     form = IngestConfig(
         source=str(home / "source"), dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25
     )
-    ingest(form, storage, Pseudonyms(b"k" * 32))
+    ingest(form, storage, Pseudonyms(KEY.encode()))
     weights = InitialWeights(
         detector=folders["detector"], generator=folders["gpt2"], clip=folders["clip"], freeze_language_model=True
     )

@@ -50,10 +50,10 @@ from crrg.operations.ingest import ingest
 from crrg.operations.make_bundle import MadeBundle, make_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
+from tests.support.keys import KEY
 from tests.support.sentence_folder import write_encoder
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
-KEY = b"k" * 32
 PHRASES = ["The left lung is clear.", "A right pleural effusion.", "The heart is large.", END_TOKEN]
 
 
@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     form = IngestConfig(
         source=str(home / "source"), dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25
     )
-    ingest(form, storage, Pseudonyms(KEY))
+    ingest(form, storage, Pseudonyms(KEY.encode()))
     settings = Settings(root=storage.root)
     published = write_published(home / "rgrg")
     with pytest.MonkeyPatch.context() as patch:

@@ -21,6 +21,7 @@ from crrg.operations.night_shard import run_shard
 from crrg.operations.nightly import plan_night, release_night
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config
+from tests.support.keys import KEY
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_a_shard_that_somebody_has_begun_is_not_read_ahead(planned):
 def test_tasks_of_one_process_list_the_inbox_once_and_leave_nothing_open(planned, monkeypatch):
     plan, root = planned
     listed: list[str] = []
-    settings = Settings(hmac_key=SecretStr("k" * 32), root=root.root)
+    settings = Settings(hmac_key=SecretStr(KEY), root=root.root)
     monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: StandInDrafter())
     monkeypatch.setattr(night_steps, "open_root", lambda: (root, settings))
     monkeypatch.setattr(night_feed, "list_inbox", lambda inbox, name: listed.append("once") or list_inbox(inbox, name))
@@ -206,7 +207,7 @@ def num_remembered() -> int:
 
 def test_while_a_night_is_published_nothing_is_remembered_of_the_inbox(planned, monkeypatch):
     plan, root = planned
-    settings = Settings(hmac_key=SecretStr("k" * 32), root=root.root)
+    settings = Settings(hmac_key=SecretStr(KEY), root=root.root)
     monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: StandInDrafter())
     before = num_remembered()
     results = [night_steps.draft_shard(plan, shard, root, settings) for shard in plan.shards]

@@ -24,10 +24,11 @@ from crrg.operations.outcomes import inbox_outcomes
 from crrg.operations.rekey import rekey
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config, png_bytes
+from tests.support.keys import NEW_KEY
 from tests.support.zones import what_does_not_belong
 from tests.unit.operations.test_forget import SETTINGS, decode_here, found_of
 
-NEW = Pseudonyms(b"n" * 32)
+NEW = Pseudonyms(NEW_KEY.encode())
 FILMS = {
     "a/1.dcm": dicom_bytes(1, study="1", instance="11", patient="P1", PatientSex="F"),
     "a/2.dcm": dicom_bytes(2, study="1", instance="12", patient="P1", view="AP"),
@@ -177,7 +178,7 @@ def test_a_forgotten_patient_stays_forgotten_while_films_lie_in_the_inbox(place)
     done = place.rekey()
     assert (done.num_forgotten, done.num_lost_tombstones) == (1, 0)
     for name in (NEW.patient("P1"), NEW.study("2.25.8.1"), NEW.instance("2.25.9.12"), NEW.object_key("a/1.dcm")):
-        assert forget([name], place.root, Settings(hmac_key="n" * 32)).num_forgotten_before == 1
+        assert forget([name], place.root, Settings(hmac_key=NEW_KEY)).num_forgotten_before == 1
     place.inbox.put("again.dcm", dicom_bytes(9, study="1", instance="13", patient="P1"))
     assert place.night("2026-11-22", NEW).reasons == {"IDENTITY.FORGOTTEN": 1}
 

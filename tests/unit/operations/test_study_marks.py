@@ -22,11 +22,12 @@ from crrg.operations.retention import expire_results
 from crrg.operations.supersede import mark_superseded
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 from tests.support.zones import what_does_not_belong
 
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 STUDY = PSEUDONYMS.study("2.25.8.5")
-SETTINGS = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
+SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 
 
 class Place:
@@ -145,7 +146,7 @@ def test_nothing_is_said_of_a_patient_who_was_forgotten(place):
 
 def test_notes_and_lists_move_on_to_other_ids(place):
     place.night(SECOND)
-    new = Pseudonyms(b"n" * 32)
+    new = Pseudonyms(NEW_KEY.encode())
     assert rekey(place.inbox.root, place.root, PSEUDONYMS, new, do=True).is_done
     mark_superseded(place.root)
     study, (_, second) = new.study("2.25.8.5"), read_manifests(place.root)

@@ -26,11 +26,12 @@ from crrg.operations.rekey import rekey
 from crrg.operations.supersede import mark_superseded
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 from tests.support.zones import what_does_not_belong
 
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 FILM = PSEUDONYMS.instance("2.25.9.51")
-SETTINGS = Settings(hmac_key="k" * 32)  # type: ignore[arg-type]
+SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 
 
 class Place:
@@ -275,7 +276,7 @@ def test_damage_to_one_night_keeps_no_other_from_being_marked(place, monkeypatch
 
 def test_marks_move_on_to_other_ids(place):
     place.night(SECOND, "AP")
-    new = Pseudonyms(b"n" * 32)
+    new = Pseudonyms(NEW_KEY.encode())
     assert rekey(place.inbox.root, place.root, PSEUDONYMS, new, do=True).is_done
     second = read_manifests(place.root)[1]
     film = new.instance("2.25.9.51")

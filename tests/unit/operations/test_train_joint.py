@@ -41,6 +41,7 @@ from crrg.registry.bundle import read_bundle, read_spec
 from crrg.storage import Storage, hash_json
 from crrg.training.joint import train_joint
 from crrg.training.tracker import NullTracker
+from tests.support.keys import KEY
 from tests.support.published_radgraph import write_radgraph
 from tests.support.smallest_stages import Remembering, Unregistered, remembered, smallest
 
@@ -55,7 +56,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     form = IngestConfig(
         source=str(folder / "source"), dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25
     )
-    ingest(form, root, Pseudonyms(b"k" * 32))
+    ingest(form, root, Pseudonyms(KEY.encode()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest)
         patch.setattr(train, "open_tracker", remembered)

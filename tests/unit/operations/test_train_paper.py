@@ -33,6 +33,7 @@ from crrg.storage import Storage
 from crrg.training import paper_stages
 from crrg.training.checkpoint import read_stage
 from crrg.training.tracker import NullTracker
+from tests.support.keys import KEY
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 
 FORM = RetrainConfig(dataset="drawn", device="cpu", num_steps=2, recipe="paper")
@@ -62,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     storage = Storage(str(home / "root"))
     source = str(home / "source")
     form = IngestConfig(source=source, dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25)
-    ingest(form, storage, Pseudonyms(b"k" * 32))
+    ingest(form, storage, Pseudonyms(KEY.encode()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest_paper)
         patch.setattr(train, "open_tracker", remembered)

@@ -27,12 +27,12 @@ from crrg.data.phantom.cohort import write_cohort
 from crrg.registry.aliases import CHAMPION, recorded_alias
 from crrg.storage import Storage
 from deployments.services import start_prefect_server
+from tests.support.keys import KEY
 
 MIN_SHARE = 0.85
 MAX_ORCHESTRATION = 0.05
 NUM_WARM = 8
 WARM = "warm"
-SECRET = "drawn films need no secret of their own"
 
 
 def main() -> int:
@@ -137,7 +137,7 @@ def measure(what: str, inbox: str, films: Path, bundle: str, env: dict[str, str]
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "CRRG_HMAC_KEY": SECRET, "PREFECT_LOGGING_LEVEL": "WARNING", **env},
+        env={**os.environ, "CRRG_HMAC_KEY": KEY, "PREFECT_LOGGING_LEVEL": "WARNING", **env},
     )
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures

@@ -33,12 +33,12 @@ from crrg.operations.retrain import retrain
 from crrg.operations.summaries import table
 from crrg.storage import Storage
 from deployments.services import CHECKOUT, Service, start_prefect_server, start_ray_node
+from tests.support.keys import KEY
 
 DATE = "2026-03-01"
 DATASET = "drawn"
 KILLED = "killed"
 NUM_DAMAGED = 3
-SECRET = "drawn films need no secret of their own"
 SHARDS_BEFORE_KILL = 3
 LIMIT_S = 600.0
 
@@ -152,7 +152,7 @@ def platform(folder: Path) -> Iterator[tuple[dict[str, str], list[Place]]]:
             return service
 
         server = begin(start_prefect_server(folder / "prefect"))
-        env = {**server.env, "CRRG_HMAC_KEY": SECRET, "OMP_NUM_THREADS": "1", "PREFECT_LOGGING_LEVEL": "WARNING"}
+        env = {**server.env, "CRRG_HMAC_KEY": KEY, "OMP_NUM_THREADS": "1", "PREFECT_LOGGING_LEVEL": "WARNING"}
         os.environ.update(env)
         node_env = {**env, "CRRG_ROOT": roots["ray"].root}
         head = begin(start_ray_node(folder / "a", env=node_env))

@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.soak.reader import check, manifests
 from crrg.registry.aliases import CHAMPION, recorded_alias
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 FIRST_DATE = date(2026, 3, 1)
 MAX_GROWTH = 1.25
@@ -32,7 +33,6 @@ FULL_NIGHT = 100
 """Inputs from which a night has drafted a whole window of films, so that its memory says something."""
 MAX_DISK_GB = 20.0
 SETTLE_S = "2"
-SECRET = "drawn films need no secret of their own"
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def run_night(folder: Path, bundle: str) -> dict[str, Any]:
     ]  # fmt: skip
     started_s = time.monotonic()
     with (folder / "nights.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "CRRG_HMAC_KEY": SECRET})
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "CRRG_HMAC_KEY": KEY})
         _, status, usage = os.wait4(process.pid, 0)
     committed = [each for each in manifests(folder / "root") if each["date"] == day]
     night = {

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
-from fsspec.asyn import sync
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
 from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
+from crrg.s3_requests import forget_clients, open_s3, read_in_one
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class StoredObject:
     etag: str
 
 
+WEIGHTS = ".safetensors"
+"""Objects that may have gigabytes: of them several pieces are on the way at a time."""
 FOREIGN_OBJECT = "an object of the archive"
 """Stands in errors for a name that is not ours."""
 
@@ -68,6 +70,7 @@ class Storage:
             settings: How to reach S3; read from the environment where not given.
         """
         self.is_local = "://" not in root or root.startswith("file://")
+        self._is_s3 = root.startswith(("s3://", "s3a://"))
         self.root = os.path.abspath(root.removeprefix("file://")) if self.is_local else root.rstrip("/")
         self._settings = settings
         self._fs: Any = None
@@ -109,9 +112,7 @@ class Storage:
             else:
                 settings = self._settings or Settings().storage
                 scheme = self.root.split("://", 1)[0]
-                self._fs = fsspec.filesystem(scheme, **(settings.s3fs_options() if scheme in ("s3", "s3a") else {}))
-                # tried again here, as a whole object and within one budget
-                self._fs.retries = 1
+                self._fs = open_s3(scheme, settings.s3fs_options()) if self._is_s3 else fsspec.filesystem(scheme)
             self._fs_pid = os.getpid()
         return self._fs
 
@@ -121,6 +122,8 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
+        if self._is_s3 and not key.endswith(WEIGHTS):
+            return self.call(key, lambda fs: read_in_one(fs, self.url(key), "", object_limit_s(None)))[0]
         return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
 
     def open_binary(self, key: str) -> BinaryIO:
@@ -163,7 +166,8 @@ class Storage:
             data, status = self.call(stored.key, lambda _: read_file(self.url(stored.key)))
             etag = _local_etag(stored.key, status)
         else:
-            data, etag = self.call(stored.key, lambda fs: self._read_if_match(fs, stored))
+            limit_s = object_limit_s(stored.size)
+            data, etag = self.call(stored.key, lambda fs: read_in_one(fs, self.url(stored.key), stored.etag, limit_s))
         self._check_unchanged(stored, len(data), etag)
         return data
 
@@ -303,18 +307,6 @@ class Storage:
             subject = stored.key if self._names_objects else FOREIGN_OBJECT
             raise Conflict("the object was replaced since it was listed", subject)
 
-    def _read_if_match(self, fs: Any, stored: StoredObject) -> tuple[bytes, str]:
-        """Ask for the version; a store that ignores the condition shows another version mark in its answer."""
-
-        async def fetch() -> tuple[bytes, str]:
-            bucket, key, _ = fs.split_path(self.url(stored.key))
-            answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, IfMatch=f'"{stored.etag}"')
-            async with answer["Body"] as body:
-                return bytes(await body.read()), str(answer["ETag"]).strip('"')
-
-        data, etag = sync(fs.loop, fetch, **self._within(stored.size))
-        return data, etag
-
     def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
         """Run one store action; what goes wrong names the object only where its name is ours."""
         try:
@@ -367,7 +359,7 @@ class Storage:
         Where they were given they are read anew only if they can expire; where none were, the client looks for them.
         """
         if self._fs is not None:
-            type(self._fs).clear_instance_cache()
+            forget_clients(self._fs)
         self._fs = None
         if self._settings is not None and self._settings.session_token.get_secret_value():
             self._settings = self._settings.with_credentials_of(Settings().storage)

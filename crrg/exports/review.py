@@ -27,6 +27,8 @@ from crrg.local_files import full_disk_named
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
 DATA_FILE = "data.js"
+ENTRY_FILE = "index.html"
+"""What a reader opens; it lies there last."""
 STUDIES_PER_PART = 500
 """Studies per file of the page's data."""
 FAMILIES: Mapping[str, str] = {
@@ -123,7 +125,7 @@ def review_files(
     yield DATA_FILE, f"window.CRRG_NIGHT={script_text(_night_value(facts, refused))};\n".encode()
     for name in STATIC_FILES:
         yield name, page.joinpath(name).read_bytes()
-    yield "index.html", html.encode()
+    yield ENTRY_FILE, html.encode()
 
 
 class _Study(NamedTuple):

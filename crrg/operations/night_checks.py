@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from crrg.data.givers import Givers, denial
 from crrg.errors import Conflict, DigestMismatch
@@ -37,17 +38,24 @@ def check_rights(
         StorageError: Something is not allowed; the message names the action and the bucket.
         DigestMismatch: The store gave back other bytes than were written.
     """
-    for prefix in (night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"):
-        _probe(storage, f"{prefix}/probe", storage.put)
-    # a policy may let entries of the audit only be added; a store asks for the right before it finds an older probe
-    with contextlib.suppress(Conflict):
-        _probe(storage, AUDIT_PROBE, storage.put_if_absent)
+    places = [night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"]
+    with ThreadPoolExecutor(len(places) + 1, thread_name_prefix="probe") as pool:
+        probes = [pool.submit(_probe, storage, f"{place}/probe", storage.put) for place in places]
+        probes.append(pool.submit(_probe_audit, storage))
+    for probe in probes:
+        probe.result()
     for found in to_read:
         if found.size:
             denied = denial(inbox, found)
             if denied is not None and not Givers(inbox, objects).gives_others(found.key):
                 raise denied
             return
+
+
+def _probe_audit(storage: Storage) -> None:
+    """Probe where a policy may let entries only be added; a store asks for the right before it finds an older probe."""
+    with contextlib.suppress(Conflict):
+        _probe(storage, AUDIT_PROBE, storage.put_if_absent)
 
 
 def _probe(storage: Storage, key: str, put: Callable[[str, bytes], None]) -> None:

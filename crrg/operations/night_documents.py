@@ -7,6 +7,7 @@ once, while it becomes a line of the page. Nothing is written over: of two holde
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle, document_files, group_regions, study_documents
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.exports.review import ENTRY_FILE
 from crrg.exports.superseded import SUPERSEDED_FILE
 from crrg.ledger.beside import put_beside
 from crrg.ledger.object_index import ObjectIndex
@@ -28,6 +30,7 @@ from crrg.storage import Storage
 WRITERS = 24
 """Objects written at a time: a store in another building is mostly waited for."""
 STUDIES_AT_ONCE = 64
+PAGE_WRITERS = 4
 
 
 def night_documents(
@@ -89,25 +92,38 @@ def writing(
 
 
 def put_page(folder: str, files: Iterable[tuple[str, bytes]], storage: Storage) -> dict[str, str]:
-    """Write the files of a page as they come, none of them kept; return the sha256 per key of those that never change.
+    """Write the files of a page as they come, few of them held at a time; return their sha256 per key.
+
+    What is told of a page later changes, and is left out.
 
     Args:
         folder: Where the page lies.
-        files: Name and bytes of each; the entry comes last.
+        files: Name and bytes of each; the entry comes last, and is written when all others lie there.
         storage: The root.
 
     Raises:
         Conflict: Another page lies there, of this run as another holder saw it.
     """
-    written: dict[str, str] = {}
-    for name, data in files:
+
+    def put(name: str, data: bytes) -> dict[str, str]:
+        key = f"{folder}/{name}"
         if name == SUPERSEDED_FILE:
             # a holder that wakes up late must not take back what the page was told since
             with suppress(Conflict):
-                storage.put_if_absent(f"{folder}/{name}", data)
-            continue
-        storage.put_if_absent(f"{folder}/{name}", data)
-        written[f"{folder}/{name}"] = hashlib.sha256(data).hexdigest()
+                storage.put_if_absent(key, data)
+            return {}
+        storage.put_if_absent(key, data)
+        return {key: hashlib.sha256(data).hexdigest()}
+
+    written: dict[str, str] = {}
+    with ThreadPoolExecutor(PAGE_WRITERS, thread_name_prefix="page") as pool:
+        waiting: deque[Future[dict[str, str]]] = deque()
+        for name, data in files:
+            while waiting and (len(waiting) == PAGE_WRITERS or name == ENTRY_FILE):
+                written |= waiting.popleft().result()
+            waiting.append(pool.submit(put, name, data))
+        for writing_file in waiting:
+            written |= writing_file.result()
     return written
 
 

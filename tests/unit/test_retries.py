@@ -107,6 +107,14 @@ def refused(code: str, kind: type[Exception] = PermissionError) -> Exception:
     return error
 
 
+@pytest.fixture(autouse=True)
+def _in_one(monkeypatch):
+    def read_in_one(client: Answering, url: str, _etag: str, timeout_s: float) -> tuple[object, str]:
+        return client.cat_file(url, timeout=timeout_s), ""
+
+    monkeypatch.setattr(storage, "read_in_one", read_in_one)
+
+
 @pytest.fixture
 def s3(monkeypatch):
     monkeypatch.setattr(storage.time, "sleep", lambda _: None)

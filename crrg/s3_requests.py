@@ -1,0 +1,76 @@
+"""How S3 is asked: as few requests for an object as can be, since each costs a way to the store and back.
+
+The client asks for an object's size before it reads it, and waits for a store's leave before it sends a body. Neither
+says anything that the answer does not.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import fsspec
+from fsspec.asyn import sync
+
+LARGE_BYTES = 2**20
+"""A body from this size on is sent only when the store has said that it would take it."""
+
+_sessions: dict[int, Any] = {}
+"""The session of this process, by its number: a child makes its own."""
+
+
+def open_s3(scheme: str, options: dict[str, Any]) -> Any:
+    """Return a client of S3.
+
+    Args:
+        scheme: Of the store's URLs.
+        options: Arguments of ``s3fs.S3FileSystem``.
+    """
+    from aiobotocore.session import AioSession  # a third of a second that a folder does not need
+
+    if (session := _sessions.get(os.getpid())) is None:
+        session = AioSession()
+        session.register("before-send.s3", _send_at_once)
+        _sessions.clear()
+        _sessions[os.getpid()] = session
+    client = fsspec.filesystem(scheme, session=session, **options)
+    # tried again by crrg.storage, as a whole object and within one budget
+    client.retries = 1
+    return client
+
+
+def forget_clients(client: Any) -> None:
+    """Make the next client read its credentials anew."""
+    type(client).clear_instance_cache()
+    _sessions.clear()
+
+
+def read_in_one(client: Any, url: str, etag: str, timeout_s: float) -> tuple[bytes, str]:
+    """Return an object's bytes and version mark, in one request.
+
+    Args:
+        client: Of S3.
+        url: The object.
+        etag: The version that is asked for; empty for whatever lies there. A store may ignore it.
+        timeout_s: Seconds after which it is given up.
+
+    Raises:
+        OSError: As ``s3fs`` has it: there is no such object, it has another version, it is denied.
+    """
+    condition = {"IfMatch": f'"{etag}"'} if etag else {}
+
+    async def fetch() -> tuple[bytes, str]:
+        bucket, key, _ = client.split_path(url)
+        answer = await client._call_s3("get_object", Bucket=bucket, Key=key, **condition)
+        async with answer["Body"] as body:
+            return bytes(await body.read()), str(answer["ETag"]).strip('"')
+
+    data, found = sync(client.loop, fetch, timeout=timeout_s)
+    return data, found
+
+
+def _send_at_once(request: Any, **_: object) -> None:
+    """Do not ask first whether a small body may be sent."""
+    length = request.headers.get("X-Amz-Decoded-Content-Length") or request.headers.get("Content-Length") or 0
+    if int(length) < LARGE_BYTES:
+        request.headers.pop("Expect", None)

@@ -1,0 +1,54 @@
+"""How many requests an object takes, each of them a way to the store and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from crrg.config.base import StorageSettings
+from crrg.s3_requests import LARGE_BYTES
+from crrg.storage import Storage
+from tests.support.recording_s3 import RecordingStore, recording_store
+
+
+@pytest.fixture
+def store() -> Iterator[RecordingStore]:
+    with recording_store(0) as found:
+        yield found
+
+
+@pytest.fixture
+def root(store: RecordingStore) -> Storage:
+    keys = {"access_key_id": "any", "secret_access_key": "any"}
+    return Storage("s3://bucket/root", StorageSettings.model_validate({"endpoint_url": store.endpoint_url, **keys}))
+
+
+def test_an_object_is_read_without_asking_for_its_size(store: RecordingStore, root: Storage) -> None:
+    assert b"ListBucketResult" in root.get("results/manifest.json")
+    assert [each.operation for each in store.requests] == ["Get"]
+
+
+def test_weights_are_asked_for_their_size_since_they_may_come_in_pieces(store: RecordingStore, root: Storage) -> None:
+    root.get("models/clip.safetensors")
+    assert [each.operation for each in store.requests] == ["HeadObject", "Get"]
+
+
+@pytest.mark.parametrize(("num_bytes", "is_asked"), [(100, False), (LARGE_BYTES - 1, False), (LARGE_BYTES, True)])
+def test_only_a_large_body_waits_for_leave(
+    store: RecordingStore, root: Storage, num_bytes: int, is_asked: bool
+) -> None:
+    root.put("key", b"x" * num_bytes)
+    root.put_if_absent("other", b"x" * num_bytes)
+    writes = store.of("PutObject")
+    assert len(writes) == 2
+    assert [each.headers.get("expect") for each in writes] == (["100-continue"] * 2 if is_asked else [None] * 2)
+
+
+def test_a_client_that_is_forgotten_leaves_its_session(store: RecordingStore, root: Storage) -> None:
+    before = root.filesystem.session
+    assert Storage("s3://bucket/other", root._settings).filesystem.session is before
+    root._forget_client()
+    assert root.filesystem.session is not before
+    root.put("key", b"x")
+    assert store.of("PutObject")[0].headers.get("expect") is None

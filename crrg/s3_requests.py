@@ -1,7 +1,7 @@
 """How S3 is asked: as few requests for an object as can be, since each costs a way to the store and back.
 
-The client asks for an object's size before it reads it, and waits for a store's leave before it sends a body. Neither
-says anything that the answer does not.
+The client asks for an object's size before it reads it, for a folder where there is no object, and for a store's leave
+before it sends a body. None of it says anything that the answer does not.
 """
 
 from __future__ import annotations
@@ -67,6 +67,24 @@ def read_in_one(client: Any, url: str, etag: str, timeout_s: float) -> tuple[byt
 
     data, found = sync(client.loop, fetch, timeout=timeout_s)
     return data, found
+
+
+def lies_there(client: Any, url: str) -> bool:
+    """Return whether there is an object of this very name, in one request; folders of a bucket are none.
+
+    Raises:
+        OSError: As ``s3fs`` has it: the question is denied.
+    """
+
+    async def ask() -> bool:
+        bucket, key, _ = client.split_path(url)
+        try:
+            await client._call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    return bool(sync(client.loop, ask))
 
 
 def _send_at_once(request: Any, **_: object) -> None:

@@ -25,7 +25,7 @@ from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
 from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
-from crrg.s3_requests import forget_clients, open_s3, read_in_one
+from crrg.s3_requests import forget_clients, lies_there, open_s3, read_in_one
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -219,7 +219,8 @@ class Storage:
 
     def exists(self, key: str) -> bool:
         """Return whether an object exists."""
-        return bool(self.call(key, lambda fs: fs.exists(self.url(key))))
+        url = self.url(key)
+        return bool(self.call(key, lambda fs: lies_there(fs, url) if self._is_s3 else fs.exists(url)))
 
     def is_reachable(self) -> bool:
         """Return whether the root's folder, or its bucket, is there; an empty prefix of a bucket is."""

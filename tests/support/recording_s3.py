@@ -27,10 +27,11 @@ class Request:
 
 @dataclass
 class RecordingStore:
-    """Address and requests so far; deletions are refused where ``may_delete`` is false."""
+    """Address and requests so far; deletions are refused where ``may_delete`` is false, no object is there if empty."""
 
     endpoint_url: str = ""
     may_delete: bool = True
+    is_empty: bool = False
     requests: list[Request] = field(default_factory=list)
 
     def of(self, *operations: str) -> list[Request]:
@@ -82,7 +83,8 @@ def recording_store(object_bytes: int = 1000) -> Iterator[RecordingStore]:
             store.requests.append(Request(operation, headers))
             refused = operation == "DeleteObject" and not store.may_delete
             body = (REFUSAL if refused else answer_of(operation)).encode()
-            self.send_response(403 if refused else 200)
+            missing = operation == "HeadObject" and store.is_empty
+            self.send_response(403 if refused else 404 if missing else 200)
             self.send_header("ETag", '"0"')
             self.send_header("Last-Modified", "Sat, 28 Nov 2026 00:00:00 GMT")
             self.send_header("Content-Length", str(object_bytes if operation == "HeadObject" else len(body)))

@@ -29,6 +29,13 @@ def test_an_object_is_read_without_asking_for_its_size(store: RecordingStore, ro
     assert [each.operation for each in store.requests] == ["Get"]
 
 
+def test_one_question_says_whether_an_object_is_there(store: RecordingStore, root: Storage) -> None:
+    assert root.exists("control/STOP")
+    store.is_empty = True
+    assert not root.exists("control/STOP")
+    assert [each.operation for each in store.requests] == ["HeadObject"] * 2
+
+
 def test_weights_are_asked_for_their_size_since_they_may_come_in_pieces(store: RecordingStore, root: Storage) -> None:
     root.get("models/clip.safetensors")
     assert [each.operation for each in store.requests] == ["HeadObject", "Get"]

@@ -97,7 +97,7 @@ def orchestration(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
     costs = [other["wall_s"] / one["wall_s"] - 1 for one, other in zip(night, flow, strict=True)]
     cost = statistics.median(costs)
     times = [min(each["wall_s"] for each in found) for found in (night, flow)]
-    shown = f"{times[0]:.1f} s without, {times[1]:.1f} s with at best; {cost:+.1%} time ({min(costs):+.1%} to {max(costs):+.1%})"
+    shown = f"{times[0]:.1f} s without, {times[1]:.1f} s with at best; {told(costs)}"
     yield Line("Prefect server", shown, "less than 5 %", cost < MAX_ORCHESTRATION)
 
 
@@ -117,11 +117,13 @@ def latency(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
     costs = [late / without - 1 for without, late in zip(*times.values(), strict=True)]
     cost = statistics.median(costs)
     rates = [len(paths) / min(found) for found in times.values()]
-    shown = (
-        f"{rates[0]:.2f} films/s without, {rates[1]:.2f} with at best; {cost:+.1%} time "
-        f"({min(costs):+.1%} to {max(costs):+.1%})"
-    )
+    shown = f"{rates[0]:.2f} films/s without, {rates[1]:.2f} with at best; {told(costs)}"
     yield Line(f"S3, {1000 * LATENCY_S:.0f} ms per request", shown, "less than 10 %", cost < MAX_LATENCY_COST)
+
+
+def told(costs: list[float]) -> str:
+    """Return what rounds cost: the middle one, and from where to where they go."""
+    return f"{statistics.median(costs):+.1%} time ({min(costs):+.1%} to {max(costs):+.1%})"
 
 
 def in_turns(

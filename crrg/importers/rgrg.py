@@ -30,6 +30,7 @@ from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.torch_file import TorchContents, open_torch_file
 from crrg.models.detector import RegionDetector
+from crrg.models.products import with_output_rows
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 
@@ -183,7 +184,7 @@ def _generator(contents: TorchContents, tokenizer: bytes | None) -> ImportedStag
             )
         files["tokenizer.json"] = tokenizer
         config["tokenizer_sha256"] = speller.sha256
-    return ImportedStage("generator", module, config, asdict(report), files)
+    return ImportedStage("generator", with_output_rows(module), config, asdict(report), files)
 
 
 def _config(architecture: DetectorArchitecture | SelectorArchitecture | GeneratorArchitecture) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 from crrg.models.detector import RegionDetector, load_detector
+from crrg.models.products import with_output_rows
 from crrg.models.region_heads import AnySelector, load_selector
 from crrg.models.report_generator import ReportGenerator, load_generator
 
@@ -101,8 +102,8 @@ class ReportPipeline:
                 bundle_id=bundle.bundle_id,
                 detector=load_detector(stages["detector"], files["detector.safetensors"], device),
                 selector=load_selector(stages["selector"], files["selector.safetensors"], device),
-                generator=load_generator(
-                    stages["generator"], files["generator.safetensors"], files["tokenizer.json"], device
+                generator=with_output_rows(
+                    load_generator(stages["generator"], files["generator.safetensors"], files["tokenizer.json"], device)
                 ),
                 tokenizer=PhraseTokenizer(files["tokenizer.json"]),
                 clip=load_clip(stages["clip"], files["clip.safetensors"], device),

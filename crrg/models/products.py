@@ -100,6 +100,18 @@ def with_fast_layers(module: Kind) -> Kind:
     return module
 
 
+def with_output_rows(module: Kind) -> Kind:
+    """Return a module whose GPT-2 projections lie in memory output by output, as oneDNN reads them fastest.
+
+    It keeps its weights, which only lie otherwise, and takes no more memory. For inference: where weights are learnt,
+    products of weights that lie otherwise differ in their last digits, and a resumed training would with them.
+    """
+    for part in module.modules():
+        if type(part) is Conv1D and part.weight.device.type == "cpu":
+            part.weight.data = part.weight.data.t().contiguous().t()
+    return module
+
+
 class _PlainConvolution(nn.Module):
     """A convolution for inference, and what follows it: a sum, and an activation."""
 

@@ -18,6 +18,7 @@ from crrg.models.products import (
     project,
     torch_products,
     with_fast_layers,
+    with_output_rows,
 )
 from crrg.models.proposals import _FloatHead
 
@@ -40,12 +41,28 @@ def test_a_product_is_that_of_the_layer(layer: nn.Module, activation: Activation
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
 
 
-def test_a_row_depends_neither_on_the_others_nor_on_how_many_there_are() -> None:
+@pytest.mark.parametrize("is_laid_out", [False, True])
+def test_a_row_depends_neither_on_the_others_nor_on_how_many_there_are(is_laid_out: bool) -> None:
     inputs, weight, bias = drawn(160, 256), drawn(256, 192).t(), drawn(192)
+    weight = weight.contiguous() if is_laid_out else weight
     with torch.no_grad():
         together = affine(inputs, weight, bias, "gelu")
         for number in (*range(2, 40), 100, 159):
             assert torch.equal(affine(inputs[:number], weight, bias, "gelu"), together[:number])
+
+
+def test_projections_that_lie_output_by_output_are_the_same_ones() -> None:
+    module = nn.Sequential(Conv1D(40, 96), nn.GELU(), nn.Linear(40, 8), Conv1D(4, 8))
+    before, inputs = copy.deepcopy(module), drawn(5, 96)
+    assert with_output_rows(module) is module
+    assert [part.weight.stride() for part in module if isinstance(part, Conv1D)] == [(1, 96), (1, 8)]
+    with torch.no_grad():
+        torch.testing.assert_close(project(module[0], inputs), project(before[0], inputs), rtol=0, atol=1e-5)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(module.state_dict()[name], tensor)
+    assert torch.equal(with_output_rows(module)[0].weight, before[0].weight)
+    module(inputs).sum().backward()
+    assert module[0].weight.grad is not None
 
 
 def test_training_other_precisions_and_other_layers_are_left_to_torch() -> None:

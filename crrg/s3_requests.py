@@ -1,7 +1,7 @@
 """How S3 is asked: as few requests for an object as can be, since each costs a way to the store and back.
 
-The client asks for an object's size before it reads it, for a folder where there is no object, and for a store's leave
-before it sends a body. None of it says anything that the answer does not.
+The client asks for an object's size before it reads it, for a folder where there is no object, for an object where a
+prefix is empty, and for a store's leave before it sends a body. None of it says what the answer does not.
 """
 
 from __future__ import annotations
@@ -85,6 +85,22 @@ def lies_there(client: Any, url: str) -> bool:
         return True
 
     return bool(sync(client.loop, ask))
+
+
+def list_below(client: Any, url: str, *, is_deep: bool) -> dict[str, Any]:
+    """Return what the client says of everything below a prefix, by full name, in one request for each thousand.
+
+    Args:
+        client: Of S3.
+        url: The prefix, without a slash at its end.
+        is_deep: Whether folders are looked into; else they are named themselves.
+
+    Raises:
+        OSError: As ``s3fs`` has it: there is no such bucket, it is denied.
+    """
+    path = client._strip_protocol(url)
+    found = sync(client.loop, client._lsdir, path, refresh=True, delimiter="" if is_deep else "/")
+    return {str(info["name"]): info for info in found}
 
 
 def _send_at_once(request: Any, **_: object) -> None:

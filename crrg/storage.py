@@ -25,7 +25,7 @@ from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
 from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
-from crrg.s3_requests import forget_clients, lies_there, open_s3, read_in_one
+from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -255,19 +255,14 @@ class Storage:
         Raises:
             StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
         """
-        base = self.url(prefix.rstrip("/"))
-        nothing: dict[str, Any] = {}
-        find = (lambda _: find_files(base)) if self.is_local else (lambda fs: fs.find(base, detail=True))
-        found = self._list(prefix, find, nothing)
+        found = self._list(prefix, is_deep=True)
         start = len(self._stripped(self.root)) + 1
         objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 
     def list_folder(self, prefix: str = "") -> list[str]:
         """Return the sorted names directly under a prefix folder, of objects and of folders, without their parents."""
-        base = self.url(prefix.rstrip("/"))
-        nothing: list[str] = []
-        found = self._list(prefix, lambda fs: fs.ls(base, detail=False), nothing)
+        found = self._list(prefix, is_deep=False)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         return sorted(name for name in names if name and not (self.is_local and is_temporary(name)))
 
@@ -296,12 +291,24 @@ class Storage:
         """Return how long a request about one object may take, as a client takes it; a folder needs no limit."""
         return {} if self.is_local else {"timeout": object_limit_s(num_bytes)}
 
-    def _list(self, prefix: str, action: Callable[[Any], T], nothing: T) -> T:
-        """Run a listing; where there is no such prefix it is empty. Asking first would hide a store's failures."""
+    def _list(self, prefix: str, *, is_deep: bool) -> dict[str, Any]:
+        """Return what a store says of what lies below a prefix, or directly in it, by its name as the store has it.
+
+        Where there is no such prefix it is empty. Asking first would hide a store's failures.
+        """
+        base = self.url(prefix.rstrip("/"))
+
+        def find(fs: Any) -> dict[str, Any]:
+            if self._is_s3:
+                return list_below(fs, base, is_deep=is_deep)
+            if not is_deep:
+                return {str(name): {} for name in fs.ls(base, detail=False)}
+            return find_files(base) if self.is_local else dict(fs.find(base, detail=True))
+
         try:
-            return self.call(prefix, action, missing_is_error=False)
+            return self.call(prefix, find, missing_is_error=False)
         except FileNotFoundError:
-            return nothing
+            return {}
 
     def _check_unchanged(self, stored: StoredObject, num_bytes: int, etag: str) -> None:
         if etag != stored.etag or num_bytes != stored.size:

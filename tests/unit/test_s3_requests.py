@@ -36,6 +36,12 @@ def test_one_question_says_whether_an_object_is_there(store: RecordingStore, roo
     assert [each.operation for each in store.requests] == ["HeadObject"] * 2
 
 
+def test_an_empty_prefix_is_listed_in_one_request(store: RecordingStore, root: Storage) -> None:
+    assert root.list_objects("spool/runs") == []
+    assert root.list_folder("results/date=2026-11-29") == []
+    assert [each.operation for each in store.requests] == ["Get"] * 2
+
+
 def test_weights_are_asked_for_their_size_since_they_may_come_in_pieces(store: RecordingStore, root: Storage) -> None:
     root.get("models/clip.safetensors")
     assert [each.operation for each in store.requests] == ["HeadObject", "Get"]

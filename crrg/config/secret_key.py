@@ -12,7 +12,7 @@ from crrg.errors import ConfigError
 
 MIN_HMAC_KEY_BYTES = 32
 MIN_DISTINCT_BYTES = 8
-"""A key of 32 random hexadecimal digits has fewer different ones about once in a million."""
+"""A key of 32 random hexadecimal digits has fewer different ones four times in a hundred million."""
 WORDS = (b"test", b"demo", b"example", b"sample", b"dummy", b"change", b"secret", b"password", b"0123456789")
 """What keys of examples and of tests are made of; a random key in Base64 holds one about once in ten thousand."""
 

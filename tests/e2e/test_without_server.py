@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.keys import KEY
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 CRRG = Path(sys.executable).with_name("crrg")
@@ -17,7 +19,7 @@ CRRG = Path(sys.executable).with_name("crrg")
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
     nobody = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
-    return {**os.environ, **nobody, "CRRG_ROOT": str(tmp_path / "root"), "CRRG_HMAC_KEY": "of-this-test-" * 3}
+    return {**os.environ, **nobody, "CRRG_ROOT": str(tmp_path / "root"), "CRRG_HMAC_KEY": KEY}
 
 
 def crrg(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

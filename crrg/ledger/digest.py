@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from crrg.ledger.ledger import LEDGER_SCHEMA, LedgerRow
 from crrg.ledger.manifest import read_manifests
-from crrg.ledger.tables import TableFile, read_table
+from crrg.ledger.tables import TableFile, read_each
 from crrg.storage import Storage, canonical_json
 
 DECIMALS = 3
@@ -101,12 +101,13 @@ def results_digest(storage: Storage, reports: pa.Schema, regions: pa.Schema, dat
     digest, schemas = NightDigest(), {"reports": reports, "regions": regions}
     for manifest in manifests:
         gone = pa.array([name for name, run_id in replaced if run_id == manifest.run_id], pa.string())
-        for file in manifest.files:
-            if file.kind in schemas:
-                held = read_table(storage, file).cast(schemas[file.kind])
+        files = [file for file in manifest.files if file.kind in (*schemas, "ledger")]
+        for file, table in zip(files, read_each(storage, files), strict=True):
+            if file.kind == "ledger":
+                digest.add_outcomes(table.to_pylist())
+            else:
+                held = table.cast(schemas[file.kind])
                 digest.add_table(file.kind, held.filter(pc.invert(pc.is_in(held["instance_id"], value_set=gone))))
-            elif file.kind == "ledger":
-                digest.add_outcomes(read_table(storage, file).to_pylist())
     return digest.hexdigest()
 
 
@@ -119,9 +120,9 @@ def files_digest(
 ) -> str:
     """Return the digest that a run will have once these files are committed."""
     digest, schemas = NightDigest(), {"reports": reports, "regions": regions}
-    for file in files:
-        if file.kind in schemas:
-            digest.add_table(file.kind, read_table(storage, file).cast(schemas[file.kind]))
+    tables = [file for file in files if file.kind in schemas]
+    for file, table in zip(tables, read_each(storage, tables), strict=True):
+        digest.add_table(file.kind, table.cast(schemas[file.kind]))
     digest.add_outcomes({name: getattr(row, name) for name in LEDGER_SCHEMA.names} for row in ledger)
     return digest.hexdigest()
 

@@ -19,6 +19,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,10 @@ import psutil
 from pydantic import ValidationError
 
 from crrg.config.base import FrozenConfig
+from crrg.data.map_ahead import map_ahead
 from crrg.errors import Conflict, StorageError
 from crrg.ledger.manifest import fencing_numbers, seal_number
-from crrg.storage import Storage, canonical_json
+from crrg.storage import Storage, StoredObject, canonical_json
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ RENEW_EVERY_S = 20.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _START_FIELD = 18
 """Place of the start among the fields of ``/proc/<pid>/stat`` that follow the state (proc(5): field 22)."""
-_LEASE = re.compile(r"(\d+)\.json")
+_LEASE = re.compile(r"leases/date=([^/]+)/(\d+)\.json")
 
 
 class Owner(FrozenConfig):
@@ -180,8 +182,13 @@ class Lease:
 
     def is_lost(self) -> bool:
         """Whether another holder took the night over."""
-        found = _find_leases(self._storage, self.date)
-        higher = any(state.fencing > self.fencing and not state.record.has_ended for state in found)
+        return self.is_passed_by(_find_leases(self._storage, f"leases/date={self.date}"))
+
+    def is_passed_by(self, leases: Iterable[LeaseState]) -> bool:
+        """Whether one of the leases that were found just now took the night over, or its number is used up."""
+        higher = any(
+            state.date == self.date and state.fencing > self.fencing and not state.record.has_ended for state in leases
+        )
         return higher or self.fencing in fencing_numbers(self._storage, self.date)
 
     def release(self) -> None:
@@ -222,7 +229,7 @@ def acquire_lease(
     """
     # Leases are listed before manifests: a holder commits first and then removes its lease, so its number is seen in
     # at least one of the two lists.
-    leases = _all_leases(storage)
+    leases = _find_leases(storage)
     if _live_leases(storage, leases):
         return None
     used = fencing_numbers(storage, date)
@@ -232,8 +239,8 @@ def acquire_lease(
         storage.put_if_absent(lease.key, lease.payload())
     except Conflict:
         return None
-    others = [state for state in _all_leases(storage) if state.key != lease.key]
-    if _live_leases(storage, others) or lease.is_lost():
+    others = [state for state in _find_leases(storage) if state.key != lease.key]
+    if _live_leases(storage, others) or lease.is_passed_by(others):
         # Two nights of different dates came at once: both step back, since neither can know who was first.
         _end(storage, lease.key, lease.record())
         return None
@@ -250,7 +257,7 @@ def acquire_lease(
 
 def find_holder(storage: Storage) -> LeaseState | None:
     """Return the live lease of any night, or ``None``."""
-    live = _live_leases(storage, _all_leases(storage))
+    live = _live_leases(storage, _find_leases(storage))
     return live[0] if live else None
 
 
@@ -275,21 +282,17 @@ def _live_leases(storage: Storage, leases: list[LeaseState]) -> list[LeaseState]
     return [state for state in candidates if now_s <= state.modified_s + state.record.lifetime_s]
 
 
-def _all_leases(storage: Storage) -> list[LeaseState]:
-    dates = [name.removeprefix("date=") for name in storage.list_folder("leases") if name.startswith("date=")]
-    return [state for date in dates for state in _find_leases(storage, date)]
-
-
-def _find_leases(storage: Storage, date: str) -> list[LeaseState]:
-    states = []
-    for stored in storage.list_objects(f"leases/date={date}"):
-        match = _LEASE.fullmatch(stored.key.rsplit("/", 1)[-1])
-        if match is None:
-            continue
+def _find_leases(storage: Storage, prefix: str = "leases") -> list[LeaseState]:
+    def read(stored: StoredObject) -> LeaseState | None:
+        match = _LEASE.fullmatch(stored.key)
         # It may be released between listing and reading: then it is no lease any more.
         with contextlib.suppress(StorageError):
-            states.append(LeaseState(date, int(match[1]), _read_record(storage, stored.key), stored.modified_s))
-    return states
+            if match is not None:
+                record = _read_record(storage, stored.key)
+                return LeaseState(match[1], int(match[2]), record, stored.modified_s)
+        return None
+
+    return [state for state in map_ahead(read, storage.list_objects(prefix)) if state is not None]
 
 
 def _read_record(storage: Storage, key: str) -> LeaseRecord:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.config.base import FrozenConfig
+from crrg.data.map_ahead import map_ahead
 from crrg.errors import DigestMismatch
 from crrg.ledger.beside import put_beside
 from crrg.storage import Storage
 
 ROW_GROUP_SIZE = 4096
+TABLES_AHEAD = 4
+"""Tables that are read at a time where all are gone through: a night of any size holds no more."""
 
 
 class TableFile(FrozenConfig):
@@ -67,7 +71,16 @@ def read_table(storage: Storage, file: TableFile) -> pa.Table:
     return table
 
 
+def read_each(storage: Storage, files: Iterable[TableFile]) -> Iterator[pa.Table]:
+    """Yield named tables in their order; the next ones are read meanwhile.
+
+    Raises:
+        DigestMismatch: The bytes or the number of rows of one are not the recorded ones.
+    """
+    return map_ahead(partial(read_table, storage), files, TABLES_AHEAD)
+
+
 def read_tables(storage: Storage, files: Sequence[TableFile], kind: str, schema: pa.Schema) -> pa.Table:
     """Read all named tables of one kind as one; no files give an empty table of the schema."""
-    tables = [read_table(storage, file).cast(schema) for file in files if file.kind == kind]
+    tables = [table.cast(schema) for table in read_each(storage, (file for file in files if file.kind == kind))]
     return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -39,17 +39,18 @@ def check_rights(
         DigestMismatch: The store gave back other bytes than were written.
     """
     places = [night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"]
-    with ThreadPoolExecutor(len(places) + 1, thread_name_prefix="probe") as pool:
+    with ThreadPoolExecutor(len(places) + 2, thread_name_prefix="probe") as pool:
         probes = [pool.submit(_probe, storage, f"{place}/probe", storage.put) for place in places]
         probes.append(pool.submit(_probe_audit, storage))
+        probes.append(pool.submit(_probe_inbox, inbox, next((each for each in to_read if each.size), None), objects))
     for probe in probes:
         probe.result()
-    for found in to_read:
-        if found.size:
-            denied = denial(inbox, found)
-            if denied is not None and not Givers(inbox, objects).gives_others(found.key):
-                raise denied
-            return
+
+
+def _probe_inbox(inbox: Storage, found: InboxObject | None, objects: Iterable[InboxObject]) -> None:
+    denied = denial(inbox, found) if found is not None else None
+    if found is not None and denied is not None and not Givers(inbox, objects).gives_others(found.key):
+        raise denied
 
 
 def _probe_audit(storage: Storage) -> None:

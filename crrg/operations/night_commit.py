@@ -12,13 +12,16 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
+from crrg.data.map_ahead import map_ahead
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle
@@ -38,7 +41,7 @@ from crrg.ledger.manifest import (
     run_prefix,
 )
 from crrg.ledger.object_index import ObjectIndex
-from crrg.ledger.tables import TableFile, read_table, write_table
+from crrg.ledger.tables import TableFile, read_each, read_table, write_table
 from crrg.operations.audit import audit_night
 from crrg.operations.night_documents import night_documents, put_page, writing
 from crrg.operations.night_equals import FirstImages, is_open
@@ -118,12 +121,11 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     watch = watch_night(plan, night.outcomes, night.tables, storage)
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     by_key = sorted(night.outcomes, key=lambda each: each.key_hmac)
-    files = (
-        *night.tables,
-        _write_quarantine(plan, refused, storage),
-        write_ledger(storage, plan.date, plan.run_id, _ledger_rows(plan, by_key)),
-    )
-    watch_key, watch_sha256 = put_watch(plan, watch, storage)
+    with ThreadPoolExecutor(thread_name_prefix="publish") as pool:
+        quarantine = pool.submit(_write_quarantine, plan, refused, storage)
+        ledger = pool.submit(write_ledger, storage, plan.date, plan.run_id, _ledger_rows(plan, by_key))
+        watch_key, watch_sha256 = put_watch(plan, watch, storage)
+    files = (*night.tables, quarantine.result(), ledger.result())
     objects, page = _write_objects(plan, night, refused, remarks(watch), storage)
     objects.add({watch_key: watch_sha256})
     written = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld,
@@ -175,10 +177,10 @@ def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: 
     expected = [shard.index for shard in plan.shards]
     if sorted(result.index for result in results) != expected:
         raise conservation_error(plan.run_id, f"{len(expected)} shards", f"{len(results)}")
-    records = [read_record(storage, plan, index) for index in expected]
+    records = list(map_ahead(partial(read_record, storage, plan), expected))
     num_found = 0
-    for shard, record in zip(plan.shards, records, strict=True):
-        planned = Counter(each.key_hmac for each in listed_inputs(storage, shard.key))
+    for listed, record in zip(listed_inputs(storage, plan.shards), records, strict=True):
+        planned = Counter(each.key_hmac for each in listed)
         found = Counter(each.key_hmac for each in record.outcomes)
         num_found += found.total()
         if planned != found:
@@ -279,9 +281,8 @@ def _check_counts(night: SettledNight, storage: Storage) -> None:
     if num_rows["reports"] != num_drafted or num_rows["regions"] != num_drafted * NUM_REGIONS:
         raise conservation_error("tables", f"{num_drafted} drafts with {NUM_REGIONS} regions each", dict(num_rows))
     missing = {each.instance_id for each in drafted}
-    for file in night.tables:
-        if file.kind == "reports":
-            missing.difference_update(read_table(storage, file)["instance_id"].to_pylist())
+    for table in read_each(storage, (file for file in night.tables if file.kind == "reports")):
+        missing.difference_update(table["instance_id"].to_pylist())
     if missing or len({each.instance_id for each in drafted}) != num_drafted:
         raise conservation_error("tables", "the drafted images", "others")
 

@@ -24,7 +24,7 @@ from crrg.exports.review import ENTRY_FILE
 from crrg.exports.superseded import SUPERSEDED_FILE
 from crrg.ledger.beside import put_beside
 from crrg.ledger.object_index import ObjectIndex
-from crrg.ledger.tables import TableFile, read_table
+from crrg.ledger.tables import TableFile, read_each
 from crrg.storage import Storage
 
 WRITERS = 24
@@ -51,9 +51,9 @@ def night_documents(
     """
     left_reports, left_regions = [REPORTS_SCHEMA.empty_table()], [REGIONS_SCHEMA.empty_table()]
     spread = pa.array(across, pa.string())
-    for reports_file, regions_file in zip(tables[::2], tables[1::2], strict=True):
-        reports = read_table(storage, reports_file).cast(REPORTS_SCHEMA)
-        regions = read_table(storage, regions_file).cast(REGIONS_SCHEMA)
+    given = read_each(storage, tables)
+    for reports_read, regions_read in zip(given, given, strict=True):
+        reports, regions = reports_read.cast(REPORTS_SCHEMA), regions_read.cast(REGIONS_SCHEMA)
         is_left = pc.is_in(reports["study_id"], value_set=spread)
         names = reports.filter(is_left)["instance_id"].combine_chunks()
         is_region_left = pc.is_in(regions["instance_id"], value_set=names)

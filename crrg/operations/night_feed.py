@@ -97,8 +97,13 @@ class ShardFeed:
             if not self._storage.exists(record_key(self._plan, following.index)):
                 self._ahead = self._open(following)
 
+    def has_opened(self, shard: ShardRef) -> bool:
+        """Return whether a shard is being read ahead; then nobody had finished it."""
+        with self._lock:
+            return self._ahead is not None and self._ahead.index == shard.index
+
     def _open(self, shard: ShardRef) -> OpenShard:
-        inputs = listed_inputs(self._storage, shard.key)
+        (inputs,) = listed_inputs(self._storage, [shard])
         if self._located is None:
             objects = list_inbox(self._inbox, self._pseudonyms.object_key)
             self._located = {found.key_hmac: found for found in objects}

@@ -6,9 +6,10 @@ A plan counts once its last object is there. It is open while no run has read an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from crrg.config.references import NightPlan, ShardRef
+from crrg.data.map_ahead import map_ahead
 from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards
@@ -48,7 +49,7 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
             continue
         try:
             plan = get_value(storage, key, OpenPlan)
-            listed = [each for shard in shard_refs(date, plan) for each in listed_inputs(storage, shard.key)]
+            listed = [each for inputs in listed_inputs(storage, shard_refs(date, plan)) for each in inputs]
         except StorageError as error:
             if error.retryable:
                 raise
@@ -69,9 +70,9 @@ def shard_refs(date: str, plan: OpenPlan) -> tuple[ShardRef, ...]:
     )
 
 
-def listed_inputs(storage: Storage, key: str) -> tuple[ShardInput, ...]:
-    """Return what a shard lists."""
-    return get_value(storage, key, ShardInputs).inputs
+def listed_inputs(storage: Storage, shards: Iterable[ShardRef]) -> Iterator[tuple[ShardInput, ...]]:
+    """Yield what each shard lists; the next ones are read meanwhile."""
+    return map_ahead(lambda shard: get_value(storage, shard.key, ShardInputs).inputs, shards)
 
 
 def _is_to_do(planned: ShardInput, ledger: Ledger) -> bool:
@@ -113,11 +114,16 @@ def write_plan(
     by_age = sorted(members_of_night, key=lambda each: (each.modified_s, each.key))
     ranks = {each.key_hmac: rank for rank, each in enumerate(by_age)}
     shards = cut_shards(members_of_night, idle.config.shard_size)
-    for index, members in enumerate(shards):
-        inputs = [_shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, "")) for each in members]
+
+    def put_listing(index: int) -> int:
+        inputs = [
+            _shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, "")) for each in shards[index]
+        ]
         listing = ShardInputs(inputs=tuple(sorted(inputs, key=lambda each: each.rank)))
         put_value(storage, inputs_key(idle.date, run_id, index), listing)
-    plan = OpenPlan(run_id=run_id, identity=identity, shards=tuple(len(members) for members in shards))
+        return len(inputs)
+
+    plan = OpenPlan(run_id=run_id, identity=identity, shards=tuple(map_ahead(put_listing, range(len(shards)))))
     put_value(storage, plan_key(idle.date, run_id), plan)
     return plan
 

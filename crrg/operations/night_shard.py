@@ -109,7 +109,8 @@ def run_shard(
     stopped = ShardResult(index=shard.index, key="", num_accepted=0, num_quarantined=0, stopped=True)
     if should_stop() or is_stopped(storage):
         return stopped
-    if (finished := _finished(plan, shard, storage, pseudonyms)) is not None:
+    is_open = feed is not None and feed.has_opened(shard)
+    if not is_open and (finished := _finished(plan, shard, storage, pseudonyms)) is not None:
         return _result(plan, finished, reused=True)
     what = f"night {plan.date}, shard {shard.index + 1} of {len(plan.shards)}"
     say = count_progress(what, "inputs")
@@ -237,10 +238,11 @@ class _ShardWriter:
         outcomes = tuple(sorted(self.outcomes, key=lambda each: each.rank))
         reports = reports_table(self.films, primary_images(outcomes))
         regions = regions_table(self.films)
+        tables = [self.pool.submit(self._table, *each) for each in (("reports", reports), ("regions", regions))]
         self._await_pictures()
         record = ShardRecord(
             index=self.shard.index,
-            tables=(self._table("reports", reports), self._table("regions", regions)),
+            tables=tuple(table.result() for table in tables),
             objects=self.objects,
             outcomes=outcomes,
             thresholds=dict(self.drafter.label_thresholds),

@@ -11,15 +11,17 @@ import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from crrg.config.references import BundleRef, NightPlan
 from crrg.config.watch import NightWatch, WatchSettings
+from crrg.data.map_ahead import map_ahead
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.errors import DegenerateNight, StorageError
 from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
-from crrg.ledger.tables import TableFile, read_table
+from crrg.ledger.tables import TableFile, read_each
 from crrg.monitoring.drift import compare
 from crrg.monitoring.habits import find_faults, read_habits
 from crrg.monitoring.quantities import DraftLook, draft_values, film_values
@@ -147,8 +149,8 @@ def remarks(watch: NightWatch | None) -> tuple[str, ...]:
 def usual_prevalence(storage: Storage, manifest: Manifest) -> dict[str, float]:
     """Return each label's share of positive drafts over the last committed nights before a night, empty without one."""
     dates = [date for date in night_dates(storage) if date < manifest.date][-NUM_NIGHTS:]
-    earlier = [each for date in dates for each in read_manifests(storage, date)]
-    found = [watch for each in earlier if (watch := find_watch(storage, each)) is not None]
+    earlier = [each for manifests in map_ahead(partial(read_manifests, storage), dates) for each in manifests]
+    found = [watch for watch in map_ahead(partial(find_watch, storage), earlier) if watch is not None]
     num_drafts = sum(each.num_drafts for each in found)
     return {
         label: round(sum(each.prevalence.get(label, 0.0) * each.num_drafts for each in found) / num_drafts, 4)
@@ -210,7 +212,7 @@ def _rows(files: Iterable[TableFile], drafted: Mapping[str, InputOutcome], stora
     """Yield what is watched of the night's own rows; one table is held at a time, and what many drafts say once."""
     texts: dict[str, str] = {}
     labels_seen: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for row in (row for file in files for row in read_table(storage, file).select(WATCHED_COLUMNS).to_pylist()):
+    for row in (row for table in read_each(storage, files) for row in table.select(WATCHED_COLUMNS).to_pylist()):
         if row["instance_id"] in drafted:
             text = " ".join(filter(None, (row["findings"], row["impression"])))
             labels = tuple(row[f"label_{column}"] for column in LABEL_COLUMNS)

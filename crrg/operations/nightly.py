@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -312,10 +313,12 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
-    ledger = read_ledger(storage, asked)
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
-    open_plan = find_open_plan(idle.date, identity, storage)
-    now_s = store_time_s(storage)
+    with ThreadPoolExecutor(thread_name_prefix="plan") as pool:
+        clock = pool.submit(store_time_s, storage)
+        ledger = read_ledger(storage, asked)
+        open_plan = find_open_plan(idle.date, identity, storage)
+    now_s = clock.result()
     inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s)
     unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
     if open_plan is None:
@@ -334,8 +337,7 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     shards = shard_refs(idle.date, open_plan)
     planned: set[str] = set()
     num_again = 0
-    for shard in shards:
-        listed = listed_inputs(storage, shard.key)
+    for listed in listed_inputs(storage, shards):
         planned |= {each.key_hmac for each in listed}
         num_again += sum(1 for each in listed if each.replaces_run and each.key_hmac not in unknown)
     return idle.model_copy(

@@ -9,7 +9,8 @@ def test_results_come_in_order_each_once():
     assert list(map_ahead(lambda value: value * 2, range(100))) == [value * 2 for value in range(100)]
 
 
-def test_only_a_bounded_number_of_inputs_is_taken_ahead():
+@pytest.mark.parametrize("depth", [2, DEPTH])
+def test_only_a_bounded_number_of_inputs_is_taken_ahead(depth):
     taken = []
 
     def values():
@@ -17,11 +18,11 @@ def test_only_a_bounded_number_of_inputs_is_taken_ahead():
             taken.append(value)
             yield value
 
-    results = map_ahead(lambda value: value, values())
+    results = map_ahead(lambda value: value, values(), depth)
     assert next(results) == 0
-    assert len(taken) == DEPTH
+    assert len(taken) == depth
     results.close()
-    assert len(taken) == DEPTH
+    assert len(taken) == depth
 
 
 def test_nothing_in_nothing_out():

@@ -43,6 +43,22 @@ def manifest(fencing: int, run_id: str = "r") -> Manifest:
     return Manifest(date=DATE, run_id=run_id, fencing=fencing, bundle=BundleRef(bundle_id="b", prefix="p"))
 
 
+def test_how_often_the_store_is_asked_does_not_grow_with_the_nights_so_far(tmp_path, monkeypatch):
+    root, asked = Storage(str(tmp_path)), []
+    for day in range(1, 13):
+        lease = acquire_lease(root, f"2026-10-{day:02}")
+        assert lease is not None
+        commit_manifest(root, Manifest(date=lease.date, run_id="r", fencing=lease.fencing))
+        lease.release()
+    monkeypatch.setattr(
+        Storage,
+        "_list",
+        lambda *given, original=Storage._list, **how: asked.append(given[1]) or original(*given, **how),
+    )
+    assert acquire_lease(root, DATE) is not None
+    assert asked == ["leases", f"results/date={DATE}"] * 2
+
+
 def test_one_holder_at_a_time_and_numbers_grow_with_commits(root):
     first = acquire_lease(root, DATE)
     assert first is not None

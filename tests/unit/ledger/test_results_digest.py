@@ -8,7 +8,7 @@ import pytest
 
 from crrg.errors import DigestMismatch
 from crrg.ledger.digest import NightDigest
-from crrg.ledger.tables import read_table, read_tables, table_bytes, write_table
+from crrg.ledger.tables import TABLES_AHEAD, read_each, read_table, read_tables, table_bytes, write_table
 from crrg.storage import Storage, canonical_json
 
 
@@ -89,3 +89,16 @@ def test_equal_tables_are_equal_bytes_and_damage_is_noticed(tmp_path: Path):
     storage.put("t.parquet", table_bytes(rows(0.1, 0.3)))
     with pytest.raises(DigestMismatch, match="sha256"):
         read_table(storage, file)
+
+
+def test_tables_come_in_order_and_no_more_of_them_are_held_than_are_read_ahead(tmp_path):
+    storage = Storage(str(tmp_path))
+    files = [write_table(storage, f"{number}.parquet", rows(float(number)), "reports") for number in range(12)]
+    asked = []
+    tables = read_each(storage, (asked.append(file) or file for file in files))
+    assert next(tables).equals(read_table(storage, files[0]))
+    assert len(asked) == TABLES_AHEAD
+    assert [table.num_rows for table in tables] == [file.num_rows for file in files[1:]]
+    storage.put(files[5].key, b"other bytes")
+    with pytest.raises(DigestMismatch):
+        list(read_each(storage, files))

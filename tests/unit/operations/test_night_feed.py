@@ -17,6 +17,7 @@ from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations import night_feed, night_steps, nightly
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_reading import ReadAhead
+from crrg.operations.night_records import record_key
 from crrg.operations.night_shard import run_shard
 from crrg.operations.nightly import plan_night, release_night
 from crrg.storage import Storage
@@ -81,6 +82,18 @@ def test_another_shard_than_the_one_ahead_is_read_all_the_same(planned):
         assert opened.index == 0
         assert [each.outcome.key_hmac for each in opened.readings] == [each.key_hmac for each in opened.inputs]
     assert reading_threads() == 0
+
+
+def test_of_a_shard_that_is_read_ahead_no_record_is_looked_for_again(planned, monkeypatch):
+    plan, root = planned
+    asked: list[str] = []
+    exists = Storage.exists
+    monkeypatch.setattr(Storage, "exists", lambda storage, key: asked.append(key) or exists(storage, key))
+    with ShardFeed(plan, root, PSEUDONYMS) as feed:
+        for shard in plan.shards:
+            assert feed.has_opened(shard) == (shard.index > 0)
+            run_shard(plan, shard, root, PSEUDONYMS, StandInDrafter(), feed=feed)
+    assert sorted(key for key in asked if "/shards/" in key) == [record_key(plan, each.index) for each in plan.shards]
 
 
 def test_a_finished_shard_is_not_read_again(planned):

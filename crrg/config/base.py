@@ -45,6 +45,8 @@ OTHER_SECRETS = (
 """Variables of libraries that this program does not use itself but must not log."""
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One field in the `Attributes` of a docstring, with the lines that go on."""
+NUM_CONNECTIONS = 64
+"""Requests that a process may have with a store at a time: all its readers and writers."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["exact", "fast"]
 Compat = Literal["none", "rgrg"]
@@ -148,6 +150,8 @@ class StorageSettings(FrozenConfig):
             "connect_timeout": self.connect_timeout_s,
             "read_timeout": self.read_timeout_s,
             "retries": {"mode": "standard", "total_max_attempts": 1},
+            # ten if nothing is said: requests of more threads than that would wait for one another
+            "max_pool_connections": NUM_CONNECTIONS,
         }
         options: dict[str, Any] = {"client_kwargs": client, "config_kwargs": config, "use_listings_cache": False}
         if written := self.write_arguments():

@@ -27,11 +27,15 @@ class Request:
 
 @dataclass
 class RecordingStore:
-    """Address and requests so far; deletions are refused where ``may_delete`` is false, no object is there if empty."""
+    """Address and requests so far; deletions are refused where ``may_delete`` is false, no object is there if empty.
+
+    Where there is a ``meeting``, no request is answered before as many as it waits for have come.
+    """
 
     endpoint_url: str = ""
     may_delete: bool = True
     is_empty: bool = False
+    meeting: threading.Barrier | None = None
     requests: list[Request] = field(default_factory=list)
 
     def of(self, *operations: str) -> list[Request]:
@@ -81,6 +85,8 @@ def recording_store(object_bytes: int = 1000) -> Iterator[RecordingStore]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             operation = operation_of(self.command, self.path, headers)
             store.requests.append(Request(operation, headers))
+            if store.meeting is not None:
+                store.meeting.wait()
             refused = operation == "DeleteObject" and not store.may_delete
             body = (REFUSAL if refused else answer_of(operation)).encode()
             missing = operation == "HeadObject" and store.is_empty
@@ -97,7 +103,10 @@ def recording_store(object_bytes: int = 1000) -> Iterator[RecordingStore]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
     store.endpoint_url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from crrg.config.base import StorageSettings
+from crrg.config.base import NUM_CONNECTIONS, StorageSettings
 from crrg.s3_requests import LARGE_BYTES
 from crrg.storage import Storage
 from tests.support.recording_s3 import RecordingStore, recording_store
@@ -45,6 +47,13 @@ def test_an_empty_prefix_is_listed_in_one_request(store: RecordingStore, root: S
 def test_weights_are_asked_for_their_size_since_they_may_come_in_pieces(store: RecordingStore, root: Storage) -> None:
     root.get("models/clip.safetensors")
     assert [each.operation for each in store.requests] == ["HeadObject", "Get"]
+
+
+def test_requests_of_all_threads_are_on_the_way_at_a_time(store: RecordingStore, root: Storage) -> None:
+    store.meeting = threading.Barrier(NUM_CONNECTIONS, timeout=30)
+    with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+        list(pool.map(lambda number: root.put(f"review/{number}.png", b"x"), range(NUM_CONNECTIONS)))
+    assert [each.operation for each in store.requests] == ["PutObject"] * NUM_CONNECTIONS
 
 
 @pytest.mark.parametrize(("num_bytes", "is_asked"), [(100, False), (LARGE_BYTES - 1, False), (LARGE_BYTES, True)])

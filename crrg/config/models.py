@@ -172,7 +172,7 @@ class DecodingSettings(FrozenConfig):
 
     Attributes:
         num_beams: Hypotheses kept per phrase; 1 is greedy.
-        length_penalty: Power of the length by which a hypothesis' log-probability is divided.
+        length_penalty: Power of the length that divides a hypothesis' log-probability; the paper's 1 favours long ones.
         max_tokens: Longest phrase, begin token included; the generator's own limit where that is less.
         no_repeat_ngram: Length of a run of tokens that may not come twice in a phrase; 0 = off.
         follow_flags: Whether, of a phrase's hypotheses, the one is taken whose words state the finding flags best that
@@ -188,7 +188,7 @@ class DecodingSettings(FrozenConfig):
     """
 
     num_beams: int = Field(4, ge=1, le=16)
-    length_penalty: float = Field(1.0, ge=0, le=4)
+    length_penalty: float = Field(0.7, ge=0, le=4)
     max_tokens: int = Field(300, ge=2, le=1024)
     no_repeat_ngram: int = Field(16, ge=0, le=64)
     follow_flags: bool = True

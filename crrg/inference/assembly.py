@@ -1,4 +1,4 @@
-"""Makes a report out of region phrases: findings in region order, then an impression.
+"""Makes a report out of region phrases: findings in the order of an archive's reports, then an impression.
 
 Repeated sentences go (``dedup``), then second descriptions of one thing, then normal sentences that contradict a stated
 finding ("The lungs are clear." beside an opacity) or that only repeat what others deny already. Sentences that state a
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crrg.config.base import Compat
+from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.dedup import Similarity, deduplicate
@@ -47,6 +48,9 @@ _FILLER = re.compile(
     r" (?:is|are) (?:again )?(?:seen|noted|present|identified)\b|^again (?:seen|noted) (?:is|are) ", re.I
 )
 
+_SIDE_BESIDE_ITSELF = re.compile(r",? (?:on the )?\b(right|left) (?:greater|more|worse) than (?:the )?\1\b", re.I)
+"""A comparison that can be true of no film ("opacities, right greater than right"); what is compared may be."""
+
 
 @dataclass(frozen=True)
 class RegionPhrase:
@@ -68,7 +72,7 @@ class AssembledReport:
     """A drafted report.
 
     Attributes:
-        findings: Sentences in region order; empty if nothing was drafted.
+        findings: Sentences, in the order of their regions; empty if nothing was drafted.
         impression: Findings in short, or that there is none; empty if nothing was drafted.
     """
 
@@ -77,19 +81,25 @@ class AssembledReport:
 
 
 def assemble(
-    region_phrases: Sequence[RegionPhrase], labeler: Labeler = label_report, *, similarity: Similarity | None = None
+    region_phrases: Sequence[RegionPhrase],
+    labeler: Labeler = label_report,
+    *,
+    similarity: Similarity | None = None,
+    order: Sequence[str] = REGIONS,
 ) -> AssembledReport:
     """Return the report that region phrases make up.
 
     Args:
-        region_phrases: Phrases in region order.
+        region_phrases: Phrases; those of one region stay in their order.
         labeler: Reads findings out of a sentence.
         similarity: Pairwise similarity for near repeats; shared words where not given.
+        order: In which order the regions are told of.
 
     Returns:
         Findings and impression; both empty where no phrase has a sentence.
     """
-    sentences = [sentence for item in region_phrases for sentence in _whole_sentences(item.phrase)]
+    told = sorted(region_phrases, key=lambda item: order.index(item.region))
+    sentences = [sentence for item in told for sentence in _whole_sentences(item.phrase)]
     statements = [read_statement(sentence, labeler) for sentence in deduplicate(sentences, similarity=similarity)]
     statements = _one_per_topic(statements)
     statements = _without_contradictions(statements, labeler)
@@ -117,7 +127,10 @@ def assemble_published(region_phrases: Sequence[RegionPhrase], similarity: Simil
 
 
 def assemble_as(
-    compat: Compat, region_phrases: Sequence[RegionPhrase], similarity: Similarity | None = None
+    compat: Compat,
+    region_phrases: Sequence[RegionPhrase],
+    similarity: Similarity | None = None,
+    order: Sequence[str] = REGIONS,
 ) -> AssembledReport:
     """Return the report that region phrases make up under a setting of decoding: ours, or the published way.
 
@@ -125,10 +138,11 @@ def assemble_as(
         compat: As of ``DecodingSettings``.
         region_phrases: Phrases in region order.
         similarity: Pairwise similarity for near repeats; shared words where not given.
+        order: In which order the regions are told of; the published way is that of ``REGIONS``.
     """
     if compat == "rgrg":
         return assemble_published(region_phrases, similarity)
-    return assemble(region_phrases, similarity=similarity)
+    return assemble(region_phrases, similarity=similarity, order=order)
 
 
 def impression_of(findings: str, labeler: Labeler = label_report) -> str:
@@ -138,8 +152,11 @@ def impression_of(findings: str, labeler: Labeler = label_report) -> str:
 
 
 def _whole_sentences(phrase: str) -> list[str]:
-    """Return a phrase's sentences; a last one that was cut off goes if there are others, else it gets a full stop."""
-    sentences = split_sentences(phrase)
+    """Return a phrase's sentences; a last one that was cut off goes if there are others, else it gets a full stop.
+
+    A side is compared with no side but the other one.
+    """
+    sentences = split_sentences(_SIDE_BESIDE_ITSELF.sub("", phrase))
     if sentences and sentences[-1][-1] not in ".!?":
         if len(sentences) > 1:
             return sentences[:-1]

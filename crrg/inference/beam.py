@@ -32,7 +32,7 @@ class FoundPhrase:
 
     Attributes:
         token_ids: Words, without begin and end.
-        logprob: Sum of log-probabilities over the length (begin counted, end not) to the length penalty.
+        logprob: Mean log-probability per token: the sum over the length (begin counted, end not), whatever the penalty.
         is_finished: Whether it was ended by an end token, not by the length limit.
     """
 
@@ -145,8 +145,9 @@ class BeamSearch:
         order = self._found_scores[slot].argsort(descending=True, stable=True).tolist()
         lengths, scores = self._found_lengths[slot].tolist(), self._found_scores[slot].tolist()
         tokens, ended = self._found_tokens[slot].tolist(), self._found_ended[slot].tolist()
+        to_mean = self.length_penalty - 1
         return [
-            FoundPhrase(tuple(tokens[rank][1 : lengths[rank]]), scores[rank], ended[rank])
+            FoundPhrase(tuple(tokens[rank][1 : lengths[rank]]), scores[rank] * lengths[rank] ** to_mean, ended[rank])
             for rank in order
             if scores[rank] > -math.inf
         ]

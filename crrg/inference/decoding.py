@@ -57,7 +57,7 @@ class DecodedPhrase:
 
     Attributes:
         text: Its words; empty if nothing was said.
-        logprob: Mean log-probability per token (end token included), at most 0, under a length penalty of 1.
+        logprob: Mean log-probability per token (end token included), at most 0.
         is_finished: Whether it ended by itself; otherwise it was cut at the longest length.
     """
 

@@ -72,6 +72,7 @@ class ReportPipeline:
         fusion: The fused classifier, whose probabilities are given out; without it they are the label head's.
         visibility: Which regions a film shows; without it the detector's own threshold says whether one was found.
         repeats: Pairwise similarity by which near repeats of a sentence are found; shared words where not given.
+        order: In which order reports go through the regions, as the generator stage learnt it.
     """
 
     bundle_id: str
@@ -88,6 +89,7 @@ class ReportPipeline:
     fusion: FusedClassifier | None = None
     visibility: Visibility | None = None
     repeats: Similarity | None = None
+    order: Sequence[str] = REGIONS
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -117,6 +119,7 @@ class ReportPipeline:
                 fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
                 visibility=Visibility.from_config(stages["detector"]),
                 repeats=bundled_similarity(bundle, device),
+                order=stages["generator"].get("order", REGIONS),
             )
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error
@@ -293,7 +296,7 @@ class ReportPipeline:
     def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:
         """Return findings and impression of one film's phrases by region index, under its flags ``[29, 15]``."""
         said = [RegionPhrase(REGIONS[i], phrase.text, bool(flags[i, -1])) for i, phrase in sorted(phrases.items())]
-        report = assemble_as(self.decoding.compat, said, self.repeats)
+        report = assemble_as(self.decoding.compat, said, self.repeats, self.order)
         return report.findings, report.impression
 
     @torch.inference_mode()

@@ -7,6 +7,7 @@ Detector and selector run once over all films before the first step. Which phras
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
-from crrg.inference.regions import RegionThresholds
 from crrg.models.low_rank import low_rank_updates
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
@@ -39,9 +39,10 @@ from crrg.training.loop import fit
 from crrg.training.phrase_batches import PhraseSampler, PhraseTable, add_text_only
 from crrg.training.phrase_loss import token_loss
 from crrg.training.read_films import ReadFilms, read_films
+from crrg.training.report_order import report_order
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "generator"
 
@@ -87,6 +88,7 @@ def train_generator(
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
     )
+    validation = replace(validation, order=report_order(train.films))
     model, duration_s = fit_generator(
         table, tokenizer, settings, folder, tracker, device=device, seed=config.seed, validation=validation, start=start
     )
@@ -95,7 +97,7 @@ def train_generator(
     tracker.log_metrics(metrics, step=settings.loop.num_steps)
     return folder.finish(
         model,
-        {**stage_config(model.architecture, tokenizer, settings, validation.thresholds), **start_record(start)},
+        {**stage_config(model.architecture, tokenizer, settings, validation), **start_record(start)},
         metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=duration_s,
@@ -160,17 +162,18 @@ def stage_config(
     architecture: GeneratorArchitecture,
     tokenizer: PhraseTokenizer,
     settings: GeneratorTraining,
-    thresholds: RegionThresholds,
+    tuned: ReadFilms,
 ) -> dict[str, object]:
-    """Return the content of the stage's ``config.json``."""
+    """Return the content of the stage's ``config.json``; thresholds and order are those of validation films."""
     return {
         "architecture": architecture.model_dump(mode="json"),
         "tokenizer_sha256": tokenizer.sha256,
         "decoding": settings.decoding.model_dump(mode="json"),
         "selection": {
-            "selection": thresholds.selection,
-            "selection_beside_findings": thresholds.selection_beside_findings,
+            "selection": tuned.thresholds.selection,
+            "selection_beside_findings": tuned.thresholds.selection_beside_findings,
         },
+        "order": list(tuned.order),
     }
 
 

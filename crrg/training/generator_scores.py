@@ -87,7 +87,7 @@ def tuned(
     candidates = candidate_regions(read.readings, read.thresholds)
     phrases = _drafted_phrases(model, tokenizer, read, candidates, settings)
     chosen = tune_selection(
-        read.readings, read.thresholds, phrases, read.films.reports, compat=settings.decoding.compat
+        read.readings, read.thresholds, phrases, read.films.reports, compat=settings.decoding.compat, order=read.order
     )
     return replace(read, thresholds=chosen)
 
@@ -101,7 +101,7 @@ def draft_films(
     per_film: list[list[RegionPhrase]] = [[] for _ in range(len(read.films))]
     for (film, region), phrase in drafted.items():
         per_film[film].append(RegionPhrase(REGIONS[region], phrase, bool(flags[film, region, -1])))
-    reports = [assemble_as(settings.decoding.compat, phrases) for phrases in per_film]
+    reports = [assemble_as(settings.decoding.compat, phrases, order=read.order) for phrases in per_film]
     return [f"{report.findings} {report.impression}" for report in reports]
 
 

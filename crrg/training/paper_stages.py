@@ -146,7 +146,7 @@ def train_paper_generator(
     read = _read_films(whole, validation)
     metrics = score_generator(words, tokenizer, read, settings)
     tracker.log_metrics(metrics, step=outcome.num_steps)
-    config_json = {**stage_config(words.architecture, tokenizer, settings, read.thresholds), **start_record(start)}
+    config_json = {**stage_config(words.architecture, tokenizer, settings, read), **start_record(start)}
     made = (_detector_beside, _heads_beside)
     return folder.finish(
         words, config_json, metrics, files={"tokenizer.json": tokenizer.to_bytes()},

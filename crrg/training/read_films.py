@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from crrg.config.references import DatasetRef, StageResult
 from crrg.data.batches import FilmTable, load_films
+from crrg.domain.regions import REGIONS
 from crrg.domain.study import Pair, Split
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
 from crrg.models.detector import load_detector
@@ -26,11 +27,13 @@ class ReadFilms:
         films: ``M`` films.
         readings: Their readings.
         thresholds: The selector's thresholds.
+        order: In which order drafts go through the regions.
     """
 
     films: FilmTable
     readings: RegionReadings
     thresholds: RegionThresholds
+    order: Sequence[str] = REGIONS
 
     def phrases(self) -> PhraseTable:
         """Return the reference phrases with their conditions."""

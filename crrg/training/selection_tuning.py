@@ -42,6 +42,7 @@ def tune_selection(
     references: Sequence[str],
     *,
     compat: Compat = "none",
+    order: Sequence[str] = REGIONS,
 ) -> RegionThresholds:
     """Choose the two selection thresholds by (BLEU-4 + ROUGE-L) / 2 of the drafts on validation films.
 
@@ -53,6 +54,7 @@ def tune_selection(
         phrases: Film and region index to drafted phrase, for all ``candidate_regions``.
         references: Findings section of each film; films without one are left out.
         compat: How phrases become a report.
+        order: In which order it goes through the regions.
 
     Returns:
         The thresholds with the best pair; unchanged below ``MIN_REPORTS`` reports.
@@ -67,7 +69,7 @@ def tune_selection(
     for limit in GRID:
         trial = replace(thresholds, selection=limit, selection_beside_findings=limit)
         selected = readings.selected(trial)
-        drafts = [tokenize(_findings(film, selected[film], phrases, compat), PROTOCOL) for film in known]
+        drafts = [tokenize(_findings(film, selected[film], phrases, compat, order), PROTOCOL) for film in known]
         counts.append(bleu_counts(drafts, wanted))
         rouge.append(rouge_l_per_report(drafts, wanted))
     best, chosen = -1.0, (thresholds.selection, thresholds.selection_beside_findings)
@@ -81,10 +83,10 @@ def tune_selection(
     return replace(thresholds, selection=chosen[0], selection_beside_findings=chosen[1])
 
 
-def _findings(film: int, selected: NDArray[np.bool_], phrases: Phrases, compat: Compat) -> str:
+def _findings(film: int, selected: NDArray[np.bool_], phrases: Phrases, compat: Compat, order: Sequence[str]) -> str:
     drafted = [
         RegionPhrase(REGIONS[region], phrases[film, region], False)
         for region in np.flatnonzero(selected).tolist()
         if phrases.get((film, region))
     ]
-    return assemble_as(compat, drafted).findings
+    return assemble_as(compat, drafted, order=order).findings

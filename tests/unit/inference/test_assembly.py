@@ -9,7 +9,15 @@ import pytest
 
 from crrg.config.base import Compat
 from crrg.config.models import DecodingSettings
-from crrg.inference.assembly import NORMAL_IMPRESSION, AssembledReport, RegionPhrase, assemble, assemble_published
+from crrg.domain.regions import REGIONS
+from crrg.inference.assembly import (
+    NORMAL_IMPRESSION,
+    AssembledReport,
+    RegionPhrase,
+    assemble,
+    assemble_as,
+    assemble_published,
+)
 from crrg.inference.decoding import DecodedPhrase
 from crrg.inference.dedup import Similarity, token_similarity
 from crrg.inference.pipeline import ReportPipeline
@@ -119,6 +127,33 @@ def test_a_sentence_that_was_cut_off_goes() -> None:
     assert drafted.findings == "Small left pleural effusion. No pneumothorax."
 
 
+@pytest.mark.parametrize(
+    ("phrase", "said"),
+    [
+        ("Bibasilar opacities, right greater than right.", "Bibasilar opacities."),
+        ("Bibasilar opacities left greater than the left.", "Bibasilar opacities."),
+        ("Bibasilar opacities, right greater than left.", "Bibasilar opacities, right greater than left."),
+        ("Opacities, on the left more than the right.", "Opacities, on the left more than the right."),
+    ],
+)  # fmt: skip
+def test_no_side_is_compared_with_itself(phrase: str, said: str) -> None:
+    assert report(phrase).findings == said
+
+
+def test_regions_are_told_of_in_the_order_of_an_archives_reports() -> None:
+    phrases = [
+        RegionPhrase("right lung", "Patchy opacity in the right lung.", True),
+        RegionPhrase("spine", "Mild degenerative changes.", False),
+        RegionPhrase("cardiac silhouette", "The heart is enlarged.", True),
+    ]
+    order = ("cardiac silhouette", *(region for region in REGIONS if region != "cardiac silhouette"))
+    texts = [phrase.phrase for phrase in phrases]
+    assert assemble_as("none", phrases, order=order).findings == " ".join([texts[2], *texts[:2]])
+    assert assemble_as("none", phrases, order=order).impression.startswith("The heart is enlarged.")
+    assert assemble_as("none", phrases).findings == " ".join(texts)
+    assert assemble_as("rgrg", phrases, order=order).findings == " ".join(texts), "the published way has its own"
+
+
 def published(*phrases: str, similarity: Similarity | None = None) -> AssembledReport:
     return assemble_published([RegionPhrase("right lung", phrase, False) for phrase in phrases], similarity)
 
@@ -147,16 +182,16 @@ def test_the_published_way_takes_the_similarity_it_is_given() -> None:
 
 def test_a_pipeline_makes_reports_as_its_decoding_says() -> None:
     def pipeline(compat: Compat, repeats: Similarity | None = None) -> ReportPipeline:
-        parts = {field.name: None for field in fields(ReportPipeline)}
+        parts = {field.name: None for field in fields(ReportPipeline)} | {"order": REGIONS[::-1]}
         return ReportPipeline(**{**parts, "decoding": DecodingSettings(compat=compat), "repeats": repeats})
 
     texts = ["There is a small left pleural effusion.", "No pleural effusion or pneumothorax."]
     phrases = {place: DecodedPhrase(text, -0.1, True) for place, text in enumerate(texts)}
     flags = np.zeros((29, 15))
     assert pipeline("none")._assemble(phrases, flags) == (
-        "There is a small left pleural effusion. No pneumothorax. No right pleural effusion.",
+        "No pneumothorax. No right pleural effusion. There is a small left pleural effusion.",
         "Small left pleural effusion.",
-    )
+    ), "in the order that the generator learnt"
     assert pipeline("rgrg")._assemble(phrases, flags) == (" ".join(texts), "")
     encoded = token_similarity(spelling_vectors)
     twins = {0: DecodedPhrase("Lung is clear.", -0.1, True), 1: DecodedPhrase("Lungs is clear.", -0.1, True)}

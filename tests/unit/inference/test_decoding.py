@@ -41,11 +41,11 @@ def conditions(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
     return rng.normal(size=(num, 8)), rng.integers(0, 29, num), rng.integers(0, 2, (num, 15)).astype(float)
 
 
-@pytest.mark.parametrize("num_beams", [1, 3])
-def test_logprob_is_the_mean_of_the_tokens_own(num_beams: int) -> None:
+@pytest.mark.parametrize(("num_beams", "length_penalty"), [(1, 1.0), (3, 1.0), (3, 0.7), (3, 0.0)])
+def test_logprob_is_the_mean_of_the_tokens_own(num_beams: int, length_penalty: float) -> None:
     model = talkative_generator(end_bias=2.0)
     features, regions, flags = conditions(12)
-    settings = DecodingSettings(num_beams=num_beams, num_slots=4, no_repeat_ngram=0)
+    settings = DecodingSettings(num_beams=num_beams, num_slots=4, no_repeat_ngram=0, length_penalty=length_penalty)
     phrases = decode_phrases(model, Numbers(), features, regions, flags, settings)
     assert {phrase.is_finished for phrase in phrases} == {True, False}
     condition = model.encode_condition(
@@ -181,7 +181,7 @@ class Findings(Numbers):
 
 def test_of_the_hypotheses_the_one_is_taken_that_states_the_flags() -> None:
     model, (features, regions, flags) = talkative_generator(end_bias=2.0), conditions(12)
-    plain = DecodingSettings(num_beams=4, num_slots=4, follow_flags=False)
+    plain = DecodingSettings(num_beams=4, num_slots=4, follow_flags=False, length_penalty=1.0)
     flags = np.zeros_like(flags)
     likeliest = decode_phrases(model, Numbers(), features, regions, flags, plain)
     follow = plain.model_copy(update={"follow_flags": True})

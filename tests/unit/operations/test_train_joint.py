@@ -25,7 +25,7 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_pairs, read_tables, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS
-from crrg.domain.regions import REGION_INDEX
+from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import DigestMismatch
 from crrg.evaluation import label_figures
@@ -214,6 +214,16 @@ def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stag
         assert assemble_fused([stages[name] for name in STAGES], form, storage) == bundle
     plain = form.model_copy(update={"fusion": FusionSettings(max_films=0)})
     assert read_spec(storage.child(assemble_fused(list(stages.values()), plain, storage).prefix))["fusion"] is None
+
+
+def test_drafts_go_through_the_regions_as_the_reports_did(storage: Storage, stages: dict[str, StageResult]) -> None:
+    bundle = read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", storage))
+    config = bundle.spec["stages"]["generator"]
+    assert sorted(config["order"]) == sorted(REGIONS)
+    config["order"] = config["order"][::-1]
+    assert ReportPipeline.from_bundle(bundle, torch.device("cpu")).order == config["order"]
+    del config["order"]
+    assert ReportPipeline.from_bundle(bundle, torch.device("cpu")).order == REGIONS, "of before orders were learnt"
 
 
 def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: dict[str, StageResult]) -> None:

@@ -66,11 +66,12 @@ class StageFolder:
         self._storage = storage
 
     def result(self) -> StageResult | None:
-        """Return the finished result, marked as reused, or ``None``."""
+        """Return the finished result, marked as reused, or ``None``; states that a kill right after it left go now."""
         key = f"{self.prefix}/{RESULT_FILE}"
         if not self._storage.exists(key):
             return None
         result = StageResult.model_validate(self._storage.get_json(key))
+        self._discard(self._states())
         return result.model_copy(update={"reused": True})
 
     def save_state(self, state: TrainingState) -> None:
@@ -151,7 +152,8 @@ class StageFolder:
     def _discard(self, states: Iterable[str]) -> None:
         """Remove training states; an identity that may not delete leaves them to ``crrg gc``."""
         for key in states:
-            if not (self._storage.discard(key) and self._storage.discard(weights_key(key))):
+            # the record last: whoever cleans up knows a state by it
+            if not (self._storage.discard(weights_key(key)) and self._storage.discard(key)):
                 return
 
     def _states(self) -> list[str]:

@@ -99,6 +99,31 @@ def test_a_state_whose_record_says_nothing_is_passed_over(tmp_path: Path) -> Non
     assert older.step == 2
 
 
+@pytest.mark.parametrize("num_deleted", range(4))
+def test_states_that_a_kill_after_the_result_left_go_with_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_deleted: int
+) -> None:
+    storage = Storage(str(tmp_path))
+    module = run(tmp_path, LoopConfig(num_steps=5, checkpoint_every_s=1e-9), "killed")
+    folder = StageFolder(storage, "line", "killed")
+    deleted: list[str] = []
+
+    def dies(of: Storage, key: str) -> bool:
+        if len(deleted) == num_deleted:
+            raise Interrupted
+        deleted.append(key)
+        return discard(of, key)
+
+    discard = Storage.discard
+    monkeypatch.setattr(Storage, "discard", dies)
+    with pytest.raises(Interrupted):
+        folder.finish(module, {}, {})
+    monkeypatch.undo()
+    assert any("/state-" in stored.key for stored in storage.list_objects())
+    assert folder.result() is not None
+    assert not any("/state-" in stored.key for stored in storage.list_objects())
+
+
 def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
     run(tmp_path, LoopConfig(num_steps=3), "other")
     other = nn.Linear(4, 1)

@@ -29,11 +29,15 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def find_files(folder: str) -> dict[str, dict[str, Any]]:
+def find_files(folder: str, *, temporary: bool = False) -> dict[str, dict[str, Any]]:
     """Return type, size and modification time of every file below a folder, by path; links are not followed.
 
     What goes away meanwhile is not there; a folder that cannot be read is an error, since its files would silently be
     nobody's.
+
+    Args:
+        folder: Where to look.
+        temporary: Look for what is not written yet, or was left so by a process that was killed, and for nothing else.
 
     Raises:
         OSError: A folder cannot be read.
@@ -45,7 +49,7 @@ def find_files(folder: str) -> dict[str, dict[str, Any]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
+                elif entry.is_file(follow_symlinks=False) and is_temporary(entry.name) == temporary:
                     with contextlib.suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
                         files[entry.path] = {"type": "file", "size": status.st_size, "mtime": status.st_mtime}

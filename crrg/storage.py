@@ -332,11 +332,10 @@ class Storage:
         for attempt in itertools.count(1):
             try:
                 result = action(self.filesystem)
-            except FileNotFoundError as error:
-                if missing_is_error:
+            except (FileNotFoundError, FileExistsError) as error:
+                guard.note(is_answer=True)
+                if missing_is_error and isinstance(error, FileNotFoundError):
                     raise StorageError(f"no such object in {self.root}", key) from error
-                raise
-            except FileExistsError:
                 raise
             except Exception as error:
                 if is_expired(error) and not is_refreshed:
@@ -345,6 +344,7 @@ class Storage:
                     continue
                 lasting = lasting_error(error, self.root, key, is_local=self.is_local)
                 if lasting is not None:
+                    guard.note(is_answer=True)
                     raise lasting from error
                 guard.note(is_answer=False)
                 wait_s = guard.next_wait_s(attempt, started_s)

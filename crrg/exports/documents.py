@@ -20,7 +20,7 @@ from crrg.storage import canonical_json
 SCHEMA_VERSION = 1
 DISCLAIMER = (
     "DRAFT - NOT REVIEWED. Written by a machine (CRRG-CLIP); no radiologist has read or signed it. "
-    "Research software, not a medical device."
+    "Not for diagnosis without a radiologist. Research software, not a medical device."
 )
 TEXT_WIDTH = 100
 DECIMALS = 4

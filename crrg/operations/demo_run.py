@@ -72,11 +72,20 @@ def night_form(config: DemoConfig, inbox: str, promotion: PromotionResult) -> Ni
     """Return the night of the demo: its films were written by the demo itself, so none is waited for.
 
     A bundle that did not pass its gate (a very short training) is used by its version, and never as champion; what it
-    writes is shown however poor it is.
+    writes is shown however poor it is. What an older bundle drafted, in a demo that is run again with other stages, is
+    drafted again: the scorecard is of the bundle that it names.
     """
     model = CHAMPION if promotion.promoted else promotion.version
     watch = WatchSettings(degenerate="refuse" if promotion.promoted else "publish")
-    return NightlyConfig(inbox=inbox, model=model, settle_s=0, image_size=FILM_SIZE, device=config.device, watch=watch)
+    return NightlyConfig(
+        inbox=inbox,
+        model=model,
+        settle_s=0,
+        image_size=FILM_SIZE,
+        device=config.device,
+        watch=watch,
+        reread_older_than_bundle=int(promotion.version) if promotion.version.isdecimal() else 0,
+    )
 
 
 def score_demo(

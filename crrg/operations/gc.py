@@ -24,6 +24,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS, TABLES, compaction_keys
 from crrg.ledger.lease import find_holder, store_time_s
 from crrg.ledger.manifest import Manifest, manifest_keys, night_dates, read_named, run_prefix
+from crrg.local_files import is_temporary
 from crrg.operations.gc_left_behind import left_behind
 from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.operations.night_plans import open_plans
@@ -138,7 +139,7 @@ def _left_alone(storage: Storage, objects: Sequence[StoredObject]) -> list[Store
         objects = [stored for stored in objects if not stored.key.startswith(held)]
     folders = {stored.key.rpartition("/")[0] for stored in objects if not stored.key.startswith(_RESULTS)}
     there = {stored for folder in folders for stored in storage.list_objects(folder)}
-    return [stored for stored in objects if stored.key.startswith(_RESULTS) or stored in there]
+    return [each for each in objects if each.key.startswith(_RESULTS) or each in there or is_temporary(each.key)]
 
 
 def _commits(storage: Storage) -> frozenset[str]:

@@ -1,13 +1,16 @@
 """What identities that may not delete leave behind: leases that ended, training states nobody goes on with, probes.
 
-Nights and trainings remove these themselves where they may (``Storage.discard``).
+Nights and trainings remove these themselves where they may (``Storage.discard``). And what a kill leaves in a folder:
+objects that were being written, under names that no listing shows.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from crrg.ledger.lease import find_holder
+from crrg.local_files import find_files
 from crrg.operations.night_summary import UNTOLD
 from crrg.storage import Storage, StoredObject
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
@@ -21,6 +24,14 @@ def left_behind(storage: Storage) -> Iterator[StoredObject]:
     yield from _training_states(storage)
     yield from (stored for stored in storage.list_objects("spool") if stored.key.startswith(PROBES))
     yield from (stored for stored in storage.list_objects(UNTOLD) if not stored.size)
+    yield from _half_written(storage)
+
+
+def _half_written(storage: Storage) -> Iterator[StoredObject]:
+    """Yield what a folder's writers were killed over; a bucket shows no object before it is whole."""
+    if storage.is_local:
+        for path, info in find_files(storage.root, temporary=True).items():
+            yield StoredObject(os.path.relpath(path, storage.root), info["size"], info["mtime"], etag="")
 
 
 def _leases(storage: Storage) -> Iterator[StoredObject]:

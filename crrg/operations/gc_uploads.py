@@ -1,7 +1,7 @@
 """Uploads in parts that were begun and never ended: no listing of objects shows them, and their parts take room.
 
-A process that is killed while it writes a large object leaves one behind. Only S3 knows them; a folder's half-written
-files are not read by anyone and are written over.
+A process that is killed while it writes a large object leaves one behind. Only S3 knows them; what a folder's writers
+leave so is found by ``gc_left_behind.py``.
 """
 
 from __future__ import annotations

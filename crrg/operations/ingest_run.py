@@ -35,7 +35,7 @@ from crrg.data.sources import Source, SourceItem
 from crrg.data.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
-from crrg.errors import DataError, StorageError
+from crrg.errors import CrrgError, DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
@@ -295,7 +295,7 @@ class IngestRun:
         num_refused = sum(bool(entry.record.reason) for entry in self._inputs)
         if num_accepted + num_refused != self.num_inputs:
             counts = f"{num_accepted} accepted and {num_refused} refused"
-            raise AssertionError(f"{self.num_inputs} inputs, {counts}: an input is lost")
+            raise CrrgError(f"{self.num_inputs} inputs, {counts}: an input is lost; nothing was committed", "ingest")
 
     def _refusals(self) -> list[Refusal]:
         return [

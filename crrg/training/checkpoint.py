@@ -75,21 +75,29 @@ class StageFolder:
         return result.model_copy(update={"reused": True})
 
     def save_state(self, state: TrainingState) -> None:
-        """Write a training state and drop all but the newest two."""
+        """Write a training state and drop all but the newest two; of a later step only damaged ones are left."""
         data = save_tensors({name: tensor.contiguous() for name, tensor in state.tensors.items()})
         name = f"{self.prefix}/state-{state.step:08d}"
         self._storage.put(f"{name}.safetensors", data)
         digest = hashlib.sha256(data).hexdigest()
         self._storage.put_json(f"{name}.json", {"step": state.step, "sha256": digest, "values": state.values})
-        self._discard(self._states()[:-NUM_STATES_KEPT])
+        states = self._states()
+        num_until_now = states.index(f"{name}.json") + 1
+        self._discard(states[num_until_now:] + states[:num_until_now][:-NUM_STATES_KEPT])
 
     def latest_state(self) -> TrainingState | None:
-        """Return the newest state whose digest holds, or ``None``."""
+        """Return the newest state whose digest holds, or ``None``.
+
+        Raises:
+            StorageError: The store is out of reach, which says nothing of the states.
+        """
         for key in reversed(self._states()):
             try:
                 record = self._storage.get_json(key)
                 data = self._storage.get_verified(weights_key(key), record["sha256"])
             except (StorageError, ValueError, KeyError, TypeError) as error:
+                if isinstance(error, StorageError) and error.retryable:
+                    raise
                 logger.warning("stage %s: training state skipped: %s", self.stage, error)
                 continue
             return TrainingState(step=record["step"], tensors=load_tensors(data), values=record["values"])

@@ -125,7 +125,9 @@ def fit(
             done = step + 1
             log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
-                tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
+                with failures_named(run.memory_reason):
+                    found = run.validate(score, done)
+                tracker.log_metrics({"validation/score": found}, step=done)
             if any_rank(stop.is_set(), device):
                 run.terminate(done)
             if time.monotonic() - saved_at > config.checkpoint_every_s:

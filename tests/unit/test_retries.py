@@ -153,6 +153,15 @@ def test_what_lasts_is_not_tried_again(s3, error, message):
     assert not caught.value.retryable
 
 
+@pytest.mark.parametrize("refusal", [FileNotFoundError(), FileExistsError(), refused("AccessDenied")])
+def test_a_refusal_is_an_answer_of_a_store_that_works(s3, monkeypatch, refusal):
+    noted: list[bool] = []
+    monkeypatch.setattr(StoreGuard, "note", lambda _, *, is_answer: noted.append(is_answer))
+    with pytest.raises((StorageError, FileExistsError)):
+        s3(ConnectionResetError(), refusal).get("key")
+    assert noted == [False, True]
+
+
 def test_lost_condition_is_a_conflict(s3):
     with pytest.raises(Conflict):
         s3(refused("PreconditionFailed", OSError)).get("key")

@@ -141,6 +141,7 @@ def test_documents_say_first_that_they_are_drafts():
     (document,) = documents(drafted("a", 51), primary="a")
     text = report_text(document)
     assert text.splitlines()[0].startswith("DRAFT - NOT REVIEWED. Written by a machine")
+    assert "Not for diagnosis without a radiologist." in " ".join(text.split())
     assert "* 0.600  Enlarged Cardiomediastinum" in text
     assert "  0.400  Edema" in text
     files = document_files("p", [document])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +136,26 @@ def test_a_version_without_manifest_goes_and_others_are_still_read(tmp_path, mon
         "part-99999.parquet", "part-00000.parquet", "shard-0.parquet",
     }  # fmt: skip
     assert {key for key in keys(root) if not key.startswith("audit/")} == kept
+
+
+def test_what_a_kill_left_half_written_goes_once_it_is_old(inbox, tmp_path):
+    root = Storage(str(tmp_path / "root"))
+    run_test_night(inbox, root, StandInDrafter())
+    kept = keys(root)
+    half = [
+        f"{name}.tmp-{number:032x}" for number, name in enumerate(("results/date=d/a.parquet", "checkpoints/clip/h/w"))
+    ]
+    for number, name in enumerate(half):
+        path = Path(root.url(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 3600 * number,) * 2)
+    assert keys(root) == kept, "no listing shows them"
+    found = collect_garbage(root, min_age_h=0.5)
+    assert [stored.key for stored in found.objects if ".tmp-" in stored.key] == half[1:]
+    removed = collect_garbage(root, min_age_h=0.5, remove=True)
+    assert half[1] in {stored.key for stored in removed.objects}
+    assert [Path(root.url(name)).exists() for name in half] == [True, False]
 
 
 @pytest.mark.parametrize("age", [-1, float("nan")])

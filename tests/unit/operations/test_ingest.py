@@ -302,7 +302,7 @@ def test_a_lost_input_fails_the_run(tmp_path, storage, monkeypatch):
         yield from outcomes
 
     monkeypatch.setattr(ingest_run, "decode_many", lose_one)
-    with pytest.raises(AssertionError, match="lost"):
+    with pytest.raises(CrrgError, match="an input is lost; nothing was committed"):
         run(storage, str(folder))
     assert not any(stored.key.endswith("_manifest.json") for stored in storage.list_objects("datasets"))
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from crrg.config.references import BundleRef, NightPlan, NightSummary
+from crrg.config.references import BundleRef, NightPlan, NightSummary, PromotionResult
+from crrg.config.running import DemoConfig
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import read_manifests
+from crrg.operations.demo_run import night_form
 from crrg.operations.digest import committed_digest
 from crrg.operations.nightly import plan_night, release_night, run_night
 from crrg.storage import Storage
@@ -82,6 +84,13 @@ def test_drafts_of_lower_versions_are_read_again(inbox, root, version, expected)
     night(inbox, root, SECOND, NEWER)
     _, num_drafted = night(inbox, root, THIRD, NEWER, reread_older_than_bundle=version)
     assert num_drafted == expected
+
+
+def test_a_demo_that_is_run_again_scores_drafts_of_the_bundle_that_it_names(inbox, root):
+    night(inbox, root, FIRST)
+    form = night_form(DemoConfig(), inbox.root, PromotionResult(promoted=True, version=NEWER.model_version))
+    asked = {"reread_older_than_bundle": form.reread_older_than_bundle}
+    assert [night(inbox, root, SECOND, NEWER, **asked)[1] for _ in range(2)] == [3, 0]
 
 
 def test_new_and_asked_objects_share_a_night_and_its_limit(inbox, root):

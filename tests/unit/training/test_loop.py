@@ -99,6 +99,41 @@ def test_a_state_whose_record_says_nothing_is_passed_over(tmp_path: Path) -> Non
     assert older.step == 2
 
 
+def test_a_store_out_of_reach_is_not_taken_for_a_training_without_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, LoopConfig(num_steps=3, checkpoint_every_s=1e-9), "away")
+    folder = StageFolder(Storage(str(tmp_path)), "line", "away")
+
+    def away(*_: object) -> bytes:
+        raise StorageError("out of reach", "root", retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "get", away)
+        with pytest.raises(StorageError, match="out of reach"):
+            folder.latest_state()
+    assert folder.latest_state() is not None
+
+
+def test_after_damage_to_all_states_new_ones_are_kept(tmp_path: Path) -> None:
+    storage, config = Storage(str(tmp_path)), LoopConfig(num_steps=9, checkpoint_every_s=1e-9)
+    run(tmp_path, config, "damaged")
+    folder = StageFolder(storage, "line", "damaged")
+    for step in (8, 9):
+        storage.put(f"{folder.prefix}/state-{step:08d}.safetensors", b"cut")
+
+    def dies_at_4(step: int) -> Tensor:
+        if step == 4:
+            raise Interrupted
+        return batch_at(step)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path, config, "damaged", dies_at_4)
+    state = folder.latest_state()
+    assert state is not None
+    assert state.step in (3, 4)
+
+
 @pytest.mark.parametrize("num_deleted", range(4))
 def test_states_that_a_kill_after_the_result_left_go_with_the_next_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_deleted: int
@@ -122,6 +157,19 @@ def test_states_that_a_kill_after_the_result_left_go_with_the_next_look(
     assert any("/state-" in stored.key for stored in storage.list_objects())
     assert folder.result() is not None
     assert not any("/state-" in stored.key for stored in storage.list_objects())
+
+
+def test_memory_that_does_not_suffice_for_a_score_is_told_as_for_a_batch(tmp_path: Path) -> None:
+    module, config = Line(), LoopConfig(num_steps=9, batch_size=24, validate_every=3)
+
+    def full() -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(DeviceMemoryError, match="stage line"):
+        fit(
+            module, batch_at, module.loss, config,
+            device=CPU, folder=StageFolder(Storage(str(tmp_path)), "line", "scored"), tracker=NullTracker(), score=full,
+        )  # fmt: skip
 
 
 def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:

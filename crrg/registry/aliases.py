@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef
 from crrg.errors import ConfigError, ModelError, StorageError
-from crrg.registry.bundle import read_spec
+from crrg.registry.bundle import BUNDLE_FILE, bundle_folder, read_spec
 from crrg.storage import Storage
 from crrg.tracking import PIPELINE_MODEL, ModelRegistry
 
@@ -59,7 +59,9 @@ def resolve_bundle(model: str, storage: Storage, settings: Settings) -> Resolved
     """
     alias = _ALIAS.match(model)
     if alias:
-        return _resolve_alias(alias["alias"], storage, settings)
+        found = _resolve_alias(alias["alias"], storage, settings)
+        _check_there(found.ref, f"@{alias['alias']}", storage)
+        return found
     version = _VERSION.match(model)
     if version:
         return ResolvedBundle(version_ref(ModelRegistry(settings, storage), version["version"]))
@@ -92,6 +94,16 @@ def recorded_alias(storage: Storage, alias: str) -> BundleRef | None:
         return None
     record = storage.get_json(_record_key(alias))
     return BundleRef.model_validate({name: record[name] for name in BundleRef.model_fields})
+
+
+def _check_there(ref: BundleRef, alias: str, storage: Storage) -> None:
+    """Refuse an alias of which the bundle is gone, before anything is read or written for its sake."""
+    if not bundle_folder(storage, ref.prefix).exists(BUNDLE_FILE):
+        raise ModelError(
+            f"version {ref.model_version or 'unregistered'} points to {ref.prefix}, where there is no bundle; restore "
+            "it from a backup, or give another version the alias with `crrg promote`",
+            alias,
+        )
 
 
 def _resolve_alias(alias: str, storage: Storage, settings: Settings) -> ResolvedBundle:

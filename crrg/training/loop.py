@@ -125,9 +125,7 @@ def fit(
             done = step + 1
             log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
-                with failures_named(run.memory_reason):
-                    found = run.validate(score, done)
-                tracker.log_metrics({"validation/score": found}, step=done)
+                tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
             if any_rank(stop.is_set(), device):
                 run.terminate(done)
             if time.monotonic() - saved_at > config.checkpoint_every_s:
@@ -261,7 +259,7 @@ class _Run:
         devices = [self.device] if self.device.type == "cuda" else []
         used = self.average.in_use() if self.average is not None else nullcontext()
         self.module.eval()
-        with torch.random.fork_rng(devices=devices), used:
+        with failures_named(self.memory_reason), torch.random.fork_rng(devices=devices), used:
             share_buffers(self.module)
             value = mean_over_ranks(score(), self.device)
             self.best.offer(self.module, value, step)

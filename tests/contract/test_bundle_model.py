@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from crrg.data import decoder_pool
+from crrg.data.decoder_process import Child
 from crrg.domain.labels import LABELS
 from crrg.errors import DataError
 from crrg.operations.bundle_model import BundleModel
@@ -41,3 +43,17 @@ def test_what_is_no_film_is_said_by_its_place(model: BundleModel) -> None:
     with pytest.raises(DataError, match="film 1: ") as caught:
         model.predict(None, asked(b"no film"))
     assert caught.value.code.startswith("NOT_DICOM.")
+
+
+def test_films_are_decoded_where_they_can_do_no_harm(model: BundleModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Child] = []
+
+    class Noted(Child):
+        def __init__(self, *given: object) -> None:
+            super().__init__(*given)  # type: ignore[arg-type]
+            started.append(self)
+
+    monkeypatch.setattr(decoder_pool, "Child", Noted)
+    assert len(model.predict(None, asked(png_bytes(1), png_bytes(2)))) == 2
+    assert len(started) == 1
+    assert started[0].process.poll() is not None, "and it ends with the call"

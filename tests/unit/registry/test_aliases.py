@@ -51,7 +51,9 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> type[StandInRegistry]:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path))
+    root = Storage(str(tmp_path))
+    root.put(f"{TAGS['bundle_prefix']}/bundle.json", b"{}")
+    return root
 
 
 REF = BundleRef(bundle_id="b3", prefix="models/bundles/b3", model_version="3")
@@ -62,6 +64,19 @@ def test_an_alias_is_resolved_and_recorded(storage: Storage) -> None:
     assert resolved.ref == REF
     assert resolved.registry_available
     assert recorded_alias(storage, "champion") == REF
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_an_alias_of_a_bundle_that_is_gone_is_refused_by_its_name(
+    storage: Storage, registry: type[StandInRegistry], monkeypatch: pytest.MonkeyPatch, is_away: bool
+) -> None:
+    record_alias(storage, "champion", REF)
+    storage.delete(f"{REF.prefix}/bundle.json")
+    monkeypatch.setattr(registry, "is_away", is_away)
+    with pytest.raises(
+        ModelError, match=r"@champion: version 3 points to models/bundles/b3, .* there is no bundle; re"
+    ):
+        resolve_bundle(CHAMPION, storage, Settings())
 
 
 def test_a_registry_that_goes_away_after_its_first_answer_is_away(

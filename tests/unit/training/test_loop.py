@@ -14,50 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
-from crrg.errors import DeviceMemoryError, ModelError, NonFiniteLoss, StorageError, TrainingError
+from crrg.errors import DeviceMemoryError, ModelError, NonFiniteLoss, StorageError
 from crrg.models.weights import load_module
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, module_bytes, read_stage
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from crrg.training.tracker import NullTracker
-
-CPU = torch.device("cpu")
-
-
-class Line(nn.Module):
-    """One line with dropout, so that the random state matters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 1)
-        self.dropout = nn.Dropout(0.3)
-
-    def loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss = (self.linear(self.dropout(batch)) - batch.sum(1, keepdim=True)).square().mean()
-        return loss, {"part": loss.detach()}
-
-
-def batch_at(step: int) -> Tensor:
-    return torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-
-
-def run(root: Path, config: LoopConfig, name: str, batches=batch_at) -> Line:
-    torch.manual_seed(0)
-    module = Line()
-    folder = StageFolder(Storage(str(root)), "line", name)
-    fit(module, batches, module.loss, config, device=CPU, folder=folder, tracker=NullTracker())
-    return module
+from tests.support.trained_line import CPU, Interrupted, Line, batch_at, run
 
 
 def test_training_learns(tmp_path: Path) -> None:
     module = run(tmp_path, LoopConfig(num_steps=200, learning_rate=0.05, weight_decay=0), "learn")
     module.eval()
     assert float(module.loss(batch_at(999))[0].detach()) < 0.6, "an untrained line is at about 3"
-
-
-class Interrupted(Exception):
-    pass
 
 
 def test_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -76,89 +46,6 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(whole.linear.weight, resumed.linear.weight)
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    run(tmp_path, LoopConfig(num_steps=5, checkpoint_every_s=1e-9), "damaged")
-    folder = StageFolder(storage, "line", "damaged")
-    newest = folder.latest_state()
-    assert newest is not None
-    assert newest.step == 5
-    storage.put(f"{folder.prefix}/state-00000005.safetensors", b"cut")
-    older = folder.latest_state()
-    assert older is not None
-    assert older.step == 4
-
-
-def test_a_state_whose_record_says_nothing_is_passed_over(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    run(tmp_path, LoopConfig(num_steps=3, checkpoint_every_s=1e-9), "silent")
-    folder = StageFolder(storage, "line", "silent")
-    storage.put_json(f"{folder.prefix}/state-00000003.json", {"step": 3})
-    older = folder.latest_state()
-    assert older is not None
-    assert older.step == 2
-
-
-def test_a_store_out_of_reach_is_not_taken_for_a_training_without_states(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(tmp_path, LoopConfig(num_steps=3, checkpoint_every_s=1e-9), "away")
-    folder = StageFolder(Storage(str(tmp_path)), "line", "away")
-
-    def away(*_: object) -> bytes:
-        raise StorageError("out of reach", "root", retryable=True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Storage, "get", away)
-        with pytest.raises(StorageError, match="out of reach"):
-            folder.latest_state()
-    assert folder.latest_state() is not None
-
-
-def test_after_damage_to_all_states_new_ones_are_kept(tmp_path: Path) -> None:
-    storage, config = Storage(str(tmp_path)), LoopConfig(num_steps=9, checkpoint_every_s=1e-9)
-    run(tmp_path, config, "damaged")
-    folder = StageFolder(storage, "line", "damaged")
-    for step in (8, 9):
-        storage.put(f"{folder.prefix}/state-{step:08d}.safetensors", b"cut")
-
-    def dies_at_4(step: int) -> Tensor:
-        if step == 4:
-            raise Interrupted
-        return batch_at(step)
-
-    with pytest.raises(Interrupted):
-        run(tmp_path, config, "damaged", dies_at_4)
-    state = folder.latest_state()
-    assert state is not None
-    assert state.step in (3, 4)
-
-
-@pytest.mark.parametrize("num_deleted", range(4))
-def test_states_that_a_kill_after_the_result_left_go_with_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_deleted: int
-) -> None:
-    storage = Storage(str(tmp_path))
-    module = run(tmp_path, LoopConfig(num_steps=5, checkpoint_every_s=1e-9), "killed")
-    folder = StageFolder(storage, "line", "killed")
-    deleted: list[str] = []
-
-    def dies(of: Storage, key: str) -> bool:
-        if len(deleted) == num_deleted:
-            raise Interrupted
-        deleted.append(key)
-        return discard(of, key)
-
-    discard = Storage.discard
-    monkeypatch.setattr(Storage, "discard", dies)
-    with pytest.raises(Interrupted):
-        folder.finish(module, {}, {})
-    monkeypatch.undo()
-    assert any("/state-" in stored.key for stored in storage.list_objects())
-    assert folder.result() is not None
-    assert not any("/state-" in stored.key for stored in storage.list_objects())
-
-
 def test_memory_that_does_not_suffice_for_a_score_is_told_as_for_a_batch(tmp_path: Path) -> None:
     module, config = Line(), LoopConfig(num_steps=9, batch_size=24, validate_every=3)
 
@@ -170,19 +57,6 @@ def test_memory_that_does_not_suffice_for_a_score_is_told_as_for_a_batch(tmp_pat
             module, batch_at, module.loss, config,
             device=CPU, folder=StageFolder(Storage(str(tmp_path)), "line", "scored"), tracker=NullTracker(), score=full,
         )  # fmt: skip
-
-
-def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
-    run(tmp_path, LoopConfig(num_steps=3), "other")
-    other = nn.Linear(4, 1)
-    folder = StageFolder(Storage(str(tmp_path)), "line", "other")
-
-    def loss(batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return other(batch).mean(), {}
-
-    config = LoopConfig(num_steps=3)
-    with pytest.raises(TrainingError, match=r"checkpoints/line/other: the state of step 0 is of another network"):
-        fit(other, batch_at, loss, config, device=CPU, folder=folder, tracker=NullTracker())
 
 
 def test_memory_that_does_not_suffice_names_the_batch_and_keeps_what_is_stored(tmp_path: Path) -> None:

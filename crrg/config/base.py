@@ -19,6 +19,8 @@ from pydantic import (
     Field,
     SecretStr,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -43,6 +45,11 @@ OTHER_SECRETS = (
     "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "RAY_AUTH_TOKEN",
 )  # fmt: skip
 """Variables of libraries that this program does not use itself but must not log."""
+_SECRET_BESIDE = {
+    "s3_endpoint": ("CRRG_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "mlflow_tracking_uri": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+}
+"""Setting to its variable, and those in which a password belongs that stands in its address."""
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One field in the `Attributes` of a docstring, with the lines that go on."""
 NUM_CONNECTIONS = 64
@@ -239,6 +246,16 @@ class Settings(BaseSettings):
         _check_names(file.toml_data, settings_cls, name)
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
+
+    @field_validator("s3_endpoint", "mlflow_tracking_uri")
+    @classmethod
+    def _holds_no_password(cls, address: str, info: ValidationInfo) -> str:
+        if address.startswith(("http://", "https://")) and "@" in address.split("/")[2]:
+            variable, *instead = _SECRET_BESIDE[str(info.field_name)]
+            raise ConfigError(
+                f"the address holds a password, which people would see; set {' and '.join(instead)}", variable
+            )
+        return address
 
     def model_post_init(self, _: object, /) -> None:
         """Keep the secrets of these settings out of every log line from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
@@ -22,7 +23,7 @@ from crrg.progress import span
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, open_tracker
-from crrg.training.tracker import PatientTracker, Tracker
+from crrg.training.tracker import Entry, PatientTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,18 @@ def train_here(
         logger.info("what waits in the spool is sent later: %s", error.reason)
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as run:
         tracker = PatientTracker(run)
-        result = fit_stage(stage, config, dataset, finished, storage, tracker)
+
+        def keep(left: Sequence[Entry]) -> None:
+            if left:
+                begun = TrackedRun(experiment=f"train-{stage}", run_name=run_name, tags=run_tags, run_id=tracker.run_id)
+                keep_figures(begun, left, storage)
+
+        try:
+            result = fit_stage(stage, config, dataset, finished, storage, tracker)
+        except BaseException:
+            with suppress(StorageError):  # what ended the training is told
+                keep(tracker.waiting)  # and the server is not asked: who is told to end has no time for it
+            raise
         if not result.reused:
             # before the tracking server is asked again, which may be away: next time the stage is found finished
             write_audit(
@@ -153,9 +165,7 @@ def train_here(
             )
             tracker.log_params({"form": config.model_dump(mode="json")})
             tracker.log_metrics({**result.metrics, "train/duration_s": result.duration_s})
-            if left := tracker.close():
-                begun = TrackedRun(experiment=f"train-{stage}", run_name=run_name, tags=run_tags, run_id=tracker.run_id)
-                keep_figures(begun, left, storage)
+            keep(tracker.close())
     registry = ModelRegistry(settings, storage)
     beside = tuple(each.model_copy(update={"model_version": registry.register_stage(each)}) for each in result.beside)
     return result.model_copy(update={"model_version": registry.register_stage(result), "beside": beside})

@@ -108,10 +108,15 @@ class PatientTracker:
         """Record a table under ``name`` (``.json``), its columns by their heads."""
         self._log("log_table", name=name, columns=columns)
 
+    @property
+    def waiting(self) -> tuple[Entry, ...]:
+        """What has not been taken so far, in its order."""
+        return tuple(self._waiting)
+
     def close(self) -> tuple[Entry, ...]:
         """Ask a last time, and return what is not taken now either, in its order; whoever asks has to keep it."""
         self._send()
-        return tuple(self._waiting)
+        return self.waiting
 
     def _log(self, method: str, **given: Any) -> None:
         if not self._has_begun:

@@ -74,3 +74,12 @@ def test_a_client_that_is_forgotten_leaves_its_session(store: RecordingStore, ro
     assert root.filesystem.session is not before
     root.put("key", b"x")
     assert store.of("PutObject")[0].headers.get("expect") is None
+
+
+def test_no_request_waits_for_longer_than_was_promised() -> None:
+    """Five seconds for a connection, thirty without a byte; the client itself tries nothing again."""
+    client = Storage("s3://bucket/root", StorageSettings()).filesystem
+    config = client.config_kwargs
+    assert (config["connect_timeout"], config["read_timeout"]) == (5.0, 30.0)
+    assert config["retries"]["total_max_attempts"] == 1
+    assert client.retries == 1

@@ -45,3 +45,17 @@ def test_the_secrets_of_the_tests_are_taken_and_differ() -> None:
     for key in (KEY, NEW_KEY):
         assert Settings.model_validate({"hmac_key": key}).pseudonym_key() == key.encode()
     assert KEY != NEW_KEY
+
+
+@pytest.mark.parametrize(
+    ("variable", "instead"),
+    [("CRRG_S3_ENDPOINT", "AWS_ACCESS_KEY_ID"), ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")],
+)
+def test_an_address_holds_no_password(monkeypatch: pytest.MonkeyPatch, variable: str, instead: str) -> None:
+    password = secrets.token_hex(8)
+    monkeypatch.setenv(variable, "http://store:9000/a@b")
+    Settings()
+    monkeypatch.setenv(variable, f"https://someone:{password}@store:9000/path")
+    with pytest.raises(ConfigError, match=f"{variable}: .*{instead}") as caught:
+        Settings()
+    assert password not in str(caught.value)

@@ -13,7 +13,7 @@ from crrg import tracking
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.errors import StorageError
+from crrg.errors import DeviceError, StorageError
 from crrg.ledger.audit import read_audit
 from crrg.operations import spool, train
 from crrg.storage import Storage
@@ -108,6 +108,32 @@ def test_figures_that_a_real_server_did_not_take_go_into_its_run_the_next_time(
     assert run.data.params["form.seed"] == "7"
     assert run.info.status == "FINISHED"
     assert storage.list_objects(spool.PREFIX) == []
+
+
+@pytest.mark.parametrize("end", [SystemExit(143), DeviceError("the device has failed", "cuda")])
+def test_figures_of_a_training_that_ends_while_the_server_is_away_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    storage = Storage(str(tmp_path))
+
+    def fit(*given: Any) -> StageResult:
+        for step in range(3):
+            given[-1].log_metrics({"train/loss": 1.0}, step=step)
+        monkeypatch.setattr(Gone, "log_metrics", lambda *_, **__: pytest.fail("asked again"))
+        raise end
+
+    @contextmanager
+    def tracked(*_: object) -> Iterator[Gone]:
+        yield Gone()
+
+    monkeypatch.setattr(train, "fit_stage", fit)
+    monkeypatch.setattr(train, "open_tracker", tracked)
+    dataset = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"train": 3})
+    form = TrainStageConfig(dataset="d", device="cpu")
+    with pytest.raises(type(end)):
+        train.train_here("detector", form, dataset, {}, storage, Settings(root=storage.root), {})
+    (waiting,) = storage.list_objects(spool.PREFIX)
+    assert [step for step, _ in storage.get_json(waiting.key)["curves"]] == [1, 2]
 
 
 def test_figures_of_a_run_that_was_deleted_on_its_server_go_into_one_of_their_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import uuid
 from datetime import UTC, datetime
@@ -239,6 +240,20 @@ def test_films_that_differ_about_no_finding_are_no_conclusion():
     sides = [sum(item.ValueType == "CODE" and "threshold" in item.ConceptNameCodeSequence[0].CodeMeaning
                  for item in group.ContentSequence) for group in groups[: len(LABELS)]]  # fmt: skip
     assert sides == [1] * 13 + [0]
+
+
+def test_every_form_says_that_it_is_a_draft_and_not_for_diagnosis():
+    made = delivery()
+    image = secondary_capture(made, made.document["films"][0], np.full((50, 50), 90, np.uint8))
+    for form in (image, structured_report(made)):
+        assert form.SeriesDescription == "CRRG-CLIP draft - not reviewed by a radiologist"
+    assert image.ImageComments == "DRAFT - NOT REVIEWED BY A RADIOLOGIST. Machine-made; not for diagnosis."
+    device, *observations, report = (entry["resource"] for entry in fhir_bundle(made)["entry"])
+    assert "Not for diagnosis without a radiologist." in device["note"][0]["text"]
+    assert {each["note"][0]["text"] for each in observations} == {"DRAFT - NOT REVIEWED BY A RADIOLOGIST"}
+    assert report["conclusion"].startswith("DRAFT - NOT REVIEWED BY A RADIOLOGIST. ")
+    text = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    assert "Not for diagnosis without a radiologist." in " ".join(text.split())
 
 
 def test_capture_says_draft_and_shows_the_film():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 from pathlib import Path
 
@@ -44,8 +45,12 @@ def open_root() -> tuple[Storage, Settings]:
 
 
 def keep_to_owner() -> None:
-    """Let what this process and its children write from now on be their account's alone."""
+    """Let what this process and its children write from now on be their account's alone, and their memory nobody's.
+
+    What a crash leaves behind goes where the machine says, which may be a folder that others read.
+    """
     os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def make_demo_root() -> None:

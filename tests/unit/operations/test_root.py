@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ from flows import __main__ as flow_entry
 
 
 @pytest.fixture(autouse=True)
-def usual_umask() -> Iterator[None]:
-    before = os.umask(0o022)
+def usual_limits() -> Iterator[None]:
+    before, (core, hard) = os.umask(0o022), resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     yield
+    resource.setrlimit(resource.RLIMIT_CORE, (core, hard))
     os.umask(before)
 
 
@@ -48,3 +51,9 @@ def test_so_is_a_root_that_is_made_before_it_is_opened(
     found = [root, *root.rglob("*")]
     assert len(found) == 2
     assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
+def test_a_crash_leaves_no_memory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    open_root()
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0

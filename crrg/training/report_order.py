@@ -24,7 +24,8 @@ def report_order(films: FilmTable) -> tuple[str, ...]:
     places: list[list[float]] = [[] for _ in REGIONS]
     for report, phrases in zip(films.reports, films.phrases, strict=True):
         for region, phrase in phrases.items():
-            start = report.find(split_sentences(phrase)[0])
+            sentences = split_sentences(phrase)
+            start = report.find(sentences[0]) if sentences else -1
             if start >= 0:
                 places[REGION_INDEX[region]].append(start / len(report))
     means: list[float] = []

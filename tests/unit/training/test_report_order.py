@@ -49,4 +49,5 @@ def test_few_sentences_and_no_reports_leave_the_order_of_the_regions() -> None:
     few = MIN_SENTENCES - 1
     assert report_order(films([f"{CLEAR} {HEART}"] * few, [{"right lung": HEART}] * few)) == REGIONS
     assert report_order(films([""] * MIN_SENTENCES, [{"right lung": HEART}] * MIN_SENTENCES)) == REGIONS
+    assert report_order(films([""] * MIN_SENTENCES, [{"right lung": " "}] * MIN_SENTENCES)) == REGIONS
     assert report_order(films([], [])) == REGIONS

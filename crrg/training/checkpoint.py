@@ -75,7 +75,10 @@ class StageFolder:
         return result.model_copy(update={"reused": True})
 
     def save_state(self, state: TrainingState) -> None:
-        """Write a training state and drop all but the newest two; of a later step only damaged ones are left."""
+        """Write a training state and drop all but the newest two.
+
+        Those of later steps go, too: they were damaged, or a roll-back went behind them.
+        """
         data = save_tensors({name: tensor.contiguous() for name, tensor in state.tensors.items()})
         name = f"{self.prefix}/state-{state.step:08d}"
         self._storage.put(f"{name}.safetensors", data)

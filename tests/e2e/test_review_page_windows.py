@@ -67,6 +67,16 @@ def test_a_small_or_magnified_window_keeps_list_and_draft(page, width, height):
     assert page.locator(".banner").bounding_box()["y"] == 0, "the banner stays where the page scrolls"
 
 
+def test_a_press_during_which_the_list_is_drawn_again_chooses_its_row(page):
+    row = page.locator(".row", has_text="study-03").bounding_box()
+    page.mouse.move(row["x"] + row["width"] / 2, row["y"] + row["height"] / 2)
+    page.mouse.down()
+    page.evaluate("document.getElementById('list').dispatchEvent(new Event('scroll'))")
+    page.mouse.up()
+    assert page.locator(".draft-pane h2 code").inner_text() == "study-03"
+    assert page.locator(".row[aria-selected=true]").inner_text().startswith("study-03")
+
+
 @pytest.mark.parametrize("width", [1400, 1000, 390])
 def test_a_word_without_end_breaks_inside_its_pane(page, width):
     page.set_viewport_size({"width": width, "height": 850})

@@ -77,6 +77,7 @@ class WorkList {
   constructor(night, onChoose) {
     this.items = listItems(night);
     this.shown = [];
+    this.rows = new Map();  // the rows in the page, by item
     this.chosen = null;
     this.filter = "all";
     this.onChoose = onChoose;
@@ -149,29 +150,41 @@ class WorkList {
   draw() {
     const first = Math.max(0, Math.floor(this.list.scrollTop / ROW_HEIGHT) - 4);
     const last = Math.min(this.shown.length, first + Math.ceil(this.list.clientHeight / ROW_HEIGHT) + 9);
-    const rows = [];
-    for (let place = first; place < last; place += 1) rows.push(this.row(this.shown[place], place));
-    this.space.replaceChildren(...rows);
+    const near = this.shown.slice(first, last);
+    // A row that stays near is never taken out: where a press ends on another element than it began on, there is no click.
+    for (const [item, row] of this.rows) {
+      if (near.includes(item)) continue;
+      row.remove();
+      this.rows.delete(item);
+    }
+    near.forEach((item, i) => {
+      if (!this.rows.has(item)) this.rows.set(item, this.row(item));
+      const row = this.rows.get(item);
+      this.put(row, item, first + i);
+      if (this.space.children[i] !== row) this.space.insertBefore(row, this.space.children[i] || null);
+    });
     if (this.chosen) this.list.setAttribute("aria-activedescendant", `row-${this.chosen.place}`);
     else this.list.removeAttribute("aria-activedescendant");
   }
 
-  row(item, place) {
+  put(row, item, place) {
+    row.setAttribute("aria-selected", String(item === this.chosen));
+    row.setAttribute("aria-setsize", String(this.shown.length));
+    row.setAttribute("aria-posinset", String(place + 1));
+    row.style.top = `${place * ROW_HEIGHT}px`;
+    row.dataset.place = String(place);
+  }
+
+  row(item) {
     const marks = item.newer ? ["replaced"] : [];
     if (item.flags.length) marks.push(item.flags.length === 1 ? "1 flag" : `${item.flags.length} flags`);
     if (item.study && item.study.films.length > 1) marks.push(`${item.study.films.length} films`);
     const kind = item.isQuarantined ? "is-quarantined" : item.isAbnormal ? "is-abnormal" : "";
-    const row = element("div", {
-      class: "row", role: "option", id: `row-${item.place}`, "aria-selected": String(item === this.chosen),
-      "aria-setsize": String(this.shown.length), "aria-posinset": String(place + 1),
-    },
-    element("div", { class: "row-head" },
-      element("span", { class: "row-id" }, item.id.slice(0, 14)),
-      element("span", { class: "row-view" }, item.isQuarantined ? "quarantined" : item.view),
-      element("span", { class: "row-marks" }, marks.join(" · "))),
-    element("div", { class: `row-line ${kind}` }, item.line));
-    row.style.top = `${place * ROW_HEIGHT}px`;
-    row.dataset.place = String(place);
-    return row;
+    return element("div", { class: "row", role: "option", id: `row-${item.place}` },
+      element("div", { class: "row-head" },
+        element("span", { class: "row-id" }, item.id.slice(0, 14)),
+        element("span", { class: "row-view" }, item.isQuarantined ? "quarantined" : item.view),
+        element("span", { class: "row-marks" }, marks.join(" · "))),
+      element("div", { class: `row-line ${kind}` }, item.line));
   }
 }

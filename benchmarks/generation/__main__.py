@@ -32,27 +32,26 @@ NUM_REPEATS = 3
 PIECES = ("memory", "passes")
 SIDES: tuple[Side, ...] = ("published", "ours", "fast")
 ALONE = ((0, 3), (3, 3), (6, 2))
-"""First film and number of films that a repeat takes one by one at equal lengths; together those of a batch of 8."""
+"""First film and number of films that a repeat takes one by one; together those of a batch of 8."""
 
 
 def pieces() -> list[Piece]:
     """Return all passes: first those that the published side takes part in, in turns, then batches of 32."""
     repeats = range(NUM_REPEATS)
-    in_turns: tuple[tuple[int, Lengths], ...] = ((8, "realistic"), (8, "equal"), (1, "realistic"))
-    wide: tuple[Lengths, ...] = ("realistic", "equal")
+    kinds: tuple[Lengths, ...] = ("realistic", "equal")
     return [
         *(
             piece
             for repeat in repeats
             for piece in (
-                *(Piece(side, 1, "equal", ALONE[repeat], repeat) for side in SIDES),
-                *(Piece(side, batch, lengths, (0, 8), repeat) for batch, lengths in in_turns for side in SIDES),
+                *(Piece(side, 1, lengths, ALONE[repeat], repeat) for lengths in kinds for side in SIDES),
+                *(Piece(side, 8, lengths, (0, 8), repeat) for lengths in kinds for side in SIDES),
             )
         ),
         *(
             Piece(side, MOST_FILMS, lengths, (0, MOST_FILMS), repeat)
+            for lengths in kinds
             for repeat in repeats
-            for lengths in wide
             for side in SIDES
             if side != "published"
         ),

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -28,6 +29,9 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 LAID_OUT_BYTES = 1 << 26
 """Largest weights of a convolution that are laid out anew for oneDNN: what it gains would double large ones."""
+
+PROCESSOR = Path("/proc/cpuinfo")
+INTEL = "GenuineIntel"
 
 _is_torchs: ContextVar[bool] = ContextVar("is_torchs", default=False)
 
@@ -74,6 +78,28 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activatio
         found: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, activation, [], algorithm)
         return found
     return _activated(linear(inputs, weight, bias), activation)
+
+
+def multiply_each(inputs: Tensor, weights: Tensor) -> Tensor:
+    """Return ``inputs @ weight`` for each of several small weights.
+
+    Args:
+        inputs: ``[N, I]``.
+        weights: ``[K, I, O]``.
+
+    Returns:
+        ``[K, N, O]``.
+    """
+    if is_onednn_used(inputs) and not _is_intels():
+        return torch.stack([affine(inputs, weight.T) for weight in weights])
+    # MKL multiplies them in one call, on Intel's processors a twelfth faster than one by one by either library
+    return torch.bmm(inputs.expand(len(weights), -1, -1), weights)
+
+
+@cache
+def _is_intels() -> bool:
+    """Return whether the processor is Intel's, on which MKL uses all there is."""
+    return PROCESSOR.is_file() and INTEL in PROCESSOR.read_text(encoding="ascii", errors="replace")
 
 
 def project(layer: nn.Module, inputs: Tensor, activation: Activation = "none") -> Tensor:

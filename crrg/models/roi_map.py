@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from crrg.models.products import affine
+from crrg.models.products import affine, multiply_each
 
 FILMS_AT_ONCE = 4
 """Films whose maps share one pass over the weights; the results of a bin then still fit the cache."""
@@ -111,7 +111,7 @@ def first_layer_by_output(
     scale: float,
     num_samples: int,
 ) -> Tensor:
-    """Return what ``first_layer`` does, reading the weights as they lie: no copy of them, film by film.
+    """Return what ``first_layer`` does, reading the weights as they lie: no copy of them.
 
     For a large layer it takes as long, for a small one up to twice as long.
 
@@ -129,20 +129,31 @@ def first_layer_by_output(
     """
     height, width = features.shape[-2:]
     by_output = weight.detach().unflatten(1, (-1, num_bins**2))
-    bins = torch.arange(num_bins**2).view(num_bins, num_bins, 1, 1)
     hidden = features.new_zeros(sum(map(len, proposals)), len(weight))
-    for film, boxes, own in zip(features, proposals, hidden.split([len(boxes) for boxes in proposals]), strict=True):
-        if len(boxes) == 0:
+    groups = [slice(first, first + FILMS_AT_ONCE) for first in range(0, len(features), FILMS_AT_ONCE)]
+    rows_of_groups = hidden.split([sum(map(len, proposals[group])) for group in groups])
+    for group, own in zip(groups, rows_of_groups, strict=True):
+        if len(own) == 0:
             continue
-        rows, columns = _axis_taps(boxes * scale, height, width, num_bins, num_samples)
-        cells = rows[0][:, :, None, :, None] * width + columns[0][:, None, :, None]
-        places = (cells * num_bins**2 + bins).flatten(1)
-        shares = (rows[1][:, :, None, :, None] * columns[1][:, None, :, None]).flatten(1)
-        table = film.flatten(1).T.contiguous()
+        places, shares = _places(proposals[group], scale, height, width, num_bins, num_samples)
+        table = features[group].permute(0, 2, 3, 1).reshape(-1, features.shape[1]).contiguous()
         for outputs, weights in zip(own.split(OUTPUTS_AT_ONCE, dim=1), by_output.split(OUTPUTS_AT_ONCE), strict=True):
-            said = torch.stack([affine(table, each.T).flatten() for each in weights]).T.contiguous()
+            said = multiply_each(table, weights).flatten(1).T.contiguous()
             outputs.copy_(embedding_bag(places, said, per_sample_weights=shares, mode="sum"))
     return hidden + bias
+
+
+def _places(
+    proposals: Sequence[Tensor], scale: float, height: int, width: int, num_bins: int, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Return the taps of each proposal ``[N, S * S * T * T]``, as rows of films x cells x bins, and their shares."""
+    boxes, bins = torch.cat(list(proposals)), torch.arange(num_bins**2).view(num_bins, num_bins, 1, 1)
+    film = torch.repeat_interleave(torch.tensor([len(each) for each in proposals]))
+    rows, columns = _axis_taps(boxes * scale, height, width, num_bins, num_samples)
+    cells = rows[0][:, :, None, :, None] * width + columns[0][:, None, :, None]
+    cells += (film * height * width)[:, None, None, None, None]
+    shares = rows[1][:, :, None, :, None] * columns[1][:, None, :, None]
+    return (cells * num_bins**2 + bins).flatten(1), shares.flatten(1)
 
 
 def _group(features: Tensor, proposals: Sequence[Tensor], weights: Tensor, scale: float, num_samples: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from crrg.models.products import (
     Activation,
     affine,
     is_onednn_used,
+    multiply_each,
     prepared_convolution,
     project,
     torch_products,
@@ -49,6 +51,30 @@ def test_a_row_depends_neither_on_the_others_nor_on_how_many_there_are(is_laid_o
         together = affine(inputs, weight, bias, "gelu")
         for number in (*range(2, 40), 100, 159):
             assert torch.equal(affine(inputs[:number], weight, bias, "gelu"), together[:number])
+
+
+@pytest.mark.parametrize("is_intels", [False, True])
+def test_many_small_products_are_those_of_each_weight_whoever_made_the_processor(
+    is_intels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_is_intels", lambda: is_intels)
+    inputs, weights = drawn(24, 96), drawn(5, 96, 16)
+    with torch.no_grad():
+        found = multiply_each(inputs, weights)
+        assert torch.allclose(found.double(), inputs.double() @ weights.double(), atol=1e-5)
+        assert torch.equal(multiply_each(inputs[:12], weights), found[:, :12])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_intels"), [("vendor_id\t: GenuineIntel", True), ("vendor_id\t: AuthenticAMD", False)]
+)
+def test_the_maker_of_the_processor_is_read_once(
+    text: str, is_intels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "PROCESSOR", tmp_path / "cpuinfo")
+    assert not products._is_intels.__wrapped__(), "a system without this file is none we know"
+    (tmp_path / "cpuinfo").write_text(text)
+    assert products._is_intels.__wrapped__() is is_intels
 
 
 def test_projections_that_lie_output_by_output_are_the_same_ones() -> None:

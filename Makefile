@@ -26,7 +26,7 @@ TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out gpu system-deps
+.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit release e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out gpu system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -93,6 +93,10 @@ check: env  ## Style, types, import layers, ceilings and other promises
 audit: env  ## Bill of materials, version floors and advisories of the locked environment (RELEASE=1 for a release)
 	@echo "== audit: build/sbom.cdx.json, floors, advisories"
 	$(PY) -m deployments.audit $(if $(RELEASE),--release)
+
+release: env  ## Wheel, bill of materials and digests of the commit in dist/; the same bytes for everybody
+	@echo "== release: dist/"
+	$(PY) -m deployments.release
 
 e2e: env  ## The whole path on real Prefect, MLflow and S3 servers, started and ended by the tests
 	@echo "== e2e: servers on free ports, some minutes"

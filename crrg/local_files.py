@@ -157,6 +157,21 @@ def disk_full(place: str, subject: str, needed: int = 0) -> StorageError:
     return StorageError(reason, subject, code=DISK_FULL)
 
 
+def check_disk(place: str, subject: str, needed: int) -> None:
+    """Check that there is room before work that needs it.
+
+    Args:
+        place: A folder on the disk.
+        subject: What is to be written.
+        needed: Bytes.
+
+    Raises:
+        StorageError: There is not, code ``DISK.FULL``.
+    """
+    if free_bytes(place) < needed:
+        raise disk_full(place, subject, needed)
+
+
 @contextlib.contextmanager
 def full_disk_named(subject: str) -> Iterator[None]:
     """Say by its name that the disk of temporary files is full, where something within the block finds that.

@@ -69,8 +69,13 @@ def read_in_one(client: Any, url: str, etag: str, timeout_s: float) -> tuple[byt
     return data, found
 
 
-def lies_there(client: Any, url: str) -> bool:
+def lies_there(client: Any, url: str, timeout_s: float) -> bool:
     """Return whether there is an object of this very name, in one request; folders of a bucket are none.
+
+    Args:
+        client: Of S3.
+        url: The object.
+        timeout_s: Seconds after which it is given up.
 
     Raises:
         OSError: As ``s3fs`` has it: the question is denied.
@@ -84,7 +89,7 @@ def lies_there(client: Any, url: str) -> bool:
             return False
         return True
 
-    return bool(sync(client.loop, ask))
+    return bool(sync(client.loop, ask, timeout=timeout_s))
 
 
 def list_below(client: Any, url: str, *, is_deep: bool) -> dict[str, Any]:

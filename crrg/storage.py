@@ -123,7 +123,7 @@ class Storage:
             StorageError: There is no such object, or the store cannot be reached.
         """
         if self._is_s3 and not key.endswith(WEIGHTS):
-            return self.call(key, lambda fs: read_in_one(fs, self.url(key), "", object_limit_s(None)))[0]
+            return self.call(key, lambda fs: read_in_one(fs, self.url(key), "", object_limit_s(0)))[0]
         return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
 
     def open_binary(self, key: str) -> BinaryIO:
@@ -220,7 +220,9 @@ class Storage:
     def exists(self, key: str) -> bool:
         """Return whether an object exists."""
         url = self.url(key)
-        return bool(self.call(key, lambda fs: lies_there(fs, url) if self._is_s3 else fs.exists(url)))
+        return bool(
+            self.call(key, lambda fs: lies_there(fs, url, object_limit_s(0)) if self._is_s3 else fs.exists(url))
+        )
 
     def is_reachable(self) -> bool:
         """Return whether the root's folder, or its bucket, is there; an empty prefix of a bucket is."""
@@ -230,7 +232,7 @@ class Storage:
     def delete(self, key: str) -> None:
         """Remove an object; removing what is not there is fine."""
         with contextlib.suppress(FileNotFoundError):
-            self.call(key, lambda fs: fs.rm_file(self.url(key)), missing_is_error=False)
+            self.call(key, lambda fs: fs.rm_file(self.url(key), **self._within(0)), missing_is_error=False)
 
     def discard(self, key: str) -> bool:
         """Remove an object that nobody names, if this process may remove objects; return whether it is gone.

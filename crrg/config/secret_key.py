@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def read_secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
             name,
         )
     return key
+
+
+def is_readable_by_others(file: Path | None) -> bool:
+    """Return whether accounts other than its owner and its group may read a secret's file; without one none may."""
+    return file is not None and bool(file.stat().st_mode & stat.S_IROTH)
 
 
 def check_secret_key(key: bytes, name: str) -> None:

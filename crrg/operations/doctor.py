@@ -14,6 +14,7 @@ import torch
 
 from crrg.config.base import Settings
 from crrg.config.running import NightlyConfig
+from crrg.config.secret_key import is_readable_by_others
 from crrg.data.chest_imagenome import MAX_SCENE_GRAPH_BYTES
 from crrg.data.codestream import MAX_PIXELS
 from crrg.data.decoder_pool import EXAMINATION_S, examine_child
@@ -182,6 +183,9 @@ def _secret(settings: Settings) -> Finding:
     except CrrgError as error:
         way_out = "without it only crrg demo and crrg phantom run, and commands on a root that crrg demo made"
         return Finding("pseudonym key", False, str(error), way_out)
+    if is_readable_by_others(settings.hmac_key_file):
+        way_out = "chmod 400 the file, and give it to the account that runs this"
+        return Finding("pseudonym key", False, "other accounts can read the file of the secret", way_out)
     return Finding("pseudonym key", True, f"{num_bytes} bytes")
 
 

@@ -29,7 +29,7 @@ from crrg.data.source_kinds import open_sources
 from crrg.data.sources import Source
 from crrg.errors import ConfigError, StorageError
 from crrg.ledger.audit import write_audit
-from crrg.local_files import full_disk_named
+from crrg.local_files import check_disk, full_disk_named
 from crrg.operations.ingest_inputs import (
     KnownInputs,
     read_known_inputs,
@@ -75,7 +75,7 @@ def ingest(
         ConfigError: A source is not there or holds the root, the dataset's name cannot be used, it was made with
             another secret, or nothing at all was accepted.
         CrrgError: An operator wants work to stop.
-        StorageError: A store cannot be reached.
+        StorageError: A store cannot be reached, or there is no room (``DISK.FULL``).
         DataError: A table as a whole cannot be read.
     """
     check_dataset_name(config.dataset)
@@ -134,6 +134,7 @@ def _ingest(
     plan: IngestPlan,
     known: KnownInputs,
 ) -> IngestSummary:
+    _check_room(config, storage, plan.num_inputs)
     key = quarantine_key(config.dataset, plan.inputs_digest)
     staged = StagedInputs(storage, staging_prefix(config.dataset, plan.row_key), known)
     named = full_disk_named(f"dataset {config.dataset}")
@@ -171,6 +172,13 @@ def _ingest(
     if summary.is_over_limit:
         logger.warning("%.1f %% of the inputs were refused, more than the form allows", 100 * summary.failure_rate)
     return summary
+
+
+def _check_room(config: IngestConfig, storage: Storage, num_inputs: int) -> None:
+    """Check that rows of so many films find room among temporary files, where they lie first, and under the root."""
+    needed = num_inputs * config.image_size**2
+    for place in (tempfile.gettempdir(), *([storage.root] if storage.is_local else [])):
+        check_disk(place, f"dataset {config.dataset}", needed)
 
 
 def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> ConfigError:

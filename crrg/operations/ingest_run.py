@@ -39,6 +39,7 @@ from crrg.errors import CrrgError, DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest_inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest_reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
+from crrg.operations.stop import StopWatch
 from crrg.progress import count_progress
 from crrg.storage import Storage
 
@@ -116,7 +117,11 @@ class IngestRun:
         """Yield a row for every input that has one, in the order of the archives.
 
         Close it where it is not consumed whole; it holds threads and children.
+
+        Raises:
+            CrrgError: An operator wants work to stop.
         """
+        stop = StopWatch(self._storage)
         wanted = self._config.num_workers or default_num_workers()
         num_workers = max(1, min(wanted, self._num_expected // FILMS_PER_CHILD))
         keep_freed_memory()
@@ -131,6 +136,7 @@ class IngestRun:
                     for outcome in outcomes:
                         yield from self._row(feed.waiting.popleft(), outcome, source, number)
                         self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
+                        stop.check("nothing of this pass is kept")
                 self.num_inputs += feed.num_handed_over
 
     def splits(self) -> Sequence[Split | None]:

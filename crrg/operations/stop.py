@@ -7,10 +7,14 @@ What is being done is finished, so that nothing is half-done; everything goes on
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from crrg.errors import CrrgError
 from crrg.storage import Storage
 
 STOP_KEY = "control/STOP"
+LOOK_EVERY_S = 5.0
 
 
 def is_stopped(storage: Storage) -> bool:
@@ -30,3 +34,24 @@ def check_not_stopped(storage: Storage, done: str) -> None:
     """
     if is_stopped(storage):
         raise CrrgError(f"stopped by an operator, {done}; remove this object and run again", STOP_KEY)
+
+
+class StopWatch:
+    """Looks for an operator's stop every few seconds of a step that knows no parts."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float] = time.monotonic) -> None:
+        """Watch a root.
+
+        Args:
+            storage: The root.
+            clock: Seconds from any start.
+        """
+        self._storage, self._clock = storage, clock
+        self._looked_s = clock()
+
+    def check(self, done: str) -> None:
+        """Look, if the last look is a while ago; see ``check_not_stopped``."""
+        if self._clock() - self._looked_s < LOOK_EVERY_S:
+            return
+        check_not_stopped(self._storage, done)
+        self._looked_s = self._clock()

@@ -86,6 +86,9 @@ class Answering:
             raise answer
         return answer
 
+    def rm_file(self, _: str, *, timeout: float) -> None:
+        self.timeout_s = timeout
+
     @classmethod
     def clear_instance_cache(cls) -> None:
         """Called where a client is forgotten."""
@@ -178,6 +181,9 @@ def test_no_try_of_a_film_may_trickle_on_for_more_than_two_minutes(s3):
     store = s3(b"data")
     store.get_range("key", 0, 100)
     assert store._fs.timeout_s == LONGEST_OBJECT_S
+    removed = s3()
+    removed.delete("key")
+    assert removed._fs.timeout_s == LONGEST_OBJECT_S
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "400"])

@@ -15,6 +15,7 @@ from crrg.errors import DeviceError, StorageError
 from crrg.operations import doctor
 from crrg.operations.doctor import _leases, examine
 from crrg.storage import Storage
+from tests.support.keys import KEY
 
 
 @pytest.fixture
@@ -132,3 +133,13 @@ def test_every_limit_on_what_comes_in_is_said(monkeypatch):
         "206 MiB inflated", "reports up to 20,000 characters", "XML 1 MiB", "scene graphs 8 MiB", "tables 512 MiB",
     ):  # fmt: skip
         assert said in limits.detail, said
+
+
+@pytest.mark.parametrize(("mode", "is_good"), [(0o400, True), (0o440, True), (0o444, False)])
+def test_a_secret_that_others_of_the_machine_can_read_is_told(mode, is_good, tmp_path):
+    file = tmp_path / "hmac_key"
+    file.write_text(KEY)
+    file.chmod(mode)
+    finding = doctor._secret(Settings(hmac_key_file=file))
+    assert (finding.is_good, "chmod 400" in finding.way_out) == (is_good, not is_good)
+    assert KEY not in finding.said

@@ -20,7 +20,7 @@ from crrg.domain.boxes import box_iou
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import ConfigError, CrrgError, StorageError
-from crrg.operations import ingest_run
+from crrg.operations import ingest_run, stop
 from crrg.operations.ingest import ingest
 from crrg.storage import Storage
 from tests.support.store_hooks import before_reading
@@ -370,3 +370,21 @@ def test_no_ingest_begins_while_an_operator_wants_work_to_stop(storage, cohort):
     with pytest.raises(CrrgError, match="control/STOP: stopped by an operator, nothing was read; remove this object"):
         run(storage, cohort)
     assert [stored.key for stored in storage.list_objects()] == ["control/STOP"]
+
+
+def test_an_ingest_ends_between_two_films_once_an_operator_wants_work_to_stop(storage, cohort, tmp_path, monkeypatch):
+    def decode_some(items, size, _, **__):
+        for number, outcome in enumerate(decode_many(items, size, 0)):
+            if number == 5:
+                storage.put("control/STOP", b"")
+            yield outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stop, "LOOK_EVERY_S", 0.0)
+        patch.setattr(ingest_run, "decode_many", decode_some)
+        with pytest.raises(CrrgError, match="control/STOP: stopped by an operator, nothing of this pass is kept"):
+            run(storage, cohort)
+    assert not [stored.key for stored in storage.list_objects("datasets/x") if stored.key.endswith("manifest.json")]
+    storage.delete("control/STOP")
+    undisturbed = run(Storage(str(tmp_path / "undisturbed")), cohort)
+    assert run(storage, cohort).dataset.version == undisturbed.dataset.version

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from crrg import local_files
 from crrg.config.data import IngestConfig
 from crrg.data.decoder_pool import decode_many
 from crrg.data.deidentify import Pseudonyms
@@ -63,6 +65,18 @@ def test_one_film_that_is_not_given_out_is_refused_and_read_once_it_is(archive, 
     second = ingest(form(archive), root, PSEUDONYMS)
     assert (second.num_accepted, second.reasons, second.reused) == (4, {}, False)
     assert ingest(form(archive), root, PSEUDONYMS).dataset == second.dataset
+
+
+@pytest.mark.parametrize("full", ["temporary", "root"])
+def test_an_ingest_without_room_for_its_rows_reads_nothing(archive, root, refuse, monkeypatch, full):
+    refuse(errno.EACCES, FILMS)
+    free = {"temporary": {tempfile.gettempdir(): 1}, "root": {root.root: 1}}[full]
+    monkeypatch.setattr(local_files, "free_bytes", lambda place: free.get(place, 10**9))
+    wanted = r"dataset x: DISK\.FULL: about 0\.0 MB are needed and 0\.0 MB are free in"
+    with pytest.raises(StorageError, match=wanted) as caught:
+        ingest(form(archive), root, PSEUDONYMS)
+    assert caught.value.code == local_files.DISK_FULL
+    assert root.list_objects() == []
 
 
 def test_archive_that_gives_out_nothing_stops_the_ingest_at_its_first_film(archive, root, refuse):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def test_no_marker_in_root_logs_mlflow_or_prefect(
     for key, data in files.items():
         archive.put(key, data)
     archive.put("table.csv", marked_table(files))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("CRRG_ROOT", str(root))
     monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     drafter = StandInDrafter()
@@ -66,5 +71,6 @@ def test_no_marker_in_root_logs_mlflow_or_prefect(
     assert list(prefect_home.glob("*.db"))
     assert find_markers(root) == []
     assert find_markers(prefect_home) == []
+    assert find_markers(temporary) == []
     assert hits(caplog.text.encode()) == []
     assert hits("".join(capfd.readouterr()).encode()) == []

@@ -19,8 +19,7 @@ from crrg.config.base import Settings
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.data.pairs import write_dataset
-from crrg.domain.report import Report
-from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.domain.study import Split
 from crrg.errors import ConfigError, DeviceError, TrainingError
 from crrg.models.backbone import fold_resnet
 from crrg.models.towers import ResNet50Tower
@@ -31,21 +30,11 @@ from crrg.storage import Storage
 from crrg.training import ranks
 from crrg.training.checkpoint import read_stage
 from crrg.training.ranks import own_rows, own_seed, rank_parts, sync_normalisation
+from tests.support.few_pairs import noise_pair
 
 pytestmark = pytest.mark.timeout(600)  # processes start torch; seconds on a quiet machine
 FORM = TrainStageConfig(dataset="few", device="cpu", num_steps=1, num_ranks=2)
 CPU = torch.device("cpu")
-
-
-def make_pair(number: int, split: Split) -> Pair:
-    pixels = np.random.default_rng(number).integers(0, 256, (40, 32), dtype=np.uint8)
-    return Pair(
-        patient_id=f"p{number}", study_id=f"s{number}", instance_id=f"i{number}",
-        film=Film(pixels, 32, 40, ViewPosition.PA, None, False, bytes([number] * 32)), report=Report(findings="Clear."),
-        regions=(RegionAnnotation("left lung", (2, 2, 20, 30), "Clear.", False, RegionSource.SCENE_GRAPH),),
-        labels={"Edema": number % 2}, label_source="drawn", source="phantom", source_digest=bytes([number] * 32),
-        split=split,
-    )  # fmt: skip
 
 
 @contextmanager
@@ -69,7 +58,7 @@ def test_two_ranks_train_one_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "rank.py").write_text(RANK)
     monkeypatch.setattr(starter, "PROGRAM", (str(tmp_path / "rank.py"),))
     storage = Storage(str(tmp_path))
-    write_dataset(storage, "few", [make_pair(number, Split.TRAIN) for number in range(4)], {})
+    write_dataset(storage, "few", [noise_pair(number, Split.TRAIN) for number in range(4)], {})
     settings = Settings(root=str(tmp_path))
     result = train_stage("detector", FORM, storage, settings)
     assert isinstance(result, StageResult)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,8 @@ for attempt in (socket.socket, lambda: os.execv("/bin/true", ["true"]), write):
         tried.append("done")
     except OSError as error:
         tried.append(type(error).__name__)
-print(isolation.calls_refused, *tried, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+core = resource.getrlimit(resource.RLIMIT_CORE)
+print(isolation.calls_refused, *tried, resource.getrlimit(resource.RLIMIT_NOFILE)[1], *core)
 """
 
 
@@ -41,7 +43,13 @@ def test_a_process_that_gave_up_its_rights_has_no_socket_no_program_no_file(tmp_
     words = done.stdout.split()
     if words[0] == "False":
         pytest.skip("this kernel lets no filter be set")
-    assert words == ["True", "PermissionError", "PermissionError", "OSError", "64"]
+    assert words == ["True", "PermissionError", "PermissionError", "OSError", "64", "0", "0"]
+
+
+def test_a_file_that_takes_more_processor_time_than_it_may_ends_its_process():
+    endless = "from crrg.data.decoder_child import _limit_cpu\n_limit_cpu(1)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", endless], check=False, timeout=60)
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_a_child_says_what_holds_and_decodes_every_syntax():

@@ -34,6 +34,7 @@ from crrg.evaluation.labeler import label_report
 from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
 from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
+from crrg.models.step_graphs import StepGraphs
 
 LEAST_ROWS = 8
 """Products of fewer rows are computed another way; unused slots fill them up."""
@@ -150,9 +151,11 @@ def decode_hypotheses(
         whose features or scores are no numbers one without words, not finished; the other rows are as without it.
     """
     device = generator.feature_mean.device
-    num_slots = min(settings.num_slots, max(len(features), 1))
+    graphs = generator.step_graphs_for(settings.precision)
+    # recorded steps are of all slots
+    num_slots = min(settings.num_slots, max(len(features), 1)) if graphs is None else settings.num_slots
     decoder = generator.decoder_for(settings.precision)
-    grid = _SlotGrid(decoder, tokenizer, settings, num_slots, num_words, is_refilled=len(features) > num_slots)
+    grid = _SlotGrid(decoder, graphs, tokenizer, settings, num_slots, num_words, is_refilled=len(features) > num_slots)
     rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
     conditions = _condition_tiles(
         generator,
@@ -219,6 +222,7 @@ class _SlotGrid:
     def __init__(
         self,
         decoder: PseudoSelfAttentionDecoder,
+        graphs: StepGraphs | None,
         tokenizer: TokenSpeller,
         settings: DecodingSettings,
         num_slots: int,
@@ -226,7 +230,7 @@ class _SlotGrid:
         *,
         is_refilled: bool,
     ) -> None:
-        self.decoder = decoder
+        self.decoder, self.graphs = decoder, graphs
         self.is_refilled = is_refilled
         self.end_id = tokenizer.end_id
         self.settings = settings
@@ -254,7 +258,7 @@ class _SlotGrid:
             return
         num_conditions = tile.cache.visible.shape[2] - 1
         shape = (self.num_slots, self.settings.num_beams, num_conditions, self.max_length)
-        cache = self.decoder.new_cache(*shape, is_refilled=self.is_refilled)
+        cache = self._new_cache(*shape)
         vocab_size = tile.logits.shape[-1]
         logits = torch.zeros(self.num_slots, self.settings.num_beams, vocab_size, device=self.device)
         while True:
@@ -272,8 +276,14 @@ class _SlotGrid:
             cache.num_nodes[len(self.rows) :] = 0
             if self.rows:
                 positions = (self.search.lengths[:num_used] - 1).clamp(max=self.max_length - 1)
-                logits[:num_used] = self.decoder.step(tokens[:num_used], positions, cache)
+                steps = self.graphs or self.decoder
+                logits[:num_used] = steps.step(tokens[:num_used], positions, cache)
             tile = waiting.take(self.num_slots - len(self.rows))
+
+    def _new_cache(self, *shape: int) -> NodeCache:
+        if self.graphs is not None:
+            return self.graphs.new_cache(*shape)
+        return self.decoder.new_cache(*shape, is_refilled=self.is_refilled)
 
     def _place(self, tile: _Tile, cache: NodeCache, logits: Tensor) -> None:
         """Put phrases that were read into the slots behind those in use."""

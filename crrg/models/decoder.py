@@ -172,6 +172,30 @@ class NodeCache:
         self.num_nodes = self.num_nodes[:num_slots]
 
 
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step takes beside the cache.
+
+    Attributes:
+        token_ids: The beams' last tokens, int64 ``[n, K]``.
+        positions: Of those tokens in their phrase, int64 ``[n]``.
+        slots: 0 to n - 1, int64 ``[n, 1]``.
+        nodes: Where each beam's keys and values go, int64 ``[n, K]``.
+        visible: 0 where a beam sees a node, else minus infinity, ``[n, 1, K, T]``.
+    """
+
+    token_ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    nodes: Tensor
+    visible: Tensor
+
+    def copy_(self, other: StepInputs) -> None:
+        """Take over the values of others of the same shapes, in place."""
+        for name in ("token_ids", "positions", "slots", "nodes", "visible"):
+            getattr(self, name).copy_(getattr(other, name))
+
+
 class PseudoSelfAttentionDecoder(nn.Module):
     """Language model whose next-word probabilities depend on condition tokens.
 
@@ -291,6 +315,10 @@ class PseudoSelfAttentionDecoder(nn.Module):
         Returns:
             Logits ``[n, K, V]``.
         """
+        return self.take_step(self.make_step(token_ids, positions, cache), cache)
+
+    def make_step(self, token_ids: Tensor, positions: Tensor, cache: NodeCache) -> StepInputs:
+        """Make room for a step in the cache and return what it takes; see ``step``."""
         num_slots, num_beams = token_ids.shape
         beams = torch.arange(num_beams, device=token_ids.device)
         slots = torch.arange(num_slots, device=token_ids.device)[:, None]
@@ -300,15 +328,21 @@ class PseudoSelfAttentionDecoder(nn.Module):
         cache.make_room(most, num_slots)
         cache.visible[slots, beams, nodes] = True
         width = min(-(-most // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])
-        hidden = self._embed(token_ids, positions[:, None])
-        visible = hidden.new_zeros(num_slots, 1, num_beams, width)
+        visible = self.transformer.wte.weight.new_zeros(num_slots, 1, num_beams, width)
         visible.masked_fill_(~cache.visible[:num_slots, None, :, :width], -torch.inf)
+        return StepInputs(token_ids, positions, slots, nodes, visible)
+
+    def take_step(self, inputs: StepInputs, cache: NodeCache) -> Tensor:
+        """Return the logits of the next tokens ``[n, K, V]``; what is read and written has always the same shapes."""
+        slots, nodes = inputs.slots, inputs.nodes
+        num_slots, width = len(slots), inputs.visible.shape[-1]
+        hidden = self._embed(inputs.token_ids, inputs.positions[:, None])
         for block, keys, values in zip(self.transformer.h, cache.keys, cache.values, strict=True):
             query, new_keys, new_values = block.attn.project_words(block.ln_1(hidden))
             keys[slots, :, nodes] = new_keys.transpose(1, 2)
             values[slots, :, nodes] = new_values.transpose(1, 2)
             seen_keys, seen_values = keys[:num_slots, :, :width], values[:num_slots, :, :width]
-            hidden = hidden + block.attn.attend(query, seen_keys, seen_values, visible)
+            hidden = hidden + block.attn.attend(query, seen_keys, seen_values, inputs.visible)
             hidden = hidden + _feed_forward(block, hidden)
         return self._logits(hidden)
 

@@ -23,6 +23,7 @@ from crrg.errors import ModelError
 from crrg.models.decoder import PseudoSelfAttentionDecoder
 from crrg.models.prepared import Prepared
 from crrg.models.rounded import fast_decoder
+from crrg.models.step_graphs import StepGraphs
 
 
 class ReportGenerator(nn.Module):
@@ -61,6 +62,7 @@ class ReportGenerator(nn.Module):
             self.unknown_report = nn.Parameter(torch.randn(width) * 0.02)
         self.decoder = PseudoSelfAttentionDecoder(architecture)
         self._fast_decoder: Prepared[PseudoSelfAttentionDecoder] = Prepared()
+        self._step_graphs: Prepared[StepGraphs] = Prepared()
 
     def fit_feature_scale(self, features: Tensor) -> None:
         """Store mean and spread of the training features ``[N, F]``, by which all features are standardised."""
@@ -125,6 +127,12 @@ class ReportGenerator(nn.Module):
         if precision == "exact":
             return self.decoder
         return self._fast_decoder.get(self.decoder.parameters(), lambda: fast_decoder(self.decoder))
+
+    def step_graphs_for(self, precision: Literal["exact", "fast"]) -> StepGraphs | None:
+        """Return what replays recorded steps of ``decoder_for(precision)``: of the fast one on a GPU, else nothing."""
+        if precision == "exact" or self.feature_mean.device.type != "cuda":
+            return None
+        return self._step_graphs.get(self.decoder.parameters(), lambda: StepGraphs(self.decoder_for(precision)))
 
     def forward(self, token_ids: Tensor, condition: Tensor) -> Tensor:
         """Return next-token logits ``[N, L, V]`` of phrases ``[N, L]`` under conditions ``[N, C, D]``."""

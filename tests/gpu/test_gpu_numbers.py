@@ -189,6 +189,17 @@ def test_fast_sentences_say_how_many_stayed_the_same(device: torch.device, capsy
     assert max(abs(exact[row][0].logprob - fast[row][0].logprob) for row in same) < 0.1
 
 
+def test_recorded_steps_draft_what_computed_ones_do(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copy_on(random_generator(), device)
+    recorded = [hypotheses(model, number, precision="fast") for number in (96, 5, 40)]
+    assert (model.step_graphs_for("fast") is not None) == (device.type == "cuda")
+    monkeypatch.setattr(ReportGenerator, "step_graphs_for", lambda *_: None)
+    for found in recorded:
+        wanted = hypotheses(model, len(found), precision="fast")
+        assert [each[0].text for each in found] == [each[0].text for each in wanted]
+        assert max(abs(one[0].logprob - other[0].logprob) for one, other in zip(found, wanted, strict=True)) <= LOGITS
+
+
 @pytest.mark.parametrize("name", CLIPS)
 def test_films_and_texts_in_one_space(device: torch.device, name: str) -> None:
     clip = random_clip(**CLIPS[name])

@@ -12,7 +12,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from crrg.errors import ConfigError, Conflict, StorageError
 
@@ -20,7 +22,9 @@ MAX_TRIES = 8
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 20.0
 LONGEST_OBJECT_S = 120.0
-"""No new try of one object begins after this, and no try of up to half a gigabyte takes longer."""
+"""All tries of one object of up to half a gigabyte together end by then, and no new try of any begins after it."""
+SHORTEST_TRY_S = 1.0
+"""What the last try of an object has at least."""
 LARGEST_FILM = 512 * 2**20
 SLOWEST_BYTES_S = 4 * 2**20
 """What is larger than any film, which only parts of bundles are, may take as long as this rate needs."""
@@ -51,6 +55,7 @@ _POLICY_NAMES = {
     "ListMultipartUploads": "ListBucketMultipartUploads",
 }
 """Requests that a policy allows under the name of another action."""
+_began_s: ContextVar[float] = ContextVar("began_s")
 _CLIENT_LIBRARIES = ("botocore.", "aiobotocore.", "aiohttp.")
 
 
@@ -114,14 +119,28 @@ class StoreGuard:
         return self._clock()
 
 
+@contextmanager
+def one_object() -> Iterator[None]:
+    """Count the time of what is done with one object, from here on and in this thread; see ``object_limit_s``."""
+    token = _began_s.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _began_s.reset(token)
+
+
 def object_limit_s(num_bytes: int | None = None) -> float:
-    """Return how long one try of an object may take, however many bytes trickle in, seconds.
+    """Return how long a try of an object may take that begins now, however many bytes trickle in, seconds.
+
+    Within ``one_object`` that is what earlier tries left of it.
 
     Args:
         num_bytes: Its size; ``None`` where only the store knows it.
     """
     size = LARGEST_OBJECT if num_bytes is None else num_bytes
-    return max(LONGEST_OBJECT_S, (size - LARGEST_FILM) / SLOWEST_BYTES_S)
+    now_s = time.monotonic()
+    used_s = now_s - _began_s.get(now_s)
+    return max(SHORTEST_TRY_S, max(LONGEST_OBJECT_S, (size - LARGEST_FILM) / SLOWEST_BYTES_S) - used_s)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ import fsspec
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
-from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s
+from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s, one_object
 from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
 
 logger = logging.getLogger(__name__)
@@ -152,8 +152,8 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        limits = self._within(end - start)
-        return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), start=start, end=end, **limits)))
+        url, size = self.url(key), end - start
+        return bytes(self.call(key, lambda fs: fs.cat_file(url, start=start, end=end, **self._within(size))))
 
     def get_unchanged(self, stored: StoredObject) -> bytes:
         """Return the bytes of the very version that a listing showed, in one request.
@@ -166,8 +166,8 @@ class Storage:
             data, status = self.call(stored.key, lambda _: read_file(self.url(stored.key)))
             etag = _local_etag(stored.key, status)
         else:
-            limit_s = object_limit_s(stored.size)
-            data, etag = self.call(stored.key, lambda fs: read_in_one(fs, self.url(stored.key), stored.etag, limit_s))
+            url, size = self.url(stored.key), stored.size
+            data, etag = self.call(stored.key, lambda fs: read_in_one(fs, url, stored.etag, object_limit_s(size)))
         self._check_unchanged(stored, len(data), etag)
         return data
 
@@ -202,8 +202,8 @@ class Storage:
             if self.is_local:
                 write_file(self.url(key), data, key, replace=False)
             else:
-                limits = self._within(len(data))
-                self.call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **limits))
+                url, size = self.url(key), len(data)
+                self.call(key, lambda fs: fs.pipe_file(url, data, mode="create", **self._within(size)))
         except (FileExistsError, Conflict):
             if self.get(key) == data:
                 return
@@ -257,15 +257,13 @@ class Storage:
         Raises:
             StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
         """
-        found = self._list(prefix, is_deep=True)
-        start = len(self._stripped(self.root)) + 1
+        found, start = self._list(prefix, is_deep=True), len(self._stripped(self.root)) + 1
         objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 
     def list_folder(self, prefix: str = "") -> list[str]:
         """Return the sorted names directly under a prefix folder, of objects and of folders, without their parents."""
-        found = self._list(prefix, is_deep=False)
-        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in self._list(prefix, is_deep=False)}
         return sorted(name for name in names if name and not (self.is_local and is_temporary(name)))
 
     def sha256(self, key: str) -> str:
@@ -290,7 +288,7 @@ class Storage:
         return url if self.is_local else url.split("://", 1)[1]
 
     def _within(self, num_bytes: int | None = None) -> dict[str, float]:
-        """Return how long a request about one object may take, as a client takes it; a folder needs no limit."""
+        """Return how long a try that begins now may take, as a client takes it; a folder needs no limit."""
         return {} if self.is_local else {"timeout": object_limit_s(num_bytes)}
 
     def _list(self, prefix: str, *, is_deep: bool) -> dict[str, Any]:
@@ -320,7 +318,8 @@ class Storage:
     def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
         """Run one store action; what goes wrong names the object only where its name is ours."""
         try:
-            return self._try(key, action, missing_is_error=missing_is_error)
+            with one_object():
+                return self._try(key, action, missing_is_error=missing_is_error)
         except StorageError as error:
             if self._names_objects:
                 raise

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 FAILED = "the device has failed; run again with --device cpu or on another machine: what is done stays"
 MEMORY_WORDS = ("DefaultCPUAllocator", "not enough memory", "error: out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """What is said of short memory without an error class for it: by a CPU, and by libraries beside torch's allocator."""
+ONEDNN_MEMORY = ("could not create a primitive", "could not execute a primitive", "could not create a memory object")
+"""All that a CPU's products say where they find no memory; longer messages that begin so are of other causes."""
 FAILURE_WORDS = ("CUDA error: ", "CUDA driver error: ", "cuDNN error: ", "cusolver error: ")
 """What the libraries of a GPU say, in errors of no class of their own, where a call has failed."""
 Result = TypeVar("Result")
@@ -138,7 +140,9 @@ def _backing_off(
             _raise_unless_of_memory(error)
             num_rows = batch_size if is_padded else last - first
             if num_rows == 1:
-                reason = "its memory does not suffice for one film; use a larger one, or --device cpu"
+                reason = (
+                    "its memory does not suffice for one film; give it more, or, where it is a GPU, say --device cpu"
+                )
                 raise DeviceMemoryError(reason, "device") from error
             batch_size = num_rows // 2
             logger.warning("out of memory; going on with batches of %d", batch_size)
@@ -152,7 +156,8 @@ def _backing_off(
 def _raise_unless_of_memory(error: Exception) -> None:
     """Return where memory was short; else raise the error, under its name where the device has failed."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in text for word in MEMORY_WORDS):
+    is_said = text in ONEDNN_MEMORY or any(word in text for word in MEMORY_WORDS)
+    if is_said or isinstance(error, torch.OutOfMemoryError | MemoryError):
         return
     if isinstance(error, torch.AcceleratorError) or any(word in text for word in FAILURE_WORDS):
         raise DeviceError(FAILED, "device") from error

@@ -30,6 +30,8 @@ MOST_FILMS = 32
 EQUAL_LENGTH = 28
 SHORTEST, MEDIAN, LONGEST, SPREAD = 4, 13, 60, 0.5
 SELECTED_SHARE = 0.34
+SMALL_ANCHORS = 0.17
+"""By how much objectness falls with the logarithm of an anchor's area: some 820 proposals survive then, else 710."""
 WANTED_LOGIT = -1.0
 
 
@@ -104,6 +106,7 @@ def write_weights(folder: Path) -> None:
         return
     published = full_model(SEED, PUBLISHED_SIZES)
     _make_lively(published)
+    _favour_small_anchors(published)
     _select_a_third(published, _films(2))
     new = file.with_suffix(".new")
     save_published(published, new)
@@ -162,6 +165,15 @@ def _make_lively(model: FullModel) -> None:
         block.mlp.c_proj.weight.mul_(scale)
         for layer in (block.attn.uk, block.attn.uv):
             layer.weight.mul_(4)
+
+
+@torch.no_grad()
+def _favour_small_anchors(model: FullModel) -> None:
+    """Have proposals that overlap less, so that as many survive as in the measurements that targets rest on."""
+    network = model.object_detector.rpn
+    sides = network.anchor_generator.cell_anchors[0]
+    area = (sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1])
+    network.head.cls_logits.bias.sub_(SMALL_ANCHORS * (area.log() - area.log().mean()))
 
 
 @torch.no_grad()

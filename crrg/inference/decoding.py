@@ -282,7 +282,11 @@ class _SlotGrid:
 
     def _new_cache(self, *shape: int) -> NodeCache:
         if self.graphs is not None:
-            return self.graphs.new_cache(*shape)
+            try:
+                return self.graphs.new_cache(*shape)
+            except torch.OutOfMemoryError:
+                # a cache that grows as phrases do may still fit
+                self.graphs = None
         return self.decoder.new_cache(*shape, is_refilled=self.is_refilled)
 
     def _place(self, tile: _Tile, cache: NodeCache, logits: Tensor) -> None:

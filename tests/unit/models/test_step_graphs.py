@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crrg.config.models import DecodingSettings
 from crrg.inference.decoding import DecodedPhrase, decode_phrases
+from crrg.models.decoder import NodeCache
 from crrg.models.report_generator import ReportGenerator
 from crrg.models.step_graphs import StepGraphs
 from tests.support.random_stages import random_generator
@@ -90,6 +91,21 @@ def test_memory_that_is_out_is_not_taken_for_a_refusal(generator: ReportGenerato
 
     with pytest.raises(torch.OutOfMemoryError):
         draft(generator, range(12), graphs=StepGraphs(generator.decoder_for("fast"), exhausted))
+
+
+def test_where_the_longest_phrases_would_not_fit_the_cache_grows_as_ever(
+    generator: ReportGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs, make_room = StepGraphs(generator.decoder_for("fast"), Recorder()), NodeCache.make_room
+
+    def small_device(cache: NodeCache, num_nodes: int, num_slots: int) -> None:
+        if num_nodes == cache.max_nodes:
+            raise torch.OutOfMemoryError
+        make_room(cache, num_nodes, num_slots)
+
+    wanted = draft(generator, range(12))
+    monkeypatch.setattr(NodeCache, "make_room", small_device)
+    assert same(draft(generator, range(12), graphs=graphs), wanted)
 
 
 def test_steps_are_recorded_on_a_gpu_and_for_the_fast_decoder_alone(

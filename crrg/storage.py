@@ -23,7 +23,7 @@ import fsspec
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
-from crrg.local_files import find_files, free_bytes, is_temporary, read_file, read_file_into, write_file
+from crrg.local_files import find_files, is_temporary, read_file, read_file_into, write_file
 from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s, one_object
 from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
 
@@ -246,10 +246,6 @@ class Storage:
                 raise
             return False
         return True
-
-    def free_bytes(self) -> int | None:
-        """Return how much room there is; ``None`` where the store does not say."""
-        return free_bytes(self.root) if self.is_local else None
 
     def list_objects(self, prefix: str = "") -> list[StoredObject]:
         """Return all objects under a prefix folder, sorted by key; links are not followed.

@@ -142,15 +142,14 @@ def _winners(storage: Storage, key: str) -> int:
 def _disk(storage: Storage) -> Finding:
     """Look for room where results and where temporary files go; a bucket does not say."""
     needed = ROOM_FOR_FILMS * (NightlyConfig.model_fields["image_size"].default ** 2 + ROOM_PER_FILM)
-    temporary = tempfile.gettempdir()
+    places = (*([storage.root] if storage.is_local else []), tempfile.gettempdir())
     try:
-        free = {storage.root: storage.free_bytes(), temporary: free_bytes(temporary)}
+        free = {place: free_bytes(place) for place in places}
     except OSError as error:
         return Finding("disk", False, f"room is not told: {error.strerror}", "see the folder of the root and its owner")
-    told = {place: room for place, room in free.items() if room is not None}
-    detail = ", ".join(f"{room / 1e9:.1f} GB free in {place}" for place, room in told.items())
+    detail = ", ".join(f"{room / 1e9:.1f} GB free in {place}" for place, room in free.items())
     way_out = f"a night of {ROOM_FOR_FILMS} films needs {needed / 1e9:.1f} GB: make room, or set CRRG_ROOT and TMPDIR"
-    return _finding("disk", min(told.values()) >= needed, detail, way_out)
+    return _finding("disk", min(free.values()) >= needed, detail, way_out)
 
 
 def _device() -> Finding:

@@ -14,7 +14,7 @@ from crrg.errors import Conflict, DigestMismatch
 from crrg.ledger.audit import PROBE as AUDIT_PROBE
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.manifest import night_prefix
-from crrg.local_files import disk_full
+from crrg.local_files import check_disk
 from crrg.storage import Storage
 
 ROOM_PER_FILM = 48 * 2**10
@@ -77,7 +77,5 @@ def check_room(num_films: int, image_size: int, storage: Storage) -> None:
     Raises:
         StorageError: It has not, code ``DISK.FULL``.
     """
-    free = storage.free_bytes()
-    needed = num_films * (image_size**2 + ROOM_PER_FILM)
-    if free is not None and free < needed:
-        raise disk_full(storage.root, "", needed)
+    if storage.is_local:
+        check_disk(storage.root, "", num_films * (image_size**2 + ROOM_PER_FILM))

@@ -8,7 +8,6 @@ What is being done is finished, so that nothing is half-done; everything goes on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from crrg.errors import CrrgError
 from crrg.storage import Storage
@@ -39,19 +38,14 @@ def check_not_stopped(storage: Storage, done: str) -> None:
 class StopWatch:
     """Looks for an operator's stop every few seconds of a step that knows no parts."""
 
-    def __init__(self, storage: Storage, clock: Callable[[], float] = time.monotonic) -> None:
-        """Watch a root.
-
-        Args:
-            storage: The root.
-            clock: Seconds from any start.
-        """
-        self._storage, self._clock = storage, clock
-        self._looked_s = clock()
+    def __init__(self, storage: Storage) -> None:
+        """Watch a root; the first look is a while from now."""
+        self._storage = storage
+        self._looked_s = time.monotonic()
 
     def check(self, done: str) -> None:
         """Look, if the last look is a while ago; see ``check_not_stopped``."""
-        if self._clock() - self._looked_s < LOOK_EVERY_S:
+        if time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return
         check_not_stopped(self._storage, done)
-        self._looked_s = self._clock()
+        self._looked_s = time.monotonic()

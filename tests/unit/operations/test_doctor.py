@@ -63,7 +63,6 @@ def test_a_clock_that_is_far_from_the_stores_is_said(root, monkeypatch):
 def with_nothing_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything wrong that can be, but the store itself."""
     monkeypatch.setattr(Storage, "put_if_absent", Storage.put)
-    monkeypatch.setattr(Storage, "free_bytes", lambda self: 3 * 2**20)
     monkeypatch.setattr(doctor, "free_bytes", lambda place: 2 * 2**20)
     monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "torch" else "1.0")
     monkeypatch.setattr(doctor, "_num_gpus_of_machine", lambda: 1)
@@ -110,9 +109,9 @@ def test_disk_and_device_of_this_machine_are_told(root, monkeypatch):
     assert device.detail.startswith(("cuda", "cpu"))
 
 
-def test_a_bucket_that_does_not_say_its_room_is_not_full(root, monkeypatch):
-    monkeypatch.setattr(Storage, "free_bytes", lambda self: None)
-    assert doctor._disk(root).is_good
+def test_a_bucket_that_does_not_say_its_room_is_not_full():
+    disk = doctor._disk(Storage("s3://bucket/root"))
+    assert (disk.is_good, "bucket" in disk.detail) == (True, False)
 
 
 def test_a_gpu_that_fails_is_said(monkeypatch):

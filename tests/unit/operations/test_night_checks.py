@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crrg import local_files
 from crrg.errors import StorageError
 from crrg.ledger.audit import check_chain
 from crrg.ledger.manifest import read_manifests
@@ -97,10 +98,9 @@ def test_inbox_that_may_be_listed_but_not_read_stops_the_night(inbox, root, monk
 
 def test_disk_without_room_stops_the_night_before_any_work(inbox, root, monkeypatch):
     check_room(10, 512, root)
-    monkeypatch.setattr(Storage, "free_bytes", lambda self: 50_000)
+    monkeypatch.setattr(local_files, "free_bytes", lambda _place: 50_000)
     with pytest.raises(StorageError, match=DISK_FULL) as caught:
         run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     assert caught.value.code == DISK_FULL
     assert root.list_objects("results") == []
-    monkeypatch.setattr(Storage, "free_bytes", lambda self: None)
-    check_room(10**9, 512, root)
+    check_room(10**9, 512, Storage("s3://bucket/root"))  # a bucket does not say

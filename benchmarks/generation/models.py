@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.generation.encoder import SentenceEncoder
+from benchmarks.generation.encoder import OurEncoder, PublishedEncoder
 from benchmarks.generation.published import PUBLISHED_SIZES, FullModel, full_model, random_film, save_published
 from crrg.config.models import DecodingSettings
 from crrg.importers.rgrg import import_rgrg
@@ -72,12 +72,14 @@ class Inputs:
     Attributes:
         films: Grey values ``[32, 1, 512, 512]``.
         lengths: Words per region of each film ``[32, 29]``, log-normal.
-        encoder: Sentence encoder of both sides.
+        encoder: Our sentence encoder.
+        published_encoder: The other side's, with the same weights.
     """
 
     films: Tensor
     lengths: list[list[int]]
-    encoder: SentenceEncoder
+    encoder: OurEncoder
+    published_encoder: PublishedEncoder
 
 
 @dataclass
@@ -139,10 +141,12 @@ def draw_inputs() -> Inputs:
     """Draw films, lengths and the encoder's weights, the same in every call."""
     rng = np.random.default_rng(SEED)
     drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, size=(MOST_FILMS, 29)))
+    encoder = OurEncoder(SEED)
     return Inputs(
         films=_films(MOST_FILMS),
         lengths=drawn.round().clip(SHORTEST, LONGEST).astype(int).tolist(),
-        encoder=SentenceEncoder(SEED),
+        encoder=encoder,
+        published_encoder=PublishedEncoder(encoder),
     )
 
 

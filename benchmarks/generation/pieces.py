@@ -17,7 +17,6 @@ from benchmarks.generation.published import FullModel
 from crrg.inference.decoding import decode_hypotheses
 from crrg.inference.dedup import deduplicate, token_similarity
 from crrg.models.backbone import normalise_films
-from crrg.models.products import torch_products
 
 Lengths = Literal["equal", "realistic"]
 SELECTION_LOGIT = -1.0
@@ -86,8 +85,7 @@ def run(piece: Piece, model: FullModel | Ours, inputs: Inputs, stages: Stages | 
             for report in found:
                 sentences = [sentence[0] for sentence in report]
                 if piece.side == "published":
-                    with torch_products():
-                        kept.append(procedure.deduplicate(sentences, inputs.encoder))
+                    kept.append(procedure.deduplicate(sentences, inputs.published_encoder))
                 else:
                     kept.append(deduplicate(sentences, similarity=token_similarity(inputs.encoder)))
     return {"cpu_s": stages.cpu, "wall_s": stages.wall, "num_films": count, "reports": reports, "kept": kept}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.generation.encoder import SentenceEncoder
+from benchmarks.generation.encoder import PublishedEncoder
 from benchmarks.generation.published import LanguageModel
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -165,7 +165,7 @@ def _heads(states: Tensor, num_heads: int) -> Tensor:
 
 
 @torch.no_grad()
-def deduplicate(sentences: Sequence[str], encoder: SentenceEncoder, threshold: float = 0.9) -> list[str]:
+def deduplicate(sentences: Sequence[str], encoder: PublishedEncoder, threshold: float = 0.9) -> list[str]:
     """Return the sentences without repeats; every pair is encoded and compared in a call of its own."""
     unique = list(dict.fromkeys(sentences))
     dropped: set[int] = set()
@@ -181,7 +181,7 @@ def deduplicate(sentences: Sequence[str], encoder: SentenceEncoder, threshold: f
 
 
 @torch.no_grad()
-def pair_f1(first: str, second: str, encoder: SentenceEncoder) -> float:
+def pair_f1(first: str, second: str, encoder: PublishedEncoder) -> float:
     """Return BERTScore's F1 of one pair."""
     hidden, lengths = encoder.encode([first, second])
     vectors = torch.nn.functional.normalize(hidden, dim=-1)

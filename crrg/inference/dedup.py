@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIMILARITY_THRESHOLD = 0.9
-SENTENCES_AT_ONCE = 4
-"""Sentences of about one length that are encoded together."""
 Similarity = Callable[[Sequence[str]], NDArray[np.floating]]
 """Sentences to their pairwise similarity ``[n, n]``, 0..1."""
 
@@ -105,16 +103,11 @@ def token_similarity(encoder: Encoder) -> Similarity:
     """Return BERTScore's F1 over an encoder's vectors as a similarity; each sentence is encoded once.
 
     Args:
-        encoder: Any; gets a few sentences of about one length at a time, so that padding costs little.
+        encoder: Any; gets all sentences of a report at once, and none where there is none.
     """
 
     def similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
-        order = sorted(range(len(sentences)), key=lambda number: len(sentences[number].split()))
-        encoded: dict[int, EncodedSentence] = {}
-        for first in range(0, len(order), SENTENCES_AT_ONCE):
-            numbers = order[first : first + SENTENCES_AT_ONCE]
-            encoded.update(zip(numbers, encoder([sentences[number] for number in numbers]), strict=True))
-        return pairwise_f1([encoded[number] for number in range(len(sentences))])
+        return pairwise_f1(encoder(sentences))
 
     return similarity
 

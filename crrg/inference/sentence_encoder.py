@@ -44,15 +44,13 @@ class TokenEncoder:
             return []
         longest = self.model.architecture.num_positions
         rows = [self.tokenizer.text_ids(sentence.strip(), longest) for sentence in sentences]
-        lengths = torch.tensor([len(row) for row in rows])
-        width, device = int(lengths.max()), next(self.model.parameters()).device
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-        mask = (torch.arange(width) < lengths[:, None]).long().to(device)
-        states = self.model(ids, mask).float().cpu().numpy()
+        lengths = [len(row) for row in rows]
+        ids = torch.tensor([token for row in rows for token in row], device=next(self.model.parameters()).device)
+        states = self.model(ids, lengths).float().cpu()
         marks = (self.tokenizer.start_id, self.tokenizer.end_id)
         return [
-            EncodedSentence(found[: len(row)], 1.0 - np.isin(row, marks))
-            for found, row in zip(states, rows, strict=True)
+            EncodedSentence(found.numpy(), 1.0 - np.isin(row, marks))
+            for found, row in zip(states.split(lengths), rows, strict=True)
         ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
@@ -60,17 +58,3 @@ def test_spelling_is_enough_for_near_repeats() -> None:
     assert scores[0, 3] == 0
     assert similarity([]).shape == (0, 0)
     assert deduplicate(sentences[:3], similarity=similarity, threshold=0.85) == [sentences[0], sentences[2]]
-
-
-def test_sentences_are_encoded_once_in_groups_of_about_one_length_and_stay_in_their_order() -> None:
-    sentences = [" ".join(["word", f"w{number}", *["and"] * (number * 5 % 7)]) for number in range(7)]
-    groups: list[list[int]] = []
-
-    def encoder(rows: Sequence[str]) -> Sequence[EncodedSentence]:
-        groups.append([len(row.split()) for row in rows])
-        return spelling_vectors(rows)
-
-    found = token_similarity(encoder)(sentences)
-    assert groups == [[2, 3, 4, 5], [6, 7, 8]]
-    np.testing.assert_allclose(found, pairwise_f1(spelling_vectors(sentences)), rtol=0, atol=1e-12)
-    assert token_similarity(encoder)([]).shape == (0, 0)

@@ -16,8 +16,9 @@ from typing import IO, Any, NamedTuple
 
 import jinja2
 
-from crrg.domain.labels import LABELS
+from crrg.domain.labels import LABELS, NEGATIVE, POSITIVE, UNCERTAIN
 from crrg.domain.regions import REGIONS
+from crrg.evaluation.labeler import label_sentence
 from crrg.exports.documents import attention_flags, film_model
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.exports.script_text import script_text
@@ -221,6 +222,7 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
                         int(region["detected"]),
                         int(region["selected"]),
                         region["phrase"],
+                        _stated(region["phrase"]),
                     ]
                     for region in film["regions"]
                 ],
@@ -228,6 +230,14 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
             for film in document["films"]
         ],
     }
+
+
+def _stated(phrase: str | None) -> int:
+    """Return 1 where a sentence states a finding, however unsurely, -1 where it denies what it names, else 0."""
+    said = set(label_sentence(phrase or "").values())
+    if said & {POSITIVE, UNCERTAIN}:
+        return 1
+    return -1 if NEGATIVE in said else 0
 
 
 def _threshold_row(thresholds: Mapping[str, float]) -> list[float | None]:

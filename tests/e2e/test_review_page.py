@@ -308,3 +308,36 @@ def test_what_is_printed_is_the_draft_without_the_list(page):
     assert page.locator(".banner").is_visible()
     assert page.locator(".findings").is_visible()
     assert not page.locator(".list-pane").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "place", "is_underlined"),
+    [
+        ("The heart is tortuous.", 24, True),  # of a region that reads abnormal
+        ("No pneumothorax.", 24, False),
+        ("There is a small right pleural effusion.", 0, True),  # of one that does not
+        ("The lungs are clear.", 0, False),
+    ],
+)
+def test_a_sentence_is_underlined_for_what_it_states_and_not_where_it_denies(
+    browser, tmp_path, phrase, place, is_underlined
+):
+    film = drafted("study-a", "image-a1", 30)
+    regions = list(film.draft.regions)
+    regions[place] = replace(regions[place], phrase=phrase)
+    draft = replace(film.draft, findings=phrase, regions=tuple(regions))
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", [replace(film, draft=draft)]).as_uri())
+    assert opened.locator(".sentence").inner_text() == phrase
+    assert opened.locator(".sentence.is-abnormal").count() == int(is_underlined)
+    opened.close()
+
+
+def test_flags_of_film_against_text_say_what_they_compare(page):
+    flags = page.locator(".draft-pane .flags")
+    assert flags.count() == 0
+    page.locator(".row", has_text="study-c").click()
+    assert "text without label:Cardiomegaly" in flags.inner_text()
+    assert "These flags ask the film alone" in page.locator(".draft-pane").inner_text()
+    page.locator(".row", has_text="study-a").click()
+    assert "These flags ask the film alone" not in page.locator(".draft-pane").inner_text()

@@ -3,6 +3,7 @@
 
 const night = window.CRRG_NIGHT;
 const SVG = "http://www.w3.org/2000/svg";
+const FILM_AGAINST_TEXT = /^(text_without_label|label_without_text):/;
 const BOX_MODES = ["reported", "all", "none"];
 const state = { item: null, film: 0, boxes: "reported", isInverted: false, showsHeat: true, pinned: null };
 
@@ -13,11 +14,12 @@ function svgElement(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase].
+// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated], where stated is 1 if the
+// phrase states a finding, -1 if it denies what it names, else 0.
 function regionsOf(film) {
   return film.regions.map((row, i) => ({
     name: night.regions[i], box: row.slice(0, 4), score: row[4], abnormal: row[5], isDetected: Boolean(row[6]),
-    isSelected: Boolean(row[7]), phrase: row[8], isAbnormal: row[5] >= 0.5,
+    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: row[5] >= 0.5,
   }));
 }
 
@@ -184,7 +186,8 @@ function findingsNode(film) {
       node.append(text);
       continue;
     }
-    const kind = regions.some((region) => region.isAbnormal) ? " is-abnormal" : "";
+    // a region may read abnormal for another reason than the one its sentence denies
+    const kind = regions.some(({ stated, isAbnormal }) => stated > 0 || (stated === 0 && isAbnormal)) ? " is-abnormal" : "";
     const names = regions.map((region) => region.name);
     node.append(lights(element("span", {
       class: `sentence${kind}`, tabIndex: 0, role: "button", "aria-label": `${text} Region: ${names.join(", ")}`,
@@ -249,6 +252,8 @@ function drawDraft() {
     element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
     element("h3", {}, "Findings"), findingsNode(film),
     element("h3", {}, "Flags"), flags,
+    ...(film.flags.some((flag) => FILM_AGAINST_TEXT.test(flag))
+      ? [element("p", { class: "quiet" }, "These flags ask the film alone; labels below may have read the text as well.")] : []),
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),
     element("h3", {}, "Where this comes from"),

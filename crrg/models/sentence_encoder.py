@@ -81,7 +81,7 @@ def _within_sentences(
 ) -> tuple[Tensor, None]:
     """Return what tokens ``[1, H, T, D / H]`` take from those of their own sentence, as ``[1, T, H, D / H]``."""
     sentences = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    mixed = [scaled_dot_product_attention(*sentence, scale=scaling) for sentence in sentences]
+    mixed = [scaled_dot_product_attention(own, keys, values, scale=scaling) for own, keys, values in sentences]
     return torch.cat(mixed, dim=2).transpose(1, 2), None
 
 

@@ -337,7 +337,7 @@ def test_flags_of_film_against_text_say_what_they_compare(page):
     flags = page.locator(".draft-pane .flags")
     assert flags.count() == 0
     page.locator(".row", has_text="study-c").click()
-    assert "text without label:Cardiomegaly" in flags.inner_text()
-    assert "These flags ask the film alone" in page.locator(".draft-pane").inner_text()
+    assert "text without label: Cardiomegaly" in flags.inner_text()
+    assert "Flags of text and label ask the film alone" in page.locator(".draft-pane").inner_text()
     page.locator(".row", has_text="study-a").click()
-    assert "These flags ask the film alone" not in page.locator(".draft-pane").inner_text()
+    assert "Flags of text and label ask the film alone" not in page.locator(".draft-pane").inner_text()

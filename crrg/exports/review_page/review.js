@@ -243,7 +243,7 @@ function drawDraft() {
   const film = study.films[state.film];
   const [version, bundle] = film.model || [night.modelVersion, night.bundleId];
   const flags = film.flags.length
-    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " "))))
+    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " ").replace(":", ": "))))
     : element("p", { class: "quiet" }, "none");
   const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
   document.getElementById("draft-pane").replaceChildren(
@@ -253,7 +253,7 @@ function drawDraft() {
     element("h3", {}, "Findings"), findingsNode(film),
     element("h3", {}, "Flags"), flags,
     ...(film.flags.some((flag) => FILM_AGAINST_TEXT.test(flag))
-      ? [element("p", { class: "quiet" }, "These flags ask the film alone; labels below may have read the text as well.")] : []),
+      ? [element("p", { class: "quiet" }, "Flags of text and label ask the film alone; the labels below may have read the text as well.")] : []),
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),
     element("h3", {}, "Where this comes from"),

@@ -16,14 +16,15 @@ from typing import IO, Any, NamedTuple
 
 import jinja2
 
-from crrg.domain.labels import LABELS, NEGATIVE, POSITIVE, UNCERTAIN
+from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
-from crrg.evaluation.labeler import label_sentence
+from crrg.evaluation.labeler import label_report
 from crrg.exports.documents import attention_flags, film_model
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.exports.script_text import script_text
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
 from crrg.exports.work_list import LIST_FILE, RefusedObject, study_row, work_list
+from crrg.inference.statements import read_statement
 from crrg.local_files import full_disk_named
 
 STATIC_FILES = ("review.css", "worklist.js", "review.js")
@@ -234,10 +235,8 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
 
 def _stated(phrase: str | None) -> int:
     """Return 1 where a sentence states a finding, however unsurely, -1 where it denies what it names, else 0."""
-    said = set(label_sentence(phrase or "").values())
-    if said & {POSITIVE, UNCERTAIN}:
-        return 1
-    return -1 if NEGATIVE in said else 0
+    statement = read_statement(phrase or "", label_report)
+    return 1 if statement.present else -bool(statement.denied)
 
 
 def _threshold_row(thresholds: Mapping[str, float]) -> list[float | None]:

@@ -315,6 +315,7 @@ def test_what_is_printed_is_the_draft_without_the_list(page):
     [
         ("The heart is tortuous.", 24, True),  # of a region that reads abnormal
         ("No pneumothorax.", 24, False),
+        ("No acute osseous abnormality.", 24, False),
         ("There is a small right pleural effusion.", 0, True),  # of one that does not
         ("The lungs are clear.", 0, False),
     ],

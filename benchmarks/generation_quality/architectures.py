@@ -117,13 +117,16 @@ class Arena:
             self.table.fill(f"{self.prefix}/variant/{name}", functools.partial(self._describe, name, variant))
 
     def train_all(self) -> bool:
-        """Train what is missing; return whether nothing is."""
+        """Train what is missing, all by turns so that a slow hour falls on each; return whether nothing is missing."""
+        rates: dict[str, dict[str, float]] = {}
         for name in (*self.contenders, *self.variants):
-            rates = self.tune(name)
-            if rates is None:
+            best = self.tune(name)
+            if best is None:
                 return False
-            for seed in range(self.contest.num_seeds):
-                if not self._train_run(name, f"run/{name}/{seed}", rates, seed, self._limits()):
+            rates[name] = best
+        for seed in range(self.contest.num_seeds):
+            for name in rates:
+                if not self._train_run(name, f"run/{name}/{seed}", rates[name], seed, self._limits()):
                     return False
         return self._equal_steps() and self._ablate()
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from crrg.data.codestream import MAX_PIXELS
 from crrg.data.decoder_pool import decode_many
 from crrg.data.film import DecodedFilm
+from crrg.data.limits import InputLimits
 from tests.support.film_corpus import Variant
 from tests.support.film_corpus_coding import legal_codings
 from tests.support.film_corpus_display import legal_displays
@@ -158,7 +158,8 @@ def print_table(blocks: list[dict[str, Any]]) -> int:
     num_films = sum(total.values())
     unforeseen = [index for block in blocks for index in block["unforeseen"]]
     seconds = sum(float(block["seconds"]) for block in blocks)
-    print(f"\n{num_films} films run, {num_films} outcomes, {seconds:.0f} s; pixels at most {MAX_PIXELS:,} each")
+    most = InputLimits.max_pixels
+    print(f"\n{num_films} films run, {num_films} outcomes, {seconds:.0f} s; pixels at most {most:,} each")
     print(f"crashed, hung or unforeseen: {len(unforeseen)} {unforeseen[:20] if unforeseen else ''}")
     print("codes: " + ", ".join(f"{code} {number}" for code, number in total.most_common()))
     return 1 if unforeseen else 0

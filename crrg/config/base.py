@@ -198,6 +198,14 @@ class Settings(BaseSettings):
         principal: Who the audit says this process works for; empty = its account.
         webhook_url: Where the orchestrator sends word of failed and flagged nights; empty = nowhere.
         open_data: Folder of real open data for tests marked ``real``.
+        max_file_mib: Largest film file that is read, MiB.
+        max_pixels: Most pixels of a film that is decoded.
+        max_sequence_depth: Most sequences of DICOM within one another.
+        max_elements: Most elements of a DICOM file.
+        max_report_characters: Longest report that is read.
+        decoder_memory_mib: Address space of a decoding process, MiB.
+        decoder_cpu_s: Processor seconds it may take for a file.
+        decoder_timeout_s: Seconds it may take for a file in all.
     """
 
     model_config = SettingsConfigDict(env_prefix="CRRG_", toml_file="crrg.toml", extra="ignore", populate_by_name=True)
@@ -223,6 +231,14 @@ class Settings(BaseSettings):
     principal: str = ""
     webhook_url: SecretStr = SecretStr("")
     open_data: Path | None = None
+    max_file_mib: int = Field(512, ge=1, le=4096)
+    max_pixels: int = Field(100_000_000, ge=2**20, le=1_000_000_000)
+    max_sequence_depth: int = Field(32, ge=4, le=128)
+    max_elements: int = Field(20_000, ge=1_000, le=10_000_000)
+    max_report_characters: int = Field(20_000, ge=1_000, le=250_000)
+    decoder_memory_mib: int = Field(2048, ge=512, le=2**16)
+    decoder_cpu_s: int = Field(20, ge=1, le=3600)
+    decoder_timeout_s: float = Field(60.0, ge=1, le=3600)
 
     @classmethod
     def settings_customise_sources(

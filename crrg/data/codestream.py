@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crrg.data.limits import in_force
 from crrg.errors import DataError
 
-MAX_PIXELS = 100_000_000
-MAX_PICTURE_BYTES = 400_000_000
-"""Decoded bytes of the largest picture, all its samples together."""
 MAX_SCANS = 100
 """Passes over one JPEG; a legal progressive one has about ten, and each costs as much as a picture."""
 MAX_TILES = 65_535
@@ -86,10 +84,11 @@ def check_pixel_limit(width: int, height: int, bytes_per_pixel: int = 1) -> None
     Raises:
         DataError: LIMIT.PIXELS.
     """
-    if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_PICTURE_BYTES:
+    limits = in_force.inputs
+    if width * height > limits.max_pixels or width * height * bytes_per_pixel > limits.max_picture_bytes:
         raise DataError(
-            f"{width} x {height} pixels of {bytes_per_pixel} bytes, at most {MAX_PIXELS} pixels and "
-            f"{MAX_PICTURE_BYTES} bytes are decoded",
+            f"{width} x {height} pixels of {bytes_per_pixel} bytes, at most {limits.max_pixels} pixels and "
+            f"{limits.max_picture_bytes} bytes are decoded (CRRG_MAX_PIXELS)",
             code="LIMIT.PIXELS",
         )
 

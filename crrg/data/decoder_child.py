@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from crrg.data.decoder_isolation import Isolation, give_up_rights, leave_network
 from crrg.data.film import DecodedFilm, read_film
+from crrg.data.limits import DecoderLimits, InputLimits, in_force
 from crrg.errors import DataError
 
 LENGTH = struct.Struct(">Q")
@@ -30,9 +31,12 @@ JOB = struct.Struct(">QIH")
 def main() -> None:
     """Serve jobs until standard input ends.
 
-    Arguments: memory in bytes, processor seconds per file, descriptors of the places in shared memory where files lie.
+    Arguments: memory in bytes, processor seconds per file, what a file may be as JSON, descriptors of the places in
+    shared memory where files lie.
     """
-    max_memory_bytes, cpu_limit_s, *places = (int(argument) for argument in sys.argv[1:])
+    max_memory_bytes, cpu_limit_s = map(int, sys.argv[1:3])
+    in_force.decoder = DecoderLimits(max_memory_bytes, cpu_limit_s, inputs=InputLimits(**json.loads(sys.argv[3])))
+    places = [int(descriptor) for descriptor in sys.argv[4:]]
     own_network = leave_network()
     jobs, answers = _take_over_streams()
     _load_codecs()

@@ -19,10 +19,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from crrg.data.decoder_isolation import Isolation
-from crrg.data.decoder_process import Child, DecoderLimits, Job
+from crrg.data.decoder_process import Child, Job
 from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import DicomHeader
 from crrg.data.images import pixel_digest
+from crrg.data.limits import DecoderLimits, in_force
 from crrg.data.shared_films import FilmPlaces, PlacedFilm
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Film, ViewPosition
@@ -45,13 +46,13 @@ _ERRORS = {
 class IdleDecoders:
     """Children that wait for the next call: to start one takes as long as decoding some sixty films."""
 
-    def __init__(self, limits: DecoderLimits) -> None:
+    def __init__(self, limits: Callable[[], DecoderLimits]) -> None:
         """Begin with none.
 
         Args:
-            limits: What each child may use.
+            limits: Says what each child may use; one that may use something else is not given out any more.
         """
-        self.limits = limits
+        self._limits = limits
         self._children: list[Child] = []
         self._lock = threading.Lock()
 
@@ -61,12 +62,21 @@ class IdleDecoders:
             while len(self._children) < number:
                 self._children.append(Child(self.limits))
 
+    @property
+    def limits(self) -> DecoderLimits:
+        """What a child may use that is taken now."""
+        return self._limits()
+
     def take(self) -> Child:
         """Return a child without work, started anew where none waits."""
+        limits = self.limits
         with self._lock:
-            if self._children:
-                return self._children.pop()
-        return Child(self.limits)
+            while self._children:
+                child = self._children.pop()
+                if child.limits == limits:
+                    return child
+                child.end()
+        return Child(limits)
 
     def put_by(self, child: Child) -> None:
         """Keep a child for the next call; one that has work, or has done its share, is ended."""
@@ -99,7 +109,7 @@ def decode_many(
         items: Bytes of each file; read lazily, a bounded number ahead.
         image_size: Longest side of a film, pixels.
         num_workers: Child processes; 0 decodes in this process, without limits, for a handful of trusted files.
-        limits: What a child may use.
+        limits: What a child may use; what is in force here, if not given.
         places: Where placed films lie; each is given back when its outcome is known.
         idle: Where children come from and go back to, with limits of its own; without it they end with the call.
 
@@ -110,7 +120,7 @@ def decode_many(
         for item in items:
             yield _decode_here(item, image_size)
         return
-    own = limits or DecoderLimits()
+    own = limits or in_force.decoder
     descriptors = places.descriptors if places else ()
     if idle is None:
         pool = _Pool(image_size, num_workers, own, lambda: Child(own, descriptors), Child.end)
@@ -153,10 +163,10 @@ def examine_child(limits: DecoderLimits | None = None, *, within_s: float = EXAM
     """Start one child as a run would and ask it what holds there; nothing is raised.
 
     Args:
-        limits: What it may use, but for its time.
+        limits: What it may use, but for its time; what is in force here, if not given.
         within_s: Wall seconds in which it must answer.
     """
-    child = Child(replace(limits or DecoderLimits(), timeout_s=within_s))
+    child = Child(replace(limits or in_force.decoder, timeout_s=within_s))
     try:
         child.give(Job(0, b""), 0)
         answer = child.read(0)

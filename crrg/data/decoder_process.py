@@ -14,12 +14,13 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import crrg
 from crrg.data.decoder_child import JOB, LENGTH
+from crrg.data.limits import DecoderLimits
 from crrg.data.shared_films import PlacedFilm, shared_memory
 
 JOBS_PER_CHILD = 2
@@ -39,25 +40,6 @@ _CHILD_VARIABLES = {
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
 }
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-
-
-@dataclass(frozen=True)
-class DecoderLimits:
-    """What one child may use.
-
-    Attributes:
-        max_memory_bytes: Address space of a child.
-        cpu_limit_s: Processor seconds per file.
-        timeout_s: Wall seconds per file, start of the child included.
-        files_per_child: Files after which a child is replaced.
-        niceness: By how much it steps back behind its parent where processors are short, 0 to 19.
-    """
-
-    max_memory_bytes: int = 2 * 2**30
-    cpu_limit_s: int = 20
-    timeout_s: float = 60.0
-    files_per_child: int = 500
-    niceness: int = 0
 
 
 @dataclass
@@ -98,7 +80,8 @@ class Child:
         self._num_shared_bytes = [0] * JOBS_PER_CHILD
         package = str(Path(crrg.__file__).parent.parent)
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        arguments = (limits.max_memory_bytes, limits.cpu_limit_s, *self._shared, *places)
+        inputs = json.dumps(asdict(limits.inputs))
+        arguments = (limits.max_memory_bytes, limits.cpu_limit_s, inputs, *self._shared, *places)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "crrg.data.decoder_child", *map(str, arguments)],
             pass_fds=(*self._shared, *places),

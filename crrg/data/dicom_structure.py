@@ -12,17 +12,13 @@ import re
 import zlib
 from dataclasses import dataclass, field
 
-from crrg.data.codestream import MAX_PIXELS, check_trailer
+from crrg.data.codestream import check_trailer
+from crrg.data.limits import in_force
 from crrg.errors import DicomError
 
-MAX_FILE_BYTES = 512 * 2**20
-MAX_INFLATED_BYTES = 2 * MAX_PIXELS + 2**24
-"""The largest grey film and its header; a deflated data set that grows beyond is a bomb."""
 _INFLATED_PIECE = 2**22
 _SIZE_ELEMENT = re.compile(rb"\x28\x00[\x10\x11]\x00US\x02\x00(..)", re.DOTALL)
 _MAX_BYTES_PER_PIXEL = 3
-MAX_DEPTH = 32
-MAX_ELEMENTS = 20_000
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -96,9 +92,10 @@ def looks_like_dicom(data: bytes) -> bool:
 
 def size_refusal(num_bytes: int) -> DicomError | None:
     """Return why a file of so many bytes is not read, known before a byte of it is; ``None`` where it is."""
-    if num_bytes <= MAX_FILE_BYTES:
+    most = in_force.inputs.max_file_bytes
+    if num_bytes <= most:
         return None
-    return DicomError(f"{num_bytes} bytes, at most {MAX_FILE_BYTES} are read", code="LIMIT.FILE_SIZE")
+    return DicomError(f"{num_bytes} bytes, at most {most} are read (CRRG_MAX_FILE_MIB)", code="LIMIT.FILE_SIZE")
 
 
 def open_dicom(data: bytes) -> DicomBody:
@@ -186,7 +183,7 @@ def _inflate(raw: bytes) -> bytes:
     """Inflate a deflated data set piece by piece, never beyond what its own header lets expect."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     out = bytearray()
-    limit = MAX_INFLATED_BYTES
+    limit = in_force.inputs.max_inflated_bytes
     try:
         while not inflater.eof:
             piece = inflater.decompress(raw, _INFLATED_PIECE)
@@ -231,6 +228,7 @@ class _Walk:
         self.order: str = "little" if body.is_little else "big"
         self.position = body.start
         self.num_elements = 0
+        self.limits = in_force.inputs
         self.levels = [_Level(is_sequence=False, end=len(body.data), is_implicit=body.is_implicit)]
 
     def run(self) -> None:
@@ -246,8 +244,10 @@ class _Walk:
     def _element(self, level: _Level) -> None:
         tag = self._tag()
         self.num_elements += 1
-        if self.num_elements > MAX_ELEMENTS:
-            raise DicomError(f"more than {MAX_ELEMENTS} elements", code="LIMIT.ELEMENTS")
+        if self.num_elements > self.limits.max_elements:
+            raise DicomError(
+                f"more than {self.limits.max_elements} elements (CRRG_MAX_ELEMENTS)", code="LIMIT.ELEMENTS"
+            )
         if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
             self._delimiter(level, tag)
             return
@@ -299,8 +299,11 @@ class _Walk:
 
     def _open(self, level: _Level) -> None:
         self.levels.append(level)
-        if len(self.levels) > 2 * MAX_DEPTH:
-            raise DicomError(f"sequences are nested deeper than {MAX_DEPTH}", code="LIMIT.DEPTH")
+        if len(self.levels) > 2 * self.limits.max_depth:
+            raise DicomError(
+                f"sequences are nested deeper than {self.limits.max_depth} (CRRG_MAX_SEQUENCE_DEPTH)",
+                code="LIMIT.DEPTH",
+            )
 
     def _length(self, level: _Level) -> tuple[bytes, int, bool]:
         """Read the rest of an element header: value representation (empty if implicit), length, encoding inside."""

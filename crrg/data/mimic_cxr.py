@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from crrg.data.checksums import SUMS_PATTERN, read_checksums
+from crrg.data.limits import in_force
 from crrg.data.map_ahead import map_ahead
 from crrg.data.members import Members
 from crrg.data.mimic_tables import TABLE_PATTERN, MimicTables, read_mimic_tables
-from crrg.data.sections import MAX_REPORT_CHARACTERS, Mode, parse_sections
+from crrg.data.sections import Mode, parse_sections
 from crrg.data.sections_compatible import HAND_CUT_STUDIES
 from crrg.data.sources import SourceItem
 from crrg.domain.labels import LabelValues
@@ -42,7 +43,7 @@ _STRAY = re.compile(r"(?:^|/)(?:files|p\d{2})/(?:.*/)?[^/]+\.(?:jpe?g|png|dcm)$"
 _REPORT = re.compile(r"(?:^|/)p(?P<patient>\d+)/s(?P<name>\d+)\.txt$")
 _REPORTS_ZIP = re.compile(r"(?:^|/)mimic-cxr-reports\.zip$")
 _GROUP = re.compile(r"p\d{2}")
-_MAX_REPORT_BYTES = 4 * MAX_REPORT_CHARACTERS
+_MAX_BYTES_PER_CHARACTER = 4
 
 
 @dataclass
@@ -108,8 +109,9 @@ class MimicCxrSource:
         yield from _rows_without_study(tables, {study.study_id for study in studies})
 
     def _reports(self) -> Members:
+        most = _MAX_BYTES_PER_CHARACTER * in_force.inputs.max_report_characters
         packed = [stored for stored in self.objects if _REPORTS_ZIP.search(stored.key)]
-        return Members(self.storage, _REPORT, self.objects, packed, _MAX_REPORT_BYTES)
+        return Members(self.storage, _REPORT, self.objects, packed, most)
 
     def _studies(self, reports: Members) -> tuple[list[_Study], list[StoredObject]]:
         """Return all studies that have a film or a report, by patient and study, and films that belong to none."""

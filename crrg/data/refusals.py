@@ -22,6 +22,11 @@ def may_pass(reason: str) -> bool:
     return reason.startswith(_PASSING)
 
 
+def depends_on_limits(reason: str) -> bool:
+    """Return whether the same bytes may be judged otherwise under other limits (``crrg.data.limits``)."""
+    return reason.startswith("LIMIT.")
+
+
 def was_absent(reason: str) -> bool:
     """Return whether nothing was read at all, since the object was gone or another one."""
     return reason.startswith(_ABSENT) and reason != UNREADABLE

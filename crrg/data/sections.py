@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from crrg.data.limits import in_force
 from crrg.data.sections_compatible import cut_compatible
 from crrg.domain.report import Report
 from crrg.domain.sentences import split_sentences
 from crrg.errors import ReportError
 
 __all__ = [
-    "MAX_REPORT_CHARACTERS",
     "Mode",
     "PLACEHOLDER",
     "Sections",
@@ -30,7 +30,6 @@ __all__ = [
     "split_sentences",
 ]
 
-MAX_REPORT_CHARACTERS = 20_000
 PLACEHOLDER = "<deid>"
 """What stands where a source's de-identification took a word away."""
 
@@ -127,11 +126,13 @@ def clean_text(text: str) -> str:
         The clean text; empty for an empty text.
 
     Raises:
-        ReportError: Above 20,000 characters (``LIMIT.REPORT``).
+        ReportError: Longer than the limit in force (``LIMIT.REPORT``).
     """
-    if len(text) > MAX_REPORT_CHARACTERS:
+    most = in_force.inputs.max_report_characters
+    if len(text) > most:
         raise ReportError(
-            f"report text has {len(text)} characters, at most {MAX_REPORT_CHARACTERS} are read: shorten or split it",
+            f"report text has {len(text)} characters, at most {most} are read (CRRG_MAX_REPORT_CHARACTERS): shorten "
+            "or split it",
             code="LIMIT.REPORT",
         )
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n")
@@ -158,7 +159,7 @@ def parse_sections(text: str, mode: Mode = "general") -> Report:
         compatible mode nothing).
 
     Raises:
-        ReportError: Above 20,000 characters (``LIMIT.REPORT``).
+        ReportError: Longer than the limit in force (``LIMIT.REPORT``).
     """
     cut = cut_report(text, mode)
     impression = " ".join([*filter(None, [cut.impression]), *cut.addenda]) or None
@@ -171,7 +172,7 @@ def cut_report(text: str, mode: Mode = "general") -> Sections:
     A wet read stands for the findings only where the report has neither findings nor impression.
 
     Raises:
-        ReportError: Above 20,000 characters (``LIMIT.REPORT``).
+        ReportError: Longer than the limit in force (``LIMIT.REPORT``).
     """
     if mode == "compatible":
         clean_text(text)

@@ -16,13 +16,10 @@ from crrg.config.base import Settings
 from crrg.config.running import NightlyConfig
 from crrg.config.secret_key import is_readable_by_others
 from crrg.data.chest_imagenome import MAX_SCENE_GRAPH_BYTES
-from crrg.data.codestream import MAX_PIXELS
 from crrg.data.decoder_pool import EXAMINATION_S, examine_child
-from crrg.data.decoder_process import DecoderLimits
 from crrg.data.dicom_codecs import check_syntaxes
-from crrg.data.dicom_structure import MAX_DEPTH, MAX_ELEMENTS, MAX_FILE_BYTES, MAX_INFLATED_BYTES
+from crrg.data.limits import in_force
 from crrg.data.openi_xml import MAX_XML_BYTES
-from crrg.data.sections import MAX_REPORT_CHARACTERS
 from crrg.data.tables import MAX_TABLE_BYTES
 from crrg.device import failures_named, resolve_device
 from crrg.errors import Conflict, CrrgError, DeviceError
@@ -208,20 +205,24 @@ def _champion(storage: Storage, settings: Settings) -> Finding:
 
 def _decoders() -> list[Finding]:
     """Start a decoding process as a run does, and decode a sample of every transfer syntax in it."""
-    limits = DecoderLimits()
+    limits, inputs = in_force.decoder, in_force.inputs
     report = examine_child(limits)
     if report.is_late:
         detail = f"it does not answer within {EXAMINATION_S:g} s; films would be refused as DECODE.TIMEOUT"
         return [Finding("decoder process", False, detail, "see what keeps this machine busy, or short of memory")]
     if report.isolation is None:
-        way_out = "see that this account may start processes and has 2 GiB of address space (ulimit -u, ulimit -v)"
+        way_out = (
+            f"see that this account may start processes (ulimit -u) and has {limits.max_memory_bytes // 2**20} MiB of "
+            "address space (ulimit -v, CRRG_DECODER_MEMORY_MIB)"
+        )
         return [Finding("decoder process", False, "it does not start; films could not be read", way_out)]
     allowed = (
         f"{limits.max_memory_bytes // 2**20} MiB, {limits.cpu_limit_s} s of processor and {limits.timeout_s:g} s per "
-        f"file, new after {limits.files_per_child} files; files up to {MAX_FILE_BYTES // 2**20} MiB, {MAX_PIXELS:,} "
-        f"pixels, 1 frame, depth {MAX_DEPTH}, {MAX_ELEMENTS:,} elements, {MAX_INFLATED_BYTES // 2**20} MiB inflated; "
-        f"reports up to {MAX_REPORT_CHARACTERS:,} characters, as XML {MAX_XML_BYTES // 2**20} MiB, scene graphs "
-        f"{MAX_SCENE_GRAPH_BYTES // 2**20} MiB, tables {MAX_TABLE_BYTES // 2**20} MiB"
+        f"file, new after {limits.files_per_child} files; files up to {inputs.max_file_bytes // 2**20} MiB, "
+        f"{inputs.max_pixels:,} pixels, 1 frame, depth {inputs.max_depth}, {inputs.max_elements:,} elements, "
+        f"{inputs.max_inflated_bytes // 2**20} MiB inflated; reports up to {inputs.max_report_characters:,} "
+        f"characters, as XML {MAX_XML_BYTES // 2**20} MiB, scene graphs {MAX_SCENE_GRAPH_BYTES // 2**20} MiB, tables "
+        f"{MAX_TABLE_BYTES // 2**20} MiB"
     )
     findings = [
         _finding(

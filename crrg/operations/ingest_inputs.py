@@ -24,7 +24,7 @@ from crrg.data.acquisition_table import Acquisitions, read_acquisitions
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.pairs import read_manifest, resolve_dataset
 from crrg.data.reader import PairReader
-from crrg.data.refusals import may_pass
+from crrg.data.refusals import depends_on_limits, may_pass
 from crrg.data.sources import SourceItem
 from crrg.domain.study import Pair, Split
 from crrg.errors import StorageError
@@ -128,11 +128,11 @@ class KnownInputs:
         }
 
     def find(self, object_id: str, etag: str, num_bytes: int, said: str) -> InputRecord | None:
-        """Return what became of the very same object with the same words about it, if that is known."""
+        """Return what became of the very same object with the same words about it, if that is known and may stay so."""
         record = self._records.get(object_id)
         if record is None or (record.etag, record.num_bytes, record.said) != (etag, num_bytes, said):
             return None
-        return None if may_pass(record.reason) else record
+        return None if may_pass(record.reason) or depends_on_limits(record.reason) else record
 
     def pair(self, record: InputRecord) -> Pair:
         """Return the row that an object became.

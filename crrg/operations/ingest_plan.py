@@ -6,13 +6,14 @@ Lists archives, reads no film. Knows no orchestrator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import crrg
 from crrg.config.data import IngestConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.images import PREPROCESSING_VERSION
+from crrg.data.limits import in_force
 from crrg.data.pair_grounding import GROUNDING_VERSION
 from crrg.data.pair_schema import SCHEMA_VERSION
 from crrg.data.sources import Source
@@ -30,7 +31,7 @@ class IngestPlan:
     Attributes:
         shaping: What shapes the rows and their splits; a part of the fingerprint.
         row_key: Digest of what shapes a single row.
-        inputs_digest: Digest of all inputs and settings.
+        inputs_digest: Digest of all inputs and settings, and of what an input may ask for.
         versions: ETag by ``object_id``.
         num_inputs: About how many inputs there are.
     """
@@ -64,7 +65,9 @@ def survey(config: IngestConfig, sources: Sequence[Source], pseudonyms: Pseudony
     return IngestPlan(
         shaping=shaping,
         row_key=key,
-        inputs_digest=hash_json({"settings": shaping, "rows": key, "inputs": listed}),
+        inputs_digest=hash_json(
+            {"settings": shaping, "rows": key, "inputs": listed, "limits": asdict(in_force.decoder)}
+        ),
         versions=versions,
         num_inputs=sum(min(len(inputs), config.limit or len(inputs)) for inputs in listed),
     )

@@ -19,13 +19,13 @@ from functools import partial
 from typing import TypeVar
 
 from crrg.data.decoder_pool import DecodeItem, IdleDecoders, decode_many
-from crrg.data.decoder_process import DecoderLimits
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.dicom_structure import size_refusal
 from crrg.data.film import DecodedFilm
 from crrg.data.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.data.givers import Givers, gone, nameless, refusal
 from crrg.data.identity import DicomHeader, check_identity
+from crrg.data.limits import in_force
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
 from crrg.ledger.inventory import InboxObject
@@ -36,7 +36,7 @@ from crrg.storage import Storage, StoredObject
 
 T = TypeVar("T")
 
-idle_decoders = IdleDecoders(DecoderLimits(niceness=5))
+idle_decoders = IdleDecoders(lambda: replace(in_force.decoder, niceness=5))
 """Kept from shard to shard until the night is given back. They step back behind the models: those run in several
 threads that wait for one another, and each time a decoder takes the place of one, all stand."""
 FETCHERS = 8

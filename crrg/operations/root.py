@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.config.redaction import keep_out_of_logs
+from crrg.data.limits import DecoderLimits, InputLimits, in_force
 from crrg.errors import ConfigError
 from crrg.local_files import check_folder
 from crrg.storage import Storage
@@ -29,12 +30,14 @@ def open_root() -> tuple[Storage, Settings]:
     """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret.
 
     What this process writes from now on is its account's alone, temporary files included: films are patients' data.
+    What it reads keeps to the limits of its settings.
 
     Raises:
         ConfigError: The root is a file.
     """
     keep_to_owner()
     settings = Settings()
+    put_in_force(settings)
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")
     if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():
@@ -51,6 +54,23 @@ def keep_to_owner() -> None:
     """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def put_in_force(settings: Settings) -> None:
+    """Let what this process and its decoders read be within the limits of its settings from now on."""
+    inputs = InputLimits(
+        max_file_bytes=settings.max_file_mib * 2**20,
+        max_pixels=settings.max_pixels,
+        max_depth=settings.max_sequence_depth,
+        max_elements=settings.max_elements,
+        max_report_characters=settings.max_report_characters,
+    )
+    in_force.decoder = DecoderLimits(
+        max_memory_bytes=settings.decoder_memory_mib * 2**20,
+        cpu_limit_s=settings.decoder_cpu_s,
+        timeout_s=settings.decoder_timeout_s,
+        inputs=inputs,
+    )
 
 
 def make_demo_root() -> None:

@@ -69,10 +69,13 @@ def test_a_name_like_no_other_is_refused_too(tmp_path: Path) -> None:
 
 
 def test_every_setting_may_stand_in_the_file_by_its_name(tmp_path: Path) -> None:
-    values = {"s3_read_timeout_s": "5.0", "s3_sse": '"AES256"'}
+    numbers = {name: field for name, field in Settings.model_fields.items() if field.annotation in (int, float)}
+    values = {name: str(field.default) for name, field in numbers.items()}
+    values |= {"s3_read_timeout_s": "5.0", "max_pixels": "2000000", "s3_sse": '"AES256"'}
     lines = [f"{name} = {values.get(name, repr('x'))}" for name in Settings.model_fields]
     (tmp_path / "crrg.toml").write_text("\n".join(lines))
     settings = Settings()
     assert (settings.aws_region, settings.mlflow_tracking_uri, settings.s3_read_timeout_s) == ("x", "x", 5.0)
+    assert settings.max_pixels == 2_000_000
     (tmp_path / "crrg.toml").write_text('AWS_REGION = "eu-central-1"\n')
     assert Settings().aws_region == "eu-central-1"

@@ -9,8 +9,9 @@ import pytest
 
 from crrg.data.decoder_isolation import Isolation
 from crrg.data.decoder_pool import decode_many, examine_child
-from crrg.data.decoder_process import Child, DecoderLimits, Job
+from crrg.data.decoder_process import Child, Job
 from crrg.data.dicom_codecs import TRANSFER_SYNTAXES
+from crrg.data.limits import DecoderLimits
 from crrg.errors import DicomError
 
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these measures are Linux's")

@@ -15,8 +15,9 @@ from PIL import Image
 
 from crrg.data import decoder_pool
 from crrg.data.decoder_pool import IdleDecoders, decode_many
-from crrg.data.decoder_process import Child, DecoderLimits
+from crrg.data.decoder_process import Child
 from crrg.data.film import DecodedFilm
+from crrg.data.limits import DecoderLimits
 from crrg.data.shared_films import MAX_PLACED_BYTES, FilmPlaces
 from crrg.errors import DataError, DicomError, ImageError
 
@@ -240,7 +241,7 @@ def test_an_error_of_the_reader_comes_through():
 
 
 def test_children_that_wait_serve_the_next_call_and_end_when_told():
-    idle = IdleDecoders(DecoderLimits(files_per_child=3))
+    idle = IdleDecoders(lambda: DecoderLimits(files_per_child=3))
     first = idle.take()
     idle.put_by(first)
     assert len(list(decode_many([picture(0), picture(1)], 64, 1, idle=idle))) == 2
@@ -256,7 +257,7 @@ def test_children_that_wait_serve_the_next_call_and_end_when_told():
 
 
 def test_a_reader_that_stops_early_keeps_no_child_at_work():
-    idle = IdleDecoders(DecoderLimits())
+    idle = IdleDecoders(DecoderLimits)
     outcomes = decode_many((picture(index) for index in range(30)), 64, 1, idle=idle)
     next(outcomes)
     outcomes.close()
@@ -274,7 +275,7 @@ def test_children_that_load_ahead_are_those_that_are_taken(monkeypatch):
             started.append(self)
 
     monkeypatch.setattr(decoder_pool, "Child", Counted)
-    idle = IdleDecoders(DecoderLimits())
+    idle = IdleDecoders(DecoderLimits)
     idle.prepare(2)
     assert [child.process.poll() for child in started] == [None, None]
     idle.prepare(1)
@@ -295,7 +296,7 @@ def test_a_child_loads_nothing_that_fetches_from_a_network():
 
 
 def test_a_child_that_died_while_it_waited_costs_no_file():
-    idle = IdleDecoders(DecoderLimits())
+    idle = IdleDecoders(DecoderLimits)
     dead = idle.take()
     dead.process.kill()
     dead.process.wait()

@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence
 
 from crrg.data.dicom import read_dicom, read_dicom_film
 from crrg.data.identity import check_identity
+from crrg.data.limits import InputLimits
 from crrg.domain.study import ViewPosition
 from crrg.errors import DataError, IdentityError
 
@@ -287,7 +288,7 @@ def test_deflated_data_and_a_deflate_bomb(monkeypatch):
     packed = b"\0" * 128 + b"DICM" + element + body
     assert read_dicom(packed, 64).pixel_digest == read_dicom(data, 64).pixel_digest
     assert code_of(packed[:-20]) in {"PARSE.TRUNCATED", "PARSE.DEFLATE"}
-    monkeypatch.setattr("crrg.data.dicom_structure.MAX_INFLATED_BYTES", 1000)
+    monkeypatch.setattr(InputLimits, "max_inflated_bytes", 1000)
     assert code_of(packed) == "LIMIT.INFLATED"
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from crrg.data.sections import MAX_REPORT_CHARACTERS, clean_text, parse_sections, split_sentences
+from crrg.data.limits import InputLimits
+from crrg.data.sections import clean_text, parse_sections, split_sentences
 from crrg.domain.report import Report
 from crrg.errors import ReportError
 
@@ -59,7 +60,7 @@ def test_control_and_direction_characters_go() -> None:
 
 def test_too_long_a_text_is_refused() -> None:
     with pytest.raises(ReportError) as caught:
-        clean_text("a" * (MAX_REPORT_CHARACTERS + 1))
+        clean_text("a" * (InputLimits.max_report_characters + 1))
     assert caught.value.code == "LIMIT.REPORT"
 
 

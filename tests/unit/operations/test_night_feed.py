@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from crrg.config.base import Settings
 from crrg.config.fan_out import FanOut
 from crrg.data import decoder_pool
-from crrg.data.decoder_process import Child, DecoderLimits
+from crrg.data.decoder_process import Child
+from crrg.data.limits import DecoderLimits
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations import night_feed, night_steps, nightly
 from crrg.operations.night_feed import ShardFeed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.data.dicom_structure import MAX_FILE_BYTES
+from crrg.data.limits import InputLimits
 from crrg.errors import StorageError
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import read_manifests
@@ -103,7 +103,7 @@ def test_inbox_that_gives_out_nothing_stops_the_night_before_any_work(inbox, roo
 
 def test_object_over_the_limit_is_refused_without_being_fetched(inbox, root, monkeypatch):
     with Path(inbox.url("huge.dcm")).open("wb") as file:
-        file.truncate(MAX_FILE_BYTES + 1)
+        file.truncate(InputLimits.max_file_bytes + 1)
     read: list[str] = []
     before_reading(monkeypatch, lambda stored: read.append(stored.key))
     assert night(inbox, root).reasons == {"LIMIT.FILE_SIZE": 1}

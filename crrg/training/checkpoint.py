@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from crrg.config.references import StageResult
 from crrg.errors import NonFiniteLoss, StorageError, TrainingError
+from crrg.local_files import check_disk
 from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.training.ranks import wait_for_all
@@ -73,6 +74,19 @@ class StageFolder:
         result = StageResult.model_validate(self._storage.get_json(key))
         self._discard(self._states())
         return result.model_copy(update={"reused": True})
+
+    def check_room(self, state_bytes: int) -> None:
+        """Check that the disk takes the states that are kept, and one more while it is written.
+
+        Args:
+            state_bytes: Bytes of one state.
+
+        Raises:
+            StorageError: It does not, code ``DISK.FULL``; of a store that is no disk nothing is asked.
+        """
+        if self._storage.is_local:
+            num_more = max(1, NUM_STATES_KEPT + 1 - len(self._states()))
+            check_disk(self._storage.root, f"stage {self.stage}", num_more * state_bytes)
 
     def save_state(self, state: TrainingState) -> None:
         """Write a training state and drop all but the newest two.

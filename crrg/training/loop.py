@@ -104,6 +104,7 @@ def fit(
     Raises:
         DeviceError: The device has failed, or its memory does not suffice for a batch.
         NonFiniteLoss: Skipping steps and rolling back did not help.
+        StorageError: The disk has no room for the states that are kept (``DISK.FULL``), or the store cannot be reached.
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
     started = time.monotonic()
@@ -111,6 +112,7 @@ def fit(
         freeze_normalisation(module)
     log = LossLog(tracker, folder.stage, config)
     run = _Run(module, config, device, folder, slower, log)
+    folder.check_room(run.state_bytes(is_scored=score is not None and config.validate_every > 0))
     first = run.restore()
     saved_at = time.monotonic()
     run.start_training()
@@ -173,6 +175,12 @@ class _Run:
             f"its memory does not suffice for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
             "loop.batch_size of the stage and double loop.accumulate, or take a device with more memory"
         )
+
+    def state_bytes(self, *, is_scored: bool) -> int:
+        """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""
+        weights = sum(tensor.nbytes for tensor in self.module.state_dict().values())
+        moments = 2 * sum(each.nbytes for each in self.module.parameters() if each.requires_grad)
+        return weights * (1 + is_scored + (self.average is not None)) + moments
 
     def restore(self) -> int:
         """Take up the newest stored state, or store the start; return the step to go on with.

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
+from crrg import local_files
 from crrg.config.training import LoopConfig
 from crrg.errors import StorageError, TrainingError
 from crrg.storage import Storage
+from crrg.training import checkpoint
 from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import fit
 from crrg.training.tracker import NullTracker
@@ -111,3 +114,33 @@ def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
     config = LoopConfig(num_steps=3)
     with pytest.raises(TrainingError, match=r"checkpoints/line/other: the state of step 0 is of another network"):
         fit(other, batch_at, loss, config, device=CPU, folder=folder, tracker=NullTracker())
+
+
+@pytest.mark.parametrize(("ema_decay", "is_scored"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_a_disk_without_room_for_its_states_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float, is_scored: bool
+) -> None:
+    module = nn.Linear(200, 200)
+    folder = StageFolder(Storage(str(tmp_path)), "line", "full")
+    every = {"checkpoint_every_s": 1e-9, "validate_every": 1}
+
+    def train(num_steps: int) -> list[int]:
+        """Return the sizes of the states that are left."""
+        config = LoopConfig(num_steps=num_steps, ema_decay=ema_decay, **every)
+        score = (lambda: 1.0) if is_scored else None
+        fit(
+            module, lambda _: torch.ones(2, 200), lambda batch: (module(batch).square().mean(), {}), config,
+            device=CPU, folder=folder, tracker=NullTracker(), score=score,
+        )  # fmt: skip
+        return [each.stat().st_size for each in tmp_path.rglob("state-*.safetensors")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_files, "free_bytes", lambda _place: 0)
+        with pytest.raises(StorageError, match=r"stage line: DISK\.FULL: about .* are needed"):
+            train(4)
+    assert list(tmp_path.rglob("state-*")) == []
+    asked: list[int] = []
+    monkeypatch.setattr(checkpoint, "check_disk", lambda _place, _subject, needed: asked.append(needed))
+    sizes = [*train(4), *train(5)]
+    assert asked[0] == 3 * asked[1], "two of the three states are there already"
+    assert all(asked[1] <= size <= 1.05 * asked[1] for size in sizes)

@@ -13,7 +13,7 @@ import torch
 from crrg.config.references import NightSummary
 from crrg.device import in_batches
 from crrg.domain.study import DraftReport, Film
-from crrg.errors import DeviceMemoryError
+from crrg.errors import DeviceError, DeviceMemoryError
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
@@ -44,6 +44,23 @@ class SmallDevice(StandInDrafter):
             return [draft_of(film) for film in films[first:last]]
 
         return [draft for part in in_batches(len(films), len(films), work) for draft in part]
+
+
+class LostDevice(StandInDrafter):
+    """Is lost at a film, as a GPU is whose kernel gives up, and stays so."""
+
+    def __init__(self, lost_at: int) -> None:
+        super().__init__()
+        self.lost_at = lost_at
+
+    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        def work(first: int, last: int) -> list[DraftReport]:
+            if self.num_drafted >= self.lost_at:
+                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+            self.num_drafted += last - first
+            return [draft_of(film) for film in films[first:last]]
+
+        return [draft for part in in_batches(len(films), 1, work) for draft in part]
 
 
 @pytest.fixture
@@ -88,3 +105,21 @@ def test_where_it_may_not_the_night_ends_with_nothing_published(inbox, tmp_path,
         night(inbox, root, StandInDrafter if has_cpu else None, device=device)
     assert read_manifests(root) == []
     assert night(inbox, root, StandInDrafter).num_shards_on_cpu == 1
+
+
+@pytest.mark.parametrize("lost_at", [0, 4, 9])
+def test_a_night_whose_gpu_is_lost_goes_on_elsewhere_from_its_last_shard(inbox, tmp_path, lost_at):
+    inbox.put("9.png", png_bytes(9))
+    root, undisturbed = Storage(str(tmp_path / "root")), Storage(str(tmp_path / "undisturbed"))
+    config = night_config(inbox, num_workers=0, shard_size=3)
+    with pytest.raises(DeviceError, match="the device has failed; run again with --device cpu") as caught:
+        run_night(
+            config, root, BUNDLE, PSEUDONYMS, lambda: LostDevice(lost_at), make_cpu_drafter=lambda: StandInDrafter()
+        )
+    assert not isinstance(caught.value, DeviceMemoryError), "the CPU does not take over unasked"
+    assert read_manifests(root) == []
+    on_cpu = StandInDrafter()
+    run_test_night(inbox, root, on_cpu, num_workers=0, shard_size=3, device="cpu")
+    run_test_night(inbox, undisturbed, StandInDrafter(), num_workers=0, shard_size=3)
+    assert on_cpu.num_drafted == 10 - lost_at // 3 * 3
+    assert committed_digest(root) == committed_digest(undisturbed)

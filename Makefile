@@ -161,8 +161,8 @@ bench-grounding: env  ## What an archive without boxes teaches once it is ground
 
 system-deps:  ## Debian packages that some end-to-end tests use; says so where it cannot install them
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "== system-deps: chromium dicom3tools dcmtk orthanc orthanc-dicomweb"; \
-		for package in chromium dicom3tools dcmtk orthanc orthanc-dicomweb; do \
+		echo "== system-deps: chromium dicom3tools dcmtk orthanc orthanc-dicomweb nginx-light"; \
+		for package in chromium dicom3tools dcmtk orthanc orthanc-dicomweb nginx-light; do \
 			dpkg -s $$package >/dev/null 2>&1 && continue; \
 			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null 2>&1 \
 				|| { apt-get update -qq >/dev/null 2>&1; \

@@ -164,12 +164,13 @@ def start_mlflow(folder: Path, *, port: int = 0) -> Service:
     return service
 
 
-def start_prefect_server(folder: Path, *, port: int = 0) -> Service:
+def start_prefect_server(folder: Path, *, port: int = 0, public_url: str = "") -> Service:
     """Start a Prefect server on SQLite with leases on disk.
 
     Args:
         folder: Prefect home and log folder.
         port: Port; any free one if 0.
+        public_url: Address by which people reach it; its own if not given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port(port)
@@ -178,7 +179,7 @@ def start_prefect_server(folder: Path, *, port: int = 0) -> Service:
         **PREFECT_ENV,
         "PREFECT_HOME": str(folder.absolute()),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_UI_API_URL": f"{url}/api",  # the pages would ask the default port otherwise
+        "PREFECT_SERVER_UI_API_URL": f"{public_url or url}/api",  # the pages would ask the default port otherwise
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     client_env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_API_URL": f"{url}/api"}

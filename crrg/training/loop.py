@@ -110,10 +110,8 @@ def fit(
     started = time.monotonic()
     if config.freeze_normalisation:
         freeze_normalisation(module)
-    log = LossLog(tracker, folder.stage, config)
-    run = _Run(module, config, device, folder, slower, log)
-    folder.check_room(run.state_bytes(is_scored=score is not None and config.validate_every > 0))
-    first = run.restore()
+    run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
+    first = run.restore(is_scored=score is not None and config.validate_every > 0)
     saved_at = time.monotonic()
     run.start_training()
     done = first
@@ -125,7 +123,7 @@ def fit(
             with failures_named(run.memory_reason):
                 loss, parts = run.step(step, batches, loss_of)
             done = step + 1
-            log.add(step, loss, parts, run.learning_rate(step))
+            run.log.add(step, loss, parts, run.learning_rate(step))
             if score is not None and config.validate_every and done % config.validate_every == 0:
                 tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
             if any_rank(stop.is_set(), device):
@@ -133,7 +131,7 @@ def fit(
             if time.monotonic() - saved_at > config.checkpoint_every_s:
                 run.save(done)
                 saved_at = time.monotonic()
-    return FitOutcome(done, first, time.monotonic() - started, log.last, run.finish(done))
+    return FitOutcome(done, first, time.monotonic() - started, run.log.last, run.finish(done))
 
 
 def freeze_normalisation(module: nn.Module) -> None:
@@ -176,18 +174,14 @@ class _Run:
             "loop.batch_size of the stage and double loop.accumulate, or take a device with more memory"
         )
 
-    def state_bytes(self, *, is_scored: bool) -> int:
-        """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""
-        weights = sum(tensor.nbytes for tensor in self.module.state_dict().values())
-        moments = 2 * sum(each.nbytes for each in self.module.parameters() if each.requires_grad)
-        return weights * (1 + is_scored + (self.average is not None)) + moments
-
-    def restore(self) -> int:
+    def restore(self, *, is_scored: bool) -> int:
         """Take up the newest stored state, or store the start; return the step to go on with.
 
         Raises:
+            StorageError: There is no room for states.
             TrainingError: The state does not fit the network.
         """
+        self.folder.check_room(self._state_bytes(is_scored))
         state = self.folder.latest_state()
         if state is None:
             self.save(0)
@@ -301,6 +295,12 @@ class _Run:
         self.rate_factor *= 0.5
         self.num_skipped = 0
         self.save(step + 1)
+
+    def _state_bytes(self, is_scored: bool) -> int:
+        """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""
+        weights = sum(tensor.nbytes for tensor in self.module.state_dict().values())
+        moments = 2 * sum(each.nbytes for each in self.module.parameters() if each.requires_grad)
+        return weights * (1 + is_scored + (self.average is not None)) + moments
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}

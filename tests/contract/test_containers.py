@@ -96,7 +96,10 @@ def test_services_ask_for_passwords_keep_leases_on_disk_and_report_to_nobody(
     assert prefect["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASE_STORAGE
     assert "PREFECT_SERVER_API_AUTH_STRING" in prefect
     assert "--app-name=basic-auth" in services["mlflow"]["command"]
-    assert any(part.startswith("--allowed-hosts=") for part in services["mlflow"]["command"])
+    assert {"--allowed-hosts", "--cors-allowed-origins"} <= {
+        part.partition("=")[0] for part in services["mlflow"]["command"]
+    }
+    assert prefect["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == prefect["PREFECT_SERVER_UI_API_URL"].removesuffix("/api")
     assert mlflow["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == QUIET_ENV["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     for service in services.values():
         for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"):

@@ -40,13 +40,13 @@ FLAGS = [
 ]
 
 
-def run_browser() -> Iterator[Browser]:
-    """Yield a headless Chromium; skip the test where there is none."""
+def run_browser(*flags: str) -> Iterator[Browser]:
+    """Yield a headless Chromium, with more flags than usual; skip the test where there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"no browser at {CHROMIUM}; `make system-deps` names what to install")
     with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        started = running.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         yield started
         started.close()
 

@@ -54,6 +54,7 @@ ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One field in the `Attributes` of a docstring, with the lines that go on."""
 NUM_CONNECTIONS = 64
 """Requests that a process may have with a store at a time: all its readers and writers."""
+LEAST_MEMORY_MIB = 1536
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["exact", "fast"]
 Compat = Literal["none", "rgrg"]
@@ -206,6 +207,8 @@ class Settings(BaseSettings):
         decoder_memory_mib: Address space of a decoding process, MiB.
         decoder_cpu_s: Processor seconds it may take for a file.
         decoder_timeout_s: Seconds it may take for a file in all.
+        memory_mib: Memory of its own that a process may take, MiB; what does not fit is done in smaller batches, where
+            a container would be ended. 0 sets no limit; without a film the libraries alone take more than 1,100.
     """
 
     model_config = SettingsConfigDict(env_prefix="CRRG_", toml_file="crrg.toml", extra="ignore", populate_by_name=True)
@@ -239,6 +242,7 @@ class Settings(BaseSettings):
     decoder_memory_mib: int = Field(2048, ge=512, le=2**16)
     decoder_cpu_s: int = Field(20, ge=1, le=3600)
     decoder_timeout_s: float = Field(60.0, ge=1, le=3600)
+    memory_mib: int = Field(0, ge=0, le=2**24)
 
     @classmethod
     def settings_customise_sources(
@@ -272,6 +276,16 @@ class Settings(BaseSettings):
                 f"the address holds a password, which people would see; set {' and '.join(instead)}", variable
             )
         return address
+
+    @field_validator("memory_mib")
+    @classmethod
+    def _holds_the_libraries(cls, value: int) -> int:
+        if 0 < value < LEAST_MEMORY_MIB:
+            raise ConfigError(
+                f"the libraries alone take most of {value} MiB; give at least {LEAST_MEMORY_MIB}, or 0 for no limit",
+                "CRRG_MEMORY_MIB",
+            )
+        return value
 
     def model_post_init(self, _: object, /) -> None:
         """Keep the secrets of these settings out of every log line from now on."""

@@ -57,7 +57,7 @@ def keep_to_owner() -> None:
 
 
 def put_in_force(settings: Settings) -> None:
-    """Let what this process and its decoders read be within the limits of its settings from now on."""
+    """Let what this process and its decoders read and take be within the limits of its settings from now on."""
     inputs = InputLimits(
         max_file_bytes=settings.max_file_mib * 2**20,
         max_pixels=settings.max_pixels,
@@ -71,6 +71,11 @@ def put_in_force(settings: Settings) -> None:
         timeout_s=settings.decoder_timeout_s,
         inputs=inputs,
     )
+    if settings.memory_mib:
+        # not the address space, of which a GPU's libraries take much without using it
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (settings.memory_mib * 2**20, resource.getrlimit(resource.RLIMIT_DATA)[1])
+        )
 
 
 def make_demo_root() -> None:

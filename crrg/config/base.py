@@ -55,6 +55,7 @@ ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 NUM_CONNECTIONS = 64
 """Requests that a process may have with a store at a time: all its readers and writers."""
 LEAST_MEMORY_MIB = 1536
+"""Less than this the libraries alone would exceed before a film is read."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["exact", "fast"]
 Compat = Literal["none", "rgrg"]

@@ -7,9 +7,11 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from crrg.config.base import Settings
@@ -35,6 +37,7 @@ _SEE_STORE = "see the root (CRRG_ROOT, --root), CRRG_S3_ENDPOINT, the credential
 _OTHER_STORE = "use a store with conditional writes and consistent listings"
 MAX_CLOCK_SKEW_S = 900.0
 """S3 refuses requests whose time is further off; nights go by the store's clock alone."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 ROOM_FOR_FILMS = 1000
 """A disk that has no room for so many drafts at the usual size of pictures is as good as full."""
 SHOWN_PACKAGES = ("crrg", "prefect", "mlflow", "torch", "transformers", "pydicom", "pyarrow", "s3fs")
@@ -63,13 +66,14 @@ class Finding:
 
 
 def examine(storage: Storage, settings: Settings) -> list[Finding]:
-    """Look at versions, store, disk, device, secret, registry, decoders; nothing is raised, nothing left behind."""
+    """Look at versions, store, disk, device, memory, secret, registry, decoders; raises nothing, leaves nothing."""
     return [
         _versions(),
         _store(storage),
         _leases(storage),
         _disk(storage),
         _device(),
+        _memory(settings),
         _secret(settings),
         _champion(storage, settings),
         *_decoders(),
@@ -167,6 +171,25 @@ def _device() -> Finding:
     detail = "cpu" + (f", though this machine has {num_gpus} GPUs that torch does not see" if num_gpus else "")
     way_out = "install a driver and a torch that fit each other (python -m torch.utils.collect_env says which)"
     return _finding("device", not num_gpus, detail, way_out)
+
+
+def _memory(settings: Settings) -> Finding:
+    """Compare the budget of a process with what the machine, or the container, has left."""
+    free_mib = _free_memory() // 2**20
+    if not settings.memory_mib:
+        return Finding("memory", True, f"{free_mib:,} MiB free, no budget of a process")
+    detail = f"{free_mib:,} MiB free, at most {settings.memory_mib:,} MiB for a process"
+    way_out = "set CRRG_MEMORY_MIB lower, or end what holds the memory"
+    return _finding("memory", settings.memory_mib <= free_mib, detail, way_out)
+
+
+def _free_memory() -> int:
+    """Return the bytes that can still be taken on this machine and, where it sets a limit, in this control group."""
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no limit is the word max
+        limit, used = (int((CONTROL_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        return min(free, max(0, limit - used))
+    return free
 
 
 def _num_gpus_of_machine() -> int:

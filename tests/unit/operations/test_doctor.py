@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,3 +143,16 @@ def test_a_secret_that_others_of_the_machine_can_read_is_told(mode, is_good, tmp
     finding = doctor._secret(Settings(hmac_key_file=file))
     assert (finding.is_good, "chmod 400" in finding.way_out) == (is_good, not is_good)
     assert KEY not in finding.said
+
+
+@pytest.mark.parametrize(
+    ("limit", "budget_mib", "is_good"), [("max", 2048, True), ("4294967296", 2048, True), ("3221225472", 2048, False)]
+)
+def test_a_budget_of_memory_that_the_container_does_not_have_is_said(limit, budget_mib, is_good, tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{2**31 - 2**20}\n")
+    monkeypatch.setattr(doctor, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**33))
+    found = doctor._memory(Settings(memory_mib=budget_mib))
+    assert (found.is_good, "CRRG_MEMORY_MIB" in found.way_out) == (is_good, not is_good)
+    assert doctor._memory(Settings()).is_good

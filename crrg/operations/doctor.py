@@ -185,7 +185,7 @@ def _memory(settings: Settings) -> Finding:
 
 def _free_memory() -> int:
     """Return the bytes that can still be taken on this machine and, where it sets a limit, in this control group."""
-    free = psutil.virtual_memory().available
+    free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # no limit is the word max
         limit, used = (int((CONTROL_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         return min(free, max(0, limit - used))

@@ -5,11 +5,16 @@ unused, and oneDNN is 2.2 to 2.8 times as fast (95 against 230 GFLOP/s on one th
 alone it still is 1.1 to 1.3 times as fast. Sums are taken in another order, so the last digits differ. Where gradients
 are wanted, on a GPU, in other precisions, and within ``torch_products`` torch's own are used.
 
+oneDNN keeps what it prepares for each shape, and so does torch above it, each for its last 1,024 shapes: phrases of all
+lengths fill that within some thousand films, and a night grows by a quarter. Fewer are kept here, at the same pace; the
+environment may say otherwise.
+
 Letters: ``N`` rows, ``I O`` inputs and outputs, ``B`` images, ``C`` channels, ``H W`` pixels.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +34,11 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 LAID_OUT_BYTES = 1 << 26
 """Largest weights of a convolution that are laid out anew for oneDNN: what it gains would double large ones."""
+
+KEPT_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "16"}
+"""Variables that both read before their first product: how many shapes oneDNN keeps, and how many torch above it."""
+for _variable, _number in KEPT_SHAPES.items():
+    os.environ.setdefault(_variable, _number)
 
 PROCESSOR = Path("/proc/cpuinfo")
 INTEL = "GenuineIntel"

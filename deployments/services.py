@@ -140,7 +140,7 @@ def start_object_store(
     url = f"http://127.0.0.1:{s3_port}"
     client_env = {**credentials, "CRRG_S3_ENDPOINT": url, "AWS_REGION": "us-east-1"}
     service = _start("object-store", url, command, folder, {**credentials, "S3_BUCKET": bucket}, client_env)
-    _wait_until_up(service, url, timeout_s=60, any_status=True)
+    wait_until_up(service, url, timeout_s=60, any_status=True)
     return service
 
 
@@ -160,7 +160,7 @@ def start_mlflow(folder: Path, *, port: int = 0) -> Service:
         "--artifacts-destination", str(folder.absolute() / "artifacts"), "--serve-artifacts",
     ]  # fmt: skip
     service = _start("mlflow", url, command, folder, QUIET_ENV, {"MLFLOW_TRACKING_URI": url})
-    _wait_until_up(service, f"{url}/health", timeout_s=240)
+    wait_until_up(service, f"{url}/health", timeout_s=240)
     return service
 
 
@@ -184,7 +184,7 @@ def start_prefect_server(folder: Path, *, port: int = 0, public_url: str = "") -
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     client_env = {**PREFECT_ENV, "PREFECT_HOME": str(folder.absolute()), "PREFECT_API_URL": f"{url}/api"}
     service = _start("prefect-server", url, command, folder, env, client_env)
-    _wait_until_up(service, f"{url}/api/health", timeout_s=240)
+    wait_until_up(service, f"{url}/api/health", timeout_s=240)
     return service
 
 
@@ -265,8 +265,18 @@ def _start(
     return Service(name, url, process, log_path, client_env)
 
 
-def _wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: bool = False) -> None:
-    """Return when the service answers; whatever else happens meanwhile ends it, so that nothing is left behind."""
+def wait_until_up(service: Service, url: str, *, timeout_s: float, any_status: bool = False) -> None:
+    """Return when a service answers; whatever else happens meanwhile ends it, so that nothing is left behind.
+
+    Args:
+        service: What was started.
+        url: Where it is asked.
+        timeout_s: How long it may take.
+        any_status: Whether an error is an answer.
+
+    Raises:
+        RuntimeError: It ended, or did not answer in time.
+    """
     try:
         deadline = time.monotonic() + timeout_s
         while not _answers(url, any_status=any_status):

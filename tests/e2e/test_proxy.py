@@ -7,11 +7,11 @@ let nothing in from elsewhere; who has not signed on, or names no service, gets 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +28,7 @@ import pytest
 import yaml
 
 from deployments.proxy import Proxy, nginx_config
-from deployments.services import free_port, start_prefect_server
+from deployments.services import Service, free_port, start_prefect_server, wait_until_up
 from tests.support.review_browser import run_browser
 
 if TYPE_CHECKING:
@@ -112,33 +112,26 @@ def proxied(compose: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
         "CRRG_MLFLOW_HOSTS": f"{MLFLOW}:{port},127.0.0.1:{mlflow_port}",
         "MLFLOW_ADMIN": MLFLOW_LOGIN[0], "MLFLOW_ADMIN_PASSWORD": MLFLOW_LOGIN[1], "MLFLOW_SECRET": "s" * 32,
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
-            patch.setenv(name, filled(compose["prefect"]["environment"][name], values))
-        prefect = start_prefect_server(folder / "prefect", public_url=values["CRRG_PREFECT_PUBLIC_URL"])
-    mlflow = start_mlflow_of(compose["mlflow"], folder, mlflow_port, values)
-    sign_on = ThreadingHTTPServer(("127.0.0.1", 0), SignOn)
-    threading.Thread(target=sign_on.serve_forever, daemon=True).start()
-    found = Proxied(port, prefect.url, f"http://127.0.0.1:{mlflow_port}")
-    nginx = start_nginx(folder, found, f"http://127.0.0.1:{sign_on.server_port}")
-    try:
-        wait_for_health(f"{found.mlflow}/health", mlflow)
+    with contextlib.ExitStack() as started:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
+                patch.setenv(name, filled(compose["prefect"]["environment"][name], values))
+            prefect = start_prefect_server(folder / "prefect", public_url=values["CRRG_PREFECT_PUBLIC_URL"])
+        started.callback(prefect.stop, 0)
+        mlflow = start_mlflow_of(compose["mlflow"], folder, mlflow_port, values)
+        started.callback(mlflow.stop, 0)
+        found = Proxied(port, prefect.url, mlflow.url)
+        sign_on = started.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), SignOn))
+        threading.Thread(target=sign_on.serve_forever, daemon=True).start()
+        started.callback(sign_on.shutdown)
+        nginx = started.enter_context(start_nginx(folder, found, f"http://127.0.0.1:{sign_on.server_port}"))
+        started.callback(nginx.terminate)
         fill_prefect(found)
         fill_mlflow(found)
         yield found
-    finally:
-        nginx.terminate()
-        nginx.wait(30)
-        sign_on.shutdown()
-        sign_on.server_close()
-        os.killpg(mlflow.pid, signal.SIGKILL)
-        mlflow.wait(30)
-        prefect.stop(0)
 
 
-def start_mlflow_of(
-    service: dict[str, Any], folder: Path, port: int, values: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def start_mlflow_of(service: dict[str, Any], folder: Path, port: int, values: dict[str, str]) -> Service:
     """Start MLflow with the arguments and the environment of the compose file, but for where it listens and keeps."""
     replaced = ("--host=", "--port=", "--backend-store-uri=", "--artifacts-destination=")
     command = [filled(part, values) for part in service["command"] if not part.startswith(replaced)]
@@ -147,27 +140,18 @@ def start_mlflow_of(
         f"--artifacts-destination={folder}/artifacts",
     ]  # fmt: skip
     env = {name: filled(value, values) for name, value in service["environment"].items()}
-    log = (folder / "mlflow.log").open("wb")
-    with log:
-        return subprocess.Popen(
+    with (folder / "mlflow.log").open("wb") as log:
+        process = subprocess.Popen(
             [sys.executable, "-m", *command, *own],
-            cwd=folder,
+            cwd=folder,  # it keeps its users where it is started
             env={**os.environ, **env},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def wait_for_health(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 240
-    while time.monotonic() < deadline_s and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"{url} does not answer")
+    started = Service("mlflow", f"http://127.0.0.1:{port}", process, folder / "mlflow.log")
+    wait_until_up(started, f"{started.url}/health", timeout_s=240)
+    return started
 
 
 def start_nginx(folder: Path, found: Proxied, sign_on: str) -> subprocess.Popen[bytes]:

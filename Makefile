@@ -83,7 +83,7 @@ check: env  ## Style, types, import layers, ceilings and other promises
 	@echo "== check: ruff"
 	$(BIN)/ruff check $(wildcard $(CHECKED))
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))
-	@echo "== check: mypy --strict on crrg"
+	@echo "== check: mypy --strict on crrg, tasks, flows and deployments"
 	$(BIN)/mypy
 	@echo "== check: import layers"
 	$(BIN)/lint-imports

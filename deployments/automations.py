@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.settings import get_current_settings
-from prefect.states import StateType
 from prefect.types import SecretDict
 from pydantic import SecretStr
 

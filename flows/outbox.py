@@ -29,9 +29,11 @@ def send_the_rest(patience_s: float = PATIENCE_S) -> None:
     from prefect.events.worker import EventsWorker
 
     # every service of the client is in this one table, that of the log lines as well; draining forgets their tasks
-    services = list(EventsWorker._instances.values())
+    services = list(EventsWorker._instances.values())  # type: ignore[misc]
     tasks = [(service, service._task) for service in services]
-    _, waiting = EventsWorker.drain_all(timeout=patience_s)
+    drained = EventsWorker.drain_all(timeout=patience_s)
+    assert isinstance(drained, tuple), "called with an event loop running, it would have to be awaited"
+    _, waiting = drained
     if not waiting:
         return
     for service, task in tasks:

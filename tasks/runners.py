@@ -69,9 +69,9 @@ def task_runner(fan_out: FanOut) -> TaskRunner[Any]:
         raise ConfigError(
             "Ray is not installed; pip install -e '.[ray]' in the checkout, on every machine", "task_runner"
         ) from None
-    if fan_out.ray_address:
-        return RayTaskRunner(address=fan_out.ray_address)
-    return RayTaskRunner(init_kwargs={"include_dashboard": False})
+    options = {"address": fan_out.ray_address} if fan_out.ray_address else {"init_kwargs": {"include_dashboard": False}}
+    runner: TaskRunner[Any] = RayTaskRunner(**options)
+    return runner
 
 
 def place() -> str:
@@ -106,7 +106,8 @@ def _needs(fan_out: FanOut) -> AbstractContextManager[object]:
         return nullcontext()
     from prefect_ray.context import remote_options
 
-    return remote_options(num_gpus=fan_out.gpus_per_shard)
+    needed: AbstractContextManager[object] = remote_options(num_gpus=fan_out.gpus_per_shard)
+    return needed
 
 
 def _begin(parent: int, num_threads: int) -> None:

@@ -187,7 +187,11 @@ def main() -> int:
     parser.add_argument("--architecture-films", type=int, default=300, help="of the drawn cohort, to score both on")
     parser.add_argument("--ablations", action="store_true", help="also train `crrg` without each of its differences")
     parser.add_argument(
-        "--variants", nargs="*", default=[], choices=list(VARIANTS), help="also compare `crrg` with one of these added"
+        "--variants",
+        nargs="*",
+        default=[],
+        choices=list(VARIANTS),
+        help="also compare `crrg` with one thing changed",
     )
     parser.add_argument("--without-paper", action="store_true", help="compare `crrg` with its variants alone")
     parser.add_argument("--paper-channels", type=int, default=0, help="of the narrowed backbone; 0 takes the closest")

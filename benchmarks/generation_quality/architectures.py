@@ -61,7 +61,7 @@ class Contest:
         root: Where it lies.
         rates: Learning rates that are tried.
         with_ablations: Whether ``crrg`` is also trained without each of its differences.
-        variants: What is added to ``crrg`` for a comparison with it, by the names of ``VARIANTS``.
+        variants: What is changed in ``crrg`` for a comparison with it, by the names of ``VARIANTS``.
         with_paper: Whether ``paper`` is trained as well.
     """
 
@@ -100,8 +100,8 @@ class Arena:
         self.contenders: dict[str, Contender] = {"crrg": Ours(settings)}
         if contest.with_paper:
             self.contenders["paper"] = Papers(narrowed, settings)
-        added = {f"crrg + {name}": VARIANTS[name] for name in contest.variants}
-        self.variants = {name: Ours(change(settings), name) for name, change in added.items()}
+        changes = {f"crrg with {name}": VARIANTS[name] for name in contest.variants}
+        self.variants = {name: Ours(change(settings), name) for name, change in changes.items()}
         self.ablations = {name: ablated(settings, name) for name in CHANGES} if contest.with_ablations else {}
         forms = {part: getattr(narrowed, part).model_dump(mode="json") for part in PARTS}
         identity = config_hash(

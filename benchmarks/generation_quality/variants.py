@@ -1,4 +1,4 @@
-"""What ``crrg`` might gain: one thing added, and trained whole, with as many trials and seeds as ``crrg`` itself.
+"""What ``crrg`` might gain: one thing changed, and trained whole, with as many trials and seeds as ``crrg`` itself.
 
 A variant has as many parameters as ``crrg`` and gets the same films and CPU seconds; what it costs more per step, it
 pays in steps. One more run gets as many steps as the first run of ``crrg`` did. Stages before the first that differs
@@ -13,22 +13,22 @@ from benchmarks.generation_quality.matching import closest, num_parameters
 from crrg.config.models import DetectorArchitecture, GeneratorArchitecture
 from crrg.config.training import PresetTraining
 
-PYRAMID_WIDTHS = range(8, 513, 8)
+WIDTHS = range(8, 513, 8)
 
 
-def with_pyramid(ours: PresetTraining) -> PresetTraining:
-    """Return ``crrg`` with a feature pyramid so wide that its detector has about as many parameters as before.
+def with_other_maps(ours: PresetTraining) -> PresetTraining:
+    """Return ``crrg`` with one map where it has a feature pyramid, else with a pyramid, at about as many parameters.
 
-    The box head reads the levels as they are: being narrow is what it reduced its map for.
+    One map is reduced before boxes are cut out of it; the levels of a pyramid are as narrow from the start.
     """
-    one_map = ours.detector.architecture
+    architecture = ours.detector.architecture
+    changed, left_out = ("pyramid_channels", "roi_channels")[:: -1 if architecture.pyramid_channels else 1]
 
-    def pyramid(width: int) -> DetectorArchitecture:
-        changes = {"pyramid_channels": width, "roi_channels": 0}
-        return DetectorArchitecture.model_validate({**one_map.model_dump(), **changes})
+    def other(width: int) -> DetectorArchitecture:
+        return DetectorArchitecture.model_validate({**architecture.model_dump(), changed: width, left_out: 0})
 
-    width = closest(PYRAMID_WIDTHS, lambda width: (pyramid(width),), num_parameters(one_map))
-    detector = ours.detector.model_copy(update={"architecture": pyramid(width)})
+    width = closest(WIDTHS, lambda width: (other(width),), num_parameters(architecture))
+    detector = ours.detector.model_copy(update={"architecture": other(width)})
     return ours.model_copy(update={"detector": detector})
 
 
@@ -40,5 +40,8 @@ def with_context(ours: PresetTraining) -> PresetTraining:
     return ours.model_copy(update={"generator": ours.generator.model_copy(update={"architecture": words})})
 
 
-VARIANTS: dict[str, Callable[[PresetTraining], PresetTraining]] = {"pyramid": with_pyramid, "context": with_context}
-"""What is added, and how; the variant is called ``crrg + NAME``."""
+VARIANTS: dict[str, Callable[[PresetTraining], PresetTraining]] = {
+    "other-maps": with_other_maps,
+    "context": with_context,
+}
+"""What is changed, and how; the variant is called ``crrg with NAME``."""

@@ -114,7 +114,10 @@ def _narrowed_paper(ours: PresetTraining) -> PresetTraining:
 
 def _tiny() -> PresetTraining:
     return PresetTraining(
-        detector=DetectorTraining(loop=LoopConfig(num_steps=350, batch_size=16, learning_rate=3e-3)),
+        detector=DetectorTraining(
+            architecture=DetectorArchitecture(pyramid_channels=56, roi_channels=0),
+            loop=LoopConfig(num_steps=300, batch_size=16, learning_rate=3e-3),
+        ),
         selector=SelectorTraining(loop=LoopConfig(num_steps=440, batch_size=16, learning_rate=3e-3, weight_decay=5e-2)),
         generator=GeneratorTraining(
             architecture=GeneratorArchitecture(dropout=0.0),

@@ -217,7 +217,7 @@ def test_changes_that_imported_weights_overrule_are_refused() -> None:
     ("stage", "change", "same"),
     [
         ("detector", {"loop": {"ema_decay": 0.5}}, {"loop": {"ema_decay": 0.0}}),
-        ("detector", {"architecture": {"pyramid_channels": 16}}, {"architecture": {"pyramid_channels": 0}}),
+        ("detector", {"architecture": {"pyramid_channels": 0}}, {"architecture": {"pyramid_channels": 56}}),
         ("selector", {"balanced_share": 0.5}, {"balanced_share": 0.0}),
         ("generator", {"loop": {"accumulate": 2}}, {"abnormal_share": 0.5}),
         ("generator", {"architecture": {"condition_on_report": True}}, {"lora_rank": 0}),

@@ -20,8 +20,9 @@ from benchmarks.generation_quality.contest_report import contest_tables
 from benchmarks.generation_quality.contest_scores import FIGURES, mean_over_regions, summarise
 from benchmarks.generation_quality.jury import Jury
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
-from benchmarks.generation_quality.variants import VARIANTS, with_pyramid
+from benchmarks.generation_quality.variants import VARIANTS, with_other_maps
 from benchmarks.resumable import Table
+from crrg.config.base import Preset
 from crrg.config.models import DecodingSettings
 from crrg.config.presets import preset_training
 from crrg.config.training import LoopConfig, PresetTraining
@@ -58,17 +59,23 @@ def test_sizes_that_differ_are_refused_with_a_way_out() -> None:
         compare_sizes(ours, narrow_to(ours, 900, base_channels=16), 900)
 
 
-def test_a_pyramid_leaves_the_size_of_the_detector_and_all_else() -> None:
-    ours = preset_training("tiny")
-    variant = with_pyramid(ours)
+@pytest.mark.parametrize(("preset", "has_pyramid"), [("tiny", True), ("small", False)])
+def test_other_maps_leave_the_size_of_the_detector_and_all_else(preset: Preset, has_pyramid: bool) -> None:
+    ours = preset_training(preset)
+    variant = with_other_maps(ours)
     architecture = variant.detector.architecture
-    assert architecture.pyramid_channels > 0
-    assert architecture.roi_channels == 0
-    changes = {"pyramid_channels": 0, "roi_channels": ours.detector.architecture.roi_channels}
+    assert (ours.detector.architecture.pyramid_channels > 0) == has_pyramid
+    assert (architecture.pyramid_channels > 0) != has_pyramid
+    assert (architecture.roi_channels > 0) == has_pyramid
+    changes = {name: getattr(ours.detector.architecture, name) for name in ("pyramid_channels", "roi_channels")}
     assert architecture.model_copy(update=changes) == ours.detector.architecture
     assert variant.model_copy(update={"detector": ours.detector}) == ours
-    sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg + pyramid")
-    assert sizes["detector"]["crrg + pyramid"] == pytest.approx(sizes["detector"]["crrg"], rel=0.1)
+    sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg with other-maps")
+    assert sizes["detector"]["crrg with other-maps"] == pytest.approx(sizes["detector"]["crrg"], rel=0.1)
+
+
+def test_variants_of_another_size_are_refused() -> None:
+    ours = preset_training("tiny")
     with pytest.raises(AssertionError, match=r"detector and selector: .* more than 10% apart; look elsewhere"):
         compare_sizes(ours, networks_of(preset_training("small"), 900), 900, "small", "look elsewhere")
 
@@ -80,8 +87,8 @@ def test_knowing_the_report_changes_the_generator_alone_and_by_less_than_a_tenth
         words = variant.generator.architecture.model_copy(update={"condition_on_report": False})
         generator = variant.generator.model_copy(update={"architecture": words})
         assert variant.model_copy(update={"generator": generator}) == ours
-        sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg + context")
-        assert sizes["generator"]["crrg"] < sizes["generator"]["crrg + context"]
+        sizes = compare_sizes(ours, networks_of(variant, 900), 900, "crrg with context")
+        assert sizes["generator"]["crrg"] < sizes["generator"]["crrg with context"]
 
 
 class Line(torch.nn.Module):
@@ -255,11 +262,11 @@ def test_trials_that_were_stopped_go_on_with_the_next(tmp_path: Path) -> None:
 
 
 def open_arena_of_variants(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool, variants: tuple[str, ...] = ("pyramid",)
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool, variants: tuple[str, ...] = ("other-maps",)
 ) -> Arena:
     monkeypatch.setattr(architectures, "narrow_to", lambda ours, vocab_size, _: networks_of(ours, vocab_size))
     stages = settings()
-    sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0)}
+    sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0), "pyramid_channels": 8, "roi_channels": 0}
     levelled = stages.detector.architecture.model_copy(update=sizes)
     stages = stages.model_copy(update={"detector": stages.detector.model_copy(update={"architecture": levelled})})
     about = {"settings": stages, "variants": variants, "with_ablations": False, "with_paper": with_paper}
@@ -269,12 +276,12 @@ def open_arena_of_variants(
 def test_a_variant_is_trained_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False)
     order = Order(1e-3, 0, Limit(num_steps=1))
-    parts, effort = arena.contender("crrg + pyramid").train("detector", Parts(), arena.films, order)
+    parts, effort = arena.contender("crrg with other-maps").train("detector", Parts(), arena.films, order)
     assert effort.num_steps == 1
     assert parts.detector is not None
     again = arena.load({"detector": arena._keep("key", "detector", parts)}).detector
     assert again is not None
-    assert again.architecture.pyramid_channels > 0
+    assert again.architecture.pyramid_channels == 0
     films = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     assert torch.equal(again.detect(films).input_boxes_xyxy, parts.detector.detect(films).input_boxes_xyxy)
 
@@ -289,7 +296,7 @@ def test_a_variant_that_knows_the_report_is_trained_and_comes_back(
     finder, reader = RegionDetector(stages.detector.architecture), RegionSelector(stages.selector.architecture)
     before = Parts(finder.eval(), reader.eval(), None, known)
     order = Order(1e-3, 0, Limit(num_steps=1))
-    parts, effort = arena.contender("crrg + context").train("generator", before, arena.films, order)
+    parts, effort = arena.contender("crrg with context").train("generator", before, arena.films, order)
     assert effort.num_steps == 1
     assert parts.generator is not None
     again = arena.load({"generator": arena._keep("key", "generator", parts)}).generator
@@ -310,10 +317,10 @@ def test_stages_before_the_first_that_differs_are_those_of_ours(
     monkeypatch.setattr(matching, "TOLERANCE", 0.5)
     arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False, variants=("context",))
     assert arena.train_all()
-    own = [key.removeprefix(f"{arena.prefix}/") for key in arena.table.rows if "/crrg + context" in key]
+    own = [key.removeprefix(f"{arena.prefix}/") for key in arena.table.rows if "/crrg with context" in key]
     assert {key.split("/")[2] for key in own if key.startswith("trial")} == {"generator"}
     assert [key for key in own if key.startswith(("run", "steps")) and not key.endswith("/generator")] == []
-    for run in ("run/crrg + context/0", "steps/crrg + context"):
+    for run in ("run/crrg with context/0", "steps/crrg with context"):
         parts = arena.table.rows[f"{arena.prefix}/{run}/generator"]["parts"]
         assert parts["selector"] == f"{arena.prefix}/run/crrg/0/selector"
         assert parts["detector"] == f"{arena.prefix}/run/crrg/0/detector"
@@ -326,12 +333,12 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
     """With trainings and scores that are given, since only what is compared with what is looked at."""
 
     def trained(_: Arena, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> dict[str, Any]:
-        num_steps = order.limit.num_steps or {"crrg": 7, "paper": 9, "crrg + pyramid": 5}[name]
+        num_steps = order.limit.num_steps or {"crrg": 7, "paper": 9, "crrg with other-maps": 5}[name]
         effort = {"cpu_s": 0.0, "num_steps": num_steps, "num_planned": num_steps}
         return {"parts": {**before, part: key}, "rate": order.rate, "score": 0.5, **effort}
 
     def scored(_: Jury, __: str, name: str) -> dict[str, Any]:
-        return {"sums": sums(2.0 if name == "crrg + pyramid" else 1.0), "never_right": []}
+        return {"sums": sums(2.0 if name == "crrg with other-maps" else 1.0), "never_right": []}
 
     monkeypatch.setattr(Arena, "_train", trained)
     monkeypatch.setattr(Jury, "_score", scored)
@@ -343,21 +350,21 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
     own = [name.removeprefix(f"{arena.prefix}/") for name in arena.table.rows]
     by_name = {
         name: sorted(key.replace(name, "*") for key in own if f"/{name}/" in key)
-        for name in ("crrg", "paper", "crrg + pyramid")
+        for name in ("crrg", "paper", "crrg with other-maps")
     }
-    assert by_name["crrg + pyramid"] == sorted({*by_name["crrg"], *(f"steps/*/{part}" for part in PARTS)})
+    assert by_name["crrg with other-maps"] == sorted({*by_name["crrg"], *(f"steps/*/{part}" for part in PARTS)})
     assert bool(by_name["paper"]) == with_paper
     steps = {name: arena.table.rows[f"{arena.prefix}/steps/{name}/selector"]["num_steps"] for name in arena._paced_by()}
-    assert steps == {"crrg + pyramid": 7, **({"crrg": 7, "paper": 7} if with_paper else {})}
+    assert steps == {"crrg with other-maps": 7, **({"crrg": 7, "paper": 7} if with_paper else {})}
     pairs = [make_pair(number, Split.TEST) for number in range(4)]
     assert Jury(arena, pairs, lambda: pytest.fail("nothing is drafted")).score_all()
     (text,) = contest_tables(arena.table.rows)
     for title in ("At equal CPU time", "At equal steps"):
-        assert f"`crrg + pyramid` beside `crrg`, the difference is what it gains. {title}" in text
+        assert f"`crrg with other-maps` beside `crrg`, the difference is what it gains. {title}" in text
     row = "| selection F1 | 1.000 (1.000 to 1.000) | 0.500 (0.500 to 0.500) | 0.500 (0.500 to 0.500) | 1.000 | 0.500 |"
     assert text.count(row) == 2
     assert ("| figure | crrg | paper | difference |" in text) == with_paper
-    assert "| parameters | crrg | crrg + pyramid | ratio |" in text
+    assert "| parameters | crrg | crrg with other-maps | ratio |" in text
 
 
 @pytest.mark.e2e

@@ -32,7 +32,7 @@ from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
 from crrg.config.references import BundleRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.pairs import dataset_image_size, read_pairs, resolve_dataset
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device
 from crrg.domain.sentences import split_sentences
@@ -160,9 +160,8 @@ class Trial:
     def score(self, way: str, rate: float, seed: int) -> dict[str, Any]:
         """Return the figures of a training's drafts of the fresh films."""
         result = self._train(way, rate, seed)
-        bundle = compose_bundle(
-            self.storage, {**self.stages, "generator": result}, dataset_version=self.dataset.version
-        )
+        stages, image_size = {**self.stages, "generator": result}, dataset_image_size(self.storage, self.dataset)
+        bundle = compose_bundle(self.storage, stages, dataset_version=self.dataset.version, image_size=image_size)
         figures = score_drafts_and_labels(ReportPipeline.from_bundle(bundle, resolve_device("cpu")), self.films)
         drafted = {name: figures[name] for name in ("f1", "f1_low", "f1_high", "bleu_4")}
         return {"rate": rate, **drafted, "seconds": result.duration_s}

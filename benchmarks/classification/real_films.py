@@ -35,7 +35,7 @@ def predict_real(pipeline: ReportPipeline, max_films: int) -> dict[str, Any]:
             paths.append(Path(temporary, f"{number:05d}{Path(file.key).suffix}"))
             paths[-1].write_bytes(file.data)
         out = Storage(str(Path(temporary, "out")))
-        summary = predict_files(paths, out, Pseudonyms(b"k" * 32), pipeline, image_size=512)
+        summary = predict_files(paths, out, Pseudonyms(b"k" * 32), pipeline)
         answers = [out.get_json(f"{path.name}.json") for path in paths]
     drafted = [answer for answer in answers if "probabilities" in answer]
     table = np.array([[answer["probabilities"][label] for label in LABELS] for answer in drafted])

@@ -163,5 +163,9 @@ def run_flow(inbox: Storage, root: Storage, delay_s: float, num_workers: int) ->
 
     decode_here(num_workers)
     resolved = ResolvedBundle(ref=BUNDLE, registry_available=True)
-    night_steps.__dict__.update(bundle_pipeline=lambda *_: StandInDrafter(delay_s), resolve_bundle=lambda *_: resolved)
+    night_steps.__dict__.update(
+        bundle_pipeline=lambda *_: StandInDrafter(delay_s),
+        resolve_bundle=lambda *_: resolved,
+        read_image_size=lambda *_: StandInDrafter.image_size,
+    )
     main("nightly", night_config(inbox, num_workers=num_workers).model_dump_json())

@@ -39,17 +39,13 @@ def main() -> None:
     parser.add_argument("inbox", help="folder, or for a night any URL")
     parser.add_argument("--bundle", required=True, help="folder of the bundle")
     parser.add_argument("--warm", required=True, help="folder with a few other films, which go first")
-    parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()
-    config = NightlyConfig(
-        inbox=options.inbox, date=DATE, model=options.bundle, settle_s=0, image_size=options.image_size,
-        device=options.device,
-    )  # fmt: skip
+    config = NightlyConfig(inbox=options.inbox, date=DATE, model=options.bundle, settle_s=0, device=options.device)
     storage, settings = open_root()
     pipeline = bundle_pipeline(storage, resolve_bundle(config.model, storage, settings).ref, config.device)
     work: dict[str, Callable[[NightlyConfig], int]] = {
-        "plain": lambda asked: plain(sorted(Path(asked.inbox).rglob("*.dcm")), pipeline, asked.image_size),
+        "plain": lambda asked: plain(sorted(Path(asked.inbox).rglob("*.dcm")), pipeline),
         "night": lambda asked: run_night(asked, storage, settings).num_accepted,
         "flow": flow,
     }
@@ -74,11 +70,11 @@ def tree_cpu_s() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def plain(paths: list[Path], pipeline: ReportPipeline, image_size: int) -> int:
+def plain(paths: list[Path], pipeline: ReportPipeline) -> int:
     """Decode and draft window after window, in one process; nothing is kept. Return how many were drafted."""
     num_drafted = 0
     for start in range(0, len(paths), DRAFT_WINDOW):
-        num_drafted += len(pipeline.draft(decoded(paths[start : start + DRAFT_WINDOW], image_size)))
+        num_drafted += len(pipeline.draft(decoded(paths[start : start + DRAFT_WINDOW], pipeline.image_size)))
     return num_drafted
 
 

@@ -11,6 +11,9 @@ from crrg.config.fan_out import FanOut
 from crrg.domain.report import Language
 from crrg.domain.source_kind import AUTO, SOURCE_CHOICES
 
+DEFAULT_IMAGE_SIZE = 512
+"""Longer side of films where nobody says otherwise, pixels; a bundle keeps to that of its dataset."""
+
 
 class IngestConfig(FrozenConfig):
     """Form of an ingest: archives become one dataset of Parquet pairs.
@@ -45,7 +48,9 @@ class IngestConfig(FrozenConfig):
     source_kind: str = Field(
         AUTO, title="Kind of source", json_schema_extra={"position": 2, "enum": list(SOURCE_CHOICES)}
     )
-    image_size: int = Field(512, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 3})
+    image_size: int = Field(
+        DEFAULT_IMAGE_SIZE, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 3}
+    )
     train_share: float = Field(0.8, ge=0, le=1, title="Share of train", json_schema_extra={"position": 4})
     validation_share: float = Field(0.1, ge=0, le=1, title="Share of validation", json_schema_extra={"position": 5})
     use_published_split: bool = Field(True, title="Keep published splits", json_schema_extra={"position": 6})

@@ -41,7 +41,8 @@ class NightlyConfig(FrozenConfig):
         resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels or
             for another patient: ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as
             superseded.
-        image_size: Longer side of the decoded films, pixels.
+        image_size: Longer side of the decoded films, pixels; 0 takes that of the films that the models were trained on,
+            and another one is refused where the bundle says which it was.
         shard_size: Inbox objects per shard, the unit of fan-out and of resuming.
         num_workers: Decoder processes; 0 takes what suits this machine.
         device: Where the models run; ``auto`` takes a GPU if there is one.
@@ -64,7 +65,9 @@ class NightlyConfig(FrozenConfig):
     resend_policy: Literal["conflict", "supersede"] = Field(
         "conflict", title="Changed image under a known identifier", json_schema_extra={"position": 7}
     )
-    image_size: int = Field(512, ge=64, le=2048, title="Longest side (px)", json_schema_extra={"position": 8})
+    image_size: int = Field(
+        0, ge=0, le=2048, title="Longest side (px, 0 = the model's)", json_schema_extra={"position": 8}
+    )
     shard_size: int = Field(200, ge=1, le=5000, title="Films per shard", json_schema_extra={"position": 9})
     num_workers: int = Field(0, ge=0, title="Decoder processes (0 = auto)", json_schema_extra={"position": 10})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 11})
@@ -76,6 +79,13 @@ class NightlyConfig(FrozenConfig):
     )
     watch: WatchSettings = Field(WatchSettings(), title="Watch", json_schema_extra={"position": 16})
     evidence: EvidenceSettings = Field(EvidenceSettings(), title="Evidence", json_schema_extra={"position": 17})
+
+    @field_validator("image_size")
+    @classmethod
+    def _is_a_size(cls, value: int) -> int:
+        if 0 < value < 64:
+            raise ValueError("give at least 64 pixels, or 0 for the size that the models were trained on")
+        return value
 
     @field_validator("timezone")
     @classmethod

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.checked_json import checked_json, parse_checked
+from crrg.config.data import DEFAULT_IMAGE_SIZE
 from crrg.config.references import DatasetRef
 from crrg.data.acquisition_table import MANIFEST_FIELD, AcquisitionRows, read_acquisitions
 from crrg.data.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
@@ -37,6 +38,7 @@ __all__ = [
     "WritePlan",
     "check_dataset_name",
     "commit_parts",
+    "dataset_image_size",
     "list_versions",
     "newest_version",
     "point_to",
@@ -285,6 +287,11 @@ def check_dataset_name(name: str) -> None:
 def point_to(storage: Storage, dataset: DatasetRef) -> None:
     """Make a committed version the one that its name alone resolves to."""
     storage.put(_pointer_key(dataset.name), canonical_json({"version": dataset.version}))
+
+
+def dataset_image_size(storage: Storage, dataset: DatasetRef) -> int:
+    """Return the longer side of a version's films, pixels; an ingest's default where that is not recorded."""
+    return int(read_manifest(storage, dataset)["image_size"] or DEFAULT_IMAGE_SIZE)
 
 
 def version_prefix(dataset: DatasetRef) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 SENTENCE_ENCODER = "sentence_encoder"
 """Field of ``bundle.json`` that describes the encoder of sentences, where a bundle has one."""
 ENCODER_WEIGHTS, ENCODER_VOCABULARY = "sentence_encoder.safetensors", "sentence_encoder_tokenizer.json"
+UNRECORDED_IMAGE_SIZE = 512
+"""Longer side of the films of a bundle that does not say, pixels: what programs of its time decoded films to."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,21 @@ class BundleFiles:
     Attributes:
         bundle_id: Digest over all parts.
         spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, fused
-            classifier, label set, decoding settings, preprocessing version and golden digest, registered versions, and
-            ``sentence_encoder`` where there is one.
+            classifier, label set, decoding settings, preprocessing (version, golden digest, image size), registered
+            versions, and ``sentence_encoder`` where there is one.
         files: File name (``detector.safetensors``, ``tokenizer.json``, …) to bytes.
     """
 
     bundle_id: str
     spec: Mapping[str, Any]
     files: Mapping[str, bytes]
+
+    @property
+    def image_size(self) -> int:
+        """Longer side of the films that its models were trained on, pixels."""
+        return recorded_image_size(self.spec) or UNRECORDED_IMAGE_SIZE
+
+
+def recorded_image_size(spec: Mapping[str, Any]) -> int:
+    """Return the longer side of a bundle's films as its ``bundle.json`` has it, pixels; 0 where it does not say."""
+    return int(spec["preprocessing"].get("image_size", 0))

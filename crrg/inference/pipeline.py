@@ -19,7 +19,7 @@ from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import autocast, in_batches, in_tiles
-from crrg.domain.bundle import BundleFiles
+from crrg.domain.bundle import UNRECORDED_IMAGE_SIZE, BundleFiles
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
@@ -73,6 +73,7 @@ class ReportPipeline:
         visibility: Which regions a film shows; without it the detector's own threshold says whether one was found.
         repeats: Pairwise similarity by which near repeats of a sentence are found; shared words where not given.
         order: In which order reports go through the regions, as the generator stage learnt it.
+        image_size: Longer side of the films that the stages were trained on, pixels; films are decoded to it.
     """
 
     bundle_id: str
@@ -90,6 +91,7 @@ class ReportPipeline:
     visibility: Visibility | None = None
     repeats: Similarity | None = None
     order: Sequence[str] = REGIONS
+    image_size: int = UNRECORDED_IMAGE_SIZE
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -120,6 +122,7 @@ class ReportPipeline:
                 visibility=Visibility.from_config(stages["detector"]),
                 repeats=bundled_similarity(bundle, device),
                 order=stages["generator"].get("order", REGIONS),
+                image_size=bundle.image_size,
             )
         except KeyError as error:
             raise ModelError(f"the bundle lacks {error}; restore it or assemble it again", bundle.bundle_id) from error

@@ -11,7 +11,7 @@ from crrg.config.base import Settings
 from crrg.config.bundling import BundleConfig
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
-from crrg.data.pairs import resolve_dataset
+from crrg.data.pairs import dataset_image_size, resolve_dataset
 from crrg.ledger.audit import write_audit
 from crrg.operations.evaluate import log_scorecard
 from crrg.operations.fast_gate import check_fast
@@ -41,19 +41,22 @@ MODEL_FILE = Path(__file__).with_name("bundle_model.py")
 """What MLflow stores of the bundle's code; not imported here, since it imports mlflow."""
 
 
-def assemble_bundle(results: Sequence[StageResult], dataset_version: str, storage: Storage) -> BundleRef:
+def assemble_bundle(
+    results: Sequence[StageResult], dataset_version: str, image_size: int, storage: Storage
+) -> BundleRef:
     """Put four finished stages into one bundle folder, without a fused classifier.
 
     Args:
         results: detector, selector, generator and clip; a later one takes the place of an earlier one of the same
             part, as ``joint`` does of ``clip``.
         dataset_version: What they were trained on.
+        image_size: Longer side of its films, pixels.
         storage: Root with their checkpoints.
 
     Raises:
         ModelError: A stage is missing or incomplete.
     """
-    return write_bundle(storage, parts_of(results), dataset_version=dataset_version)
+    return write_bundle(storage, parts_of(results), dataset_version=dataset_version, image_size=image_size)
 
 
 def assemble_fused(
@@ -81,7 +84,8 @@ def assemble_fused(
         ModelError: A stage is missing or incomplete.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
-    bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version)
+    image_size = dataset_image_size(storage, dataset)
+    bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version, image_size=image_size)
     bundle = with_decoding(bundle, config.decoding)
     bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
     if bundle.spec["decoding"]["precision"] == "fast":

@@ -18,8 +18,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 if TYPE_CHECKING:
     from crrg.domain.study import Film
 
-IMAGE_SIZE = 512
-
 
 class BundleModel(PythonModel):  # type: ignore[misc]
     """Drafts reports for pictures of frontal chest films."""
@@ -49,7 +47,7 @@ class BundleModel(PythonModel):  # type: ignore[misc]
         Raises:
             DataError: A file is no film, or its film is not frontal; named by its place, with a night's reason code.
         """
-        films = list(_frontal_films([row["image"] for row in model_input]))
+        films = list(_frontal_films([row["image"] for row in model_input], self._pipeline.image_size))
         return [
             {
                 "status": "DRAFT",
@@ -61,13 +59,13 @@ class BundleModel(PythonModel):  # type: ignore[misc]
         ]
 
 
-def _frontal_films(images: list[str]) -> Iterator[Film]:
+def _frontal_films(images: list[str], image_size: int) -> Iterator[Film]:
     """Yield films, decoded in a child without rights: whoever serves the model may be sent any bytes."""
     from crrg.data.decoder_pool import decode_many
     from crrg.errors import DataError
     from crrg.operations.night_reading import check_view
 
-    outcomes = decode_many((base64.b64decode(image) for image in images), IMAGE_SIZE, num_workers=1)
+    outcomes = decode_many((base64.b64decode(image) for image in images), image_size, num_workers=1)
     for place, outcome in enumerate(outcomes, start=1):
         try:
             if isinstance(outcome, DataError):

@@ -11,7 +11,6 @@ from crrg.config.watch import WatchSettings
 from crrg.data.deidentify import Pseudonyms
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.demo import (
-    FILM_SIZE,
     draw_fresh_studies,
     draw_training_cohort,
     fresh_ingest,
@@ -81,7 +80,6 @@ def night_form(config: DemoConfig, inbox: str, promotion: PromotionResult) -> Ni
         inbox=inbox,
         model=model,
         settle_s=0,
-        image_size=FILM_SIZE,
         device=config.device,
         watch=watch,
         reread_older_than_bundle=int(promotion.version) if promotion.version.isdecimal() else 0,

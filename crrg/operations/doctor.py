@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from crrg.config.base import Settings
-from crrg.config.running import NightlyConfig
+from crrg.config.data import DEFAULT_IMAGE_SIZE
 from crrg.config.secret_key import is_readable_by_others
 from crrg.data.chest_imagenome import MAX_SCENE_GRAPH_BYTES
 from crrg.data.decoder_pool import EXAMINATION_S, examine_child
@@ -142,7 +142,7 @@ def _winners(storage: Storage, key: str) -> int:
 
 def _disk(storage: Storage) -> Finding:
     """Look for room where results and where temporary files go; a bucket does not say."""
-    needed = ROOM_FOR_FILMS * (NightlyConfig.model_fields["image_size"].default ** 2 + ROOM_PER_FILM)
+    needed = ROOM_FOR_FILMS * (DEFAULT_IMAGE_SIZE**2 + ROOM_PER_FILM)
     places = (*([storage.root] if storage.is_local else []), tempfile.gettempdir())
     try:
         free = {place: free_bytes(place) for place in places}

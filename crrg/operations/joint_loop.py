@@ -21,6 +21,7 @@ from crrg.config.base import STAGES
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
+from crrg.data.pairs import dataset_image_size
 from crrg.data.spaced import sampled_films
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LabelValues
@@ -126,9 +127,9 @@ class JointLoop:
     def bundle(self, generator: StageResult, clip: StageResult) -> BundleFiles:
         """Return detector and selector together with a generator and a CLIP, written nowhere."""
         stages: dict[str, StageResult] = {name: self.finished[name] for name in STAGES}
-        return compose_bundle(
-            self.storage, {**stages, "generator": generator, "clip": clip}, dataset_version=self.dataset.version
-        )
+        stages |= {"generator": generator, "clip": clip}
+        image_size = dataset_image_size(self.storage, self.dataset)
+        return compose_bundle(self.storage, stages, dataset_version=self.dataset.version, image_size=image_size)
 
     def decoding(self, bundle: BundleFiles) -> DecodingSettings:
         """Return how a bundle's drafts are searched in the rounds."""

@@ -62,6 +62,10 @@ class NightDrafter(Drafter, Protocol):
         """Bundle the models come from."""
 
     @property
+    def image_size(self) -> int:
+        """Longer side of the films that the models were trained on, pixels."""
+
+    @property
     def label_thresholds(self) -> Mapping[str, float]:
         """Probability from which each label counts as positive."""
 

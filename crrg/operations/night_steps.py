@@ -10,15 +10,18 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from crrg.config.base import Settings
-from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
+from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
+from crrg.domain.bundle import UNRECORDED_IMAGE_SIZE
+from crrg.errors import ConfigError
 from crrg.operations import nightly
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night_feed import ShardFeed
 from crrg.operations.night_report import report_night, tell_untold
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
+from crrg.registry.bundle import read_image_size
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -31,11 +34,13 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
     """Resolve the bundle, take the night, and list what is new in shards.
 
     Raises:
-        ConfigError: There is no secret for the pseudonyms, or no such inbox.
+        ConfigError: There is no secret for the pseudonyms, no such inbox, or films of another size are asked for than
+            the models were trained on.
         ModelError: There is no such model, or it has not passed its gate; nothing was read.
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     resolved = resolve_bundle(config.model, storage, settings)
+    config = _sized(config, resolved.ref, storage)
     plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
     logger.info(
         "night %s: %d new, %d done, %d pending, bundle %s",
@@ -90,7 +95,7 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
     """Run a whole night in this process."""
     resolved = resolve_bundle(config.model, storage, settings)
     summary = nightly.run_night(
-        config,
+        _sized(config, resolved.ref, storage),
         storage,
         resolved.ref,
         Pseudonyms(settings.pseudonym_key()),
@@ -108,6 +113,19 @@ def go_on_with_night(config: NightlyConfig, storage: Storage, settings: Settings
     """Run a whole night in this process after a flow of this process broke off, which may have left it held."""
     nightly.release_all(storage)
     return run_night(config, storage, settings)
+
+
+def _sized(config: NightlyConfig, bundle: BundleRef, storage: Storage) -> NightlyConfig:
+    """Return the form with the size of the films that its models were trained on."""
+    recorded = read_image_size(storage, bundle)
+    if config.image_size and recorded and config.image_size != recorded:
+        raise ConfigError(
+            f"image_size is {config.image_size}, its models were trained on films of {recorded} pixels; leave "
+            "image_size out (0 takes theirs), or name a bundle that was trained on films of that size",
+            f"bundle {bundle.bundle_id[:12]}",
+        )
+    size = config.image_size or recorded or UNRECORDED_IMAGE_SIZE
+    return config.model_copy(update={"image_size": size})
 
 
 def _feed_of(plan: NightPlan, storage: Storage, pseudonyms: Pseudonyms) -> ShardFeed:

@@ -20,7 +20,7 @@ from crrg.config.base import default_num_workers
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.errors import StorageError, TooManyRefused
+from crrg.errors import ConfigError, StorageError, TooManyRefused
 from crrg.ledger.inventory import list_inbox, take_inventory
 from crrg.ledger.lease import Lease, acquire_lease, find_holder, store_time_s
 from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
@@ -89,11 +89,11 @@ def plan_night(
         The plan; without shards where nothing is new or another holder has the night (see ``status``).
 
     Raises:
-        ConfigError: There is no such inbox, or earlier nights were made with another secret.
+        ConfigError: There is no such inbox, earlier nights had another secret, or the form leaves the films' size open.
         StorageError: Inbox or root is out of reach.
     """
     check_secret(storage, pseudonyms)
-    config = dated(config, datetime.now(UTC))
+    config = dated(_sized(config), datetime.now(UTC))
     date = config.date
     idle = NightPlan(
         date=date,
@@ -251,6 +251,13 @@ def check_failure_rate(summary: NightSummary) -> None:
             f"night {summary.date}",
             summary=summary,
         )
+
+
+def _sized(config: NightlyConfig) -> NightlyConfig:
+    """Return the form, whose size of the films was taken from the bundle by whoever resolved it."""
+    if not config.image_size:
+        raise ConfigError("size of the films is open; plan it by night_steps, or give the bundle's image_size", "night")
+    return config
 
 
 def _prepared(plan: NightPlan) -> NightPlan:

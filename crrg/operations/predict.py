@@ -109,7 +109,6 @@ def predict_files(
     pseudonyms: Pseudonyms,
     drafter: NightDrafter,
     *,
-    image_size: int = 512,
     num_workers: int = 1,
     evidence: EvidenceSettings | None = None,
 ) -> PredictSummary:
@@ -122,21 +121,20 @@ def predict_files(
         paths: DICOM, PNG or JPEG files with different names.
         out: Where the results go.
         pseudonyms: Makes the ids.
-        drafter: The models.
-        image_size: Longest side of a film, pixels.
+        drafter: The models; films are decoded to the size that they were trained on.
         num_workers: Decoder processes; 0 decodes in this process.
         evidence: Which sentences are explained; none if not given.
 
     Raises:
         ConfigError: A file does not exist, or two have one name.
     """
-    films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
+    films, reasons = read_files(paths, out, pseudonyms, image_size=drafter.image_size, num_workers=num_workers)
     _write_drafts(films, out, drafter, evidence or EvidenceSettings())
     return PredictSummary(num_drafted=len(films), reasons=reasons)
 
 
 def read_files(
-    paths: Sequence[Path], out: Storage, pseudonyms: Pseudonyms, *, image_size: int = 512, num_workers: int = 1
+    paths: Sequence[Path], out: Storage, pseudonyms: Pseudonyms, *, image_size: int, num_workers: int = 1
 ) -> tuple[list[ReadFile], dict[str, str]]:
     """Read local files; for one that cannot be used, ``<file name>.json`` says why.
 

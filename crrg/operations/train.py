@@ -10,7 +10,7 @@ from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import check_settings
 from crrg.config.training import TrainStageConfig
-from crrg.data.pairs import resolve_dataset
+from crrg.data.pairs import dataset_image_size, resolve_dataset
 from crrg.errors import StorageError
 from crrg.ledger.audit import write_audit
 from crrg.operations.assemble import assemble_bundle, parts_of
@@ -220,7 +220,8 @@ def _training_drafts(
     config: TrainStageConfig, dataset: DatasetRef, finished: Mapping[str, StageResult], storage: Storage
 ) -> TrainingDrafts:
     """Put the finished stages together as a bundle and let it draft the training films."""
-    bundle = assemble_bundle([finished[name] for name in STAGES], dataset.version, storage)
+    image_size = dataset_image_size(storage, dataset)
+    bundle = assemble_bundle([finished[name] for name in STAGES], dataset.version, image_size, storage)
 
     def make_drafter() -> Drafter:
         from crrg.device import resolve_device

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from crrg.config.base import Device, Settings
+from crrg.config.data import DEFAULT_IMAGE_SIZE
 from crrg.data.deidentify import Pseudonyms
 from crrg.domain.study import Film
+from crrg.errors import ConfigError
 from crrg.exports.documents import DISCLAIMER
 from crrg.inference.prompts import asked_labels
 from crrg.ledger.tables import table_bytes
@@ -51,6 +53,10 @@ class Asker(Protocol):
     def bundle_id(self) -> str:
         """Bundle the models come from, or whose published weights they are."""
 
+    @property
+    def image_size(self) -> int:
+        """Longer side of the films that the models were trained on, pixels; 0 where they take films of any size."""
+
     def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
         """Return the answer of at least one film about each label."""
 
@@ -62,10 +68,12 @@ class PublishedAsker:
     Attributes:
         bundle_id: Its source and the start of its weights' digest.
         clip: The model.
+        image_size: 0: how large its films were when they were stored is not published with it.
     """
 
     bundle_id: str
     clip: PublishedClip
+    image_size: int = 0
 
     def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
         """Return the scores of films for each label; none of its sentences leaves a finding open."""
@@ -90,6 +98,22 @@ class Ensemble:
     def bundle_id(self) -> str:
         """All of their ids, joined by ``+``."""
         return "+".join(asker.bundle_id for asker in self.askers)
+
+    @property
+    def image_size(self) -> int:
+        """The one size that those of them ask for who ask for one, pixels; 0 where none does.
+
+        Raises:
+            ConfigError: They ask for different ones.
+        """
+        sizes = sorted({asker.image_size for asker in self.askers} - {0})
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"they were trained on films of {' and '.join(map(str, sizes))} pixels and cannot be shown the same; "
+                "ask models of one size together, the others by themselves",
+                "models",
+            )
+        return sizes[0] if sizes else 0
 
     def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
         """Return the mean answer of the models about each label."""
@@ -120,7 +144,8 @@ def ask_with(
         settings: With the secret of the pseudonyms.
 
     Raises:
-        ConfigError: A file does not exist, two have one name, or a label has no word or is too long.
+        ConfigError: A file does not exist, two have one name, a label has no word or is too long, or the models were
+            trained on films of different sizes.
         ModelError: There is no such model.
     """
     asked_labels(labels)  # before models are loaded
@@ -147,7 +172,6 @@ def ask_files(
     pseudonyms: Pseudonyms,
     asker: Asker,
     *,
-    image_size: int = 512,
     num_workers: int = 1,
 ) -> PredictSummary:
     """Ask about findings in local files; writes ``zero_shot.parquet`` and one ``<file name>.json`` per file.
@@ -157,15 +181,15 @@ def ask_files(
         labels: At least one label name, or finding in words, as a person types it.
         out: Where the results go.
         pseudonyms: Makes the ids.
-        asker: The models.
-        image_size: Longest side of a film, pixels.
+        asker: The models; films are decoded to the size that they were trained on.
         num_workers: Decoder processes; 0 decodes in this process.
 
     Raises:
-        ConfigError: A file does not exist, two have one name, or a label has no word or is
-            too long; nothing is read then.
+        ConfigError: A file does not exist, two have one name, a label has no word or is too long, or the models were
+            trained on films of different sizes; nothing is read then.
     """
     asked = asked_labels(labels)
+    image_size = asker.image_size or DEFAULT_IMAGE_SIZE
     films, reasons = read_files(paths, out, pseudonyms, image_size=image_size, num_workers=num_workers)
     rows, say = [], count_progress("answers", "films")
     for first in range(0, len(films), CHUNK_SIZE):

@@ -22,7 +22,13 @@ from crrg.config.overrides import DecodingOverrides, changed
 from crrg.config.references import BundleRef, StageResult
 from crrg.config.running import DecodingSettings
 from crrg.data.images import PREPROCESSING_VERSION, golden_digest
-from crrg.domain.bundle import ENCODER_VOCABULARY, ENCODER_WEIGHTS, SENTENCE_ENCODER, BundleFiles
+from crrg.domain.bundle import (
+    ENCODER_VOCABULARY,
+    ENCODER_WEIGHTS,
+    SENTENCE_ENCODER,
+    BundleFiles,
+    recorded_image_size,
+)
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, StorageError
@@ -32,9 +38,10 @@ from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
-"""2 has ``fusion``, the fused classifier or ``null``; 1 has none and gives out the label head's probabilities."""
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
+"""3 has ``image_size`` in its preprocessing; 2 has ``fusion``, the fused classifier or ``null``; 1 has none and gives
+out the label head's probabilities."""
+READABLE_VERSIONS = (1, 2, 3)
 ID_LENGTH = 32
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "model_card.md"
@@ -53,10 +60,13 @@ def write_bundle(
     results: Mapping[str, StageResult],
     *,
     dataset_version: str,
+    image_size: int,
     decoding: DecodingSettings | None = None,
 ) -> BundleRef:
     """Put the four finished stages into one folder, without a fused classifier (``compose_bundle`` has the details)."""
-    composed = compose_bundle(storage, results, dataset_version=dataset_version, decoding=decoding)
+    composed = compose_bundle(
+        storage, results, dataset_version=dataset_version, image_size=image_size, decoding=decoding
+    )
     return commit_bundle(storage, composed)
 
 
@@ -65,6 +75,7 @@ def compose_bundle(
     results: Mapping[str, StageResult],
     *,
     dataset_version: str,
+    image_size: int,
     decoding: DecodingSettings | None = None,
 ) -> BundleFiles:
     """Put the four finished stages together in memory.
@@ -73,6 +84,7 @@ def compose_bundle(
         storage: Root with the stages' checkpoints.
         results: Stage name to its finished result; all four.
         dataset_version: What they were trained on, for the model card.
+        image_size: Longer side of those films, pixels; whoever asks the bundle decodes films to it.
         decoding: How drafts are searched; the generator's own settings if not given.
 
     Returns:
@@ -103,7 +115,7 @@ def compose_bundle(
         "calibration": configs["clip"].get("calibration", {}),
         "fusion": None,
         "decoding": chosen.model_dump(mode="json"),
-        "preprocessing": {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()},
+        "preprocessing": {**_preprocessing_here(), "image_size": image_size},
         "versions": {stage: results[stage].model_version for stage in STAGES},
     }
     return _sealed(spec, files)
@@ -245,6 +257,17 @@ def read_spec(folder: Storage) -> dict[str, Any]:
     return spec
 
 
+def read_image_size(storage: Storage, ref: BundleRef) -> int:
+    """Return the longer side of the films that a bundle was trained on, pixels; 0 where it does not say.
+
+    Raises:
+        ModelError: There is no such bundle.
+        DigestMismatch: Its id is not the digest of its content.
+        StorageError: The store is out of reach.
+    """
+    return recorded_image_size(read_spec(bundle_folder(storage, ref.prefix)))
+
+
 def bundle_digest(spec: Mapping[str, Any]) -> str:
     """Return the bundle id that a spec must have."""
     return hash_json({name: value for name, value in spec.items() if name not in NOT_IN_DIGEST}, ID_LENGTH)
@@ -292,13 +315,16 @@ def _sealed(spec: Mapping[str, Any], files: dict[str, bytes]) -> BundleFiles:
 def _check_version(spec: Mapping[str, Any], subject: str) -> None:
     version = spec.get("schema_version")
     if version not in READABLE_VERSIONS:
-        known = " and ".join(str(each) for each in READABLE_VERSIONS)
+        known = ", ".join(str(each) for each in READABLE_VERSIONS)
         raise ModelError(
             f"schema version {version}, this program reads {known}; use the program version that wrote it, or retrain",
             subject,
         )
-    if version == SCHEMA_VERSION and "fusion" not in spec:
-        raise ModelError("bundle.json lacks fusion; restore it from its store, or retrain", subject)
+    lacks = [name for name, since in (("fusion", 2), ("preprocessing", 1)) if version >= since and name not in spec]
+    if version >= 3 and not lacks and not recorded_image_size(spec):
+        lacks = ["preprocessing.image_size"]
+    if lacks:
+        raise ModelError(f"bundle.json lacks {', '.join(lacks)}; restore it from its store, or retrain", subject)
 
 
 def _check_content(name: str, data: bytes) -> None:
@@ -321,11 +347,15 @@ def _is_text(data: bytes) -> bool:
 
 
 def _check_preprocessing(spec: Mapping[str, Any]) -> None:
-    trained = spec["preprocessing"]
-    here = {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()}
-    if trained != here:
+    trained, here = spec["preprocessing"], _preprocessing_here()
+    if {name: value for name, value in trained.items() if name != "image_size"} != here:
         raise ModelError(
             f"films are prepared differently here (version {here['version']}, bundle {trained.get('version')}, "
             "or another result on the test pattern); use the program version that trained it, or retrain",
             str(spec["bundle_id"]),
         )
+
+
+def _preprocessing_here() -> dict[str, str]:
+    """Return how this program prepares films, whatever their size."""
+    return {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()}

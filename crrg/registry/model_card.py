@@ -30,8 +30,10 @@ def model_card(spec: Mapping[str, Any]) -> str:
         spec: ``bundle.json`` as far as it is known: ``stages``, ``checkpoints``, ``metrics``, ``dataset_version``,
             ``thresholds``, ``preprocessing``, and ``fusion`` and ``sentence_encoder`` where there are such.
     """
+    prepared = spec["preprocessing"]
     lines = [
-        f"Dataset version `{spec['dataset_version']}`; preprocessing version {spec['preprocessing']['version']}.",
+        f"Dataset version `{spec['dataset_version']}`. Films of {prepared['image_size']} pixels on the longer side; "
+        f"preprocessing version {prepared['version']}.",
         "",
         "| stage | checkpoint | validation figure | value |",
         "|---|---|---|---|",

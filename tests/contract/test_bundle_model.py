@@ -13,13 +13,13 @@ from crrg.data.decoder_process import Child
 from crrg.domain.labels import LABELS
 from crrg.errors import DataError
 from crrg.operations.bundle_model import BundleModel
-from tests.support.drawn_night import StandInDrafter, dicom_bytes, png_bytes
+from tests.support.drawn_night import SIZE, StandInDrafter, dicom_bytes, png_bytes
 
 
 @pytest.fixture
 def model() -> BundleModel:
     loaded = BundleModel()
-    loaded._pipeline = SimpleNamespace(draft=StandInDrafter().draft)
+    loaded._pipeline = SimpleNamespace(draft=StandInDrafter().draft, image_size=SIZE)
     return loaded
 
 
@@ -31,6 +31,15 @@ def test_every_film_has_a_draft_and_its_probabilities(model: BundleModel) -> Non
     drafts = model.predict(None, asked(png_bytes(1), dicom_bytes(2)))
     assert [draft["status"] for draft in drafts] == ["DRAFT", "DRAFT"]
     assert all(list(json.loads(draft["probabilities"])) == list(LABELS) for draft in drafts)
+
+
+def test_films_are_as_large_as_those_that_it_was_trained_on(model: BundleModel) -> None:
+    seen: list[tuple[int, ...]] = []
+    model._pipeline = SimpleNamespace(
+        draft=lambda films: seen.extend(f.pixels.shape for f in films) or [], image_size=32
+    )
+    model.predict(None, asked(png_bytes(1)))
+    assert seen == [(32, 32)]
 
 
 def test_a_lateral_film_is_refused_as_a_night_refuses_it(model: BundleModel) -> None:

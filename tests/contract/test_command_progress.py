@@ -51,7 +51,9 @@ def test_predict(films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_zero_shot(films: list[Path], tmp_path: Path) -> None:
     asker = SimpleNamespace(
-        bundle_id="b", ask=lambda films, labels: {name: LabelAnswer(np.zeros(len(films)), None) for name in labels}
+        bundle_id="b",
+        image_size=0,
+        ask=lambda films, labels: {name: LabelAnswer(np.zeros(len(films)), None) for name in labels},
     )
     out = Storage(str(tmp_path / "out"))
     steps = shown(lambda: ask_files(films, ["Edema"], out, PSEUDONYMS, asker, num_workers=0))

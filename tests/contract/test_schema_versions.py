@@ -71,14 +71,16 @@ def written(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_newer_schema_is_refused_and_the_way_out_is_named(written, kind):
     assert written.read(kind) > 0
-    for version in (3, 99, "1.1"):
+    for version in (4, 99, "1.1"):
         written.change(kind, schema_version=version)
-        with pytest.raises(CrrgError, match=f"schema version (is )?{version}, this program reads 1( and 2)?; use the"):
+        with pytest.raises(CrrgError, match=f"schema version (is )?{version}, this program reads 1(, 2, 3)?; use the"):
             written.read(kind)
 
 
 def test_a_bundle_from_before_classifiers_were_fused_is_read(written):
-    written.change("bundle.json", schema_version=1, fusion=None)
+    prepared = written.root.get_json(written.keys["bundle.json"])["preprocessing"]
+    del prepared["image_size"]
+    written.change("bundle.json", schema_version=1, fusion=None, preprocessing=prepared)
     spec = written.root.get_json(written.keys["bundle.json"])
     assert "fusion" not in spec
     assert written.read("bundle.json") > 0

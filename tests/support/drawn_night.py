@@ -37,6 +37,7 @@ class StandInDrafter:
     bundle_id = BUNDLE.bundle_id
     label_thresholds = dict.fromkeys(LABELS, 0.5)
     takes_all_cores = False
+    image_size = SIZE
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
@@ -88,10 +89,10 @@ def evidence_of(cells: int) -> SentenceEvidence:
     return SentenceEvidence(REGIONS[24], True, falls, 2 * falls)
 
 
-def png_bytes(seed: int) -> bytes:
+def png_bytes(seed: int, side: int = SIZE) -> bytes:
     """Return a smooth random film."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 6), dtype=np.uint8)
-    return bytes(cv2.imencode(".png", cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC))[1])
+    return bytes(cv2.imencode(".png", cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))[1])
 
 
 def dicom_bytes(

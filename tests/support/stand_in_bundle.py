@@ -40,7 +40,7 @@ def stand_in_stage(storage: Storage, name: str, seed: int = 1, version: str = ""
     )
 
 
-def stand_in_bundle(storage: Storage, version: str = "", **seeds: int) -> BundleRef:
+def stand_in_bundle(storage: Storage, version: str = "", *, image_size: int = 512, **seeds: int) -> BundleRef:
     """Write a bundle; ``detector=2`` gives its detector other weights."""
     results = {name: stand_in_stage(storage, name, seeds.get(name, 1), version) for name in STAGES}
-    return write_bundle(storage, results, dataset_version="d1")
+    return write_bundle(storage, results, dataset_version="d1", image_size=image_size)

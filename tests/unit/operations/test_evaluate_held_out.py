@@ -121,7 +121,7 @@ def test_a_bundle_is_found_by_the_dataset_of_any_of_its_parts(tmp_path: Path) ->
     stages = {name: stand_in_stage(storage, name) for name in STAGES}
     key = f"{stages['detector'].prefix}/config.json"
     storage.put_json(key, {**storage.get_json(key), "dataset_version": "d0"})
-    bundle = write_bundle(storage, stages, dataset_version="d1")
+    bundle = write_bundle(storage, stages, dataset_version="d1", image_size=64)
     for version in ("d0", "d1"):
         found = models_trained_on(storage, Settings(root=storage.root), {version})
         assert f"bundle {bundle.bundle_id}" in found

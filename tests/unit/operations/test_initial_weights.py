@@ -220,7 +220,7 @@ def test_clip_starts_from_all_that_was_imported_but_a_label_head(trained: Traine
 def test_a_bundle_says_whose_weights_it_started_from_and_reads_their_words(trained: Trained) -> None:
     dataset = resolve_dataset(trained.storage, "drawn", "")
     bundle = read_bundle(
-        trained.storage, assemble_bundle(list(trained.stages.values()), dataset.version, trained.storage)
+        trained.storage, assemble_bundle(list(trained.stages.values()), dataset.version, 64, trained.storage)
     )
     card = bundle.files["model_card.md"].decode()
     assert re.search(r"\| clip \| clip of cxr-clip \| `[0-9a-f]{16}` \| CC BY-NC 4.0: .*non-commercial", card)

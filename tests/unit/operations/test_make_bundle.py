@@ -112,9 +112,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_imported_parts_draft_beside_a_trained_clip(world: World) -> None:
     bundle = read_bundle(world.storage, world.made.bundle)
+    assert bundle.spec["preprocessing"]["image_size"] == 64, "as its dataset has them"
     assert bundle.spec["decoding"]["compat"] == "rgrg", "decoded as it was published"
     assert bundle.spec["fusion"]["num_films"] == resolve_dataset(world.storage, "drawn").num_rows["validation"]
     pipeline = ReportPipeline.from_bundle(bundle, torch.device("cpu"))
+    assert pipeline.image_size == 64
     weights = load((world.published / "generator" / "model.safetensors").read_bytes())
     ours = pipeline.generator.state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in weights.items())

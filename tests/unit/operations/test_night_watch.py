@@ -77,7 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, DatasetR
     dataset = write_dataset(root, "d", (pair_of(index) for index in range(NUM_TRAIN)), {"image_size": SIZE})
     stages = {name: stand_in_stage(root, name) for name in STAGES}
     reference = measure_population(dataset, root, Drafter(""))
-    composed = compose_bundle(root, stages, dataset_version=dataset.version)
+    composed = compose_bundle(root, stages, dataset_version=dataset.version, image_size=SIZE)
     bundle = commit_bundle(root, with_reference(composed, canonical_json(reference.model_dump(mode="json"))))
     return root, dataset, bundle
 
@@ -222,7 +222,9 @@ def test_a_degenerate_night_is_not_published_and_the_error_names_the_way_out(tra
 
 def test_a_bundle_of_before_the_watch_is_watched_by_nothing_and_says_so(trained, fresh, tmp_path, caplog):
     root, dataset, _ = trained
-    older = write_bundle(root, {name: stand_in_stage(root, name) for name in STAGES}, dataset_version=dataset.version)
+    older = write_bundle(
+        root, {name: stand_in_stage(root, name) for name in STAGES}, dataset_version=dataset.version, image_size=SIZE
+    )
     assert read_reference(root, older) is None
     _, run = night((root, dataset, older), tmp_path, [negative(data) for data in fresh])
     summary = run()

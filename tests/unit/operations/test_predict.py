@@ -65,6 +65,20 @@ def test_evidence_stands_beside_the_draft_where_it_is_asked_for(tmp_path):
     assert not without.exists("a.png-evidence.png")
 
 
+def test_films_are_as_large_as_those_that_the_models_were_trained_on(tmp_path):
+    class Seeing(StandInDrafter):
+        image_size = 32
+
+        def draft(self, films):
+            assert [film.pixels.shape for film in films] == [(32, 32)]
+            return super().draft(films)
+
+    (tmp_path / "a.png").write_bytes(png_bytes(1))
+    out, drafter = Storage(str(tmp_path / "out")), Seeing()
+    predict_files([tmp_path / "a.png"], out, PSEUDONYMS, drafter, num_workers=0)
+    assert drafter.num_drafted == 1
+
+
 def test_nothing_usable_still_writes_empty_tables(tmp_path):
     summary, out = predicted(tmp_path, x_dcm=b"no film")
     assert summary.num_drafted == 0

@@ -92,7 +92,7 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     config = storage.get_json(f"{joint.prefix}/config.json")
     assert config["num_drafts"] == num_train
     # whose drafts they were stands beside what was trained on them, and in the card of its bundle
-    drafter = assemble_bundle([stages[name] for name in STAGES], resolve_dataset(storage, "drawn").version, storage)
+    drafter = assemble_bundle([stages[name] for name in STAGES], resolve_dataset(storage, "drawn").version, 64, storage)
     (manifest_key,) = [
         each.key
         for each in storage.list_objects(f"models/drafts/{drafter.bundle_id}")
@@ -102,7 +102,7 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     assert manifest["decoding"] == read_spec(storage.child(drafter.prefix))["decoding"]
     version = hash_json(manifest)
     assert config["drafts"] == {"version": version, "bundle_id": drafter.bundle_id, "num_films": num_train}
-    learnt = assemble_bundle(list(stages.values()), "d1", storage)
+    learnt = assemble_bundle(list(stages.values()), "d1", 64, storage)
     card = storage.get(f"{learnt.prefix}/model_card.md").decode()
     assert f"version `{version[:16]}`, made by bundle `{drafter.bundle_id}`" in card
     assert Remembering.logged["joint/num_drafts"] == num_train
@@ -129,7 +129,7 @@ def test_no_film_of_a_held_out_patient_is_drafted(storage: Storage, stages: dict
 
 
 def test_its_result_takes_the_place_of_clip_in_the_bundle(storage: Storage, stages: dict[str, StageResult]) -> None:
-    bundle = assemble_bundle(list(stages.values()), "d1", storage)
+    bundle = assemble_bundle(list(stages.values()), "d1", 64, storage)
     spec = read_spec(storage.child(bundle.prefix))
     assert sorted(spec["stages"]) == sorted(STAGES)
     assert spec["checkpoints"]["clip"] == stages["joint"].config_hash
@@ -160,7 +160,9 @@ class HalfwayDrafter:
 
 def test_a_drafting_that_was_cut_off_goes_on(storage: Storage, stages: dict[str, StageResult]) -> None:
     dataset = resolve_dataset(storage, "drawn")
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage).model_copy(update={"bundle_id": "other"})
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage).model_copy(
+        update={"bundle_id": "other"}
+    )
     with pytest.raises(KeyboardInterrupt):
         draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(2))
     rest = HalfwayDrafter(99)
@@ -173,7 +175,9 @@ def test_a_drafting_that_was_cut_off_goes_on(storage: Storage, stages: dict[str,
 
 def test_changed_drafts_and_drafts_of_other_films_are_refused(storage: Storage, stages: dict[str, StageResult]) -> None:
     dataset = resolve_dataset(storage, "drawn")
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage).model_copy(update={"bundle_id": "third"})
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage).model_copy(
+        update={"bundle_id": "third"}
+    )
     draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(99))
     prefix = f"models/drafts/third/drawn-{dataset.version}-train"
     part = f"{prefix}/part-00001.parquet"
@@ -217,7 +221,7 @@ def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stag
 
 
 def test_drafts_go_through_the_regions_as_the_reports_did(storage: Storage, stages: dict[str, StageResult]) -> None:
-    bundle = read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", storage))
+    bundle = read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage))
     config = bundle.spec["stages"]["generator"]
     assert sorted(config["order"]) == sorted(REGIONS)
     config["order"] = config["order"][::-1]
@@ -227,7 +231,7 @@ def test_drafts_go_through_the_regions_as_the_reports_did(storage: Storage, stag
 
 
 def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: dict[str, StageResult]) -> None:
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage)
     pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), torch.device("cpu"))
     assert pipeline.visibility is not None
     films = [pair.film for pair in read_pairs(storage, resolve_dataset(storage, "drawn"), Split.TRAIN) if pair.film]
@@ -246,7 +250,7 @@ def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: 
 def test_drafts_with_all_wordings_are_the_drafts_themselves(
     storage: Storage, stages: dict[str, StageResult], rerank: bool
 ) -> None:
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage)
     pipeline = ReportPipeline.from_bundle(read_bundle(storage, bundle), torch.device("cpu"))
     pipeline = replace(pipeline, decoding=pipeline.decoding.model_copy(update={"rerank": rerank}))
     films = [pair.film for pair in read_pairs(storage, resolve_dataset(storage, "drawn"), Split.TEST) if pair.film]
@@ -260,7 +264,7 @@ def test_drafts_with_all_wordings_are_the_drafts_themselves(
 def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_beside_its_baselines(
     storage: Storage, stages: dict[str, StageResult], tmp_path: Path
 ) -> None:
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", storage)
+    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{number}" for number in range(296))]
     form = EvaluateConfig(
         dataset="drawn", split="train", device="cpu", radgraph=str(write_radgraph(tmp_path / "radgraph", words))
@@ -321,7 +325,7 @@ def test_rounds_train_both_modules_and_keep_the_best(
     assert generator.sha256 != stages["generator"].sha256
     # what a round made beside CLIP takes its place in the bundle too
     both = result.model_copy(update={"beside": (generator,)})
-    spec = read_spec(storage.child(assemble_bundle([*stages.values(), both], "d1", storage).prefix))
+    spec = read_spec(storage.child(assemble_bundle([*stages.values(), both], "d1", 64, storage).prefix))
     assert spec["files"]["generator.safetensors"] == generator.sha256
     assert spec["files"]["clip.safetensors"] == result.sha256
 

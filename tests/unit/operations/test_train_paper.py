@@ -94,7 +94,7 @@ def test_no_step_of_theirs_is_skipped(trained: Trained, caplog: pytest.LogCaptur
 
 def test_the_bundle_drafts_with_what_learnt_on_last(trained: Trained) -> None:
     generator = trained.stages[2]
-    files = read_bundle(trained.storage, assemble_bundle(trained.stages, "d1", trained.storage))
+    files = read_bundle(trained.storage, assemble_bundle(trained.stages, "d1", 64, trained.storage))
     assert files.spec["checkpoints"]["detector"] == generator.config_hash
     assert files.spec["files"]["detector.safetensors"] == generator.beside[0].sha256
     assert files.spec["files"]["selector.safetensors"] == generator.beside[1].sha256

@@ -24,8 +24,9 @@ from tests.support.drawn_night import PSEUDONYMS, png_bytes
 class SmallAsker:
     """A random CLIP over the mean of a film."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.bundle_id = f"b{seed}"
+    def __init__(self, seed: int = 0, image_size: int = 64) -> None:
+        self.bundle_id, self.image_size = f"b{seed}", image_size
+        self.seen: list[tuple[int, ...]] = []
         torch.manual_seed(seed)
         architecture = ClipArchitecture(
             input_size=32, image_width=4, text_layers=1, text_heads=2, text_hidden_size=16, text_vocab_size=300,
@@ -35,6 +36,7 @@ class SmallAsker:
         self.tokenizer = train_tokenizer(["there is no pleural plaque.", "there may be edema."], 300)
 
     def ask(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, LabelAnswer]:
+        self.seen += [film.pixels.shape for film in films]
         features = torch.stack([torch.linspace(-1, float(film.pixels.mean()) / 255, 8) for film in films])
         return ask_labels(self.clip, self.tokenizer, torch.nn.functional.normalize(features, dim=1), labels)
 
@@ -83,6 +85,18 @@ def test_several_models_answer_with_their_mean(tmp_path: Path) -> None:
     assert alone[0]["probability"] != alone[1]["probability"]
     for name in ("probability", "uncertain"):
         assert together[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2, abs=1e-6)
+
+
+def test_films_are_as_large_as_those_that_the_models_were_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_bytes(1))
+    out = Storage(str(tmp_path / "out"))
+    for sizes, side in (((32, 0), 32), ((0,), 64), ((32, 32), 32)):  # the film itself has 64
+        askers = tuple(SmallAsker(0, size) for size in sizes)
+        ask_files([tmp_path / "a.png"], ["Edema"], out, PSEUDONYMS, Ensemble(askers), num_workers=0)
+        assert [asker.seen for asker in askers] == [[(side, side)]] * len(askers)
+    apart = Ensemble((SmallAsker(0, 32), SmallAsker(1, 48)))
+    with pytest.raises(ConfigError, match=r"films of 32 and 48 pixels .* by themselves"):
+        ask_files([tmp_path / "a.png"], ["Edema"], out, PSEUDONYMS, apart, num_workers=0)
 
 
 @pytest.mark.parametrize("label", ["", "  ", "...", "x" * 81, "\udcff edema", "\x1b[31mred"])

@@ -49,7 +49,7 @@ def test_an_absolute_folder_is_read_too(storage: Storage, tmp_path: Path) -> Non
 
 def test_a_missing_stage_is_refused(storage: Storage) -> None:
     with pytest.raises(ModelError, match="clip"):
-        write_bundle(storage, {"detector": stand_in_stage(storage, "detector")}, dataset_version="d1")
+        write_bundle(storage, {"detector": stand_in_stage(storage, "detector")}, dataset_version="d1", image_size=64)
 
 
 @pytest.mark.parametrize("name", bundles.REQUIRED_FILES)
@@ -138,24 +138,43 @@ def test_other_preprocessing_is_refused(storage: Storage, monkeypatch: pytest.Mo
         read_bundle(storage, ref)
 
 
-def test_a_bundle_of_the_first_schema_is_read_and_later_ones_are_refused(storage: Storage) -> None:
+def of_schema(storage: Storage, ref: BundleRef, version: int, *without: str) -> BundleRef:
+    """Rewrite a bundle as a program of another schema version would have, some fields of its preprocessing left out."""
+    key = f"{ref.prefix}/bundle.json"
+    spec = {name: value for name, value in storage.get_json(key).items() if name not in without}
+    prepared = {name: value for name, value in spec["preprocessing"].items() if name not in without}
+    sealed = {**spec, "preprocessing": prepared, "schema_version": version}
+    sealed["bundle_id"] = bundles.bundle_digest(sealed)
+    storage.put_json(key, sealed)
+    return BundleRef(bundle_id=sealed["bundle_id"], prefix=ref.prefix)
+
+
+def test_bundles_of_earlier_schemas_are_read_and_later_ones_are_refused(storage: Storage) -> None:
+    second = of_schema(storage, stand_in_bundle(storage, detector=2), 2, "image_size")
+    assert read_bundle(storage, second).spec["fusion"] is None
     ref = stand_in_bundle(storage)
-    spec = {name: value for name, value in storage.get_json(f"{ref.prefix}/bundle.json").items() if name != "fusion"}
-    for version in (1, 2, 3):
-        sealed = {**spec, "schema_version": version}
-        sealed["bundle_id"] = bundles.bundle_digest(sealed)
-        storage.put_json(f"{ref.prefix}/bundle.json", sealed)
-        same = BundleRef(bundle_id=sealed["bundle_id"], prefix=ref.prefix)
-        if version == 1:
-            assert "fusion" not in read_bundle(storage, same).spec
-        else:
-            with pytest.raises(ModelError, match="lacks fusion" if version == 2 else "reads 1 and 2"):
-                read_bundle(storage, same)
+    first = of_schema(storage, ref, 1, "image_size", "fusion")
+    assert "fusion" not in read_bundle(storage, first).spec
+    for version, why in ((2, "lacks fusion"), (3, "lacks fusion"), (4, "reads 1, 2, 3")):
+        with pytest.raises(ModelError, match=why):
+            read_bundle(storage, of_schema(storage, ref, version))
+
+
+def test_a_bundle_says_how_large_its_films_were(storage: Storage) -> None:
+    ref = stand_in_bundle(storage, image_size=1024)
+    assert read_bundle(storage, ref).image_size == bundles.read_image_size(storage, ref) == 1024
+    assert "Films of 1024 pixels" in storage.get(f"{ref.prefix}/model_card.md").decode()
+    assert ref.bundle_id != stand_in_bundle(storage, image_size=512).bundle_id
+    older = of_schema(storage, ref, 2, "image_size")
+    assert read_bundle(storage, older).image_size == 512
+    assert bundles.read_image_size(storage, older) == 0
+    with pytest.raises(ModelError, match=r"lacks preprocessing\.image_size"):
+        read_bundle(storage, of_schema(storage, ref, 3, "image_size"))
 
 
 def test_a_fused_classifier_makes_another_bundle_with_its_thresholds(storage: Storage) -> None:
     parts = {name: stand_in_stage(storage, name) for name in STAGES}
-    plain = bundles.compose_bundle(storage, parts, dataset_version="d1")
+    plain = bundles.compose_bundle(storage, parts, dataset_version="d1", image_size=512)
     assert plain.spec["fusion"] is None
     assert plain.bundle_id == stand_in_bundle(storage).bundle_id
     fitted = {"Edema": {"threshold": 0.25, "calibration": {"kind": "temperature", "temperature": 1.5}}}

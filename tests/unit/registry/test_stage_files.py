@@ -94,9 +94,9 @@ def test_no_bundle_is_made_of_a_stage_that_was_changed(storage: Storage, stage: 
     whole = storage.get(key)
     storage.put(key, whole.replace(b"1", b"2") if name == "config.json" else whole[:-1] + b"!")
     with pytest.raises(CrrgError, match="not what the stage was finished with"):
-        write_bundle(storage, results, dataset_version="d1")
+        write_bundle(storage, results, dataset_version="d1", image_size=64)
     storage.put(key, whole)
-    assert write_bundle(storage, results, dataset_version="d1").bundle_id
+    assert write_bundle(storage, results, dataset_version="d1", image_size=64).bundle_id
 
 
 def test_a_stage_of_before_files_were_recorded_vouches_for_its_weights_alone(storage: Storage) -> None:

@@ -1,7 +1,7 @@
 """The record of refused inputs: why, never who.
 
-One Parquet file per ingest under ``quarantine/<dataset>/``. An input is named by the HMAC of its key; the source's
-name, identifiers and text are not kept.
+Under ``quarantine/`` lies one Parquet file per ingest (``<dataset>/``) and one per night (``date=…/``), of one schema.
+An input is named by the HMAC of its key; the source's name, identifiers and text are not kept.
 """
 
 from __future__ import annotations
@@ -14,20 +14,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.data.refusals import is_failure
+from crrg.errors import StorageError
 from crrg.storage import Storage
 
+INBOX = "inbox"
+"""What stands as the source of what a night refused."""
 QUARANTINE_SCHEMA = pa.schema(
     [
-        pa.field("object_id", pa.string(), nullable=False),
+        pa.field("key_hmac", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
-        pa.field("etag", pa.string()),
+        pa.field("etag", pa.string(), nullable=False),
         pa.field("num_bytes", pa.int64()),
+        pa.field("source_digest", pa.binary()),
+        pa.field("study_id", pa.string(), nullable=False),
+        pa.field("instance_id", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("sentence", pa.string(), nullable=False),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("ingested_version", pa.string(), nullable=False),
-    ]
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("stage", pa.string()),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+    ],
+    metadata={"schema": "crrg.quarantine", "schema_version": "2"},
 )
+"""One row per refused input; see ``docs/operations.md``. Of an ingest there is no digest, no id and no run, of a night
+no size and no stage: null, or empty."""
+_FORMER_NAMES = {"object_id": "key_hmac", "sentence": "detail", "ingested_version": "version"}
+"""What ingests called these columns in schema version 1; nights had other columns than ingests then."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +47,21 @@ class Refusal:
     """One refused input.
 
     Attributes:
-        object_id: HMAC of its key.
+        key_hmac: HMAC of its key.
         source: Kind of archive.
         etag: The store's version mark; empty for a table row.
         num_bytes: Size; 0 for a table row.
         reason: Reason code ``FAMILY.DETAIL``.
-        sentence: What was expected and got, in words.
+        detail: What was expected and got, in words.
         stage: Where it was refused: ``source``, ``decode``, ``identity``, ``report``, ``duplicate``.
     """
 
-    object_id: str
+    key_hmac: str
     source: str
     etag: str
     num_bytes: int
     reason: str
-    sentence: str
+    detail: str
     stage: str
 
     @property
@@ -65,10 +77,36 @@ def quarantine_key(dataset: str, inputs_digest: str) -> str:
 
 def write_quarantine(storage: Storage, key: str, refusals: list[Refusal], version: str) -> None:
     """Write the record of one ingest, sorted; the same refusals give the same bytes."""
-    rows = sorted(({**vars(refusal), "ingested_version": version} for refusal in refusals), key=_order)
+    unknown = {"study_id": "", "instance_id": "", "run_id": ""}
+    rows = sorted(({**vars(refusal), **unknown, "version": version} for refusal in refusals), key=_order)
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA), sink, compression="LZ4")
     storage.put(key, sink.getvalue())
+
+
+def as_quarantine(table: pa.Table) -> pa.Table:
+    """Return a table of ``quarantine/`` with the columns of today, also one of schema version 1.
+
+    Args:
+        table: As an ingest or a night wrote it.
+
+    Raises:
+        StorageError: It has columns that no version knows.
+    """
+    table = table.rename_columns([_FORMER_NAMES.get(name, name) for name in table.column_names])
+    if odd := sorted(set(table.column_names) - set(QUARANTINE_SCHEMA.names)):
+        raise StorageError(
+            f"columns {', '.join(odd)} are not known; use the program version that wrote it", "quarantine"
+        )
+    columns = []
+    for field in QUARANTINE_SCHEMA:
+        if field.name in table.column_names:
+            column = table[field.name].cast(field.type)
+            columns.append(column if field.nullable else column.fill_null(""))
+        else:
+            nothing = None if field.nullable else INBOX if field.name == "source" else ""
+            columns.append(pa.array([nothing] * table.num_rows, field.type))
+    return pa.Table.from_arrays(columns, schema=QUARANTINE_SCHEMA)
 
 
 def count_reasons(refusals: list[Refusal]) -> dict[str, int]:
@@ -77,4 +115,4 @@ def count_reasons(refusals: list[Refusal]) -> dict[str, int]:
 
 
 def _order(row: dict[str, object]) -> tuple[str, str]:
-    return str(row["object_id"]), str(row["reason"])
+    return str(row["key_hmac"]), str(row["reason"])

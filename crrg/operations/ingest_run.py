@@ -306,12 +306,12 @@ class IngestRun:
     def _refusals(self) -> list[Refusal]:
         return [
             Refusal(
-                object_id=entry.record.object_id,
+                key_hmac=entry.record.object_id,
                 source=entry.source,
                 etag=entry.record.etag,
                 num_bytes=entry.record.num_bytes,
                 reason=entry.record.reason,
-                sentence=entry.record.sentence,
+                detail=entry.record.sentence,
                 stage=entry.record.stage,
             )
             for entry in self._inputs

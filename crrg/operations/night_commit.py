@@ -22,6 +22,7 @@ import pyarrow as pa
 import crrg
 from crrg.config.references import NightPlan, NightSummary, ShardResult
 from crrg.data.map_ahead import map_ahead
+from crrg.data.quarantine import INBOX, QUARANTINE_SCHEMA
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import Conflict
 from crrg.exports.documents import DraftingBundle
@@ -61,21 +62,6 @@ from crrg.operations.night_watch import put_watch, remarks, watch_night
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("key_hmac", pa.string(), nullable=False),
-        pa.field("etag", pa.string(), nullable=False),
-        pa.field("source_digest", pa.binary(), nullable=False),
-        pa.field("study_id", pa.string(), nullable=False),
-        pa.field("instance_id", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
-    ],
-    metadata={"schema": "crrg.quarantine", "schema_version": "1"},
-)
 
 
 @dataclass(frozen=True)
@@ -313,6 +299,7 @@ def _write_quarantine(plan: NightPlan, refused: Sequence[InputOutcome], storage:
     rows = [
         {
             "key_hmac": each.key_hmac,
+            "source": INBOX,
             "etag": each.etag,
             "source_digest": bytes.fromhex(each.source_digest),
             "study_id": each.study_id,

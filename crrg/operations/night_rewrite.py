@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 import crrg
+from crrg.data.quarantine import INBOX, QUARANTINE_SCHEMA, as_quarantine
 from crrg.errors import StorageError
 from crrg.exports.documents import attention_flags, report_keys, study_of
 from crrg.exports.page_pictures import film_of, find_pictures
@@ -33,9 +34,8 @@ from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
 from crrg.ledger.manifest import Manifest, commit_manifest, night_dates, read_manifests, run_prefix, seal_rewritten
-from crrg.ledger.tables import TableFile, read_tables, write_table
+from crrg.ledger.tables import TableFile, read_each, read_tables, write_table
 from crrg.operations.gc import unnamed_of_nights
-from crrg.operations.night_commit import QUARANTINE_SCHEMA
 from crrg.operations.night_documents import put_page
 from crrg.operations.night_late import is_of_earlier_films
 from crrg.operations.night_watch import read_watch, remarks
@@ -221,11 +221,13 @@ def _refused(
     storage: Storage, manifest: Manifest, pairs: Sequence[tuple[LedgerRow, LedgerRow | None]], detail: str
 ) -> list[dict[str, Any]]:
     """Return the run's quarantine with what its ledger says now of the objects whose rows changed."""
-    table = read_tables(storage, manifest.files, "quarantine", QUARANTINE_SCHEMA)
-    held: dict[str, dict[str, Any]] = {row["key_hmac"]: row for row in table.to_pylist()}
+    tables = read_each(storage, (file for file in manifest.files if file.kind == "quarantine"))
+    held: dict[str, dict[str, Any]] = {
+        row["key_hmac"]: row for table in tables for row in as_quarantine(table).to_pylist()
+    }
     rows = []
     for old, new in pairs:
-        row = held.get(old.key_hmac, {"detail": "", "version": crrg.__version__})
+        row = held.get(old.key_hmac, {"source": INBOX, "detail": "", "version": crrg.__version__})
         if old == new and old.key_hmac in held:
             rows.append(row)
         elif new is not None and new.outcome is Outcome.QUARANTINED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crrg.data.quarantine import QUARANTINE_SCHEMA
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.ledger import LEDGER_SCHEMA
 from crrg.ledger.manifest import Manifest
@@ -64,13 +65,32 @@ def test_regions():
     assert REGIONS_SCHEMA.metadata[b"schema_version"] == b"1"
 
 
+def test_refused_inputs_of_ingests_and_nights():
+    assert described(QUARANTINE_SCHEMA) == [
+        ("key_hmac", "string"),
+        ("source", "string"),
+        ("etag", "string"),
+        ("num_bytes", "int64"),
+        ("source_digest", "binary"),
+        ("study_id", "string"),
+        ("instance_id", "string"),
+        ("reason", "string"),
+        ("detail", "string"),
+        ("stage", "string"),
+        ("run_id", "string"),
+        ("version", "string"),
+    ]
+    assert QUARANTINE_SCHEMA.metadata[b"schema_version"] == b"2"
+
+
 def test_only_what_may_be_missing_may_be_null():
+    assert [field.name for field in QUARANTINE_SCHEMA if field.nullable] == ["num_bytes", "source_digest", "stage"]
     assert [field.name for field in REPORTS_SCHEMA if field.nullable] == ["superseded_by"]
     assert [field.name for field in REGIONS_SCHEMA if field.nullable] == ["phrase", "phrase_logprob"]
 
 
 def test_partition_column_is_not_repeated():
-    for schema in (REPORTS_SCHEMA, REGIONS_SCHEMA, LEDGER_SCHEMA):
+    for schema in (REPORTS_SCHEMA, REGIONS_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA):
         assert "date" not in schema.names
         assert "run" not in schema.names
 

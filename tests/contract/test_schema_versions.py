@@ -15,9 +15,11 @@ from crrg.domain.study import Split
 from crrg.errors import CrrgError, StorageError
 from crrg.ledger.audit import check_chain, read_audit
 from crrg.ledger.lease import acquire_lease, find_holder
-from crrg.ledger.ledger import read_ledger
+from crrg.ledger.ledger import ledger_rows, read_ledger
 from crrg.ledger.manifest import manifest_key, read_manifests
+from crrg.ledger.tables import read_table, write_table
 from crrg.operations import night_feed
+from crrg.operations.night_rewrite import _refused
 from crrg.operations.night_watch import read_watch
 from crrg.registry.bundle import bundle_digest, read_bundle
 from crrg.storage import Storage, canonical_json
@@ -147,3 +149,18 @@ def test_a_dataset_of_the_layout_before_row_groups_were_named_is_read(written):
     reader = PairReader(written.root, written.dataset, Split.TRAIN)
     assert [reader[number].instance_id for number in range(len(reader))] == rows
     assert [pair.instance_id for pair in read_pairs(written.root, written.dataset, Split.TRAIN)] == rows
+
+
+def test_refused_objects_of_a_night_of_the_first_schema_are_kept_when_it_is_written_again(tmp_path):
+    root, inbox = Storage(str(tmp_path / "root")), Storage(str(tmp_path / "inbox"))
+    inbox.put("cut.dcm", b"no film")
+    run_test_night(inbox, root, StandInDrafter(), num_workers=0, max_failure_rate=1)
+    (manifest,) = read_manifests(root)
+    (file,) = [file for file in manifest.files if file.kind == "quarantine"]
+    now = read_table(root, file)
+    columns = ["key_hmac", "etag", "source_digest", "study_id", "instance_id", "reason", "detail", "run_id", "version"]
+    older = write_table(root, "quarantine/older.parquet", now.select(columns).replace_schema_metadata(None), file.kind)
+    rows = ledger_rows(root, manifest)
+    kept = _refused(root, manifest.model_copy(update={"files": (older,)}), [(row, row) for row in rows], "")
+    assert kept == now.to_pylist()
+    assert [(row["reason"], row["source"]) for row in kept] == [("NOT_DICOM.MARK", "inbox")]

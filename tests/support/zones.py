@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from crrg.data.quarantine import INBOX
 from crrg.domain.acquisition import AGE_BANDS, WORDS
 from crrg.domain.labels import LABELS, label_column
 from crrg.domain.regions import REGIONS
@@ -99,13 +100,10 @@ COLUMNS: dict[str, dict[str, str | None]] = {
         "row": None, "instance_id": _ANY_ID, "pixel_digest": None, "winner": _ANY_ID, "reason": _CODE,
         "sentence": _DETAIL, "stage": "[a-z]*",
     },
-    "quarantine/date=": {
-        "key_hmac": ID, "etag": _MARK, "source_digest": None, "study_id": _ANY_ID, "instance_id": _ANY_ID,
-        "reason": _CODE, "detail": _DETAIL, "run_id": HEX, "version": r"[0-9.+]+",
-    },
     "quarantine/": {
-        "object_id": ID, "source": _WORDS(SourceKind), "etag": _MARK, "num_bytes": None, "reason": _CODE,
-        "sentence": _DETAIL, "stage": "[a-z]+", "ingested_version": r"[0-9.+]+",
+        "key_hmac": ID, "source": _WORDS([*SourceKind, INBOX]), "etag": _MARK, "num_bytes": None,
+        "source_digest": None, "study_id": _ANY_ID, "instance_id": _ANY_ID, "reason": _CODE, "detail": _DETAIL,
+        "stage": "[a-z]+", "run_id": f"(?:{HEX})?", "version": r"[0-9.+]+",
     },
     "ledger/": {
         "key_hmac": ID, "etag": _MARK, "source_digest": None, "pixel_digest": None, "patient_id": _ANY_ID,

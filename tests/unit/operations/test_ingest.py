@@ -275,7 +275,7 @@ def test_nothing_of_a_person_leaves_ingest(tmp_path, storage, caplog):
     (pair,) = pairs_of(storage, summary)
     assert pair.report.findings == "Mr <deid> has an effusion."
     (refused,) = quarantine_of(storage, summary)
-    assert refused["object_id"] == PSEUDONYMS.object_key("CANARY^HIP.dcm", "folder/films")
+    assert refused["key_hmac"] == PSEUDONYMS.object_key("CANARY^HIP.dcm", "folder/films")
     assert refused["reason"] == "BODY_PART.NOT_CHEST"
 
 

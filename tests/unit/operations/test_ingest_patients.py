@@ -60,7 +60,7 @@ def patients(root: Storage, summary: IngestSummary) -> set[str]:
 
 def sentences(root: Storage, summary: IngestSummary) -> list[str]:
     rows = pq.read_table(io.BytesIO(root.get(summary.quarantine_key))).to_pylist()
-    return [f"{row['reason']} {row['stage']}: {row['sentence']}" for row in rows]
+    return [f"{row['reason']} {row['stage']}: {row['detail']}" for row in rows]
 
 
 def test_report_of_a_study_without_patient_is_of_the_oldest_films_patient_alone(films, root):

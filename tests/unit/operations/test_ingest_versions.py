@@ -195,7 +195,7 @@ def test_the_oldest_of_equal_films_counts_whatever_its_name(films, storage):
     summary = run(storage, films)
     assert summary.reasons == {"DUPLICATE.PIXELS": 1, "IDENTITY.CONFLICT": 1, "NOT_DICOM.MARK": 1}
     refused = pq.read_table(io.BytesIO(storage.get(summary.quarantine_key))).to_pylist()
-    names = {row["reason"]: row["object_id"] for row in refused}
+    names = {row["reason"]: row["key_hmac"] for row in refused}
     assert names["DUPLICATE.PIXELS"] == PSEUDONYMS.object_key("a-later-copy.dcm", "folder/films")
     assert names["IDENTITY.CONFLICT"] == PSEUDONYMS.object_key("a-conflict.dcm", "folder/films")
 

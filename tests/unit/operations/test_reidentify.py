@@ -56,7 +56,7 @@ def test_an_object_that_an_ingest_refused_has_a_file(night, kind):
         ingest(form, night.root, PSEUDONYMS)
     (key,) = [stored.key for stored in night.root.list_objects("quarantine/d")]
     rows = pq.read_table(io.BytesIO(night.root.get(key))).to_pylist()
-    (asked,) = [row["object_id"] for row in rows if row["reason"] == "EMPTY.FILE"]
+    (asked,) = [row["key_hmac"] for row in rows if row["reason"] == "EMPTY.FILE"]
     (found,) = reidentify(night.inbox.root, [asked], night.root, PSEUDONYMS)
     assert (found.kind, found.file) == ("object", "x/patient00001/study1/view1_frontal.jpg")
 

@@ -11,12 +11,18 @@ import pytest
 if TYPE_CHECKING:
     import torch
 
+OUTSIDE = ("CRRG_", "AWS_", "MLFLOW_TRACKING_", "PREFECT_API_")
+TO_TESTS = ("CRRG_OPEN_DATA", "CRRG_WRITE_FORMS", "CRRG_CHROMIUM", "CRRG_DEMO_ROOT")
+"""What a person says to the tests themselves."""
+# here and not in a fixture: modules of tests make settings, too, and their children inherit what is left
+for variable in [name for name in os.environ if name.startswith(OUTSIDE) and name not in TO_TESTS]:
+    del os.environ[variable]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-FOREIGN = (
+BETWEEN_TESTS = (
     "CRRG_ROOT",
     "CRRG_HMAC_KEY",
     "CRRG_HMAC_KEY_FILE",
@@ -25,9 +31,15 @@ FOREIGN = (
 )
 
 
+def pytest_configure() -> None:
+    """Refuse to begin where tests, and what they start, would take settings from a file of the person who runs them."""
+    if Path("crrg.toml").exists():
+        raise pytest.UsageError("tests would take settings from crrg.toml in this folder; move it away meanwhile")
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FOREIGN:
+    for name in BETWEEN_TESTS:
         monkeypatch.delenv(name, raising=False)
     # set, so that what a command in this process puts there goes with the test
     monkeypatch.setenv("CRRG_FLAG_ROOT", "")

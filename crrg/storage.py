@@ -67,11 +67,12 @@ class Storage:
 
         Args:
             root: Root URL or path.
-            settings: How to reach S3; read from the environment where not given.
+            settings: How to reach S3, and for whom; how is read from the environment where not given.
         """
         self.is_local = "://" not in root or root.startswith("file://")
         self._is_s3 = root.startswith(("s3://", "s3a://"))
         self.root = os.path.abspath(root.removeprefix("file://")) if self.is_local else root.rstrip("/")
+        self.principal = settings.principal if settings else ""
         self._settings = settings
         self._fs: Any = None
         self._fs_pid = -1

@@ -114,7 +114,7 @@ class GrownConfig(FrozenConfig):
 
 
 class StorageSettings(FrozenConfig):
-    """How to reach an S3-compatible store; unused for local roots.
+    """How to reach an S3-compatible store, and in whose name; of a local root only the latter counts.
 
     Attributes:
         endpoint_url: Address of the S3 service; empty for the provider's own.
@@ -126,6 +126,7 @@ class StorageSettings(FrozenConfig):
         read_timeout_s: Seconds without a byte after which a request is given up and tried again.
         encryption: How the store is told to encrypt what is written; empty leaves it to the bucket's own default.
         kms_key_id: Key for ``aws:kms``; empty takes the provider's own.
+        principal: Who the audit says it is used for; empty = the account of the process.
     """
 
     endpoint_url: str = ""
@@ -137,6 +138,7 @@ class StorageSettings(FrozenConfig):
     read_timeout_s: float = 30.0
     encryption: Encryption = ""
     kms_key_id: str = ""
+    principal: str = ""
 
     @model_validator(mode="after")
     def _a_key_is_of_kms(self) -> Self:
@@ -295,7 +297,7 @@ class Settings(BaseSettings):
 
     @property
     def storage(self) -> StorageSettings:
-        """Settings of the object store."""
+        """Settings of the object store, with whom it is used for."""
         return StorageSettings(
             endpoint_url=self.s3_endpoint,
             access_key_id=self.aws_access_key_id,
@@ -305,6 +307,7 @@ class Settings(BaseSettings):
             read_timeout_s=self.s3_read_timeout_s,
             encryption=self.s3_sse,
             kms_key_id=self.s3_kms_key_id,
+            principal=self.principal,
         )
 
     def pseudonym_key(self) -> bytes:

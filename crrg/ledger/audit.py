@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field, ValidationError
 
-from crrg.config.base import FrozenConfig, Settings
+from crrg.config.base import FrozenConfig
 from crrg.config.dates import check_date
 from crrg.errors import Conflict, StorageError
 from crrg.storage import Storage, canonical_json
@@ -126,7 +126,7 @@ def write_audit(
     """Append an entry and return how others name it.
 
     Args:
-        storage: The root.
+        storage: The root; it knows whom this process works for.
         action: What was done.
         subject: As of ``AuditEntry``, like what follows.
         bundle_id: Models that had a part in it.
@@ -145,7 +145,7 @@ def write_audit(
             previous=head.sha256,
             nonce=uuid.uuid4().hex[:16],
             action=action,
-            actor=Settings().principal or _account(),
+            actor=storage.principal or _account(),
             host=socket.gethostname(),
             at_utc=datetime.now(UTC).isoformat(timespec="microseconds"),
             subject=subject,

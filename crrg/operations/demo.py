@@ -38,12 +38,12 @@ FRESH_SEED_OFFSET = 1_000_003
 
 def training_source(config: DemoConfig, storage: Storage) -> Storage:
     """Return where the drawn training cohort of a form lies."""
-    return Storage(f"{storage.root}-source/train-{config.seed}-{config.num_studies}")
+    return storage.at(f"{storage.root}-source/train-{config.seed}-{config.num_studies}")
 
 
 def fresh_source(config: DemoConfig, storage: Storage) -> Storage:
     """Return where the drawn fresh studies of a form lie; its ``dicom`` folder is the night's inbox."""
-    return Storage(f"{storage.root}-source/fresh-{config.seed}-{config.num_fresh_studies}")
+    return storage.at(f"{storage.root}-source/fresh-{config.seed}-{config.num_fresh_studies}")
 
 
 def draw_training_cohort(config: DemoConfig, storage: Storage) -> str:

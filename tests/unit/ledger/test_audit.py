@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crrg.config.base import Settings
 from crrg.errors import StorageError
 from crrg.ledger import audit
 from crrg.ledger.audit import check_chain, read_audit, write_audit
@@ -29,8 +30,9 @@ def edited(storage: Storage, number: int, **changes: object) -> None:
 
 
 def test_entries_say_who_what_and_when_in_order(root, monkeypatch):
-    monkeypatch.setenv("CRRG_PRINCIPAL", "night service")
-    write_audit(root, "deliver", subject="x", bundle_id="b" * 32, writes={"k": "0" * 64})
+    served = Storage(root.root, Settings(principal="night service").storage)
+    monkeypatch.setenv("CRRG_PRINCIPAL", "read by nobody down here")
+    write_audit(served.at(root.root), "deliver", subject="x", bundle_id="b" * 32, writes={"k": "0" * 64})
     entries = read_audit(root)
     assert [entry.number for entry in entries] == [1, 2, 3, 4, 5, 6]
     assert [entry.counts.get("objects") for entry in entries] == [0, 1, 2, 3, 4, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -42,13 +43,36 @@ def test_a_policy_names_actions_and_prefixes_and_nothing_wild(name: str) -> None
     assert not any(action.startswith("kms:") for action in actions)
 
 
-def test_the_audit_can_be_deleted_by_nobody_and_only_deliver_and_forget_reach_the_identified_zone() -> None:
-    for name in IDENTITIES:
-        for each in statements(name):
-            touched = [resource for resource in each["Resource"] if resource.startswith("arn:aws:s3:::d")]
-            assert not touched or name in ("deliver", "forget")
-            if "s3:DeleteObject" in each["Action"]:
-                assert not [resource for resource in each["Resource"] if "/audit" in resource]
+def allowed(name: str, action: str, resource: str) -> bool:
+    """Return whether an identity may do something to an object or bucket."""
+    return any(
+        action in each["Action"] and any(fnmatchcase(resource, pattern) for pattern in each["Resource"])
+        for each in statements(name)
+    )
+
+
+def test_only_deliver_and_forget_reach_the_identified_zone() -> None:
+    touching = {
+        name
+        for name in IDENTITIES
+        for each in statements(name)
+        if any(resource.startswith("arn:aws:s3:::d") for resource in each["Resource"])
+    }
+    assert touching == {"deliver", "forget"}
+    document = "arn:aws:s3:::d/drafts/2.25.1/report.dcm"
+    expected = {
+        "s3:GetObject": {"deliver", "forget"},
+        "s3:PutObject": {"deliver"},
+        "s3:DeleteObject": {"forget"},
+    }
+    for action, names in expected.items():
+        assert {name for name in IDENTITIES if allowed(name, action, document)} == names, action
+
+
+def test_the_audit_can_be_deleted_by_nobody() -> None:
+    assert not [name for name in IDENTITIES if allowed(name, "s3:DeleteObject", "arn:aws:s3:::r/data/audit/1.json")]
+    staged = "arn:aws:s3:::r/data/staging/ingest/x/1.parquet"
+    assert "gc" in {name for name in IDENTITIES if allowed(name, "s3:DeleteObject", staged)}
 
 
 def test_a_backup_deletes_in_its_own_place_alone_and_a_restore_nowhere() -> None:

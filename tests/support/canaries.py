@@ -10,7 +10,7 @@ import base64
 import io
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -147,23 +147,23 @@ def marked_table(files: dict[str, bytes]) -> bytes:
     return "\n".join(rows).encode()
 
 
-def find_markers(folder: Path) -> list[str]:
+def find_markers(folder: Path, markers: Mapping[str, str] = MARKERS) -> list[str]:
     """Return where markers stand under a folder, in names and in contents, as ``marker: form: place``."""
     found = []
     for path in sorted(folder.rglob("*")):
         relative = str(path.relative_to(folder))
-        found += [f"{hit}: name of {relative}" for hit in hits(relative.encode())]
+        found += [f"{hit}: name of {relative}" for hit in hits(relative.encode(), markers)]
         if path.is_file():
             for kind, data in _views(path):
-                found += [f"{hit}: {kind} of {relative}" for hit in hits(data)]
+                found += [f"{hit}: {kind} of {relative}" for hit in hits(data, markers)]
     return found
 
 
-def hits(data: bytes) -> list[str]:
+def hits(data: bytes, markers: Mapping[str, str] = MARKERS) -> list[str]:
     """Return the markers that stand in some bytes, in any form."""
     lower = data.lower()
     return [
-        f"{what} ({form})" for what, marker in MARKERS.items() for form, needle in _forms(marker) if needle in lower
+        f"{what} ({form})" for what, marker in markers.items() for form, needle in _forms(marker) if needle in lower
     ]
 
 

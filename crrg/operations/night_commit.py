@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -105,8 +105,22 @@ class SettledNight:
     num_shards_on_cpu: int
 
 
-def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
+def publish_night(
+    plan: NightPlan,
+    results: Sequence[ShardResult],
+    storage: Storage,
+    before_commit: Callable[[], None] = lambda: None,
+) -> NightSummary:
     """Settle, count and publish a night whose shards are all finished, unless an earlier try of this run did.
+
+    Args:
+        plan: The night.
+        results: What became of its shards, in any order.
+        storage: The root.
+        before_commit: Called right before the manifest is sent: from then on it may land, whatever is heard of it.
+
+    Returns:
+        What happened.
 
     Raises:
         CrrgError: The counts do not add up; nothing was published.
@@ -134,6 +148,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
     note_untold(manifest, plan.config.max_failure_rate, storage)
+    before_commit()
     commit_manifest(storage, manifest)
     counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
     logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)

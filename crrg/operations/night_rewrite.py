@@ -113,11 +113,14 @@ def no_night(storage: Storage, date: str = "") -> Iterator[Lease]:
     Raises:
         StorageError: A night is running.
     """
-    lease = acquire_lease(storage, date or f"{datetime.now(UTC):%Y-%m-%d}")
+    lease = acquire_lease(storage, date or f"{datetime.now(UTC):%Y-%m-%d}", is_night=False)
     if lease is None:
         raise StorageError("a night is running; run this again when it is done", date, retryable=True)
     try:
         yield lease
+    except BaseException:
+        lease.is_committing = True
+        raise
     finally:
         lease.release()
 

@@ -9,6 +9,7 @@ bundle comes from, is not known here.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -49,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 EXIT_NOT_DONE = 1
 EXIT_TOO_MANY_QUARANTINED = 3
+PATIENCE_S = 30.0
+"""How long a night waits for what is in its way and soon over."""
+WAITS_S = (0.3, 3.0)
+"""Between two tries, drawn anew each time, so that nights that came at once do not come at once again."""
 _held: dict[tuple[str, str, int], Lease] = {}
 
 
@@ -90,7 +95,7 @@ def plan_night(
 
     Raises:
         ConfigError: There is no such inbox, or earlier nights were made with another secret.
-        StorageError: Inbox or root is out of reach.
+        StorageError: Inbox or root is out of reach, something may not be read or written, or there is no room.
     """
     check_secret(storage, pseudonyms)
     config = dated(config, datetime.now(UTC))
@@ -109,7 +114,7 @@ def plan_night(
         status="held",
         config=config,
     )
-    lease = acquire_lease(storage, date)
+    lease = _take(storage, date)
     if lease is None:
         held_by = _holder_of(storage)
         logger.info("night %s is not begun: %s", date, held_by)
@@ -142,9 +147,18 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         CrrgError: The counts do not add up, or another holder took the night over; nothing was published.
     """
     clock = StageClock()
+    lease = _held.get((storage.root, plan.date, plan.fencing))
+
+    def note(is_committing: bool) -> None:
+        if lease is not None:
+            lease.is_committing = is_committing
+
     try:
         with clock.stage("publishing"):
-            summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage)
+            summary = _idle_summary(plan, results, storage) or publish_night(
+                plan, results, storage, before_commit=lambda: note(True)
+            )
+            note(False)
             if summary.status == "committed":
                 compact_if_many(storage)
     except StorageError as error:
@@ -251,6 +265,21 @@ def check_failure_rate(summary: NightSummary) -> None:
             f"night {summary.date}",
             summary=summary,
         )
+
+
+def _take(storage: Storage, date: str) -> Lease | None:
+    """Take a night, or return ``None`` where it is being run, or what is in its way did not end in time.
+
+    Two dates that come at once both step back, and drafts are marked, patients forgotten and ids changed under leases
+    of seconds: a night that gave up for these would not run before its next schedule.
+    """
+    until_s = time.monotonic() + PATIENCE_S
+    while (lease := acquire_lease(storage, date)) is None:
+        holder, left_s = find_holder(storage), until_s - time.monotonic()
+        if left_s <= 0 or (holder is not None and holder.date == date and holder.record.is_night):
+            return None
+        time.sleep(min(left_s, random.uniform(*WAITS_S)))
+    return lease
 
 
 def _prepared(plan: NightPlan) -> NightPlan:

@@ -62,6 +62,7 @@ class Manifest(FrozenConfig):
         run_id: Deterministic id of the run.
         fencing: Number in the manifest's own name.
         key_id: Which secret made the pseudonyms; empty in manifests written before this was noted.
+        inbox_id: Pseudonym of the inbox's address; empty in manifests written before this was noted.
         bundle: Bundle that drafted.
         registry_available: Whether the bundle's alias came from the registry, not from the last record.
         files: Tables of the run.
@@ -100,6 +101,7 @@ class Manifest(FrozenConfig):
     run_id: str = ""
     fencing: int
     key_id: str = ""
+    inbox_id: str = ""
     bundle: BundleRef | None = None
     registry_available: bool = True
     files: tuple[TableFile, ...] = ()

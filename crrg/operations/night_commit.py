@@ -166,6 +166,7 @@ def _manifest_of(
         run_id=plan.run_id,
         fencing=plan.fencing,
         key_id=plan.key_id,
+        inbox_id=plan.inbox_id,
         bundle=plan.bundle,
         registry_available=plan.registry_available,
         files=files,
@@ -321,6 +322,7 @@ def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:
         bundle_id=plan.bundle.bundle_id,
         run_id=plan.run_id,
         date=plan.date,
+        inbox_id=plan.inbox_id,
     )
 
 

@@ -60,7 +60,9 @@ class ShardInput(FrozenConfig):
         size: Bytes that were listed.
         rank: Its place among the night's inputs by (modification time, key); the first of equals is drafted.
         previous: What an earlier night made of it, if the ledger knows another version.
-        replaces_run: Run whose reading of the same version is repeated because somebody asked; empty otherwise.
+        replaces_run: Run whose reading of the same version is repeated, since it failed, somebody asked, or the
+            version was sent back; empty for what is new.
+        is_sent_back: Whether another version was drafted since that reading.
     """
 
     key_hmac: str
@@ -69,6 +71,7 @@ class ShardInput(FrozenConfig):
     rank: int
     previous: PreviousOutcome | None = None
     replaces_run: str = ""
+    is_sent_back: bool = False
 
 
 class ShardInputs(FrozenConfig):
@@ -112,7 +115,7 @@ class InputOutcome:
         width: Original pixels, 0 where not decoded.
         height: Original pixels, 0 where not decoded.
         num_flags: Flags of the draft that ask for attention.
-        is_reread: Whether an earlier night read the same object and somebody asked to read it again.
+        is_reread: Whether an earlier night read the same object in the same version, and no other one since.
         look: How the film looks as a whole, ``None`` where not decoded.
     """
 

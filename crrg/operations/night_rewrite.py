@@ -172,6 +172,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
             "fencing": fencing,
             "ledger_fencing": 0,
             "key_id": change.key_id or manifest.key_id,
+            "inbox_id": change.renamed.get(manifest.inbox_id, "" if change.key_id else manifest.inbox_id),
             "num_inputs": manifest.num_inputs - len(before) + len(rows),
             "files": files,
             "index_key": f"{prefix}/index-{fencing}.json",

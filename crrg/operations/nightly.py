@@ -342,13 +342,16 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
-    identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))
+    inbox_id = pseudonyms.object_key(inbox.root, "inbox")
+    identity = plan_identity(config, idle.bundle.bundle_id, inbox_id)
     with ThreadPoolExecutor(thread_name_prefix="plan") as pool:
         clock = pool.submit(store_time_s, storage)
         ledger = read_ledger(storage, asked)
         open_plan = find_open_plan(idle.date, identity, storage)
     now_s = clock.result()
-    inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s)
+    inventory = take_inventory(
+        objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s, inbox_id=inbox_id
+    )
     unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
     if open_plan is None:
         inventory = take_settled(inventory, objects, inbox, now_s=now_s, settle_s=config.settle_s, limit=config.limit)
@@ -373,6 +376,7 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
         update={
             "run_id": open_plan.run_id,
             "fencing": fencing,
+            "inbox_id": inbox_id,
             "shards": shards,
             "num_new": len(planned),
             "num_done": inventory.num_known - num_again,

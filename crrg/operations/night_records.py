@@ -6,6 +6,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -27,6 +28,7 @@ from crrg.operations.night_rereads import asked_rereads
 from crrg.storage import Storage, hash_json
 
 V = TypeVar("V", bound=FrozenConfig)
+_RECORD = re.compile(r"shard-(\d+)\.json")
 
 
 class PreviousOutcome(FrozenConfig):
@@ -180,7 +182,17 @@ def inputs_key(date: str, run_id: str, index: int) -> str:
 
 def record_key(plan: NightPlan, index: int) -> str:
     """Return the key of a shard's record."""
-    return f"{run_prefix(plan.date, plan.run_id)}/shards/shard-{index:05d}.json"
+    return f"{_records(plan.date, plan.run_id)}/shard-{index:05d}.json"
+
+
+def finished_shards(storage: Storage, date: str, run_id: str) -> frozenset[int]:
+    """Return the numbers of the shards of a run that have a record."""
+    found = (_RECORD.fullmatch(name) for name in storage.list_folder(_records(date, run_id)))
+    return frozenset(int(match[1]) for match in found if match)
+
+
+def _records(date: str, run_id: str) -> str:
+    return f"{run_prefix(date, run_id)}/shards"
 
 
 def table_key(plan: NightPlan, kind: Literal["reports", "regions"], index: int, suffix: str = "") -> str:

@@ -13,7 +13,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -22,20 +21,14 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResu
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.errors import StorageError, TooManyRefused
-from crrg.ledger.inventory import list_inbox, take_inventory
-from crrg.ledger.lease import Lease, acquire_lease, find_holder, store_time_s
-from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
-from crrg.operations.night_checks import check_rights, check_room
+from crrg.ledger.lease import Lease, acquire_lease, find_holder
+from crrg.ledger.ledger import compact_if_many
 from crrg.operations.night_commit import publish_night
 from crrg.operations.night_feed import ShardFeed
-from crrg.operations.night_plans import find_open_plan, listed_inputs, shard_refs, write_plan
+from crrg.operations.night_planning import plan_held_night
 from crrg.operations.night_reading import idle_decoders
-from crrg.operations.night_records import plan_identity
-from crrg.operations.night_rereads import asked_rereads, find_rereads
-from crrg.operations.night_settling import take_settled
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import sigterm_noticed
-from crrg.operations.root import check_outside
 from crrg.operations.secret import check_secret
 from crrg.operations.stop import STOP_KEY, is_stopped
 from crrg.operations.summaries import reasons_table
@@ -121,7 +114,7 @@ def plan_night(
         return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
-        plan = _prepared(_plan_held_night(idle, lease.fencing, storage, pseudonyms))
+        plan = _prepared(plan_held_night(idle, lease.fencing, storage, pseudonyms))
     except BaseException:
         lease.release()
         raise
@@ -155,9 +148,7 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
 
     try:
         with clock.stage("publishing"):
-            summary = _idle_summary(plan, results, storage) or publish_night(
-                plan, results, storage, before_commit=lambda: note(True)
-            )
+            summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage, lambda: note(True))
             note(False)
             if summary.status == "committed":
                 compact_if_many(storage)
@@ -329,58 +320,4 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage)
         num_inputs=num_pending,
         num_pending=num_pending,
         held_by=plan.held_by,
-    )
-
-
-def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
-    """Take up the plan that an earlier run of a held night left open, or plan what is new."""
-    config = idle.config
-    inbox = storage.at(config.inbox).without_names()
-    check_outside(storage, inbox, "inbox")
-    objects = list_inbox(inbox, pseudonyms.object_key)
-    if not objects:  # of a bucket, an address that is mistyped looks the same
-        logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
-    # what is read again may have been drafted from an object that is gone: then every row counts
-    asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
-    inbox_id = pseudonyms.object_key(inbox.root, "inbox")
-    identity = plan_identity(config, idle.bundle.bundle_id, inbox_id)
-    with ThreadPoolExecutor(thread_name_prefix="plan") as pool:
-        clock = pool.submit(store_time_s, storage)
-        ledger = read_ledger(storage, asked)
-        open_plan = find_open_plan(idle.date, identity, storage)
-    now_s = clock.result()
-    inventory = take_inventory(
-        objects, ledger, date=idle.date, now_s=now_s, settle_s=config.settle_s, inbox_id=inbox_id
-    )
-    unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
-    if open_plan is None:
-        inventory = take_settled(inventory, objects, inbox, now_s=now_s, settle_s=config.settle_s, limit=config.limit)
-        known = (found for found in objects if found.key_hmac not in unknown)
-        rereads = find_rereads(config, idle, known, ledger, storage)
-        if config.limit:
-            rereads = rereads[: max(0, config.limit - len(inventory.new))]
-        if not inventory.new and not rereads:
-            update = {"num_done": inventory.num_known, "num_pending": len(inventory.pending)}
-            return idle.model_copy(update={**update, "status": "nothing_new"})
-        to_read = [*inventory.new, *(each.found for each in rereads)]
-        check_room(len(to_read), config.image_size, storage)
-        check_rights(idle.date, storage, inbox, to_read, objects)
-        open_plan = write_plan(idle, identity, inventory, rereads, ledger, storage)
-    shards = shard_refs(idle.date, open_plan)
-    planned: set[str] = set()
-    num_again = 0
-    for listed in listed_inputs(storage, shards):
-        planned |= {each.key_hmac for each in listed}
-        num_again += sum(1 for each in listed if each.replaces_run and each.key_hmac not in unknown)
-    return idle.model_copy(
-        update={
-            "run_id": open_plan.run_id,
-            "fencing": fencing,
-            "inbox_id": inbox_id,
-            "shards": shards,
-            "num_new": len(planned),
-            "num_done": inventory.num_known - num_again,
-            "num_pending": sum(1 for each in (*inventory.new, *inventory.pending) if each.key_hmac not in planned),
-            "status": "planned",
-        }
     )

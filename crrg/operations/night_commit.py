@@ -56,7 +56,7 @@ from crrg.operations.night_records import (
     read_record,
     table_key,
 )
-from crrg.operations.night_summary import note_untold, summarize
+from crrg.operations.night_summary import note_untold, summarize_published
 from crrg.operations.night_watch import put_watch, remarks, watch_night
 from crrg.storage import Storage
 
@@ -129,7 +129,7 @@ def publish_night(
     committed = find_own_commit(storage, plan.date, plan.run_id, plan.fencing)
     if committed is not None:
         logger.info("night %s was committed before, and the store's answer lost", plan.date)
-        return summarize(committed, plan.config.max_failure_rate, storage)
+        return summarize_published(committed, plan.config.max_failure_rate, storage)
     night = _settle(plan, _finished_records(plan, results, storage), storage)
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
@@ -152,7 +152,7 @@ def publish_night(
     commit_manifest(storage, manifest)
     counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
     logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
-    return summarize(manifest, plan.config.max_failure_rate, storage)
+    return summarize_published(manifest, plan.config.max_failure_rate, storage, watch)
 
 
 def _manifest_of(

@@ -20,6 +20,7 @@ from crrg.config.base import default_num_workers
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
+from crrg.data.refusals import is_failure
 from crrg.errors import StorageError, TooManyRefused
 from crrg.ledger.lease import Lease, acquire_lease, find_holder
 from crrg.ledger.ledger import compact_if_many
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_NOT_DONE = 1
 EXIT_TOO_MANY_QUARANTINED = 3
+FEWEST_FAILURES = 3
+"""Refused inputs from which a share of them turns a night Failed: two may be the films of one study."""
 PATIENCE_S = 30.0
 """How long a night waits for what is in its way and soon over."""
 WAITS_S = (0.3, 3.0)
@@ -246,10 +249,18 @@ def exit_code(summary: NightSummary) -> int:
 def check_failure_rate(summary: NightSummary) -> None:
     """Check that no more of a published night was refused than its form allows.
 
+    Of a small night a single bad study may be a large share, which its exit code says, but no night has failed for.
+
     Raises:
-        TooManyRefused: It was; the message has the table of reasons.
+        TooManyRefused: It was, and of several studies; the message has the table of reasons.
     """
-    if summary.exceeds_failure_rate:
+    num_failures = sum(number for reason, number in summary.reasons.items() if is_failure(reason))
+    if summary.exceeds_failure_rate and num_failures < FEWEST_FAILURES:
+        logger.warning(
+            "night %s: %d of its inputs were refused, %.0f %% and more than max_failure_rate allows, but too few for a "
+            "night that failed", summary.date, num_failures, 100 * summary.failure_share,
+        )  # fmt: skip
+    elif summary.exceeds_failure_rate:
         raise TooManyRefused(
             f"{summary.failure_share:.0%} of its inputs were refused, more than max_failure_rate allows; what could be "
             f"drafted is published. Look at the source of the films:\n\n{reasons_table(summary.reasons)}",

@@ -143,33 +143,35 @@ def _created(path: str, key: str) -> BinaryIO:
     return open(path, "wb")
 
 
-def disk_full(place: str, subject: str, needed: int = 0) -> StorageError:
+def disk_full(place: str, subject: str, needed: int = 0, way_out: str = "make room") -> StorageError:
     """Return the error of a disk without room.
 
     Args:
         place: A folder on it.
         subject: What was to be written.
         needed: Bytes that work would need; 0 where nothing is known of it.
+        way_out: What to do about it.
     """
     found = f"{free_bytes(place) / 2**20:.1f} MB are free in {place}"
     wanted = f"about {needed / 2**20:.1f} MB are needed and " if needed else ""
-    reason = f"{DISK_FULL}: {wanted}{found}; make room, then run again: what is done stays"
+    reason = f"{DISK_FULL}: {wanted}{found}; {way_out}, then run again: what is done stays"
     return StorageError(reason, subject, code=DISK_FULL)
 
 
-def check_disk(place: str, subject: str, needed: int) -> None:
+def check_disk(place: str, subject: str, needed: int, way_out: str = "make room") -> None:
     """Check that there is room before work that needs it.
 
     Args:
         place: A folder on the disk.
         subject: What is to be written.
         needed: Bytes.
+        way_out: What to do where there is not.
 
     Raises:
         StorageError: There is not, code ``DISK.FULL``.
     """
     if free_bytes(place) < needed:
-        raise disk_full(place, subject, needed)
+        raise disk_full(place, subject, needed, way_out)
 
 
 @contextlib.contextmanager

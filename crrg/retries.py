@@ -40,6 +40,8 @@ BREAKER_LEAST = 20
 
 ACCESS_DENIED = "ACCESS.DENIED"
 """Code of the error of a store that does not allow an action, or does not give out an object."""
+NO_OBJECT = "STORE.NO_OBJECT"
+"""Code of the error of a store that answers, and has no such object."""
 _SEALED = frozenset(
     {"KMS.DisabledException", "KMS.InvalidKeyUsageException", "KMS.KMSInvalidStateException", "KMS.NotFoundException"}
 )

@@ -24,7 +24,7 @@ import fsspec
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, is_temporary, read_file, read_file_into, write_file
-from crrg.retries import guard_of, is_expired, lasting_error, object_limit_s, one_object
+from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object
 from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ class Storage:
 
     def child(self, prefix: str) -> Storage:
         """Return the storage rooted at a prefix of this one."""
-        return self._like(Storage(self.url(prefix), self._settings))
+        below = Storage(self.url(prefix), self._settings)
+        below._names_objects = self._names_objects
+        return below
 
     def at(self, root: str) -> Storage:
         """Return the storage of another root that is reached with the same settings."""
@@ -126,6 +128,15 @@ class Storage:
         if self._is_s3 and not key.endswith(WEIGHTS):
             return self.call(key, lambda fs: read_in_one(fs, self.url(key), "", object_limit_s(0)))[0]
         return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
+
+    def get_if_there(self, key: str) -> bytes | None:
+        """Return an object's bytes, or ``None`` where there is no such object; see ``get``."""
+        try:
+            return self.get(key)
+        except StorageError as error:
+            if error.code != NO_OBJECT:
+                raise
+            return None
 
     def open_binary(self, key: str) -> BinaryIO:
         """Open an object for reading anywhere in it; pieces are fetched as they are asked for.
@@ -203,10 +214,10 @@ class Storage:
             if self.is_local:
                 write_file(self.url(key), data, key, replace=False)
             else:
-                url, size = self.url(key), len(data)
-                self.call(key, lambda fs: fs.pipe_file(url, data, mode="create", **self._within(size)))
+                self.call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **self._within(len(data))))
         except (FileExistsError, Conflict):
-            if self.get(key) == data:
+            # who was first may have removed it since, as holders of leases do
+            if self.get_if_there(key) == data:
                 return
             raise Conflict("another writer was first", key) from None
 
@@ -254,7 +265,8 @@ class Storage:
         Raises:
             StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
         """
-        found, start = self._list(prefix, is_deep=True), len(self._stripped(self.root)) + 1
+        found = self._list(prefix, is_deep=True)
+        start = len(self.root if self.is_local else self.root.split("://", 1)[1]) + 1
         objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 
@@ -270,19 +282,10 @@ class Storage:
     def download(self, keys: Iterable[str], folder: Path) -> list[Path]:
         """Copy objects into a local folder under their base names."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for key in keys:
-            path = folder / key.rsplit("/", 1)[-1]
+        paths = {folder / key.rsplit("/", 1)[-1]: key for key in keys}
+        for path, key in paths.items():
             path.write_bytes(self.get(key))
-            paths.append(path)
-        return paths
-
-    def _like(self, other: Storage) -> Storage:
-        other._names_objects = self._names_objects
-        return other
-
-    def _stripped(self, url: str) -> str:
-        return url if self.is_local else url.split("://", 1)[1]
+        return list(paths)
 
     def _within(self, num_bytes: int | None = None) -> dict[str, float]:
         """Return how long a try that begins now may take, as a client takes it; a folder needs no limit."""
@@ -333,7 +336,7 @@ class Storage:
             except (FileNotFoundError, FileExistsError) as error:
                 guard.note(is_answer=True)
                 if missing_is_error and isinstance(error, FileNotFoundError):
-                    raise StorageError(f"no such object in {self.root}", key) from error
+                    raise StorageError(f"no such object in {self.root}", key, code=NO_OBJECT) from error
                 raise
             except Exception as error:
                 if is_expired(error) and not is_refreshed:

@@ -173,6 +173,7 @@ class NightPlan(FrozenConfig):
         num_pending: Inputs that are too young to be read.
         registry_available: Whether the alias came from the registry and not from the last record.
         key_id: Which secret makes the pseudonyms.
+        inbox_id: Pseudonym of the inbox's address.
         status: ``planned``, or why there is nothing to do: ``nothing_new``, or ``held`` by another holder. A plan
             without work has no shards and its commit only reports that.
         config: The form the night was started with.
@@ -191,6 +192,7 @@ class NightPlan(FrozenConfig):
     num_pending: int = 0
     registry_available: bool = True
     key_id: str = ""
+    inbox_id: str = ""
     status: Literal["planned", "nothing_new", "held"] = "planned"
     config: NightlyConfig
     planning_s: float = 0.0

@@ -1,8 +1,9 @@
 """What lies in an inbox, and what of it is new.
 
-New is what the ledger does not know in this version (key and etag), or what an earlier night refused for a cause that
-may have passed; time decides nothing but whether an object has settled. Hidden objects (a name in the path begins with
-a dot) are nobody's input. Contents are not read here.
+New is what the ledger does not know in this version (key and etag), what an earlier night refused for a cause that may
+have passed, and what came back after another version of the same object had replaced its draft; time decides nothing
+but whether an object has settled. Hidden objects (a name in the path begins with a dot) are nobody's input. Contents
+are not read here.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
 
 
 def take_inventory(
-    objects: Sequence[InboxObject], ledger: Ledger, *, date: str, now_s: float, settle_s: float
+    objects: Sequence[InboxObject], ledger: Ledger, *, date: str, now_s: float, settle_s: float, inbox_id: str = ""
 ) -> Inventory:
     """Sort an inbox's objects into new, pending and known.
 
@@ -103,8 +104,9 @@ def take_inventory(
         date: The night; what it refused itself it does not try again, so that it can be run again.
         now_s: Present time by the store's clock, seconds since the epoch.
         settle_s: Age from which an object counts as completely written, seconds.
+        inbox_id: Pseudonym of the inbox's address: what lies in another one under the same key is another object.
     """
-    unknown = [found for found in objects if not _is_known(found, ledger, date)]
+    unknown = [found for found in objects if not _is_known(found, ledger, date, inbox_id)]
     new = tuple(found for found in unknown if not is_young(found, now_s, settle_s))
     young = tuple(found for found in unknown if is_young(found, now_s, settle_s))
     if num_ahead := sum(1 for found in new if found.modified_s > now_s):
@@ -130,11 +132,13 @@ def is_to_try_again(row: LedgerRow, ledger: Ledger) -> bool:
     return was_absent(row.reason) or ledger.num_tries(row.key_hmac, row.etag) <= FURTHER_NIGHTS
 
 
-def _is_known(found: InboxObject, ledger: Ledger, date: str) -> bool:
+def _is_known(found: InboxObject, ledger: Ledger, date: str, inbox_id: str) -> bool:
     row = ledger.find(found.key_hmac, found.etag)
-    if row is None or not is_to_try_again(row, ledger):
-        return row is not None
-    return row.date == date and not was_absent(row.reason)
+    if row is None:
+        return False
+    if is_to_try_again(row, ledger):
+        return row.date == date and not was_absent(row.reason)
+    return not ledger.is_replaced(row, inbox_id)
 
 
 def inputs_digest(objects: Iterable[InboxObject]) -> str:

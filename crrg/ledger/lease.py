@@ -105,11 +105,13 @@ class LeaseRecord(FrozenConfig):
         owner: Its holder.
         lifetime_s: How long after its last renewal it is valid, seconds by the store's clock; 0 once it has ended.
         renewed_s: When it was renewed, by the holder's clock; only to be read by people.
+        is_night: Whether its holder runs a night, and not something of seconds that no night may run beside.
     """
 
     owner: Owner
     lifetime_s: float
     renewed_s: float
+    is_night: bool = True
 
     @property
     def has_ended(self) -> bool:
@@ -148,15 +150,25 @@ class LeaseState:
 
 
 class Lease:
-    """A night that this process holds; renewed in the background until released."""
+    """A night that this process holds; renewed in the background until released.
 
-    def __init__(self, storage: Storage, date: str, fencing: int, owner: Owner, lifetime_s: float) -> None:
+    Attributes:
+        date: The night.
+        fencing: The number that its commit carries.
+        is_committing: Whether a commit was begun and its answer is not known: it may still land.
+    """
+
+    def __init__(
+        self, storage: Storage, date: str, fencing: int, owner: Owner, lifetime_s: float, *, is_night: bool = True
+    ) -> None:
         """Remember what is held; ``acquire_lease`` makes leases."""
         self.date = date
         self.fencing = fencing
+        self.is_committing = False
         self._storage = storage
         self._owner = owner
         self._lifetime_s = lifetime_s
+        self._is_night = is_night
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -167,7 +179,9 @@ class Lease:
 
     def record(self) -> LeaseRecord:
         """Return the lease object's content as of now."""
-        return LeaseRecord(owner=self._owner, lifetime_s=self._lifetime_s, renewed_s=time.time())
+        return LeaseRecord(
+            owner=self._owner, lifetime_s=self._lifetime_s, renewed_s=time.time(), is_night=self._is_night
+        )
 
     def payload(self) -> bytes:
         """Return the lease object's bytes as of now."""
@@ -192,12 +206,21 @@ class Lease:
         return higher or self.fencing in fencing_numbers(self._storage, self.date)
 
     def release(self) -> None:
-        """Stop renewing and remove the lease object; a second call does nothing."""
+        """Stop renewing and remove the lease object; a second call does nothing.
+
+        A commit that may still land is sealed first. Where that fails the object stays: it expires, and whoever takes
+        the night over seals it.
+
+        Raises:
+            StorageError: The store is out of reach.
+        """
         if self._is_over.is_set():
             return
         self._is_over.set()
         if self._thread is not None:
             self._thread.join()
+        if self.is_committing:
+            seal_number(self._storage, self.date, self.fencing)
         _end(self._storage, self.key, self.record())
 
     def _keep_renewing(self, every_s: float) -> None:
@@ -217,7 +240,12 @@ def lease_key(date: str, fencing: int) -> str:
 
 
 def acquire_lease(
-    storage: Storage, date: str, *, lifetime_s: float = LIFETIME_S, renew_every_s: float = RENEW_EVERY_S
+    storage: Storage,
+    date: str,
+    *,
+    lifetime_s: float = LIFETIME_S,
+    renew_every_s: float = RENEW_EVERY_S,
+    is_night: bool = True,
 ) -> Lease | None:
     """Take a night, or return ``None`` if someone else holds it or another night.
 
@@ -226,6 +254,10 @@ def acquire_lease(
         date: The night, ``YYYY-MM-DD``.
         lifetime_s: How long the lease outlives its last renewal, seconds.
         renew_every_s: Time between renewals, seconds; well below ``lifetime_s``.
+        is_night: Whether a night is to be run under it.
+
+    Raises:
+        StorageError: The store is out of reach, or does not let a lease be read: nobody knows whether one is live.
     """
     # Leases are listed before manifests: a holder commits first and then removes its lease, so its number is seen in
     # at least one of the two lists.
@@ -234,25 +266,51 @@ def acquire_lease(
         return None
     used = fencing_numbers(storage, date)
     fencing = max([0, *used, *(state.fencing for state in leases if state.date == date)]) + 1
-    lease = Lease(storage, date, fencing, this_process(), lifetime_s)
+    lease = Lease(storage, date, fencing, this_process(), lifetime_s, is_night=is_night)
     try:
         storage.put_if_absent(lease.key, lease.payload())
     except Conflict:
         return None
-    others = [state for state in _find_leases(storage) if state.key != lease.key]
-    if _live_leases(storage, others) or lease.is_passed_by(others):
-        # Two nights of different dates came at once: both step back, since neither can know who was first.
+    try:
+        is_ours = _is_first(storage, lease)
+        if is_ours:
+            _seal_left(storage, leases)
+    except BaseException:
+        with contextlib.suppress(StorageError):
+            _end(storage, lease.key, lease.record())
+        raise
+    if not is_ours:
         _end(storage, lease.key, lease.record())
         return None
-    for state in leases:
-        if state.record.has_ended:
-            continue
-        # Also of other dates: their holder read the same inbox, and may only be asleep.
-        logger.warning("the night %s is taken from a holder that is gone", state.date)
-        seal_number(storage, state.date, state.fencing)
-        _end(storage, state.key, state.record)
     lease.start_renewing(renew_every_s)
     return lease
+
+
+def _is_first(storage: Storage, lease: Lease) -> bool:
+    """Return whether a new lease holds; of two dates that came at once neither can know who was first."""
+    others = [state for state in _find_leases(storage) if state.key != lease.key]
+    return not (_live_leases(storage, others) or lease.is_passed_by(others))
+
+
+def _seal_left(storage: Storage, leases: Iterable[LeaseState]) -> None:
+    """Seal and end leases whose holders are gone, also of other dates: those read the same inbox, or only sleep."""
+    for state in leases:
+        if not state.record.has_ended:
+            logger.warning("the night %s is taken from a holder that is gone", state.date)
+            seal_number(storage, state.date, state.fencing)
+            _end(storage, state.key, state.record)
+
+
+def unsealed_leases(storage: Storage) -> frozenset[str]:
+    """Return the keys of leases under whose numbers somebody may commit, be it that he is asleep and wakes up.
+
+    The next night seals the number of one that has expired; before that its object must not go.
+
+    Raises:
+        StorageError: The store is out of reach, or does not let a lease be read.
+    """
+    states = [state for state in _find_leases(storage) if not state.record.has_ended]
+    return frozenset(each.key for each in states if each.fencing not in fencing_numbers(storage, each.date))
 
 
 def find_holder(storage: Storage) -> LeaseState | None:
@@ -283,21 +341,25 @@ def _live_leases(storage: Storage, leases: list[LeaseState]) -> list[LeaseState]
 
 
 def _find_leases(storage: Storage, prefix: str = "leases") -> list[LeaseState]:
+    """Return the lease objects below a prefix.
+
+    Raises:
+        StorageError: One of them cannot be read: its holder may be at work.
+    """
+
     def read(stored: StoredObject) -> LeaseState | None:
         match = _LEASE.fullmatch(stored.key)
-        # It may be released between listing and reading: then it is no lease any more.
-        with contextlib.suppress(StorageError):
-            if match is not None:
-                record = _read_record(storage, stored.key)
-                return LeaseState(match[1], int(match[2]), record, stored.modified_s)
-        return None
+        data = storage.get_if_there(stored.key) if match else None
+        # it may be released between listing and reading: then it is no lease any more
+        if match is None or data is None:
+            return None
+        return LeaseState(match[1], int(match[2]), _parsed(data), stored.modified_s)
 
     return [state for state in map_ahead(read, storage.list_objects(prefix)) if state is not None]
 
 
-def _read_record(storage: Storage, key: str) -> LeaseRecord:
+def _parsed(data: bytes) -> LeaseRecord:
     """Return a lease object's content; one that is damaged has a holder of whom nothing is known, and its lifetime."""
-    data = storage.get(key)
     try:
         return LeaseRecord.model_validate_json(data, extra="ignore")
     except ValidationError:

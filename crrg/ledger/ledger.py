@@ -60,6 +60,7 @@ class LedgerRow:
         bundle_id: Bundle of the night.
         run_id: Run that wrote the row.
         date: Night of the row; stands in the table's key, not in the table.
+        inbox_id: Which inbox the night read; stands in its manifest, not in the table. Empty where that does not say.
     """
 
     key_hmac: str
@@ -75,6 +76,16 @@ class LedgerRow:
     bundle_id: str
     run_id: str
     date: str
+    inbox_id: str = ""
+
+    @property
+    def is_of_a_draft(self) -> bool:
+        """Whether the object was drafted, or taken for the same as what was drafted."""
+        return self.outcome is Outcome.ACCEPTED or self.reason == DUPLICATE_RESENT
+
+    def shows_as(self, other: LedgerRow) -> bool:
+        """Return whether two readings have the same pixels and patient."""
+        return (self.pixel_digest, self.patient_id) == (other.pixel_digest, other.patient_id)
 
 
 LEDGER_SCHEMA = pa.schema(
@@ -104,6 +115,7 @@ class Ledger:
         self._by_version: dict[tuple[str, str], LedgerRow] = {}
         self._by_key: dict[str, LedgerRow] = {}
         self._by_instance: dict[str, LedgerRow] = {}
+        self._of_later_versions: dict[tuple[str, str, str], LedgerRow] = {}
         self._by_study: dict[str, list[LedgerRow]] = {}
         self._duplicates: dict[str, LedgerRow] = {}
         self._tries = Counter[tuple[str, str]]()
@@ -111,6 +123,9 @@ class Ledger:
             if may_pass(row.reason):
                 self._tries[row.key_hmac, row.etag] += 1
             self._by_version[row.key_hmac, row.etag] = row
+            before = self._by_key.get(row.key_hmac)
+            if before is not None and before.etag != row.etag and row.is_of_a_draft:
+                self._of_later_versions[row.key_hmac, row.instance_id, row.inbox_id] = row
             self._by_key[row.key_hmac] = row
             if row.instance_id and row.outcome is Outcome.ACCEPTED and not row.is_carried:
                 self._by_instance[row.instance_id] = row
@@ -140,6 +155,16 @@ class Ledger:
     def find_draft(self, instance_id: str) -> LedgerRow | None:
         """Return the last row that drafted this image, or ``None``."""
         return self._by_instance.get(instance_id)
+
+    def is_replaced(self, row: LedgerRow, inbox_id: str) -> bool:
+        """Return whether the draft that a row speaks of was replaced by another version of its object.
+
+        Args:
+            row: The last reading of a version.
+            inbox_id: The inbox whose object is meant: what lies in another one under the same key is another object.
+        """
+        newer = self._of_later_versions.get((row.key_hmac, row.instance_id, inbox_id))
+        return row.is_of_a_draft and newer is not None and not newer.shows_as(row)
 
     def find_duplicate(self, instance_id: str) -> LedgerRow | None:
         """Return the first row of this image that was refused for the sake of one with equal pixels, or ``None``."""
@@ -185,8 +210,10 @@ def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
 
 def _read_ledger(storage: Storage, manifests: Sequence[Manifest], wanted: Wanted | None) -> Ledger:
     by_run: dict[str, list[LedgerRow]] = {}
+    runs = {each.run_id: (each.date, each.inbox_id) for each in manifests}
     with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
-        for rows in pool.map(functools.partial(_compacted_rows, storage, wanted), read_compaction(storage, manifests)):
+        read_compacted = functools.partial(_compacted_rows, storage, wanted, runs)
+        for rows in pool.map(read_compacted, read_compaction(storage, manifests)):
             by_run |= rows
         own = [manifest for manifest in manifests if manifest.run_id not in by_run]
         found = zip(own, pool.map(lambda manifest: ledger_rows(storage, manifest, wanted), own), strict=True)
@@ -217,15 +244,16 @@ def compact_if_many(storage: Storage) -> None:
 def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = None) -> list[LedgerRow]:
     """Return the rows of one committed run, or those of them that are asked for."""
     files = [file for file in manifest.files if file.kind == "ledger"]
-    return _rows(storage, files, {manifest.run_id: manifest.date}, wanted)
+    return _rows(storage, files, {manifest.run_id: (manifest.date, manifest.inbox_id)}, wanted)
 
 
-def _compacted_rows(storage: Storage, wanted: Wanted | None, table: CompactedTable) -> dict[str, list[LedgerRow]]:
+def _compacted_rows(
+    storage: Storage, wanted: Wanted | None, runs: Mapping[str, tuple[str, str]], table: CompactedTable
+) -> dict[str, list[LedgerRow]]:
     """Return the rows of a compacted table by run; of one that is gone nothing, since the nights' own say the same."""
-    dates = {run.run_id: run.date for run in table.runs}
-    by_run: dict[str, list[LedgerRow]] = {run_id: [] for run_id in dates}
+    by_run: dict[str, list[LedgerRow]] = {run.run_id: [] for run in table.runs}
     try:
-        for row in _rows(storage, [table.file], dates, wanted):
+        for row in _rows(storage, [table.file], runs, wanted):
             by_run[row.run_id].append(row)
     except StorageError as error:
         if error.retryable:
@@ -236,14 +264,14 @@ def _compacted_rows(storage: Storage, wanted: Wanted | None, table: CompactedTab
 
 
 def _rows(
-    storage: Storage, files: Iterable[TableFile], dates: Mapping[str, str], wanted: Wanted | None
+    storage: Storage, files: Iterable[TableFile], runs: Mapping[str, tuple[str, str]], wanted: Wanted | None
 ) -> list[LedgerRow]:
     """Return rows of tables, or those that are asked for.
 
     Args:
         storage: The root.
         files: The tables.
-        dates: Night of each run in them.
+        runs: Night and inbox of each run in them.
         wanted: Rows to keep; all where not given.
     """
     tables = (read_table(storage, file) for file in files)
@@ -257,7 +285,8 @@ def _rows(
                 "bundle_id": sys.intern(row["bundle_id"]),
                 "run_id": sys.intern(row["run_id"]),
             },
-            date=dates[row["run_id"]],
+            date=runs[row["run_id"]][0],
+            inbox_id=runs[row["run_id"]][1],
         )
         for table in tables
         for row in (wanted.of(table) if wanted else table).to_pylist()

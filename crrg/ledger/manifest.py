@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -62,6 +63,7 @@ class Manifest(FrozenConfig):
         run_id: Deterministic id of the run.
         fencing: Number in the manifest's own name.
         key_id: Which secret made the pseudonyms; empty in manifests written before this was noted.
+        inbox_id: Pseudonym of the inbox's address; empty in manifests written before this was noted.
         bundle: Bundle that drafted.
         registry_available: Whether the bundle's alias came from the registry, not from the last record.
         files: Tables of the run.
@@ -100,6 +102,7 @@ class Manifest(FrozenConfig):
     run_id: str = ""
     fencing: int
     key_id: str = ""
+    inbox_id: str = ""
     bundle: BundleRef | None = None
     registry_available: bool = True
     files: tuple[TableFile, ...] = ()
@@ -219,13 +222,25 @@ def commit_manifest(storage: Storage, manifest: Manifest) -> str:
 
     Raises:
         Conflict: The fencing number is used up: another holder took the night over. Nothing was published.
+        StorageError: The store does not take it, or does not answer; then it may land until its number is sealed.
     """
-    key = manifest_key(manifest.date, manifest.fencing)
+    key, data = manifest_key(manifest.date, manifest.fencing), checked_json(manifest.model_dump(mode="json"))
     try:
-        storage.put_if_absent(key, checked_json(manifest.model_dump(mode="json")))
+        storage.put_if_absent(key, data)
     except Conflict as error:
         raise _taken_over(manifest.date, manifest.fencing) from error
+    except StorageError:
+        # only the answer may be lost
+        if not _lies_there(storage, key, data):
+            raise
     return key
+
+
+def _lies_there(storage: Storage, key: str, data: bytes) -> bool:
+    """Return whether an object is there with these bytes; of a store that does not say so either it is not known."""
+    with suppress(StorageError):
+        return storage.get_if_there(key) == data
+    return False
 
 
 def find_own_commit(storage: Storage, date: str, run_id: str, fencing: int) -> Manifest | None:

@@ -107,11 +107,11 @@ def check_nights(
     for manifest in asked:
         run = (manifest.date, manifest.run_id)
         nights[run], rows = _count(manifest, marks.get(run, {}), look)
-        twice += readings.add(rows)
+        twice += readings.add(rows, manifest.inbox_id)
     if date and twice:
         # a night of another date may have read them in between, with another bundle
         readings = _Readings()
-        found = [(each.date, readings.add(_rows(each, "ledger", storage, []))) for each in ordered]
+        found = [(each.date, readings.add(_rows(each, "ledger", storage, []), each.inbox_id)) for each in ordered]
         twice = sum(number for of_date, number in found if of_date == date)
     problems = [f"{twice} inputs were read twice in the same version by the same bundle"] if twice else []
     outcomes: Counter[str] = Counter()
@@ -170,19 +170,29 @@ class _Look:
 class _Readings:
     """Which bundle read each input last, in the order of commits.
 
-    A bundle may read an input again after another one did, as after a rollback; twice in a row it may not, but for what
-    was refused as somebody's failure, which a later night tries again.
+    A bundle may read an input again after another one did, as after a rollback, and after another version of the same
+    object, when the earlier one was sent back; twice in a row it may not, but for what was refused as somebody's
+    failure, which a later night tries again.
     """
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], str] = {}
+        self._versions: dict[tuple[str, str], str] = {}
 
-    def add(self, rows: Iterable[Mapping[str, str]]) -> int:
-        """Take the ledger of the next commit; return how many of its inputs the same bundle read right before."""
+    def add(self, rows: Iterable[Mapping[str, str]], inbox_id: str) -> int:
+        """Take the ledger of the next commit; return how many of its inputs the same bundle read right before.
+
+        Args:
+            rows: The ledger.
+            inbox_id: Which inbox its night read.
+        """
         num_twice = 0
         for row in rows:
             key, is_final = (row["key_hmac"], row["etag"]), _is_final(row)
+            place = (inbox_id, row["key_hmac"])
             is_same = self._last.get(key) == row["bundle_id"]
+            is_same &= self._versions.get(place, row["etag"]) == row["etag"]
+            self._versions[place] = row["etag"]
             num_twice += is_same and is_final
             if is_final or not is_same:
                 self._last[key] = row["bundle_id"] if is_final else ""

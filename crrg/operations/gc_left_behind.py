@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from crrg.ledger.lease import find_holder
+from crrg.ledger.lease import unsealed_leases
 from crrg.local_files import find_files
 from crrg.operations.night_summary import UNTOLD
 from crrg.storage import Storage, StoredObject
@@ -35,10 +35,10 @@ def _half_written(storage: Storage) -> Iterator[StoredObject]:
 
 
 def _leases(storage: Storage) -> Iterator[StoredObject]:
-    """Yield every lease object but that of the holder."""
+    """Yield every lease object but those that the next night has to seal, if their holder is not at work."""
     found = storage.list_objects("leases")
-    holder = find_holder(storage) if found else None
-    yield from (stored for stored in found if holder is None or stored.key != holder.key)
+    kept = unsealed_leases(storage) if found else frozenset()
+    yield from (stored for stored in found if stored.key not in kept)
 
 
 def _training_states(storage: Storage) -> Iterator[StoredObject]:

@@ -6,6 +6,7 @@ A night that would fail at its commit for a missing right or a full disk fails h
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +20,10 @@ from crrg.storage import Storage
 
 ROOM_PER_FILM = 48 * 2**10
 """Rows, documents and page of a film, bytes; its picture has at most as many bytes as pixels."""
+ROOM_ASIDE_PER_FILM = 16 * 2**10
+"""What the page puts aside of a film while it is made, bytes: with a long sentence in every region, else 2 to 6 KB."""
+_SPOOL_PROBE = "spool/doctor-night"
+"""Where ``crrg gc`` looks for probes; a night notes itself under ``spool`` right before its commit."""
 _PROBE = b"written by a night to see that it may"
 
 
@@ -38,9 +43,10 @@ def check_rights(
         StorageError: Something is not allowed; the message names the action and the bucket.
         DigestMismatch: The store gave back other bytes than were written.
     """
-    places = [night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}"]
-    with ThreadPoolExecutor(len(places) + 2, thread_name_prefix="probe") as pool:
-        probes = [pool.submit(_probe, storage, f"{place}/probe", storage.put) for place in places]
+    folders = (night_prefix(date), f"ledger/date={date}", f"quarantine/date={date}")
+    keys = [*(f"{folder}/probe" for folder in folders), _SPOOL_PROBE]
+    with ThreadPoolExecutor(len(keys) + 2, thread_name_prefix="probe") as pool:
+        probes = [pool.submit(_probe, storage, key, storage.put) for key in keys]
         probes.append(pool.submit(_probe_audit, storage))
         probes.append(pool.submit(_probe_inbox, inbox, next((each for each in to_read if each.size), None), objects))
     for probe in probes:
@@ -64,6 +70,19 @@ def _probe(storage: Storage, key: str, put: Callable[[str, bytes], None]) -> Non
     if storage.get(key) != _PROBE:
         raise DigestMismatch("the store gives back other bytes than were written; do not use it", key)
     storage.discard(key)
+
+
+def check_room_aside(num_films: int) -> None:
+    """Check that there is room for the temporary file that the commit makes, whatever store the root is in.
+
+    Args:
+        num_films: Inputs that may become drafts.
+
+    Raises:
+        StorageError: There is not, code ``DISK.FULL``.
+    """
+    way_out = "make room, set TMPDIR to a folder of a larger disk, or take fewer films at a time (--limit)"
+    check_disk(tempfile.gettempdir(), "temporary files", num_films * ROOM_ASIDE_PER_FILM, way_out)
 
 
 def check_room(num_films: int, image_size: int, storage: Storage) -> None:

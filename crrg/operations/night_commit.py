@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ from crrg.operations.night_records import (
     read_record,
     table_key,
 )
-from crrg.operations.night_summary import note_untold, summarize
+from crrg.operations.night_summary import note_untold, summarize_published
 from crrg.operations.night_watch import put_watch, remarks, watch_night
 from crrg.storage import Storage
 
@@ -91,8 +91,22 @@ class SettledNight:
     num_shards_on_cpu: int
 
 
-def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
+def publish_night(
+    plan: NightPlan,
+    results: Sequence[ShardResult],
+    storage: Storage,
+    before_commit: Callable[[], None] = lambda: None,
+) -> NightSummary:
     """Settle, count and publish a night whose shards are all finished, unless an earlier try of this run did.
+
+    Args:
+        plan: The night.
+        results: What became of its shards, in any order.
+        storage: The root.
+        before_commit: Called right before the manifest is sent: from then on it may land, whatever is heard of it.
+
+    Returns:
+        What happened.
 
     Raises:
         CrrgError: The counts do not add up; nothing was published.
@@ -101,7 +115,7 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     committed = find_own_commit(storage, plan.date, plan.run_id, plan.fencing)
     if committed is not None:
         logger.info("night %s was committed before, and the store's answer lost", plan.date)
-        return summarize(committed, plan.config.max_failure_rate, storage)
+        return summarize_published(committed, plan.config.max_failure_rate, storage)
     night = _settle(plan, _finished_records(plan, results, storage), storage)
     _check_counts(night, storage)
     watch = watch_night(plan, night.outcomes, night.tables, storage)
@@ -120,10 +134,11 @@ def publish_night(plan: NightPlan, results: Sequence[ShardResult], storage: Stor
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
     note_untold(manifest, plan.config.max_failure_rate, storage)
+    before_commit()
     commit_manifest(storage, manifest)
     counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
     logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)
-    return summarize(manifest, plan.config.max_failure_rate, storage)
+    return summarize_published(manifest, plan.config.max_failure_rate, storage, watch)
 
 
 def _manifest_of(
@@ -137,6 +152,7 @@ def _manifest_of(
         run_id=plan.run_id,
         fencing=plan.fencing,
         key_id=plan.key_id,
+        inbox_id=plan.inbox_id,
         bundle=plan.bundle,
         registry_available=plan.registry_available,
         files=files,
@@ -292,6 +308,7 @@ def _ledger_row(plan: NightPlan, outcome: InputOutcome) -> LedgerRow:
         bundle_id=plan.bundle.bundle_id,
         run_id=plan.run_id,
         date=plan.date,
+        inbox_id=plan.inbox_id,
     )
 
 

@@ -116,5 +116,10 @@ class FirstImages:
 
 
 def _is_of(earlier: LedgerRow, image: InputOutcome) -> bool:
-    """Whether a draft is of the same object and the same bytes."""
-    return (earlier.key_hmac, earlier.source_digest.hex()) == (image.key_hmac, image.source_digest)
+    """Whether a draft is of the same object: of the same bytes, or of the same pixels of the same patient.
+
+    A film may have come again with another header since; the same bytes may decode otherwise with other libraries.
+    """
+    has_its_bytes = earlier.source_digest.hex() == image.source_digest
+    has_its_pixels = (earlier.pixel_digest.hex(), earlier.patient_id) == (image.pixel_digest, image.patient_id)
+    return earlier.key_hmac == image.key_hmac and (has_its_bytes or has_its_pixels)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from crrg.config.references import NightPlan, ShardRef
 from crrg.data.map_ahead import map_ahead
@@ -79,7 +80,8 @@ def _is_to_do(planned: ShardInput, ledger: Ledger) -> bool:
     """Whether no run has read an input since it was planned."""
     if not planned.replaces_run:
         return ledger.find(planned.key_hmac, planned.etag) is None
-    row = last_reading(planned.key_hmac, planned.etag, ledger)
+    find = ledger.find if planned.is_sent_back else partial(last_reading, ledger=ledger)
+    row = find(planned.key_hmac, planned.etag)
     return row is not None and row.run_id == planned.replaces_run
 
 
@@ -101,10 +103,9 @@ def write_plan(
         ledger: What earlier nights did.
         storage: The root.
     """
-    runs = {each.found.key_hmac: each.run_id for each in rereads}
-    for each in inventory.new:
-        if (row := ledger.find(each.key_hmac, each.etag)) is not None:
-            runs[each.key_hmac] = row.run_id
+    known = [row for each in inventory.new if (row := ledger.find(each.key_hmac, each.etag)) is not None]
+    sent_back = {row.key_hmac for row in known if row.is_of_a_draft}
+    runs = {each.found.key_hmac: each.run_id for each in rereads} | {row.key_hmac: row.run_id for row in known}
     content: list[object] = [idle.date, inventory.digest, identity]
     if runs:
         # The same objects may be read again by the same bundle later: what is committed keeps its own prefix.
@@ -117,7 +118,8 @@ def write_plan(
 
     def put_listing(index: int) -> int:
         inputs = [
-            _shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, "")) for each in shards[index]
+            _shard_input(each, ranks[each.key_hmac], ledger, runs.get(each.key_hmac, ""), each.key_hmac in sent_back)
+            for each in shards[index]
         ]
         listing = ShardInputs(inputs=tuple(sorted(inputs, key=lambda each: each.rank)))
         put_value(storage, inputs_key(idle.date, run_id, index), listing)
@@ -128,7 +130,7 @@ def write_plan(
     return plan
 
 
-def _shard_input(found: InboxObject, rank: int, ledger: Ledger, replaces_run: str) -> ShardInput:
+def _shard_input(found: InboxObject, rank: int, ledger: Ledger, replaces_run: str, is_sent_back: bool) -> ShardInput:
     earlier = None if replaces_run else ledger.find_key(found.key_hmac)
     return ShardInput(
         key_hmac=found.key_hmac,
@@ -137,6 +139,7 @@ def _shard_input(found: InboxObject, rank: int, ledger: Ledger, replaces_run: st
         rank=rank,
         previous=None if earlier is None or may_pass(earlier.reason) else _previous(earlier),
         replaces_run=replaces_run,
+        is_sent_back=is_sent_back,
     )
 
 

@@ -290,7 +290,7 @@ def _judge(
         rank=wanted.rank,
         outcome=Outcome.ACCEPTED,
         source_digest=fetched.source_digest,
-        is_reread=bool(wanted.replaces_run),
+        is_reread=bool(wanted.replaces_run) and not wanted.is_sent_back,
     )
     if fetched.is_carried and wanted.previous is not None:
         return ReadInput(replace(start, **dict(wanted.previous), is_carried=True), None)

@@ -6,6 +6,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -27,6 +28,7 @@ from crrg.operations.night_rereads import asked_rereads
 from crrg.storage import Storage, hash_json
 
 V = TypeVar("V", bound=FrozenConfig)
+_RECORD = re.compile(r"shard-(\d+)\.json")
 
 
 class PreviousOutcome(FrozenConfig):
@@ -60,7 +62,9 @@ class ShardInput(FrozenConfig):
         size: Bytes that were listed.
         rank: Its place among the night's inputs by (modification time, key); the first of equals is drafted.
         previous: What an earlier night made of it, if the ledger knows another version.
-        replaces_run: Run whose reading of the same version is repeated because somebody asked; empty otherwise.
+        replaces_run: Run whose reading of the same version is repeated, since it failed, somebody asked, or the
+            version was sent back; empty for what is new.
+        is_sent_back: Whether another version was drafted since that reading.
     """
 
     key_hmac: str
@@ -69,6 +73,7 @@ class ShardInput(FrozenConfig):
     rank: int
     previous: PreviousOutcome | None = None
     replaces_run: str = ""
+    is_sent_back: bool = False
 
 
 class ShardInputs(FrozenConfig):
@@ -112,7 +117,7 @@ class InputOutcome:
         width: Original pixels, 0 where not decoded.
         height: Original pixels, 0 where not decoded.
         num_flags: Flags of the draft that ask for attention.
-        is_reread: Whether an earlier night read the same object and somebody asked to read it again.
+        is_reread: Whether an earlier night read the same object in the same version, and no other one since.
         look: How the film looks as a whole, ``None`` where not decoded.
     """
 
@@ -177,7 +182,17 @@ def inputs_key(date: str, run_id: str, index: int) -> str:
 
 def record_key(plan: NightPlan, index: int) -> str:
     """Return the key of a shard's record."""
-    return f"{run_prefix(plan.date, plan.run_id)}/shards/shard-{index:05d}.json"
+    return f"{_records(plan.date, plan.run_id)}/shard-{index:05d}.json"
+
+
+def finished_shards(storage: Storage, date: str, run_id: str) -> frozenset[int]:
+    """Return the numbers of the shards of a run that have a record."""
+    found = (_RECORD.fullmatch(name) for name in storage.list_folder(_records(date, run_id)))
+    return frozenset(int(match[1]) for match in found if match)
+
+
+def _records(date: str, run_id: str) -> str:
+    return f"{run_prefix(date, run_id)}/shards"
 
 
 def table_key(plan: NightPlan, kind: Literal["reports", "regions"], index: int, suffix: str = "") -> str:

@@ -60,8 +60,12 @@ def find_rereads(
 
     rereads = []
     for found in objects:
-        row = last_reading(found.key_hmac, found.etag, ledger)
-        if row is not None and is_asked(row) and _may_end_otherwise(row, night):
+        seen, row = ledger.find(found.key_hmac, found.etag), last_reading(found.key_hmac, found.etag, ledger)
+        if seen is None or row is None:
+            continue
+        # what was sent again is drafted by an earlier night than the one that saw it last
+        is_wanted = is_asked(row) or seen.date == config.reread_date
+        if is_wanted and _may_end_otherwise(row, night):
             rereads.append(Reread(found, row.run_id))
     return rereads
 
@@ -72,15 +76,15 @@ def asked_rereads(config: NightlyConfig) -> tuple[str, list[str], int]:
 
 
 def last_reading(key_hmac: str, etag: str, ledger: Ledger) -> LedgerRow | None:
-    """Return the row that drafted or refused an object in this version.
+    """Return the row that drafted or refused an object in this version; its draft where it is that film sent again.
 
-    ``None`` for a new object, and for one whose image another object has replaced since.
+    ``None`` for a new object, and for one whose image another object or version has replaced since.
     """
     row = ledger.find(key_hmac, etag)
-    if row is None or row.outcome is not Outcome.ACCEPTED:
+    if row is None or not row.is_of_a_draft:
         return row
     draft = ledger.find_draft(row.instance_id)
-    return draft if draft is not None and draft.key_hmac == key_hmac else None
+    return draft if draft is not None and draft.key_hmac == key_hmac and draft.shows_as(row) else None
 
 
 def _may_end_otherwise(row: LedgerRow, night: NightPlan) -> bool:

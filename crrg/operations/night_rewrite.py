@@ -113,11 +113,14 @@ def no_night(storage: Storage, date: str = "") -> Iterator[Lease]:
     Raises:
         StorageError: A night is running.
     """
-    lease = acquire_lease(storage, date or f"{datetime.now(UTC):%Y-%m-%d}")
+    lease = acquire_lease(storage, date or f"{datetime.now(UTC):%Y-%m-%d}", is_night=False)
     if lease is None:
         raise StorageError("a night is running; run this again when it is done", date, retryable=True)
     try:
         yield lease
+    except BaseException:
+        lease.is_committing = True
+        raise
     finally:
         lease.release()
 
@@ -169,6 +172,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
             "fencing": fencing,
             "ledger_fencing": 0,
             "key_id": change.key_id or manifest.key_id,
+            "inbox_id": change.renamed.get(manifest.inbox_id, "" if change.key_id else manifest.inbox_id),
             "num_inputs": manifest.num_inputs - len(before) + len(rows),
             "files": files,
             "index_key": f"{prefix}/index-{fencing}.json",

@@ -8,10 +8,11 @@ never not at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
+from crrg.config.watch import NightWatch
 from crrg.errors import StorageError
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.digest import committed_digest
@@ -38,14 +39,49 @@ class UntoldNight(FrozenConfig):
     max_failure_rate: float
 
 
-def summarize(manifest: Manifest, max_failure_rate: float, storage: Storage) -> NightSummary:
+def summarize(
+    manifest: Manifest, max_failure_rate: float, storage: Storage, watch: NightWatch | None = None
+) -> NightSummary:
     """Return what happened in a committed run.
 
     Args:
         manifest: Its commit.
         max_failure_rate: Share of refused inputs from which it counts as failed.
         storage: The root.
+        watch: What was found of it, where it is known already.
+
+    Raises:
+        StorageError: The root is out of reach.
     """
+    found = watch or find_watch(storage, manifest)
+    digest = _digest_of_date(manifest, storage)
+    return _summary(manifest, max_failure_rate, found, digest, usual_prevalence(storage, manifest))
+
+
+def summarize_published(
+    manifest: Manifest, max_failure_rate: float, storage: Storage, watch: NightWatch | None = None
+) -> NightSummary:
+    """Return what happened in a run that was committed just now; see ``summarize``.
+
+    It is published, so nothing that is read for its summary may fail it any more: what cannot be read is left out.
+    """
+    try:
+        return summarize(manifest, max_failure_rate, storage, watch)
+    except StorageError as error:
+        logger.warning(
+            "night %s is published; digest of the date and figures of earlier nights are left out of its summary: %s",
+            manifest.date, error,
+        )  # fmt: skip
+        return _summary(manifest, max_failure_rate, watch, "", {})
+
+
+def _summary(
+    manifest: Manifest,
+    max_failure_rate: float,
+    watch: NightWatch | None,
+    digest: str,
+    usual: Mapping[str, float],
+) -> NightSummary:
     share = failure_share(manifest.reasons, manifest.num_accepted + manifest.num_quarantined)
     return NightSummary(
         date=manifest.date,
@@ -59,11 +95,11 @@ def summarize(manifest: Manifest, max_failure_rate: float, storage: Storage) -> 
         num_flagged=manifest.num_flagged,
         reasons=manifest.reasons,
         review_key=manifest.review_key,
-        digest=_digest_of_date(manifest, storage),
+        digest=digest,
         failure_share=share,
         exceeds_failure_rate=share > max_failure_rate,
-        watch=find_watch(storage, manifest),
-        usual_prevalence=usual_prevalence(storage, manifest),
+        watch=watch,
+        usual_prevalence=dict(usual),
         model_version=manifest.bundle.model_version if manifest.bundle else "",
         num_shards_on_cpu=manifest.num_shards_on_cpu,
     )

@@ -41,9 +41,11 @@ def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> 
         ConfigError: There is no such inbox, or the nights were made with another secret.
     """
     check_secret(storage, pseudonyms)
-    objects = list_inbox(storage.at(inbox_url), pseudonyms.object_key)
+    inbox = storage.at(inbox_url)
+    objects = list_inbox(inbox, pseudonyms.object_key)
     ledger = read_ledger(storage, Wanted(keys=frozenset(found.key_hmac for found in objects)))
-    return [_outcome(found, ledger) for found in objects]
+    inbox_id = pseudonyms.object_key(inbox.root, "inbox")
+    return [_outcome(found, ledger, inbox_id) for found in objects]
 
 
 def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
@@ -51,9 +53,9 @@ def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
     return csv_text(("file", "outcome", "reason"), ((entry.file, entry.outcome, entry.reason) for entry in outcomes))
 
 
-def _outcome(found: InboxObject, ledger: Ledger) -> FileOutcome:
+def _outcome(found: InboxObject, ledger: Ledger, inbox_id: str) -> FileOutcome:
     row = ledger.find(found.key_hmac, found.etag)
-    if row is None or is_to_try_again(row, ledger):
+    if row is None or is_to_try_again(row, ledger) or ledger.is_replaced(row, inbox_id):
         return FileOutcome(found.key, "pending", "")
     if row.outcome is Outcome.ACCEPTED:
         return FileOutcome(found.key, "accept", "")

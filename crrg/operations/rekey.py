@@ -138,6 +138,7 @@ class _NewIds:
         before, after = list_inbox(inbox, old.object_key), list_inbox(inbox, new.object_key)
         self.located = {found.key_hmac: found for found in (*before, *after)}
         self.objects = {one.key_hmac: other.key_hmac for one, other in zip(before, after, strict=True)}
+        self.known[old.object_key(inbox.root, "inbox")] = new.object_key(inbox.root, "inbox")
 
     def learn(self, rows: Iterable[LedgerRow], tombstones: frozenset[str]) -> None:
         """Read what must be read; forgotten patients are noted by their old tombstones."""

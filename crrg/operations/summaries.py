@@ -167,7 +167,7 @@ def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:
         rows = [
             (label, f"{share:.1%}", f"{usual[label]:.1%}" if label in usual else "-",
              f"{share - usual[label]:+.1%}" if label in usual else "-")
-            for label, share in summary.watch.prevalence.items()
+            for label, share in sorted(summary.watch.prevalence.items())
         ]  # fmt: skip
         parts += ["## Positive drafts", table(("label", "tonight", "last 7 nights", "change"), rows)]
     if summary.times_s:

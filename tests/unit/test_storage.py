@@ -39,6 +39,33 @@ def test_put_if_absent_refuses_other_bytes_and_accepts_its_own(storage: Storage)
     assert storage.get("k") == b"first"
 
 
+def test_losing_to_a_writer_who_removed_its_object_again_is_losing(storage: Storage, monkeypatch) -> None:
+    storage.put("k", b"first")
+    get = Storage.get
+
+    def get_after_removal(self: Storage, key: str) -> bytes:
+        self.delete(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Storage, "get", get_after_removal)
+    with pytest.raises(Conflict, match="another writer was first"):
+        storage.put_if_absent("k", b"second")
+    storage.put_if_absent("k", b"second")
+
+
+def test_an_object_that_may_not_be_there_is_none_only_where_the_store_says_so(storage: Storage, monkeypatch) -> None:
+    assert storage.get_if_there("k") is None
+    storage.put("k", b"1")
+    assert storage.get_if_there("k") == b"1"
+
+    def denied(self: Storage, key: str) -> bytes:
+        raise StorageError("denied", key)
+
+    monkeypatch.setattr(Storage, "get", denied)
+    with pytest.raises(StorageError, match="denied"):
+        storage.get_if_there("k")
+
+
 def test_of_many_racing_writers_one_wins(storage: Storage) -> None:
     def race(number: int) -> bool:
         try:

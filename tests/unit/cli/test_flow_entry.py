@@ -84,3 +84,13 @@ def test_night_that_refused_too_much_fails_with_its_reasons_and_exit_code_3(monk
     summary = run(monkeypatch, tmp_path, caught.value)
     assert (summary, exit_code(summary)) == (REFUSED, 3)
     check_failure_rate(REFUSED.model_copy(update={"exceeds_failure_rate": False}))
+
+
+def test_a_single_bad_study_of_a_small_night_says_so_and_fails_no_night(caplog):
+    small = {"reasons": {"PARSE.TRUNCATED": 2, "VIEW.LATERAL": 9}, "failure_share": 0.25}
+    summary = REFUSED.model_copy(update=small)
+    check_failure_rate(summary)
+    assert "2 of its inputs were refused, 25 %" in caplog.text
+    assert exit_code(summary) == 3
+    with pytest.raises(TooManyRefused):
+        check_failure_rate(summary.model_copy(update={"reasons": {"PARSE.TRUNCATED": 3}}))

@@ -27,6 +27,11 @@ def places(tmp_path) -> tuple[Storage, Storage]:
     return inbox, root
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch) -> None:
+    monkeypatch.setattr(nightly, "PATIENCE_S", 0.0)
+
+
 def test_the_holder_of_another_night_is_named_with_its_end(places, caplog) -> None:
     inbox, root = places
     plan = nightly.plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)

@@ -135,6 +135,35 @@ def test_film_that_is_gone_keeps_its_older_draft(inbox, root):
     assert "mixed_bundles" in document["flags"]
 
 
+@pytest.mark.parametrize(
+    "asked", [{"reread_older_than_bundle": 8}, {"reread_studies": (STUDY,)}, {"reread_date": SECOND}],
+    ids=["by bundle", "by study", "by the date it came again"],
+)  # fmt: skip
+def test_film_that_came_again_under_another_header_is_read_again_like_its_draft(inbox, root, asked):
+    night(inbox, root, FIRST)
+    header = {"InstitutionName": "elsewhere"}
+    inbox.put("five/pa.dcm", dicom_bytes(101, study="5", instance="52", view="PA", **header))
+    assert night(inbox, root, SECOND)[0].reasons == {"DUPLICATE.RESENT": 1}
+    summary, _ = night(inbox, root, THIRD, NEWER, **asked)
+    assert "DUPLICATE.RESENT" not in summary.reasons
+    name = PSEUDONYMS.instance("2.25.9.52")
+    assert name in {each.instance_id for each in read_manifests(root)[-1].superseded}
+    draft = read_ledger(root).find_draft(name)
+    assert draft is not None
+    assert draft.bundle_id == NEWER.bundle_id
+    assert night(inbox, root, "2026-11-23", NEWER, **asked)[0].status == "nothing_new"
+    assert_whole(root)
+
+
+def test_reading_again_of_a_film_that_came_again_is_taken_up_where_it_was_cut_off(inbox, root):
+    night(inbox, root, FIRST)
+    inbox.put("five/pa.dcm", dicom_bytes(101, study="5", instance="52", view="PA", InstitutionName="elsewhere"))
+    night(inbox, root, FIRST)
+    first = planned(inbox, root, reread_studies=(STUDY,))
+    assert first.num_new == 3
+    assert planned(inbox, root, reread_studies=(STUDY,)).run_id == first.run_id
+
+
 def test_digest_counts_the_newest_draft_only(inbox, root, tmp_path):
     night(inbox, root, FIRST)
     before = committed_digest(root)

@@ -265,7 +265,12 @@ def test_commit_whose_answer_was_lost_is_no_conflict(inbox, root, monkeypatch):
     def put_and_lose_the_answer(self: Storage, key: str, data: bytes) -> None:
         put(self, key, data)
         if "_manifest" in key:
-            raise StorageError("out of reach", retryable=True)
+            # from here on the manifest cannot be read back, either
+            broken.setattr(Storage, "get", lambda *_: lost())
+            lost()
+
+    def lost() -> None:
+        raise StorageError("out of reach", retryable=True)
 
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "put_if_absent", put_and_lose_the_answer)

@@ -98,6 +98,8 @@ def test_all_nights_get_new_ids_and_keep_their_drafts(place):
     for name in ids_of(NEW) - {NEW.object_key("d/cut.dcm")}:
         assert found_of(place.root, {name})
     assert {manifest.key_id for manifest in read_manifests(place.root)} == {NEW.key_id}
+    inbox_id = NEW.object_key(place.inbox.root, "inbox")
+    assert {manifest.inbox_id for manifest in read_manifests(place.root)} == {inbox_id}
     assert what_does_not_belong(Path(place.root.root)) == []
     assert check_nights(place.root).is_good
     assert pages == len([1 for key in place.root.list_objects("results") if "/review-" in key.key])

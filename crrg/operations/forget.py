@@ -34,7 +34,7 @@ from crrg.ledger.tables import read_tables
 from crrg.operations.deliver import identified_zone
 from crrg.operations.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
-from crrg.operations.secret import check_secret
+from crrg.operations.secret import check_every_dataset_secret, check_secret
 from crrg.operations.traces import Traces, find_traces, mentions, open_runs, refused_objects
 from crrg.operations.trained_on import delete_pictures, models_trained_on
 from crrg.operations.versioned import kept_versions
@@ -110,12 +110,14 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
         What goes; ids of patients who were forgotten before add nothing.
 
     Raises:
-        ConfigError: Nothing here belongs to an id, or documents were delivered to a zone that is not named.
+        ConfigError: Nothing here belongs to an id, another secret made a night or a dataset version, or documents were
+            delivered to a zone that is not named.
         StorageError: A night is running, or a store or the tracking server is out of reach; run it again, it goes on
             where it was.
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
+    check_every_dataset_secret(storage, pseudonyms)
     removal, num_forgotten_before = _removal(ids, storage, pseudonyms)
     delivered = delivered_of(storage, removal.traces.studies)
     check_zone(settings, delivered)

@@ -24,6 +24,7 @@ from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.labeler import label_report
+from crrg.ledger.audit import write_audit
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
@@ -78,6 +79,15 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
     plan = _KeepRows(storage, dataset, shaping)
     rows = plan.noted(grounded_pairs(pairs, detector, device, min_score=config.min_score, num_pairs=num_pairs))
     grounded = write_dataset(storage, dataset.name, rows, shaping, plan)
+    write_audit(
+        storage,
+        "ground",
+        subject=f"{grounded.name}/{grounded.version}",
+        bundle_id=ref.bundle_id,
+        inputs=(dataset.version,),
+        writes={grounded.manifest_key: storage.sha256(grounded.manifest_key)},
+        counts={"rows": num_pairs},
+    )
     logger.info("dataset %s: version %s grounded as version %s", dataset.name, dataset.version, grounded.version)
     return grounded
 

@@ -23,6 +23,7 @@ from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
 from crrg.errors import StorageError
+from crrg.ledger.audit import read_audit
 from crrg.models.detector import Detections
 from crrg.operations import ground as operation
 from crrg.storage import Storage
@@ -75,6 +76,9 @@ def test_frontal_films_get_boxes_with_phrases_and_keep_their_split(storage: Stor
     assert grounded.version != first.version
     assert grounded.num_rows == first.num_rows
     assert read_manifest(storage, grounded)["settings"]["detector_sha256"] == "ab" * 32
+    (entry,) = read_audit(storage)
+    assert (entry.action, entry.subject, entry.inputs) == ("ground", f"d/{grounded.version}", (first.version,))
+    assert entry.writes == {grounded.manifest_key: storage.sha256(grounded.manifest_key)}
     manifest = read_manifest(storage, grounded)["ingest"]
     assert manifest["grounded_from"] == first.version
     (card_key,) = [entry["key"] for entry in manifest["card"] if entry["key"].endswith("card.json")]

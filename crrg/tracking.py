@@ -43,6 +43,8 @@ MODELS: Mapping[str, str] = {
 }
 """What each registered model is for, as its page says it."""
 MISSING_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+EVERY_STATE = 3
+"""``mlflow.entities.ViewType.ALL``: experiments and runs that were deleted, too, whose artifacts are still there."""
 HURRIED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 PYFUNC_PACKAGES = ("numpy", "pillow", "pydantic", "safetensors", "tokenizers", "torch", "torchvision", "transformers")
 

@@ -19,7 +19,7 @@ from crrg.cli.endings import ENDINGS
 from crrg.cli.running import execute, exits
 from crrg.config.base import Settings
 from crrg.errors import CrrgError, TooManyRefused
-from crrg.operations.root import keep_to_owner
+from crrg.operations.root import PREFECT_HOME, keep_to_owner
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
 from flows.finished import keeping
@@ -96,7 +96,7 @@ def prepare_environment(storage: Storage, *, is_hurried: bool) -> None:
     if not os.environ.get("PREFECT_API_URL"):
         defaults |= PRIVATE_ENV
         if storage.is_local:
-            home = Path(storage.url(".prefect"))
+            home = Path(storage.url(PREFECT_HOME))
             home.mkdir(parents=True, exist_ok=True)
             defaults["PREFECT_HOME"] = str(home)
     for variable, value in defaults.items():

@@ -102,7 +102,7 @@ def ingest(
         str | None, typer.Option("--languages", help="Languages of reports, like en,de.", show_default="en")
     ] = None,
     new_secret: Annotated[
-        bool, typer.Option("--new-secret", help="The pseudonym secret was changed: a version with the new one.")
+        bool, typer.Option("--new-secret", help="The pseudonym secret was changed; versions of the old one go.")
     ] = False,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,

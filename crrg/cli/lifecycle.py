@@ -168,6 +168,8 @@ def _forgetting_shown(found: Forgetting) -> str:
         lines.append(f"  identified zone: {what}")
     if found.num_pictures:
         lines.append(f"  tracked runs: {found.num_pictures} pictures")
+    if found.num_private_runs:
+        lines.append(f"  private orchestrator: {found.num_private_runs} records")
     if found.num_sent:
         lines.append(f"An archive was sent {found.num_sent} objects of these studies; delete there what it took.")
     if found.num_sent_before:

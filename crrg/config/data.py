@@ -40,7 +40,7 @@ class IngestConfig(FrozenConfig):
         report_sections: How whole reports are cut: ``general`` reads what hospitals write; ``compatible`` cuts reports
             of MIMIC-CXR as published work does, and leaves out those it leaves out, to compare texts with it.
         new_secret: Whether a dataset whose newest version was made with another pseudonym secret gets a version with
-            this one; nothing is taken over then, and splits are drawn anew.
+            this one; nothing is taken over then, splits are drawn anew, and versions of the other secret are deleted.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})

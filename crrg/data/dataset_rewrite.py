@@ -1,8 +1,8 @@
 """A dataset version without some of its rows: written as a version of its own, then the old one is taken away.
 
-Nothing is changed in place. The old version's manifest goes first, so that nobody believes it any more, then its bytes;
-``_replaced.json`` in its folder says which version took its place, and who asks for the old one is told so. Which rows
-go is decided by the caller.
+Nothing is changed in place. ``_replaced.json`` in the old version's folder says which version took its place: from then
+on it does not count, and who asks for it is told so. Then its manifest goes, so that nobody else believes it any more,
+and its bytes. Which rows go is decided by the caller.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from crrg.data.pairs import (
     read_manifest,
     read_tables,
     replaced_key,
+    version_key,
     version_prefix,
 )
 from crrg.data.parts import PartWriter
@@ -100,34 +101,51 @@ def rewrite_version(
 def retire_version(storage: Storage, rewritten: RewrittenVersion) -> None:
     """Take the old version away, and let the dataset's name mean the new one where it meant the old."""
     old = rewritten.old
-    note = {"replaced_by": rewritten.new_version, "schema_version": 1}
-    storage.put(replaced_key(old.name, old.version), canonical_json(note))
+    # the name before the note: cut off in between, the old version still counts and is rewritten once more
     if newest_version(storage, old.name) == old.version:
         if rewritten.new_version:
             point_to(storage, old.model_copy(update={"version": rewritten.new_version}))
         else:
             storage.delete(f"datasets/{old.name}/_latest.json")
-    storage.delete(old.manifest_key)
+    note_successor(storage, old.name, old.version, rewritten.new_version)
     remove_retired(storage, old.name)
 
 
-def remove_retired(storage: Storage, name: str) -> None:
-    """Remove what is left of retired versions of a dataset; what a run that was cut off left behind, too."""
+def note_successor(storage: Storage, name: str, version: str, successor: str) -> None:
+    """Note that a version is retired, and what took its place; from then on it does not count."""
+    storage.put(replaced_key(name, version), canonical_json({"replaced_by": successor, "schema_version": 1}))
+
+
+def remove_retired(storage: Storage, name: str, *, must: bool = True) -> None:
+    """Remove what is left of retired versions of a dataset; what a run that was cut off left behind, too.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        name: Dataset name.
+        must: Whether this process has to be allowed to; else ``crrg gc`` does what it may not.
+    """
+    remove = storage.delete if must else storage.discard
     for version in replaced_versions(storage, name):
         note = replaced_key(name, version)
-        folder = note.rpartition("/")[0]
-        if not storage.exists(f"{folder}/_manifest.json"):
-            for stored in storage.list_objects(folder):
-                if stored.key != note:
-                    storage.delete(stored.key)
+        kept = (note, seen_key(name, version))
+        left = [stored.key for stored in storage.list_objects(note.rpartition("/")[0]) if stored.key not in kept]
+        for key in sorted(left, key=lambda each: each != version_key(name, version)):
+            if remove(key) is False:
+                return
+
+
+def seen_key(name: str, version: str) -> str:
+    """Return where it stands which rows of its successor a version of an earlier secret had for training."""
+    return f"datasets/{name}/version={version}/_seen.json"
 
 
 def replaced_versions(storage: Storage, name: str) -> dict[str, str]:
-    """Return which versions of a dataset were rewritten, and as which ones; empty text where nothing was left."""
+    """Return which versions of a dataset were retired, and what took their place; empty text where nothing was left."""
     keys = [stored.key for stored in storage.list_objects(f"datasets/{name}")]
     notes = [key for key in keys if key.endswith("/_replaced.json")]
     versions = [key.split("/version=", 1)[1].split("/", 1)[0] for key in notes]
-    return {version: str(storage.get_json(key)["replaced_by"]) for version, key in zip(versions, notes, strict=True)}
+    found = {version: str(storage.get_json(key)["replaced_by"]) for version, key in zip(versions, notes, strict=True)}
+    return {version: successor for version, successor in found.items() if successor != version}
 
 
 def _record(

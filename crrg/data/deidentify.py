@@ -72,6 +72,14 @@ class Pseudonyms:
         """
         return self._pseudonym("forgotten", "", patient_id)
 
+    def delivery(self, value: str) -> str:
+        """Return what names a delivery in the identified zone, where no pseudonym may lie beside an identifier.
+
+        Args:
+            value: Pseudonym of the study, or that and which delivery of it.
+        """
+        return self._pseudonym("delivery", "", value)
+
     def shift_date(self, day: datetime.date, patient: str, site: str = "") -> datetime.date:
         """Return a date moved back by the patient's own number of days, so that order and intervals stay.
 

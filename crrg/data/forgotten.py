@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from crrg.config.references import DatasetRef
 from crrg.data.deidentify import Pseudonyms
-from crrg.errors import IdentityError
+from crrg.data.pairs import successor_of
+from crrg.errors import IdentityError, StorageError
 from crrg.storage import Storage, canonical_json, hash_json
 
 PREFIX = "control/forgotten"
@@ -58,6 +60,33 @@ def read_forgotten(storage: Storage, pseudonyms: Pseudonyms) -> ForgottenPatient
     """
     names = (name for name in storage.list_folder(PREFIX) if name.endswith(".json"))
     return ForgottenPatients(pseudonyms, frozenset(name.removesuffix(".json") for name in names))
+
+
+def is_removed_from(storage: Storage, dataset: DatasetRef) -> bool:
+    """Return whether somebody was, or just now is being, removed from a version: nothing may be made of it any more.
+
+    Args:
+        storage: The root.
+        dataset: A version that was found to count.
+    """
+    # asked first, since the note of a removal goes last: once it is gone, the version is retired
+    is_under_way = bool(storage.list_objects(UNFINISHED))
+    return is_under_way or successor_of(storage, dataset.name, dataset.version) != dataset.version
+
+
+def check_still_whole(storage: Storage, dataset: DatasetRef) -> None:
+    """Check that nobody was removed from a version; called before what was made of it is written.
+
+    Args:
+        storage: The root.
+        dataset: A version that was found to count.
+
+    Raises:
+        StorageError: Somebody was, or is being removed.
+    """
+    if is_removed_from(storage, dataset):
+        reason = f"a patient was removed while this ran (version {dataset.version}); run it again on the newest version"
+        raise StorageError(reason, f"dataset {dataset.name}", retryable=True)
 
 
 def read_forgotten_ids(storage: Storage) -> frozenset[str]:

@@ -47,6 +47,7 @@ __all__ = [
     "read_tables",
     "replaced_key",
     "resolve_dataset",
+    "successor_of",
     "version_key",
     "version_prefix",
     "write_dataset",
@@ -137,6 +138,9 @@ def commit_parts(
     shaped_by = {"schema": SCHEMA_VERSION, "layout": LAYOUT_VERSION, "settings": dict(settings)}
     version = hash_json({**shaped_by, "content": content})
     ref = DatasetRef(name=name, version=version, manifest_key=version_key(name, version), num_rows=num_rows)
+    if successor_of(storage, name, version) != version:
+        # what was retired comes back, as where a secret was changed back; who writes datasets may not remove the note
+        storage.put(replaced_key(name, version), canonical_json({"replaced_by": version, "schema_version": 1}))
     if not storage.exists(ref.manifest_key):
         prefix = version_prefix(ref)
         files = [entry for writer in writers.values() for entry in writer.send(storage, prefix)]
@@ -185,8 +189,13 @@ def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRe
     check_dataset_name(name)
     version = version or newest_version(storage, name)
     key = version_key(name, version)
+    if version and (successor := successor_of(storage, name, version)) != version:
+        way_out = f"use version {successor}" if successor else "nothing of it is left; ingest again"
+        raise ConfigError(
+            f"version {version} was retired, since a patient was removed or the pseudonym secret changed; {way_out}",
+            f"dataset {name}",
+        )
     if not version or not storage.exists(key):
-        _refuse_replaced(storage, name, version)
         raise ConfigError(
             f"there is no such dataset version in {storage.root} ({_existing(storage, name)}); run crrg ingest",
             f"dataset {name}",
@@ -300,10 +309,17 @@ def version_prefix(dataset: DatasetRef) -> str:
 
 
 def list_versions(storage: Storage, name: str) -> list[str]:
-    """Return the committed versions of a dataset, the oldest first."""
-    found = [stored for stored in storage.list_objects(f"datasets/{name}") if stored.key.endswith("/_manifest.json")]
-    found.sort(key=lambda stored: (stored.modified_s, stored.key))
-    return [stored.key.split("/version=", 1)[1].split("/", 1)[0] for stored in found]
+    """Return the committed versions of a dataset that are not retired, the oldest first."""
+    stored = storage.list_objects(f"datasets/{name}")
+    found = [each for each in stored if each.key.endswith("/_manifest.json")]
+    found.sort(key=lambda each: (each.modified_s, each.key))
+    versions = [each.key.split("/version=", 1)[1].split("/", 1)[0] for each in found]
+    noted = {each.key for each in stored if each.key.endswith("/_replaced.json")}
+    return [
+        version
+        for version in versions
+        if replaced_key(name, version) not in noted or successor_of(storage, name, version) == version
+    ]
 
 
 def _manifest(
@@ -322,7 +338,11 @@ def _manifest(
 
 
 def replaced_key(name: str, version: str) -> str:
-    """Return where it stands that a version was rewritten without some patients, and as which one."""
+    """Return where it stands that a version was retired, and which one took its place.
+
+    A version was retired since some patients were removed or the secret of the pseudonyms changed; what is left of it
+    goes as soon as somebody may remove it. A version that names itself came back.
+    """
     return f"datasets/{name}/version={version}/_replaced.json"
 
 
@@ -334,13 +354,20 @@ def newest_version(storage: Storage, name: str) -> str:
     return versions[-1] if versions else ""
 
 
-def _refuse_replaced(storage: Storage, name: str, version: str) -> None:
-    successor = version
-    while successor and storage.exists(replaced_key(name, successor)):
-        successor = str(storage.get_json(replaced_key(name, successor))["replaced_by"])
-    if successor != version:
-        way_out = f"use version {successor}" if successor else "nothing of it is left; ingest again"
-        raise ConfigError(f"a patient was removed from version {version}; {way_out}", f"dataset {name}")
+def successor_of(storage: Storage, name: str, version: str) -> str:
+    """Return the version that took the place of a retired one in the end: itself where it counts, empty for none.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        name: Dataset name.
+        version: A fingerprint.
+    """
+    while storage.exists(key := replaced_key(name, version)):
+        successor = str(storage.get_json(key)["replaced_by"])
+        if successor in ("", version):
+            return successor
+        version = successor
+    return version
 
 
 def version_key(name: str, version: str) -> str:

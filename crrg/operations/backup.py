@@ -1,11 +1,12 @@
 """A root copied elsewhere, and back: what manifests name, with ledger, audit, aliases and models, by digest.
 
 Left out is what can be made again or must not travel: left-overs that no manifest names, unfinished runs, training
-states, staging, leases, the stop flag, metrics that wait, and the demo's secret. ``_backup.json`` is written last and
-lists every object with its digest; a backup without it is unfinished and goes on where it was. Manifests and pointers
-are copied after what they name, so that a copy that was cut off is believed nowhere; those of nights as they were read
-before anything was listed, so that a night that commits meanwhile is in the next backup, and one that is written again
-is whole in this one. Paths in manifests are relative: a restored root works wherever it lies, with the same secret.
+states, staging, leases, the stop flag, metrics that wait, the demo's secret, and the private orchestrator's records.
+``_backup.json`` is written last and lists every object with its digest; a backup without it is unfinished and goes on
+where it was. Manifests and pointers are copied after what they name, so that a copy that was cut off is believed
+nowhere; those of nights as they were read before anything was listed, so that a night that commits meanwhile is in the
+next backup, and one that is written again is whole in this one. Paths in manifests are relative: a restored root works
+wherever it lies, with the same secret.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import TypeAlias, TypeVar
 from crrg.data.acquisition_table import MANIFEST_FIELD
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
+from crrg.ledger.audit import PREFIX as AUDIT
+from crrg.ledger.audit import write_audit
 from crrg.ledger.compaction import MANIFESTS
 from crrg.ledger.manifest import run_prefix
 from crrg.local_files import check_folder
@@ -35,10 +38,10 @@ from crrg.operations.backup_nights import (
     recorded_objects,
 )
 from crrg.operations.gc import unnamed_objects
-from crrg.operations.root import overlap
+from crrg.operations.root import PREFECT_HOME, overlap
 from crrg.operations.traces import open_runs
 from crrg.progress import count_progress
-from crrg.storage import Storage, StoredObject, canonical_json
+from crrg.storage import Storage, StoredObject, canonical_json, hash_json
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,7 +53,7 @@ SCHEMA_VERSION = 1
 DATABASE = "mlflow.db"
 COPIERS = 8
 TRIES = 3
-_LEFT_OUT = ("staging/", "leases/", "spool/", "control/STOP", "demo.key", "mlflow.db-")
+_LEFT_OUT = ("staging/", "leases/", "spool/", "control/STOP", "demo.key", "mlflow.db-", f"{PREFECT_HOME}/")
 _COMMITS = ("_manifest", "bundle.json", "result.json", "_latest.json", "models/aliases/")
 
 
@@ -72,7 +75,7 @@ class Copied:
 
 
 def back_up(storage: Storage, destination: str) -> Copied:
-    """Copy a root into a place of its own; a second time only what is new.
+    """Copy a root into a place of its own; a second time only what is new. Audited, the place by a digest.
 
     Args:
         storage: The root.
@@ -90,6 +93,8 @@ def back_up(storage: Storage, destination: str) -> Copied:
     if not earlier and there and BEGUN_KEY not in there:
         raise ConfigError("this place holds something that is no backup; give an empty one", "destination")
     target.put(BEGUN_KEY, canonical_json({"schema_version": SCHEMA_VERSION}))
+    # before anything leaves, so that the entry stands in the backup, too, and one that was cut off is known
+    write_audit(storage, "backup", outputs=(hash_json(target.root, 64),))
     pointers, recorded, chosen = _prepared(storage)
     copying = _Copying(storage, target, earlier, there, pointers, recorded)
     entries: dict[str, _Entry] = {}
@@ -107,7 +112,7 @@ def back_up(storage: Storage, destination: str) -> Copied:
 
 
 def restore(storage: Storage, source: str) -> Copied:
-    """Copy a backup into an empty root, every object verified; one that was cut off goes on where it was.
+    """Copy a backup into an empty root, every object verified; one that was cut off goes on where it was. Audited.
 
     Args:
         storage: The root.
@@ -125,7 +130,7 @@ def restore(storage: Storage, source: str) -> Copied:
         raise ConfigError("there is no finished backup here; run crrg backup to its end, or give another place", source)
     check_nights_whole(backup, {key: sha256 for key, (_, sha256, _) in entries.items()})
     there = {stored.key for stored in storage.list_objects()}
-    if foreign := sorted(there - entries.keys()):
+    if foreign := sorted(key for key in there - entries.keys() if not _is_since(key, entries)):
         raise ConfigError(f"the root is not empty ({len(foreign)} objects are not of this backup)", foreign[0])
 
     def copy(key: str) -> bool:
@@ -135,12 +140,21 @@ def restore(storage: Storage, source: str) -> Copied:
                 raise ConfigError("the root holds another version; restore into an empty root", key)
             return False
         # buckets let an entry of the audit be written only where there is none
-        write = storage.put_if_absent if key.startswith("audit/") else storage.put
+        write = storage.put_if_absent if key.startswith(f"{AUDIT}/") else storage.put
         write(key, backup.get_verified(key, sha256))
         return True
 
     num_copied = sum(_copied(_in_order(entries, str), copy, "restore"))
+    if num_copied or not any(_is_since(key, entries) for key in there):
+        counts = {"objects": len(entries), "copied": num_copied}
+        write_audit(storage, "restore", inputs=(hash_json(backup.root, 64),), counts=counts)
     return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied)
+
+
+def _is_since(key: str, entries: Iterable[str]) -> bool:
+    """Return whether a key is of the audit after the backup was made: a restore appends an entry of its own."""
+    last = max((each for each in entries if each.startswith(f"{AUDIT}/")), default="")
+    return key.startswith(f"{AUDIT}/") and key > last
 
 
 @dataclass(frozen=True)

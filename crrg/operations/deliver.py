@@ -37,6 +37,7 @@ from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations.current_drafts import CommittedDrafts, StudyDraft
+from crrg.operations.delivery_notes import note_key, rename_notes
 from crrg.operations.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from crrg.operations.extras import check_installed
 from crrg.operations.root import overlap
@@ -122,6 +123,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         raise ConfigError("the identified root and the inbox must not lie within each other", "CRRG_IDENTIFIED_ROOT")
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
+    rename_notes(zone, pseudonyms)
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     givers = Givers(inbox, located.values())
     work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage), pseudonyms)
@@ -165,7 +167,7 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
         with work.one_study(draft.study_id):
             if draft.manifest.withheld and not work.config.withheld:
                 raise DataError(f"the night {draft.manifest.withheld}", draft.study_id, code="WITHHELD.NIGHT")
-            if not work.config.again and work.zone.exists(_note_key(draft, work.config)):
+            if not work.config.again and work.zone.exists(_note_key(draft, work)):
                 work.num_unchanged += 1
                 continue
             _check_patient(draft)
@@ -200,8 +202,8 @@ def _deliver_study(
         delivery = _delivery(draft, originals)
         delivery = replace(delivery, replaced=_replaced(draft, delivery, work))
         objects, files = _documents(delivery, pictures, work.config.forms)
-    note_key = _note_key(draft, work.config)
-    with _unless_forgotten(draft, (*files, note_key), work):
+    noted = _note_key(draft, work)
+    with _unless_forgotten(draft, (*files, noted), work):
         # before anything leaves: wherever it is cut off, a later removal knows what may lie in the zone or an archive
         write_audit(
             work.storage,
@@ -216,7 +218,7 @@ def _deliver_study(
         if (refusal := _send(objects, work)) is not None:
             raise refusal
         note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
-        work.zone.put(note_key, canonical_json(note))
+        work.zone.put(noted, canonical_json(note))
     work.num_delivered += 1
 
 
@@ -326,11 +328,11 @@ def _send(objects: Sequence[Dataset], work: _Work) -> StorageError | None:
     return None
 
 
-def _note_key(draft: StudyDraft, config: DeliverConfig) -> str:
+def _note_key(draft: StudyDraft, work: _Work) -> str:
     """Return where a finished delivery is noted; another draft, patient, form or archive makes it another delivery."""
-    patients = [list(draft.patients)] if len(draft.patients) > 1 else []
+    config, patients = work.config, [list(draft.patients)] if len(draft.patients) > 1 else []
     identity = hash_json([draft.document, sorted(config.forms), config.send_to, config.called_title, *patients])
-    return f"delivered/{draft.study_id}-{identity}.json"
+    return note_key(work.pseudonyms, draft.study_id, identity)
 
 
 def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef
+from crrg.data.forgotten import check_still_whole
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Film, Pair, Split
 from crrg.errors import DigestMismatch
@@ -103,6 +104,7 @@ def draft_films(
 
     Raises:
         DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
+        StorageError: A patient was removed from the dataset meanwhile.
     """
     manifest_key = folder.key(MANIFEST)
     named = storage.get_json(manifest_key)["parts"] if storage.exists(manifest_key) else {}
@@ -111,7 +113,9 @@ def draft_films(
     for index, chunk in enumerate(_in_parts(iter(films))):
         key = folder.key(f"part-{index:05d}.parquet")
         if not storage.exists(key):
-            storage.put(key, table_bytes(_part(folder.schema, chunk, draft([film for _, film in chunk]))))
+            part = table_bytes(_part(folder.schema, chunk, draft([film for _, film in chunk])))
+            check_still_whole(storage, folder.dataset)
+            storage.put(key, part)
         data = storage.get(key)
         parts[key] = hashlib.sha256(data).hexdigest()
         if named and named.get(key) != parts[key]:

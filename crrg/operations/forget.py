@@ -34,7 +34,8 @@ from crrg.ledger.tables import read_tables
 from crrg.operations.deliver import identified_zone
 from crrg.operations.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
-from crrg.operations.secret import check_secret
+from crrg.operations.private_runs import forget_private_runs
+from crrg.operations.secret import check_every_dataset_secret, check_secret
 from crrg.operations.traces import Traces, find_traces, mentions, open_runs, refused_objects
 from crrg.operations.trained_on import delete_pictures, models_trained_on
 from crrg.operations.versioned import kept_versions
@@ -75,6 +76,7 @@ class Forgetting:
         num_sent_before: Those that it was sent of whomever before the secret was changed.
         num_withdrawn: Objects removed from the identified zone.
         num_pictures: Pictures removed from tracked runs.
+        num_private_runs: Records removed from the private orchestrator.
         models: Checkpoints, bundles and registered versions that were trained on the patients.
         is_removed: Whether it is gone.
         old_versions: What buckets keep of what is removed, as sentences.
@@ -92,6 +94,7 @@ class Forgetting:
     num_sent_before: int = 0
     num_withdrawn: int = 0
     num_pictures: int = 0
+    num_private_runs: int = 0
     models: tuple[str, ...] = ()
     is_removed: bool = False
     old_versions: tuple[str, ...] = ()
@@ -110,12 +113,14 @@ def forget(ids: Sequence[str], storage: Storage, settings: Settings, *, remove: 
         What goes; ids of patients who were forgotten before add nothing.
 
     Raises:
-        ConfigError: Nothing here belongs to an id, or documents were delivered to a zone that is not named.
+        ConfigError: Nothing here belongs to an id, another secret made a night or a dataset version, or documents were
+            delivered to a zone that is not named.
         StorageError: A night is running, or a store or the tracking server is out of reach; run it again, it goes on
             where it was.
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
+    check_every_dataset_secret(storage, pseudonyms)
     removal, num_forgotten_before = _removal(ids, storage, pseudonyms)
     delivered = delivered_of(storage, removal.traces.studies)
     check_zone(settings, delivered)
@@ -198,6 +203,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         logger.info("night %s was written again without the patients", manifest.date)
     with no_night(storage):
         _remove_left_overs(storage, traces)
+        found.num_private_runs = forget_private_runs(storage, traces.ids)
     found.num_pictures = delete_pictures(storage, settings, removal.versions)
     found.num_withdrawn = withdraw(storage, settings, pseudonyms, traces.studies)
     counts = {
@@ -209,6 +215,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         "models": len(found.models),
         "withdrawn": found.num_withdrawn,
         "pictures": found.num_pictures,
+        "private_runs": found.num_private_runs,
     }
     write_audit(storage, "forget", counts=counts)
     for stored in storage.list_objects(UNFINISHED):

@@ -26,6 +26,7 @@ from crrg.data.pairs import list_versions, resolve_dataset
 from crrg.ledger.tables import table_bytes
 from crrg.operations.draft_store import DRAFTS, FILMS_PER_PART
 from crrg.operations.ingest_inputs import InputRecord, put_inputs, read_inputs
+from crrg.operations.retire_secret import clear_retired
 from crrg.operations.traces import Traces, dataset_triples, mentions
 from crrg.storage import Storage
 
@@ -63,6 +64,7 @@ def forget_in_datasets(storage: Storage, traces: Traces) -> dict[tuple[str, str]
         removed[name, version] = rewritten.num_removed
     for name in storage.list_folder("datasets"):
         remove_retired(storage, name)
+        clear_retired(storage, name)
         for stored in storage.list_objects(f"datasets/{name}/_inputs"):
             _clean_inputs(storage, stored.key, traces)
     for stored in [*storage.list_objects("staging"), *storage.list_objects("spool"), *storage.list_objects(DRAFTS)]:

@@ -18,6 +18,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from crrg.data.dataset_rewrite import seen_key
 from crrg.data.pairs import list_versions, read_manifest, replaced_key, resolve_dataset
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
@@ -192,13 +193,14 @@ def named_by(storage: Storage, manifest: Manifest) -> set[str]:
 
 
 def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:
-    """Yield parts of dataset versions that have no manifest, or that it does not name."""
+    """Yield parts of dataset versions that have no manifest or are retired, or that the manifest does not name."""
     for name in storage.list_folder("datasets"):
         committed = set(list_versions(storage, name))
         folders = [each for each in storage.list_folder(f"datasets/{name}") if each.startswith("version=")]
         for version in (each.removeprefix("version=") for each in folders):
             prefix = f"datasets/{name}/version={version}/"
             objects = [stored for stored in storage.list_objects(prefix[:-1]) if stored.key.startswith(prefix)]
+            notes = (replaced_key(name, version), seen_key(name, version))
             named = _named_parts(storage, name, version) if version in committed else frozenset()
             if named is None:
                 logger.warning("dataset %s version %s: its manifest cannot be read, left alone", name, version)
@@ -209,7 +211,7 @@ def _unnamed_of_datasets(storage: Storage) -> Iterator[StoredObject]:
                 for stored in objects
                 if stored.key not in named
                 and (version not in committed or stored.key.startswith(is_part))
-                and stored.key != replaced_key(name, version)
+                and stored.key not in notes
             )
 
 

@@ -16,6 +16,7 @@ from crrg.config.base import Settings
 from crrg.config.references import DatasetRef
 from crrg.config.running import GroundConfig
 from crrg.data.data_card import CARD_FIGURES, DataCard, write_card
+from crrg.data.forgotten import check_still_whole
 from crrg.data.pair_grounding import GROUNDING_VERSION, ground_by_detector, needs_boxes
 from crrg.data.pairs import read_manifest, read_pairs, resolve_dataset, version_prefix, write_dataset
 from crrg.domain.acquisition import Acquisition
@@ -23,6 +24,7 @@ from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.labeler import label_report
+from crrg.ledger.audit import write_audit
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
@@ -55,6 +57,7 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
     Raises:
         ModelError: There is no such model.
         ConfigError: There is no such dataset.
+        StorageError: A patient was removed from it while this ran.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     ref = resolve_bundle(config.model, storage, settings).ref
@@ -76,6 +79,15 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
     plan = _KeepRows(storage, dataset, shaping)
     rows = plan.noted(grounded_pairs(pairs, detector, device, min_score=config.min_score, num_pairs=num_pairs))
     grounded = write_dataset(storage, dataset.name, rows, shaping, plan)
+    write_audit(
+        storage,
+        "ground",
+        subject=f"{grounded.name}/{grounded.version}",
+        bundle_id=ref.bundle_id,
+        inputs=(dataset.version,),
+        writes={grounded.manifest_key: storage.sha256(grounded.manifest_key)},
+        counts={"rows": num_pairs},
+    )
     logger.info("dataset %s: version %s grounded as version %s", dataset.name, dataset.version, grounded.version)
     return grounded
 
@@ -104,7 +116,12 @@ class _KeepRows:
         self._card.add(row, split, acquisition)
 
     def record(self, dataset: DatasetRef) -> Mapping[str, Any]:
-        """Write the card; what its rows do not show is what the earlier version's card says of its ingest."""
+        """Write the card; what its rows do not show is what the earlier version's card says of its ingest.
+
+        Raises:
+            StorageError: A patient was removed from the earlier version meanwhile; nothing was committed.
+        """
+        check_still_whole(self._storage, self._dataset)
         key = f"{version_prefix(self._dataset)}/{CARD_FIGURES[0]}"
         earlier = self._storage.get_json(key) if self._storage.exists(key) else {}
         num_rows = len(self._splits)

@@ -41,6 +41,7 @@ from crrg.operations.ingest_plan import IngestPlan, survey
 from crrg.operations.ingest_run import IngestRun
 from crrg.operations.ingest_staged import StagedInputs, clear_staged, staging_prefix
 from crrg.operations.ingest_tracking import track_ingest
+from crrg.operations.retire_secret import retire_older_secrets
 from crrg.operations.root import check_outside
 from crrg.operations.secret import check_dataset_secret
 from crrg.operations.stop import check_not_stopped
@@ -93,8 +94,7 @@ def ingest(
         and not _is_given_more(config, storage, pseudonyms, sources, plan, done)
     ):
         logger.info("dataset %s: version %s holds these inputs already, reused", config.dataset, earlier.version)
-        point_to(storage, earlier)
-        clear_staged(storage, config.dataset, plan.row_key)
+        _reuse(config, earlier, storage, pseudonyms, plan)
         return _summary(config, earlier, done, reused=True)
     known = read_known_inputs(storage, config.dataset, plan.row_key)
     known.keep_present(plan.versions)
@@ -106,6 +106,7 @@ def ingest(
         logger.warning("dataset %s: an earlier version cannot be used (%s), reading all", config.dataset, error.reason)
         summary = _ingest(config, storage, pseudonyms, sources, plan, KnownInputs(storage, None, ()))
     _audit(summary, plan, storage)
+    _retire_older(config, summary.dataset, storage, pseudonyms)
     if tracked_by is not None:
         track_ingest(summary, storage, tracked_by, tags)
     return summary
@@ -225,6 +226,20 @@ def _audit(summary: IngestSummary, plan: IngestPlan, storage: Storage) -> None:
             "quarantined": summary.num_quarantined,
         },
     )
+
+
+def _reuse(
+    config: IngestConfig, earlier: DatasetRef, storage: Storage, pseudonyms: Pseudonyms, plan: IngestPlan
+) -> None:
+    point_to(storage, earlier)
+    _retire_older(config, earlier, storage, pseudonyms)
+    clear_staged(storage, config.dataset, plan.row_key)
+
+
+def _retire_older(config: IngestConfig, dataset: DatasetRef, storage: Storage, pseudonyms: Pseudonyms) -> None:
+    """Retire what an earlier secret named, where the form says that the secret was changed."""
+    if config.new_secret:
+        retire_older_secrets(storage, dataset, pseudonyms)
 
 
 def _find_version(storage: Storage, name: str, version: str) -> DatasetRef | None:

@@ -22,7 +22,7 @@ import crrg
 from crrg.config.references import DatasetRef
 from crrg.data.acquisition_table import Acquisitions, read_acquisitions
 from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import read_manifest, resolve_dataset
+from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.data.reader import PairReader
 from crrg.data.refusals import depends_on_limits, may_pass
 from crrg.data.sources import SourceItem
@@ -158,9 +158,10 @@ def read_known_inputs(storage: Storage, name: str, row_key: str) -> KnownInputs:
         name: Dataset name.
         row_key: Digest of what shapes a single row.
     """
+    versions = set(list_versions(storage, name))
     for stored in sorted(storage.list_objects(_folder(name, row_key)), key=lambda each: each.modified_s, reverse=True):
         records, summary = read_inputs(storage, stored.key)
-        if not storage.exists(f"datasets/{name}/version={summary.get('version', '')}/_manifest.json"):
+        if summary.get("version") not in versions:
             continue
         dataset = resolve_dataset(storage, name, summary["version"])
         return KnownInputs(storage, dataset, records)

@@ -53,9 +53,14 @@ _SCHEMA = pa.schema(
 )
 
 
+def staging_folder(dataset: str) -> str:
+    """Return where all shards of a dataset lie."""
+    return f"staging/ingest/{dataset}"
+
+
 def staging_prefix(dataset: str, row_key: str) -> str:
     """Return where shards of a dataset lie whose rows are made in one way."""
-    return f"staging/ingest/{dataset}/{row_key}"
+    return f"{staging_folder(dataset)}/{row_key}"
 
 
 class StagedShardWriter:
@@ -201,7 +206,7 @@ def clear_staged(storage: Storage, dataset: str, row_key: str) -> None:
     """
     used, now_s = staging_prefix(dataset, row_key) + "/", time.time()
     try:
-        for stored in storage.list_objects(f"staging/ingest/{dataset}"):
+        for stored in storage.list_objects(staging_folder(dataset)):
             if stored.key.startswith(used) or now_s - stored.modified_s > LEFT_OVER_AFTER_S:
                 storage.discard(stored.key)
     except StorageError as error:

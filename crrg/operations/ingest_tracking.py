@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary
 from crrg.data.data_card import CARD_FIGURES, SAMPLES
+from crrg.data.forgotten import is_removed_from
 from crrg.errors import CrrgError
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
@@ -51,7 +52,7 @@ def track_ingest(summary: IngestSummary, storage: Storage, settings: Settings, t
             tracker.log_metrics(metrics)
             for name in CARD_FIGURES:
                 tracker.log_text(f"card/{name}", storage.get(f"{folder}/{name}").decode())
-            if storage.exists(f"{folder}/{SAMPLES}"):
+            if not is_removed_from(storage, dataset) and storage.exists(f"{folder}/{SAMPLES}"):
                 tracker.log_picture(f"card/{SAMPLES}", storage.get(f"{folder}/{SAMPLES}"))
     except CrrgError as error:
         logger.warning("dataset %s: its card did not reach the tracking server: %s", dataset.name, error.reason)

@@ -15,11 +15,11 @@ from crrg.data.dataset_rewrite import replaced_versions
 from crrg.data.pairs import read_tables, resolve_dataset, version_key
 from crrg.domain.study import Film, Pair, Split
 from crrg.errors import NothingHeldOut
+from crrg.operations.retire_secret import SEEN_SPLITS, read_seen
 from crrg.registry.bundle import dataset_versions
 from crrg.storage import Storage
 
-SEEN = (Split.TRAIN, Split.VALIDATION)
-_COLUMNS = ("patient_id", "pixel_digest")
+_COLUMNS = ("patient_id", "pixel_digest", "source_digest")
 _BIASED = {
     Split.TRAIN: "in-sample: the bundle was trained on this split, so its figures say nothing of other films",
     Split.VALIDATION: (
@@ -91,8 +91,8 @@ def learnt_from(specs: Sequence[Mapping[str, Any]], storage: Storage) -> LearntF
         found = _datasets(storage, version)
         if found is None:
             unknown.append(f"dataset version {version} is not under this root")
-        for dataset in found or ():
-            for row in _rows(storage, dataset):
+        for dataset, seen in found or ():
+            for row in _rows(storage, dataset, seen):
                 patients.add(row["patient_id"])
                 if row["pixel_digest"] is not None:
                     films.add(row["pixel_digest"])
@@ -135,23 +135,27 @@ def choose_films(
     return ScoredFilms(kept, len(seen), True, tuple(remarks))
 
 
-def _datasets(storage: Storage, version: str) -> tuple[DatasetRef, ...] | None:
+def _datasets(storage: Storage, version: str) -> tuple[tuple[DatasetRef, frozenset[bytes] | None], ...] | None:
     """Return the datasets of a version, as they are without patients that were removed; ``None`` where none is known.
 
-    Versions of which nothing is left are known, and empty.
+    Beside each what the version had for training, where a changed secret drew its splits anew. Versions of which
+    nothing is left are known, and empty.
     """
-    found: list[DatasetRef] = []
+    found: list[tuple[DatasetRef, frozenset[bytes] | None]] = []
     is_known = False
     for name in storage.list_folder("datasets"):
-        newest, replaced = version, replaced_versions(storage, name)
+        newest, seen, replaced = version, None, replaced_versions(storage, name)
         while newest in replaced:
+            seen = read_seen(storage, name, newest) if seen is None else seen
             newest, is_known = replaced[newest], True
         if newest and storage.exists(version_key(name, newest)):
-            found.append(resolve_dataset(storage, name, newest))
+            found.append((resolve_dataset(storage, name, newest), seen))
     return tuple(found) if found or is_known else None
 
 
-def _rows(storage: Storage, dataset: DatasetRef) -> Iterable[dict[str, Any]]:
-    for split in SEEN:
+def _rows(storage: Storage, dataset: DatasetRef, seen: frozenset[bytes] | None) -> Iterable[dict[str, Any]]:
+    for split in SEEN_SPLITS if seen is None else Split:
         for table in read_tables(storage, dataset, split, _COLUMNS):
-            yield from table.to_pylist()
+            for row in table.to_pylist():
+                if seen is None or (row["pixel_digest"] or row["source_digest"]) in seen:
+                    yield row

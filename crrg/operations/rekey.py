@@ -25,6 +25,7 @@ from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.night_reading import Ids, ids_of_content, ids_of_header
 from crrg.operations.night_rewrite import RunChange, no_night, remove_unnamed, rewrite_night
+from crrg.operations.private_runs import forget_private_runs
 from crrg.operations.traces import open_runs
 from crrg.progress import count_progress
 from crrg.storage import Storage, StoredObject
@@ -105,6 +106,9 @@ def rekey(
         for patient_id in ids.forgotten.values():
             write_tombstone(storage, new, patient_id)
         write_forgotten_ids(storage, new, ids.forgotten_ids)
+        # first, since a later removal could not tell whose the old ids are
+        of_rows = {each for row in rows for each in (row.patient_id, row.study_id, row.instance_id)}
+        forget_private_runs(storage, {*ids.known, *of_rows} - {""})
         _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
         write_audit(storage, "rekey", counts=counts)

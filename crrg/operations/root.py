@@ -24,6 +24,8 @@ from crrg.storage import Storage
 logger = logging.getLogger(__name__)
 
 DEMO_KEY = "demo.key"
+PREFECT_HOME = ".prefect"
+"""Where the private orchestrator of commands on a root in a folder keeps its records."""
 
 
 def open_root() -> tuple[Storage, Settings]:

@@ -31,6 +31,42 @@ def check_secret(storage: Storage, pseudonyms: Pseudonyms) -> None:
         )
 
 
+def versions_of_others(storage: Storage, name: str, pseudonyms: Pseudonyms) -> dict[str, str]:
+    """Return the versions of a dataset that other secrets made, and which ones; retired ones do not count.
+
+    Args:
+        storage: The root.
+        name: Dataset name.
+        pseudonyms: The secret of this process; versions from before it was noted are believed.
+    """
+    found = {}
+    for version in list_versions(storage, name):
+        settings = read_manifest(storage, resolve_dataset(storage, name, version))["settings"]
+        if (key_id := settings.get("pseudonym_key_id", pseudonyms.key_id)) != pseudonyms.key_id:
+            found[version] = key_id
+    return found
+
+
+def check_every_dataset_secret(storage: Storage, pseudonyms: Pseudonyms) -> None:
+    """Refuse to look for patients where another secret named them: they would not be found.
+
+    Args:
+        storage: The root.
+        pseudonyms: The secret of this process.
+
+    Raises:
+        ConfigError: A dataset version was made with another secret.
+    """
+    for name in storage.list_folder("datasets"):
+        for version, key_id in versions_of_others(storage, name, pseudonyms).items():
+            raise ConfigError(
+                f"version {version} was made with secret {key_id}, this process has {pseudonyms.key_id}, under which "
+                "nobody is found in it; ingest its archive with --new-secret, which retires it, or, where the archive "
+                "is gone, delete the folder of the version",
+                f"dataset {name}",
+            )
+
+
 def check_dataset_secret(storage: Storage, name: str, pseudonyms: Pseudonyms) -> None:
     """Refuse to follow a dataset version with one whose ids another secret makes.
 

@@ -10,6 +10,7 @@ from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import check_settings
 from crrg.config.training import TrainStageConfig
+from crrg.data.forgotten import is_removed_from
 from crrg.data.pairs import dataset_image_size, resolve_dataset
 from crrg.errors import StorageError
 from crrg.ledger.audit import write_audit
@@ -141,7 +142,7 @@ def train_here(
     except StorageError as error:  # away, or not for this identity to read: a night sends it
         logger.info("what waits in the spool is sent later: %s", error.reason)
     with open_tracker(settings, storage, f"train-{stage}", run_name, run_tags) as run:
-        tracker = PatientTracker(run)
+        tracker = PatientTracker(run, may_show=lambda: not is_removed_from(storage, dataset))
 
         def keep(left: Sequence[Entry]) -> None:
             if left:

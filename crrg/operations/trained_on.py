@@ -1,7 +1,7 @@
 """What was made of a dataset version: checkpoints, bundles, registered models, and pictures that runs logged of it.
 
-A bundle says what it was trained on, and a tracked run carries the version as a tag; a checkpoint is found by its run
-or by the bundle that it went into. Reads only, but for ``delete_pictures``.
+A bundle says what it was trained on, and so does a checkpoint; a tracked run carries the version as a tag, and finds
+checkpoints that do not say it. Deleted runs count, since their files stay. Reads only, but for ``delete_pictures``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 from crrg.config.base import Settings
 from crrg.config.references import StageResult
 from crrg.registry.bundle import dataset_versions
+from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE
 from crrg.storage import Storage
-from crrg.tracking import MODELS, ModelRegistry, delete_artifact, mlflow_client
+from crrg.tracking import EVERY_STATE, MODELS, ModelRegistry, delete_artifact, mlflow_client
 
 PICTURES = ("card/samples.png", "detector_boxes.png")
 """Artifacts that show films of a dataset."""
@@ -41,9 +42,11 @@ def models_trained_on(storage: Storage, settings: Settings, versions: Set[str]) 
         if storage.exists(key) and versions & set(dataset_versions(spec := storage.get_json(key))):
             found.add(f"bundle {name}")
             found |= {f"checkpoint {stage}/{folder}" for stage, folder in spec["checkpoints"].items()}
+    runs: set[str] = set()
     if ModelRegistry(settings, storage).exists():
         runs = {str(run.info.run_id) for run in _runs(storage, settings, versions)}
-        found |= set(_checkpoints(storage, runs)) | set(_registered(storage, settings, versions, runs))
+        found |= set(_registered(storage, settings, versions, runs))
+    found |= set(_checkpoints(storage, versions, runs))
     return tuple(sorted(found))
 
 
@@ -71,24 +74,27 @@ def delete_pictures(storage: Storage, settings: Settings, versions: Set[str]) ->
 
 def _runs(storage: Storage, settings: Settings, versions: Set[str]) -> Iterator[Any]:
     client = mlflow_client(settings, storage)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [each.experiment_id for each in client.search_experiments(view_type=EVERY_STATE)]
     for version in sorted(versions):
         token = None
         while True:
-            page = client.search_runs(
-                experiments, f"tags.dataset_version = '{version}'", max_results=RUNS_AT_ONCE, page_token=token
-            )
+            tag = f"tags.dataset_version = '{version}'"
+            page = client.search_runs(experiments, tag, EVERY_STATE, max_results=RUNS_AT_ONCE, page_token=token)
             yield from page
             token = page.token
             if not token:
                 break
 
 
-def _checkpoints(storage: Storage, runs: Set[str]) -> Iterator[str]:
+def _checkpoints(storage: Storage, versions: Set[str], runs: Set[str]) -> Iterator[str]:
     for stage in storage.list_folder(CHECKPOINTS):
         for folder in storage.list_folder(f"{CHECKPOINTS}/{stage}"):
-            key = f"{CHECKPOINTS}/{stage}/{folder}/result.json"
-            if storage.exists(key) and StageResult.model_validate(storage.get_json(key)).run_id in runs:
+            prefix = f"{CHECKPOINTS}/{stage}/{folder}"
+            if not storage.exists(key := f"{prefix}/{RESULT_FILE}"):
+                continue
+            says = storage.exists(config := f"{prefix}/{CONFIG_FILE}")
+            learnt = storage.get_json(config).get("dataset_version") if says else None
+            if learnt in versions or StageResult.model_validate(storage.get_json(key)).run_id in runs:
                 yield f"checkpoint {stage}/{folder}"
 
 

@@ -16,9 +16,8 @@ from crrg.data.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.audit import read_audit
 from crrg.operations.deliver import identified_zone
+from crrg.operations.delivery_notes import NOTES, notes_of
 from crrg.storage import Storage
-
-NOTES = "delivered"
 
 
 @dataclass(frozen=True)
@@ -91,18 +90,15 @@ def withdraw(storage: Storage, settings: Settings, pseudonyms: Pseudonyms, studi
     Raises:
         StorageError: The zone is out of reach.
     """
-    wanted = set(studies)
+    wanted = frozenset(studies)
     if not settings.identified_root or not wanted:
         return 0
     zone = identified_zone(storage, settings)
-    folders = {name for name in zone.list_folder() if name != NOTES and pseudonyms.study(name) in wanted}
+    named = (name for name in zone.list_folder() if name != NOTES)
+    folders = frozenset(name for name in named if pseudonyms.study(name) in wanted)
     keys = [stored.key for folder in sorted(folders) for stored in zone.list_objects(folder)]
     is_changed = delivered_of(storage, wanted).num_before > 0
-    for name in zone.list_folder(NOTES):
-        key = f"{NOTES}/{name}"
-        # a note of before the secret was changed has another pseudonym in its name
-        if name.partition("-")[0] in wanted or (is_changed and zone.get_json(key).get("study") in folders):
-            keys.append(key)
+    keys += notes_of(zone, pseudonyms, wanted, folders if is_changed else frozenset())
     for key in keys:
         zone.delete(key)
     return len(keys)

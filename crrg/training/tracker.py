@@ -70,14 +70,22 @@ class PatientTracker:
     A training of hours does not end because of it. What a run begins with has to arrive: then nothing is lost yet.
     """
 
-    def __init__(self, tracker: Tracker, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        clock: Callable[[], float] = time.monotonic,
+        may_show: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Hand everything on to another tracker.
 
         Args:
             tracker: Raises a ``StorageError`` where its server is away.
             clock: Seconds from any start.
+            may_show: Whether pictures may be handed on, asked before each: they are made of films in memory, which may
+                be a removed patient's by then. One that may not is lost.
         """
         self._tracker = tracker
+        self._may_show = may_show
         self._clock = clock
         self._waiting: deque[Entry] = deque()
         self._ask_at_s = 0.0
@@ -120,18 +128,24 @@ class PatientTracker:
 
     def _log(self, method: str, **given: Any) -> None:
         if not self._has_begun:
-            getattr(self._tracker, method)(**given)
+            self._hand_on(method, given)
             self._has_begun = True
             return
         self._waiting.append((method, given))
         if len(self._waiting) == 1 or self._clock() >= self._ask_at_s:
             self._send()
 
+    def _hand_on(self, method: str, given: Mapping[str, Any]) -> None:
+        if method == "log_picture" and not self._may_show():
+            logger.warning("%s is not logged: a patient was removed from the dataset meanwhile", given["name"])
+            return
+        getattr(self._tracker, method)(**given)
+
     def _send(self) -> None:
         while self._waiting:
             method, given = self._waiting[0]
             try:
-                getattr(self._tracker, method)(**given)
+                self._hand_on(method, given)
             except StorageError as error:
                 self._ask_at_s = self._clock() + ASK_AGAIN_AFTER_S
                 logger.warning("the training goes on, %d entries wait: %s", len(self._waiting), error)

@@ -65,7 +65,7 @@ data/ledger         -      -     glp     gl      gld  glpd      glpd   glp   gl 
 data/leases         -      -     glp     -       glpd glpd      glpd   glp   gl     -       -
 data/leases/clock   -      -     glp     -       glpd glpd      glpd   glp   glp    -       -
 data/spool          p      p     glp     -       gld  gld       glpd   -     gl     -       -
-data/audit          glp    glp   glp     glp     glp  glp       glp    glp   gl     -       -
+data/audit          glp    glp   glp     glp     glp  glp       glp    glp   glp    -       -
 data/control        gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
 data/control/forgotten gl  gl    gl      gl      gl   gl        glp    glp   gl     -       -
 data/control/forgetting gl gl    gl      gl      gl   gl        glpd   gl    gl     -       -
@@ -178,11 +178,13 @@ def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedSt
     assert run_test_night(inbox, root, StandInDrafter()).status in ("committed", "nothing_new")
     copied = back_up(store.storage("backup"), PLACES["backup"])
     assert copied.num_copied == copied.num_objects > 0
-    assert back_up(store.storage("backup"), PLACES["backup"]).num_copied == 0
+    # of a second one the audit's entry alone is new
+    again = back_up(store.storage("backup"), PLACES["backup"])
+    assert (again.num_copied, again.num_objects) == (1, copied.num_objects + 1)
     restored = store.storage("restore")
     # the probe of the table above; a root that is not empty is not restored into
     Storage(RESTORED["root"], store.settings("admin")).delete("probe")
-    assert restore(restored, PLACES["backup"]).num_objects == copied.num_objects
+    assert restore(restored, PLACES["backup"]).num_objects == again.num_objects
     assert committed_digest(restored) == committed_digest(root)
 
     assert rekey(inbox_url, store.storage("rekey"), PSEUDONYMS, NEW_PSEUDONYMS, do=True).is_done

@@ -312,6 +312,7 @@ def test_unfinished_work_that_holds_the_patient_goes_too(place):
     place.root.put(f"{run}/review/films/{PSEUDONYMS.instance('2.25.9.11')}.png", b"")
     place.root.put_json("spool/metrics.json", {"study": PSEUDONYMS.study("2.25.8.1")})
     place.root.put_json("spool/other.json", {"study": PSEUDONYMS.study("2.25.8.3")})
+    place.root.put(".prefect/storage/0123", f'{{"studies": ["{PSEUDONYMS.study("2.25.8.1")}"]}}'.encode())
     place.forget(PATIENT)
     assert found_of(place.root, THEIRS) == []
     assert place.root.exists("spool/other.json")

@@ -14,12 +14,16 @@ import crrg.training.detector
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef
 from crrg.config.running import GroundConfig
-from crrg.data.pairs import read_manifest, read_pairs, write_dataset
+from crrg.data.dataset_rewrite import retire_version, rewrite_version
+from crrg.data.forgotten import UNFINISHED
+from crrg.data.pairs import list_versions, read_manifest, read_pairs, resolve_dataset, write_dataset
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.errors import StorageError
+from crrg.ledger.audit import read_audit
 from crrg.models.detector import Detections
 from crrg.operations import ground as operation
 from crrg.storage import Storage
@@ -72,6 +76,9 @@ def test_frontal_films_get_boxes_with_phrases_and_keep_their_split(storage: Stor
     assert grounded.version != first.version
     assert grounded.num_rows == first.num_rows
     assert read_manifest(storage, grounded)["settings"]["detector_sha256"] == "ab" * 32
+    (entry,) = read_audit(storage)
+    assert (entry.action, entry.subject, entry.inputs) == ("ground", f"d/{grounded.version}", (first.version,))
+    assert entry.writes == {grounded.manifest_key: storage.sha256(grounded.manifest_key)}
     manifest = read_manifest(storage, grounded)["ingest"]
     assert manifest["grounded_from"] == first.version
     (card_key,) = [entry["key"] for entry in manifest["card"] if entry["key"].endswith("card.json")]
@@ -105,3 +112,22 @@ def test_a_lower_limit_keeps_more_boxes(storage: Storage) -> None:
     config = GroundConfig(dataset="d", min_score=0.1, device="cpu")
     (row,) = read_pairs(storage, operation.ground(config, storage, Settings()), Split.TRAIN)
     assert [region.region for region in row.regions] == ["cardiac silhouette", "carina"]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_patient_who_is_removed_meanwhile_does_not_come_back(storage: Storage, monkeypatch, is_done: bool) -> None:
+    first = write_dataset(storage, "d", [pair(n, ViewPosition.PA) for n in (1, 2)], {"image_size": 80})
+    detect = crrg.training.detector.detect_films
+
+    def removed_meanwhile(*given) -> Detections:
+        if is_done:
+            retire_version(storage, rewrite_version(storage, first, lambda row: row["patient_id"] != "p01"))
+        else:
+            storage.put(f"{UNFINISHED}/0123.json", b"{}")
+        return detect(*given)
+
+    monkeypatch.setattr(crrg.training.detector, "detect_films", removed_meanwhile)
+    with pytest.raises(StorageError, match="a patient was removed while this ran"):
+        operation.ground(GroundConfig(dataset="d", device="cpu"), storage, Settings())
+    assert list_versions(storage, "d") == [resolve_dataset(storage, "d").version]
+    assert (resolve_dataset(storage, "d").version == first.version) is not is_done

@@ -20,7 +20,7 @@ from crrg.config.base import default_num_workers
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
-from crrg.errors import StorageError, TooManyRefused
+from crrg.errors import NightStopped, StorageError, TooManyRefused
 from crrg.ledger.inventory import list_inbox, take_inventory
 from crrg.ledger.lease import Lease, acquire_lease, find_holder, store_time_s
 from crrg.ledger.ledger import Wanted, compact_if_many, read_ledger
@@ -36,7 +36,7 @@ from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import sigterm_noticed
 from crrg.operations.root import check_outside
 from crrg.operations.secret import check_secret
-from crrg.operations.stop import STOP_KEY, is_stopped
+from crrg.operations.stop import STOP_KEY, WAY_OUT, is_stopped
 from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
@@ -238,12 +238,15 @@ def exit_code(summary: NightSummary) -> int:
     return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
 
 
-def check_failure_rate(summary: NightSummary) -> None:
-    """Check that no more of a published night was refused than its form allows.
+def check_ended_well(summary: NightSummary) -> None:
+    """Check that no operator stopped a night, and that no more of it was refused than its form allows.
 
     Raises:
-        TooManyRefused: It was; the message has the table of reasons.
+        NightStopped: Nothing was published; the message names the object that stops it and who may remove it.
+        TooManyRefused: More was refused; the message has the table of reasons.
     """
+    if summary.status == "stopped":
+        raise NightStopped(f"stopped, nothing is published: {WAY_OUT}", f"night {summary.date}", summary=summary)
     if summary.exceeds_failure_rate:
         raise TooManyRefused(
             f"{summary.failure_share:.0%} of its inputs were refused, more than max_failure_rate allows; what could be "

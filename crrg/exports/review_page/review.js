@@ -238,21 +238,34 @@ function replacedNode(study, [date, run, page]) {
   return node;
 }
 
+// Flags of the whole study, each with the places of the films that have it: of none where only the study as a whole has it.
+function flagsOf(study) {
+  const found = new Map(study.flags.map((flag) => [flag, []]));
+  study.films.forEach((film, i) => film.flags.forEach((flag) => found.set(flag, [...(found.get(flag) || []), i])));
+  return [...found];
+}
+
+function flagsNode(study) {
+  const found = flagsOf(study);
+  if (!found.length) return element("p", { class: "quiet" }, "none");
+  const whose = (places) => (places.length ? `film ${places.map((i) => i + 1).join(", ")}` : "the study");
+  return element("ul", { class: "flags" }, ...found.map(([flag, places]) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" },
+    flag.replace(/_/g, " ").replace(":", ": "),
+    ...(study.films.length > 1 ? [element("span", { class: "quiet" }, ` · ${whose(places)}`)] : []))));
+}
+
 function drawDraft() {
   const { study } = state.item;
   const film = study.films[state.film];
   const [version, bundle] = film.model || [night.modelVersion, night.bundleId];
-  const flags = film.flags.length
-    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " ").replace(":", ": "))))
-    : element("p", { class: "quiet" }, "none");
   const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
   document.getElementById("draft-pane").replaceChildren(
     element("h2", {}, element("span", { class: "tag" }, "DRAFT"), element("code", {}, study.id.slice(0, 24))),
     ...(state.item.newer ? [replacedNode(study, state.item.newer)] : []),
     element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
     element("h3", {}, "Findings"), findingsNode(film),
-    element("h3", {}, "Flags"), flags,
-    ...(film.flags.some((flag) => FILM_AGAINST_TEXT.test(flag))
+    element("h3", {}, "Flags"), flagsNode(study),
+    ...(flagsOf(study).some(([flag]) => FILM_AGAINST_TEXT.test(flag))
       ? [element("p", { class: "quiet" }, "Flags of text and label ask the film alone; the labels below may have read the text as well.")] : []),
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),

@@ -14,12 +14,12 @@ function svgElement(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated], where stated is 1 if the
-// phrase states a finding, -1 if it denies what it names, else 0.
+// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated, reads abnormal], where
+// stated is 1 if the phrase states a finding, -1 if it denies what it names, else 0.
 function regionsOf(film) {
   return film.regions.map((row, i) => ({
     name: night.regions[i], box: row.slice(0, 4), score: row[4], abnormal: row[5], isDetected: Boolean(row[6]),
-    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: row[5] >= 0.5,
+    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: Boolean(row[10]),
   }));
 }
 
@@ -227,7 +227,7 @@ function regionsNode(film) {
   }
   return element("details", {}, element("summary", {}, `All ${film.regions.length} regions`),
     element("table", { class: "regions" }, element("thead", {}, element("tr", {},
-      element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
+      element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, film.abnormalFrom ? `Abnormal, from ${percent(film.abnormalFrom)}` : "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
 }
 
 function replacedNode(study, [date, run, page]) {

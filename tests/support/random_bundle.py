@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ def random_bundle(storage: Storage, dataset: DatasetRef) -> BundleRef:
         dataset: What its nights are compared with.
     """
     made = random_pipeline(torch.device("cpu"), num_beams=1, max_tokens=12)
-    thresholds = replace(made.thresholds, abnormal=0.5)
+    thresholds = made.thresholds
     generator = GENERATOR.model_copy(update={"vocab_size": made.tokenizer.vocab_size})
     parts: dict[str, tuple[nn.Module, dict[str, Any], Mapping[str, bytes]]] = {
         "detector": (made.detector, {"architecture": DETECTOR.model_dump(mode="json")}, {}),

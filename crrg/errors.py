@@ -22,6 +22,7 @@
     │   └── PoorDrafts         generated reports not worth learning from -> the joint rounds end, the best is kept
     ├── GateNotMet             carries the scorecard and the gate
     ├── TooManyRefused         a night was published, but too much of it was refused; carries its summary
+    ├── NightStopped           an operator's stop ended a night before it was published; carries its summary
     └── DegenerateNight        its drafts are all alike, empty or caught in loops -> nothing published
 
 A message says what, about which subject, what was expected and got, and the way out. A subject is one of our own
@@ -145,6 +146,19 @@ class GateNotMet(CrrgError):
 
 class TooManyRefused(CrrgError):
     """A night was published, but a larger share of its inputs was refused than its form allows.
+
+    Attributes:
+        summary: The night.
+    """
+
+    def __init__(self, reason: str, subject: str, *, summary: Any) -> None:
+        """Build the error with the night that it is about."""
+        super().__init__(reason, subject)
+        self.summary = summary
+
+
+class NightStopped(CrrgError):
+    """An operator's stop ended a night before it was published; run again, it goes on where it was.
 
     Attributes:
         summary: The night.

@@ -92,9 +92,10 @@ class Storage:
         below._names_objects = self._names_objects
         return below
 
-    def at(self, root: str) -> Storage:
-        """Return the storage of another root that is reached with the same settings."""
-        return Storage(root, self._settings)
+    def at(self, root: str, *, kms_key_id: str = "") -> Storage:
+        """Return the storage of another root, with the same settings but for a key of its own where one is given."""
+        settings = (self._settings or Settings().storage).with_kms_key(kms_key_id) if kms_key_id else self._settings
+        return Storage(root, settings)
 
     def without_names(self) -> Storage:
         """Return the same root with errors that name no object; keys of archives and inboxes may name people."""

@@ -1,4 +1,4 @@
-"""Create what deployments refer to: work pool, limit of the GPU, automations. Running it twice changes nothing."""
+"""Create what deployments refer to: work pools, limit of the GPU, automations. Running it twice changes nothing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from deployments.automations import ensure_automations
 logger = logging.getLogger(__name__)
 
 POOL = "local"
+IDENTIFIED_POOL = "deliver"
+"""Of the worker that reaches the identified zone, under an identity of its own."""
 GPU_LIMIT = "gpu"
 NUM_GPU_SLOTS = 1
 
 
 def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
-    """Create the process pool, the GPU limit and the automations where they are missing; return what was created."""
+    """Create the process pools, the GPU limit and the automations where they are missing; return what was created."""
     created = []
     with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(POOL)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-            created.append(f"work pool {POOL}")
+        for pool in (POOL, IDENTIFIED_POOL):
+            try:
+                client.read_work_pool(pool)
+            except ObjectNotFound:
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+                created.append(f"work pool {pool}")
         if ensure_gpu_limit(num_gpu_slots):
             created.append(f"limit {GPU_LIMIT} = {num_gpu_slots}")
         settings = Settings()

@@ -24,19 +24,28 @@ BUCKET = "bucket"
 PLACES = ("root", "source", "inbox", "identified", "backup")
 
 
-def policy(name: str, places: Mapping[str, str], *, kms_key: str = "", encryption: str = "aws:kms") -> dict[str, Any]:
+def policy(
+    name: str,
+    places: Mapping[str, str],
+    *,
+    kms_key: str = "",
+    identified_kms_key: str = "",
+    encryption: str = "aws:kms",
+) -> dict[str, Any]:
     """Return a policy for given places.
 
     Args:
         name: One of ``IDENTITIES``, or ``BUCKET``.
         places: Place (``root``, ``inbox`` …) to its URL, ``s3://bucket/prefix``; those that the policy speaks of.
         kms_key: ARN of the key; without one, what is said of a key is left out.
+        identified_kms_key: The same of the identified zone's own key.
         encryption: What the bucket insists on, ``aws:kms`` or ``AES256``.
 
     Raises:
         ValueError: A place that the policy speaks of is not given, or is no S3 URL.
     """
-    values = {"kms_key": kms_key, "encryption": encryption}
+    keys = {"kms_key": kms_key, "identified_kms_key": identified_kms_key}
+    values = {**keys, "encryption": encryption}
     for place, url in places.items():
         if not url.startswith("s3://"):
             raise ValueError(f"{place} must be s3://bucket or s3://bucket/prefix")
@@ -44,7 +53,8 @@ def policy(name: str, places: Mapping[str, str], *, kms_key: str = "", encryptio
         bucket, _, prefix = whole.partition("/")
         values |= {place: whole, f"{place}_bucket": bucket, f"{place}_prefix": f"{prefix}/" if prefix else ""}
     statements = json.loads((FOLDER / f"{name}.json").read_text())["Statement"]
-    kept = [each for each in statements if kms_key or "{kms_key}" not in json.dumps(each)]
+    left_out = [f"{{{key}}}" for key, value in keys.items() if not value]
+    kept = [each for each in statements if not any(key in json.dumps(each) for key in left_out)]
     text = json.dumps({"Version": "2012-10-17", "Statement": kept})
     for key, value in values.items():
         text = text.replace(f"{{{key}}}", value)
@@ -62,11 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for place in PLACES:
         parser.add_argument(f"--{place}", default="", help="s3://bucket/prefix")
     parser.add_argument("--kms-key", default="", help="ARN of the key")
+    parser.add_argument("--identified-kms-key", default="", help="ARN of the identified zone's own key")
     parser.add_argument("--encryption", default="aws:kms", choices=("aws:kms", "AES256"))
     options = vars(parser.parse_args(arguments))
     places = {place: options[place] for place in PLACES if options[place]}
     try:
-        found = policy(options["name"], places, kms_key=options["kms_key"], encryption=options["encryption"])
+        keys = {name: options[name] for name in ("kms_key", "identified_kms_key")}
+        found = policy(options["name"], places, **keys, encryption=options["encryption"])
     except ValueError as error:
         parser.error(str(error))
     sys.stdout.write(json.dumps(found, indent=2) + "\n")

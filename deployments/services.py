@@ -53,6 +53,14 @@ Leases lie on disk: in memory, a restart of the server would crash every long tr
 """
 
 
+IDENTIFIED_ENV = (
+    "CRRG_IDENTIFIED_ROOT", "CRRG_IDENTIFIED_KMS_KEY_ID", "CRRG_ARCHIVE_AUTHORIZATION", "CRRG_ARCHIVE_CA_FILE",
+    "CRRG_ARCHIVE_CERT_FILE",
+)  # fmt: skip
+"""What leads to the identified zone and to archives: no service takes it from our environment, the worker that delivers
+is given it."""
+
+
 @dataclass
 class Service:
     """A child process and where it answers.
@@ -202,7 +210,7 @@ def start_worker(folder: Path, *, pool: str, env: Mapping[str, str], limit: int 
         "--limit", str(limit),
     ]  # fmt: skip
     extra = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PYTHONPATH": str(CHECKOUT)}
-    return _start("worker", "", command, folder, {**PREFECT_ENV, **extra, **env}, {})
+    return _start(f"worker-{pool}", "", command, folder, {**PREFECT_ENV, **extra, **env}, {})
 
 
 def start_ray_node(folder: Path, *, head: Service | None = None, env: Mapping[str, str], num_cpus: int = 1) -> Service:
@@ -252,11 +260,12 @@ def _start(
     name: str, url: str, command: list[str], folder: Path, env: Mapping[str, str], client_env: dict[str, str]
 ) -> Service:
     log_path = folder / f"{name}.log"
+    ours = {variable: value for variable, value in os.environ.items() if variable not in IDENTIFIED_ENV}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command,
             cwd=CHECKOUT,
-            env={**os.environ, **env},
+            env={**ours, **env},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,7 +1,8 @@
 """The whole platform on this machine (``make up``): started in order, supervised, and ended together.
 
-Prefect server and worker, MLflow, and a SeaweedFS bucket that holds the root and the inbox. All of
-it listens on loopback only. Data and secrets lie under ``crrg-platform/`` and stay for the next start.
+Prefect server and worker, MLflow, and a SeaweedFS bucket that holds the root and the inbox; where the environment names
+an identified zone, a second worker that delivers, which alone is told of it. All of it listens on loopback only. Data
+and secrets lie under ``crrg-platform/`` and stay for the next start.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 
 from deployments.services import (
     CHECKOUT,
+    IDENTIFIED_ENV,
     PREFECT_ENV,
     Service,
     deploy_all,
@@ -79,6 +81,9 @@ def start_all(folder: Path, services: list[Service]) -> dict[str, str]:
     subprocess.run(bootstrap, cwd=CHECKOUT, env={**os.environ, **PREFECT_ENV, **env}, check=True, capture_output=True)
     deploy_all(env)
     services.append(start_worker(folder, pool="local", env=env))
+    if os.environ.get("CRRG_IDENTIFIED_ROOT"):
+        zone = {name: os.environ[name] for name in IDENTIFIED_ENV if name in os.environ}
+        services.append(start_worker(folder, pool="deliver", env={**env, **zone}, limit=1))
     return env
 
 
@@ -151,12 +156,15 @@ def exports(env: Mapping[str, str]) -> str:
 def welcome(services: list[Service], folder: Path) -> str:
     """Return the addresses and the first steps."""
     urls = {service.name: service.url for service in services if service.url}
+    delivers = any(service.name == "worker-deliver" for service in services)
+    delivery = "on, by a worker of its own" if delivers else "off: no worker; CRRG_IDENTIFIED_ROOT switches it on"
     return f"""
 CRRG-CLIP is up. Ctrl-C ends all of it; data stay in {folder}.
 
   Prefect   {urls["prefect-server"]}   deployments, forms, runs
   MLflow    {urls["mlflow"]}   models, aliases, and runs once "Model training" is chosen at the top left
   S3        {urls["object-store"]}   root {ROOT}, inbox {INBOX}
+  Delivery  {delivery}
 
 In another shell:
 

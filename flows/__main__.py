@@ -18,7 +18,7 @@ from typing import Any
 from crrg.cli.endings import ENDINGS
 from crrg.cli.running import execute, exits
 from crrg.config.base import Settings
-from crrg.errors import CrrgError, TooManyRefused
+from crrg.errors import CrrgError, NightStopped, TooManyRefused
 from crrg.operations.root import PREFECT_HOME, keep_to_owner
 from crrg.storage import Storage
 from deployments.services import PREFECT_ENV
@@ -53,7 +53,7 @@ def run_or_go_on(name: str, config: Any, storage: Storage, settings: Settings) -
     with keeping() as published:
         try:
             return run_flow(name, config)
-        except TooManyRefused as error:
+        except (NightStopped, TooManyRefused) as error:
             return error.summary
         except Exception as error:
             if direct is None or not is_out_of_reach(error):

@@ -21,7 +21,8 @@ def run_name() -> str:
 def deliver(config: DeliverConfig) -> DeliverySummary:
     """Write current drafts as FHIR, DICOM SR and Secondary Capture under the identifiers of their sources.
 
-    Only the worker that may reach the identified root runs this. Drafts stay drafts: preliminary and unverified.
+    Only the worker of the pool ``deliver`` runs this, which alone may reach the identified root; without such a worker
+    runs wait. Drafts stay drafts: preliminary and unverified.
 
     Args:
         config: Inbox, night, documents, archive.

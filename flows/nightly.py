@@ -9,7 +9,7 @@ from prefect import flow, runtime
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
 from crrg.operations.night_steps import give_back
-from crrg.operations.nightly import check_failure_rate, dated
+from crrg.operations.nightly import check_ended_well, dated
 from crrg.operations.summaries import plan_markdown, shards_markdown
 from flows.finished import keep
 from flows.pages import show_page
@@ -33,7 +33,8 @@ def nightly(config: NightlyConfig) -> NightSummary:
     """Draft what is new in the inbox and publish it with one manifest.
 
     A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist. Of a night
-    that refused too much the drafts are published and the run has failed, with the reasons in its state.
+    that refused too much the drafts are published and the run has failed, with the reasons in its state. The run of a
+    night that control/STOP ended has failed, too, and nothing of the night is published.
 
     Args:
         config: Inbox, date, model, shard size, limits, where shards run.
@@ -49,5 +50,5 @@ def nightly(config: NightlyConfig) -> NightSummary:
     finally:
         give_back(plan)
     show_page(tell_of_night(summary) + shards_markdown(results), "nightly")
-    check_failure_rate(summary)
+    check_ended_well(summary)
     return summary

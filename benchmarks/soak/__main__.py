@@ -32,7 +32,7 @@ MAX_GROWTH = 1.25
 FULL_NIGHT = 100
 """Inputs from which a night has drafted a whole window of films, so that its memory says something."""
 MAX_DISK_GB = 20.0
-SETTLE_S = "2"
+SETTLE_S = 2.0
 
 
 def main() -> int:
@@ -51,12 +51,25 @@ def main() -> int:
     bundle = str(options.root.absolute() / champion.prefix)
     deadline_s = time.monotonic() + 60 * options.minutes
     with feeder(options) as feeding:
-        while time.monotonic() < deadline_s:
-            is_fed = feeding.poll() is not None
-            night = run_night(options.folder, bundle)
-            if is_fed and not night["inputs"]:
-                break
-    return show(options)
+        is_over = run_nights(options.folder, bundle, feeding, deadline_s)
+        fed = feeding.poll()
+    return show(options, is_over=is_over, fed=fed)
+
+
+def run_nights(folder: Path, bundle: str, feeding: subprocess.Popen[bytes], deadline_s: float) -> bool:
+    """Run nights until all is sent and one finds nothing new; return whether that came before the deadline.
+
+    That night begins once all of it has settled: one that leaves the last films pending finds nothing new either.
+    """
+    was_fed = False
+    while time.monotonic() < deadline_s:
+        is_fed = feeding.poll() is not None
+        if is_fed and not was_fed:
+            time.sleep(SETTLE_S)
+        was_fed = is_fed
+        if not run_night(folder, bundle)["inputs"] and is_fed:
+            return True
+    return False
 
 
 @contextmanager
@@ -79,7 +92,7 @@ def run_night(folder: Path, bundle: str) -> dict[str, Any]:
     day = (FIRST_DATE + timedelta(days=len(done))).isoformat()
     command = [
         sys.executable, "-m", "crrg.cli", "nightly", "--no-orchestrator", "--inbox", str(folder / "inbox"),
-        "--date", day, "--model", bundle, "--settle-s", SETTLE_S, "--root", str(folder / "root"),
+        "--date", day, "--model", bundle, "--settle-s", str(SETTLE_S), "--root", str(folder / "root"),
     ]  # fmt: skip
     started_s = time.monotonic()
     with (folder / "nights.log").open("ab") as log:
@@ -106,10 +119,17 @@ def nights(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def show(options: argparse.Namespace) -> int:
-    """Print what was done and what is wrong; return the exit status."""
+def show(options: argparse.Namespace, *, is_over: bool, fed: int | None) -> int:
+    """Print what was done and what is wrong; return the exit status.
+
+    Args:
+        options: Where, and how many studies.
+        is_over: Whether a night found nothing new after all was sent: whatever no night read is lost then.
+        fed: How the generator ended; ``None`` where it was still at work.
+    """
     folder, done = options.folder, nights(options.folder)
-    num_sent = len((folder / "sent.jsonl").read_text().splitlines())
+    sent = folder / "sent.jsonl"
+    num_sent = len(sent.read_text().splitlines()) if sent.exists() else 0
     num_read = sum(night["inputs"] for night in done)
     seconds = sum(night["seconds"] for night in done)
     disk_gb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
@@ -121,9 +141,11 @@ def show(options: argparse.Namespace) -> int:
         problems.append(f"peak memory grew to {growth:.2f} of the first night's")
     if disk_gb > MAX_DISK_GB:
         problems.append(f"{disk_gb:.1f} GB of disk")
-    is_done = num_read == num_sent >= options.studies
+    if fed:
+        problems.append(f"the generator ended with {fed} after {num_sent} studies")
+    is_done = is_over and fed == 0
     if is_done:
-        problems += check(folder / "root", folder / "sent.jsonl")
+        problems += check(folder / "root", sent)
     peaks = [night["peak_mb"] for night in busy] or [0]
     print(
         f"{num_read} of {options.studies} studies read in {len(busy)} nights, {seconds:.0f} s "

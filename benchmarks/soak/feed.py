@@ -117,29 +117,31 @@ def main() -> None:
     parser.add_argument("--pause-s", type=float, default=0.0, help="between batches")
     options = parser.parse_args()
     inbox = Storage(str(options.inbox))
-    lines = options.sent.read_text().splitlines() if options.sent.exists() else []
-    first = len(lines)
+    known = options.sent.read_text().splitlines() if options.sent.exists() else []
+    first = max(0, len(known) - 1)  # what was written down last may not have been put any more
     while first < options.studies:
         last = min(first + BATCH, options.studies)
-        send(inbox, options.sent, first, last, options)
+        send(inbox, options.sent, range(first, last), len(known), options)
         first = last
         time.sleep(options.pause_s)
 
 
-def send(inbox: Storage, sent: Path, first: int, last: int, options: argparse.Namespace) -> None:
-    """Draw some studies and put them into the inbox."""
+def send(inbox: Storage, sent: Path, numbers: range, num_known: int, options: argparse.Namespace) -> None:
+    """Draw some studies and put them into the inbox; those before ``num_known`` are written down and may lie there."""
     with tempfile.TemporaryDirectory(prefix="crrg-soak-") as folder:
-        write_cohort(Storage(folder), last - first, options.seed, options.size, start=first)
+        write_cohort(Storage(folder), len(numbers), options.seed, options.size, start=numbers.start)
         drawn = sorted(Path(folder).rglob("*.dcm"))
-        for index, path in zip(range(first, last), drawn, strict=True):
+        for index, path in zip(numbers, drawn, strict=True):
             kind = list(BAD)[index // BAD_EVERY % len(BAD)] if index % BAD_EVERY == 0 else ""
             data = compressed(path.read_bytes())
             data = BAD[kind](data) if kind else data
             name = f"day-{index // 1000:03d}/{index:06d}.dcm"
-            line = {"file": name, "kind": kind, "sha256": hashlib.sha256(data).hexdigest()}
-            with sent.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            inbox.put(name, data)
+            if index >= num_known:
+                line = {"file": name, "kind": kind, "sha256": hashlib.sha256(data).hexdigest()}
+                with sent.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            if index >= num_known or not inbox.exists(name):
+                inbox.put(name, data)
 
 
 if __name__ == "__main__":

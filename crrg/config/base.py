@@ -179,6 +179,18 @@ class StorageSettings(FrozenConfig):
         names = ("access_key_id", "secret_access_key", "session_token")
         return self.model_copy(update={name: getattr(other, name) for name in names})
 
+    def with_kms_key(self, key_id: str) -> StorageSettings:
+        """Return the same settings with another KMS key, that of the identified zone.
+
+        Raises:
+            ConfigError: What is written is not encrypted by KMS.
+        """
+        if self.encryption != "aws:kms":
+            raise ConfigError(
+                "a KMS key encrypts nothing unless CRRG_S3_SSE is aws:kms; set it", "CRRG_IDENTIFIED_KMS_KEY_ID"
+            )
+        return self.model_copy(update={"kms_key_id": key_id})
+
 
 class Settings(BaseSettings):
     """Settings of this process, in rising order: ``CRRG_*`` variables, the file ``crrg.toml``, flags.
@@ -186,6 +198,7 @@ class Settings(BaseSettings):
     Attributes:
         root: Where everything lies (``docs/operations.md``), any fsspec URL.
         identified_root: The only place for identified documents; empty = off.
+        identified_kms_key_id: Key for ``aws:kms`` of what is written there; empty takes ``s3_kms_key_id``.
         s3_endpoint: Address of an S3-compatible service.
         s3_read_timeout_s: Seconds without a byte after which a request to it is tried again.
         s3_sse: Server-side encryption asked for with every write: ``AES256``, ``aws:kms``, or empty for the bucket's
@@ -218,6 +231,7 @@ class Settings(BaseSettings):
 
     root: str = "./crrg-data"
     identified_root: str = ""
+    identified_kms_key_id: str = ""
     s3_endpoint: str = ""
     s3_read_timeout_s: float = 30.0
     s3_sse: Encryption = ""

@@ -136,6 +136,21 @@ class Pair:
         return bool(self.report.text.strip()) and self.label_source != "none"
 
 
+EARLIER_ABNORMAL_THRESHOLD = 0.5
+"""From which pages showed a region as abnormal before nights noted the threshold of their bundle."""
+
+
+def reads_abnormal(probability: float, threshold: float | None) -> bool:
+    """Return whether a region reads abnormal, compared in single precision as drafting does.
+
+    Args:
+        probability: That the region is abnormal, 0..1.
+        threshold: The bundle's, 0..1; ``None`` where it is not known.
+    """
+    limit = EARLIER_ABNORMAL_THRESHOLD if threshold is None else threshold
+    return bool(np.float32(probability) >= np.float32(limit))
+
+
 @dataclass(frozen=True)
 class RegionPrediction:
     """What the models say of one region on one film.

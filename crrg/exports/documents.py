@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crrg.domain.labels import LABEL_COLUMNS, LABELS, NO_FINDING
-from crrg.domain.study import DraftReport
+from crrg.domain.study import DraftReport, reads_abnormal
 from crrg.storage import canonical_json
 
 SCHEMA_VERSION = 1
@@ -33,10 +33,12 @@ class DraftingBundle:
     Attributes:
         model_version: Its version in the registry; empty if unregistered.
         thresholds: Probability from which a label counts as positive; empty where unknown.
+        abnormal_threshold: Probability from which a region reads abnormal; ``None`` where unknown.
     """
 
     model_version: str = ""
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    abnormal_threshold: float | None = None
 
 
 def study_documents(
@@ -131,8 +133,13 @@ def attention_flags(flags: Iterable[str]) -> list[str]:
     return [flag for flag in flags if not flag.endswith("_unknown")]
 
 
-def region_value(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a region row as JSON shows it."""
+def region_value(row: Mapping[str, Any], abnormal_threshold: float | None) -> dict[str, Any]:
+    """Return a region row as JSON shows it.
+
+    Args:
+        row: Of the region table.
+        abnormal_threshold: Of the bundle that drafted it; ``None`` where unknown.
+    """
     logprob = row["phrase_logprob"]
     return {
         "region": row["region"],
@@ -141,9 +148,15 @@ def region_value(row: Mapping[str, Any]) -> dict[str, Any]:
         "score": round(float(row["score"]), DECIMALS),
         "selected": row["selected"],
         "abnormal_probability": round(float(row["abnormal_probability"]), DECIMALS),
+        "is_abnormal": reads_abnormal(row["abnormal_probability"], abnormal_threshold),
         "phrase": row["phrase"],
         "phrase_logprob": None if logprob is None else round(float(logprob), DECIMALS),
     }
+
+
+def is_region_abnormal(region: Mapping[str, Any]) -> bool:
+    """Return whether a region of a document reads abnormal; documents of before said the probability alone."""
+    return bool(region.get("is_abnormal", reads_abnormal(region["abnormal_probability"], None)))
 
 
 def region_table(draft: DraftReport) -> str:
@@ -187,8 +200,12 @@ def _study_document(
             "impression": row["impression"],
             "consistency": round(float(row["consistency"]), DECIMALS),
             "flags": list(row["flags"]),
-            "regions": [region_value(region) for region in regions.get(row["instance_id"], ())],
+            "regions": [
+                region_value(region, own[row["instance_id"]].abnormal_threshold)
+                for region in regions.get(row["instance_id"], ())
+            ],
             "thresholds": _known(own[row["instance_id"]].thresholds),
+            "abnormal_threshold": own[row["instance_id"]].abnormal_threshold,
             "bundle_id": row["bundle_id"],
             "model_version": own[row["instance_id"]].model_version,
         }

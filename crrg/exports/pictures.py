@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.regions import REGION_INDEX, REGIONS
-from crrg.domain.study import DraftReport, Film, RegionPrediction
+from crrg.domain.study import DraftReport, Film, RegionPrediction, reads_abnormal
 from crrg.errors import ImageError
 
 PNG_OPTIONS = [
@@ -67,7 +67,9 @@ def evidence_png(evidence: Sequence[SentenceEvidence]) -> bytes:
     return _encoded(strip.reshape(-1, side, 4))
 
 
-def evidence_sheet(film: Film, draft: DraftReport, evidence: Sequence[SentenceEvidence]) -> bytes:
+def evidence_sheet(
+    film: Film, draft: DraftReport, evidence: Sequence[SentenceEvidence], abnormal_threshold: float
+) -> bytes:
     """Return a PNG of a film with the boxes and names of its sentences' regions, and a panel for each map.
 
     No sentence is written on it: it stands beside the draft.
@@ -76,13 +78,16 @@ def evidence_sheet(film: Film, draft: DraftReport, evidence: Sequence[SentenceEv
         film: The film.
         draft: Its draft.
         evidence: Maps of some of its sentences.
+        abnormal_threshold: Probability from which a region reads abnormal; its box is amber then, else blue.
     """
     told = [region for region in draft.regions if region.phrase]
-    explained = [_panel(film, [draft.regions[REGION_INDEX[each.region]]], each.heat) for each in evidence]
-    return _encoded(np.concatenate([_panel(film, told, None), *explained], axis=1))
+    panels = [(told, None), *(([draft.regions[REGION_INDEX[each.region]]], each.heat) for each in evidence)]
+    return _encoded(np.concatenate([_panel(film, *panel, abnormal_threshold) for panel in panels], axis=1))
 
 
-def _panel(film: Film, regions: Sequence[RegionPrediction], heat: NDArray[np.floating] | None) -> NDArray[np.uint8]:
+def _panel(
+    film: Film, regions: Sequence[RegionPrediction], heat: NDArray[np.floating] | None, abnormal_threshold: float
+) -> NDArray[np.uint8]:
     """Draw one copy of a film, with heat and boxes."""
     scale = PANEL_SIDE / max(film.pixels.shape)
     width, height = (max(1, round(side * scale)) for side in film.pixels.shape[::-1])
@@ -94,7 +99,8 @@ def _panel(film: Film, regions: Sequence[RegionPrediction], heat: NDArray[np.flo
     across, down = width / film.original_width, height / film.original_height
     for region in regions:
         x1, y1, x2, y2 = region.box_xyxy
-        corner, colour = (round(x1 * across), round(y1 * down)), _AMBER if region.abnormal_probability >= 0.5 else _BLUE
+        corner = (round(x1 * across), round(y1 * down))
+        colour = _AMBER if reads_abnormal(region.abnormal_probability, abnormal_threshold) else _BLUE
         cv2.rectangle(canvas, corner, (round(x2 * across), round(y2 * down)), colour, 1)
         place = (corner[0] + 2, max(10, corner[1] - 3))
         cv2.putText(canvas, region.region, place, _FONT, 0.34, _WHITE, 1, cv2.LINE_AA)

@@ -19,7 +19,7 @@ import jinja2
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.evaluation.labeler import label_report
-from crrg.exports.documents import attention_flags, film_model
+from crrg.exports.documents import attention_flags, film_model, is_region_abnormal
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.exports.script_text import script_text
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
@@ -214,6 +214,7 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
                 "impression": film["impression"],
                 "consistency": round(film["consistency"], 3),
                 "flags": film["flags"],
+                "abnormalFrom": film.get("abnormal_threshold"),
                 "model": None if (drafted := film_model(document, film)) == model else drafted[::-1],
                 "regions": [
                     [
@@ -224,6 +225,7 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
                         int(region["selected"]),
                         region["phrase"],
                         _stated(region["phrase"]),
+                        int(is_region_abnormal(region)),
                     ]
                     for region in film["regions"]
                 ],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from crrg.domain.labels import LABELS
 from crrg.exports.delivered import BANNER, MANUFACTURER, Delivery
 from crrg.exports.dicom_sr import stamped
-from crrg.exports.documents import attention_flags, film_model
+from crrg.exports.documents import attention_flags, film_model, is_region_abnormal
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -103,7 +103,7 @@ def _draw_boxes(canvas: NDArray[np.uint8], film: Mapping[str, Any], across: floa
     for number, region in enumerate(_told(film), 1):
         x1, y1, x2, y2 = region["box_xyxy"]
         corner = (round(x1 * across), BANNER_HEIGHT + round(y1 * down))
-        colour = _AMBER if region["abnormal_probability"] >= 0.5 else _BLUE
+        colour = _AMBER if is_region_abnormal(region) else _BLUE
         cv2.rectangle(canvas, corner, (round(x2 * across), BANNER_HEIGHT + round(y2 * down)), colour, 2)
         cv2.putText(canvas, str(number), (corner[0] + 4, corner[1] + 20), _FONT, 0.6, colour, 2, cv2.LINE_AA)
 
@@ -115,7 +115,7 @@ def _told(film: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _panel_lines(document: Mapping[str, Any], film: Mapping[str, Any]) -> list[tuple[str, tuple[int, int, int]]]:
     lines: list[tuple[str, tuple[int, int, int]]] = [("SENTENCES AND THEIR REGIONS", _GREY)]
     for number, region in enumerate(_told(film), 1):
-        colour = _AMBER if region["abnormal_probability"] >= 0.5 else _WHITE
+        colour = _AMBER if is_region_abnormal(region) else _WHITE
         lines += [(line, colour) for line in textwrap.wrap(f"{number}  {region['phrase']}", LINE_CHARACTERS)]
     lines += [("", _GREY), ("IMPRESSION", _GREY)]
     lines += [(line, _WHITE) for line in textwrap.wrap(film["impression"], LINE_CHARACTERS) or ["(none)"]]

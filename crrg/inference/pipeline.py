@@ -134,6 +134,11 @@ class ReportPipeline:
         return dict(zip(LABELS, thresholds.tolist(), strict=True))
 
     @property
+    def abnormal_threshold(self) -> float:
+        """Probability from which a region reads abnormal."""
+        return self.thresholds.abnormal
+
+    @property
     def takes_all_cores(self) -> bool:
         """Whether it drafts on the processor, in threads that wait for one another."""
         return next(self.clip.parameters()).device.type == "cpu"

@@ -79,6 +79,7 @@ class Manifest(FrozenConfig):
         num_flagged: Drafts with at least one flag that asks for attention; an unknown tag is only a note.
         reasons: Count per reason code.
         thresholds: Probability from which a label counts as positive.
+        abnormal_threshold: Probability from which a region reads abnormal; ``None`` where it was not noted.
         superseded: Older drafts replaced by this run.
         digest: ``crrg digest`` of this run.
         committed_utc: When, ISO 8601.
@@ -117,6 +118,7 @@ class Manifest(FrozenConfig):
     num_flagged: int = 0
     reasons: dict[str, int] = Field(default_factory=dict)
     thresholds: dict[str, float] = Field(default_factory=dict)
+    abnormal_threshold: float | None = None
     superseded: tuple[Superseded, ...] = ()
     digest: str = ""
     committed_utc: str = ""

@@ -146,14 +146,14 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
     """Return the identified zone.
 
     Raises:
-        ConfigError: It is not set, or lies within the root.
+        ConfigError: It is not set, or lies within the root, or a key is given for it that would encrypt nothing.
     """
     if not settings.identified_root:
         raise ConfigError(
             "delivery is off; set it to a place of its own (another bucket, key and policy) to switch it on",
             "CRRG_IDENTIFIED_ROOT",
         )
-    zone = storage.at(settings.identified_root)
+    zone = storage.at(settings.identified_root, kms_key_id=settings.identified_kms_key_id)
     if overlap(zone, storage):
         raise ConfigError("the identified root and the root must not lie within each other", "CRRG_IDENTIFIED_ROOT")
     return zone.without_names()

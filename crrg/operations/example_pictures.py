@@ -11,7 +11,7 @@ from typing import Protocol
 from crrg.config.evidence import EvidenceSettings
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.source_kind import SourceKind
-from crrg.domain.study import DraftReport, Film
+from crrg.domain.study import DraftReport, Film, reads_abnormal
 from crrg.exports.documents import region_table
 from crrg.exports.pictures import evidence_sheet
 from crrg.operations.scoring_cases import Case
@@ -24,6 +24,10 @@ EXAMPLES = tuple(f"example-{number}.{form}" for number in range(1, NUM_EXAMPLES 
 
 class SentenceExplainer(Protocol):
     """Maps what sentences rest on; ``crrg.inference.pipeline.ReportPipeline`` is one."""
+
+    @property
+    def abnormal_threshold(self) -> float:
+        """Probability from which a region reads abnormal."""
 
     def explain(
         self, films: Sequence[Film], drafts: Sequence[DraftReport], settings: EvidenceSettings
@@ -46,16 +50,16 @@ def example_files(explainer: SentenceExplainer, cases: Sequence[Case]) -> dict[s
         for case in cases
         if case.reference.film is not None
         and case.reference.source == SourceKind.PHANTOM
-        and _reads_abnormal(case.draft)
+        and _states_abnormality(case.draft, explainer.abnormal_threshold)
     ][:NUM_EXAMPLES]
     films, drafts = [film for film, _ in shown], [draft for _, draft in shown]
     maps = explainer.explain(films, drafts, EvidenceSettings(max_sentences=SENTENCES_PER_FILM)) if shown else []
     files: dict[str, bytes] = {}
     for number, (film, draft, evidence) in enumerate(zip(films, drafts, maps, strict=True), 1):
-        files[f"example-{number}.png"] = evidence_sheet(film, draft, evidence)
+        files[f"example-{number}.png"] = evidence_sheet(film, draft, evidence, explainer.abnormal_threshold)
         files[f"example-{number}.md"] = region_table(draft).encode()
     return files
 
 
-def _reads_abnormal(draft: DraftReport) -> bool:
-    return any(region.phrase and region.abnormal_probability >= 0.5 for region in draft.regions)
+def _states_abnormality(draft: DraftReport, threshold: float) -> bool:
+    return any(region.phrase and reads_abnormal(region.abnormal_probability, threshold) for region in draft.regions)

@@ -77,6 +77,7 @@ class SettledNight:
         earlier: Films of earlier nights whose studies this night adds to.
         superseded: Older drafts that are replaced.
         thresholds: Probability from which a label counts as positive.
+        abnormal_threshold: Probability from which a region reads abnormal; ``None`` where it was not noted.
         num_shards_on_cpu: Shards for which the device's memory did not suffice.
     """
 
@@ -88,6 +89,7 @@ class SettledNight:
     earlier: EarlierFilms
     superseded: tuple[Superseded, ...]
     thresholds: Mapping[str, float]
+    abnormal_threshold: float | None
     num_shards_on_cpu: int
 
 
@@ -165,6 +167,7 @@ def _manifest_of(
         num_flagged=sum(1 for each in night.outcomes if each.num_flags),
         reasons=dict(sorted(Counter(each.reason for each in refused).items())),
         thresholds=dict(night.thresholds),
+        abnormal_threshold=night.abnormal_threshold,
         superseded=night.superseded,
         digest=files_digest(storage, files, _ledger_rows(plan, night.outcomes), REPORTS_SCHEMA, REGIONS_SCHEMA),
         committed_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -229,6 +232,7 @@ def _settle(plan: NightPlan, records: Sequence[ShardRecord], storage: Storage) -
         earlier=earlier,
         superseded=tuple(dict.fromkeys((*superseded, *earlier.superseded))),
         thresholds=records[0].thresholds,
+        abnormal_threshold=records[0].abnormal_threshold,
         num_shards_on_cpu=sum(record.is_on_cpu for record in records),
     )
 
@@ -341,7 +345,7 @@ def _write_objects(
     sizes = {each.instance_id: (each.width, each.height) for each in shown}
     bundles = {
         **night.earlier.bundles,
-        plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds),
+        plan.bundle.bundle_id: DraftingBundle(plan.bundle.model_version, night.thresholds, night.abnormal_threshold),
     }
     facts = NightFacts(
         date=plan.date,

@@ -88,7 +88,7 @@ def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage:
     if collected.damaged:
         return EarlierFilms(damaged=frozenset(collected.damaged))
     bundles = {
-        each.bundle.bundle_id: DraftingBundle(each.bundle.model_version, each.thresholds)
+        each.bundle.bundle_id: DraftingBundle(each.bundle.model_version, each.thresholds, each.abnormal_threshold)
         for each in manifests
         if each.bundle
     }

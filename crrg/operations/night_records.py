@@ -159,6 +159,7 @@ class ShardRecord(FrozenConfig):
         objects: Key of each picture to its sha256.
         outcomes: One per input, in order of rank.
         thresholds: Probability from which a label counts as positive.
+        abnormal_threshold: Probability from which a region reads abnormal; ``None`` where it was not noted.
         is_on_cpu: Whether the device's memory did not suffice and the CPU drafted the rest of it.
     """
 
@@ -167,6 +168,7 @@ class ShardRecord(FrozenConfig):
     objects: dict[str, str]
     outcomes: tuple[InputOutcome, ...]
     thresholds: dict[str, float] = Field(default_factory=dict)
+    abnormal_threshold: float | None = None
     is_on_cpu: bool = False
 
 

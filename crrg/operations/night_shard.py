@@ -70,6 +70,10 @@ class NightDrafter(Drafter, Protocol):
         """Probability from which each label counts as positive."""
 
     @property
+    def abnormal_threshold(self) -> float:
+        """Probability from which a region reads abnormal."""
+
+    @property
     def takes_all_cores(self) -> bool:
         """Whether it drafts on the processor: in threads that wait for one another, so that other work halts them."""
 
@@ -250,6 +254,7 @@ class _ShardWriter:
             objects=self.objects,
             outcomes=outcomes,
             thresholds=dict(self.drafter.label_thresholds),
+            abnormal_threshold=self.drafter.abnormal_threshold,
             is_on_cpu=self.is_on_cpu,
         )
         put_value(self.storage, record_key(self.plan, self.shard.index), record)

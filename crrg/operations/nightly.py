@@ -21,7 +21,7 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResu
 from crrg.config.running import NightlyConfig
 from crrg.data.deidentify import Pseudonyms
 from crrg.data.refusals import is_failure
-from crrg.errors import ConfigError, StorageError, TooManyRefused
+from crrg.errors import ConfigError, NightStopped, StorageError, TooManyRefused
 from crrg.ledger.lease import Lease, acquire_lease, find_holder
 from crrg.ledger.ledger import compact_if_many
 from crrg.operations.night_commit import publish_night
@@ -31,7 +31,7 @@ from crrg.operations.night_reading import idle_decoders
 from crrg.operations.night_shard import NightDrafter, run_shard
 from crrg.operations.night_signals import sigterm_noticed
 from crrg.operations.secret import check_secret
-from crrg.operations.stop import STOP_KEY, is_stopped
+from crrg.operations.stop import STOP_KEY, WAY_OUT, is_stopped
 from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
@@ -246,14 +246,17 @@ def exit_code(summary: NightSummary) -> int:
     return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
 
 
-def check_failure_rate(summary: NightSummary) -> None:
-    """Check that no more of a published night was refused than its form allows.
+def check_ended_well(summary: NightSummary) -> None:
+    """Check that no operator stopped a night, and that no more of it was refused than its form allows.
 
-    Of a small night a single bad study may be a large share, which its exit code says, but no night has failed for.
+    In a small night a single bad study may be a large share: the exit code says so, but the night has not failed.
 
     Raises:
-        TooManyRefused: It was, and of several studies; the message has the table of reasons.
+        NightStopped: Nothing was published; the message names the object that stops it and who may remove it.
+        TooManyRefused: More was refused, and more than one or two inputs; the message has the table of reasons.
     """
+    if summary.status == "stopped":
+        raise NightStopped(f"stopped, nothing is published: {WAY_OUT}", f"night {summary.date}", summary=summary)
     num_failures = sum(number for reason, number in summary.reasons.items() if is_failure(reason))
     if summary.exceeds_failure_rate and num_failures < FEWEST_FAILURES:
         logger.warning(

@@ -224,10 +224,12 @@ def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter
         for file, draft, evidence in zip(part, drafts, explained, strict=True):
             drafted = _drafted(file, draft, drafter.bundle_id)
             rows.setdefault(drafted.instance_id, drafted)
-            answer = _answer(file.name, drafted)
+            answer = _answer(file.name, drafted, drafter.abnormal_threshold)
             if settings.is_on:
                 answer["evidence"] = [_evidence_value(each) for each in evidence]
-                out.put(f"{file.name}-evidence.png", evidence_sheet(file.film, draft, evidence))
+                out.put(
+                    f"{file.name}-evidence.png", evidence_sheet(file.film, draft, evidence, drafter.abnormal_threshold)
+                )
             out.put(f"{file.name}.json", pretty_json(answer))
         say(first + len(part), len(files))
     primary = primary_images([file.outcome for file in files])
@@ -251,7 +253,7 @@ def _drafted(file: ReadFile, draft: DraftReport, bundle_id: str) -> DraftedFilm:
     )
 
 
-def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:
+def _answer(name: str, drafted: DraftedFilm, abnormal_threshold: float) -> dict[str, Any]:
     draft = drafted.draft
     regions = regions_table([drafted]).to_pylist()
     return {
@@ -269,7 +271,7 @@ def _answer(name: str, drafted: DraftedFilm) -> dict[str, Any]:
         "labels": dict(draft.labels),
         "consistency": round(draft.consistency, DECIMALS),
         "flags": list(drafted.flags),
-        "regions": [region_value(row) for row in regions],
+        "regions": [region_value(row, abnormal_threshold) for row in regions],
         "bundle_id": drafted.bundle_id,
     }
 

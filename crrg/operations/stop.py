@@ -14,6 +14,10 @@ from crrg.storage import Storage
 
 STOP_KEY = "control/STOP"
 LOOK_EVERY_S = 5.0
+WAY_OUT = (
+    f"the object {STOP_KEY} under the root stops all work there. No job may remove it: whoever operates the root does, "
+    "where it still lies there; then the night is run again and goes on where it was"
+)
 
 
 def is_stopped(storage: Storage) -> bool:

@@ -17,6 +17,7 @@ from crrg.config.references import (
     StagedShard,
     StageResult,
 )
+from crrg.operations.stop import WAY_OUT
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 
 WHY_PENDING = (
@@ -129,6 +130,8 @@ def night_markdown(summary: NightSummary) -> str:
         places = (("Manifest", summary.manifest_key), ("Review page", summary.review_key), ("Digest", summary.digest))
         said = [f"{name} `{value}`" for name, value in places if value]
         rest = [reasons_table(summary.reasons), *said, _watch(summary)]
+    elif summary.status == "stopped":
+        rest = [f"Nothing is published: {WAY_OUT}."]
     else:
         rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else [summary.held_by]
     parts = (head, table(("night", "number"), rows), *rest)

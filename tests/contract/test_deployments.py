@@ -12,13 +12,15 @@ import yaml
 from prefect.deployments.steps import run_shell_script
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.bootstrap import IDENTIFIED_POOL, POOL
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class WorkPool(Strict):
-    name: Literal["local"]
+    name: Literal["local", "deliver"]
     work_queue_name: str = ""
     job_variables: dict[str, Any] = Field(default_factory=dict)
 
@@ -102,6 +104,14 @@ def test_a_deployment_without_an_inbox_says_what_is_missing(
         asyncio.run(run_shell_script(script, stream_output=False))
     monkeypatch.setenv("CRRG_INBOX", "s3://inbox/films")
     assert asyncio.run(run_shell_script(script)) == {"stdout": "", "stderr": ""}
+
+
+def test_deliveries_alone_have_the_pool_of_the_identified_zone_and_every_pool_is_made(
+    prefect_file: PrefectFile,
+) -> None:
+    pools = {item.entrypoint.split(":")[1]: item.work_pool.name for item in prefect_file.deployments}
+    assert {flow for flow, pool in pools.items() if pool == IDENTIFIED_POOL} == {"deliver"}
+    assert set(pools.values()) == {POOL, IDENTIFIED_POOL}
 
 
 def test_the_night_never_overlaps_and_retrainings_queue(prefect_file: PrefectFile) -> None:

@@ -1,11 +1,19 @@
-"""What ``make up`` writes for other shells, in whatever folder it lies."""
+"""What ``make up`` writes for other shells, in whatever folder it lies, and what it tells which worker."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from deployments.services import Service
+import pytest
+
+from deployments import services as platform_services
+from deployments import up
+from deployments.services import IDENTIFIED_ENV, Service
 from deployments.up import exports, welcome
 
 
@@ -25,3 +33,48 @@ def test_the_first_step_can_be_typed_as_it_stands(tmp_path: Path) -> None:
     lines = welcome(services, folder).splitlines()
     (step,) = [line for line in lines if "env.sh" in line]
     assert subprocess.run(["bash", "-c", step], capture_output=True, text=True, check=True).stdout == "read\n"
+
+
+@pytest.mark.parametrize("zone", ["", "s3://identified/drafts"])
+def test_the_worker_that_delivers_alone_is_told_of_the_identified_zone(
+    zone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workers: dict[str, Mapping[str, str]] = {}
+
+    def started(name: str) -> Service:
+        return Service(name, "http://here", None, tmp_path, {})  # type: ignore[arg-type]
+
+    def start_worker(_: Path, *, pool: str, env: Mapping[str, str], **__: Any) -> Service:
+        workers[pool] = env
+        return started(f"worker-{pool}")
+
+    names = {"_start_store": "object-store", "_start_tracking": "mlflow", "_start_orchestrator": "prefect-server"}
+    for function, name in names.items():
+        monkeypatch.setattr(up, function, lambda *_, name=name: started(name))
+    monkeypatch.setattr(up.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(up, "deploy_all", lambda _: None)
+    monkeypatch.setattr(up, "start_worker", start_worker)
+    monkeypatch.setenv("CRRG_IDENTIFIED_ROOT", zone)
+    monkeypatch.setenv("CRRG_ARCHIVE_AUTHORIZATION", "Bearer of-the-archive")
+    services: list[Service] = []
+    shared = up.start_all(tmp_path, services)
+    assert list(workers) == (["local", "deliver"] if zone else ["local"])
+    assert not {*shared, *workers["local"]} & {*IDENTIFIED_ENV}
+    assert ("Delivery  on" in welcome(services, tmp_path)) == bool(zone)
+    if zone:
+        assert workers["deliver"]["CRRG_IDENTIFIED_ROOT"] == zone
+        assert workers["deliver"]["CRRG_ARCHIVE_AUTHORIZATION"] == "Bearer of-the-archive"
+
+
+def test_no_service_takes_the_identified_zone_from_our_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in IDENTIFIED_ENV:
+        monkeypatch.setenv(name, "ours")
+    command = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    given = {"CRRG_IDENTIFIED_ROOT": "s3://identified/drafts"}
+    for name, env in (("plain", {}), ("delivers", given)):
+        service = platform_services._start(name, "", command, tmp_path, env, {})
+        service.process.wait(timeout=30)
+        found = json.loads(service.log_tail())
+        assert {each: found[each] for each in IDENTIFIED_ENV if each in found} == env

@@ -31,7 +31,7 @@ def test_there_is_one_policy_per_identity_and_one_of_the_bucket() -> None:
 
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_a_policy_names_actions_and_prefixes_and_nothing_wild(name: str) -> None:
-    for each in statements(name, kms_key="arn:aws:kms:z:0:key/1"):
+    for each in statements(name, kms_key="arn:aws:kms:z:0:key/1", identified_kms_key="arn:aws:kms:z:0:key/2"):
         assert each["Effect"] == "Allow"
         assert not [action for action in each["Action"] if "*" in action]
         assert "{" not in json.dumps(each["Resource"])
@@ -73,6 +73,22 @@ def test_the_audit_can_be_deleted_by_nobody() -> None:
     assert not [name for name in IDENTITIES if allowed(name, "s3:DeleteObject", "arn:aws:s3:::r/data/audit/1.json")]
     staged = "arn:aws:s3:::r/data/staging/ingest/x/1.parquet"
     assert "gc" in {name for name in IDENTITIES if allowed(name, "s3:DeleteObject", staged)}
+
+
+def test_only_deliver_and_forget_use_the_key_of_the_identified_zone_and_forget_writes_nothing_with_it() -> None:
+    own = "arn:aws:kms:z:0:key/2"
+    used = {
+        name: [each["Action"] for each in statements(name, identified_kms_key=own) if own in each["Resource"]]
+        for name in IDENTITIES
+    }
+    assert {name: actions for name, actions in used.items() if actions} == {
+        "deliver": [["kms:Decrypt", "kms:GenerateDataKey"]], "forget": [["kms:Decrypt"]],
+    }  # fmt: skip
+    assert main(["deliver", *(f"--{place}={url}" for place, url in PLACES.items()), f"--identified-kms-key={own}"]) == 0
+
+
+def test_forget_needs_no_inbox() -> None:
+    assert policy("forget", {place: url for place, url in PLACES.items() if place != "inbox"})
 
 
 def test_a_backup_deletes_in_its_own_place_alone_and_a_restore_nowhere() -> None:

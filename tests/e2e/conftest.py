@@ -103,7 +103,7 @@ def platform(
         "CRRG_INBOX": f"{root}-inbox",
         "CRRG_HMAC_KEY": KEY,
     }
-    assert bootstrap()[:2] == ["work pool local", "limit gpu = 1"]
+    assert bootstrap()[:3] == ["work pool local", "work pool deliver", "limit gpu = 1"]
     assert bootstrap() == []
     deploy_all(env)
     worker = start_worker(tmp_path_factory.mktemp("worker"), pool="local", env=env)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,49 +16,14 @@ from deployments.automations import ensure_automations, tell_failed_nights
 from deployments.services import Service
 from tasks.inference import FLAGGED_NIGHT
 from tests.support.keys import KEY
+from tests.support.webhook_sink import WebhookSink
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-WAIT_S = 90.0
-
-
-class Sink:
-    """A web server that keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        self.posts: list[dict[str, Any]] = []
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                sink.posts.append(json.loads(body))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hook?token=secret-of-the-hook"
-
-    def wait_for(self, what: str) -> dict[str, Any]:
-        give_up = time.monotonic() + WAIT_S
-        while time.monotonic() < give_up:
-            for post in self.posts:
-                if post["what"] == what:
-                    return post
-            time.sleep(0.5)
-        raise AssertionError(f"no word of a {what} night within {WAIT_S:.0f} s, only {self.posts}")
-
 
 @pytest.fixture
-def sink(prefect_server: Service) -> Iterator[Sink]:
-    found = Sink()
+def sink(prefect_server: Service) -> Iterator[WebhookSink]:
+    found = WebhookSink()
     names = ["runs without a heartbeat have crashed", "tell of failed nights", "tell of flagged nights"]
     with get_client(sync_client=True) as client:
         for left in client.read_automations():  # by another test on this server
@@ -74,10 +34,12 @@ def sink(prefect_server: Service) -> Iterator[Sink]:
         client.update_automation(client.read_automations_by_name(changed.name)[0].id, changed)
         assert ensure_automations(client, SecretStr(found.url)) == [changed.name], "what was changed is corrected"
     yield found
-    found.server.shutdown()
+    found.close()
 
 
-def test_failed_and_flagged_nights_send_word(sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_and_flagged_nights_send_word(
+    sink: WebhookSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flows.nightly import nightly
 
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))

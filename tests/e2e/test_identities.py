@@ -50,7 +50,7 @@ ACTIONS = ("get", "list", "put", "delete")
 RIGHTS = """
                     ingest train nightly deliver gc   retention forget rekey backup restore reviewer
 archive             gl     -     -       -       -    -         -      -     -      -       -
-inbox               -      -     gl      gl      -    -         gl     gl    -      -       -
+inbox               -      -     gl      gl      -    -         -      gl    -      -       -
 identified          -      -     -       glp     -    -         gld    -     -      -       -
 backup              -      -     -       -       -    -         -      -     glpd   gl      -
 restored            -      -     -       -       -    -         -      -     -      glp     -

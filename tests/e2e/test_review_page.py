@@ -266,13 +266,15 @@ def test_a_study_that_an_older_bundle_drafted_shows_its_thresholds_and_its_name(
     films = [drafted("study-a", "image-a1", 30), replace(drafted("study-b", "image-b", 90), bundle_id="a" * 32)]
     opened = browser.new_page()
     opened.goto(write_page(tmp_path / "review", films).as_uri())
-    for study, threshold, version in (
-        ("study-a", "0.50", "model 7 · bundle b"),
-        ("study-b", "0.25", "model 6 · bundle a"),
+    for study, threshold, version, abnormal_from, num_abnormal in (
+        ("study-a", "0.50", "model 7 · bundle b", "0.50", 1),
+        ("study-b", "0.25", "model 6 · bundle a", "0.10", 2),
     ):
         opened.locator(".row", has_text=study).click()
         assert opened.locator(".bars .threshold").first.inner_text() == f"≥ {threshold}"
         assert version in opened.locator(".draft-pane").inner_text()
+        assert opened.locator(".box.is-abnormal").count() == num_abnormal
+        assert f"Abnormal, from {abnormal_from}" in opened.locator(".regions thead").text_content()
     opened.close()
 
 

@@ -33,6 +33,27 @@ def test_remarks_on_the_night_stand_above_everything(browser, tmp_path):
     opened.close()
 
 
+def test_a_draft_shows_the_flags_that_the_list_counts_and_which_film_has_them(browser, tmp_path):
+    one, other = drafted("study-a", "image-a1", 30), drafted("study-a", "image-a2", 230)
+    other = replace(other, bundle_id="a" * 32, film_flags=("paediatric", "view_unknown"))
+    alone = replace(drafted("study-b", "image-b", 30), film_flags=("view_unknown",))
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", [one, other, alone]).as_uri())
+    flags = opened.locator(".draft-pane .flags li")
+    shown = [
+        "paediatric · film 2", "text without label: Cardiomegaly · film 2", "mixed bundles · the study",
+        "view unknown · film 2",
+    ]  # fmt: skip
+    assert flags.all_inner_texts() == shown
+    assert "3 flags" in opened.locator(".row", has_text="study-a").inner_text()
+    assert "Flags of text and label ask the film alone" in opened.locator(".draft-pane").inner_text()
+    opened.keyboard.press("f")
+    assert flags.all_inner_texts() == shown
+    opened.locator(".row", has_text="study-b").click()
+    assert flags.all_inner_texts() == ["view unknown"]
+    opened.close()
+
+
 # scripts run before the document counts as loaded: list, film and draft are drawn then
 PAINTED_MS = (
     "Math.max(performance.getEntriesByName('first-contentful-paint')[0].startTime,"

@@ -36,6 +36,7 @@ class StandInDrafter:
 
     bundle_id = BUNDLE.bundle_id
     label_thresholds = dict.fromkeys(LABELS, 0.5)
+    abnormal_threshold = 0.5
     takes_all_cores = False
     image_size = SIZE
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EXPLAINED = frozenset({"image-b"})
 BUNDLES = {
-    "b" * 32: DraftingBundle("7", dict.fromkeys(LABELS, 0.5)),
-    "a" * 32: DraftingBundle("6", dict.fromkeys(LABELS, 0.25)),
+    "b" * 32: DraftingBundle("7", dict.fromkeys(LABELS, 0.5), 0.5),
+    "a" * 32: DraftingBundle("6", dict.fromkeys(LABELS, 0.25), 0.1),
 }
 CHROMIUM = os.environ.get("CRRG_CHROMIUM", "/usr/bin/chromium")
 FLAGS = [

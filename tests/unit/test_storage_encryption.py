@@ -11,11 +11,13 @@ import pytest
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import ConfigError, StorageError
+from crrg.operations.deliver import identified_zone
 from crrg.storage import Storage
 from tests.support.certificates import self_signed
 from tests.support.recording_s3 import RecordingStore, recording_store
 
 MIB = 2**20
+KMS_KEY = "x-amz-server-side-encryption-aws-kms-key-id"
 WRITES = ("PutObject", "CreateMultipartUpload", "CopyObject")
 
 
@@ -115,3 +117,27 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_refused(
         server.shutdown()
         server.server_close()
     assert reached == []
+
+
+def test_each_zone_is_written_with_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_S3_SSE", "aws:kms")
+    monkeypatch.setenv("CRRG_S3_KMS_KEY_ID", "key-of-the-root")
+    monkeypatch.setenv("CRRG_IDENTIFIED_ROOT", "s3://identified/drafts")
+    monkeypatch.setenv("CRRG_IDENTIFIED_KMS_KEY_ID", "key-of-the-zone")
+    with recording_store() as store:
+        for name, value in {"CRRG_S3_ENDPOINT": store.endpoint_url, "AWS_ACCESS_KEY_ID": "k"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        for root in (Storage("s3://bucket/root"), Storage("s3://bucket/root", Settings().storage)):
+            root.put("a", b"1")
+            identified_zone(root, Settings()).put("b", b"1")
+            root.put("c", b"1")
+    assert [each.headers[KMS_KEY] for each in store.of("PutObject")] == [
+        "key-of-the-root", "key-of-the-zone", "key-of-the-root",
+    ] * 2  # fmt: skip
+    monkeypatch.delenv("CRRG_IDENTIFIED_KMS_KEY_ID")
+    assert identified_zone(root, Settings()).filesystem is root.filesystem, "without one the zone has the root's key"
+    monkeypatch.setenv("CRRG_IDENTIFIED_KMS_KEY_ID", "key-of-the-zone")
+    plain = Storage("s3://bucket/root", settings_of(store, encryption="AES256"))
+    with pytest.raises(ConfigError, match="CRRG_IDENTIFIED_KMS_KEY_ID: a KMS key encrypts nothing"):
+        identified_zone(plain, Settings())

@@ -14,12 +14,12 @@ function svgElement(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated], where stated is 1 if the
-// phrase states a finding, -1 if it denies what it names, else 0.
+// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated, reads abnormal], where
+// stated is 1 if the phrase states a finding, -1 if it denies what it names, else 0.
 function regionsOf(film) {
   return film.regions.map((row, i) => ({
     name: night.regions[i], box: row.slice(0, 4), score: row[4], abnormal: row[5], isDetected: Boolean(row[6]),
-    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: row[5] >= 0.5,
+    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: Boolean(row[10]),
   }));
 }
 
@@ -227,7 +227,7 @@ function regionsNode(film) {
   }
   return element("details", {}, element("summary", {}, `All ${film.regions.length} regions`),
     element("table", { class: "regions" }, element("thead", {}, element("tr", {},
-      element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
+      element("th", { scope: "col" }, "Region"), element("th", { scope: "col" }, film.abnormalFrom ? `Abnormal, from ${percent(film.abnormalFrom)}` : "Abnormal"), element("th", { scope: "col" }, "Sentence"))), body));
 }
 
 function replacedNode(study, [date, run, page]) {
@@ -238,21 +238,34 @@ function replacedNode(study, [date, run, page]) {
   return node;
 }
 
+// Flags of the whole study, each with the places of the films that have it: of none where only the study as a whole has it.
+function flagsOf(study) {
+  const found = new Map(study.flags.map((flag) => [flag, []]));
+  study.films.forEach((film, i) => film.flags.forEach((flag) => found.set(flag, [...(found.get(flag) || []), i])));
+  return [...found];
+}
+
+function flagsNode(study) {
+  const found = flagsOf(study);
+  if (!found.length) return element("p", { class: "quiet" }, "none");
+  const whose = (places) => (places.length ? `film ${places.map((i) => i + 1).join(", ")}` : "the study");
+  return element("ul", { class: "flags" }, ...found.map(([flag, places]) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" },
+    flag.replace(/_/g, " ").replace(":", ": "),
+    ...(study.films.length > 1 ? [element("span", { class: "quiet" }, ` · ${whose(places)}`)] : []))));
+}
+
 function drawDraft() {
   const { study } = state.item;
   const film = study.films[state.film];
   const [version, bundle] = film.model || [night.modelVersion, night.bundleId];
-  const flags = film.flags.length
-    ? element("ul", { class: "flags" }, ...film.flags.map((flag) => element("li", { class: flag.endsWith("_unknown") ? "is-note" : "" }, flag.replace(/_/g, " ").replace(":", ": "))))
-    : element("p", { class: "quiet" }, "none");
   const many = study.films.length > 1 ? ` · highest of ${study.films.length} films` : "";
   document.getElementById("draft-pane").replaceChildren(
     element("h2", {}, element("span", { class: "tag" }, "DRAFT"), element("code", {}, study.id.slice(0, 24))),
     ...(state.item.newer ? [replacedNode(study, state.item.newer)] : []),
     element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
     element("h3", {}, "Findings"), findingsNode(film),
-    element("h3", {}, "Flags"), flags,
-    ...(film.flags.some((flag) => FILM_AGAINST_TEXT.test(flag))
+    element("h3", {}, "Flags"), flagsNode(study),
+    ...(flagsOf(study).some(([flag]) => FILM_AGAINST_TEXT.test(flag))
       ? [element("p", { class: "quiet" }, "Flags of text and label ask the film alone; the labels below may have read the text as well.")] : []),
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),

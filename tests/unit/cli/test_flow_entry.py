@@ -1,4 +1,4 @@
-"""The process that runs a flow: what it does where its server does not answer, and where a night refused too much."""
+"""The process that runs a flow: what it does where its server does not answer, and where a night ended badly."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from crrg.cli.endings import ENDINGS, Ending
 from crrg.config.base import Settings
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
-from crrg.errors import StorageError, TooManyRefused
-from crrg.operations.nightly import check_failure_rate, exit_code
+from crrg.errors import NightStopped, StorageError, TooManyRefused
+from crrg.operations.nightly import check_ended_well, exit_code
+from crrg.operations.summaries import night_markdown
 from crrg.storage import Storage
 from flows import __main__ as entry
 from flows.finished import keep
@@ -77,20 +78,31 @@ def test_other_errors_and_other_flows_end_as_before(monkeypatch, tmp_path):
 
 def test_night_that_refused_too_much_fails_with_its_reasons_and_exit_code_3(monkeypatch, tmp_path):
     with pytest.raises(TooManyRefused) as caught:
-        check_failure_rate(REFUSED)
+        check_ended_well(REFUSED)
     said = str(caught.value)
     assert "70%" in said
     assert said.index("| DECODE.CRASH | 5 |") < said.index("| PARSE.TRUNCATED | 2 |")
     summary = run(monkeypatch, tmp_path, caught.value)
     assert (summary, exit_code(summary)) == (REFUSED, 3)
-    check_failure_rate(REFUSED.model_copy(update={"exceeds_failure_rate": False}))
+    check_ended_well(REFUSED.model_copy(update={"exceeds_failure_rate": False}))
 
 
 def test_a_single_bad_study_of_a_small_night_says_so_and_fails_no_night(caplog):
     small = {"reasons": {"PARSE.TRUNCATED": 2, "VIEW.LATERAL": 9}, "failure_share": 0.25}
     summary = REFUSED.model_copy(update=small)
-    check_failure_rate(summary)
+    check_ended_well(summary)
     assert "2 of its inputs were refused, 25 %" in caplog.text
     assert exit_code(summary) == 3
     with pytest.raises(TooManyRefused):
-        check_failure_rate(summary.model_copy(update={"reasons": {"PARSE.TRUNCATED": 3}}))
+        check_ended_well(summary.model_copy(update={"reasons": {"PARSE.TRUNCATED": 3}}))
+
+
+def test_night_that_an_operator_stopped_fails_with_who_may_let_it_go_on_and_exit_code_1(monkeypatch, tmp_path):
+    stopped = NightSummary(date="2026-11-20", status="stopped", num_inputs=7, num_pending=7)
+    with pytest.raises(NightStopped, match=r"nothing is published: the object control/STOP .* operates the root"):
+        check_ended_well(stopped)
+    summary = run(monkeypatch, tmp_path, NightStopped("stopped", "night", summary=stopped))
+    assert (summary, exit_code(summary)) == (stopped, 1)
+    assert "control/STOP" in night_markdown(summary)
+    for status in ("nothing_new", "held"):
+        check_ended_well(NightSummary(date="2026-11-20", status=status))

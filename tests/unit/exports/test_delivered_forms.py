@@ -266,6 +266,8 @@ def test_capture_says_draft_and_shows_the_film():
     assert tuple(picture[800, 800]) == (90, 90, 90)
     # the box of the one sentence, at 50..250 of 500 pixels shown on 900
     assert tuple(picture[40 + 180, 200]) == (100, 170, 255)
+    chosen["films"][0]["regions"] = [{**each, "is_abnormal": True} for each in chosen["films"][0]["regions"]]
+    assert tuple(capture_picture(chosen, chosen["films"][0], pixels)[40 + 180, 200]) == (255, 176, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from pydantic import SecretStr
 from crrg.config.base import Settings
 from crrg.config.references import NightPlan, NightSummary
 from crrg.config.watch import NightWatch
+from crrg.errors import NightStopped
 from crrg.ledger.lease import find_holder
 from crrg.operations import night_feed, night_report, night_steps
 from crrg.operations.night_report import report_night
-from crrg.operations.nightly import plan_night
+from crrg.operations.nightly import commit_night, plan_night
 from crrg.storage import Storage
 from flows import nightly as flow
 from flows import pages
@@ -60,6 +61,24 @@ def test_page_that_cannot_be_made_ends_no_night(given_back, monkeypatch, tmp_pat
     monkeypatch.setattr(flow, "publish_night", lambda *_: summary)
     assert run(tmp_path) == summary
     assert [plan.status for plan in given_back] == ["planned"]
+
+
+def test_run_of_a_night_that_an_operator_stopped_has_failed_and_its_page_says_who_may_go_on(
+    given_back, monkeypatch, tmp_path
+):
+    root = Storage(str(tmp_path / "root"))
+    root.put("control/STOP", b"")
+    shown: list[str] = []
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda text, key: shown.append(text))
+    monkeypatch.setattr(flow, "publish_night", lambda plan, results: commit_night(plan, list(results), root))
+    monkeypatch.setattr(flow, "tell_of_night", lambda summary: report_night(summary, root, Settings()))
+    with pytest.raises(NightStopped, match=f"night {DATE}: stopped, nothing is published: the object control/STOP"):
+        run(tmp_path)
+    assert "whoever operates the root" in shown[-1]
+    assert find_holder(root) is None
+    root.delete("control/STOP")
+    monkeypatch.setattr(flow, "publish_night", lambda *_: NightSummary(date=DATE, status="committed"))
+    assert run(tmp_path).status == "committed"
 
 
 def test_night_that_is_told_late_gets_the_page_that_it_would_have_had(given_back, monkeypatch, tmp_path):

@@ -18,6 +18,8 @@ from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_
 NEWER = BundleRef(bundle_id="c" * 32, prefix="models/bundles/newer", model_version="8")
 NEWEST = BundleRef(bundle_id="d" * 32, prefix="models/bundles/newest", model_version="9")
 THRESHOLDS = {BUNDLE: 0.5, NEWER: 0.25, NEWEST: 0.125}
+ABNORMAL = {BUNDLE: (0.5, 1), NEWER: (0.1, 29), NEWEST: (0.9, 0)}
+"""From which probability a region reads abnormal, and how many of the stand-in's do: one says 0.8, the others 0.1."""
 STUDY = PSEUDONYMS.study("2.25.8.5")
 
 
@@ -38,6 +40,7 @@ def night(inbox: Storage, root: Storage, day: int, bundle: BundleRef, instance: 
     inbox.put(f"{instance}.dcm", dicom_bytes(day, study=instance, instance=f"{instance}1"))
     drafter = StandInDrafter()
     drafter.bundle_id, drafter.label_thresholds = bundle.bundle_id, dict.fromkeys(LABELS, THRESHOLDS[bundle])
+    drafter.abnormal_threshold = ABNORMAL[bundle][0]
     run_night(night_config(inbox, date=f"2026-11-{day}", num_workers=0), root, bundle, PSEUDONYMS, lambda: drafter)
     return read_manifests(root)[-1]
 
@@ -71,6 +74,9 @@ def test_a_film_that_moves_on_keeps_the_version_and_thresholds_that_drafted_it(i
         film = own[PSEUDONYMS.instance(f"2.25.9.{instance}")]
         assert (film["model_version"], film["bundle_id"]) == (bundle.model_version, bundle.bundle_id)
         assert set(film["thresholds"].values()) == {THRESHOLDS[bundle]}
+        assert (film["abnormal_threshold"], sum(region["is_abnormal"] for region in film["regions"])) == ABNORMAL[
+            bundle
+        ]
     assert len(set(mixed["thresholds"].values())) > 1
 
 
@@ -82,3 +88,5 @@ def test_the_page_shows_the_bundle_of_each_film_and_the_thresholds_of_each_study
     assert (alone["thresholds"], [film["model"] for film in alone["films"]]) == (None, [None])
     assert set(mixed["thresholds"]) <= {0.5, 0.25}
     assert [film["model"] for film in mixed["films"]] == [["7", BUNDLE.bundle_id], None]
+    for film, bundle in zip(mixed["films"], (BUNDLE, NEWER), strict=True):
+        assert (film["abnormalFrom"], sum(region[10] for region in film["regions"])) == ABNORMAL[bundle]

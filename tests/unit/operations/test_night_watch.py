@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pydicom
 import pytest
 
 from crrg.config.base import STAGES
@@ -38,6 +35,7 @@ from crrg.registry.bundle import (
 )
 from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, draft_of, night_config
+from tests.support.planted_changes import changed, negative
 from tests.support.stand_in_bundle import stand_in_stage
 
 SIZE, NUM_TRAIN, NUM_NIGHT = 64, 100, 40
@@ -85,20 +83,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, DatasetR
 @pytest.fixture(scope="module")
 def fresh() -> list[bytes]:
     return [drawn_file(index) for index in range(1000, 1000 + NUM_NIGHT)]
-
-
-def changed(data: bytes, **tags: object) -> bytes:
-    film = pydicom.dcmread(io.BytesIO(data))
-    for name, value in tags.items():
-        setattr(film, name, value)
-    buffer = io.BytesIO()
-    film.save_as(buffer)
-    return buffer.getvalue()
-
-
-def negative(data: bytes) -> bytes:
-    film = pydicom.dcmread(io.BytesIO(data))
-    return changed(data, PixelData=(4095 - np.frombuffer(film.PixelData, "<u2")).astype("<u2").tobytes())
 
 
 def night(trained, tmp_path: Path, files: list[bytes], text: str | None = None, **watch: object):

@@ -1,7 +1,8 @@
 """Quality of generation: a bundle on unseen cohorts, real lung boxes out of fold, and two architectures compared.
 
 Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi,architectures]``. The root must
-hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both). Every finished measurement is
+hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both); of several bundles the champion is
+measured, where there is none the newest. Every finished measurement is
 noted in ``ROOT/generation/pieces.json`` as it ends (``--folder`` for another place), so that a call that was stopped is
 gone on with by the next; each call writes ``report.md`` of what there is. ``lungs`` and ``openi`` need
 ``CRRG_OPEN_DATA``.
@@ -173,7 +174,7 @@ def main() -> int:
     """Measure what is missing, write the report, and fail where a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
     parser.add_argument("--folder", type=Path, default=None, help="of the results; ROOT/generation by default")
     parser.add_argument("--pieces", default=",".join(PIECES))
     parser.add_argument("--studies", type=int, default=1000, help="of the drawn cohort")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,15 +37,56 @@ def text_figures(
     Returns:
         ``<protocol>/<metric>`` (``text.score_text``) with 95 % intervals over patients, one row per baseline.
     """
-    figures: list[Figure] = []
-    for protocol in PROTOCOLS:
-        idf = rgrg_document_frequencies(validation) if protocol == "rgrg" and validation else None
-        found = text_statistics(drafts, references, protocol, frequencies=idf)
-        others = {name: text_statistics(texts, references, protocol, frequencies=idf) for name, texts in rivals.items()}
-        for metric, statistic in found.items():
-            beside = {name: other[metric] for name, other in others.items()}
-            figures += compared(f"{protocol}/{metric}", statistic, samples, beside)
-    return figures
+    return [
+        figure
+        for protocol in PROTOCOLS
+        for figure in _protocol_figures(protocol, drafts, references, samples, rivals, validation)
+    ]
+
+
+def told_only_figures(
+    drafts: Sequence[str],
+    references: Sequence[str],
+    patient_ids: Sequence[str],
+    rivals: Mapping[str, Sequence[str]],
+    validation: Sequence[str] = (),
+) -> list[Figure]:
+    """Return the figures of ``rgrg`` as RGRG counts: a draft without a word is left out with its report.
+
+    The arguments are those of ``text_figures``, with the patient of each report.
+
+    Returns:
+        ``rgrg/<metric>_told_only``; none where no draft is empty, since they would be those of ``text_figures``, or all
+        are.
+    """
+    rows = [row for row, draft in enumerate(drafts) if draft.strip()]
+    if len(rows) in (0, len(drafts)):
+        return []
+    samples = Resampling([patient_ids[row] for row in rows])
+    others = {name: [texts[row] for row in rows] for name, texts in rivals.items()}
+    texts = [drafts[row] for row in rows], [references[row] for row in rows]
+    figures = _protocol_figures("rgrg", *texts, samples, others, validation)
+    return [replace(figure, name=f"{figure.name}_told_only") for figure in figures]
+
+
+def _protocol_figures(
+    protocol: Protocol,
+    drafts: Sequence[str],
+    references: Sequence[str],
+    samples: Resampling,
+    rivals: Mapping[str, Sequence[str]],
+    validation: Sequence[str],
+) -> list[Figure]:
+    idf = rgrg_document_frequencies(validation) if protocol == "rgrg" and validation else None
+    found = text_statistics(drafts, references, protocol, frequencies=idf)
+    others = {name: text_statistics(texts, references, protocol, frequencies=idf) for name, texts in rivals.items()}
+    return [
+        figure
+        for metric, statistic in found.items()
+        for figure in compared(
+            f"{protocol}/{metric}", statistic, samples, {name: other[metric] for name, other in others.items()}
+        )
+    ]
 
 
 def jar_figures(

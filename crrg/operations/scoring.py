@@ -2,8 +2,9 @@
 
 Baselines are the mean box of each region, selecting every region or the usual ones, calling every region abnormal, a
 logistic regression on 32 x 32 pixels, the constant report that suits validation best, the normal report, claiming every
-finding, and the report of the most similar training film. What of them is fitted on the training dataset is in
-``scoring_cases``. Drafts may come from a pipeline (``draft_cases``) or from a committed night.
+finding, the usual phrase of each region, and the report of the most similar training film. What of them is fitted on
+the training dataset is in ``scoring_cases``. Drafts may come from a pipeline (``draft_cases``) or from a committed
+night.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from crrg.operations.scoring_labels import (
     retrieval_figures,
 )
 from crrg.operations.scoring_regions import region_arrays, region_figures
-from crrg.operations.scoring_texts import told_texts, wording_figures
+from crrg.operations.scoring_texts import region_phrase_figures, told_texts, wording_figures
 from crrg.progress import count_progress
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
@@ -132,6 +133,7 @@ def score_cases(
         lambda: region_figures(cases, known, samples, abnormal_threshold),
         lambda: _label_figures(cases, known, evidence, patients),
         lambda: wording_figures(told_texts(cases, known, neighbours), known.validation),
+        lambda: region_phrase_figures(cases, known, samples),
         lambda: _clinical_figures(cases, known, neighbours, samples),
         lambda: group_figures([case.reference for case in cases], _main_statistics(cases)),
     )

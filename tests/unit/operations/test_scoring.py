@@ -70,6 +70,7 @@ def known() -> Baselines:
         texts=texts,
         constant="The lungs are clear.",
         validation=["The lungs are clear."],
+        usual_phrases={HEART: "The heart is large."},
     )
 
 
@@ -86,7 +87,7 @@ def card(scored: tuple[Scorecard, list[Progress]]) -> Scorecard:
 
 
 def test_it_is_told_how_far_the_scoring_is(scored: tuple[Scorecard, list[Progress]]) -> None:
-    assert [(each.what, each.num_done, each.total) for each in scored[1]] == [("scoring", n, 5) for n in range(1, 6)]
+    assert [(each.what, each.num_done, each.total) for each in scored[1]] == [("scoring", n, 6) for n in range(1, 7)]
 
 
 def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) -> None:
@@ -102,6 +103,13 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     assert all(rivals[f"{protocol}/{name}"] == texts for protocol in PROTOCOLS for name in metrics)
     assert rivals["rgrg/cider_d_given_idf"] == texts
     assert card["text/empty_share"] == 0
+    assert not [name for name in rivals if name.endswith("_told_only")], "no draft is empty"
+    for name in ("phrase_meteor_offline", "phrase_meteor_offline_abnormal", f"phrase_meteor_offline/{HEART}"):
+        assert rivals[f"rgrg/{name}"] == ["usual phrase"]
+        # of what the reports speak of, drafts select the heart alone, and the usual phrase of it is the reference's
+        assert 0 < card[f"rgrg/{name}"] < next(each.baseline for each in card if each.name == f"rgrg/{name}")
+    assert "rgrg/phrase_meteor_offline_normal" not in rivals
+    assert "rgrg/phrase_meteor_ratio_offline" not in rivals, "one region has no other to be mistaken for"
     clinical = ["best constant report", "all positive", "nearest neighbour"]
     names = ("micro_f1", "macro_f1", "micro5_recall", "micro14_precision", "example14_f1", "edema_f1")
     assert all(rivals[f"clinical/{name}"] == clinical for name in names)
@@ -131,6 +139,20 @@ def test_a_film_whose_report_is_not_tied_to_regions_says_nothing_of_selection(ca
     # always select: one wrong for each that is right
     assert next(each.baseline for each in together if each.name == "selection/precision") == 0.5
     assert not [each for each in together if each.name.startswith("abnormality/")], "no threshold was given"
+
+
+def test_reports_of_empty_drafts_are_left_out_where_rgrg_leaves_them_out() -> None:
+    silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in CASES[:2]]
+    figures = list(score_cases([*silent, *CASES[2:]], known()))
+    rest = {(each.name, each.baseline_name): each for each in score_cases(CASES[2:], known())}
+    told = [each for each in figures if each.name.endswith("_told_only")]
+    assert len(told) == 8 * 3, "metrics of `rgrg`, each beside three texts"
+    for each in told:
+        wanted = rest[each.name.removesuffix("_told_only"), each.baseline_name]
+        assert (each.value, each.baseline) == pytest.approx((wanted.value, wanted.baseline)), each.name
+    card = {each.name: each.value for each in figures}
+    assert card["rgrg/rouge_l_told_only"] > card["rgrg/rouge_l"]
+    assert not [each for each in score_cases(silent, known()) if each.name.endswith("_told_only")]
 
 
 def test_a_region_without_box_and_phrase_is_unknown() -> None:

@@ -22,7 +22,7 @@ from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import label_matrix, mean_auc
-from crrg.evaluation.clinical_figures import rule_figures
+from crrg.evaluation.clinical_figures import clinical_figures
 from crrg.evaluation.detection_figures import mean_of_regions, overlaps
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
@@ -211,7 +211,8 @@ def _clinical_figures(
     if not known.is_fitted:
         rivals = {"all positive": rivals["all positive"]}
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals, _known_labels(cases))
+    references = [case.reference.labels for case in cases]
+    return clinical_figures("clinical", drafts, references, samples, rivals, _known_labels(cases))
 
 
 def _known_labels(cases: Sequence[Case]) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crrg.evaluation.bootstrap import Resampling, mean_statistic
-from crrg.evaluation.compared import beside_values, compared
+from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JavaMeteor
 from crrg.evaluation.protocols import PROTOCOLS, Protocol, tokenize
 from crrg.evaluation.scorecard import Figure
@@ -96,7 +96,7 @@ def jar_figures(
     samples: Resampling,
     rivals: Mapping[str, Sequence[str]],
 ) -> list[Figure]:
-    """Return METEOR 1.5 of the whole set, and its mean over reports, which has an interval.
+    """Return METEOR 1.5 of the whole set and its mean over reports, with 95 % intervals over patients.
 
     Args:
         running: METEOR's program.
@@ -113,20 +113,12 @@ def jar_figures(
     for protocol in JAR_PROTOCOLS:
         wanted = [" ".join(tokenize(text, protocol)) for text in references]
         given = {"": drafts, **rivals}
-        scores = {
-            name: running.score([" ".join(tokenize(text, protocol)) for text in texts], wanted)
-            for name, texts in given.items()
-        }
-        whole, per_report = scores.pop("")
-        figures += beside_values(
-            f"{protocol}/meteor_1_5", whole, (None, None), {name: value for name, (value, _) in scores.items()}
-        )
-        figures += compared(
-            f"{protocol}/meteor_1_5_mean",
-            mean_statistic(np.array(per_report)),
-            samples,
-            {name: mean_statistic(np.array(values)) for name, (_, values) in scores.items()},
-        )
+        cut = {name: [" ".join(tokenize(text, protocol)) for text in texts] for name, texts in given.items()}
+        whole = {name: running.statistic(texts, wanted) for name, texts in cut.items()}
+        means = {name: mean_statistic(np.array(running.score(texts, wanted)[1])) for name, texts in cut.items()}
+        for metric, of_each in (("meteor_1_5", whole), ("meteor_1_5_mean", means)):
+            others = {name: statistic for name, statistic in of_each.items() if name}
+            figures += compared(f"{protocol}/{metric}", of_each[""], samples, others)
         offline = text_statistics(drafts, references, protocol)["meteor_offline"].value()
-        figures.append(Figure(f"{protocol}/meteor_offline_difference", offline - whole))
+        figures.append(Figure(f"{protocol}/meteor_offline_difference", offline - whole[""].value()))
     return figures

@@ -169,6 +169,7 @@ def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -
     found = with_meteor(card, CASES, known(), jar, java=(sys.executable,))
     added = list(found)[len(card.figures) :]
     assert {each.name.split("/")[1] for each in added} == {"meteor_1_5", "meteor_1_5_mean", "meteor_offline_difference"}
+    assert all(each.low <= each.value <= each.high for each in added if "difference" not in each.name)
     silent = [replace(each, reference=replace(each.reference, report=Report(None, None, None))) for each in CASES]
     assert with_meteor(card, silent, known(), jar, java=("no-such-java",)) == card
 

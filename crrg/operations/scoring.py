@@ -23,7 +23,6 @@ from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.clinical_figures import clinical_figures
-from crrg.evaluation.detection_figures import mean_of_regions, overlaps
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.drafter import Drafter
@@ -37,10 +36,10 @@ from crrg.operations.scoring_labels import (
     given_labels,
     retrieval_figures,
 )
-from crrg.operations.scoring_regions import region_arrays, region_figures
+from crrg.operations.scoring_main import main_figures
+from crrg.operations.scoring_regions import region_figures
 from crrg.operations.scoring_texts import region_phrase_figures, told_texts, wording_figures
 from crrg.progress import count_progress
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 
 if TYPE_CHECKING:
@@ -135,7 +134,9 @@ def score_cases(
         lambda: wording_figures(told_texts(cases, known, neighbours), known.validation),
         lambda: region_phrase_figures(cases, known, samples),
         lambda: _clinical_figures(cases, known, neighbours, samples),
-        lambda: group_figures([case.reference for case in cases], _main_statistics(cases)),
+        lambda: group_figures(
+            [case.reference for case in cases], main_figures(cases, known, neighbours, abnormal_threshold)
+        ),
     )
     figures: list[Figure] = []
     say = count_progress("scoring", "families of figures")
@@ -153,25 +154,6 @@ def permute_drafts(cases: Sequence[Case]) -> list[Case]:
     """
     order = baselines.permuted_rows(len(cases))
     return [Case(case.reference, _moved(cases[row], case)) for case, row in zip(cases, order, strict=True)]
-
-
-def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.int64]], float]]:
-    """Return the figures that a gate looks at, as functions of the rows that they are of."""
-    regions = region_arrays(cases)
-    iou = overlaps(regions.given, regions.truth)
-    num = len(FINDINGS)
-    references = label_matrix([case.reference.labels for case in cases])[:, :num]
-    probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
-    drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    counted = _known_labels(cases)
-    counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases], counted=counted)
-    return {
-        REGION_IOU: lambda rows: mean_of_regions(iou[rows]),
-        LABEL_AUC: lambda rows: mean_auc(probabilities[rows], references[rows]),
-        CLINICAL_F1: lambda rows: (
-            clinical.f1_from_counts(counts[rows].sum(axis=0)) if counted[rows].any() else float("nan")
-        ),
-    }
 
 
 def _label_figures(

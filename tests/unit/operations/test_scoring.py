@@ -22,8 +22,9 @@ from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations import evaluate
-from crrg.operations.scoring import _main_statistics, score_cases
+from crrg.operations.scoring import score_cases
 from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
+from crrg.operations.scoring_main import ABNORMALITY_F1, BLEU_4, ROUGE_L, SELECTION_F1, main_figures
 from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
 from crrg.progress import Progress, listening
@@ -113,8 +114,14 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     clinical = ["best constant report", "all positive", "nearest neighbour"]
     names = ("micro_f1", "macro_f1", "micro5_recall", "micro14_precision", "example14_f1", "edema_f1")
     assert all(rivals[f"clinical/{name}"] == clinical for name in names)
-    for name, statistic in _main_statistics(CASES).items():
-        assert card[name] == pytest.approx(statistic(np.arange(len(CASES)))), "what a gate sees is what groups show"
+    every = np.arange(len(CASES))
+    main = main_figures(CASES, known(), known().neighbours(CASES), 0.5)
+    assert set(main) == {REGION_IOU, LABEL_AUC, CLINICAL_F1, BLEU_4, ROUGE_L, SELECTION_F1, ABNORMALITY_F1}
+    for name, figure in main.items():
+        assert card[name] == pytest.approx(figure.of_drafts(every)), "what a gate sees is what groups show"
+        if figure.of_rival is not None:
+            shown = next(each for each in card if (each.name, each.baseline_name) == (name, figure.rival))
+            assert shown.baseline == pytest.approx(figure.of_rival(every)), name
     assert all(figure.low <= figure.high for figure in card if not figure.name.startswith("view/"))
     wanted = score_text([each.draft.findings for each in CASES], [each.reference.report.findings for each in CASES])
     assert card["rgrg/bleu_4"] == wanted["rgrg/bleu_4"]
@@ -169,7 +176,7 @@ def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -
     found = with_meteor(card, CASES, known(), jar, java=(sys.executable,))
     added = list(found)[len(card.figures) :]
     assert {each.name.split("/")[1] for each in added} == {"meteor_1_5", "meteor_1_5_mean", "meteor_offline_difference"}
-    assert all(each.low <= each.value <= each.high for each in added if "difference" not in each.name)
+    assert all(each.low <= each.high for each in added if "difference" not in each.name)
     silent = [replace(each, reference=replace(each.reference, report=Report(None, None, None))) for each in CASES]
     assert with_meteor(card, silent, known(), jar, java=("no-such-java",)) == card
 
@@ -220,6 +227,9 @@ def test_a_draft_is_not_blamed_for_what_an_archive_without_reports_never_asked()
     asked, unasked = of_archive({"Edema": 1}), of_archive({"Pneumonia": 0})
     figures = {figure.name: figure.value for figure in score_cases([asked, unasked], known())}
     assert figures["clinical/micro_precision"] == figures["clinical/micro_f1"] == 1.0
-    statistic = _main_statistics([asked, unasked, of_archive({})])[CLINICAL_F1]
-    assert statistic(np.array([0, 1])) == 1.0
-    assert np.isnan(statistic(np.array([2])))
+    cases = [asked, unasked, of_archive({})]
+    main = main_figures(cases, known(), known().neighbours(cases), None)
+    assert ABNORMALITY_F1 not in main
+    assert main[CLINICAL_F1].of_drafts(np.array([0, 1])) == 1.0
+    assert np.isnan(main[CLINICAL_F1].of_drafts(np.array([2])))
+    assert np.isnan([main[name].of_drafts(np.array([0])) for name in (BLEU_4, ROUGE_L)]).all(), "no report"

@@ -61,7 +61,9 @@ WAYS: Mapping[str, dict[str, Any]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="whose other parts are used; empty takes the first of the root")
+    parser.add_argument(
+        "--bundle", default="", help="whose other parts are used; empty takes the champion, else the newest"
+    )
     parser.add_argument("--preset", choices=("tiny", "small"), default="tiny", help="of the root")
     parser.add_argument("--language-steps", type=int, default=2000, help="of the language model alone")
     parser.add_argument("--steps", type=int, default=300, help="of each generator")

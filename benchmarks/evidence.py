@@ -139,7 +139,7 @@ def main() -> None:
     """Measure and write ``evidence.json`` and ``evidence.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
     parser.add_argument("--folder", type=Path, default=None, help="of the results; ROOT/generation by default")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20_261_128)

@@ -151,7 +151,7 @@ def main() -> int:
     """Measure the pieces that are asked for, and fail where a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
     parser.add_argument("--source", default="", help="folder of the test cohort; empty takes a demo's fresh films")
     parser.add_argument("--pieces", default=",".join(PIECES))
     parser.add_argument("--train-films", type=int, default=1536)

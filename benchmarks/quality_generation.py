@@ -1,10 +1,10 @@
 """Quality of generation: a bundle on unseen cohorts, real lung boxes out of fold, and two architectures compared.
 
 Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi,architectures]``. The root must
-hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both). Every finished measurement is
-noted in ``ROOT/generation/pieces.json`` as it ends (``--folder`` for another place), so that a call that was stopped is
-gone on with by the next; each call writes ``report.md`` of what there is. ``lungs`` and ``openi`` need
-``CRRG_OPEN_DATA``.
+hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both); of several bundles the champion is
+measured, where there is none the newest. Every finished measurement is noted in ``ROOT/generation/pieces.json`` as it
+ends (``--folder`` for another place), so that a call that was stopped is gone on with by the next; each call writes
+``report.md`` of what there is. ``lungs`` and ``openi`` need ``CRRG_OPEN_DATA``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from crrg.data.pairs import resolve_dataset
 from crrg.data.spaced import sampled_films
 from crrg.device import resolve_device
 from crrg.domain.study import Split
+from crrg.evaluation.scorecard import FIGURES_VERSION
 from crrg.inference.pipeline import ReportPipeline
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -103,7 +104,7 @@ class Bench:
         options = self.options
         num_studies = options.studies if piece == "drawn" else options.openi_studies
         cohort = Cohort(DATASETS[piece], piece == "openi", num_studies, options.seed)
-        name = f"{piece}/{self.bundle.bundle_id[:12]}/{options.seed}/{num_studies}"
+        name = f"{piece}/{self.bundle.bundle_id[:12]}/{options.seed}/{num_studies}/figures-{FIGURES_VERSION}"
         self.table.fill(
             name,
             lambda: measure_cohort(self.pipeline(), self.storage, cohort, self.folder),
@@ -150,9 +151,9 @@ class Bench:
             for fold in range(NUM_FOLDS)
             for name, film in self.table.rows[f"{prefix}/fold{fold}"]["films"].items()
         }
-        self.table.fill(f"{prefix}/out-of-fold", lambda: summarise(films, lungs))
+        self.table.refill(f"{prefix}/out-of-fold", lambda: summarise(films, lungs))
         drawn = self.table.rows[f"lungs/drawn-only/{self.bundle.bundle_id[:12]}"]["films"]
-        self.table.fill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
+        self.table.refill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
         worst = self.table.rows[f"{prefix}/out-of-fold"]["worst_film"]
         (self.folder / "worst-lungs.png").write_bytes(
             worst_picture(self.open_data, lungs, worst, films[str(worst)]["boxes"])
@@ -173,7 +174,7 @@ def main() -> int:
     """Measure what is missing, write the report, and fail where a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
     parser.add_argument("--folder", type=Path, default=None, help="of the results; ROOT/generation by default")
     parser.add_argument("--pieces", default=",".join(PIECES))
     parser.add_argument("--studies", type=int, default=1000, help="of the drawn cohort")

@@ -34,7 +34,7 @@ def main() -> None:
     """Fit, score and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--bundle", default="", help="bundle id; empty takes the first")
+    parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20_261_128)
     parser.add_argument("--threads", type=int, default=2)

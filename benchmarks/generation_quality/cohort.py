@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.resumable import Table
-from crrg.data.images import model_input
 from crrg.data.pairs import resolve_dataset
 from crrg.data.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, label_column
@@ -28,7 +27,7 @@ from crrg.evaluation.detection import mean_box_candidates, score_boxes, score_se
 from crrg.evaluation.text import score_text
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.scoring import score_cases
-from crrg.operations.scoring_cases import THUMBNAIL_SIZE, Baselines, Case, fit_baselines
+from crrg.operations.scoring_cases import Baselines, Case, fit_baselines
 from crrg.operations.scoring_regions import region_arrays
 from crrg.storage import Storage
 
@@ -77,13 +76,13 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
         drafts = [read_draft(value) for value in table.rows[name]["drafts"]]
         cases += [Case(pair, draft) for pair, draft in zip(chunk, drafts, strict=True)]
     known = fit_baselines(storage, resolve_dataset(storage, TRAINING_DATASET, ""))
-    texts = baseline_texts(cases, known)
+    texts, reports = baseline_texts(cases, known), baseline_reports(cases, known)
     return {
         "num_films": len(cases),
         "scorecard": score_cases(cases, known, abnormal_threshold=pipeline.thresholds.abnormal).to_dict(),
         "regions": region_figures(cases, known, pipeline.thresholds.abnormal),
         "text": text_figures(cases, texts),
-        "clinical": clinical_figures([case.reference for case in cases], texts),
+        "clinical": clinical_figures([case.reference for case in cases], reports),
         "sentences": {name: sentence_figures(given) for name, given in texts.items()}
         | {"references": sentence_figures([case.reference.report.findings or "" for case in cases])},
     }
@@ -100,18 +99,29 @@ def read_draft(value: Figures) -> DraftReport:
 
 def baseline_texts(cases: Sequence[Case], known: Baselines) -> dict[str, list[str]]:
     """Return the findings of the drafts and of each baseline, film by film."""
-    thumbnails = np.stack([model_input(film.pixels, THUMBNAIL_SIZE) for film in _films([c.reference for c in cases])])
-    neighbours = baselines.nearest_neighbours(known.thumbnails, thumbnails.astype(float))
+    return _texts([case.draft.findings for case in cases], cases, known, known.findings)
+
+
+def baseline_reports(cases: Sequence[Case], known: Baselines) -> dict[str, list[str]]:
+    """Return findings and impression of the drafts and of each baseline, film by film, as scorecards read labels."""
+    return _texts([f"{case.draft.findings} {case.draft.impression}" for case in cases], cases, known, known.texts)
+
+
+def _texts(
+    drafts: list[str], cases: Sequence[Case], known: Baselines, training_texts: Sequence[str]
+) -> dict[str, list[str]]:
     return {
-        "drafts": [case.draft.findings for case in cases],
+        "drafts": drafts,
         "best constant report": [known.constant] * len(cases),
         "always normal": [baselines.NORMAL_REPORT] * len(cases),
-        "nearest neighbour's report": [known.findings[row] for row in neighbours],
+        "nearest neighbour's report": [training_texts[row] for row in known.neighbours(cases)],
     }
 
 
 def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: float) -> Figures:
     """Return leak-free detection by region, selection and abnormality, both of the regions of which it is known.
+
+    Abnormality is of the regions that were found, as in scorecards.
 
     Args:
         cases: Drafts with references.
@@ -119,7 +129,7 @@ def region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold: 
         abnormal_threshold: Probability from which the selector calls a region abnormal.
     """
     arrays = region_arrays(cases)
-    judged = np.isfinite(arrays.is_abnormal)
+    judged = np.isfinite(arrays.is_abnormal) & arrays.given.detected
     wanted = arrays.is_abnormal[judged] == 1
     called = arrays.abnormal_probabilities[judged] >= abnormal_threshold
     usual = np.broadcast_to(known.usual_regions, arrays.has_phrase.shape)
@@ -155,7 +165,7 @@ def clinical_figures(references: Sequence[Pair], texts: dict[str, list[str]]) ->
 
     Args:
         references: What is known of each film.
-        texts: Drafts and baselines by name, film by film.
+        texts: Findings and impression of drafts and baselines by name, film by film.
 
     Returns:
         Per name micro and macro figures; under ``conditions`` precision, recall and F1 of the drafts with the number of

@@ -92,13 +92,13 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
             tables.append(f"`{name}` beside `crrg`, the difference is what it gains. {title}\n\n{pair}")
     for name, figures in row["without"].items():
         lines = [
-            (figure, _interval(found["crrg"]), _interval(found[name]), _interval(found["difference"]))
+            (_shown(figure), _interval(found["crrg"]), _interval(found[name]), _interval(found["difference"]))
             for figure, found in figures.items()
         ]
         tables.append(f"Without one thing, one run each:\n\n{table(('figure', 'crrg', name, 'difference'), lines)}")
     texts = list(row["baselines"])
     lines = [
-        (figure, *(f"{row['baselines'][text][figure]['']['mean']:.3f}" for text in texts))
+        (_shown(figure), *(f"{row['baselines'][text][figure]['']['mean']:.3f}" for text in texts))
         for figure in row["baselines"][texts[0]]
     ]
     title = "Baselines: mean boxes, usual regions, every region abnormal, and one of three texts:"
@@ -117,9 +117,14 @@ def _pair(figures: dict[str, Any], names: tuple[str, str], baselines: dict[str, 
         best = max(each[figure][""]["mean"] for each in baselines.values())
         means = [_interval(found[name]) for name in names]
         seeds = [" ".join(f"{value:.3f}" for value in found[name]["seeds"]) for name in names]
-        lines.append((figure, *means, _interval(found["difference"]), *seeds, f"{best:.3f}"))
+        lines.append((_shown(figure), *means, _interval(found["difference"]), *seeds, f"{best:.3f}"))
     columns = ("figure", *names, "difference", *(f"{name}, each seed" for name in names), "best baseline")
     return table(columns, lines)
+
+
+def _shown(figure: str) -> str:
+    """Return a figure's name, and where it is of other regions than a scorecard's, of which."""
+    return f"{figure}, regions that were not found too" if figure.startswith("abnormality") else figure
 
 
 def _interval(found: dict[str, float]) -> str:

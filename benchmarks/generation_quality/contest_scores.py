@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.generation_quality.cohort import baseline_texts, clinical_figures, text_figures
+from benchmarks.generation_quality.cohort import baseline_reports, baseline_texts, clinical_figures, text_figures
 from crrg.domain.regions import NUM_REGIONS
 from crrg.evaluation import clinical
 from crrg.evaluation.bootstrap import bootstrap_sums, ratio
@@ -103,7 +103,7 @@ def score_run(cases: Sequence[Case], abnormal_threshold: float) -> dict[str, Any
         findings,
         [f"{case.draft.findings} {case.draft.impression}" for case in cases],
     )
-    efficacy = clinical_figures([case.reference for case in cases], {"drafts": findings})
+    efficacy = clinical_figures([case.reference for case in cases], {"drafts": answers.reports})
     return {
         "sums": film_sums(cases, answers),
         "text": text_figures(cases, {"drafts": findings})["drafts"],
@@ -116,8 +116,12 @@ def score_baselines(cases: Sequence[Case], known: Baselines) -> dict[str, Sums]:
     shape = (len(cases), NUM_REGIONS)
     boxes = mean_box_candidates(known.mean_boxes, region_arrays(cases).sizes)
     every, usual = np.ones(shape, dtype=bool), np.broadcast_to(known.usual_regions, shape)
-    texts = {name: given for name, given in baseline_texts(cases, known).items() if name != "drafts"}
-    return {name: film_sums(cases, Answers(boxes, every, usual, every, given, given)) for name, given in texts.items()}
+    reports = baseline_reports(cases, known)
+    return {
+        name: film_sums(cases, Answers(boxes, every, usual, every, given, reports[name]))
+        for name, given in baseline_texts(cases, known).items()
+        if name != "drafts"
+    }
 
 
 def film_sums(cases: Sequence[Case], answers: Answers) -> Sums:

@@ -30,7 +30,7 @@ from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.domain.report import Report
 from crrg.errors import DataError
-from crrg.evaluation.bootstrap import bootstrap_mean
+from crrg.evaluation.bootstrap import Statistic, bootstrap_sums, ratio
 from crrg.evaluation.detection import mean_box, mean_box_candidates, region_iou
 from crrg.models.detector import RegionDetector
 from crrg.storage import Storage
@@ -265,8 +265,9 @@ def summarise(films: Mapping[str, Mapping[str, Any]], lungs: LungFilms) -> dict[
         lungs: The films.
 
     Returns:
-        Mean IoU of both lungs with the 95 % interval over groups of patients, of each lung, of the films with outlines,
-        of the mean box, the share detected, and the worst film by its number in the collection's table.
+        Mean IoU of both lungs (the mean of each side's mean over films) with its 95 % interval over groups of patients,
+        of each lung, of the films with outlines, of the mean box, the share detected, and the worst film by its number
+        in the collection's table.
     """
     rows = sorted(int(name) for name in films)
     overlaps = np.array([films[str(row)]["iou"] for row in rows], dtype=float)
@@ -276,20 +277,27 @@ def summarise(films: Mapping[str, Mapping[str, Any]], lungs: LungFilms) -> dict[
     per_film = np.nanmean(overlaps, axis=1)
     outlined = lungs.has_mask[rows]
     worst = int(np.nanargmin(per_film))
-    low, high = bootstrap_mean(per_film, groups)
+    mean = _mean_of_sides(overlaps)
     return {
         "num_films": len(rows),
         "num_groups": len(set(groups)),
-        "mean_iou": float(np.nanmean(overlaps, axis=0).mean()),
-        "interval_of_film_means": [low, high],
+        "mean_iou": mean.value(),
+        "interval": list(bootstrap_sums(mean.counts, mean.combine, groups)),
         **{f"iou_{side.replace(' ', '_')}": float(np.nanmean(overlaps[:, i])) for i, side in enumerate(SIDES)},
-        "mean_iou_outlined": float(np.nanmean(overlaps[outlined], axis=0).mean()) if outlined.any() else None,
-        "mean_box_iou": float(np.nanmean(by_mean, axis=0).mean()),
+        "mean_iou_outlined": mean.value(np.flatnonzero(outlined)) if outlined.any() else None,
+        "mean_box_iou": _mean_of_sides(by_mean).value(),
         "detected_share": float(detected[np.isfinite(overlaps)].mean()),
         "share_at_50": float((overlaps[np.isfinite(overlaps)] >= 0.5).mean()),
         "worst_film": rows[worst],
         "worst_iou": float(per_film[worst]),
     }
+
+
+def _mean_of_sides(overlaps: FloatArray) -> Statistic:
+    """Return the mean over sides of the mean over films of ``[N, 2]``, NaN where nobody drew a side."""
+    known = np.isfinite(overlaps)
+    counts = np.concatenate([np.where(known, overlaps, 0.0), known], axis=1)
+    return Statistic(counts, lambda sums: float(np.mean([ratio(pair) for pair in sums.reshape(2, -1).T])))
 
 
 def worst_picture(open_data: Path, lungs: LungFilms, row: int, boxes: Sequence[Sequence[float]]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.generation_quality.contest_report import contest_tables, table
 from benchmarks.generation_quality.lungs import NUM_FOLDS, is_current
-from crrg.evaluation.scorecard import Scorecard
+from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 
 Rows = dict[str, Any]
 LEAST_LUNG_IOU = 0.86
@@ -38,7 +38,14 @@ def unmet(rows: Rows) -> list[str]:
 
 
 def _current(rows: Rows) -> Rows:
-    return {name: row for name, row in rows.items() if is_current(name)}
+    """Leave out lungs of another program, summaries of them whose interval was of another mean, and old scorecards."""
+    return {
+        name: row
+        for name, row in rows.items()
+        if is_current(name)
+        and "interval_of_film_means" not in row
+        and row.get("scorecard", {}).get("figures_version", FIGURES_VERSION) == FIGURES_VERSION
+    }
 
 
 def _lungs(rows: Rows) -> str:
@@ -50,7 +57,7 @@ def _lungs(rows: Rows) -> str:
             "drawn films only" if "drawn-only" in name else "other patients' real films",
             str(row["num_films"]),
             f"{row['mean_iou']:.3f}",
-            f"{row['interval_of_film_means'][0]:.3f} to {row['interval_of_film_means'][1]:.3f}",
+            f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}",
             f"{row['iou_right_lung']:.3f}",
             f"{row['iou_left_lung']:.3f}",
             f"{row['mean_iou_outlined']:.3f}",

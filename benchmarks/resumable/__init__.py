@@ -21,8 +21,11 @@ class Table:
 
     def fill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
         """Measure what is not in the table yet, and write it down."""
-        if name in self.rows:
-            return
+        if name not in self.rows:
+            self.refill(name, measure)
+
+    def refill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measure and write down, whatever stands in the table: a summary of rows that costs nothing."""
         start = time.monotonic()
         self.rows[name] = measure()
         logger.info("%s in %.0f s", name, time.monotonic() - start)

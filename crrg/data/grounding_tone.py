@@ -16,7 +16,8 @@ _ABNORMAL = re.compile(
     r"|degenerati\w+|spondyl\w+|osteophyt\w+|osteopen\w+|wedg\w+|compression|deformit\w+|herni\w+|elevat\w+|flatten\w+"
     r"|eventration|hyper-?(?:inflat|expan)\w+|emphysem\w*|copd|chronic|scar\w*|fibro\w+|granulom\w+|bronchiect\w+"
     r"|prominen\w+|low lung volumes|deviat\w+|displac\w+|enlarg\w+|widen\w+|obscur\w+|blunt\w+|adenopathy"
-    r"|lymphadenopathy|collaps\w+|volume loss|resect\w+|lobectomy|congest\w+|crowding|thicken\w+)\b",
+    r"|lymphadenopathy|collaps\w+|volume loss|resect\w+|lobectomy|congest\w+|crowding|thicken\w+"
+    r"|free (?:\w+ )?air|pneumoperitoneum)\b",
     re.IGNORECASE,
 )
 _NORMAL = re.compile(

@@ -6,7 +6,7 @@ Works on arrays and texts; the mean box is in ``detection``, the majority value 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,22 @@ def usual_regions(has_phrase: NDArray[np.bool_], counted: NDArray[np.bool_] | No
     ranks = np.argsort(by_frequency, kind="stable")
     choices = [ranks < count for count in range(1, len(ranks) + 1)]
     return max(choices, key=lambda chosen: constant_selection_f1(chosen, has_phrase, counted))
+
+
+def usual_phrases(phrases: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return by region the phrase that most films have, the first in the alphabet of equally frequent ones.
+
+    Args:
+        phrases: Per training film, region to phrase.
+
+    Returns:
+        Only regions that have a phrase anywhere.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for film in phrases:
+        for region, phrase in film.items():
+            counts.setdefault(region, Counter())[phrase] += 1
+    return {region: min(found, key=lambda text: (-found[text], text)) for region, found in counts.items()}
 
 
 def constant_selection_f1(

@@ -48,20 +48,23 @@ def score_labels(
             default.
 
     Returns:
-        Figures in 0..1: ``clinical/micro_f1`` (with ``_precision``, ``_recall``) over the 13 findings, the main figure;
-        ``micro14_*`` with "No Finding"; ``micro5_*``; ``example14_*``; ``macro_f1`` over the 13 findings;
+        Figures in 0..1: ``clinical/micro_f1`` (with ``_precision``, ``_recall``, ``_accuracy``) over the 13 findings,
+        the main figure; ``micro14_*`` with "No Finding"; ``micro5_*``; ``example14_*``; ``macro_f1`` over the 13;
         ``clinical/<label>_f1`` (with ``_precision``, ``_recall``) per label. A ratio without a denominator is 0.
     """
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} candidates but {len(references)} references: give one reference each")
-    found, wanted = positive_matrix(candidates), positive_matrix(references)
-    if counted is not None:
-        found, wanted = found & counted, wanted & counted
+    counted = np.ones((len(references), len(LABELS)), dtype=np.bool_) if counted is None else counted
+    found, wanted = positive_matrix(candidates) & counted, positive_matrix(references) & counted
     figures: dict[str, float] = {}
     for name, labels in (("micro", FINDINGS), ("micro14", LABELS), ("micro5", FIVE_LABELS)):
-        columns = [LABELS.index(label) for label in labels]
-        _add(figures, name, *precision_recall_f1(found[:, columns], wanted[:, columns]))
-    _add(figures, "example14", *_example_based(candidates, references, counted))
+        at = columns_of(labels)
+        _add(figures, name, *precision_recall_f1(found[:, at], wanted[:, at]))
+        right, size = accuracy_counts(found[:, at], wanted[:, at], counted[:, at]).sum(axis=0)
+        figures[f"clinical/{name}_accuracy"] = float(right / size) if size else 0.0
+    *examples, accuracy = _example_based(candidates, references, counted)
+    _add(figures, "example14", *examples)
+    figures["clinical/example14_accuracy"] = accuracy
     per_label = []
     for i, label in enumerate(LABELS):
         scores = precision_recall_f1(found[:, i], wanted[:, i])
@@ -135,10 +138,17 @@ def decision_counts(
     return np.stack([part.sum(axis=1) for part in parts], axis=1).astype(float)
 
 
+def accuracy_counts(
+    found: NDArray[np.bool_], wanted: NDArray[np.bool_], counted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return of each row ``[B, 2]`` how many of the entries ``[B, K]`` that count are right, and how many count."""
+    return np.stack([((found == wanted) & counted).sum(axis=1), counted.sum(axis=1)], axis=1).astype(float)
+
+
 def example_scores(
     candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Return the precision, recall and F1 of each report over all labels ``[B, 3]``; an uncertain label is negative.
+    """Return precision, recall, F1, accuracy of each report over all labels ``[B, 4]``; an uncertain one is negative.
 
     Their means are the example-based figures. ``counted`` is as of ``micro_f1_counts``; NaN where no label counts.
     """
@@ -146,7 +156,9 @@ def example_scores(
     wanted = positive_matrix(references, uncertain_is_positive=False)
     counted = np.ones(wanted.shape, dtype=np.bool_) if counted is None else counted
     scores = [precision_recall_f1(f & c, w & c) for f, w, c in zip(found, wanted, counted, strict=True)]
-    per_report = np.array(scores, dtype=float).reshape(len(found), 3)
+    right, size = accuracy_counts(found, wanted, counted).T
+    accuracy = right / np.maximum(size, 1)
+    per_report = np.column_stack([np.array(scores, dtype=float).reshape(len(found), 3), accuracy])
     return np.where(counted.any(axis=1, keepdims=True), per_report, np.nan)
 
 
@@ -167,12 +179,12 @@ def recall_from_counts(counts: NDArray[np.float64]) -> float:
 
 
 def _example_based(
-    candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_] | None
-) -> tuple[float, float, float]:
+    candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_]
+) -> tuple[float, float, float, float]:
     scores = example_scores(candidates, references, counted)
     scores = scores[~np.isnan(scores).any(axis=1)]
-    precision, recall, f1 = scores.mean(axis=0) if len(scores) else (0.0, 0.0, 0.0)
-    return float(precision), float(recall), float(f1)
+    precision, recall, f1, accuracy = scores.mean(axis=0).tolist() if len(scores) else (0.0, 0.0, 0.0, 0.0)
+    return precision, recall, f1, accuracy
 
 
 def _add(figures: dict[str, float], name: str, precision: float, recall: float, f1: float) -> None:

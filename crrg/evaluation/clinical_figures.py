@@ -1,9 +1,9 @@
 """Clinical efficacy with intervals and beside baselines, from values that a labeler read in drafts and reports.
 
-``labeler_figures`` are the three that RGRG reports, of a labeler such as CheXbert; ``rule_figures`` are all of them, of
-the rule labeler.
+The same figures of every labeler: of the rules, which need no weights, and of one such as CheXbert.
 
-Source: Tanida et al., CVPR 2023: micro figures over five and over 14 labels, example-based ones over 14.
+Source: Tanida et al., CVPR 2023: micro figures over five and over 14 labels, example-based ones over 14, F1 of single
+labels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, LABELS, LabelValues, label_column
-from crrg.evaluation.baselines import all_positive_labels
-from crrg.evaluation.bootstrap import Resampling, Statistic, mean_statistic
+from crrg.evaluation.bootstrap import Resampling, Statistic, mean_statistic, ratio
 from crrg.evaluation.clinical import (
     FIVE_LABELS,
+    accuracy_counts,
     columns_of,
     decision_counts,
     example_scores,
     f1_from_counts,
-    micro_f1_counts,
     positive_matrix,
     precision_from_counts,
     recall_from_counts,
@@ -36,10 +35,11 @@ _PARTS: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
     "precision": precision_from_counts,
     "recall": recall_from_counts,
 }
-_EXAMPLE_COLUMNS = {"f1": 2, "precision": 0, "recall": 1}
+_EXAMPLE_COLUMNS = {"f1": 2, "precision": 0, "recall": 1, "accuracy": 3}
 
 
-def rule_figures(
+def clinical_figures(
+    family: str,
     candidates: Sequence[LabelValues],
     references: Sequence[LabelValues],
     samples: Resampling,
@@ -49,8 +49,9 @@ def rule_figures(
     """Return all clinical figures with 95 % intervals over patients, one row per baseline.
 
     Args:
-        candidates: What the rule labeler read in each draft.
-        references: Labels of each film.
+        family: Of the figures: ``clinical`` where the rule labeler read the drafts, else the labeler's name.
+        candidates: What the labeler read in each draft.
+        references: Labels of each film, or what the labeler read in its report.
         samples: Samples of the films' patients.
         rivals: What each baseline claims in place of the drafts.
         counted: Of which labels of each film ``[B, 14]`` anything is known (``clinical.known_labels``); all by default.
@@ -62,42 +63,17 @@ def rule_figures(
     counted = np.ones((len(references), len(LABELS)), dtype=np.bool_) if counted is None else counted
     if not counted.any():
         return []
-    found = _rule_statistics(candidates, references, counted)
-    others = {name: _rule_statistics(values, references, counted) for name, values in rivals.items()}
+    found = _statistics(candidates, references, counted)
+    others = {name: _statistics(values, references, counted) for name, values in rivals.items()}
     of_labels = {_of_label(label) for label in LABELS}
     figures: list[Figure] = []
     for name, statistic in found.items():
         beside = {rival: each[name] for rival, each in others.items()}
-        figures += compared(f"clinical/{name}", statistic, samples, beside, is_detail=name in of_labels)
+        figures += compared(f"{family}/{name}", statistic, samples, beside, is_detail=name in of_labels)
     return figures
 
 
-def labeler_figures(
-    labeler: str, candidates: Sequence[LabelValues], references: Sequence[LabelValues], patient_ids: Sequence[str]
-) -> list[Figure]:
-    """Return the three figures with 95 % intervals over patients, each beside the claim of every finding.
-
-    Args:
-        labeler: What read the values; the family of the figures.
-        candidates: What it read in each draft.
-        references: What it read in each report.
-        patient_ids: Patient of each pair.
-
-    Returns:
-        ``micro5_f1``, ``micro14_f1`` and ``example14_f1``; none without a pair.
-    """
-    if not candidates:
-        return []
-    samples, figures = Resampling(patient_ids), []
-    for name in ("micro5", "micro14", "example14"):
-        found, simple = (
-            _statistic(name, drafts, references) for drafts in (candidates, all_positive_labels(len(references)))
-        )
-        figures += compared(f"{labeler}/{name}_f1", found, samples, {"all positive": simple})
-    return figures
-
-
-def _rule_statistics(
+def _statistics(
     candidates: Sequence[LabelValues], references: Sequence[LabelValues], counted: NDArray[np.bool_]
 ) -> dict[str, Statistic]:
     found, wanted = positive_matrix(candidates), positive_matrix(references)
@@ -107,6 +83,9 @@ def _rule_statistics(
         for name, at in columns.items()
         for part, combine in _PARTS.items()
     }
+    for name, at in columns.items():
+        rows = accuracy_counts(found[:, at], wanted[:, at], counted[:, at])
+        statistics[f"{name}_accuracy"] = Statistic(rows, ratio)
     examples = example_scores(candidates, references, counted)
     for part, column in _EXAMPLE_COLUMNS.items():
         statistics[f"example14_{part}"] = mean_statistic(examples[:, column])
@@ -126,10 +105,3 @@ def _of_label(label: str) -> str:
 
 def _macro_f1(counts: NDArray[np.float64]) -> float:
     return float(np.mean([f1_from_counts(each) for each in counts.reshape(-1, 3)]))
-
-
-def _statistic(name: str, candidates: Sequence[LabelValues], references: Sequence[LabelValues]) -> Statistic:
-    if name == "example14":
-        return mean_statistic(example_scores(candidates, references)[:, _EXAMPLE_COLUMNS["f1"]])
-    labels = FIVE_LABELS if name == "micro5" else LABELS
-    return Statistic(micro_f1_counts(candidates, references, labels), f1_from_counts)

@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from crrg.errors import ConfigError
+from crrg.evaluation.bootstrap import Statistic
 
 WAY_OUT = "give the path of meteor-1.5.jar with its data folder beside it, or nothing for the METEOR without Java"
 JAVA = ("java", "-Xmx2G", "-jar")
@@ -80,15 +83,40 @@ class JavaMeteor:
         """
         if not candidates:
             return 0.0, []
+        *values, whole = self._evaluate(self._ask(candidates, references))
+        return whole, values
+
+    def statistic(self, candidates: Sequence[str], references: Sequence[str]) -> Statistic:
+        """Return METEOR 1.5 of the whole set as sums per report, which it is asked to evaluate for any part of them.
+
+        Args:
+            candidates: At least one draft.
+            references: Reports in the same order.
+
+        Raises:
+            ConfigError: The program ended or answered something else than numbers.
+        """
+        answers = self._ask(candidates, references)
+        try:
+            counts = np.array([[float(number) for number in answer.split()] for answer in answers])
+        except ValueError as error:
+            raise ConfigError(f"METEOR answered no number: {WAY_OUT}", "meteor_jar") from error
+        return Statistic(counts, lambda sums: self._evaluate([" ".join(map(str, sums.tolist()))])[-1])
+
+    def _ask(self, candidates: Sequence[str], references: Sequence[str]) -> list[str]:
+        """Return what METEOR counts in each pair."""
         pairs = [(_on_one_line(a), _on_one_line(b)) for a, b in zip(candidates, references, strict=True)]
         for pair in pairs:
             if pair not in self._statistics:
                 self._say(_SEPARATOR.join(("SCORE", pair[1], pair[0])))
                 self._statistics[pair] = self._hear()
-        self._say(_SEPARATOR.join(("EVAL", *(self._statistics[pair] for pair in pairs))))
+        return [self._statistics[pair] for pair in pairs]
+
+    def _evaluate(self, counted: Sequence[str]) -> list[float]:
+        """Return METEOR of each of what it counted, and last of all together."""
+        self._say(_SEPARATOR.join(("EVAL", *counted)))
         try:
-            values = [float(self._hear()) for _ in pairs]
-            return float(self._hear()), values
+            return [float(self._hear()) for _ in range(len(counted) + 1)]
         except ValueError as error:
             raise ConfigError(f"METEOR answered no number: {WAY_OUT}", "meteor_jar") from error
 

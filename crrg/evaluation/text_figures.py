@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from crrg.evaluation.bootstrap import Resampling, mean_statistic
-from crrg.evaluation.compared import beside_values, compared
+from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JavaMeteor
 from crrg.evaluation.protocols import PROTOCOLS, Protocol, tokenize
 from crrg.evaluation.scorecard import Figure
@@ -36,15 +37,56 @@ def text_figures(
     Returns:
         ``<protocol>/<metric>`` (``text.score_text``) with 95 % intervals over patients, one row per baseline.
     """
-    figures: list[Figure] = []
-    for protocol in PROTOCOLS:
-        idf = rgrg_document_frequencies(validation) if protocol == "rgrg" and validation else None
-        found = text_statistics(drafts, references, protocol, frequencies=idf)
-        others = {name: text_statistics(texts, references, protocol, frequencies=idf) for name, texts in rivals.items()}
-        for metric, statistic in found.items():
-            beside = {name: other[metric] for name, other in others.items()}
-            figures += compared(f"{protocol}/{metric}", statistic, samples, beside)
-    return figures
+    return [
+        figure
+        for protocol in PROTOCOLS
+        for figure in _protocol_figures(protocol, drafts, references, samples, rivals, validation)
+    ]
+
+
+def told_only_figures(
+    drafts: Sequence[str],
+    references: Sequence[str],
+    patient_ids: Sequence[str],
+    rivals: Mapping[str, Sequence[str]],
+    validation: Sequence[str] = (),
+) -> list[Figure]:
+    """Return the figures of ``rgrg`` as RGRG counts: a draft without a word is left out with its report.
+
+    The arguments are those of ``text_figures``, with the patient of each report.
+
+    Returns:
+        ``rgrg/<metric>_told_only``; none where no draft is empty, since they would be those of ``text_figures``, or all
+        are.
+    """
+    rows = [row for row, draft in enumerate(drafts) if draft.strip()]
+    if len(rows) in (0, len(drafts)):
+        return []
+    samples = Resampling([patient_ids[row] for row in rows])
+    others = {name: [texts[row] for row in rows] for name, texts in rivals.items()}
+    texts = [drafts[row] for row in rows], [references[row] for row in rows]
+    figures = _protocol_figures("rgrg", *texts, samples, others, validation)
+    return [replace(figure, name=f"{figure.name}_told_only") for figure in figures]
+
+
+def _protocol_figures(
+    protocol: Protocol,
+    drafts: Sequence[str],
+    references: Sequence[str],
+    samples: Resampling,
+    rivals: Mapping[str, Sequence[str]],
+    validation: Sequence[str],
+) -> list[Figure]:
+    idf = rgrg_document_frequencies(validation) if protocol == "rgrg" and validation else None
+    found = text_statistics(drafts, references, protocol, frequencies=idf)
+    others = {name: text_statistics(texts, references, protocol, frequencies=idf) for name, texts in rivals.items()}
+    return [
+        figure
+        for metric, statistic in found.items()
+        for figure in compared(
+            f"{protocol}/{metric}", statistic, samples, {name: other[metric] for name, other in others.items()}
+        )
+    ]
 
 
 def jar_figures(
@@ -54,7 +96,7 @@ def jar_figures(
     samples: Resampling,
     rivals: Mapping[str, Sequence[str]],
 ) -> list[Figure]:
-    """Return METEOR 1.5 of the whole set, and its mean over reports, which has an interval.
+    """Return METEOR 1.5 of the whole set and its mean over reports, with 95 % intervals over patients.
 
     Args:
         running: METEOR's program.
@@ -71,20 +113,12 @@ def jar_figures(
     for protocol in JAR_PROTOCOLS:
         wanted = [" ".join(tokenize(text, protocol)) for text in references]
         given = {"": drafts, **rivals}
-        scores = {
-            name: running.score([" ".join(tokenize(text, protocol)) for text in texts], wanted)
-            for name, texts in given.items()
-        }
-        whole, per_report = scores.pop("")
-        figures += beside_values(
-            f"{protocol}/meteor_1_5", whole, (None, None), {name: value for name, (value, _) in scores.items()}
-        )
-        figures += compared(
-            f"{protocol}/meteor_1_5_mean",
-            mean_statistic(np.array(per_report)),
-            samples,
-            {name: mean_statistic(np.array(values)) for name, (_, values) in scores.items()},
-        )
+        cut = {name: [" ".join(tokenize(text, protocol)) for text in texts] for name, texts in given.items()}
+        whole = {name: running.statistic(texts, wanted) for name, texts in cut.items()}
+        means = {name: mean_statistic(np.array(running.score(texts, wanted)[1])) for name, texts in cut.items()}
+        for metric, of_each in (("meteor_1_5", whole), ("meteor_1_5_mean", means)):
+            others = {name: statistic for name, statistic in of_each.items() if name}
+            figures += compared(f"{protocol}/{metric}", of_each[""], samples, others)
         offline = text_statistics(drafts, references, protocol)["meteor_offline"].value()
-        figures.append(Figure(f"{protocol}/meteor_offline_difference", offline - whole))
+        figures.append(Figure(f"{protocol}/meteor_offline_difference", offline - whole[""].value()))
     return figures

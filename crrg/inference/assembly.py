@@ -2,8 +2,9 @@
 
 Repeated sentences go (``dedup``), then second descriptions of one thing, then normal sentences that contradict a stated
 finding ("The lungs are clear." beside an opacity) or that only repeat what others deny already. Sentences that state a
-finding are never dropped for a normal one. ``assemble_published`` is the published way: repeats go, nothing else. Knows
-no models.
+finding are never dropped for a normal one, and the impression is made of them; what a region that was drafted as
+abnormal says counts as such without a label too. ``assemble_published`` is the published way: repeats go, nothing else.
+Knows no models.
 
 Source: RGRG (Tanida et al., CVPR 2023), report post-processing, for ``assemble_published``.
 """
@@ -12,19 +13,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crrg.config.base import Compat
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
-from crrg.inference.dedup import Similarity, deduplicate
+from crrg.inference.dedup import Similarity, deduplicate, kept_sentences
 from crrg.inference.statements import (
     Labeler,
     SidedLabel,
     Statement,
     Topic,
     read_statement,
+    says_abnormal,
 )
 
 MANY_DENIALS = 10
@@ -59,7 +61,7 @@ class RegionPhrase:
     Attributes:
         region: One of ``REGIONS``.
         phrase: One or more sentences.
-        is_abnormal: Whether the region was drafted as abnormal.
+        is_abnormal: Whether the region was drafted as abnormal, so that what it says without a label may be a finding.
     """
 
     region: str
@@ -99,9 +101,7 @@ def assemble(
         Findings and impression; both empty where no phrase has a sentence.
     """
     told = sorted(region_phrases, key=lambda item: order.index(item.region))
-    sentences = [sentence for item in told for sentence in _whole_sentences(item.phrase)]
-    statements = [read_statement(sentence, labeler) for sentence in deduplicate(sentences, similarity=similarity)]
-    statements = _one_per_topic(statements)
+    statements = _one_per_topic(_statements(told, labeler, similarity))
     statements = _without_contradictions(statements, labeler)
     statements = _without_repeated_denials(statements)
     if not statements:
@@ -151,6 +151,18 @@ def impression_of(findings: str, labeler: Labeler = label_report) -> str:
     return _impression(statements) if statements else ""
 
 
+def _statements(told: Sequence[RegionPhrase], labeler: Labeler, similarity: Similarity | None) -> list[Statement]:
+    """Return what phrases state, repeats told once; what any region says that was drafted as abnormal is marked."""
+    said = [(sentence, item.is_abnormal) for item in told for sentence in _whole_sentences(item.phrase)]
+    kept = kept_sentences([sentence for sentence, _ in said], similarity=similarity)
+    flagged = {kept[sentence] for sentence, is_abnormal in said if is_abnormal}
+    return [
+        replace(read_statement(sentence, labeler), is_flagged=sentence in flagged and says_abnormal(sentence, labeler))
+        for sentence, stays_as in kept.items()
+        if sentence == stays_as
+    ]
+
+
 def _whole_sentences(phrase: str) -> list[str]:
     """Return a phrase's sentences; a last one that was cut off goes if there are others, else it gets a full stop.
 
@@ -165,20 +177,27 @@ def _whole_sentences(phrase: str) -> list[str]:
 
 
 def _one_per_topic(statements: list[Statement]) -> list[Statement]:
-    """Keep one statement of each present finding and place: the first one without doubt, else the first."""
+    """Keep one statement of each finding and place: the first abnormal one without doubt, else the first abnormal."""
     chosen: dict[Topic, Statement] = {}
     for statement in statements:
         other = chosen.get(statement.topic)
-        if other is None or (statement.certain and not other.certain):
+        if other is None or _weight(statement) > _weight(other):
             chosen[statement.topic] = statement
     kept = {id(statement) for statement in chosen.values()}
     return [statement for statement in statements if id(statement) in kept]
 
 
+def _weight(statement: Statement) -> tuple[bool, bool]:
+    return statement.is_pathological, bool(statement.certain)
+
+
 def _without_contradictions(statements: list[Statement], labeler: Labeler) -> list[Statement]:
     """Drop normal statements that deny what others state, keeping the part that still holds."""
     kept: list[Statement] = []
+    is_flagged = any(statement.is_flagged for statement in statements)
     for statement in statements:
+        if is_flagged and statement.is_normal and len(statement.denied) >= MANY_DENIALS:
+            continue
         wrong = statement.wrong_denials(statements) if statement.is_normal else frozenset()
         if not wrong:
             kept.append(statement)

@@ -65,17 +65,39 @@ def deduplicate(
     Returns:
         A subset of ``sentences``; empty for none.
     """
+    kept = kept_sentences(sentences, similarity=similarity, threshold=threshold)
+    return [sentence for sentence, stays_as in kept.items() if sentence == stays_as]
+
+
+def kept_sentences(
+    sentences: Sequence[str],
+    *,
+    similarity: Similarity | None = None,
+    threshold: float = SIMILARITY_THRESHOLD,
+) -> dict[str, str]:
+    """Return for each different sentence, in their order, the one of ``deduplicate`` that tells it: itself if it stays.
+
+    The arguments are those of ``deduplicate``.
+    """
     unique = list(dict.fromkeys(sentences))
     scores = (similarity or lexical_similarity)(unique)
-    dropped: set[int] = set()
+    dropped: dict[int, int] = {}
     for first in range(len(unique)):
         for second in range(first + 1, len(unique)):
             if first in dropped:
                 break
             if second in dropped or not scores[first, second] > threshold:
                 continue
-            dropped.add(second if len(unique[first]) > len(unique[second]) else first)
-    return [sentence for index, sentence in enumerate(unique) if index not in dropped]
+            if len(unique[first]) > len(unique[second]):
+                dropped[second] = first
+            else:
+                dropped[first] = second
+    kept = {}
+    for index, sentence in enumerate(unique):
+        while index in dropped:
+            index = dropped[index]
+        kept[sentence] = unique[index]
+    return kept
 
 
 def lexical_similarity(sentences: Sequence[str]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """What one drafted sentence says: which findings, present or denied, on which side and where.
 
-Labels come from a labeler that is handed in; sides, levels, organs and kinds of devices are read from words.
+Labels come from a labeler that is handed in; sides, levels, organs and kinds of devices are read from words, and so is
+whether a sentence of a region that was drafted as abnormal says anything abnormal that has no label ("Free air").
 Contradictions and repetitions are found by it (``assembly``), claims of a wrong side (``consistency``), and wordings
 that say what a film does not have (``reranking``).
 """
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from crrg.data.grounding_tone import is_phrase_abnormal
 from crrg.domain.labels import FINDINGS, NEGATIVE
 
 Labeler = Callable[[str], Mapping[str, int | None]]
@@ -55,6 +57,10 @@ _ZONE_CLEAR = re.compile(r"\b(?:zone|apex|base)s? (?:is|are|appears?) clear")
 _BONES = re.compile(r"\b(?:osseous|bony|bones?|skeletal|ribs?)\b")
 _WHOLE_CHEST = re.compile(r"\b(?:no acute (?:cardio\w*|disease|process|findings?|abnormalit\w+)|normal chest)\b")
 _NORMAL_WORD = re.compile(r"\b(?:no|normal|unremarkable|intact|without)\b")
+_NEUTRAL = re.compile(
+    r"\b(?:stable|unchanged|similar|left-sided|views?|radiographs?|examination|study|images?|comparison)\b"
+)
+"""Words of a sentence that calls nothing abnormal without calling anything normal."""
 _NOWHERE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
@@ -70,6 +76,7 @@ class Statement:
         denied: Findings it denies, by side.
         places: Levels of the lung or kinds of device it names; of a sentence that denies nothing, its organs.
         is_local: Whether what it denies, it denies of a level of the lung only.
+        is_flagged: Whether it says something abnormal of a region that was drafted as abnormal (``says_abnormal``).
     """
 
     text: str
@@ -79,21 +86,22 @@ class Statement:
     denied: frozenset[SidedLabel]
     places: frozenset[str]
     is_local: bool = False
+    is_flagged: bool = False
 
     @property
     def is_normal(self) -> bool:
-        """Whether it states no finding at all."""
-        return not self.present
+        """Whether it states no finding at all, and nothing else that is abnormal."""
+        return not self.present and not self.is_flagged
 
     @property
     def is_pathological(self) -> bool:
         """Whether it states anything but devices."""
-        return bool(self.present - {SUPPORT_DEVICES})
+        return self.is_flagged or bool(self.present - {SUPPORT_DEVICES})
 
     @property
     def topic(self) -> Topic:
         """What it is about: two statements of one topic describe the same thing twice."""
-        if self.is_normal:
+        if not self.present:
             return (
                 (frozenset(), self.sides, self.places)
                 if self.places
@@ -150,6 +158,16 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
         places=frozenset(places),
         is_local=is_local,
     )
+
+
+def says_abnormal(sentence: str, labeler: Labeler) -> bool:
+    """Return whether a sentence of a region that was drafted as abnormal says anything abnormal, labels or not.
+
+    What neither labels nor words call normal counts, since the region is known to be abnormal; a sentence that only
+    denies, calls something normal or stable, names a device or speaks of the examination does not.
+    """
+    is_abnormal = is_phrase_abnormal(sentence, labeler)
+    return not _NEUTRAL.search(sentence.lower()) if is_abnormal is None else is_abnormal
 
 
 def known_sides(statements: Iterable[Statement]) -> dict[str, frozenset[str]]:

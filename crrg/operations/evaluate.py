@@ -194,7 +194,7 @@ def _score(
         is_scored=lambda pair: split is not Split.TEST or not learnt.has_seen(pair),
     )
     if config.chexbert:
-        scorecard = with_chexbert(scorecard, cases, Path(config.chexbert), device)
+        scorecard = with_chexbert(scorecard, cases, known, Path(config.chexbert), device)
     if config.radgraph:
         scorecard = with_radgraph(scorecard, cases, known, Path(config.radgraph), device)
     if config.meteor_jar:

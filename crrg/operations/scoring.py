@@ -2,8 +2,9 @@
 
 Baselines are the mean box of each region, selecting every region or the usual ones, calling every region abnormal, a
 logistic regression on 32 x 32 pixels, the constant report that suits validation best, the normal report, claiming every
-finding, and the report of the most similar training film. What of them is fitted on the training dataset is in
-``scoring_cases``. Drafts may come from a pipeline (``draft_cases``) or from a committed night.
+finding, the usual phrase of each region, and the report of the most similar training film. What of them is fitted on
+the training dataset is in ``scoring_cases``. Drafts may come from a pipeline (``draft_cases``) or from a committed
+night.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from crrg.domain.study import DraftReport, Film, Pair, Split
 from crrg.evaluation import baselines, clinical
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.classification import label_matrix, mean_auc
-from crrg.evaluation.clinical_figures import rule_figures
-from crrg.evaluation.detection_figures import mean_of_regions, overlaps
+from crrg.evaluation.clinical_figures import clinical_figures
 from crrg.evaluation.label_figures import classifier_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.drafter import Drafter
@@ -36,10 +36,10 @@ from crrg.operations.scoring_labels import (
     given_labels,
     retrieval_figures,
 )
-from crrg.operations.scoring_regions import region_arrays, region_figures
-from crrg.operations.scoring_texts import told_texts, wording_figures
+from crrg.operations.scoring_main import main_figures
+from crrg.operations.scoring_regions import region_figures
+from crrg.operations.scoring_texts import region_phrase_figures, told_texts, wording_figures
 from crrg.progress import count_progress
-from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 
 if TYPE_CHECKING:
@@ -132,8 +132,11 @@ def score_cases(
         lambda: region_figures(cases, known, samples, abnormal_threshold),
         lambda: _label_figures(cases, known, evidence, patients),
         lambda: wording_figures(told_texts(cases, known, neighbours), known.validation),
+        lambda: region_phrase_figures(cases, known, samples),
         lambda: _clinical_figures(cases, known, neighbours, samples),
-        lambda: group_figures([case.reference for case in cases], _main_statistics(cases)),
+        lambda: group_figures(
+            [case.reference for case in cases], main_figures(cases, known, neighbours, abnormal_threshold)
+        ),
     )
     figures: list[Figure] = []
     say = count_progress("scoring", "families of figures")
@@ -151,25 +154,6 @@ def permute_drafts(cases: Sequence[Case]) -> list[Case]:
     """
     order = baselines.permuted_rows(len(cases))
     return [Case(case.reference, _moved(cases[row], case)) for case, row in zip(cases, order, strict=True)]
-
-
-def _main_statistics(cases: Sequence[Case]) -> dict[str, Callable[[NDArray[np.int64]], float]]:
-    """Return the figures that a gate looks at, as functions of the rows that they are of."""
-    regions = region_arrays(cases)
-    iou = overlaps(regions.given, regions.truth)
-    num = len(FINDINGS)
-    references = label_matrix([case.reference.labels for case in cases])[:, :num]
-    probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
-    drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    counted = _known_labels(cases)
-    counts = clinical.micro_f1_counts(drafts, [case.reference.labels for case in cases], counted=counted)
-    return {
-        REGION_IOU: lambda rows: mean_of_regions(iou[rows]),
-        LABEL_AUC: lambda rows: mean_auc(probabilities[rows], references[rows]),
-        CLINICAL_F1: lambda rows: (
-            clinical.f1_from_counts(counts[rows].sum(axis=0)) if counted[rows].any() else float("nan")
-        ),
-    }
 
 
 def _label_figures(
@@ -209,7 +193,8 @@ def _clinical_figures(
     if not known.is_fitted:
         rivals = {"all positive": rivals["all positive"]}
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
-    return rule_figures(drafts, [case.reference.labels for case in cases], samples, rivals, _known_labels(cases))
+    references = [case.reference.labels for case in cases]
+    return clinical_figures("clinical", drafts, references, samples, rivals, _known_labels(cases))
 
 
 def _known_labels(cases: Sequence[Case]) -> NDArray[np.bool_]:

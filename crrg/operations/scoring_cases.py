@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from crrg.data.batches import FilmTable, load_films
 from crrg.data.images import model_input
 from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.study import DraftReport, Film, Pair, Split
-from crrg.evaluation.baselines import best_constant_report, nearest_neighbours, usual_regions
+from crrg.evaluation.baselines import best_constant_report, nearest_neighbours, usual_phrases, usual_regions
 from crrg.evaluation.classification import known_values
 from crrg.evaluation.detection import mean_box
 from crrg.storage import Storage
@@ -29,6 +29,7 @@ FITTED = (
     "majority",
     "best constant report",
     "nearest neighbour",
+    "usual phrase",
 )
 """Baselines that are made of training films."""
 
@@ -66,6 +67,7 @@ class Baselines:
         texts: Their findings and impressions.
         constant: The training report with the highest mean score on validation.
         validation: Findings sections of validation reports, for the document frequencies of RGRG's own CIDEr-D.
+        usual_phrases: By region, the phrase that stands most often in training reports.
     """
 
     mean_boxes: FloatArray
@@ -76,6 +78,7 @@ class Baselines:
     texts: list[str]
     constant: str
     validation: Sequence[str] = ()
+    usual_phrases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_fitted(self) -> bool:
@@ -117,6 +120,7 @@ def fit_baselines(storage: Storage, dataset: DatasetRef) -> Baselines:
         texts=[report.text for report in train.texts],
         constant=best_constant_report(known, references) if known else "",
         validation=references,
+        usual_phrases=usual_phrases(train.phrases),
     )
 
 

@@ -13,9 +13,11 @@ from crrg.evaluation.baselines import NORMAL_REPORT
 from crrg.evaluation.bootstrap import Resampling, mean_statistic
 from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
+from crrg.evaluation.phrase_figures import phrase_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
-from crrg.evaluation.text_figures import jar_figures, text_figures
+from crrg.evaluation.text_figures import jar_figures, text_figures, told_only_figures
 from crrg.operations.scoring_cases import Baselines, Case
+from crrg.operations.scoring_regions import region_arrays
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.i
 def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
     """Return the figures of texts under every protocol, and the share of drafts without a word.
 
-    An empty draft scores 0 here; RGRG leaves it out with its report, so that its figures compare where the share is 0.
+    An empty draft scores 0; RGRG leaves it out with its report, as the figures ``…_told_only`` do.
 
     Args:
         texts: Drafts, references and baselines.
@@ -74,8 +76,27 @@ def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
     is_empty = mean_statistic(np.array([not draft.strip() for draft in texts.drafts], dtype=float))
     return [
         *text_figures(texts.drafts, texts.references, samples, texts.rivals, validation),
+        *told_only_figures(texts.drafts, texts.references, texts.patients, texts.rivals, validation),
         *compared("text/empty_share", is_empty, samples, {}),
     ]
+
+
+def region_phrase_figures(cases: Sequence[Case], known: Baselines, samples: Resampling) -> list[Figure]:
+    """Return METEOR of the drafted phrase of each region that its report speaks of, beside the region's usual phrase.
+
+    Args:
+        cases: Drafts and references.
+        known: Baselines of the training dataset.
+        samples: Samples of the cases' patients.
+
+    Returns:
+        The figures of ``phrase_figures``; none where no region with a phrase was selected.
+    """
+    drafts = [{each.region: each.phrase or "" for each in case.draft.regions if each.selected} for case in cases]
+    references = [{each.region: each.phrase for each in case.reference.regions if each.phrase} for case in cases]
+    usual = [{region: known.usual_phrases.get(region, "") for region in given} for given in drafts]
+    rivals = {"usual phrase": usual} if known.is_fitted else {}
+    return phrase_figures(drafts, references, region_arrays(cases).is_abnormal, samples, rivals)
 
 
 def with_meteor(

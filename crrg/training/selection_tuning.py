@@ -64,12 +64,16 @@ def tune_selection(
         return thresholds
     is_over: NDArray[np.bool_] = readings.finding_probabilities[known] >= thresholds.findings
     is_flagged = np.asarray(is_over.any(axis=(1, 2)))
+    is_abnormal = readings.flags(thresholds)[..., -1] > 0
     wanted = [tokenize(references[film], PROTOCOL) for film in known]
     counts, rouge = [], []
     for limit in GRID:
         trial = replace(thresholds, selection=limit, selection_beside_findings=limit)
         selected = readings.selected(trial)
-        drafts = [tokenize(_findings(film, selected[film], phrases, compat, order), PROTOCOL) for film in known]
+        drafts = [
+            tokenize(_findings(film, selected[film], is_abnormal[film], phrases, compat, order), PROTOCOL)
+            for film in known
+        ]
         counts.append(bleu_counts(drafts, wanted))
         rouge.append(rouge_l_per_report(drafts, wanted))
     best, chosen = -1.0, (thresholds.selection, thresholds.selection_beside_findings)
@@ -83,9 +87,16 @@ def tune_selection(
     return replace(thresholds, selection=chosen[0], selection_beside_findings=chosen[1])
 
 
-def _findings(film: int, selected: NDArray[np.bool_], phrases: Phrases, compat: Compat, order: Sequence[str]) -> str:
+def _findings(
+    film: int,
+    selected: NDArray[np.bool_],
+    is_abnormal: NDArray[np.bool_],
+    phrases: Phrases,
+    compat: Compat,
+    order: Sequence[str],
+) -> str:
     drafted = [
-        RegionPhrase(REGIONS[region], phrases[film, region], False)
+        RegionPhrase(REGIONS[region], phrases[film, region], bool(is_abnormal[region]))
         for region in np.flatnonzero(selected).tolist()
         if phrases.get((film, region))
     ]

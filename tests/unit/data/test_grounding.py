@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crrg.data.grounding import GroundedPhrase, SentenceContext, ground_report, ground_sentence
+from crrg.data.grounding_tone import is_phrase_abnormal
 from crrg.domain.report import Report
 from crrg.evaluation.labeler import label_report
 
@@ -87,3 +88,5 @@ def test_abnormal_beyond_the_labels_and_denied() -> None:
     grounded = ground_report(Report(findings="The aorta is tortuous. No scoliosis."), label_report)
     assert grounded["aortic arch"].is_abnormal is True
     assert grounded["spine"].is_abnormal is False
+    assert is_phrase_abnormal("Free air under the right hemidiaphragm.", label_report) is True
+    assert is_phrase_abnormal("No free air under the right hemidiaphragm.", label_report) is False

@@ -15,6 +15,7 @@ from crrg.evaluation.baselines import (
     logistic_regression_probabilities,
     nearest_neighbours,
     permuted_rows,
+    usual_phrases,
     usual_regions,
 )
 from crrg.evaluation.classification import mean_auc
@@ -108,3 +109,9 @@ def test_a_permutation_leaves_no_row_in_place(num_rows: int) -> None:
     order = permuted_rows(num_rows, seed=3)
     assert sorted(order.tolist()) == list(range(num_rows))
     assert num_rows == 1 or not (order == np.arange(num_rows)).any()
+
+
+def test_the_usual_phrase_is_the_most_frequent_one_of_a_region() -> None:
+    films = [{"spine": "Scoliosis."}, {"spine": "Intact."}, {"spine": "Intact.", "carina": "B."}, {"carina": "A."}, {}]
+    assert usual_phrases(films) == {"spine": "Intact.", "carina": "A."}
+    assert usual_phrases([]) == {}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.generation_quality import lungs as lung_module
-from benchmarks.generation_quality.cohort import clinical_figures, read_draft, sentence_figures
+from benchmarks.generation_quality.cohort import (
+    baseline_reports,
+    clinical_figures,
+    read_draft,
+    region_figures,
+    sentence_figures,
+)
 from benchmarks.generation_quality.lungs import (
     COLUMNS,
     LungFilms,
@@ -27,9 +33,12 @@ from benchmarks.generation_quality.report import markdown, unmet
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, POSITIVE
 from crrg.domain.regions import NUM_REGIONS, REGIONS
 from crrg.domain.study import DraftReport, RegionPrediction
+from crrg.operations.scoring import score_cases
+from crrg.operations.scoring_cases import Case
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from tests.support.labelled_pair import labelled
+from tests.unit.operations.test_scoring import TIED, annotation, case, known
 
 GROUPS = ["a", "a", "a", "b", "b", "c", "d", "e", "f", "g"]
 
@@ -72,6 +81,9 @@ def test_summary_counts_what_was_drawn_and_names_the_worst_film_by_number() -> N
     assert found["mean_box_iou"] == pytest.approx((0.4 + 0.6) / 2)
     assert (found["worst_film"], found["worst_iou"], found["num_groups"]) == (3, 0.0, 3)
     assert found["detected_share"] == pytest.approx(4 / 5)
+    of_one_group = replace(lungs(), groups=["a"] * 4)
+    assert summarise(films, of_one_group)["interval"] == pytest.approx([found["mean_iou"]] * 2), "of the same mean"
+    assert found["interval"][0] < found["mean_iou"] < found["interval"][1]
 
 
 def test_sentence_figures_by_hand() -> None:
@@ -96,6 +108,24 @@ def test_conditions_that_are_never_right_are_named_only_where_they_are_frequent(
     silent = clinical_figures(references, {"drafts": ["The lungs are clear."] * 39})
     assert silent["never_right"] == ["Pleural Effusion"]
     assert list(silent["conditions"]) == list(FINDINGS)
+
+
+def test_a_cohorts_tables_hold_the_figures_of_its_scorecard() -> None:
+    missed = annotation("mediastinum", "The mediastinum is wide.", True)
+    cases = [case(number, (*TIED, missed)) for number in range(6)]
+    cases = [Case(each.reference, replace(each.draft, impression="There is edema.")) for each in cases]
+    card = score_cases(cases, known(), abnormal_threshold=0.5)
+    regions = region_figures(cases, known(), 0.5)
+    clinical = clinical_figures([each.reference for each in cases], baseline_reports(cases, known()))["overall"]
+    rivals = {(figure.name, figure.baseline_name): figure.baseline for figure in card}
+    for part in ("precision", "recall", "f1"):
+        assert regions["abnormality"][part] == pytest.approx(card[f"abnormality/{part}"]), part
+        assert regions["all abnormal"][part] == pytest.approx(rivals[f"abnormality/{part}", "all abnormal"]), part
+    for name, value in clinical["drafts"].items():
+        assert value == pytest.approx(card[f"clinical/{name}"]), name
+        neighbour = clinical["nearest neighbour's report"][name]
+        assert neighbour == pytest.approx(rivals[f"clinical/{name}", "nearest neighbour"]), name
+    assert clinical["drafts"]["micro_f1"] > 0, "the impression counts"
 
 
 def test_a_report_that_nobody_could_read_is_held_against_no_draft() -> None:
@@ -123,6 +153,11 @@ def test_report_tells_what_is_there() -> None:
     assert "0.800" in markdown(rows)
     assert unmet(rows) == [f"{piece}/out-of-fold: mean IoU 0.800, at least 0.86 is promised"]
     assert markdown({}).strip() == ""
+    stale = {
+        f"{piece}/out-of-fold": {"interval_of_film_means": [0, 1]},
+        "drawn/a": {"scorecard": {"figures_version": 1}},
+    }
+    assert markdown({**stale, f"{piece}/fold0": fold}) == markdown({f"{piece}/fold0": fold})
     contest = {"architectures/ab12/7-films/summary": {"num_films": 7}}
     assert markdown({**rows, **contest}) == markdown(rows), "a summary of a contest is none of lungs"
 

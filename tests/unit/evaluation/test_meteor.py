@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crrg.errors import ConfigError
@@ -101,6 +102,11 @@ def test_the_jar_is_asked_once_for_each_pair(tmp_path: Path) -> None:
         assert (corpus, each) == (pytest.approx(4 / 6), [0.5, 0.5, 1.0])
         assert len(running._statistics) == 2
         assert running.score([], []) == (0.0, [])
+        statistic = running.statistic(["a b", "a\nb", "c ||| d"], ["a c", "a c", "c d"])
+        assert len(running._statistics) == 2
+        assert statistic.value() == corpus
+        assert [statistic.value(np.array([row])) for row in range(3)] == each
+        assert statistic.value(np.array([0, 2])) == pytest.approx(3 / 4)
 
 
 def test_a_missing_jar_java_or_answer_names_the_way_out(tmp_path: Path) -> None:
@@ -112,3 +118,5 @@ def test_a_missing_jar_java_or_answer_names_the_way_out(tmp_path: Path) -> None:
         JavaMeteor(jar, java=(str(tmp_path / "java"),))
     with JavaMeteor(jar, java=(sys.executable,)) as running, pytest.raises(ConfigError, match="METEOR"):
         running.score(["a", "c"], ["b", "d"])
+    with JavaMeteor(jar, java=(sys.executable,)) as running, pytest.raises(ConfigError, match="METEOR"):
+        running.statistic(["a", "c"], ["b", "d"])

@@ -22,8 +22,9 @@ from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations import evaluate
-from crrg.operations.scoring import _main_statistics, score_cases
+from crrg.operations.scoring import score_cases
 from crrg.operations.scoring_cases import Baselines, Case, thumbnails_of
+from crrg.operations.scoring_main import ABNORMALITY_F1, BLEU_4, ROUGE_L, SELECTION_F1, main_figures
 from crrg.operations.scoring_regions import region_arrays
 from crrg.operations.scoring_texts import with_meteor
 from crrg.progress import Progress, listening
@@ -70,6 +71,7 @@ def known() -> Baselines:
         texts=texts,
         constant="The lungs are clear.",
         validation=["The lungs are clear."],
+        usual_phrases={HEART: "The heart is large."},
     )
 
 
@@ -86,7 +88,7 @@ def card(scored: tuple[Scorecard, list[Progress]]) -> Scorecard:
 
 
 def test_it_is_told_how_far_the_scoring_is(scored: tuple[Scorecard, list[Progress]]) -> None:
-    assert [(each.what, each.num_done, each.total) for each in scored[1]] == [("scoring", n, 5) for n in range(1, 6)]
+    assert [(each.what, each.num_done, each.total) for each in scored[1]] == [("scoring", n, 6) for n in range(1, 7)]
 
 
 def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) -> None:
@@ -102,11 +104,24 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     assert all(rivals[f"{protocol}/{name}"] == texts for protocol in PROTOCOLS for name in metrics)
     assert rivals["rgrg/cider_d_given_idf"] == texts
     assert card["text/empty_share"] == 0
+    assert not [name for name in rivals if name.endswith("_told_only")], "no draft is empty"
+    for name in ("phrase_meteor_offline", "phrase_meteor_offline_abnormal", f"phrase_meteor_offline/{HEART}"):
+        assert rivals[f"rgrg/{name}"] == ["usual phrase"]
+        # of what the reports speak of, drafts select the heart alone, and the usual phrase of it is the reference's
+        assert 0 < card[f"rgrg/{name}"] < next(each.baseline for each in card if each.name == f"rgrg/{name}")
+    assert "rgrg/phrase_meteor_offline_normal" not in rivals
+    assert "rgrg/phrase_meteor_ratio_offline" not in rivals, "one region has no other to be mistaken for"
     clinical = ["best constant report", "all positive", "nearest neighbour"]
     names = ("micro_f1", "macro_f1", "micro5_recall", "micro14_precision", "example14_f1", "edema_f1")
     assert all(rivals[f"clinical/{name}"] == clinical for name in names)
-    for name, statistic in _main_statistics(CASES).items():
-        assert card[name] == pytest.approx(statistic(np.arange(len(CASES)))), "what a gate sees is what groups show"
+    every = np.arange(len(CASES))
+    main = main_figures(CASES, known(), known().neighbours(CASES), 0.5)
+    assert set(main) == {REGION_IOU, LABEL_AUC, CLINICAL_F1, BLEU_4, ROUGE_L, SELECTION_F1, ABNORMALITY_F1}
+    for name, figure in main.items():
+        assert card[name] == pytest.approx(figure.of_drafts(every)), "what a gate sees is what groups show"
+        if figure.of_rival is not None:
+            shown = next(each for each in card if (each.name, each.baseline_name) == (name, figure.rival))
+            assert shown.baseline == pytest.approx(figure.of_rival(every)), name
     assert all(figure.low <= figure.high for figure in card if not figure.name.startswith("view/"))
     wanted = score_text([each.draft.findings for each in CASES], [each.reference.report.findings for each in CASES])
     assert card["rgrg/bleu_4"] == wanted["rgrg/bleu_4"]
@@ -133,6 +148,20 @@ def test_a_film_whose_report_is_not_tied_to_regions_says_nothing_of_selection(ca
     assert not [each for each in together if each.name.startswith("abnormality/")], "no threshold was given"
 
 
+def test_reports_of_empty_drafts_are_left_out_where_rgrg_leaves_them_out() -> None:
+    silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in CASES[:2]]
+    figures = list(score_cases([*silent, *CASES[2:]], known()))
+    rest = {(each.name, each.baseline_name): each for each in score_cases(CASES[2:], known())}
+    told = [each for each in figures if each.name.endswith("_told_only")]
+    assert len(told) == 8 * 3, "metrics of `rgrg`, each beside three texts"
+    for each in told:
+        wanted = rest[each.name.removesuffix("_told_only"), each.baseline_name]
+        assert (each.value, each.baseline) == pytest.approx((wanted.value, wanted.baseline)), each.name
+    card = {each.name: each.value for each in figures}
+    assert card["rgrg/rouge_l_told_only"] > card["rgrg/rouge_l"]
+    assert not [each for each in score_cases(silent, known()) if each.name.endswith("_told_only")]
+
+
 def test_a_region_without_box_and_phrase_is_unknown() -> None:
     arrays = region_arrays(CASES[:1])
     assert arrays.is_told.sum() == 4
@@ -147,6 +176,7 @@ def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -
     found = with_meteor(card, CASES, known(), jar, java=(sys.executable,))
     added = list(found)[len(card.figures) :]
     assert {each.name.split("/")[1] for each in added} == {"meteor_1_5", "meteor_1_5_mean", "meteor_offline_difference"}
+    assert all(each.low <= each.high for each in added if "difference" not in each.name)
     silent = [replace(each, reference=replace(each.reference, report=Report(None, None, None))) for each in CASES]
     assert with_meteor(card, silent, known(), jar, java=("no-such-java",)) == card
 
@@ -197,6 +227,9 @@ def test_a_draft_is_not_blamed_for_what_an_archive_without_reports_never_asked()
     asked, unasked = of_archive({"Edema": 1}), of_archive({"Pneumonia": 0})
     figures = {figure.name: figure.value for figure in score_cases([asked, unasked], known())}
     assert figures["clinical/micro_precision"] == figures["clinical/micro_f1"] == 1.0
-    statistic = _main_statistics([asked, unasked, of_archive({})])[CLINICAL_F1]
-    assert statistic(np.array([0, 1])) == 1.0
-    assert np.isnan(statistic(np.array([2])))
+    cases = [asked, unasked, of_archive({})]
+    main = main_figures(cases, known(), known().neighbours(cases), None)
+    assert ABNORMALITY_F1 not in main
+    assert main[CLINICAL_F1].of_drafts(np.array([0, 1])) == 1.0
+    assert np.isnan(main[CLINICAL_F1].of_drafts(np.array([2])))
+    assert np.isnan([main[name].of_drafts(np.array([0])) for name in (BLEU_4, ROUGE_L)]).all(), "no report"

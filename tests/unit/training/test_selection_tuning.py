@@ -15,7 +15,7 @@ HEART, AORTA = REGION_INDEX["cardiac silhouette"], REGION_INDEX["aortic arch"]
 SENTENCES = {HEART: "The heart is normal in size.", AORTA: "The aorta is normal in caliber."}
 
 
-def readings(num_films: int) -> RegionReadings:
+def readings(num_films: int, abnormal_heart: float = 0.0) -> RegionReadings:
     """Films without findings: the heart is selected at 0.75, the aorta at 0.5, nothing else."""
     selection = np.zeros((num_films, NUM_REGIONS), dtype=np.float32)
     selection[:, HEART], selection[:, AORTA] = 0.76, 0.51
@@ -26,7 +26,7 @@ def readings(num_films: int) -> RegionReadings:
         detected=empty > 0,
         features=empty[..., None],
         selection_probabilities=selection,
-        abnormal_probabilities=empty,
+        abnormal_probabilities=np.where(np.arange(NUM_REGIONS) == HEART, np.float32(abnormal_heart), empty),
         finding_probabilities=np.zeros((num_films, NUM_REGIONS, 14), dtype=np.float32),
     )
 
@@ -40,8 +40,9 @@ def tuned(
     *,
     sentences: Mapping[int, str] = SENTENCES,
     compat: Compat = "none",
+    abnormal_heart: float = 0.0,
 ) -> RegionThresholds:
-    read = readings(num_films)
+    read = readings(num_films, abnormal_heart)
     films, regions = np.nonzero(candidate_regions(read, THRESHOLDS))
     phrases = {(int(film), int(region)): sentences[int(region)] for film, region in zip(films, regions, strict=True)}
     return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films, compat=compat)
@@ -61,6 +62,14 @@ def test_reports_are_put_together_as_they_will_be_at_night() -> None:
     # ours drops the denial whichever is selected, the published way keeps it
     assert tuned(stated, sentences=sentences).selection <= 0.51
     assert tuned(stated, sentences=sentences, compat="rgrg").selection > 0.51
+
+
+def test_a_flagged_region_counts_as_it_will_at_night() -> None:
+    stated = "The heart is displaced."
+    sentences = {HEART: stated, AORTA: "No acute cardiopulmonary abnormality."}
+    # beside an abnormal heart the denial is dropped whichever is selected
+    assert tuned(stated, sentences=sentences, abnormal_heart=1.0).selection <= 0.51
+    assert tuned(stated, sentences=sentences).selection > 0.51
 
 
 def test_few_reports_leave_the_selectors_thresholds() -> None:

@@ -1,0 +1,124 @@
+"""What a region that was drafted as abnormal says reaches the impression, label or not. Expected texts by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from crrg.config.models import DecodingSettings
+from crrg.domain.regions import REGION_INDEX, REGIONS
+from crrg.evaluation.labeler import label_report
+from crrg.inference.assembly import (
+    NORMAL_IMPRESSION,
+    AssembledReport,
+    RegionPhrase,
+    assemble,
+    assemble_published,
+    impression_of,
+)
+from crrg.inference.decoding import DecodedPhrase
+from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.statements import says_abnormal
+
+FREE_AIR = "Free air under the right hemidiaphragm."
+CLEAR = "The lungs are clear."
+
+
+def report(*phrases: tuple[str, bool]) -> AssembledReport:
+    return assemble([RegionPhrase("right hemidiaphragm", phrase, is_abnormal) for phrase, is_abnormal in phrases])
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        FREE_AIR,
+        "The aorta is tortuous.",
+        "Mild degenerative changes of the spine.",
+        "Bullae in the upper lobes.",
+        "The left hemidiaphragm remains elevated, unchanged.",
+        "The aorta is tortuous without effusion.",
+    ],
+)
+def test_what_a_flagged_region_says_without_a_label_is_the_impression(sentence: str) -> None:
+    drafted = report((CLEAR, False), (sentence, True))
+    assert drafted == AssembledReport(f"{CLEAR} {sentence}", sentence)
+    assert report((CLEAR, False), (sentence, False)).impression == NORMAL_IMPRESSION, "of a region without a flag"
+    assert assemble_published([RegionPhrase("right hemidiaphragm", sentence, True)]) == AssembledReport(sentence, "")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        CLEAR,
+        "No pneumothorax.",
+        "No free air under the diaphragm.",
+        "The trachea is midline.",
+        "Heart size is normal.",
+        "The mediastinum is stable.",
+        "Stable cardiomediastinal silhouette.",
+        "The thoracic spine appears intact.",
+        "Frontal and lateral views of the chest were obtained.",
+        "A pacemaker is in place.",
+    ],
+)
+def test_a_normal_sentence_of_a_flagged_region_is_no_finding(sentence: str) -> None:
+    assert not says_abnormal(sentence, label_report)
+    assert report((sentence, True)) == AssembledReport(sentence, NORMAL_IMPRESSION)
+    assert report((sentence, True), (FREE_AIR, True)).impression == FREE_AIR
+
+
+def test_a_phrase_is_judged_sentence_by_sentence() -> None:
+    drafted = report((f"{CLEAR} {FREE_AIR} No pneumothorax.", True))
+    assert drafted == AssembledReport(f"{CLEAR} {FREE_AIR} No pneumothorax.", FREE_AIR)
+
+
+def test_a_sentence_that_several_regions_say_is_flagged_by_any_of_them() -> None:
+    assert report((FREE_AIR, False), (FREE_AIR, True), (FREE_AIR, False)) == AssembledReport(FREE_AIR, FREE_AIR)
+    short = "Free air under the right hemidiaphragm and the very dome."
+    long = "There is free air under the right hemidiaphragm and the very dome."
+    for is_short_flagged in (True, False):
+        both = report((short, is_short_flagged), (long, not is_short_flagged))
+        assert both == AssembledReport(long, "F" + long[10:]), "of near repeats the longer one stays"
+
+
+def test_a_flagged_sentence_is_not_dropped_for_a_normal_one_of_its_place() -> None:
+    elevated = "The right hemidiaphragm is elevated."
+    assert report(("The right hemidiaphragm is normal.", False), (elevated, True)) == AssembledReport(
+        elevated, elevated
+    )
+    displaced = "The pacemaker leads are displaced."
+    assert report(("A pacemaker is in place.", False), (displaced, True)) == AssembledReport(displaced, displaced)
+
+
+def test_all_normal_is_not_said_beside_a_flagged_sentence() -> None:
+    assert report((NORMAL_IMPRESSION, False), (FREE_AIR, True)) == AssembledReport(FREE_AIR, FREE_AIR)
+    assert report((NORMAL_IMPRESSION, True), (FREE_AIR, False)).findings == f"{NORMAL_IMPRESSION} {FREE_AIR}"
+
+
+def test_a_labelled_finding_reaches_the_impression_with_and_without_a_flag() -> None:
+    effusion = "There is a small left pleural effusion."
+    for is_abnormal in (True, False):
+        drafted = report((effusion, is_abnormal), ("The aorta is tortuous.", True))
+        assert drafted.impression == "Small left pleural effusion. The aorta is tortuous."
+
+
+def test_findings_alone_have_no_flags() -> None:
+    assert impression_of(f"{CLEAR} {FREE_AIR}") == NORMAL_IMPRESSION
+
+
+def test_a_pipeline_hands_its_flags_on() -> None:
+    parts = {field.name: None for field in fields(ReportPipeline)} | {"order": REGIONS}
+    pipeline = ReportPipeline(**{**parts, "decoding": DecodingSettings()})
+    place = REGION_INDEX["right hemidiaphragm"]
+    phrases = {place: DecodedPhrase(FREE_AIR, -0.1, True)}
+    assert pipeline._assemble(phrases, flags([])) == (FREE_AIR, NORMAL_IMPRESSION)
+    assert pipeline._assemble(phrases, flags([place])) == (FREE_AIR, FREE_AIR)
+
+
+def flags(abnormal: Sequence[int]) -> np.ndarray:
+    values = np.zeros((29, 15))
+    values[list(abnormal), -1] = 1
+    return values

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.generation_quality.contest_report import contest_tables, table
 from benchmarks.generation_quality.lungs import NUM_FOLDS, is_current
+from benchmarks.generation_quality.provenance import is_scored_by_this
 from crrg.evaluation.scorecard import Scorecard
 
 Rows = dict[str, Any]
@@ -13,7 +14,7 @@ LEAST_LUNG_IOU = 0.86
 
 
 def markdown(rows: Rows) -> str:
-    """Return the tables of all finished measurements; those of another program's lungs are left out."""
+    """Return the tables of all finished measurements; those of another program are left out."""
     rows = _current(rows)
     parts = [_lungs(rows)]
     for name, row in rows.items():
@@ -38,7 +39,7 @@ def unmet(rows: Rows) -> list[str]:
 
 
 def _current(rows: Rows) -> Rows:
-    return {name: row for name, row in rows.items() if is_current(name)}
+    return {name: row for name, row in rows.items() if is_current(name) and is_scored_by_this(name)}
 
 
 def _lungs(rows: Rows) -> str:
@@ -48,6 +49,8 @@ def _lungs(rows: Rows) -> str:
     lines = [
         (
             "drawn films only" if "drawn-only" in name else "other patients' real films",
+            row["preset"],
+            row["device"],
             str(row["num_films"]),
             f"{row['mean_iou']:.3f}",
             f"{row['interval_of_film_means'][0]:.3f} to {row['interval_of_film_means'][1]:.3f}",
@@ -64,6 +67,8 @@ def _lungs(rows: Rows) -> str:
         return ""
     columns = (
         "trained on",
+        "preset",
+        "device",
         "films",
         "mean IoU",
         "95 %",
@@ -109,6 +114,7 @@ def _cohort(name: str, row: Rows) -> str:
     return "\n\n".join(
         [
             f"## Cohort {name}: {row['num_films']} films",
+            f"Drafts of a bundle of the preset `{row['preset']}`, on {row['device']}.",
             Scorecard.from_dict(row["scorecard"]).to_markdown(),
             table(("region", "IoU", "mean box"), [*overall, *detection]),
             table(("decision", "precision", "recall", "F1"), selection),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import threading
 import time
 from pathlib import Path
@@ -151,3 +152,21 @@ def test_de_duplication_is_timed_film_by_film(monkeypatch: pytest.MonkeyPatch) -
     assert second > 3 * first > 0
     assert first + second == pytest.approx(row["wall_s"]["deduplication"])
     assert sum(row["deduplication"]["cpu_s"]) == pytest.approx(row["cpu_s"]["deduplication"])
+
+
+def test_a_call_says_how_long_it_takes_and_reports_what_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(command, "write_weights", lambda _: None)
+    monkeypatch.setattr(command, "own_identity", lambda: {"processor": "P 1", "libraries": "torch 2", "code": "ab"})
+    monkeypatch.setattr(command, "measure", lambda *_: pytest.fail("the time is up"))
+    monkeypatch.setattr(command.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["bench", "--folder", str(tmp_path), "--minutes", "0"])
+    with caplog.at_level("INFO"):
+        command.main()
+    assert caplog.messages[0].startswith("about 53 of 53 minutes are left")
+    assert (tmp_path / "report.md").read_text() == "P 1; torch 2; code ab; one thread.\n"
+
+
+def test_what_measures_decides_whose_rows_they_are() -> None:
+    assert set(command.own_identity()) == {"processor", "libraries", "code"}

@@ -37,7 +37,7 @@ def _contest(prefix: str, rows: Rows) -> str:
     variants = {name.split("/")[1]: row for name, row in own.items() if name.startswith("variant/")}
     parts = [
         f"## `crrg` and `paper`, narrowed, within {sizes['budget_s']:g} CPU seconds each ({prefix})",
-        f"`crrg` of the preset `{sizes['preset']}`, all trained and scored on {sizes['device']}.",
+        f"`crrg` of preset: {sizes['preset']}. All trained and scored on: {sizes['device']}.",
         _sizes(sizes["sizes"]),
         *(_sizes(row["sizes"], ("crrg", name)) for name, row in variants.items()),
         _trials(own),

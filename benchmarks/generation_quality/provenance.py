@@ -73,8 +73,8 @@ def is_scored_by_this(name: str) -> bool:
 
 
 def preset_of(architecture: DetectorArchitecture) -> str:
-    """Return the preset that a detector has the sizes of, or that it is none of the present ones."""
+    """Return the preset that a detector has the sizes of, or that it is none of the present ones, and its input."""
     for preset in get_args(Preset):
         if preset_training(preset).detector.architecture == architecture:
             return str(preset)
-    return "none of the present ones"
+    return f"none of the present ones ({architecture.input_size} px)"

@@ -114,7 +114,7 @@ def _cohort(name: str, row: Rows) -> str:
     return "\n\n".join(
         [
             f"## Cohort {name}: {row['num_films']} films",
-            f"Drafts of a bundle of the preset `{row['preset']}`, on {row['device']}.",
+            f"Bundle of preset: {row['preset']}. Drafted on: {row['device']}.",
             Scorecard.from_dict(row["scorecard"]).to_markdown(),
             table(("region", "IoU", "mean box"), [*overall, *detection]),
             table(("decision", "precision", "recall", "F1"), selection),

@@ -58,7 +58,7 @@ def test_regions_and_three_protocols_are_shown_of_every_run(monkeypatch: pytest.
 def test_a_comparison_on_another_processor_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     here = provenance.training_within_budget()
     sizes = {"sizes": {}, "budget_s": 1.0, "preset": "tiny", "device": "cpu", "made_by": here}
-    assert "preset `tiny`, all trained and scored on cpu" in contest_tables({"architectures/ab/sizes": sizes})[0]
+    assert "preset: tiny. All trained and scored on: cpu." in contest_tables({"architectures/ab/sizes": sizes})[0]
     monkeypatch.setattr(provenance, "processor", lambda: "another")
     there = provenance.training_within_budget()
     assert there != here
@@ -82,7 +82,7 @@ def test_a_preset_is_told_by_the_sizes_of_its_detector() -> None:
     for preset in ("tiny", "small", "base"):
         assert provenance.preset_of(preset_training(preset).detector.architecture) == preset
     other = preset_training("tiny").detector.architecture.model_copy(update={"input_size": 96})
-    assert provenance.preset_of(other) == "none of the present ones"
+    assert provenance.preset_of(other) == "none of the present ones (96 px)"
 
 
 def end_here(*_: object) -> None:

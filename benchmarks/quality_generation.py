@@ -3,8 +3,10 @@
 Run: ``python -m benchmarks.quality_generation --root ROOT [--pieces lungs,drawn,openi,architectures]``. The root must
 hold a bundle and the dataset ``demo`` (``make demo`` or ``make quality`` make both); of several bundles the champion is
 measured, where there is none the newest. Every finished measurement is noted in ``ROOT/generation/pieces.json`` as it
-ends (``--folder`` for another place), so that a call that was stopped is gone on with by the next; each call writes
-``report.md`` of what there is. ``lungs`` and ``openi`` need ``CRRG_OPEN_DATA``.
+ends (``--folder`` for another place), so that a call that was stopped is gone on with by the next, unless the code that
+makes it has changed since (``provenance``); each call writes ``report.md`` of what there is. ``lungs`` and ``openi``
+need ``CRRG_OPEN_DATA``. ``--device`` is for the bundle's drafts and the lungs; architectures are compared on the CPU,
+whose seconds are their budget.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from typing import get_args
 import numpy as np
 import torch
 
-from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.generation_quality.architectures import Arena, Contest
-from benchmarks.generation_quality.cohort import TRAINING_DATASET, Cohort, measure_cohort
+from benchmarks.generation_quality.cohort import TRAINING_DATASET, Cohort, draw, measure_cohort
 from benchmarks.generation_quality.jury import Jury
 from benchmarks.generation_quality.lungs import (
+    CPU,
+    LUNG_PRESET,
     NUM_FOLDS,
     NUM_STEPS,
     found_lungs,
@@ -34,18 +37,18 @@ from benchmarks.generation_quality.lungs import (
     summarise,
     worst_picture,
 )
+from benchmarks.generation_quality.provenance import drafting_code, preset_of, scoring_code
 from benchmarks.generation_quality.report import markdown, unmet
 from benchmarks.generation_quality.variants import VARIANTS
 from benchmarks.real.training_data import LUNGS, REPORTS
 from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
-from crrg.config.base import Preset, Settings
+from crrg.config.base import Device, Preset, Settings
 from crrg.config.presets import preset_training
 from crrg.data.pairs import resolve_dataset
 from crrg.data.spaced import sampled_films
 from crrg.device import resolve_device
 from crrg.domain.study import Split
-from crrg.evaluation.scorecard import FIGURES_VERSION
 from crrg.inference.pipeline import ReportPipeline
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -72,11 +75,19 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.table = Table(self.folder / "pieces.json")
         self.open_data = Settings().open_data
+        self.device = resolve_device(options.device)
         self.end = time.monotonic() + 60 * options.minutes
 
-    def pipeline(self) -> ReportPipeline:
+    def pipeline(self, device: torch.device | None = None) -> ReportPipeline:
         """Return the bundle's stages, loaded anew."""
-        return ReportPipeline.from_bundle(read_bundle(self.storage, self.bundle), resolve_device("cpu"))
+        return ReportPipeline.from_bundle(read_bundle(self.storage, self.bundle), device or self.device)
+
+    def how_to_draft(self) -> str:
+        """Return where the bundle lies, and the command that drafts with it."""
+        return (
+            f"Bundle `{self.bundle.bundle_id}`, in `{self.storage.root}/{self.bundle.prefix}`; "
+            f"`crrg predict FILE --out FOLDER --root {self.storage.root} --model {self.bundle.prefix}` drafts with it."
+        )
 
     def is_over(self) -> bool:
         """Return whether the time is up, and say so."""
@@ -104,7 +115,8 @@ class Bench:
         options = self.options
         num_studies = options.studies if piece == "drawn" else options.openi_studies
         cohort = Cohort(DATASETS[piece], piece == "openi", num_studies, options.seed)
-        name = f"{piece}/{self.bundle.bundle_id[:12]}/{options.seed}/{num_studies}/figures-{FIGURES_VERSION}"
+        of = f"{self.bundle.bundle_id[:12]}/{options.seed}/{num_studies}{self._on()}"
+        name = f"{piece}/{of}/{scoring_code()}"
         self.table.fill(
             name,
             lambda: measure_cohort(self.pipeline(), self.storage, cohort, self.folder),
@@ -126,52 +138,59 @@ class Bench:
         arena = Arena(contest, self.table, Storage(str(self.folder / "training")), self.is_over)
         if not arena.train_all() or self.is_over():
             return
-        dataset = f"{DATASETS['drawn']}-{options.seed}-{options.studies}"
-        draw_cohort(self.storage, dataset, False, options.studies, options.seed)
-        cohort = resolve_dataset(self.storage, dataset, "")
+        cohort = draw(self.storage, Cohort(DATASETS["drawn"], False, options.studies, options.seed))
         pairs = [pair for pair, _ in sampled_films(self.storage, cohort, Split.TEST)]
-        Jury(arena, pairs[: options.architecture_films], self.pipeline).score_all()
+        Jury(arena, pairs[: options.architecture_films], lambda: self.pipeline(CPU)).score_all()
 
     def _lungs(self) -> None:
         assert self.open_data is not None
         settings = lung_training(self.options.lung_steps)
         lungs = read_lung_films(self.open_data, settings.architecture.input_size)
         work = Storage(str(self.folder / "training"))
-        prefix = lung_piece(self.options.lung_steps, self.options.lung_seed)
+        prefix = lung_piece(self.options.lung_steps, self.options.lung_seed, self.device)
         for fold in range(NUM_FOLDS):
             if self.is_over():
                 return
             self.table.fill(
                 f"{prefix}/fold{fold}",
-                lambda fold=fold: measure_fold(lungs, fold, settings, self.options.lung_seed, work),
+                lambda fold=fold: measure_fold(lungs, fold, settings, self.options.lung_seed, work, self.device),
             )
-        self.table.fill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}", lambda: {"films": self._drawn_only()})
+        drawn = f"lungs/drawn-only/{self.bundle.bundle_id[:12]}{self._on()}/{drafting_code()}"
+        self.table.fill(drawn, self._drawn_only)
         films = {
             name: film
             for fold in range(NUM_FOLDS)
             for name, film in self.table.rows[f"{prefix}/fold{fold}"]["films"].items()
         }
-        self.table.refill(f"{prefix}/out-of-fold", lambda: summarise(films, lungs))
-        drawn = self.table.rows[f"lungs/drawn-only/{self.bundle.bundle_id[:12]}"]["films"]
-        self.table.refill(f"lungs/drawn-only/{self.bundle.bundle_id[:12]}/summary", lambda: summarise(drawn, lungs))
+        found, device = self.table.rows[drawn], self.device.type
+        # summed up anew, in case that is done otherwise than by the call that measured
+        self.table.note(f"{prefix}/out-of-fold", {**summarise(films, lungs), "preset": LUNG_PRESET, "device": device})
+        self.table.note(
+            f"{drawn}/summary", {**summarise(found["films"], lungs), "preset": found["preset"], "device": device}
+        )
         worst = self.table.rows[f"{prefix}/out-of-fold"]["worst_film"]
         (self.folder / "worst-lungs.png").write_bytes(
             worst_picture(self.open_data, lungs, worst, films[str(worst)]["boxes"])
         )
 
-    def _drawn_only(self) -> dict[str, dict[str, list[object]]]:
-        """Return what the bundle's detector, trained on drawings, finds, beside the mean drawn box."""
+    def _on(self) -> str:
+        """Return what tells rows of a GPU from those of the CPU."""
+        return "" if self.device == CPU else f"-{self.device.type}"
+
+    def _drawn_only(self) -> dict[str, object]:
+        """Return what the bundle's detector, trained on drawings, finds, beside the mean drawn box; and its preset."""
         assert self.open_data is not None
         model = self.pipeline().detector
         lungs = read_lung_films(self.open_data, model.architecture.input_size)
         sizes = lungs.films.original_sizes
-        priors = np.broadcast_to(model.prior_boxes.numpy(), (len(sizes), *model.prior_boxes.shape))
+        priors = np.broadcast_to(model.prior_boxes.cpu().numpy(), (len(sizes), *model.prior_boxes.shape))
         means = in_pictures(priors, sizes, model.architecture.input_size)
-        return found_lungs(model, lungs, np.arange(len(sizes)), means)
+        found = found_lungs(model, lungs, np.arange(len(sizes)), means)
+        return {"films": found, "preset": preset_of(model.architecture)}
 
 
-def main() -> int:
-    """Measure what is missing, write the report, and fail where a promise does not hold."""
+def read_options() -> argparse.Namespace:
+    """Return what was asked for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--bundle", default="", help="bundle id; empty takes the champion, else the newest")
@@ -200,14 +219,22 @@ def main() -> int:
         "--minutes", type=float, default=600.0, help="start nothing after this long; call again to go on"
     )
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    parser.add_argument(
+        "--device", choices=get_args(Device), default="cpu", help="of the bundle's drafts and the lungs"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure what is missing, write the report, and fail where a promise does not hold."""
+    options = read_options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     for piece in options.pieces.split(","):
         if not bench.is_over():
             bench.run(piece)
-        (bench.folder / "report.md").write_text(markdown(bench.table.rows))
+        (bench.folder / "report.md").write_text(f"{bench.how_to_draft()}\n\n{markdown(bench.table.rows)}")
     logger.info("tables in %s", bench.folder / "report.md")
     for line in unmet(bench.table.rows):
         logger.error("does not hold: %s", line)

@@ -14,6 +14,7 @@ from benchmarks.generation.models import Sides
 from crrg.importers.rgrg import import_rgrg
 from crrg.models.backbone import normalise_films
 from crrg.models.products import affine
+from crrg.models.rounded import RoundedLinear
 
 NUM_FILMS = 4
 
@@ -67,8 +68,12 @@ def _stage_1(sides: Sides, folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def floor() -> dict[str, float]:
-    """Return what one thread of the machine reaches: GFLOP/s of the faster float32 product and GB/s of copying."""
+    """Return what one thread of the machine reaches.
+
+    GFLOP/s of the faster float32 product and of one in 8 bits, roundings included; GB/s of copying and reading.
+    """
     rates = {"gemm_640": _product_rate(640, 1024, 4096), "gemm_2048": _product_rate(2048, 2048, 2048)}
+    rates |= {"int8_640": _rounded_rate(640, 1024, 4096), "int8_2048": _rounded_rate(2048, 2048, 2048)}
     source, target = torch.zeros(2**27), torch.zeros(2**27)
     rates["copy_gb_s"] = 4 * 2**27 / _best(lambda: target.copy_(source)) / 1e9
     rates["read_gb_s"] = 4 * 2**27 / _best(lambda: source.sum()) / 1e9
@@ -80,6 +85,12 @@ def _product_rate(rows: int, depth: int, width: int) -> float:
     left, right = torch.randn(rows, depth), torch.randn(width, depth)
     seconds = min(_best(lambda: linear(left, right)), _best(lambda: affine(left, right)))
     return 2 * rows * depth * width / seconds / 1e9
+
+
+@torch.inference_mode()
+def _rounded_rate(rows: int, depth: int, width: int) -> float:
+    inputs, layer = torch.randn(rows, depth), RoundedLinear(torch.randn(width, depth), None)
+    return 2 * rows * depth * width / _best(lambda: layer(inputs)) / 1e9
 
 
 def _best(work: Callable[[], object]) -> float:

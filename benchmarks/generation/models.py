@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.generation.encoder import OurEncoder, PublishedEncoder
 from benchmarks.generation.published import PUBLISHED_SIZES, FullModel, full_model, random_film, save_published
+from benchmarks.resumable.identity import code_digest, libraries
 from crrg.config.models import DecodingSettings
 from crrg.importers.rgrg import import_rgrg
 from crrg.importers.torch_file import open_torch_file
@@ -24,6 +26,8 @@ from crrg.models.report_generator import ReportGenerator
 Kind = TypeVar("Kind")
 Side = Literal["published", "ours", "fast"]
 WEIGHTS = "full_model.pt"
+WEIGHTS_ORIGIN = "full_model.json"
+DRAWING = [Path(__file__), Path(__file__).with_name("published.py")]
 SEED = 20261124
 END_ID = 50256
 MOST_FILMS = 32
@@ -102,10 +106,12 @@ def build(folder: Path) -> Sides:
 
 
 def write_weights(folder: Path) -> None:
-    """Draw the weights and write them in the published layout, unless the folder has them."""
-    file = folder / WEIGHTS
-    if file.is_file():
+    """Draw the weights and write them in the published layout, unless the folder has those of this code."""
+    file, origin = folder / WEIGHTS, folder / WEIGHTS_ORIGIN
+    drawn_by = {"libraries": libraries(), "code": code_digest(DRAWING)}
+    if file.is_file() and origin.is_file() and json.loads(origin.read_text()) == drawn_by:
         return
+    origin.unlink(missing_ok=True)
     published = full_model(SEED, PUBLISHED_SIZES)
     _make_lively(published)
     _favour_small_anchors(published)
@@ -113,6 +119,7 @@ def write_weights(folder: Path) -> None:
     new = file.with_suffix(".new")
     save_published(published, new)
     new.replace(file)
+    origin.write_text(json.dumps(drawn_by))
 
 
 def read_published(folder: Path) -> FullModel:

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-DETECTION_GFLOP = 133.0
-WRITTEN_DETECTION_GFLOP = 284.0
-TOKEN_GFLOP = 0.707
 NUM_BEAMS = 4
 STAGES = ("detection", "selection", "decoding", "deduplication")
 Rows = dict[str, Any]
@@ -53,14 +50,30 @@ class Pass:
         """Return the seconds of all its films in some stages."""
         return float(sum(self.row[clock].get(stage, 0.0) for stage in stages))
 
-    def work_gflop(self, side: str) -> list[float]:
-        """Return the products of each film: detection, and the language model over every beam and word."""
-        detection = WRITTEN_DETECTION_GFLOP if side == "published" else DETECTION_GFLOP
-        # the first step is one row for all beams, the last one scores the end
-        return [
-            detection + TOKEN_GFLOP * sum(1 + NUM_BEAMS * len(sentence[0].split()) for sentence in report)
-            for report in self.row["reports"]
-        ]
+    def rows(self) -> list[int]:
+        """Return how many tokens of a beam the language model reads for each film.
+
+        The first step is one row for all beams, the last one scores the end.
+        """
+        return [sum(1 + NUM_BEAMS * len(sentence[0].split()) for sentence in report) for report in self.row["reports"]]
+
+    def seconds_by_film(self, clock: str, stages: Collection[str]) -> list[float]:
+        """Return the seconds of each film in some stages.
+
+        De-duplication is timed film by film. Films that are computed together share what their decoding takes in
+        proportion to its products, and the other stages equally.
+        """
+        even = [1.0] * len(self.films)
+        found = [0.0] * len(self.films)
+        for stage in stages:
+            taken = self.row[clock].get(stage, 0.0)
+            weights = {
+                "decoding": [float(rows) for rows in self.rows()],
+                "deduplication": self.row["deduplication"][clock],
+            }.get(stage, even)
+            weights = weights if sum(weights) else even
+            found = [so_far + taken * each / sum(weights) for so_far, each in zip(found, weights, strict=True)]
+        return found
 
 
 Kinds = dict[Kind, list[Pass]]
@@ -130,18 +143,12 @@ def by_lengths(kind: Kind) -> tuple[str, bool, str, int]:
     return kind.lengths, kind.side != "published", kind.side, kind.batch
 
 
-def seconds_by_film(
-    kind: Kind, passes: Sequence[Pass], clock: str = "cpu_s", stages: Collection[str] = STAGES
-) -> dict[int, float]:
-    """Return the seconds of each film, the median over the passes that it was in.
-
-    Films that are computed together share the seconds of their pass in proportion to their products.
-    """
+def seconds_by_film(passes: Sequence[Pass], clock: str = "cpu_s", stages: Collection[str] = STAGES) -> dict[int, float]:
+    """Return the seconds of each film, the median over the passes that it was in."""
     found: dict[int, list[float]] = {}
     for each in passes:
-        work = each.work_gflop(kind.side)
-        for film, part in zip(each.films, work, strict=True):
-            found.setdefault(film, []).append(each.seconds(clock, stages) * part / sum(work))
+        for film, seconds in zip(each.films, each.seconds_by_film(clock, stages), strict=True):
+            found.setdefault(film, []).append(seconds)
     return {film: median(values) for film, values in found.items()}
 
 
@@ -149,7 +156,7 @@ def ratio(kinds: Kinds, slow: Kind, fast: Kind, stages: Collection[str] = STAGES
     """Return by how much one kind of pass takes longer than another on films that both did, and how many those are."""
     if slow not in kinds or fast not in kinds:
         return None
-    first, second = (seconds_by_film(kind, kinds[kind], stages=stages) for kind in (slow, fast))
+    first, second = (seconds_by_film(kinds[kind], stages=stages) for kind in (slow, fast))
     common = first.keys() & second.keys()
     if not common:
         return None

@@ -62,9 +62,13 @@ class Stages:
         self.cpu[stage] = self.cpu.get(stage, 0.0) + time.process_time() - cpu
         self.wall[stage] = self.wall.get(stage, 0.0) + time.perf_counter() - wall
 
+    def so_far(self, stage: str) -> dict[str, float]:
+        """Return the seconds of a stage by clock."""
+        return {"cpu_s": self.cpu.get(stage, 0.0), "wall_s": self.wall.get(stage, 0.0)}
+
 
 def run(piece: Piece, model: FullModel | Ours, inputs: Inputs, stages: Stages | None = None) -> dict[str, Any]:
-    """Make one pass and return its times and sentences.
+    """Make one pass and return its times, de-duplication also film by film, and its sentences.
 
     Args:
         piece: Which pass.
@@ -76,19 +80,27 @@ def run(piece: Piece, model: FullModel | Ours, inputs: Inputs, stages: Stages | 
     reports: list[list[list[Any]]] = []
     first, count = piece.films
     kept: list[list[str]] = []
+    own: dict[str, list[float]] = {"cpu_s": [], "wall_s": []}
     for start in range(first, first + count, piece.batch):
         films = list(range(start, min(start + piece.batch, first + count)))
         one_pass = _published if isinstance(model, FullModel) else _ours
         found = one_pass(piece, model, inputs, films, stages)
         reports += found
-        with stages("deduplication"):
-            for report in found:
-                sentences = [sentence[0] for sentence in report]
-                if piece.side == "published":
-                    kept.append(procedure.deduplicate(sentences, inputs.published_encoder))
-                else:
-                    kept.append(deduplicate(sentences, similarity=token_similarity(inputs.encoder)))
-    return {"cpu_s": stages.cpu, "wall_s": stages.wall, "num_films": count, "reports": reports, "kept": kept}
+        for report in found:
+            before = stages.so_far("deduplication")
+            with stages("deduplication"):
+                kept.append(_deduplicated(piece, inputs, [sentence[0] for sentence in report]))
+            after = stages.so_far("deduplication")
+            for clock in own:
+                own[clock].append(after[clock] - before[clock])
+    times = {"cpu_s": stages.cpu, "wall_s": stages.wall, "deduplication": own}
+    return {**times, "num_films": count, "reports": reports, "kept": kept}
+
+
+def _deduplicated(piece: Piece, inputs: Inputs, sentences: list[str]) -> list[str]:
+    if piece.side == "published":
+        return procedure.deduplicate(sentences, inputs.published_encoder)
+    return deduplicate(sentences, similarity=token_similarity(inputs.encoder))
 
 
 def _published(

@@ -1,12 +1,15 @@
-"""Tables of what was measured: medians over the repeats, ratios over common films, agreement, distance to the floor."""
+"""Tables of what was measured: medians over the repeats, ratios over common films, memory, agreement."""
 
 from __future__ import annotations
 
-import math
+from statistics import mean
 
+from benchmarks.generation.floors import floor_table
 from benchmarks.generation.passes import (
+    STAGES,
     Kind,
     Kinds,
+    Pass,
     Rows,
     by_lengths,
     kinds_of,
@@ -18,6 +21,7 @@ from benchmarks.generation.passes import (
     seconds_by_film,
 )
 from benchmarks.generation.targets import few_ratio, few_seconds, target_table
+from benchmarks.resumable import IDENTITY
 
 NEAR_TIE = 1e-4
 SHOWN_STAGES = ("detection", "decoding", "deduplication")
@@ -26,43 +30,56 @@ SHOWN_STAGES = ("detection", "decoding", "deduplication")
 def markdown(rows: Rows) -> str:
     """Return the tables; what has not been measured yet is left out."""
     kinds = kinds_of(rows)
-    parts = [_exactness(rows), _times(kinds), _memory(rows), target_table(rows), _few(rows)]
-    parts += [_agreement(rows, kinds), _partings(rows), _floor(rows, kinds)]
+    parts = [_identity(rows), _exactness(rows), _times(kinds), _memory(rows), target_table(rows), _few(rows)]
+    parts += [_agreement(rows, kinds), _partings(rows), floor_table(rows, kinds)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _identity(rows: Rows) -> str:
+    found = rows.get(IDENTITY)
+    return f"{found['processor']}; {found['libraries']}; code {found['code']}; one thread." if found else ""
+
+
 def _times(kinds: Kinds) -> str:
+    """Return CPU and wall seconds per film of each stage; the whole also by its fastest and slowest repeat."""
     lines = [
-        "| lengths | side | batch | films | detection | decoding | de-duplication | whole, CPU (min–max) | "
-        "whole, wall | published one by one / this, over films that both did |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "Seconds per film, CPU / wall, medians over the repeats.",
+        "",
+        "| lengths | side | batch | films | repeats | detection | decoding | de-duplication | end to end | its CPU, "
+        "least and most | published one by one / this, over films that both did |",
+        f"|{' --- |' * 11}",
     ]
     for kind in sorted(kinds, key=by_lengths):
         passes = kinds[kind]
-        stages = [_mean(seconds_by_film(kind, passes, stages=(stage,))) for stage in SHOWN_STAGES]
         whole = [each.seconds("cpu_s") / len(each.films) for each in passes]
         found = ratio(kinds, Kind("published", 1, kind.lengths), kind)
-        beside = "" if found is None else f"{found[0]:.2f} ({found[1]})"
         films = {film for each in passes for film in each.films}
-        cells = [kind.lengths, kind.side, str(kind.batch), str(len(films)), *(f"{value:.3f}" for value in stages)]
-        cells.append(f"{_mean(seconds_by_film(kind, passes)):.2f} ({min(whole):.2f}–{max(whole):.2f})")
-        cells += [f"{_mean(seconds_by_film(kind, passes, 'wall_s')):.2f}", beside]
+        cells = [kind.lengths, kind.side, str(kind.batch), str(len(films)), str(len(passes))]
+        cells += [*(_both_clocks(passes, (stage,)) for stage in SHOWN_STAGES), _both_clocks(passes, STAGES)]
+        cells += [f"{min(whole):.2f}–{max(whole):.2f}", "" if found is None else f"{found[0]:.2f} ({found[1]})"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if kinds else ""
 
 
+def _both_clocks(passes: list[Pass], stages: tuple[str, ...]) -> str:
+    return " / ".join(f"{mean(seconds_by_film(passes, clock, stages).values()):.3f}" for clock in ("cpu_s", "wall_s"))
+
+
 def _memory(rows: Rows) -> str:
-    """Return what a pass adds to the resident size of a process that has read the weights, in each stage at most."""
+    """Return the largest resident size of a process that makes one pass, and what the pass adds to the weights."""
     lines = [
-        "| lengths | side | batch | films | weights, GiB | detection | decoding | de-duplication | at most | kept |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "GiB of a process that has read one side's weights and makes one pass: the peak is all of it, the working part "
+        "what the pass adds, in each stage at most.",
+        "",
+        "| lengths | side | batch | weights | peak | working part | detection | decoding | de-duplication | kept |",
+        f"|{' --- |' * 10}",
     ]
     for kind, row in memory_of(rows).items():
-        gib = [row["resident_gib"], *(row["stage_gib"][stage] for stage in SHOWN_STAGES)]
-        gib += [row["working_gib"], row["kept_gib"]]
-        cells = [kind.lengths, kind.side, str(kind.batch), str(row["num_films"]), *(f"{value:.2f}" for value in gib)]
+        gib = [row["resident_gib"], row["peak_gib"], row["working_gib"]]
+        gib += [*(row["stage_gib"][stage] for stage in SHOWN_STAGES), row["kept_gib"]]
+        cells = [kind.lengths, kind.side, str(kind.batch), *(f"{value:.2f}" for value in gib)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) if len(lines) > 2 else ""
+    return "\n".join(lines) if len(lines) > 4 else ""
 
 
 def _few(rows: Rows) -> str:
@@ -75,15 +92,20 @@ def _few(rows: Rows) -> str:
 
 
 def _agreement(rows: Rows, kinds: Kinds) -> str:
-    """Compare the sentences of every kind of pass with the published ones of the same film and lengths."""
+    """Compare the sentences of every kind of pass with the published ones of the same film and lengths.
+
+    A sentence that differs is excused where the published search's own two best hypotheses lie within 1e-4 per token.
+    Where that is not so, ours may still part from the published search at a near tie of an earlier step; that explains
+    a difference and excuses none, so it is counted apart.
+    """
     wanted = published_reports(kinds)
     lines = [
-        "| pass | sentences | identical | of the others: near ties of the published search | reports with the same "
-        "sentences left |",
-        "| --- | --- | --- | --- | --- |",
+        "| pass | sentences | identical | differ, the published two best within 1e-4: excused | differ, not excused | "
+        "of these: the searches part earlier at a near tie | reports with the same sentences left |",
+        f"|{' --- |' * 7}",
     ]
     for kind, passes in kinds.items():
-        count = same = ties = reports = same_reports = 0
+        count = same = excused = others = explained = reports = same_reports = 0
         for film, report, kept in reports_of(passes):
             if (kind.lengths, film) not in wanted:
                 continue
@@ -91,14 +113,23 @@ def _agreement(rows: Rows, kinds: Kinds) -> str:
             reports += 1
             same_reports += kept == other_kept
             for number, (mine, theirs) in enumerate(zip(report, other, strict=True)):
-                parted = rows.get(parting_name(kind.lengths, film, number)) if kind.side == "ours" else None
                 count += 1
-                same += mine[0] == theirs[0]
-                gap = min(abs(theirs[2]), parted["gap"] if parted else math.inf)
-                ties += mine[0] != theirs[0] and gap < NEAR_TIE
+                if mine[0] == theirs[0]:
+                    same += 1
+                elif abs(theirs[2]) < NEAR_TIE:
+                    excused += 1
+                else:
+                    others += 1
+                    explained += kind.side == "ours" and _is_near(rows, parting_name(kind.lengths, film, number))
         name = f"{kind.side} {kind.batch} {kind.lengths}"
-        lines.append(f"| {name} | {count} | {same} | {ties} | {same_reports} of {reports} |")
+        found = f"{count} | {same} | {excused} | {others} | {explained}"
+        lines.append(f"| {name} | {found} | {same_reports} of {reports} |")
     return "\n".join(lines) if kinds else ""
+
+
+def _is_near(rows: Rows, name: str) -> bool:
+    parted = rows.get(name)
+    return parted is not None and parted["gap"] < NEAR_TIE
 
 
 def _partings(rows: Rows) -> str:
@@ -137,32 +168,3 @@ def _exactness(rows: Rows) -> str:
             f"{row['selection_logits']:.1e} | {row['abnormal_logits']:.1e} |"
         )
     return "\n".join(lines)
-
-
-def _floor(rows: Rows, kinds: Kinds) -> str:
-    if "floor" not in rows:
-        return ""
-    rates = rows["floor"]
-    best = max(rates["gemm_640"], rates["gemm_2048"])
-    lines = [
-        f"One thread reaches {rates['gemm_640']:.0f} (640 rows) and {rates['gemm_2048']:.0f} GFLOP/s (2048²) in "
-        f"float32 products, copies {rates['copy_gb_s']:.1f} GB/s and reads {rates['read_gb_s']:.1f} GB/s.",
-        "",
-        "| pass | products, GFLOP per film | floor, s | measured, s | times the floor |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for kind, passes in sorted(kinds.items(), key=lambda item: (item[0].side, item[0].batch, item[0].lengths)):
-        if kind.side == "fast":
-            continue
-        seconds = seconds_by_film(kind, passes)
-        products = {
-            film: work for each in passes for film, work in zip(each.films, each.work_gflop(kind.side), strict=True)
-        }
-        work, measured = _mean(products), _mean(seconds)
-        shares = f"{work / best:.2f} | {measured:.2f} | {measured * best / work:.2f}"
-        lines.append(f"| {kind.side} {kind.batch} {kind.lengths} | {work:.0f} | {shares} |")
-    return "\n".join(lines)
-
-
-def _mean(by_film: dict[int, float]) -> float:
-    return sum(by_film.values()) / len(by_film)

@@ -12,6 +12,7 @@ from benchmarks.generation.passes import STAGES, Kind, Rows, kinds_of, memory_of
 DEDUPLICATION = ("deduplication",)
 NO_DEDUPLICATION = tuple(stage for stage in STAGES if stage not in DEDUPLICATION)
 DETECTION = ("detection",)
+MOST_MEMORY = 0.6
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,22 @@ def few_seconds(rows: Rows, side: str, batch: int) -> float:
 
 
 def _memory_lines(rows: Rows) -> list[str]:
-    """Return the working memory of our exact passes beside the published ones of the same batch and lengths."""
+    """Return the peak memory of our exact passes beside the published ones of the same batch and lengths.
+
+    Judged by all that the process holds. The weights are the same on both sides and are in it, so that the line also
+    says how much of the published peak they are, and what is left of the rest: the working part.
+    """
     lines = []
     memory = memory_of(rows)
     for kind, row in memory.items():
         other = memory.get(Kind("published", kind.batch, kind.lengths))
         if kind.side != "ours" or other is None:
             continue
-        share = row["working_gib"] / other["working_gib"]
-        work = f"working memory, batch {kind.batch}, {kind.lengths} lengths"
-        lines.append(_line(work, "at most 60 %", f"{share:.0%}", row["num_films"], share <= 0.6))
+        share, weights = (row[each] / other["peak_gib"] for each in ("peak_gib", "resident_gib"))
+        working = row["working_gib"] / other["working_gib"]
+        found = f"{share:.0%} (our weights alone {weights:.0%}; working part {working:.0%})"
+        work = f"peak memory of the process, batch {kind.batch}, {kind.lengths} lengths"
+        lines.append(_line(work, "at most 60 %", found, row["num_films"], share <= MOST_MEMORY))
     return lines
 
 

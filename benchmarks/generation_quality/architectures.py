@@ -20,6 +20,7 @@ from benchmarks.generation_quality.ablations import CHANGES, ablated
 from benchmarks.generation_quality.budget import CPU, Limit
 from benchmarks.generation_quality.contenders import Contender, Films, Order, Ours, Papers, Parts, drafting
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
+from benchmarks.generation_quality.provenance import preset_of, training_within_budget
 from benchmarks.generation_quality.variants import VARIANTS
 from benchmarks.resumable import Table
 from crrg.config.references import DatasetRef, StageResult
@@ -106,13 +107,18 @@ class Arena:
         forms = {part: getattr(narrowed, part).model_dump(mode="json") for part in PARTS}
         identity = config_hash(
             settings=settings.model_dump(mode="json"), narrowed=forms, data=contest.dataset.version,
-            budget=contest.budget_s, rates=contest.rates,
+            budget=contest.budget_s, rates=contest.rates, made_by=training_within_budget(),
         )  # fmt: skip
         self.prefix = f"architectures/{identity[:12]}"
         sizes = compare_sizes(settings, narrowed, vocab_size)
         for part, each in sizes.items():
             logger.info("parameters of %s: crrg %d, paper %d", part, each["crrg"], each["paper"])
-        self.table.fill(f"{self.prefix}/sizes", lambda: {"sizes": sizes, "budget_s": contest.budget_s, "forms": forms})
+        about = {"preset": preset_of(settings.detector.architecture), "device": CPU.type}
+        about["made_by"] = training_within_budget()
+        self.table.fill(
+            f"{self.prefix}/sizes",
+            lambda: {"sizes": sizes, "budget_s": contest.budget_s, "forms": forms, **about},
+        )
         for name, variant in self.variants.items():
             self.table.fill(f"{self.prefix}/variant/{name}", functools.partial(self._describe, name, variant))
 

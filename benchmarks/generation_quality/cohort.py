@@ -1,6 +1,7 @@
 """A bundle's drafts of a cohort that nothing was chosen on, beside what needs no model.
 
-Drafts are kept chunk by chunk, so that a call that was stopped goes on with the next chunk. References are the drawn
+Drafts are kept chunk by chunk, so that a call that was stopped goes on with the next chunk, as long as what drafts is
+the same code on the same kind of device. References are the drawn
 boxes, reports and labels; evaluation never shows them to the pipeline.
 """
 
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.classification.cohorts import draw_cohort
+from benchmarks.generation_quality.provenance import drafting_code, drawing_code, preset_of
 from benchmarks.resumable import Table
+from crrg.config.references import DatasetRef
 from crrg.data.pairs import resolve_dataset
 from crrg.data.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, label_column
@@ -56,6 +59,13 @@ class Cohort:
     seed: int
 
 
+def draw(storage: Storage, cohort: Cohort) -> DatasetRef:
+    """Draw a cohort and return its dataset; one that the same code has drawn is found again."""
+    dataset = f"{cohort.dataset}-{cohort.seed}-{cohort.num_studies}-{drawing_code()}"
+    draw_cohort(storage, dataset, cohort.fits_reports, cohort.num_studies, cohort.seed)
+    return resolve_dataset(storage, dataset, "")
+
+
 def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, folder: Path) -> Figures:
     """Draw a cohort, draft it and score the drafts; what was drawn or drafted before is found again.
 
@@ -65,10 +75,10 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
         cohort: What to draw.
         folder: Where finished drafts are kept.
     """
-    dataset = f"{cohort.dataset}-{cohort.seed}-{cohort.num_studies}"
-    draw_cohort(storage, dataset, cohort.fits_reports, cohort.num_studies, cohort.seed)
-    pairs = [pair for pair, _ in sampled_films(storage, resolve_dataset(storage, dataset, ""), Split.TEST)]
-    table = Table(folder / f"drafts-{pipeline.bundle_id[:12]}-{dataset}.json")
+    dataset = draw(storage, cohort)
+    pairs = [pair for pair, _ in sampled_films(storage, dataset, Split.TEST)]
+    device = next(pipeline.detector.parameters()).device.type
+    table = Table(folder / f"drafts-{pipeline.bundle_id[:12]}-{dataset.name}-{drafting_code()}-{device}.json")
     cases: list[Case] = []
     for first in range(0, len(pairs), CHUNK_SIZE):
         chunk, name = pairs[first : first + CHUNK_SIZE], f"part{first // CHUNK_SIZE}"
@@ -79,6 +89,8 @@ def measure_cohort(pipeline: ReportPipeline, storage: Storage, cohort: Cohort, f
     texts, reports = baseline_texts(cases, known), baseline_reports(cases, known)
     return {
         "num_films": len(cases),
+        "preset": preset_of(pipeline.detector.architecture),
+        "device": device,
         "scorecard": score_cases(cases, known, abnormal_threshold=pipeline.thresholds.abnormal).to_dict(),
         "regions": region_figures(cases, known, pipeline.thresholds.abnormal),
         "text": text_figures(cases, texts),

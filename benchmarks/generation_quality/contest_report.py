@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import mean
 from typing import Any
 
+from benchmarks.generation_quality.contest_scores import REGION_IOU
 from benchmarks.generation_quality.matching import PARTS
+from benchmarks.generation_quality.provenance import training_within_budget
 
 Rows = dict[str, Any]
 CONTENDERS = ("crrg", "paper")
@@ -17,8 +20,14 @@ def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def contest_tables(rows: Rows) -> list[str]:
-    """Return the tables of every comparison that was begun."""
-    prefixes = [name.removesuffix("/sizes") for name in rows if name.startswith("architectures/") and "/sizes" in name]
+    """Return the tables of every comparison that was begun here, by the present code."""
+    prefixes = [
+        name.removesuffix("/sizes")
+        for name, row in rows.items()
+        if name.startswith("architectures/")
+        and name.endswith("/sizes")
+        and row.get("made_by") == training_within_budget()
+    ]
     return [_contest(prefix, rows) for prefix in prefixes]
 
 
@@ -28,6 +37,7 @@ def _contest(prefix: str, rows: Rows) -> str:
     variants = {name.split("/")[1]: row for name, row in own.items() if name.startswith("variant/")}
     parts = [
         f"## `crrg` and `paper`, narrowed, within {sizes['budget_s']:g} CPU seconds each ({prefix})",
+        f"`crrg` of preset: {sizes['preset']}. All trained and scored on: {sizes['device']}.",
         _sizes(sizes["sizes"]),
         *(_sizes(row["sizes"], ("crrg", name)) for name, row in variants.items()),
         _trials(own),
@@ -103,11 +113,39 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
     ]
     title = "Baselines: mean boxes, usual regions, every region abnormal, and one of three texts:"
     tables.append(f"{title}\n\n{table(('figure', *texts), lines)}")
+    tables += _further(row["further"])
     never = [
         f"{name}: {', '.join('; '.join(each) or 'none' for each in runs)}" for name, runs in row["never_right"].items()
     ]
     tables.append("Conditions with 20 positives or more and F1 = 0, run by run. " + ". ".join(never) + ".")
     return tables
+
+
+def _further(found: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Return the tables of figures without interval: texts by protocol and sentences, then boxes by region."""
+    by_region, others = {}, {}
+    for name, figures in found.items():
+        by_region[name] = {key: each for key, each in figures.items() if key.startswith(REGION_IOU)}
+        others[name] = {key: each for key, each in figures.items() if not key.startswith(REGION_IOU)}
+    titles = {
+        "Texts under three protocols, and how long and different sentences are, mean over runs (each):": others,
+        "Boxes by region, mean over runs (each); the baseline is the mean box:": by_region,
+    }
+    return [f"{title}\n\n{_of_runs(each)}" for title, each in titles.items()]
+
+
+def _of_runs(found: dict[str, dict[str, list[float]]]) -> str:
+    names = [name for name, figures in found.items() if figures]
+    figures = list(dict.fromkeys(figure for name in names for figure in found[name]))
+    lines = [(figure, *(_each(found[name].get(figure, [])) for name in names)) for figure in figures]
+    return table(("figure", *names), lines)
+
+
+def _each(values: list[float]) -> str:
+    if not values:
+        return ""
+    runs = f" ({' '.join(f'{value:.3f}' for value in values)})" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{runs}"
 
 
 def _pair(figures: dict[str, Any], names: tuple[str, str], baselines: dict[str, Any]) -> str:

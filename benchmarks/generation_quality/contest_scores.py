@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.generation_quality.cohort import baseline_reports, baseline_texts, clinical_figures, text_figures
-from crrg.domain.regions import NUM_REGIONS
+from benchmarks.generation_quality.cohort import (
+    baseline_reports,
+    baseline_texts,
+    clinical_figures,
+    sentence_figures,
+    text_figures,
+)
+from crrg.domain.regions import NUM_REGIONS, REGIONS
 from crrg.evaluation import clinical
 from crrg.evaluation.bootstrap import bootstrap_sums, ratio
 from crrg.evaluation.clinical import decision_counts, f1_from_counts
@@ -28,6 +34,7 @@ FloatArray = NDArray[np.float64]
 Sums = dict[str, list[list[float]]]
 PROTOCOL = "rgrg"
 DIGITS = 6
+REGION_IOU = "IoU of "
 
 
 def mean_over_regions(sums: FloatArray) -> float:
@@ -107,21 +114,44 @@ def score_run(cases: Sequence[Case], abnormal_threshold: float) -> dict[str, Any
     return {
         "sums": film_sums(cases, answers),
         "text": text_figures(cases, {"drafts": findings})["drafts"],
+        "sentences": sentence_figures(findings),
         "never_right": efficacy["never_right"],
     }
 
 
-def score_baselines(cases: Sequence[Case], known: Baselines) -> dict[str, Sums]:
-    """Return the sums of what needs no model: mean boxes, usual regions, all abnormal, each with one of three texts."""
+def score_baselines(cases: Sequence[Case], known: Baselines) -> dict[str, dict[str, Any]]:
+    """Return what needs no model: mean boxes, usual regions, all abnormal, each with one of three texts, as a run."""
     shape = (len(cases), NUM_REGIONS)
     boxes = mean_box_candidates(known.mean_boxes, region_arrays(cases).sizes)
     every, usual = np.ones(shape, dtype=bool), np.broadcast_to(known.usual_regions, shape)
-    reports = baseline_reports(cases, known)
+    texts = {name: given for name, given in baseline_texts(cases, known).items() if name != "drafts"}
+    figures, reports = text_figures(cases, texts), baseline_reports(cases, known)
     return {
-        name: film_sums(cases, Answers(boxes, every, usual, every, given, reports[name]))
-        for name, given in baseline_texts(cases, known).items()
-        if name != "drafts"
+        name: {
+            "sums": film_sums(cases, Answers(boxes, every, usual, every, given, reports[name])),
+            "text": figures[name],
+            "sentences": sentence_figures(given),
+        }
+        for name, given in texts.items()
     }
+
+
+def further_figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a run's row says besides ``FIGURES``.
+
+    Args:
+        row: Of ``score_run`` or ``score_baselines``, or what of it there is.
+
+    Returns:
+        Text figures by protocol, how long and different sentences are, and under ``IoU of REGION`` the mean over the
+        films that show the region, NaN where none does.
+    """
+    found: dict[str, float] = {**row.get("text", {}), **row.get("sentences", {})}
+    if "sums" in row:
+        totals, counts = np.split(np.sum(row["sums"]["iou"], axis=0), 2)
+        ious = np.divide(totals, counts, out=np.full(NUM_REGIONS, np.nan), where=counts > 0)
+        found |= {f"{REGION_IOU}{name}": float(value) for name, value in zip(REGIONS, ious, strict=True)}
+    return found
 
 
 def film_sums(cases: Sequence[Case], answers: Answers) -> Sums:

@@ -8,15 +8,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 from benchmarks.generation_quality.architectures import Arena
-from benchmarks.generation_quality.contest_scores import score_baselines, score_run, summarise
+from benchmarks.generation_quality.cohort import sentence_figures
+from benchmarks.generation_quality.contest_scores import further_figures, score_baselines, score_run, summarise
+from benchmarks.generation_quality.provenance import scoring_code
 from crrg.domain.study import Pair
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.scoring_cases import Case, fit_baselines
 from crrg.training.checkpoint import config_hash
 
 CHUNK_SIZE = 50
-CODE_VERSION = "2"
-"""Raised when the same run would be scored otherwise, so that a row of before is not taken for one of now."""
 
 
 class Jury:
@@ -63,7 +63,7 @@ class Jury:
     @property
     def _cohort(self) -> str:
         films = [pair.study_id for pair in self.pairs]
-        return f"{len(self.pairs)}-films-{config_hash(code=CODE_VERSION, films=films)[:8]}"
+        return f"{len(self.pairs)}-films-{config_hash(code=scoring_code(), films=films)[:8]}"
 
     def _scored(self, key: str) -> str:
         return f"{key}/{self._cohort}"
@@ -116,8 +116,21 @@ class Jury:
             "without": {
                 name: summarise({"crrg": sums["crrg"][:1], name: sums[name]}, patients) for name in self.arena.ablations
             },
-            "baselines": {name: summarise({"": [given]}, patients) for name, given in baselines.items()},
+            "baselines": {name: summarise({"": [given["sums"]]}, patients) for name, given in baselines.items()},
+            "further": self._further(runs, baselines),
             "never_right": {
                 name: [rows[self._scored(key)]["never_right"] for key in keys] for name, keys in runs.items()
             },
         }
+
+    def _further(self, runs: dict[str, list[str]], baselines: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+        """Return by who says it what has no interval: each figure of each of its runs."""
+        rows = self.arena.table.rows
+        said = {name: [rows[self._scored(key)] for key in keys] for name, keys in runs.items()}
+        for name, given in baselines.items():
+            said[name] = [{"text": given["text"], "sentences": given["sentences"]}]
+            # all have the same boxes
+            said["mean box"] = [{"sums": given["sums"]}]
+        said["references"] = [{"sentences": sentence_figures([pair.report.findings or "" for pair in self.pairs])}]
+        found = {name: [further_figures(row) for row in each] for name, each in said.items()}
+        return {name: {figure: [row[figure] for row in each] for figure in each[0]} for name, each in found.items()}

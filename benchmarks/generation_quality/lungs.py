@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.real.lungs import SIDES, lung_references
 from benchmarks.real.training_data import LUNGS
+from crrg.config.base import Preset
 from crrg.config.presets import preset_training
 from crrg.config.training import Augmentation, DetectorTraining
 from crrg.data.batches import UNKNOWN, UNMENTIONED, FilmTable
@@ -49,6 +50,8 @@ from crrg.training.tracker import NullTracker
 
 NUM_FOLDS = 5
 NUM_STEPS = 350
+LUNG_PRESET: Preset = "tiny"
+"""Of the detector that is trained on films, whatever the bundle beside it."""
 COLUMNS = [REGION_INDEX[side] for side in SIDES]
 CPU = torch.device("cpu")
 FloatArray = NDArray[np.float64]
@@ -165,51 +168,59 @@ def take(films: FilmTable, rows: NDArray[np.int64]) -> FilmTable:
     )
 
 
-def lung_piece(num_steps: int, seed: int) -> str:
+def lung_piece(num_steps: int, seed: int, device: torch.device = CPU) -> str:
     """Return how the folds of a training are called in the table: a detector that learns otherwise has its own."""
-    return f"lungs/code-{CODE_VERSION}/{num_steps}/{seed}"
+    return f"lungs/{_learns(num_steps)}/{num_steps}/{seed}{'' if device == CPU else f'-{device.type}'}"
 
 
 def is_current(piece: str) -> bool:
     """Return whether a row of the table is no fold of a detector that learnt otherwise."""
-    return not piece.startswith("lungs/") or piece.startswith(("lungs/drawn-only/", f"lungs/code-{CODE_VERSION}/"))
+    parts = piece.split("/")
+    if parts[0] != "lungs" or parts[1] == "drawn-only":
+        return True
+    return parts[1].startswith("code-") and parts[1] == _learns(int(parts[2]))
+
+
+def _learns(num_steps: int) -> str:
+    """Return the version of the training, and the digest of what the preset says of it."""
+    settings = lung_training(num_steps).model_dump(mode="json")
+    return f"code-{CODE_VERSION}-{config_hash(settings=settings)[:8]}"
 
 
 def lung_training(num_steps: int = NUM_STEPS) -> DetectorTraining:
     """Return the settings: the detector of ``tiny``, and more augmentation, since real films differ more than drawn."""
-    settings = preset_training("tiny").detector
+    settings = preset_training(LUNG_PRESET).detector
     augmentation = Augmentation(scale=0.15, stretch=0.08, shift=0.08, gamma=0.4, contrast=0.3, noise=8.0)
     loop = settings.loop.model_copy(update={"num_steps": num_steps})
     return settings.model_copy(update={"loop": loop, "augmentation": augmentation})
 
 
-def train_on(films: FilmTable, settings: DetectorTraining, seed: int, storage: Storage) -> RegionDetector:
-    """Train a detector from random weights on films; a call that was stopped is gone on with."""
+def train_on(
+    films: FilmTable, settings: DetectorTraining, seed: int, storage: Storage, device: torch.device = CPU
+) -> RegionDetector:
+    """Train a detector from random weights on films; a call that was stopped is gone on with, on the same device."""
     size = settings.architecture.input_size
-    folder = StageFolder(
-        storage,
-        "lungs",
-        config_hash(code=CODE_VERSION, settings=settings.model_dump(mode="json"), films=films.instance_ids, seed=seed),
-    )
+    parts = {"settings": settings.model_dump(mode="json"), "films": films.instance_ids, "device": device.type}
+    folder = StageFolder(storage, "lungs", config_hash(code=CODE_VERSION, seed=seed, **parts))
     seed_everything(seed)
-    model = RegionDetector(settings.architecture)
-    model.fit_regions(torch.from_numpy(films.input_boxes_xyxy / size))
+    model = RegionDetector(settings.architecture).to(device)
+    model.fit_regions(torch.from_numpy(films.input_boxes_xyxy / size).to(device))
     fit(
         model,
-        batch_maker(films, settings, seed, CPU),
+        batch_maker(films, settings, seed, device),
         detector_loss(model),
         settings.loop,
-        device=CPU,
+        device=device,
         folder=folder,
         tracker=NullTracker(),
     )
     model.eval()
-    calibrate_shape(model, films, CPU)
+    calibrate_shape(model, films, device)
     return model
 
 
 def measure_fold(
-    lungs: LungFilms, fold: int, settings: DetectorTraining, seed: int, storage: Storage
+    lungs: LungFilms, fold: int, settings: DetectorTraining, seed: int, storage: Storage, device: torch.device = CPU
 ) -> dict[str, Any]:
     """Train on all other folds and find the lungs of this one, beside the mean box of the other folds.
 
@@ -221,7 +232,7 @@ def measure_fold(
     own, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
     if {lungs.groups[row] for row in own} & {lungs.groups[row] for row in others}:
         raise AssertionError("unreachable: a fold is made of whole groups")
-    model = train_on(take(lungs.films, others), settings, seed, storage)
+    model = train_on(take(lungs.films, others), settings, seed, storage, device)
     sizes = lungs.films.original_sizes.astype(float)
     means = mean_box_candidates(mean_box(lungs.boxes[others], sizes[others]), sizes[own])
     return {"num_training_films": len(others), "films": found_lungs(model, lungs, own, means)}
@@ -231,7 +242,7 @@ def found_lungs(
     model: RegionDetector, lungs: LungFilms, rows: NDArray[np.int64], means: FloatArray
 ) -> dict[str, dict[str, list[Any]]]:
     """Return, by film number, the lungs that a detector finds and their IoU, beside that of means ``[B, 29, 4]``."""
-    found = detect_films(model, lungs.films.images[rows], CPU)
+    found = detect_films(model, lungs.films.images[rows], next(model.parameters()).device)
     boxes = in_pictures(found.input_boxes_xyxy.numpy(), lungs.films.original_sizes[rows], lungs.films.images.shape[-1])
     truth, detected = lungs.boxes[rows][:, COLUMNS], found.detected.numpy()[:, COLUMNS]
     overlaps = np.where(detected, region_iou(boxes[:, COLUMNS], truth), np.where(np.isnan(truth[..., 0]), np.nan, 0.0))

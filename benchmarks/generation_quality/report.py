@@ -6,14 +6,15 @@ from typing import Any
 
 from benchmarks.generation_quality.contest_report import contest_tables, table
 from benchmarks.generation_quality.lungs import NUM_FOLDS, is_current
-from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
+from benchmarks.generation_quality.provenance import is_scored_by_this
+from crrg.evaluation.scorecard import Scorecard
 
 Rows = dict[str, Any]
 LEAST_LUNG_IOU = 0.86
 
 
 def markdown(rows: Rows) -> str:
-    """Return the tables of all finished measurements; those of another program's lungs are left out."""
+    """Return the tables of all finished measurements; those of another program are left out."""
     rows = _current(rows)
     parts = [_lungs(rows)]
     for name, row in rows.items():
@@ -38,13 +39,11 @@ def unmet(rows: Rows) -> list[str]:
 
 
 def _current(rows: Rows) -> Rows:
-    """Leave out lungs of another program, summaries of them whose interval was of another mean, and old scorecards."""
+    """Leave out what another program made, and summaries of lungs whose interval was of another mean."""
     return {
         name: row
         for name, row in rows.items()
-        if is_current(name)
-        and "interval_of_film_means" not in row
-        and row.get("scorecard", {}).get("figures_version", FIGURES_VERSION) == FIGURES_VERSION
+        if is_current(name) and is_scored_by_this(name) and "interval_of_film_means" not in row
     }
 
 
@@ -55,6 +54,8 @@ def _lungs(rows: Rows) -> str:
     lines = [
         (
             "drawn films only" if "drawn-only" in name else "other patients' real films",
+            row["preset"],
+            row["device"],
             str(row["num_films"]),
             f"{row['mean_iou']:.3f}",
             f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}",
@@ -71,6 +72,8 @@ def _lungs(rows: Rows) -> str:
         return ""
     columns = (
         "trained on",
+        "preset",
+        "device",
         "films",
         "mean IoU",
         "95 %",
@@ -116,6 +119,7 @@ def _cohort(name: str, row: Rows) -> str:
     return "\n\n".join(
         [
             f"## Cohort {name}: {row['num_films']} films",
+            f"Bundle of preset: {row['preset']}. Drafted on: {row['device']}.",
             Scorecard.from_dict(row["scorecard"]).to_markdown(),
             table(("region", "IoU", "mean box"), [*overall, *detection]),
             table(("decision", "precision", "recall", "F1"), selection),

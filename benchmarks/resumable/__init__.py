@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+IDENTITY = "identity"
+"""Row that says what the other rows are of."""
 
 
 class Table:
@@ -22,13 +25,31 @@ class Table:
     def fill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
         """Measure what is not in the table yet, and write it down."""
         if name not in self.rows:
-            self.refill(name, measure)
+            start = time.monotonic()
+            row = measure()
+            logger.info("%s in %.0f s", name, time.monotonic() - start)
+            self.note(name, row)
 
-    def refill(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measure and write down, whatever stands in the table: a summary of rows that costs nothing."""
-        start = time.monotonic()
-        self.rows[name] = measure()
-        logger.info("%s in %.0f s", name, time.monotonic() - start)
+    def note(self, name: str, row: dict[str, Any]) -> None:
+        """Write down what was measured elsewhere."""
+        self.rows[name] = row
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(self.rows, indent=1))
         new.replace(self.file)
+
+
+def table_of(folder: Path, identity: Mapping[str, str]) -> Table:
+    """Return the table of a machine and program, ``pieces-<digest>.json``; those of others lie beside it, untouched.
+
+    Args:
+        folder: Where tables lie.
+        identity: What the rows are of (``benchmarks.resumable.identity``).
+    """
+    digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:8]
+    table = Table(folder / f"pieces-{digest}.json")
+    for other in sorted(folder.glob("pieces*.json")):
+        if other != table.file:
+            logger.info("rows of another machine or program, not used: %s", other)
+    if IDENTITY not in table.rows:
+        table.note(IDENTITY, dict(identity))
+    return table

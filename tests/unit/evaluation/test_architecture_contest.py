@@ -342,7 +342,9 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
 
     monkeypatch.setattr(Arena, "_train", trained)
     monkeypatch.setattr(Jury, "_score", scored)
-    monkeypatch.setattr(Jury, "_baselines", lambda _: {"always normal": sums(0.0)})
+    monkeypatch.setattr(
+        Jury, "_baselines", lambda _: {"always normal": {"sums": sums(0.0), "text": {}, "sentences": {}}}
+    )
     few = functools.partial(contest_scores.bootstrap_sums, num_samples=9)
     monkeypatch.setattr(contest_scores, "bootstrap_sums", few)
     arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=with_paper)

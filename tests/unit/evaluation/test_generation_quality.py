@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.generation_quality import lungs as lung_module
 from benchmarks.generation_quality.cohort import (
@@ -149,8 +150,8 @@ def test_report_tells_what_is_there() -> None:
     piece = lung_piece(9, 0)
     rows = {f"{piece}/fold0": fold, "lungs/9/0/fold1": fold}
     assert "1 of 5 folds" in markdown(rows)
-    rows[f"{piece}/out-of-fold"] = summarise(fold["films"], lungs())
-    assert "0.800" in markdown(rows)
+    rows[f"{piece}/out-of-fold"] = {**summarise(fold["films"], lungs()), "preset": "tiny", "device": "cuda"}
+    assert "| other patients' real films | tiny | cuda | 1 | 0.800 |" in markdown(rows)
     assert unmet(rows) == [f"{piece}/out-of-fold: mean IoU 0.800, at least 0.86 is promised"]
     assert markdown({}).strip() == ""
     stale = {
@@ -173,9 +174,15 @@ def test_a_detector_that_learns_otherwise_takes_up_no_states_of_before(
     monkeypatch.setattr(lung_module, "fit", noted)
     monkeypatch.setattr(lung_module, "calibrate_shape", lambda *_: None)
     pieces = []
-    for code in ("3", "3", "4"):
+    learns = [("3", "tiny"), ("3", "tiny"), ("4", "tiny"), ("3", "small")]
+    for code, preset in learns:
         monkeypatch.setattr(lung_module, "CODE_VERSION", code)
+        monkeypatch.setattr(lung_module, "LUNG_PRESET", preset)
         train_on(lungs().films, lung_training(1), 0, Storage(str(tmp_path)))
         pieces.append(lung_piece(1, 0))
     for names in (folders, pieces):
-        assert names[0] == names[1] != names[2]
+        assert names[0] == names[1]
+        assert len(set(names)) == 3
+    assert [lung_module.is_current(f"{piece}/fold0") for piece in pieces] == [False, False, False, True]
+    assert not lung_module.is_current("lungs/9/0/fold1"), "of a time when nothing was said of it"
+    assert lung_piece(1, 0, torch.device("cuda")) != lung_piece(1, 0)

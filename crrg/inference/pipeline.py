@@ -37,10 +37,11 @@ from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
 from crrg.inference.film_drafts import FilmDrafts, FloatValues, LabelReading
 from crrg.inference.fusion import FusedClassifier
-from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions, told_flags
+from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
+from crrg.inference.tiles import films_per_tile
 from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
@@ -196,14 +197,15 @@ class ReportPipeline:
     def read_labels(self, films: Sequence[Film]) -> LabelReading:
         """Run the image tower over films and calibrate its labels."""
         device = next(self.clip.parameters()).device
-        images = _inputs(films, self.clip.architecture.input_size)
+        side = self.clip.architecture.input_size
+        images = _inputs(films, side)
 
         def read(rows: NDArray[np.int64], num_real: int) -> tuple[torch.Tensor, torch.Tensor]:
             with autocast(device, self.decoding.precision):
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
             return reading.image_features[:num_real].float().cpu(), reading.label_logits[:num_real].float().cpu()
 
-        features, logits = zip(*in_tiles(len(images), TILE_SIZE, read), strict=True)
+        features, logits = zip(*in_tiles(len(images), films_per_tile(side, device), read), strict=True)
         scores = torch.cat(logits).numpy().astype(np.float64)
         return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 

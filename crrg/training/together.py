@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from crrg.config.training import Augmentation
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
+from crrg.device import in_batches
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import REGION_INDEX
 from crrg.models.detector import RegionDetector
@@ -114,13 +115,18 @@ def find_proposals(
         films: At the detector's input size.
         tokenizer: Spells the phrases; without it there are none to learn.
         max_length: Longest phrase, tokens.
+
+    Raises:
+        DeviceMemoryError: The device's memory does not suffice for one film.
     """
     device = next(detector.parameters()).device
-    rows = []
-    for first in range(0, len(films), FIND_BATCH):
-        found = detector.find(torch.from_numpy(films.images[first : first + FIND_BATCH])[:, None].to(device))
+
+    def find(first: int, last: int) -> Tensor:
+        found = detector.find(torch.from_numpy(films.images[first:last])[:, None].to(device))
         assert found.proposals_xyxy is not None
-        rows.append(torch.where(found.detected[..., None], found.proposals_xyxy, torch.nan).cpu())
+        return torch.where(found.detected[..., None], found.proposals_xyxy, torch.nan).cpu()
+
+    rows = in_batches(len(films), FIND_BATCH, find)
     tokens: list[dict[int, list[int]]] = [{} for _ in films.phrases]
     if tokenizer is not None:
         for spelled, phrases in zip(tokens, films.phrases, strict=True):

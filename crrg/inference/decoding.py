@@ -152,6 +152,8 @@ def decode_hypotheses(
     """
     device = generator.feature_mean.device
     graphs = generator.step_graphs_for(settings.precision)
+    if graphs is not None and graphs.is_refused:
+        graphs = None
     # recorded steps are of all slots
     num_slots = min(settings.num_slots, max(len(features), 1)) if graphs is None else settings.num_slots
     decoder = generator.decoder_for(settings.precision)

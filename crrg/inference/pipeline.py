@@ -23,7 +23,7 @@ from crrg.domain.bundle import BundleFiles
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
-from crrg.domain.nbest import NBestDraft
+from crrg.domain.nbest import NBestDraft, Wording
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film
@@ -174,7 +174,7 @@ class ReportPipeline:
         return FilmDrafts(readings, labels, flags, selected, phrases, hypotheses, reports, said)
 
     def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
-        """Draft at least one film and keep every finished wording of each region, the likeliest first."""
+        """Draft at least one film and keep every finished wording of each region with its score, the best first."""
         made = self.make_drafts(films)
         return [
             NBestDraft(*report, hypotheses=found) for report, found in zip(made.reports, made.hypotheses, strict=True)
@@ -276,7 +276,7 @@ class ReportPipeline:
         flags: FloatValues,
         selected: NDArray[np.bool_],
         image_features: torch.Tensor,
-    ) -> tuple[list[dict[int, DecodedPhrase]], list[dict[int, tuple[str, ...]]]]:
+    ) -> tuple[list[dict[int, DecodedPhrase]], list[dict[int, tuple[Wording, ...]]]]:
         """Word the selected regions of all films in one go; per film, region index to phrase, and to all wordings."""
         films, regions = np.nonzero(selected)
         wanted = flags[films, regions]
@@ -288,11 +288,11 @@ class ReportPipeline:
         else:
             chosen = choose_phrases(self.generator, found, wanted, self.decoding)
         phrases: list[dict[int, DecodedPhrase]] = [{} for _ in range(len(selected))]
-        hypotheses: list[dict[int, tuple[str, ...]]] = [{} for _ in range(len(selected))]
+        hypotheses: list[dict[int, tuple[Wording, ...]]] = [{} for _ in range(len(selected))]
         for film, region, phrase, texts in zip(films.tolist(), regions.tolist(), chosen, found, strict=True):
             if phrase.text:
                 phrases[film][region] = phrase
-                hypotheses[film][region] = tuple(each.text for each in texts if each.text)
+                hypotheses[film][region] = tuple(Wording(e.text, e.score, e.logprob) for e in texts if e.text)
         return phrases, hypotheses
 
     def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:

@@ -120,7 +120,7 @@ def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
             "findings": findings,
             "impression": impression,
             "hypotheses": {
-                str(region): {"drafted": phrase.text, "texts": list(wordings[region])}
+                str(region): {"drafted": phrase.text, "texts": [each.text for each in wordings[region]]}
                 for region, phrase in phrases.items()
             },
         }

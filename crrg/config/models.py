@@ -37,7 +37,8 @@ class DetectorArchitecture(GrownConfig):
         num_training_rois: Proposals per film that train the box head.
         positive_share: Largest share of them that belong to a region.
         added_boxes: What training adds to the network's own proposals: ``truth`` the annotated boxes (paper),
-            ``jittered`` two moved copies of each as well.
+            ``jittered`` two moved copies of each as well, ``none`` nothing: boxes are then learnt on what is proposed
+            in use alone.
         spatial_prior: Whether the network knows where on the film it looks, and always tries the mean training boxes as
             proposals and weighs the boxes of a film together.
         num_refinements: Times the box head looks again where the found regions together say a region should be.
@@ -64,7 +65,7 @@ class DetectorArchitecture(GrownConfig):
     num_training_proposals: int = Field(0, ge=0, le=4000)
     num_training_rois: int = Field(96, ge=8, le=2000)
     positive_share: float = Field(0.6, gt=0, lt=1)
-    added_boxes: Literal["truth", "jittered"] = "jittered"
+    added_boxes: Literal["truth", "jittered", "none"] = "jittered"
     spatial_prior: bool = True
     num_refinements: int = Field(2, ge=0, le=3)
     score_threshold: float = Field(0.05, ge=0, lt=1)

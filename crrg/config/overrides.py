@@ -136,6 +136,10 @@ class AugmentationOverrides(Overrides):
     clahe_share: float | None = None
     brightness: float | None = None
     contrast_about: Literal["middle", "mean"] | None = None
+    unmoved_share: float | None = None
+    unexposed_share: float | None = None
+    noiseless_share: float | None = None
+    least_noise: float | None = None
 
 
 class DetectorArchitectureOverrides(Overrides):
@@ -158,6 +162,7 @@ class DetectorArchitectureOverrides(Overrides):
     num_training_proposals: int | None = None
     num_training_rois: int | None = None
     positive_share: float | None = None
+    added_boxes: Literal["truth", "jittered", "none"] | None = None
     spatial_prior: bool | None = None
     num_refinements: int | None = None
     score_threshold: float | None = None

@@ -39,9 +39,11 @@ def preset_training(preset: Preset) -> PresetTraining:
 
 
 PAPER_AUGMENTATION = Augmentation(
-    scale=0.0, stretch=0.0, shift=0.02, gamma=0.0, contrast=0.2, noise=7.0, brightness=0.2, contrast_about="mean"
-)
-"""As published but for the turn of at most two degrees: films are never turned here."""
+    scale=0.0, stretch=0.0, shift=0.02, gamma=0.0, contrast=0.2, brightness=0.2, contrast_about="mean", noise=50**0.5,
+    least_noise=10**0.5, unmoved_share=0.5, unexposed_share=0.5, noiseless_share=0.5,
+)  # fmt: skip
+"""As published (noise of variance 10 to 50; each change for half of the films), but for the turn of at most two
+degrees, since films are never turned here, and the order: films are framed and shifted before the rest."""
 PIXELS_PER_CHANNEL = 16
 """Of the narrowed paper: 8 base channels for films of 128 pixels, 16 for 256."""
 LATER_RATE = 1e-3

@@ -61,7 +61,7 @@ class LoopConfig(FrozenConfig):
     checkpoint_every_s: float = Field(60.0, gt=0)
 
 
-class Augmentation(FrozenConfig):
+class Augmentation(GrownConfig):
     """Random changes of training films; never a mirror image and never a turn.
 
     Attributes:
@@ -76,7 +76,16 @@ class Augmentation(FrozenConfig):
         clahe_share: Share of films whose contrast is equalised locally.
         brightness: Largest relative change of brightness.
         contrast_about: Grey value that stays when contrast changes: the middle one, or the film's mean, as published.
+        unmoved_share: Share of films that are neither shifted nor scaled nor stretched.
+        unexposed_share: Share of films whose exposure, contrast and brightness stay.
+        noiseless_share: Share of films that no noise is added to.
+        least_noise: Smallest standard deviation of added noise. With one, the variance is drawn evenly, as published,
+            else the standard deviation.
     """
+
+    LATER_FIELDS: ClassVar[frozenset[str]] = frozenset(
+        {"unmoved_share", "unexposed_share", "noiseless_share", "least_noise"}
+    )
 
     scale: float = Field(0.1, ge=0, le=0.5)
     stretch: float = Field(0.03, ge=0, le=0.3)
@@ -88,6 +97,16 @@ class Augmentation(FrozenConfig):
     clahe_share: float = Field(0.0, ge=0, le=1)
     brightness: float = Field(0.0, ge=0, le=0.9)
     contrast_about: Literal["middle", "mean"] = "middle"
+    unmoved_share: float = Field(0.0, ge=0, le=1)
+    unexposed_share: float = Field(0.0, ge=0, le=1)
+    noiseless_share: float = Field(0.0, ge=0, le=1)
+    least_noise: float = Field(0.0, ge=0, le=50)
+
+    @model_validator(mode="after")
+    def _noise_is_in_order(self) -> Self:
+        if self.least_noise > self.noise:
+            raise ValueError("least_noise is the smallest noise; set it to noise at most")
+        return self
 
 
 class DetectorTraining(FrozenConfig):

@@ -32,11 +32,13 @@ class FoundPhrase:
 
     Attributes:
         token_ids: Words, without begin and end.
+        score: What it is ranked by: the sum of the log-probabilities over the length to the power of the penalty.
         logprob: Mean log-probability per token: the sum over the length (begin counted, end not), whatever the penalty.
         is_finished: Whether it was ended by an end token, not by the length limit.
     """
 
     token_ids: tuple[int, ...]
+    score: float
     logprob: float
     is_finished: bool
 
@@ -147,7 +149,12 @@ class BeamSearch:
         tokens, ended = self._found_tokens[slot].tolist(), self._found_ended[slot].tolist()
         to_mean = self.length_penalty - 1
         return [
-            FoundPhrase(tuple(tokens[rank][1 : lengths[rank]]), scores[rank] * lengths[rank] ** to_mean, ended[rank])
+            FoundPhrase(
+                tuple(tokens[rank][1 : lengths[rank]]),
+                score=scores[rank],
+                logprob=scores[rank] * lengths[rank] ** to_mean,
+                is_finished=ended[rank],
+            )
             for rank in order
             if scores[rank] > -math.inf
         ]

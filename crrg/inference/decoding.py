@@ -60,11 +60,13 @@ class DecodedPhrase:
         text: Its words; empty if nothing was said.
         logprob: Mean log-probability per token (end token included), at most 0.
         is_finished: Whether it ended by itself; otherwise it was cut at the longest length.
+        score: What the search ranked it by, at most 0; other than ``logprob`` where there is a length penalty.
     """
 
     text: str
     logprob: float
     is_finished: bool
+    score: float = 0.0
 
 
 @torch.inference_mode()
@@ -147,11 +149,13 @@ def decode_hypotheses(
         num_words: Tokens that each row's phrase is made to have, end not counted; as many as it wants where not given.
 
     Returns:
-        Per row one phrase per beam at most and one at least, the likeliest first; an empty list for no row. Of a row
+        Per row one phrase per beam at most and one at least, the best score first; an empty list for no row. Of a row
         whose features or scores are no numbers one without words, not finished; the other rows are as without it.
     """
     device = generator.feature_mean.device
     graphs = generator.step_graphs_for(settings.precision)
+    if graphs is not None and graphs.is_refused:
+        graphs = None
     # recorded steps are of all slots
     num_slots = min(settings.num_slots, max(len(features), 1)) if graphs is None else settings.num_slots
     decoder = generator.decoder_for(settings.precision)
@@ -172,7 +176,9 @@ def decode_hypotheses(
 
     unsaid = [DecodedPhrase("", 0.0, False)]
     for row, found in grid.run(conditions):
-        rows[row] = [DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished) for item in found] or unsaid
+        rows[row] = [
+            DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished, item.score) for item in found
+        ] or unsaid
     return rows
 
 

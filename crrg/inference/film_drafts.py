@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import LabelValues
+from crrg.domain.nbest import Wording
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, RegionPrediction
 from crrg.inference.decoding import DecodedPhrase
@@ -49,7 +50,7 @@ class FilmDrafts:
         flags: What each phrase was to say, ``[N, 29, 15]``.
         selected: Which regions were to get a sentence, bool ``[N, 29]``.
         phrases: Per film, region index to phrase.
-        hypotheses: Per film, region index to every finished wording, the likeliest first.
+        hypotheses: Per film, region index to every finished wording, the best score first.
         reports: Per film, findings and impression.
         said: Per film, what its draft says of each label.
     """
@@ -59,7 +60,7 @@ class FilmDrafts:
     flags: FloatValues
     selected: NDArray[np.bool_]
     phrases: list[dict[int, DecodedPhrase]]
-    hypotheses: list[dict[int, tuple[str, ...]]]
+    hypotheses: list[dict[int, tuple[Wording, ...]]]
     reports: list[tuple[str, str]]
     said: list[LabelValues]
 

@@ -23,7 +23,7 @@ from crrg.domain.bundle import UNRECORDED_IMAGE_SIZE, BundleFiles
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
-from crrg.domain.nbest import NBestDraft
+from crrg.domain.nbest import NBestDraft, Wording
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import DraftReport, Film
@@ -37,10 +37,11 @@ from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
 from crrg.inference.film_drafts import FilmDrafts, FloatValues, LabelReading
 from crrg.inference.fusion import FusedClassifier
-from crrg.inference.regions import TILE_SIZE, RegionReadings, RegionThresholds, read_regions, told_flags
+from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions, told_flags
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
+from crrg.inference.tiles import films_per_tile
 from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
@@ -181,7 +182,7 @@ class ReportPipeline:
         return FilmDrafts(readings, labels, flags, selected, phrases, hypotheses, reports, said)
 
     def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
-        """Draft at least one film and keep every finished wording of each region, the likeliest first."""
+        """Draft at least one film and keep every finished wording of each region with its score, the best first."""
         made = self.make_drafts(films)
         return [
             NBestDraft(*report, hypotheses=found) for report, found in zip(made.reports, made.hypotheses, strict=True)
@@ -204,14 +205,15 @@ class ReportPipeline:
     def read_labels(self, films: Sequence[Film]) -> LabelReading:
         """Run the image tower over films and calibrate its labels."""
         device = next(self.clip.parameters()).device
-        images = _inputs(films, self.clip.architecture.input_size)
+        side = self.clip.architecture.input_size
+        images = _inputs(films, side)
 
         def read(rows: NDArray[np.int64], num_real: int) -> tuple[torch.Tensor, torch.Tensor]:
             with autocast(device, self.decoding.precision):
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
             return reading.image_features[:num_real].float().cpu(), reading.label_logits[:num_real].float().cpu()
 
-        features, logits = zip(*in_tiles(len(images), TILE_SIZE, read), strict=True)
+        features, logits = zip(*in_tiles(len(images), films_per_tile(side, device), read), strict=True)
         scores = torch.cat(logits).numpy().astype(np.float64)
         return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 
@@ -282,7 +284,7 @@ class ReportPipeline:
         flags: FloatValues,
         selected: NDArray[np.bool_],
         image_features: torch.Tensor,
-    ) -> tuple[list[dict[int, DecodedPhrase]], list[dict[int, tuple[str, ...]]]]:
+    ) -> tuple[list[dict[int, DecodedPhrase]], list[dict[int, tuple[Wording, ...]]]]:
         """Word the selected regions of all films in one go; per film, region index to phrase, and to all wordings."""
         films, regions = np.nonzero(selected)
         wanted = flags[films, regions]
@@ -294,11 +296,11 @@ class ReportPipeline:
         else:
             chosen = choose_phrases(self.generator, found, wanted, self.decoding)
         phrases: list[dict[int, DecodedPhrase]] = [{} for _ in range(len(selected))]
-        hypotheses: list[dict[int, tuple[str, ...]]] = [{} for _ in range(len(selected))]
+        hypotheses: list[dict[int, tuple[Wording, ...]]] = [{} for _ in range(len(selected))]
         for film, region, phrase, texts in zip(films.tolist(), regions.tolist(), chosen, found, strict=True):
             if phrase.text:
                 phrases[film][region] = phrase
-                hypotheses[film][region] = tuple(each.text for each in texts if each.text)
+                hypotheses[film][region] = tuple(Wording(e.text, e.score, e.logprob) for e in texts if e.text)
         return phrases, hypotheses
 
     def _assemble(self, phrases: Mapping[int, DecodedPhrase], flags: FloatValues) -> tuple[str, str]:

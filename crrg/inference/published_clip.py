@@ -21,10 +21,11 @@ from torch import Tensor
 
 from crrg.data.framing import Framing, frame_film
 from crrg.data.published_tokenizers import PublishedTokenizer
+from crrg.device import in_tiles
 from crrg.domain.study import Film
 from crrg.errors import ModelError
 from crrg.inference.prompts import PromptPair
-from crrg.inference.regions import TILE_SIZE
+from crrg.inference.tiles import films_per_tile
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 
@@ -106,17 +107,17 @@ class PublishedClip:
     @torch.inference_mode()
     def read_films(self, films: Sequence[Film]) -> PublishedReading:
         """Run the image tower over films, each in a tile of fixed shape."""
-        architecture = self.model.architecture
-        features = [torch.zeros(0, architecture.projection_size)]
-        logits = [torch.zeros(0, architecture.num_labels)]
-        for first in range(0, len(films), TILE_SIZE):
-            tile = films[first : first + TILE_SIZE]
-            squares = [frame_film(film.pixels, architecture.input_size, self.framing) for film in tile]
-            squares += squares[-1:] * (TILE_SIZE - len(tile))
-            images = torch.from_numpy(np.stack(squares))[:, None]
-            reading = self.model.read_films(images.to(self.model.logit_scale.device))
-            features.append(reading.image_features[: len(tile)].cpu())
-            logits.append(reading.label_logits[: len(tile)].cpu())
+        architecture, device = self.model.architecture, self.model.logit_scale.device
+        none = torch.zeros(0, architecture.projection_size), torch.zeros(0, architecture.num_labels)
+
+        def read(rows: NDArray[np.int64], num_real: int) -> tuple[Tensor, Tensor]:
+            framed = [frame_film(films[row].pixels, architecture.input_size, self.framing) for row in rows[:num_real]]
+            squares = np.stack(framed)[rows - rows[0]]
+            reading = self.model.read_films(torch.from_numpy(squares)[:, None].to(device))
+            return reading.image_features[:num_real].cpu(), reading.label_logits[:num_real].cpu()
+
+        parts = in_tiles(len(films), films_per_tile(architecture.input_size, device), read)
+        features, logits = zip(none, *parts, strict=True)
         return PublishedReading(torch.cat(features), torch.cat(logits))
 
     def zero_shot(self, films: Sequence[Film], labels: Sequence[str]) -> dict[str, FloatArray]:

@@ -1,9 +1,8 @@
 """Reads the regions of films: boxes, features, which regions deserve a sentence and what is abnormal in them.
 
 Detector and selector run together here, for drafting and for training the generator alike, so that the generator meets
-at night the same features it was trained on. Small films are read in tiles of fixed size, padded with copies, so that a
-film's reading depends neither on its neighbours nor on how many there are; large ones are not padded, as that would
-cost seconds, and their readings agree within 1e-5, as they do where tiles are halved because memory does not suffice.
+at night the same features it was trained on. A film's reading depends neither on its neighbours nor on how many there
+are (``tiles``); where tiles are halved because memory does not suffice, readings agree within 1e-5.
 """
 
 from __future__ import annotations
@@ -22,14 +21,11 @@ from crrg.device import autocast, in_batches, in_tiles
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import ModelError
+from crrg.inference.tiles import LARGE_INPUT, films_per_tile
 from crrg.models.detector import Detections, RegionDetector
 from crrg.models.region_heads import AnySelector, FeatureSelector, RegionOutputs
 
 FloatArray = NDArray[np.float32]
-TILE_SIZE = 16
-LARGE_INPUT = 384
-"""Side of a film, pixels, from which tiles are not padded."""
-LARGE_TILE = 8
 
 
 @dataclass(frozen=True)
@@ -162,8 +158,8 @@ def read_regions(
     if len(images) == 0:
         return _no_readings(selector)
     device = next(detector.parameters()).device
-    scale = selector.architecture.input_size / detector.architecture.input_size
-    is_large = detector.architecture.input_size >= LARGE_INPUT
+    sides = [stage.architecture.input_size for stage in (detector, selector)]
+    scale = sides[1] / sides[0]
 
     def read(rows: NDArray[np.int64], num_real: int) -> list[Tensor]:
         with autocast(device, precision):
@@ -180,10 +176,7 @@ def read_regions(
         )
         return [value[:num_real].cpu() for value in values]
 
-    if is_large:
-        parts = in_batches(len(images), LARGE_TILE, lambda first, last: read(np.arange(first, last), last - first))
-    else:
-        parts = in_tiles(len(images), TILE_SIZE, read)
+    parts = in_tiles(len(images), films_per_tile(max(sides), device), read)
     arrays = [torch.cat(column) for column in zip(*parts, strict=True)]
     numbers = [array.float().numpy() if array.dtype != torch.bool else array.numpy() for array in arrays]
     return RegionReadings(*numbers)
@@ -214,8 +207,8 @@ def judge_at(
             judged = selector(films, own * (selector.architecture.input_size / detector.architecture.input_size))
         return RegionOutputs(*(value.float().cpu() for value in vars(judged).values()))
 
-    is_large = looking_size(detector, selector) >= LARGE_INPUT
-    parts = in_batches(len(images), LARGE_TILE if is_large else len(images), work)
+    side = looking_size(detector, selector)
+    parts = in_batches(len(images), films_per_tile(side, device) if side >= LARGE_INPUT else len(images), work)
     return RegionOutputs(*(torch.cat(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
 
 

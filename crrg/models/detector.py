@@ -182,6 +182,7 @@ class RegionDetector(nn.Module):
             num_rois=self.architecture.num_training_rois,
             positive_share=self.architecture.positive_share,
             num_jittered=NUM_JITTERED if self.architecture.added_boxes == "jittered" else 0,
+            adds_truth=self.architecture.added_boxes != "none",
         )
 
     @torch.no_grad()

@@ -96,6 +96,7 @@ def sample_training_rois(
     num_rois: int,
     positive_share: float,
     num_jittered: int = NUM_JITTERED,
+    adds_truth: bool = True,
 ) -> TrainingRois:
     """Choose the proposals that train the box head.
 
@@ -105,7 +106,8 @@ def sample_training_rois(
 
     The published code adds the annotated boxes alone. Ours has fewer proposals and starts from random weights, so
     copies give every region positives of all qualities from the first step, not only the perfect box. All this is
-    training's alone: in use a film has the network's own proposals and the prior boxes, whatever is annotated.
+    training's alone: in use a film has the network's own proposals and the prior boxes, whatever is annotated. With
+    neither boxes nor copies training meets just these, at first hardly any of a small region.
 
     Args:
         proposals: One ``[N_i, 4]`` per film, input pixels.
@@ -116,8 +118,9 @@ def sample_training_rois(
         num_rois: Most proposals per film.
         positive_share: Largest share of them that belong to a region.
         num_jittered: Copies of each annotated box; 0 as published.
+        adds_truth: Whether the annotated boxes themselves are added.
     """
-    candidates, is_real = _candidates(proposals, targets, priors, size, num_jittered)
+    candidates, is_real = _candidates(proposals, targets, priors, size, num_jittered, adds_truth)
     best, region = overlap(candidates[:, :, None], targets[:, None]).max(dim=-1)
     positive = is_real & (best >= FOREGROUND_IOU)
     negative = is_real & (best < FOREGROUND_IOU) & is_complete[:, None]
@@ -132,7 +135,7 @@ def sample_training_rois(
 
 
 def _candidates(
-    proposals: list[Tensor], targets: Tensor, priors: Tensor | None, size: int, num_jittered: int
+    proposals: list[Tensor], targets: Tensor, priors: Tensor | None, size: int, num_jittered: int, adds_truth: bool
 ) -> tuple[Tensor, Tensor]:
     num_films = len(targets)
     counts = torch.tensor([len(boxes) for boxes in proposals], device=targets.device)
@@ -141,7 +144,7 @@ def _candidates(
     copies = targets.repeat(1, num_jittered, 1)
     sides = (copies[..., 2:] - copies[..., :2]).repeat(1, 1, 2)
     noise = JITTER * torch.randn_like(sides).clamp(-2, 2)
-    extra = [targets, (copies + noise * sides).clamp(0, size)]
+    extra = [targets if adds_truth else targets[:, :0], (copies + noise * sides).clamp(0, size)]
     if priors is not None:
         extra.append(priors.expand(num_films, -1, -1))
     added = torch.cat(extra, dim=1)

@@ -66,7 +66,12 @@ class _Shape:
 
 
 class StepGraphs:
-    """Caches and recordings of one decoder, by shape; where nothing can be recorded, steps are computed as ever."""
+    """Caches and recordings of one decoder, by shape; where nothing can be recorded, steps are computed as ever.
+
+    Attributes:
+        is_refused: Whether a recording failed, for want of memory too: from then on nothing is recorded, and who drafts
+            does better without, since computed steps are of the slots in use alone.
+    """
 
     def __init__(self, decoder: PseudoSelfAttentionDecoder, record: Recorder | None = None) -> None:
         """Prepare; nothing is recorded yet.
@@ -75,10 +80,10 @@ class StepGraphs:
             decoder: Its weights may not be replaced by others from now on.
             record: How a step is recorded; on the GPU where not given.
         """
+        self.is_refused = False
         self._decoder = decoder
         self._record = record or GpuRecorder()
         self._shapes: dict[tuple[int, ...], _Shape] = {}
-        self._is_refused = False
 
     def new_cache(self, num_slots: int, num_beams: int, num_conditions: int, max_length: int) -> NodeCache:
         """Return an empty cache with room for ``num_slots`` of the longest phrases; the last one of its shape is it."""
@@ -95,6 +100,8 @@ class StepGraphs:
 
     def step(self, token_ids: Tensor, positions: Tensor, cache: NodeCache) -> Tensor:
         """Return what ``PseudoSelfAttentionDecoder.step`` does, for the first slots of a cache of ``new_cache``."""
+        if self.is_refused:
+            return self._decoder.step(token_ids, positions, cache)
         num_used, num_beams = token_ids.shape
         num_slots = len(cache.visible)
         all_ids = token_ids.new_zeros(num_slots, num_beams)
@@ -102,21 +109,24 @@ class StepGraphs:
         all_positions = positions.new_zeros(num_slots)
         all_positions[:num_used] = positions
         inputs = self._decoder.make_step(all_ids, all_positions, cache)
-        if self._is_refused:
-            return self._decoder.take_step(inputs, cache)[:num_used]
         shape = next(each for each in self._shapes.values() if each.cache is cache)
         width = inputs.visible.shape[-1]
         recording = shape.recordings.get(width)
         if recording is None:
             try:
                 recording = _Recording(inputs, *self._record(lambda: self._decoder.take_step(inputs, cache)))
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                logger.warning("a step cannot be recorded (%s); steps are computed one by one", type(error).__name__)
-                self._is_refused = True
+                self._refuse(error)
                 return self._decoder.take_step(inputs, cache)[:num_used]
             shape.recordings[width] = recording
         recording.inputs.copy_(inputs)
         recording.replay()
         return recording.logits[:num_used]
+
+    def _refuse(self, error: RuntimeError) -> None:
+        """Record nothing any more, and give back what recordings and their caches took."""
+        logger.warning("a step cannot be recorded (%s); steps are computed one by one", type(error).__name__)
+        self.is_refused = True
+        self._shapes.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -147,7 +147,7 @@ class JointLoop:
     def _improve(self, state: JointState, number: int) -> JointState:
         drafts = self._drafts(state.generator)
         phrases = PreferredPhrases(
-            hypotheses={key: draft.hypotheses for key, draft in drafts.drafts.items()},
+            hypotheses={key: draft.texts() for key, draft in drafts.drafts.items()},
             version=drafts.origin.version,
             number=number,
         )

@@ -1,13 +1,14 @@
 """N-best drafts of training films: what the joint rounds rank, learn from and mix with reports.
 
 A version of ``draft_store`` under ``models/drafts/<bundle id>/<dataset>-<version>-train-nbest-<films>-<how>``, with all
-wordings of every region. Where not all films are asked for, they are spread over the dataset (``crrg.data.spaced``).
+wordings of every region and their scores. Where not all films are asked for, they are spread over the dataset
+(``crrg.data.spaced``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Protocol
 
@@ -16,12 +17,15 @@ import pyarrow as pa
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef
 from crrg.data.spaced import sampled_films
-from crrg.domain.nbest import DraftsOrigin, NBestDraft
+from crrg.domain.nbest import DraftsOrigin, NBestDraft, Wording
 from crrg.domain.study import Film, Split
 from crrg.operations.draft_store import SCHEMA, DraftFolder, draft_films
 from crrg.storage import Storage, hash_json
 
-_WORDINGS = pa.struct([pa.field("region_index", pa.int32()), pa.field("texts", pa.list_(pa.string()))])
+_WORDING = pa.struct(
+    [pa.field("text", pa.string()), pa.field("score", pa.float32()), pa.field("logprob", pa.float32())]
+)
+_WORDINGS = pa.struct([pa.field("region_index", pa.int32()), pa.field("wordings", pa.list_(_WORDING))])
 NBEST_SCHEMA = SCHEMA.append(pa.field("regions", pa.list_(_WORDINGS), nullable=False))
 
 
@@ -71,7 +75,7 @@ def draft_nbest(
     Raises:
         DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
     """
-    how = hash_json({"decoding": decoding.model_dump(mode="json"), "films": "spaced"})[:8]
+    how = hash_json({"decoding": decoding.model_dump(mode="json"), "films": "spaced", "wordings": "scored"})[:8]
     name = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-nbest-{limit or 'all'}-{how}"
     folder = DraftFolder(dataset, bundle_id, decoding, name, NBEST_SCHEMA)
     drafter = cache(make_drafter)
@@ -81,7 +85,7 @@ def draft_nbest(
         return [_row(made) for made in drafter().draft_nbest(films)]
 
     def take(row: Mapping[str, Any]) -> None:
-        hypotheses = {found["region_index"]: tuple(found["texts"]) for found in row["regions"]}
+        hypotheses = {found["region_index"]: tuple(Wording(**e) for e in found["wordings"]) for found in row["regions"]}
         drafts[row["instance_id"]] = NBestDraft(row["findings"], row["impression"], hypotheses)
 
     num_rows = dataset.num_rows[Split.TRAIN.value]
@@ -90,5 +94,8 @@ def draft_nbest(
 
 
 def _row(draft: NBestDraft) -> dict[str, Any]:
-    regions = [{"region_index": region, "texts": list(texts)} for region, texts in sorted(draft.hypotheses.items())]
+    regions = [
+        {"region_index": region, "wordings": [asdict(each) for each in found]}
+        for region, found in sorted(draft.hypotheses.items())
+    ]
     return {"findings": draft.findings, "impression": draft.impression, "regions": regions}

@@ -45,11 +45,15 @@ def augment_films(
     stretches = rng.uniform(1 - config.stretch, 1 + config.stretch, (num_films, 2))
     factors = scales * stretches
     shifts = rng.uniform(-config.shift, config.shift, (num_films, 2)) * size + (1 - factors) * size / 2
+    is_unmoved = _drawn(num_films, config.unmoved_share, rng)
+    factors[is_unmoved], shifts[is_unmoved] = 1.0, 0.0
     if config.crop_area[1]:
         crops = np.array([_draw_crop(size, config.crop_area, rng) for _ in range(num_films)], dtype=np.float64)
         enlarged = size / crops[:, 2:]
         factors, shifts = factors * enlarged, (shifts - crops[:, :2]) * enlarged
+    is_unexposed = _drawn(num_films, config.unexposed_share, rng)
     tables = _exposure_tables(num_films, config, rng)
+    tables[is_unexposed] = np.arange(256)
     chances = rng.random((num_films if config.clahe_share else 0,))
     # a crop ends at the film's edge, where half a pixel must not fade to black
     border = cv2.BORDER_REPLICATE if config.crop_area[1] else cv2.BORDER_CONSTANT
@@ -63,13 +67,26 @@ def augment_films(
             moved = cv2.createCLAHE(rng.uniform(*CLAHE_LIMITS), CLAHE_TILES).apply(moved)
         changed[row] = cv2.LUT(moved, tables[row])
     if config.brightness or config.contrast_about == "mean":
-        changed = _jitter(changed, config, rng)
+        changed = np.where(is_unexposed[:, None, None], changed, _jitter(changed, config, rng))
     if config.noise > 0:
-        strengths = rng.uniform(0, config.noise, (num_films, 1, 1)).astype(np.float32)
+        strengths = _noise_strengths(num_films, config, rng)
         noise = rng.standard_normal(changed.shape, dtype=np.float32) * strengths
         changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
     boxes = input_boxes_xyxy * np.tile(factors, 2)[:, None] + np.tile(shifts, 2)[:, None]
     return changed, _clip_boxes(boxes.astype(np.float32), size)
+
+
+def _noise_strengths(num_films: int, config: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the standard deviation ``[B, 1, 1]`` of each film's noise."""
+    power = 2 if config.least_noise else 1
+    strengths = rng.uniform(config.least_noise**power, config.noise**power, (num_films, 1, 1)) ** (1 / power)
+    strengths[_drawn(num_films, config.noiseless_share, rng)] = 0
+    return strengths.astype(np.float32)
+
+
+def _drawn(num_films: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw a share of films, bool ``[B]``; for none of them the generator is not asked."""
+    return rng.random(num_films) < share if share else np.zeros(num_films, dtype=bool)
 
 
 def _draw_crop(size: int, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:

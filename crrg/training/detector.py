@@ -22,7 +22,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import detector_settings, keep_changes
 from crrg.config.training import DetectorTraining, TrainStageConfig
 from crrg.data.batches import FilmTable, has_boxes, load_films
-from crrg.device import resolve_device, seed_everything
+from crrg.device import in_batches, resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
 from crrg.evaluation.detection import score_boxes
@@ -199,20 +199,21 @@ def visibility_record(model: RegionDetector, films: FilmTable, device: torch.dev
 
 
 def detect_films(model: RegionDetector, images: NDArray[np.uint8], device: torch.device) -> Detections:
-    """Find the regions of films uint8 ``[N, S, S]`` in batches; the result is on the CPU."""
+    """Find the regions of films uint8 ``[N, S, S]``; the result is on the CPU.
+
+    Raises:
+        DeviceMemoryError: The device's memory does not suffice for one film.
+    """
     return _in_batches(model.detect, images, device)
 
 
 def _in_batches(detect: Callable[[Tensor], Detections], images: NDArray[np.uint8], device: torch.device) -> Detections:
-    parts = [
-        detect(torch.from_numpy(images[start : start + DETECT_BATCH])[:, None].to(device))
-        for start in range(0, len(images), DETECT_BATCH)
-    ]
-    return Detections(
-        torch.cat([part.input_boxes_xyxy for part in parts]).cpu(),
-        torch.cat([part.scores for part in parts]).cpu(),
-        torch.cat([part.detected for part in parts]).cpu(),
-    )
+    def work(first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        found = detect(torch.from_numpy(images[first:last])[:, None].to(device))
+        return found.input_boxes_xyxy.cpu(), found.scores.cpu(), found.detected.cpu()
+
+    boxes, scores, detected = zip(*in_batches(len(images), DETECT_BATCH, work), strict=True)
+    return Detections(torch.cat(boxes), torch.cat(scores), torch.cat(detected))
 
 
 def detection_metrics(model: RegionDetector, films: FilmTable, device: torch.device) -> dict[str, float]:

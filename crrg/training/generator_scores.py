@@ -1,6 +1,7 @@
 """How good a generator is on validation films: loss of the true phrases, and what its drafts state.
 
-Drafts are made as they will be at night: the same search, the same assembly, the regions that the thresholds select.
+Drafts are made as they will be at night: the same search, the same assembly, the regions that the thresholds select
+and the film shows.
 """
 
 from __future__ import annotations
@@ -84,11 +85,12 @@ def tuned(
     model: ReportGenerator, tokenizer: PhraseTokenizer, read: ReadFilms, settings: GeneratorTraining
 ) -> ReadFilms:
     """Return validation films with the selection thresholds under which their drafts are most like their reports."""
-    candidates = candidate_regions(read.readings, read.thresholds)
+    candidates = candidate_regions(read.readings, read.thresholds) & read.shown
     phrases = _drafted_phrases(model, tokenizer, read, candidates, settings)
     chosen = tune_selection(
-        read.readings, read.thresholds, phrases, read.films.reports, compat=settings.decoding.compat, order=read.order
-    )
+        read.readings, read.thresholds, phrases, read.films.reports, shown=read.shown,
+        compat=settings.decoding.compat, order=read.order,
+    )  # fmt: skip
     return replace(read, thresholds=chosen)
 
 
@@ -97,7 +99,7 @@ def draft_films(
 ) -> list[str]:
     """Return the drafted findings and impression of each film, as it would be drafted at night."""
     flags = read.readings.flags(read.thresholds)
-    drafted = _drafted_phrases(model, tokenizer, read, read.readings.selected(read.thresholds), settings)
+    drafted = _drafted_phrases(model, tokenizer, read, read.selected, settings)
     per_film: list[list[RegionPhrase]] = [[] for _ in range(len(read.films))]
     for (film, region), phrase in drafted.items():
         per_film[film].append(RegionPhrase(REGIONS[region], phrase, bool(flags[film, region, -1])))
@@ -112,10 +114,10 @@ def _drafted_phrases(
     selected: NDArray[np.bool_],
     settings: GeneratorTraining,
 ) -> Phrases:
-    """Word regions ``[N, 29]``, in reports of those that the thresholds select; film and region index to phrase."""
+    """Word regions ``[N, 29]``, in reports of those that get a sentence; film and region index to phrase."""
     films, regions = np.nonzero(selected)
     flags, features = read.readings.flags(read.thresholds), read.readings.features[films, regions]
-    reports, flags = told_flags(flags, read.readings.selected(read.thresholds))[films], flags[films, regions]
+    reports, flags = told_flags(flags, read.selected)[films], flags[films, regions]
     drafted = decode_phrases(model, tokenizer, features, regions, flags, settings.decoding, report_flags=reports)
     places = zip(films.tolist(), regions.tolist(), strict=True)
     return {place: phrase.text for place, phrase in zip(places, drafted, strict=True)}

@@ -174,6 +174,14 @@ class _Run:
             "loop.batch_size of the stage and double loop.accumulate, or take a device with more memory"
         )
 
+    @property
+    def scoring_reason(self) -> str:
+        """What to say where the memory does not suffice for a score."""
+        return (
+            f"its memory does not suffice to score stage {self.folder.stage} on validation films; halve its "
+            "loop.batch_size (of a generator decoding.num_slots, too), or take a device with more memory"
+        )
+
     def restore(self, *, is_scored: bool) -> int:
         """Take up the newest stored state, or store the start; return the step to go on with.
 
@@ -261,7 +269,7 @@ class _Run:
         devices = [self.device] if self.device.type == "cuda" else []
         used = self.average.in_use() if self.average is not None else nullcontext()
         self.module.eval()
-        with failures_named(self.memory_reason), torch.random.fork_rng(devices=devices), used:
+        with failures_named(self.scoring_reason), torch.random.fork_rng(devices=devices), used:
             share_buffers(self.module)
             value = mean_over_ranks(score(), self.device)
             self.best.offer(self.module, value, step)

@@ -46,7 +46,7 @@ from crrg.training.region_targets import region_targets
 from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 

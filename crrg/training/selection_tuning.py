@@ -41,6 +41,7 @@ def tune_selection(
     phrases: Phrases,
     references: Sequence[str],
     *,
+    shown: NDArray[np.bool_],
     compat: Compat = "none",
     order: Sequence[str] = REGIONS,
 ) -> RegionThresholds:
@@ -51,8 +52,9 @@ def tune_selection(
     Args:
         readings: Of ``N`` films.
         thresholds: The selector's.
-        phrases: Film and region index to drafted phrase, for all ``candidate_regions``.
+        phrases: Film and region index to drafted phrase, for all ``candidate_regions`` that are shown.
         references: Findings section of each film; films without one are left out.
+        shown: Which regions ``[N, 29]`` the films may show; nothing is said of the others.
         compat: How phrases become a report.
         order: In which order it goes through the regions.
 
@@ -69,7 +71,7 @@ def tune_selection(
     counts, rouge = [], []
     for limit in GRID:
         trial = replace(thresholds, selection=limit, selection_beside_findings=limit)
-        selected = readings.selected(trial)
+        selected = readings.selected(trial) & shown
         drafts = [
             tokenize(_findings(film, selected[film], is_abnormal[film], phrases, compat, order), PROTOCOL)
             for film in known

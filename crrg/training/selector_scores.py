@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from crrg.device import in_batches
 from crrg.domain.labels import FINDINGS, LABELS, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS
 from crrg.evaluation.classification import mean_auc, roc_auc
 from crrg.evaluation.detection import score_selection
 from crrg.inference.regions import RegionThresholds, select_regions
-from crrg.models.region_heads import RegionOutputs, RegionSelector
+from crrg.models.region_heads import RegionSelector
 from crrg.training.region_films import RegionFilms
 from crrg.training.region_targets import RegionTargets, study_scores
 from crrg.training.thresholds import count_threshold, f1_threshold, micro_f1_thresholds
@@ -41,19 +43,22 @@ class Judgements:
 
 @torch.no_grad()
 def judge_films(model: RegionSelector, films: RegionFilms, device: torch.device) -> Judgements:
-    """Return the selector's probabilities on films; the module must be in ``eval`` mode."""
-    parts: list[RegionOutputs] = []
-    for start in range(0, len(films.images), JUDGE_BATCH):
-        images = torch.from_numpy(films.images[start : start + JUDGE_BATCH])[:, None].to(device)
-        parts.append(model(images, torch.from_numpy(films.boxes[start : start + JUDGE_BATCH]).to(device)))
+    """Return the selector's probabilities on films; the module must be in ``eval`` mode.
+
+    Raises:
+        DeviceMemoryError: The device's memory does not suffice for one film.
+    """
+
+    def work(first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        images = torch.from_numpy(films.images[first:last])[:, None].to(device)
+        judged = model(images, torch.from_numpy(films.boxes[first:last]).to(device))
+        return judged.selection_logits.cpu(), judged.abnormal_logits.cpu(), judged.finding_logits.cpu()
+
+    parts = in_batches(len(films.images), JUDGE_BATCH, work)
     if not parts:
         none = np.zeros((0, NUM_REGIONS), dtype=np.float32)
         return Judgements(none, none, np.zeros((0, NUM_REGIONS, NUM_LABELS), dtype=np.float32))
-    return Judgements(
-        torch.cat([part.selection_logits for part in parts]).float().sigmoid().cpu().numpy(),
-        torch.cat([part.abnormal_logits for part in parts]).float().sigmoid().cpu().numpy(),
-        torch.cat([part.finding_logits for part in parts]).float().sigmoid().cpu().numpy(),
-    )
+    return Judgements(*(torch.cat(logits).float().sigmoid().numpy() for logits in zip(*parts, strict=True)))
 
 
 def choose_thresholds(judged: Judgements, targets: RegionTargets) -> dict[str, Any]:

@@ -12,7 +12,8 @@ Source: stages and weights of the losses of RGRG (Tanida et al., CVPR 2023).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,10 @@ from torch.nn.functional import cross_entropy
 from crrg.config.training import Augmentation
 from crrg.data.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
+from crrg.device import in_batches
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import REGION_INDEX
-from crrg.models.detector import RegionDetector
+from crrg.models.detector import RegionDetector, TrainingSample
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.augment import augment_films
@@ -34,6 +36,7 @@ from crrg.training.losses import masked_bce
 from crrg.training.order import rows_of_step
 from crrg.training.phrase_batches import IGNORED
 from crrg.training.region_targets import RegionTargets, region_targets
+from crrg.training.running_statistics import statistics_held
 
 HEAD_WEIGHT = 5.0
 WORD_WEIGHT = 2.0
@@ -87,6 +90,7 @@ class WholeBatch:
         region_index: int64 ``[P]``.
         token_ids: int64 ``[P, L]``.
         next_ids: int64 ``[P, L]``, -100 beyond the end.
+        sample: What of the films teaches the detector, where that was chosen before; on the network's device.
     """
 
     images: Tensor
@@ -98,10 +102,12 @@ class WholeBatch:
     region_index: Tensor
     token_ids: Tensor
     next_ids: Tensor
+    sample: TrainingSample | None = None
 
     def to(self, device: torch.device) -> WholeBatch:
         """Return the batch on a device."""
-        return WholeBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        tensors: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if name != "sample"}
+        return replace(self, **tensors)
 
 
 def find_proposals(
@@ -114,13 +120,18 @@ def find_proposals(
         films: At the detector's input size.
         tokenizer: Spells the phrases; without it there are none to learn.
         max_length: Longest phrase, tokens.
+
+    Raises:
+        DeviceMemoryError: The device's memory does not suffice for one film.
     """
     device = next(detector.parameters()).device
-    rows = []
-    for first in range(0, len(films), FIND_BATCH):
-        found = detector.find(torch.from_numpy(films.images[first : first + FIND_BATCH])[:, None].to(device))
+
+    def find(first: int, last: int) -> Tensor:
+        found = detector.find(torch.from_numpy(films.images[first:last])[:, None].to(device))
         assert found.proposals_xyxy is not None
-        rows.append(torch.where(found.detected[..., None], found.proposals_xyxy, torch.nan).cpu())
+        return torch.where(found.detected[..., None], found.proposals_xyxy, torch.nan).cpu()
+
+    rows = in_batches(len(films), FIND_BATCH, find)
     tokens: list[dict[int, list[int]]] = [{} for _ in films.phrases]
     if tokenizer is not None:
         for spelled, phrases in zip(tokens, films.phrases, strict=True):
@@ -169,13 +180,21 @@ def batch_maker(
 
 
 def whole_loss(model: WholeModel) -> CountedLoss[WholeBatch]:
-    """Return the weighted sum of the detector's losses, the heads' and the words', of a batch on any device."""
+    """Return the weighted sum of the detector's losses, the heads' and the words', of a batch on any device.
+
+    As in the detector stage (``detector_loss``), where a step has several batches they are looked at once more first,
+    since how many anchors and proposals the detector's losses are means over depends on what is annotated.
+    """
     device = next(model.parameters()).device
+
+    def prepare(batch: WholeBatch) -> WholeBatch:
+        with statistics_held(model):
+            return replace(batch, sample=model.detector.sample(batch.images.to(device), batch.boxes.to(device)))
 
     def parts(batch: WholeBatch) -> dict[str, Tensor]:
         batch = batch.to(device)
         levels = model.detector.maps(batch.images)
-        found = {"boxes": torch.stack(list(model.detector.losses(levels, batch.boxes).values())).sum()}
+        found = model.detector.losses(levels, batch.boxes, batch.sample)
         outputs = model.selector(model.detector.box_head.mean_features(levels, torch.nan_to_num(batch.proposals)))
         selection = masked_bce(outputs.selection_logits, batch.selection, SELECTION_POS_WEIGHT)
         abnormal = masked_bce(outputs.abnormal_logits, batch.abnormal, ABNORMAL_POS_WEIGHT)
@@ -187,14 +206,15 @@ def whole_loss(model: WholeModel) -> CountedLoss[WholeBatch]:
         return found
 
     def counts(batch: WholeBatch) -> dict[str, Tensor]:
+        assert batch.sample is not None
         return {
-            "boxes": torch.tensor(len(batch.images)),
+            **batch.sample.counts(),
             "selection": torch.isfinite(batch.selection).sum(),
             "abnormal": torch.isfinite(batch.abnormal).sum(),
             **({} if model.generator is None else {"words": (batch.next_ids != IGNORED).sum()}),
         }
 
-    return CountedLoss(parts, counts)
+    return CountedLoss(parts, counts, prepare=prepare)
 
 
 def word_loss(generator: ReportGenerator, features: Tensor, batch: WholeBatch) -> Tensor:

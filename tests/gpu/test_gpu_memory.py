@@ -12,7 +12,9 @@ import torch
 
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import DeviceError, DeviceMemoryError
+from crrg.inference import regions
 from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.tiles import MOST_FILMS
 from crrg.models.detector import RegionDetector
 from tests.support.random_stages import random_detector, random_pipeline, read_films
 
@@ -62,6 +64,7 @@ def little_memory(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Litt
             return maps(detector, images)
 
         with monkeypatch.context() as patch:
+            patch.setattr(regions, "films_per_tile", lambda *_: MOST_FILMS)  # as many as a GPU reads at once
             patch.setattr(RegionDetector, "maps", cramped)
             yield
 

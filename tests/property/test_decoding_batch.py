@@ -49,6 +49,18 @@ def test_neighbours_change_nothing(rows: list[int], kind: tuple[int, Literal["ex
         assert phrase.is_finished == ALL[kind][row].is_finished
 
 
+def test_a_phrase_is_the_same_alone_and_among_a_thousand() -> None:
+    model, rng = random_generator(num_layers=1, num_heads=2, hidden_size=32, max_length=12), np.random.default_rng(1)
+    inputs = rng.normal(size=(1000, 16)), rng.integers(0, 29, 1000), rng.random((1000, 15))
+    search = DecodingSettings(num_beams=2, num_slots=64)
+    many = decode_phrases(model, Numbers(), *inputs, search)
+    assert len({phrase.text for phrase in many}) > 250
+    for row in (0, 517, 999):
+        (alone,) = decode_phrases(model, Numbers(), *(part[[row]] for part in inputs), search)
+        assert alone.text == many[row].text
+        assert abs(alone.logprob - many[row].logprob) <= 1e-6
+
+
 def test_a_cache_that_grows_gives_up_empty_slots_and_takes_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
     grow, num_slots = NodeCache.make_room, []
 

@@ -131,6 +131,19 @@ def test_max_tokens_counts_the_begin_token() -> None:
     assert max(len(phrase.text.split()) for phrase in phrases) == 4
 
 
+@pytest.mark.parametrize("penalty", [1.0, 0.5])
+def test_hypotheses_come_with_the_scores_they_are_ranked_by(penalty: float) -> None:
+    settings = DecodingSettings(num_beams=3, max_tokens=12, length_penalty=penalty)
+    found = decode_hypotheses(talkative_generator(), Numbers(), *conditions(4), settings)
+    for hypotheses in found:
+        scores = [each.score for each in hypotheses]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        for each in hypotheses:
+            length = len(each.text.split()) + 1
+            assert each.score == pytest.approx(each.logprob * length ** (1 - penalty), rel=1e-5)
+
+
 def test_the_papers_search_may_say_nothing_and_say_placeholders() -> None:
     model = talkative_generator()
     with torch.no_grad():

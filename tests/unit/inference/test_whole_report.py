@@ -26,6 +26,7 @@ from crrg.inference.decoding import decode_hypotheses, decode_phrases
 from crrg.inference.evidence import WordedRegion, sentence_logprobs
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.regions import RegionReadings, RegionThresholds, told_flags
+from crrg.inference.visibility import Visibility
 from crrg.models.clip import ClipModel
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import RegionSelector
@@ -116,9 +117,13 @@ def test_drafts_know_their_report_and_are_the_same_alone_and_among_others(pipeli
             assert phrase.text == made.phrases[number][region].text
             assert phrase.logprob == pytest.approx(made.phrases[number][region].logprob, abs=1e-5)
         (kept,) = pipeline.draft_nbest([film])
-        for region, texts in kept.hypotheses.items():
+        for region, found in kept.hypotheses.items():
             place = int(np.flatnonzero((rows == number) & (regions == region))[0])
-            assert texts == tuple(each.text for each in hypotheses[place] if each.text)
+            worded = [each for each in hypotheses[place] if each.text]
+            assert kept.texts()[region] == tuple(each.text for each in worded)
+            for name in ("score", "logprob"):
+                given = [getattr(each, name) for each in worded]
+                assert [getattr(each, name) for each in found] == pytest.approx(given, abs=1e-5)
 
 
 def test_evidence_scores_words_under_the_report_they_were_drafted_in(
@@ -167,6 +172,18 @@ def film_table() -> FilmTable:
         patient_ids=["a", "b", "c"],
         instance_ids=["d", "e", "f"],
     )
+
+
+def test_training_drafts_what_the_night_does_of_films_that_hide_regions(pipeline: ReportPipeline) -> None:
+    biases = np.where(np.arange(NUM_REGIONS) % 2, 20.0, -20.0)
+    hiding = replace(pipeline, visibility=Visibility(np.ones(NUM_REGIONS), biases, 0.5))
+    made = hiding.make_drafts(films())
+    settings = GeneratorTraining(architecture=pipeline.generator.architecture, decoding=DECODING)
+    read = ReadFilms(film_table(), made.readings, hiding.thresholds, visibility=hiding.visibility)
+    assert np.array_equal(read.selected, made.selected)
+    assert 0 < read.selected.sum() < made.readings.selected(hiding.thresholds).sum()
+    drafts = draft_films(pipeline.generator, TOKENIZER, read, settings)
+    assert drafts == [f"{findings} {impression}" for findings, impression in made.reports]
 
 
 def test_training_scores_and_tunes_with_the_reports_it_would_draft(

@@ -175,6 +175,26 @@ def test_the_paper_adds_the_annotated_boxes_alone(added: str, num_added: int, mo
     assert torch.equal(seen[0][:29], boxes()[0])
 
 
+@pytest.mark.parametrize("has_priors", [False, True])
+def test_where_nothing_is_added_boxes_are_learnt_on_what_is_proposed_in_use(
+    has_priors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = {"added_boxes": "none", "spatial_prior": has_priors, "num_training_rois": 500, "positive_share": 0.99}
+    model = build(SMALL.model_copy(update=update))
+    proposed = [boxes()[0, :1], boxes()[1, :2] + 1]
+    monkeypatch.setattr(model.rpn, "propose_and_compare", lambda *_: (proposed, {}))
+    seen: list[torch.Tensor] = []
+    head = model.box_head.forward
+    monkeypatch.setattr(model.box_head, "forward", lambda maps, own: seen.extend(own) or head(maps, own))
+    losses = model(films(), boxes())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    priors = [model.prior_boxes] if has_priors else []
+    for own, wanted in zip(seen, proposed, strict=True):
+        assert torch.equal(own, torch.cat([wanted, *priors]))
+    monkeypatch.setattr(model.rpn, "propose_and_compare", lambda *_: ([torch.zeros(0, 4)] * 2, {}))
+    assert all(torch.isfinite(loss) for loss in model(films(), boxes()).values()), "nothing proposed is no error"
+
+
 def test_overlap_by_hand() -> None:
     first = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0], [NAN, NAN, NAN, NAN]])
     second = torch.tensor([[1.0, 0.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crrg.config.models import DecodingSettings
 from crrg.inference.decoding import DecodedPhrase, decode_phrases
-from crrg.models.decoder import NodeCache
+from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
 from crrg.models.step_graphs import StepGraphs
 from tests.support.random_stages import random_generator
@@ -85,12 +85,30 @@ def test_where_nothing_can_be_recorded_steps_are_computed(
     assert caplog.text.count("a step cannot be recorded (RuntimeError)") == 1
 
 
-def test_memory_that_is_out_is_not_taken_for_a_refusal(generator: ReportGenerator) -> None:
-    def exhausted(_compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        raise torch.OutOfMemoryError
+@pytest.mark.parametrize("num_recorded", [0, 1])
+def test_where_memory_is_short_for_a_recording_steps_are_computed_and_what_recordings_took_is_given_back(
+    generator: ReportGenerator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, num_recorded: int
+) -> None:
+    recorder, slots, new_cache = Recorder(), list[int](), PseudoSelfAttentionDecoder.new_cache
 
-    with pytest.raises(torch.OutOfMemoryError):
-        draft(generator, range(12), graphs=StepGraphs(generator.decoder_for("fast"), exhausted))
+    def exhausted(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        if recorder.num_recorded == num_recorded:
+            raise torch.OutOfMemoryError
+        return recorder(compute)
+
+    def watched(decoder: PseudoSelfAttentionDecoder, num_slots: int, *shape: int, **how: bool) -> NodeCache:
+        slots.append(num_slots)
+        return new_cache(decoder, num_slots, *shape, **how)
+
+    graphs = StepGraphs(generator.decoder_for("fast"), exhausted)
+    wanted = [draft(generator, rows) for rows in (range(40), range(3))]
+    monkeypatch.setattr(PseudoSelfAttentionDecoder, "new_cache", watched)
+    assert same(draft(generator, range(40), graphs=graphs), wanted[0])
+    assert caplog.text.count("a step cannot be recorded (OutOfMemoryError)") == 1
+    assert graphs.is_refused
+    assert same(draft(generator, range(3), graphs=graphs), wanted[1])
+    assert slots == [6, 3], "of the slots that recordings always compute those in use are left"
+    assert recorder.num_recorded == num_recorded
 
 
 def test_where_the_longest_phrases_would_not_fit_the_cache_grows_as_ever(

@@ -40,6 +40,7 @@ from crrg.operations.training_drafts import draft_training_films
 from crrg.registry.bundle import read_bundle, read_spec
 from crrg.storage import Storage, hash_json
 from crrg.training.joint import train_joint
+from crrg.training.read_films import read_films
 from crrg.training.tracker import NullTracker
 from tests.support.keys import KEY
 from tests.support.published_radgraph import write_radgraph
@@ -246,6 +247,20 @@ def test_nothing_is_said_of_what_a_film_does_not_show(storage: Storage, stages: 
         assert [region.box_xyxy for region in draft.regions] == [region.box_xyxy for region in old.regions]
 
 
+def test_a_generator_is_scored_on_regions_that_the_night_would_speak_of(
+    storage: Storage, stages: dict[str, StageResult]
+) -> None:
+    dataset, cpu = resolve_dataset(storage, "drawn"), torch.device("cpu")
+    pipeline = ReportPipeline.from_bundle(
+        read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", storage)), cpu
+    )
+    read = read_films(dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, cpu)
+    found = pipeline.read_regions([pair.film for pair in read_pairs(storage, dataset, Split.TRAIN) if pair.film])
+    assert read.visibility is not None
+    np.testing.assert_allclose(read.readings.scores, found.scores, atol=1e-6)
+    assert np.array_equal(read.readings.detected, found.detected)
+
+
 @pytest.mark.parametrize("rerank", [False, True])
 def test_drafts_with_all_wordings_are_the_drafts_themselves(
     storage: Storage, stages: dict[str, StageResult], rerank: bool
@@ -258,7 +273,7 @@ def test_drafts_with_all_wordings_are_the_drafts_themselves(
         assert (kept.findings, kept.impression) == (draft.findings, draft.impression)
         said = {REGION_INDEX[region.region]: region.phrase for region in draft.regions if region.phrase}
         assert said.keys() == kept.hypotheses.keys()
-        assert all(phrase in kept.hypotheses[index] for index, phrase in said.items())
+        assert all(phrase in kept.texts()[index] for index, phrase in said.items())
 
 
 def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_beside_its_baselines(
@@ -342,7 +357,7 @@ def test_drafts_of_the_rounds_are_a_version_of_training_films_only(
         assert (manifest["num_films"], len(manifest["parts"])) == (5, 2)
         rows = [row for part in manifest["parts"] for row in pq.read_table(io.BytesIO(storage.get(part))).to_pylist()]
         assert {row["patient_id"] for row in rows} <= patients(storage, dataset, Split.TRAIN)
-        assert all(found["texts"] for row in rows for found in row["regions"])
+        assert all(found["wordings"] for row in rows for found in row["regions"])
 
 
 def test_rounds_that_were_run_are_found_again_and_damaged_drafts_are_refused(

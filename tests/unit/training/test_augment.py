@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
+from crrg.config.presets import PAPER_AUGMENTATION
 from crrg.config.training import Augmentation
 from crrg.training.augment import augment_films
 from crrg.training.order import rows_of_step
@@ -146,6 +148,35 @@ def test_published_jitter_moves_brightness_and_contrast_about_the_mean() -> None
     steps = changed[:, 7, 0] - changed[:, 0, 0]
     assert 31 <= steps.min() < 34
     assert 46 < steps.max() <= 49
+
+
+def test_each_published_change_is_for_half_of_the_films() -> None:
+    images, boxes = bright_films(400)
+    changed, moved = augment_films(images, boxes, PAPER_AUGMENTATION, np.random.default_rng(4))
+    is_moved = (moved[:, 0] != boxes[:, 0]).any(axis=1)
+    inside = changed[:, 17:27, 13:31].reshape(400, -1).astype(float)
+    is_noisy = inside.std(axis=1) > 0
+    is_exposed = np.abs(inside.mean(axis=1) - 200) > 1.5
+    spreads = inside[is_noisy & ~is_exposed].std(axis=1)
+    for share in (is_moved, is_noisy, is_exposed):
+        assert 0.42 < share.mean() < 0.58
+    for one, other in ((is_moved, is_noisy), (is_moved, is_exposed), (is_noisy, is_exposed)):
+        assert 0.17 < (one & other).mean() < 0.33, "each is drawn by itself"
+    assert 2.6 < spreads.min() < 3.8, "a standard deviation of 3.2 at least"
+    assert 6.4 < spreads.max() < 8.2, "and of 7.1 at most"
+    assert 5.1 < np.sqrt((spreads**2).mean()) < 5.8, "variances of 10 to 50 are equally likely"
+    assert 0.08 < (changed == images).all(axis=(1, 2)).mean() < 0.18, "an eighth is left as it is"
+
+
+def test_what_leaves_no_film_alone_asks_for_no_random_number() -> None:
+    images, boxes = bright_films(20)
+    none, few = Augmentation(), Augmentation(unmoved_share=1e-9, unexposed_share=1e-9, noiseless_share=1e-9)
+    found = [augment_films(images, boxes, each, np.random.default_rng(5))[0] for each in (none, few)]
+    assert not np.array_equal(*found)
+    assert none.model_dump().keys().isdisjoint(Augmentation.LATER_FIELDS), "what was trained before is found again"
+    assert few.model_dump().keys() >= {"unmoved_share", "unexposed_share", "noiseless_share"}
+    with pytest.raises(ValueError, match="least_noise"):
+        Augmentation(noise=2, least_noise=3)
 
 
 def test_local_equalisation_is_for_its_share_of_films() -> None:

@@ -46,13 +46,13 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(whole.linear.weight, resumed.linear.weight)
 
 
-def test_memory_that_does_not_suffice_for_a_score_is_told_as_for_a_batch(tmp_path: Path) -> None:
+def test_memory_that_does_not_suffice_for_a_score_names_what_the_score_takes(tmp_path: Path) -> None:
     module, config = Line(), LoopConfig(num_steps=9, batch_size=24, validate_every=3)
 
     def full() -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(DeviceMemoryError, match="stage line"):
+    with pytest.raises(DeviceMemoryError, match=r"score stage line on validation films; .*decoding\.num_slots"):
         fit(
             module, batch_at, module.loss, config,
             device=CPU, folder=StageFolder(Storage(str(tmp_path)), "line", "scored"), tracker=NullTracker(), score=full,

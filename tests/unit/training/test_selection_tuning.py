@@ -39,13 +39,15 @@ def tuned(
     num_films: int = MIN_REPORTS,
     *,
     sentences: Mapping[int, str] = SENTENCES,
+    hidden: int | None = None,
     compat: Compat = "none",
     abnormal_heart: float = 0.0,
 ) -> RegionThresholds:
     read = readings(num_films, abnormal_heart)
-    films, regions = np.nonzero(candidate_regions(read, THRESHOLDS))
+    shown = np.arange(NUM_REGIONS)[None].repeat(num_films, axis=0) != hidden
+    films, regions = np.nonzero(candidate_regions(read, THRESHOLDS) & shown)
     phrases = {(int(film), int(region)): sentences[int(region)] for film, region in zip(films, regions, strict=True)}
-    return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films, compat=compat)
+    return tune_selection(read, THRESHOLDS, phrases, [reference] * num_films, shown=shown, compat=compat)
 
 
 def test_short_reports_ask_for_a_high_threshold() -> None:
@@ -70,6 +72,13 @@ def test_a_flagged_region_counts_as_it_will_at_night() -> None:
     # beside an abnormal heart the denial is dropped whichever is selected
     assert tuned(stated, sentences=sentences, abnormal_heart=1.0).selection <= 0.51
     assert tuned(stated, sentences=sentences).selection > 0.51
+
+
+def test_nothing_is_said_of_a_region_that_is_not_shown() -> None:
+    denied = {HEART: "There is no pleural effusion.", AORTA: "There is a pleural effusion."}
+    assert tuned("There is no pleural effusion.", sentences=denied).selection > 0.51
+    lowest = tuned("There is no pleural effusion.", sentences=denied, hidden=AORTA).selection
+    assert lowest <= 0.51, "the sentence that would be wrong is never said"
 
 
 def test_few_reports_leave_the_selectors_thresholds() -> None:

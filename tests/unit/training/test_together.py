@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
+from crrg.config.models import SelectorArchitecture
 from crrg.config.paper import narrow_detector, narrow_generator, narrow_selector
 from crrg.config.training import Augmentation
 from crrg.data.batches import FilmTable
@@ -18,10 +19,14 @@ from crrg.domain.report import Report
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
-from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
+from crrg.training.together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
+from tests.unit.training.test_counted_loss import check_equal
+from tests.unit.training.test_counted_stages import detector as detector_that_keeps_all
+from tests.unit.training.test_counted_stages import film_batch
 
 PHRASES = ("The lung is clear.", "There is a small effusion.", "Heart size is normal.")
 TOKENIZER = train_tokenizer(PHRASES * 3, 300)
+DETECTOR_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +85,7 @@ def test_words_and_heads_train_the_backbone(found: FoundFilms, whole: WholeModel
     batch = batch_maker(found, 4, Augmentation(), 1)(0)
     whole.train()
     loss, parts = whole_loss(whole)(batch)
-    assert set(parts) == {"boxes", "selection", "abnormal", "words"}
+    assert set(parts) == {*DETECTOR_LOSSES, "selection", "abnormal", "words"}
     assert float(loss.detach()) == pytest.approx(float(sum(parts.values())), rel=1e-5)
     for name in ("words", "selection", "abnormal"):
         gradient = torch.autograd.grad(
@@ -92,9 +97,12 @@ def test_words_and_heads_train_the_backbone(found: FoundFilms, whole: WholeModel
 
 def test_what_is_known_is_counted_part_by_part(found: FoundFilms, whole: WholeModel) -> None:
     batch = batch_maker(found, 4, Augmentation(scale=0, stretch=0, shift=0), 1)(0)
+    batch = whole_loss(whole.train()).prepare(batch)
     counts = whole_loss(whole).counts(batch)
-    assert set(counts) == set(whole_loss(whole.train()).parts(batch))
-    assert int(counts["boxes"]) == 4
+    assert set(counts) == set(whole_loss(whole).parts(batch))
+    assert batch.sample is not None
+    assert int(counts["loss_objectness"]) == len(batch.sample.anchors.films) > 0
+    assert int(counts["loss_classifier"]) == len(batch.sample.rois.labels) > 0
     assert int(counts["selection"]) == int(torch.isfinite(batch.selection).sum()) > 0
     assert int(counts["words"]) == int((batch.next_ids >= 0).sum()) > 0
     nothing = torch.zeros(0, dtype=torch.long)
@@ -105,10 +113,32 @@ def test_what_is_known_is_counted_part_by_part(found: FoundFilms, whole: WholeMo
     assert int(whole_loss(whole).counts(silent)["words"]) == 0
 
 
+def test_every_anchor_and_proposal_of_a_step_counts_as_much() -> None:
+    """As in the detector stage: of a step whose films are annotated unequally, the gradient is that of all as one."""
+    finder = detector_that_keeps_all()
+    sizes = SelectorArchitecture(backbone="detector", input_size=32, width=16, feature_size=16)
+    whole = WholeModel(finder, FeatureSelector(sizes))
+    parts = [whole_batch(29, 29), whole_batch(3, 0), whole_batch(0, 0)]
+    names = [field.name for field in fields(WholeBatch) if field.name != "sample"]
+    joined = WholeBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    check_equal(whole, whole_loss(whole), parts, joined)
+
+
+def whole_batch(*num_annotated: int) -> WholeBatch:
+    """Return films of whose regions so many have a box, and judgements of all regions."""
+    films, generator = film_batch(*num_annotated), torch.Generator().manual_seed(7)
+    known = torch.randint(0, 2, (len(num_annotated), NUM_REGIONS), generator=generator).float()
+    corners = torch.rand(len(num_annotated), NUM_REGIONS, 2, generator=generator) * 20
+    proposals = torch.cat([corners, corners + 10], dim=-1)
+    none = torch.zeros(0, dtype=torch.long)
+    words = (none, none, none[:, None], none[:, None])
+    return WholeBatch(films.images, films.boxes, proposals, known, 1 - known, *words)
+
+
 def test_without_a_language_model_there_is_nothing_of_words(found: FoundFilms, whole: WholeModel) -> None:
     second = WholeModel(whole.detector, whole.selector).train()
     _, parts = whole_loss(second)(batch_maker(found, 4, Augmentation(), 1)(0))
-    assert set(parts) == {"boxes", "selection", "abnormal"}
+    assert set(parts) == {*DETECTOR_LOSSES, "selection", "abnormal"}
     assert find_proposals(whole.detector.eval(), found.films, None, 32).tokens == [{}, {}, {}, {}]
 
 

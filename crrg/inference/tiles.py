@@ -1,0 +1,34 @@
+"""How many films a network reads at once.
+
+Films are read in tiles of one size, filled up with copies, so that what is said of a film depends neither on its
+neighbours nor on how many there are. On a CPU the size is fixed, as the last digits depend on it: large films are read
+one by one, where filling up would cost seconds, and more at once gain a twentieth. On a GPU, which is slow with few
+films, it follows from the free memory.
+"""
+
+from __future__ import annotations
+
+import torch
+
+TILE_SIZE = 16
+LARGE_INPUT = 384
+"""Side of a film, pixels, from which a CPU reads films one by one."""
+MOST_FILMS = 32
+"""More at once keep a large GPU no busier, and the rest of a night's window would be filled up to as many."""
+PIXEL_BYTES = 1024
+"""Memory that a pixel of a film takes at most: three maps as wide as ResNet-50's first stage, and as much again for
+what its libraries set aside."""
+
+
+def films_per_tile(side: int, device: torch.device) -> int:
+    """Return how many films of ``side`` pixels a network reads at once on a device; on a GPU a power of two.
+
+    Memory that torch keeps for later counts as free. Whoever reads the tiles halves them where it falls short all the
+    same (``crrg.device.in_tiles``).
+    """
+    if device.type != "cuda":
+        return 1 if side >= LARGE_INPUT else TILE_SIZE
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    most = min((free + kept) // (PIXEL_BYTES * side**2), MOST_FILMS)
+    return 1 << max(most.bit_length() - 1, 0)

@@ -252,7 +252,7 @@ def test_a_generator_is_scored_on_regions_that_the_night_would_speak_of(
 ) -> None:
     dataset, cpu = resolve_dataset(storage, "drawn"), torch.device("cpu")
     pipeline = ReportPipeline.from_bundle(
-        read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", storage)), cpu
+        read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage)), cpu
     )
     read = read_films(dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, cpu)
     found = pipeline.read_regions([pair.film for pair in read_pairs(storage, dataset, Split.TRAIN) if pair.film])

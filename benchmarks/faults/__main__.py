@@ -101,13 +101,18 @@ def is_done(part: str, done: list[dict[str, Any]]) -> bool:
 def show(table: Path, wanted: list[str]) -> int:
     """Print what was done; return the exit status."""
     done = read(table)
-    print("| kind | cases | faults | nights needed | not well |\n| --- | --- | --- | --- | --- |")
+    print("| kind | cases | faults | nights needed | shards done again | processes ended with | not well |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for part in wanted:
         mine = [case for case in done if case["part"] == part]
         faults = sum((Counter(case["injected"]) for case in mine), Counter[str]())
         num_bad = sum(bool(case["problems"]) for case in mine)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
-        print(f"| {part} | {len(mine)} | {kinds} | {sum(case['nights'] for case in mine)} | {num_bad} |")
+        codes = sum((Counter(case.get("codes", {})) for case in mine), Counter[str]())
+        kinds, ended = (
+            ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) for counts in (faults, codes)
+        )
+        nights, redone = (sum(case.get(name, 0) for case in mine) for name in ("nights", "redone"))
+        print(f"| {part} | {len(mine)} | {kinds} | {nights} | {redone} | {ended} | {num_bad} |")
     num_done = sum(is_done(part, done) for part in wanted)
     num_cases = sum(case["part"] in wanted for case in done)
     print(f"\n{num_done} of {len(wanted)} kinds done, {num_cases} cases")

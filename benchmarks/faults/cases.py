@@ -9,10 +9,20 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.faults.nights import LIMIT_S, Undisturbed, committed, expire_lease, finish, start_night
+from benchmarks.faults.nights import (
+    HELD,
+    LIMIT_S,
+    Undisturbed,
+    committed,
+    expire_lease,
+    finish,
+    num_redone,
+    start_night,
+)
 from crrg.ledger.manifest import fencing_numbers, read_manifests
 from crrg.local_files import DISK_FULL
 from crrg.storage import Storage
@@ -35,11 +45,66 @@ class Finding:
         problems: What was wrong; empty where all was well.
         injected: Faults by kind.
         nights: Nights until one had committed.
+        redone: Shards that were begun again.
+        codes: How often processes ended with which exit status, negative where a signal ended them.
     """
 
     problems: list[str]
     injected: dict[str, int] = field(default_factory=dict)
     nights: int = 1
+    redone: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How processes ended, and how they may.
+
+    Attributes:
+        codes: Exit statuses.
+        allowed: Those that are legitimate.
+        what: Which processes, for the message.
+    """
+
+    codes: Sequence[int]
+    allowed: frozenset[int] = frozenset({0})
+    what: str = "nights without a fault"
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with them."""
+        wrong = Counter(code for code in self.codes if code not in self.allowed)
+        return [f"{self.what} ended with {dict(wrong)}"] if wrong else []
+
+
+def judged(
+    undisturbed: Undisturbed,
+    root: Storage,
+    log: Path,
+    endings: Iterable[Ending],
+    injected: dict[str, int],
+    *,
+    nights: int = 1,
+    interrupted: int | None = None,
+    problems: Sequence[str] = (),
+) -> Finding:
+    """Return what a case showed: what lies under the root, how its processes ended, and what was done twice.
+
+    Args:
+        undisturbed: What must lie there.
+        root: The root.
+        log: To which all its nights wrote.
+        endings: Of all its processes.
+        injected: Faults by kind.
+        nights: Nights until one had committed.
+        interrupted: Nights that were cut off, each of which may cost one shard; ``None`` where holders overlapped.
+        problems: What the case itself saw.
+    """
+    endings, redone = list(endings), num_redone(log)
+    found = [*problems, *(each for ending in endings for each in ending.problems()), *undisturbed.problems(root)]
+    if interrupted is not None and redone > interrupted:
+        found.append(f"{redone} shards were done again after {interrupted} interruptions")
+    codes = Counter(str(code) for ending in endings for code in ending.codes)
+    return Finding(found, injected, nights, redone, dict(codes))
 
 
 class LocalCases:
@@ -51,7 +116,9 @@ class LocalCases:
         inbox = Storage(str(folder / "inbox"))
         self.undisturbed = Undisturbed.of(inbox, Storage(str(folder / "undisturbed")), NUM_FILMS)
         started_s = time.monotonic()
-        start_night(inbox, self.root("timed"), folder / "timed.log", delay_s=DELAY_S).wait()
+        code = start_night(inbox, self.root("timed"), folder / "timed.log", delay_s=DELAY_S).wait()
+        if code != 0:
+            raise RuntimeError(f"a night to which nothing happened ended with {code}, see {folder / 'timed.log'}")
         self.seconds = time.monotonic() - started_s
 
     def root(self, name: str) -> Storage:
@@ -70,9 +137,9 @@ class LocalCases:
         """Start five nights at once."""
         root, log = self.root(f"raced-{number}"), self.folder / f"raced-{number}.log"
         children = [start_night(self.undisturbed.inbox, root, log, delay_s=0.1) for _ in range(5)]
-        codes = Counter(child.wait() for child in children)
-        problems = [] if codes == {0: 5} else [f"nights ended with {dict(codes)}"]
-        return Finding(problems + self.undisturbed.problems(root), {"race": 1})
+        codes = [child.wait() for child in children]
+        ending = Ending(codes, frozenset({0, HELD}), "racing nights")
+        return judged(self.undisturbed, root, log, [ending], {"race": 1}, interrupted=0)
 
     def disk_full(self, number: int) -> Finding:
         """Run a night on a disk that is too small from the start or fills up meanwhile, then give it room."""
@@ -91,12 +158,17 @@ class LocalCases:
             code = night.wait()
             halves = list(mount.rglob("*.tmp-*"))
             problems = [f"{len(halves)} half files"] if halves else []
-            if code not in (0, 1) or (code and DISK_FULL not in log.read_text()):
+            if code and DISK_FULL not in log.read_text():
                 problems.append(f"ended with {code} and did not name {DISK_FULL}")
             (mount / "filler").unlink(missing_ok=True)
             subprocess.run(["mount", "-o", "remount,size=512m", str(mount)], check=True)
-            nights = finish(self.undisturbed.inbox, root, log)
-            return Finding(problems + self.undisturbed.problems(root), {"disk full": int(code != 0)}, nights)
+            codes = finish(self.undisturbed.inbox, root, log)
+            endings = [Ending([code], frozenset({0, 1}), "the night without room"), Ending(codes)]
+            full = int(code != 0)
+            return judged(
+                self.undisturbed, root, log, endings, {"disk full": full}, nights=len(codes), interrupted=full,
+                problems=problems,
+            )  # fmt: skip
         finally:
             subprocess.run(["umount", str(mount)], check=True)
 
@@ -105,30 +177,32 @@ class LocalCases:
         root, log = self.root(f"asleep-{number}"), self.folder / f"asleep-{number}.log"
         asleep = start_night(self.undisturbed.inbox, root, log, delay_s=DELAY_S)
         with contextlib.suppress(TimeoutError):
-            asleep.wait(random.Random(f"asleep {number}").uniform(0.2, 0.7) * self.seconds)
-            return Finding(self.undisturbed.problems(root), {"asleep": 0})
+            code = asleep.wait(random.Random(f"asleep {number}").uniform(0.2, 0.7) * self.seconds)
+            return judged(self.undisturbed, root, log, [Ending([code])], {"asleep": 0}, interrupted=0)
         os.kill(asleep.pid, signal.SIGSTOP)
         is_over = bool(read_manifests(root, DATE))
         expire_lease(root)
-        nights = finish(self.undisturbed.inbox, root, log)
+        codes = finish(self.undisturbed.inbox, root, log)
         before = committed(root)
         os.kill(asleep.pid, signal.SIGCONT)
-        code = asleep.wait()
-        problems = [] if code == (0 if is_over else 1) else [f"the holder that woke up ended with {code}"]
+        woken = Ending([asleep.wait()], frozenset({0 if is_over else 1}), "the holder that woke up")
+        problems = []
         if committed(root) != before or len(read_manifests(root, DATE)) != 1:
             problems.append("the holder that woke up changed what was committed")
-        return Finding(problems + self.undisturbed.problems(root), {"asleep": int(not is_over)}, nights)
+        injected = {"asleep": int(not is_over)}
+        return judged(
+            self.undisturbed, root, log, [woken, Ending(codes)], injected, nights=len(codes), problems=problems
+        )
 
     def _ended(self, number: int, kind: signal.Signals) -> Finding:
         name = f"{kind.name.lower()}-{number}"
         root, log = self.root(name), self.folder / f"{name}.log"
         num_workers = int(number % CHILDREN_EVERY == 0)
         child = start_night(self.undisturbed.inbox, root, log, delay_s=DELAY_S, num_workers=num_workers)
-        problems: list[str] = []
         injected: dict[str, int] = {}
         started_s = time.monotonic()
         try:
-            child.wait(random.Random(f"{kind} {number}").uniform(0.0, self.seconds))
+            ended = Ending([child.wait(random.Random(f"{kind} {number}").uniform(0.0, self.seconds))])
             # the machine is less busy than when the time of a whole night was taken
             self.seconds = time.monotonic() - started_s
         except TimeoutError:
@@ -136,13 +210,15 @@ class LocalCases:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, kind)
             code = child.wait(LIMIT_S if kind is signal.SIGKILL else GRACE_S)
-            if kind is signal.SIGTERM and code not in (0, 143, -signal.SIGTERM):
-                problems.append(f"ended with {code}")
+            # 0 where it was done before the signal came, the signal itself where Python had not begun to listen
+            ended = Ending([code], frozenset({0, -kind, *([143] if kind is signal.SIGTERM else [])}), "that night")
         num_before = len(fencing_numbers(root, DATE))
-        nights = finish(self.undisturbed.inbox, root, log, num_workers=num_workers)
-        if num_before > 1:
-            problems.append(f"one night used {num_before} fencing numbers")
-        return Finding(problems + self.undisturbed.problems(root), injected, nights)
+        codes = finish(self.undisturbed.inbox, root, log, num_workers=num_workers)
+        problems = [f"one night used {num_before} fencing numbers"] if num_before > 1 else []
+        return judged(
+            self.undisturbed, root, log, [ended, Ending(codes)], injected, nights=len(codes),
+            interrupted=len(injected), problems=problems,
+        )  # fmt: skip
 
 
 def fill(path: Path) -> None:

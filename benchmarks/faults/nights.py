@@ -2,29 +2,41 @@
 
 A night drafts with the stand-in of ``tests/support``: faults of stores and processes do not depend on the models. What
 is left must equal an undisturbed night over the same inbox, byte by byte: one manifest, each input once, no waste that
-a reader could see.
+a reader could see. How each process ended counts, too, and which shards were begun again.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from crrg.domain.study import DraftReport, Film
+from crrg.errors import CrrgError
 from crrg.ledger.manifest import read_manifests
 from crrg.operations import night_feed
 from crrg.operations.digest import committed_digest
+from crrg.operations.nightly import EXIT_NOT_DONE, exit_code
 from crrg.operations.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, fill_inbox, run_test_night
 
 LIMIT_S = 300.0
+HELD = 75
+"""Exit status of a night that another holder has, for which ``crrg nightly`` ends with 0; no dead one has any."""
+UNFORESEEN = 70
+"""Exit status of a process that an error ended which is none of the project's: a traceback in place of a message."""
+DRAFTED = "FAULTS_DRAFTED"
+"""Variable that names the file in which a night writes down what it begins to draft."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +152,29 @@ def start_night(
     return Night(process)
 
 
+class NotingDrafter(StandInDrafter):
+    """Notes each window of films before it drafts it; of the small shards here each is one window."""
+
+    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        """Return the stand-in's drafts."""
+        window = hashlib.sha256(b"".join(film.pixels.tobytes() for film in films)).hexdigest()
+        with Path(os.environ[DRAFTED]).open("a") as file:
+            file.write(f"{window}\n")
+        return super().draft(films)
+
+
+def num_redone(log: Path) -> int:
+    """Return how often a shard was begun that had been begun before, by all nights that write to a log."""
+    file = _drafted(log)
+    begun = file.read_text().splitlines() if file.exists() else []
+    return len(begun) - len({*begun})
+
+
 def run_plain(inbox: Storage, root: Storage, delay_s: float, num_workers: int) -> None:
-    """Run a night without orchestrator in this process."""
+    """Run a night without orchestrator in this process, which ends with its exit code."""
     decode_here(num_workers)
-    run_test_night(inbox, root, StandInDrafter(delay_s), num_workers=num_workers)
+    summary = run_test_night(inbox, root, NotingDrafter(delay_s), num_workers=num_workers)
+    sys.exit(HELD if summary.status == "held" else exit_code(summary))
 
 
 def decode_here(num_workers: int) -> None:
@@ -173,21 +204,35 @@ def _run(
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(output, stream)
+    os.environ[DRAFTED] = str(_drafted(Path(log)))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    work(Storage(inbox), Storage(root), delay_s, num_workers)
+    try:
+        work(Storage(inbox), Storage(root), delay_s, num_workers)
+    except CrrgError as error:
+        logging.error("%s: %s", type(error).__name__, error)
+        sys.exit(EXIT_NOT_DONE)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(UNFORESEEN)
 
 
-def finish(inbox: Storage, root: Storage, log: Path, env: Mapping[str, str] | None = None, num_workers: int = 0) -> int:
-    """Run nights until one has committed; return how many it took."""
+def _drafted(log: Path) -> Path:
+    return log.with_name(f"{log.name}.drafted")
+
+
+def finish(
+    inbox: Storage, root: Storage, log: Path, env: Mapping[str, str] | None = None, num_workers: int = 0
+) -> list[int]:
+    """Run nights until one has committed; return how each ended."""
     deadline_s = time.monotonic() + LIMIT_S
-    for number in range(1, 1000):
-        start_night(inbox, root, log, env=env, num_workers=num_workers).wait()
+    codes: list[int] = []
+    while True:
+        codes.append(start_night(inbox, root, log, env=env, num_workers=num_workers).wait())
         if read_manifests(root, DATE):
-            return number
+            return codes
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"no commit after {number} nights")
+            raise TimeoutError(f"no commit after {len(codes)} nights, which ended with {codes}")
         time.sleep(0.5)
-    raise AssertionError("unreachable: a deadline ends the loop")
 
 
 def expire_lease(root: Storage) -> None:

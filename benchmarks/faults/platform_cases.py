@@ -7,17 +7,18 @@ import os
 import random
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Finding
-from benchmarks.faults.nights import Night, Undisturbed, decode_here, start_night
+from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Ending, Finding, judged
+from benchmarks.faults.nights import Night, NotingDrafter, Undisturbed, decode_here, start_night
 from crrg.config.base import Settings
 from crrg.operations.spool import PREFIX, send_waiting
 from crrg.registry.aliases import ResolvedBundle
 from crrg.storage import Storage
 from crrg.tracking import mlflow_client
 from deployments.services import Service, free_port, start_mlflow, start_prefect_server
-from tests.support.drawn_night import BUNDLE, DATE, StandInDrafter, night_config
+from tests.support.drawn_night import BUNDLE, DATE, night_config
 from tests.support.keys import KEY
 
 LOCK_S = 60.0
@@ -58,8 +59,7 @@ class PlatformCases:
             code = night.wait()
         finally:
             server.stop(0)
-        problems = [] if code == 0 else [f"the night ended with {code}"]
-        return Finding(problems + self.undisturbed.problems(root), {"database locked": int(held_s > 0)})
+        return self._judged(root, code, {"database locked": int(held_s > 0)})
 
     def mlflow_away(self, number: int) -> Finding:
         """Run a night whose tracking server was never there, or dies in the middle; then let its run be sent."""
@@ -76,7 +76,7 @@ class PlatformCases:
         finally:
             if server is not None:
                 server.stop(0)
-        problems = [] if code == 0 else [f"the night ended with {code}"]
+        problems = []
         waited = any(stored.size for stored in root.list_objects(PREFIX))
         if waited and "waits in the spool" not in said:
             problems.append("nothing says that the run waits")
@@ -90,7 +90,7 @@ class PlatformCases:
         # a server that dies while it is told of the night is told once more: better twice than never
         if not 1 <= num_runs <= 1 + (waited and number % 2):
             problems.append(f"{num_runs} runs of the night")
-        return Finding(problems + self.undisturbed.problems(root), {"mlflow away": int(waited)})
+        return self._judged(root, code, {"mlflow away": int(waited)}, problems, interrupted=0)
 
     def _root(self, name: str) -> Storage:
         return Storage(str(self.folder / f"{name}-root"))
@@ -98,10 +98,18 @@ class PlatformCases:
     def _without_prefect(self, name: str, env: dict[str, str], server: Service | None, dies_after_s: float) -> Finding:
         root = self._root(name)
         code, said = self._night(root, env, server, dies_after_s)
-        problems = [] if code == 0 else [f"the night ended with {code}"]
+        problems = []
         if "the Prefect server does not answer" not in said:
             problems.append("nothing says that the server was away")
-        return Finding(problems + self.undisturbed.problems(root), {"prefect away": 1})
+        return self._judged(root, code, {"prefect away": 1}, problems)
+
+    def _judged(
+        self, root: Storage, code: int, injected: dict[str, int], problems: Sequence[str] = (), *, interrupted: int = 1
+    ) -> Finding:
+        """Judge one night, which goes on by itself; its shard at work may be done again where the server is away."""
+        ending = Ending([code], what="the night")
+        log = Path(f"{root.root}.log")
+        return judged(self.undisturbed, root, log, [ending], injected, interrupted=interrupted, problems=problems)
 
     def _night(
         self, root: Storage, env: dict[str, str], server: Service | None, dies_after_s: float
@@ -164,8 +172,8 @@ def run_flow(inbox: Storage, root: Storage, delay_s: float, num_workers: int) ->
     decode_here(num_workers)
     resolved = ResolvedBundle(ref=BUNDLE, registry_available=True)
     night_steps.__dict__.update(
-        bundle_pipeline=lambda *_: StandInDrafter(delay_s),
+        bundle_pipeline=lambda *_: NotingDrafter(delay_s),
         resolve_bundle=lambda *_: resolved,
-        read_image_size=lambda *_: StandInDrafter.image_size,
+        read_image_size=lambda *_: NotingDrafter.image_size,
     )
     main("nightly", night_config(inbox, num_workers=num_workers).model_dump_json())

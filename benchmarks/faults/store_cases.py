@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Finding
+from benchmarks.faults.cases import DELAY_S, NUM_FILMS, Ending, Finding, judged
 from benchmarks.faults.nights import Undisturbed, finish, start_night
 from crrg.ledger.manifest import read_manifests
 from crrg.storage import Storage
@@ -24,6 +24,8 @@ BUCKET = "faults"
 SHARE = 0.12
 READ_TIMEOUT_S = "3"
 OUTAGE_S = 60.0
+DONE_OR_NOT = frozenset({0, 1})
+"""How a night may end whose store is at fault: done, or not done with a message."""
 
 
 class StoreCases:
@@ -49,8 +51,8 @@ class StoreCases:
         root, log = self.root(f"spoilt-{number}"), self.folder / f"spoilt-{number}.log"
         record = self.folder / f"spoilt-{number}.faults"
         with proxy(self.port, record, "--seed", str(number), "--share", str(SHARE)) as env:
-            nights = finish(self.undisturbed.inbox, root, log, env)
-        return Finding(self.undisturbed.problems(root), injected(record), nights)
+            codes = finish(self.undisturbed.inbox, root, log, env)
+        return self._judged_with_faults(root, log, codes, record)
 
     def restarted(self, number: int) -> Finding:
         """Kill the server at a random moment of a night and start it again."""
@@ -61,9 +63,12 @@ class StoreCases:
         self.service.stop(0)
         time.sleep(rng.uniform(0.0, 10.0))
         self.service = self._start(self.port)
-        child.wait()
-        nights = finish(self.undisturbed.inbox, root, log)
-        return Finding(self.undisturbed.problems(root), {"store killed": 1}, nights)
+        code = child.wait()
+        codes = finish(self.undisturbed.inbox, root, log)
+        endings = [Ending([code], DONE_OR_NOT, "the night whose store was killed"), Ending(codes)]
+        return judged(
+            self.undisturbed, root, log, endings, {"store killed": 1}, nights=len(codes), interrupted=int(code != 0)
+        )
 
     def expired(self, number: int) -> Finding:
         """Let the credentials expire in the middle of a night."""
@@ -85,8 +90,16 @@ class StoreCases:
         record = self.folder / f"overloaded-{number}.faults"
         first = str(random.Random(f"overloaded {number}").randint(0, 120))
         with proxy(self.port, record, "--refuse", "SlowDown", "--first", first, "--seconds", str(OUTAGE_S)) as env:
-            nights = finish(self.undisturbed.inbox, root, log, env)
-        return Finding(self.undisturbed.problems(root), injected(record), nights)
+            codes = finish(self.undisturbed.inbox, root, log, env)
+        return self._judged_with_faults(root, log, codes, record)
+
+    def _judged_with_faults(self, root: Storage, log: Path, codes: list[int], record: Path) -> Finding:
+        """Judge nights of which each may have ended without a commit."""
+        ending = Ending(codes, DONE_OR_NOT, "nights with faults")
+        num_failed = sum(code != 0 for code in codes)
+        return judged(
+            self.undisturbed, root, log, [ending], injected(record), nights=len(codes), interrupted=num_failed
+        )
 
     def _refused(self, name: str, code: str, rule: tuple[str, ...], said: str) -> Finding:
         """Run a night whose requests are refused in a way that lasts, then one whose requests are not."""
@@ -101,8 +114,12 @@ class StoreCases:
             problems.append("the secret is in the log")
         if faults and read_manifests(root, DATE):
             problems.append("something was committed")
-        nights = finish(self.undisturbed.inbox, root, log)
-        return Finding(problems + self.undisturbed.problems(root), faults, nights)
+        codes = finish(self.undisturbed.inbox, root, log)
+        endings = [Ending([status], DONE_OR_NOT, "the night that was refused"), Ending(codes)]
+        return judged(
+            self.undisturbed, root, log, endings, faults, nights=len(codes), interrupted=int(status != 0),
+            problems=problems,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End the server."""

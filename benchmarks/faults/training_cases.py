@@ -12,11 +12,12 @@ import random
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults.cases import Finding
+from benchmarks.faults.cases import Ending, Finding
 from benchmarks.faults.nights import LIMIT_S, Night, start_night
 from crrg.config.base import STAGES, Settings, Stage
 from crrg.config.training import PresetTraining, TrainStageConfig
@@ -85,18 +86,20 @@ class TrainingCases:
         problems: list[str] = []
         killed = 0
         try:
-            child.wait(rng.uniform(0.0, self.seconds[kind][has_begun]))
+            codes = [child.wait(rng.uniform(0.0, self.seconds[kind][has_begun]))]
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
-            killed = int(child.wait() == -signal.SIGKILL)
-        if (code := start_night(self.source, root, log, through=work).wait()) != 0:
-            problems.append(f"run again it ended with {code}")
+            codes = [child.wait()]
+            killed = int(codes == [-signal.SIGKILL])
+        problems += Ending(codes, frozenset({0, -signal.SIGKILL}), f"the {kind}").problems()
+        codes.append(start_night(self.source, root, log, through=work).wait())
+        problems += Ending(codes[1:], what="run again it").problems()
         if (found := contents(root, written)) != (wanted := contents(self.whole, written)):
             other = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
             problems.append(f"{len(other)} objects differ, the first is {other[0]}")
         shutil.rmtree(root.root)
-        return Finding(problems, {f"{kind} killed": killed}, 2)
+        return Finding(problems, {f"{kind} killed": killed}, 2, codes=dict(Counter(map(str, codes))))
 
 
 def work_of(kind: str) -> tuple[Work, str]:

@@ -146,8 +146,8 @@ bench-evidence: env  ## Whether maps of what a sentence rests on point at what w
 bench-classification: env  ## A CLIP step and zero-shot inference beside the published ones; goes on where it was stopped
 	$(PY) -m benchmarks.classification_speed --folder $(or $(FOLDER),.make/classification)
 
-bench-nightly: env  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT: one with a champion)
-	$(PY) -m benchmarks.nightly_speed --root $(ROOT)
+bench-nightly: env  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT: one with a champion; DEVICE=cuda)
+	$(PY) -m benchmarks.nightly_speed --root $(ROOT) --device $(or $(DEVICE),cpu)
 
 bench-watch: env  ## How often the watch over nights is wrong, and what it notices (ROOT: a demo root with a champion)
 	$(PY) -m benchmarks.watch --root $(ROOT)

@@ -4,9 +4,11 @@ The plain loop decodes and drafts with the same bundle on the same cores: no sto
 Rounds alternate; what counts is the middle one of their ratios, since a shared machine is now faster, now slower. Every
 process takes a few other films the same way before the clock starts, and what that takes (models, libraries, a new
 tracking database) is told apart. Then: what a Prefect server adds to a night, and what 20 ms of latency per request
-costs where inbox and root lie on S3. Ends with status 1 where a bound is missed.
-Run: ``python -m benchmarks.nightly_speed --root ROOT [--films 600]``; ROOT is one that ``make demo`` or ``make
-quality`` made.
+costs where inbox and root lie on S3. On a GPU (``--device cuda``) a night is held beside the model alone, too, which is
+given decoded films; on a CPU ``--only model`` shows that without a bound, since decoders and model share the cores.
+Ends with status 1 where a bound is missed.
+Run: ``python -m benchmarks.nightly_speed --root ROOT [--films 600] [--device cuda]``; ROOT is one that ``make demo`` or
+``make quality`` made.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ingest.stores import BUCKET, bucket_of, relay
@@ -44,7 +47,8 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=600)
     parser.add_argument("--size", type=int, default=1024, help="their longer side, pixels")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=("speed", "orchestration", "latency"), default=None)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--only", choices=("model", "speed", "orchestration", "latency"), default=None)
     options = parser.parse_args()
     champion = recorded_alias(Storage(str(options.root)), CHAMPION)
     if champion is None:
@@ -57,14 +61,15 @@ def main() -> int:
         if not (folder / WARM).exists():
             write_cohort(Storage(str(films)), options.films, 0, options.size, workers=default_num_workers())
             write_cohort(Storage(str(folder / WARM)), NUM_WARM, 1, options.size, workers=1)
-        parts: dict[str, Callable[[Path, str, int], Iterator[Line]]] = {
-            "speed": speed, "orchestration": orchestration, "latency": latency
+        parts: dict[str, Callable[[Passes, int], Iterator[Line]]] = {
+            "model": model, "speed": speed, "orchestration": orchestration, "latency": latency
         }  # fmt: skip
+        usual = [name for name in parts if name != "model" or options.device == "cuda"]
+        passes = Passes(films / "dicom", bundle, options.device)
         lines = [
             show(line)
-            for name, part in parts.items()
-            if options.only in (None, name)
-            for line in part(films / "dicom", bundle, options.rounds)
+            for name in ([options.only] if options.only else usual)
+            for line in parts[name](passes, options.rounds)
         ]
     finally:
         if options.folder is None:
@@ -72,26 +77,81 @@ def main() -> int:
     return 0 if all(line.is_met for line in lines) else 1
 
 
-def speed(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+@dataclass(frozen=True)
+class Passes:
+    """What every pass goes over, and with what.
+
+    Attributes:
+        films: Folder of the films.
+        bundle: Folder of the bundle.
+        device: Where its models run.
+    """
+
+    films: Path
+    bundle: str
+    device: str
+
+    def measure(self, what: str, inbox: str, env: dict[str, str]) -> dict[str, float]:
+        """Make one pass in a fresh process."""
+        command = [sys.executable, "-m", "benchmarks.nightly.measure", what, inbox, "--bundle", self.bundle]
+        warm = str(self.films.parent.parent / WARM / "dicom")
+        done = subprocess.run(
+            [*command, "--warm", warm, "--device", self.device],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "CRRG_HMAC_KEY": KEY, "PREFECT_LOGGING_LEVEL": "WARNING", **env},
+        )
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return figures
+
+    def in_turns(
+        self, kinds: tuple[str, str], rounds: int, env: dict[str, str] | None = None
+    ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+        """Measure two kinds in turns, each in an empty root; return the figures of every round of both."""
+        found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+        for _ in range(rounds):
+            for kind, measured in zip(kinds, found, strict=True):
+                with tempfile.TemporaryDirectory(prefix="crrg-speed-root-") as root:
+                    measured.append(self.measure(kind, str(self.films), {**(env or {}), "CRRG_ROOT": root}))
+        counts = {figures["films"] for measured in found for figures in measured}
+        if len(counts) != 1:
+            raise RuntimeError(f"passes drafted different numbers of films: {sorted(counts)}")
+        return found
+
+
+def model(passes: Passes, rounds: int) -> Iterator[Line]:
+    """Yield one line: studies per second of the model alone, on films that are decoded, and of a night."""
+    is_bound = passes.device == "cuda"
+    yield beside("model", passes, rounds, MIN_SHARE if is_bound else 0.0)
+
+
+def speed(passes: Passes, rounds: int) -> Iterator[Line]:
     """Yield one line: studies per second of a plain loop and of a night."""
-    plain, night = in_turns(("plain", "night"), films, bundle, rounds)
-    shares = [one["wall_s"] / other["wall_s"] for one, other in zip(plain, night, strict=True)]
+    yield beside("plain", passes, rounds, MIN_SHARE)
+
+
+def beside(kind: str, passes: Passes, rounds: int, least: float) -> Line:
+    """Return how fast a night is beside another pass over the same films; a bound of 0 is none."""
+    other, night = passes.in_turns((kind, "night"), rounds)
+    shares = [one["wall_s"] / whole["wall_s"] for one, whole in zip(other, night, strict=True)]
     share = statistics.median(shares)
-    rates = [max(each["films"] / each["wall_s"] for each in found) for found in (plain, night)]
-    peaks, starts = ([max(each[name] for each in found) for found in (plain, night)] for name in ("peak_mb", "start_s"))
+    rates = [max(each["films"] / each["wall_s"] for each in found) for found in (other, night)]
+    peaks, starts = ([max(each[name] for each in found) for found in (other, night)] for name in ("peak_mb", "start_s"))
     shown = (
-        f"plain {rates[0]:.2f} films/s, night {rates[1]:.2f} at best; share {share:.2f} ({min(shares):.2f} to "
+        f"{kind} {rates[0]:.2f} films/s, night {rates[1]:.2f} at best; share {share:.2f} ({min(shares):.2f} to "
         f"{max(shares):.2f}); {starts[0]:.1f} and {starts[1]:.1f} s to start, {peaks[0]:.0f} and {peaks[1]:.0f} MB"
     )
-    yield Line(f"night of {night[0]['films']:.0f} films", shown, f"at least {MIN_SHARE}", share >= MIN_SHARE)
+    name = f"night of {night[0]['films']:.0f} films beside {kind}, {passes.device}"
+    return Line(name, shown, f"at least {least}" if least else "no bound", share >= least)
 
 
-def orchestration(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+def orchestration(passes: Passes, rounds: int) -> Iterator[Line]:
     """Yield one line: the time of a night without Prefect, and as a flow on a Prefect server."""
     with tempfile.TemporaryDirectory(prefix="crrg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         server = start_prefect_server(Path(folder) / "prefect")
         try:
-            night, flow = in_turns(("night", "flow"), films, bundle, rounds, env=server.env)
+            night, flow = passes.in_turns(("night", "flow"), rounds, server.env)
         finally:
             server.stop()
     costs = [other["wall_s"] / one["wall_s"] - 1 for one, other in zip(night, flow, strict=True)]
@@ -101,11 +161,11 @@ def orchestration(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
     yield Line("Prefect server", shown, "less than 5 %", cost < MAX_ORCHESTRATION)
 
 
-def latency(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
+def latency(passes: Passes, rounds: int) -> Iterator[Line]:
     """Yield one line: a night whose inbox and root lie on S3, through a relay without and with latency."""
-    paths = sorted(films.rglob("*.dcm"))
+    paths = sorted(passes.films.rglob("*.dcm"))
     times: dict[float, list[float]] = {0.0: [], LATENCY_S: []}
-    with bucket_of(paths, films.parent / "store") as port:
+    with bucket_of(paths, passes.films.parent / "store") as port:
         for number in range(rounds):
             for delay_s, found in times.items():
                 with relay(port, delay_s) as relay_port:
@@ -113,7 +173,7 @@ def latency(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
                         "CRRG_S3_ENDPOINT": f"http://127.0.0.1:{relay_port}",
                         "CRRG_ROOT": f"s3://{BUCKET}/root-{number}-{1000 * delay_s:.0f}",
                     }
-                    found.append(measure("night", f"s3://{BUCKET}/films", films, bundle, env)["wall_s"])
+                    found.append(passes.measure("night", f"s3://{BUCKET}/films", env)["wall_s"])
     costs = [late / without - 1 for without, late in zip(*times.values(), strict=True)]
     cost = statistics.median(costs)
     rates = [len(paths) / min(found) for found in times.values()]
@@ -124,35 +184,6 @@ def latency(films: Path, bundle: str, rounds: int) -> Iterator[Line]:
 def told(costs: list[float]) -> str:
     """Return what rounds cost: the middle one, and from where to where they go."""
     return f"{statistics.median(costs):+.1%} time ({min(costs):+.1%} to {max(costs):+.1%})"
-
-
-def in_turns(
-    kinds: tuple[str, str], films: Path, bundle: str, rounds: int, env: dict[str, str] | None = None
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Measure two kinds in turns, each in an empty root; return the figures of every round of the one and the other."""
-    found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
-    for _ in range(rounds):
-        for kind, measured in zip(kinds, found, strict=True):
-            with tempfile.TemporaryDirectory(prefix="crrg-speed-root-") as root:
-                measured.append(measure(kind, str(films), films, bundle, {**(env or {}), "CRRG_ROOT": root}))
-    counts = {figures["films"] for measured in found for figures in measured}
-    if len(counts) != 1:
-        raise RuntimeError(f"passes drafted different numbers of films: {sorted(counts)}")
-    return found
-
-
-def measure(what: str, inbox: str, films: Path, bundle: str, env: dict[str, str]) -> dict[str, float]:
-    """Make one pass in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.nightly.measure", what, inbox, "--bundle", bundle]
-    done = subprocess.run(
-        [*command, "--warm", str(films.parent.parent / WARM / "dicom")],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "CRRG_HMAC_KEY": KEY, "PREFECT_LOGGING_LEVEL": "WARNING", **env},
-    )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 if __name__ == "__main__":

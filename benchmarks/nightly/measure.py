@@ -1,8 +1,8 @@
-"""One pass over a folder or bucket of films in a process of its own: a plain loop, a night, or the flow of a night.
+"""One pass over films in a process of its own: the model alone, a plain loop, a night, or the flow of a night.
 
-Run: ``python -m benchmarks.nightly.measure plain|night|flow INBOX --bundle FOLDER --warm FOLDER``; root and secret
-stand in the environment. A few other films go the same way before the clock starts: what a process does once (models,
-libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON.
+Run: ``python -m benchmarks.nightly.measure model|plain|night|flow INBOX --bundle FOLDER --warm FOLDER``; root and
+secret stand in the environment. A few other films go the same way before the clock starts: what a process does once
+(models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WARM_DATE = "2026-02-28"
 def main() -> None:
     begun_s = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("plain", "night", "flow"))
+    parser.add_argument("what", choices=("model", "plain", "night", "flow"))
     parser.add_argument("inbox", help="folder, or for a night any URL")
     parser.add_argument("--bundle", required=True, help="folder of the bundle")
     parser.add_argument("--warm", required=True, help="folder with a few other films, which go first")
@@ -44,15 +44,17 @@ def main() -> None:
     config = NightlyConfig(inbox=options.inbox, date=DATE, model=options.bundle, settle_s=0, device=options.device)
     storage, settings = open_root()
     pipeline = bundle_pipeline(storage, resolve_bundle(config.model, storage, settings).ref, config.device)
-    work: dict[str, Callable[[NightlyConfig], int]] = {
-        "plain": lambda asked: plain(sorted(Path(asked.inbox).rglob("*.dcm")), pipeline),
-        "night": lambda asked: run_night(asked, storage, settings).num_accepted,
-        "flow": flow,
+    ready: dict[str, Callable[[NightlyConfig], Callable[[], int]]] = {
+        "model": lambda asked: model_alone(films_of(asked), pipeline),
+        "plain": lambda asked: lambda: plain(films_of(asked), pipeline),
+        "night": lambda asked: lambda: run_night(asked, storage, settings).num_accepted,
+        "flow": lambda asked: lambda: flow(asked),
     }
-    work[options.what](config.model_copy(update={"inbox": options.warm, "date": WARM_DATE}))
+    ready[options.what](config.model_copy(update={"inbox": options.warm, "date": WARM_DATE}))()
     start_s = time.perf_counter() - begun_s
+    go = ready[options.what](config)
     cpu_s, wall_s = tree_cpu_s(), time.perf_counter()
-    num_drafted = work[options.what](config)
+    num_drafted = go()
     figures = {
         "films": num_drafted,
         "start_s": start_s,
@@ -68,6 +70,18 @@ def tree_cpu_s() -> float:
     """Return the processor seconds of this process and of the children that have ended; decoders end with a night."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def films_of(config: NightlyConfig) -> list[Path]:
+    """Return the films of an inbox that is a folder."""
+    return sorted(Path(config.inbox).rglob("*.dcm"))
+
+
+def model_alone(paths: list[Path], pipeline: ReportPipeline) -> Callable[[], int]:
+    """Decode all films now; return what drafts them window after window and says how many there were."""
+    films = decoded(paths, pipeline.image_size)
+    windows = [films[start : start + DRAFT_WINDOW] for start in range(0, len(films), DRAFT_WINDOW)]
+    return lambda: sum(len(pipeline.draft(window)) for window in windows)
 
 
 def plain(paths: list[Path], pipeline: ReportPipeline) -> int:

@@ -140,18 +140,21 @@ def test_weights_of_other_code_are_drawn_again(tmp_path: Path, monkeypatch: pyte
 
 
 def test_de_duplication_is_timed_film_by_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"cpu": 0.0, "wall": 0.0}
+
     def tell(_piece: object, _inputs: object, sentences: list[str]) -> list[str]:
-        time.sleep(0.02 * len(sentences))
+        now["cpu"] += len(sentences)
+        now["wall"] += 2 * len(sentences)
         return sentences
 
+    clocks = SimpleNamespace(process_time=lambda: now["cpu"], perf_counter=lambda: now["wall"])
+    monkeypatch.setattr(running, "time", clocks)
     monkeypatch.setattr(running, "_deduplicated", tell)
     monkeypatch.setattr(running, "_ours", lambda *_: [[["w1", -0.1, 1.0]], [["w1", -0.1, 1.0]] * 5])
     piece = Piece("ours", 8, "equal", (0, 2), 0)
     row = running.run(piece, object(), SimpleNamespace())  # type: ignore[arg-type]
-    first, second = row["deduplication"]["wall_s"]
-    assert second > 3 * first > 0
-    assert first + second == pytest.approx(row["wall_s"]["deduplication"])
-    assert sum(row["deduplication"]["cpu_s"]) == pytest.approx(row["cpu_s"]["deduplication"])
+    assert row["deduplication"] == {"cpu_s": [1.0, 5.0], "wall_s": [2.0, 10.0]}
+    assert (row["cpu_s"]["deduplication"], row["wall_s"]["deduplication"]) == (6.0, 12.0)
 
 
 def test_a_call_says_how_long_it_takes_and_reports_what_it_is_of(

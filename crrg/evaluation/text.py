@@ -1,8 +1,9 @@
 """Scores drafted text against reference text: BLEU, ROUGE-L, CIDEr-D and a METEOR without Java.
 
 Every figure carries the protocol by which the text was cut into tokens (``protocols``), because the protocol moves the
-figure. BLEU, ROUGE-L and CIDEr-D of the same tokens are those of the COCO caption evaluation to 1e-9; METEOR is not 1.5
-(``meteor`` says why, ``meteor_jar`` asks 1.5). Knows nothing of labels: see ``clinical``.
+figure. BLEU, ROUGE-L and CIDEr-D of the same tokens are those of the COCO caption evaluation to 1e-9
+(``benchmarks/coco_speed.py`` compares them); METEOR is not 1.5 (``meteor`` says why, ``meteor_jar`` asks 1.5). Knows
+nothing of labels: see ``clinical``.
 
 Source: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr-D), with the constants of the
 COCO caption evaluation; Bird et al. 2009 (NLTK's BLEU of a sentence, smoothed by method 1 of Chen and Cherry 2014).
@@ -14,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,9 @@ from rapidfuzz.distance import LCSseq
 
 from crrg.evaluation.bootstrap import Statistic, mean_statistic
 from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, Synonyms, meteor_counts, meteor_from_counts
+from crrg.evaluation.ngrams import MAX_ORDER, NGram, PairCounts, count_pairs
 from crrg.evaluation.protocols import Protocol, Tokens, caption_words, stemmed_words, tokenize, wordpunct
 
-NGram: TypeAlias = tuple[str, ...]
-
-_MAX_ORDER = 4
 _TINY, _SMALL = 1e-15, 1e-9
 _ROUGE_BETA = 1.2
 _CIDER_SIGMA = 6.0
@@ -87,19 +86,20 @@ def text_statistics(
     _check_pairs(candidates, references)
     first = [tokenize(text, protocol) for text in candidates]
     second = [tokenize(text, protocol) for text in references]
-    counts = bleu_counts(first, second)
+    pairs = count_pairs(first, second)
+    counts = _bleu_counts(pairs)
     if protocol == "nltk":
         smoothed = nltk_bleu_from_counts(counts)
-        figures = {f"bleu_{order + 1}": mean_statistic(smoothed[:, order]) for order in range(_MAX_ORDER)}
+        figures = {f"bleu_{order + 1}": mean_statistic(smoothed[:, order]) for order in range(MAX_ORDER)}
         stems = [stemmed_words(text) for text in candidates], [stemmed_words(text) for text in references]
         figures["rouge_l"] = mean_statistic(rouge_l_per_report(*stems, beta=1.0))
     else:
-        figures = {f"bleu_{n + 1}": Statistic(counts, partial(_bleu_of_order, order=n)) for n in range(_MAX_ORDER)}
+        figures = {f"bleu_{n + 1}": Statistic(counts, partial(_bleu_of_order, order=n)) for n in range(MAX_ORDER)}
         found, wanted = ([caption_words(text, protocol) for text in texts] for texts in (candidates, references))
         figures["rouge_l"] = mean_statistic(rouge_l_per_report(found, wanted))
-    figures["cider_d"] = mean_statistic(cider_d_per_report(first, second))
+    figures["cider_d"] = mean_statistic(_cider_d(pairs))
     if frequencies is not None:
-        figures["cider_d_given_idf"] = mean_statistic(cider_d_per_report(first, second, frequencies))
+        figures["cider_d_given_idf"] = mean_statistic(_cider_d(pairs, frequencies))
     weights = FIRST_METEOR if protocol == "nltk" else METEOR_1_5
     matches = meteor_counts(first, second, weights, synonyms)
     if protocol == "nltk":
@@ -121,16 +121,26 @@ def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> N
     Returns:
         ``[B, 10]``: 4 matches, 4 possible matches, candidate length, reference length.
     """
-    counts = np.zeros((len(candidates), 2 * _MAX_ORDER + 2))
-    for row, candidate, reference in zip(counts, candidates, references, strict=True):
-        for order in range(1, _MAX_ORDER + 1):
-            wanted = _ngrams(reference, order)
-            row[order - 1] = sum(
-                min(n, wanted[gram]) for gram, n in _ngrams(candidate, order).items() if gram in wanted
-            )
-            row[_MAX_ORDER + order - 1] = max(0, len(candidate) - order + 1)
-        row[-2:] = len(candidate), len(reference)
-    return counts
+    return _bleu_counts(count_pairs(candidates, references))
+
+
+def caption_counts(
+    candidates: Sequence[Tokens], references: Sequence[Tokens]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``bleu_counts`` ``[B, 10]`` and ``cider_d_per_report`` ``[B]``, whose runs of tokens are counted once."""
+    pairs = count_pairs(candidates, references)
+    return _bleu_counts(pairs), _cider_d(pairs)
+
+
+def _bleu_counts(pairs: PairCounts) -> NDArray[np.float64]:
+    num_pairs = len(pairs.candidate_lengths)
+    matches = []
+    for order in pairs.orders:
+        found, wanted = order.shared
+        times = np.minimum(order.candidates.counts[found], order.references.counts[wanted])
+        matches.append(np.bincount(order.candidates.texts[found], weights=times, minlength=num_pairs))
+    possible = [np.maximum(pairs.candidate_lengths - order, 0) for order in range(MAX_ORDER)]
+    return np.stack([*matches, *possible, pairs.candidate_lengths, pairs.reference_lengths], axis=1).astype(float)
 
 
 def bleu_from_counts(counts: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -142,16 +152,16 @@ def bleu_from_counts(counts: NDArray[np.float64]) -> tuple[float, float, float, 
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     product = 1.0
     values = []
-    for order in range(_MAX_ORDER):
-        product *= (counts[order] + _TINY) / (counts[_MAX_ORDER + order] + _SMALL)
+    for order in range(MAX_ORDER):
+        product *= (counts[order] + _TINY) / (counts[MAX_ORDER + order] + _SMALL)
         values.append(product ** (1 / (order + 1)) * penalty)
     return values[0], values[1], values[2], values[3]
 
 
 def nltk_bleu_from_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return NLTK's BLEU-1 to BLEU-4 ``[B, 4]`` of each report from ``bleu_counts``: a missing order counts as 0.1."""
-    possible = np.maximum(counts[:, _MAX_ORDER : 2 * _MAX_ORDER], 1)
-    matches = np.where(counts[:, :_MAX_ORDER] > 0, counts[:, :_MAX_ORDER], _NLTK_SMOOTHING)
+    possible = np.maximum(counts[:, MAX_ORDER : 2 * MAX_ORDER], 1)
+    matches = np.where(counts[:, :MAX_ORDER] > 0, counts[:, :MAX_ORDER], _NLTK_SMOOTHING)
     logs = np.log(matches / possible)
     lengths, wanted = counts[:, -2], counts[:, -1]
     penalty = np.exp(np.minimum(0.0, 1 - wanted / np.maximum(lengths, 1)))
@@ -163,7 +173,7 @@ def nltk_bleu_from_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def sentence_bleu(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
     """Return BLEU-4 of each report ``[B]``, orders above 1 smoothed by one (Lin and Och 2004)."""
     counts = bleu_counts(candidates, references)
-    matches, possible = counts[:, :_MAX_ORDER].copy(), counts[:, _MAX_ORDER : 2 * _MAX_ORDER].copy()
+    matches, possible = counts[:, :MAX_ORDER].copy(), counts[:, MAX_ORDER : 2 * MAX_ORDER].copy()
     matches[:, 1:] += 1
     possible[:, 1:] += 1
     lengths, wanted = counts[:, -2], counts[:, -1]
@@ -205,7 +215,7 @@ def rouge_l_from_lengths(
 def document_frequencies(references: Sequence[Tokens]) -> Counter[NGram]:
     """Return in how many reports each run of one to four tokens stands."""
     return Counter(
-        gram for tokens in references for order in range(1, _MAX_ORDER + 1) for gram in _ngrams(tokens, order)
+        gram for tokens in references for order in range(1, MAX_ORDER + 1) for gram in _ngrams(tokens, order)
     )
 
 
@@ -228,29 +238,29 @@ def cider_d_per_report(
         references: Tokens of reports in the same order; their number is the number of documents.
         frequencies: In how many documents a run of tokens stands; those of the references by default.
     """
-    frequencies = document_frequencies(references) if frequencies is None else frequencies
-    log_size = math.log(max(len(references), 1))
-    idf = {gram: log_size - math.log(max(n, 1)) for gram, n in frequencies.items()}
-    values = np.zeros(len(candidates))
-    for i, (candidate, reference) in enumerate(zip(candidates, references, strict=True)):
-        weight = math.exp(-((len(candidate) - len(reference)) ** 2) / (2 * _CIDER_SIGMA**2))
-        total = 0.0
-        for order in range(1, _MAX_ORDER + 1):
-            found = {gram: n * idf.get(gram, log_size) for gram, n in _ngrams(candidate, order).items()}
-            wanted = {gram: n * idf.get(gram, log_size) for gram, n in _ngrams(reference, order).items()}
-            total += _cosine(found, wanted)
-        values[i] = 10 * weight * total / _MAX_ORDER
-    return values
+    return _cider_d(count_pairs(candidates, references), frequencies)
 
 
-def _cosine(found: Mapping[NGram, float], wanted: Mapping[NGram, float]) -> float:
-    """Return the cosine of two weighted texts, a draft's weight cut at the reference's."""
-    norm_found = math.sqrt(sum(value**2 for value in found.values()))
-    norm_wanted = math.sqrt(sum(value**2 for value in wanted.values()))
-    if norm_found == 0 or norm_wanted == 0:
-        return 0.0
-    dot = sum(min(value, wanted[gram]) * wanted[gram] for gram, value in found.items() if gram in wanted)
-    return dot / (norm_found * norm_wanted)
+def _cider_d(pairs: PairCounts, frequencies: Mapping[NGram, int] | None = None) -> NDArray[np.float64]:
+    """Return the mean over orders of the cosine of two weighted texts, a draft's weight cut at the reference's."""
+    num_pairs = len(pairs.candidate_lengths)
+    log_size = math.log(max(num_pairs, 1))
+    total = np.zeros(num_pairs)
+    for place, order in enumerate(pairs.orders):
+        idf = log_size - np.log(np.maximum(pairs.frequencies(place, frequencies), 1))
+        sides = order.candidates, order.references
+        found, wanted = (side.counts * idf[side.runs] for side in sides)
+        squares = [
+            np.bincount(side.texts, weights=weights**2, minlength=num_pairs)
+            for side, weights in zip(sides, (found, wanted), strict=True)
+        ]
+        ours, theirs = order.shared
+        products = np.minimum(found[ours], wanted[theirs]) * wanted[theirs]
+        dot = np.bincount(order.candidates.texts[ours], weights=products, minlength=num_pairs)
+        norms = np.sqrt(squares[0]) * np.sqrt(squares[1])
+        total += np.divide(dot, norms, out=np.zeros(num_pairs), where=norms > 0)
+    gaps = pairs.candidate_lengths - pairs.reference_lengths
+    return np.asarray(10 * np.exp(-(gaps**2) / (2 * _CIDER_SIGMA**2)) * total / MAX_ORDER)
 
 
 def _bleu_of_order(counts: NDArray[np.float64], order: int) -> float:

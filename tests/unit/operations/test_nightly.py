@@ -260,20 +260,16 @@ def test_commit_whose_answer_was_lost_is_no_conflict(inbox, root, monkeypatch):
     inbox.put("1.png", png_bytes(1))
     plan = planned(inbox, root)
     result = run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())
-    put = Storage.put_if_absent
+    put, error = Storage.put_if_absent, StorageError("out of reach", retryable=True)
 
     def put_and_lose_the_answer(self: Storage, key: str, data: bytes) -> None:
         put(self, key, data)
         if "_manifest" in key:
-            # from here on the manifest cannot be read back, either
-            broken.setattr(Storage, "get", lambda *_: lost())
-            lost()
-
-    def lost() -> None:
-        raise StorageError("out of reach", retryable=True)
+            raise error
 
     with monkeypatch.context() as broken:
         broken.setattr(Storage, "put_if_absent", put_and_lose_the_answer)
+        broken.setattr(Storage, "get_if_there", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(StorageError, match="out of reach"):
             commit_night(plan, [result], root)
     summary = commit_night(plan, [result], root)

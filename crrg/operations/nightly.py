@@ -41,14 +41,12 @@ from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
 from crrg.storage import Storage
-from crrg.termination import EXIT_SIGTERM
+from crrg.termination import EXIT_NOT_DONE, EXIT_SIGTERM, EXIT_TOO_MANY_QUARANTINED
 
 __all__ = ["commit_night", "dated", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 
 logger = logging.getLogger(__name__)
 
-EXIT_NOT_DONE = 1
-EXIT_TOO_MANY_QUARANTINED = 3
 _held: dict[tuple[str, str, int], Lease] = {}
 
 
@@ -112,7 +110,7 @@ def plan_night(
     lease = acquire_lease(storage, date)
     if lease is None:
         held_by = _holder_of(storage)
-        logger.info("night %s is not begun: %s", date, held_by)
+        logger.info("night %s is not started: %s", date, held_by)
         return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
@@ -278,7 +276,7 @@ def _holder_of(storage: Storage) -> str:
     """Return who keeps a night from beginning, as a sentence."""
     holder = find_holder(storage)
     if holder is None:
-        return "another run came at the same time, or has just ended; run this night again"
+        return "another run started at the same time, or has just ended; run this night again"
     return holder.describe()
 
 
@@ -310,7 +308,7 @@ def _plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms
     check_outside(storage, inbox, "inbox")
     objects = list_inbox(inbox, pseudonyms.object_key)
     if not objects:  # of a bucket, an address that is mistyped looks the same
-        logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
+        logger.warning("night %s: the inbox is empty; if it should not be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
     identity = plan_identity(config, idle.bundle.bundle_id, pseudonyms.object_key(inbox.root, "inbox"))

@@ -248,7 +248,7 @@ def acquire_lease(
         if state.record.has_ended:
             continue
         # Also of other dates: their holder read the same inbox, and may only be asleep.
-        logger.warning("the night %s is taken from a holder that is gone", state.date)
+        logger.warning("night %s is taken over from a holder that is gone", state.date)
         seal_number(storage, state.date, state.fencing)
         _end(storage, state.key, state.record)
     lease.start_renewing(renew_every_s)

@@ -2,7 +2,7 @@
 
 A folder there is named by the study's own UID; its pseudonym says whether it is meant, so that neither inbox nor film
 is needed. What an archive took is the archive's to delete; the audit says of which studies it was sent something.
-Entries of before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only
+Entries from before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only
 the zone itself says whose documents it holds.
 """
 
@@ -100,7 +100,7 @@ def withdraw(storage: Storage, settings: Settings, pseudonyms: Pseudonyms, studi
     is_changed = delivered_of(storage, wanted).num_before > 0
     for name in zone.list_folder(NOTES):
         key = f"{NOTES}/{name}"
-        # a note of before the secret was changed has another pseudonym in its name
+        # a note from before the secret was changed has another pseudonym in its name
         if name.partition("-")[0] in wanted or (is_changed and zone.get_json(key).get("study") in folders):
             keys.append(key)
     for key in keys:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.base import Settings
-from crrg.config.running import CHAMPION
+from crrg.config.running import CHAMPION_MODEL
 from crrg.config.watch import DriftFinding, WatchSettings
 from crrg.data.pairs import read_pairs, resolve_dataset
 from crrg.domain.study import Film, Split
@@ -73,7 +73,9 @@ def _false_alarms(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
 def _noticed(storage: Storage) -> Iterator[tuple[object, ...]]:
     dataset = resolve_dataset(storage, "demo")
     fresh = resolve_dataset(storage, "demo-fresh")
-    pipeline = bundle_pipeline(storage, resolve_bundle(CHAMPION, storage, Settings(root=storage.root)).ref, "auto")
+    pipeline = bundle_pipeline(
+        storage, resolve_bundle(CHAMPION_MODEL, storage, Settings(root=storage.root)).ref, "auto"
+    )
     reference = measure_population(dataset, storage, pipeline)
     pairs = [pair for pair in read_pairs(storage, fresh, Split.TEST) if pair.film is not None]
     films = [pair.film for pair in pairs if pair.film is not None]

@@ -1,4 +1,4 @@
-"""JSON objects that carry the digest of their own content, so that a damaged one is not believed.
+"""JSON objects that carry the digest of their own content, so that a damaged one is not believed; schema versions.
 
 A manifest decides what readers believe, and nothing else holds its digest: one flipped bit of a count or a name still
 makes valid JSON. Objects written before they carried a digest are read as they are. It tells damage, not forgery: who
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from crrg.errors import ModelError, StorageError
 from crrg.storage import canonical_json
 
 DIGEST = "content_sha256"
@@ -39,8 +40,34 @@ def parse_checked(data: bytes, check_version: Callable[[Mapping[str, Any]], obje
     check_version(value)
     recorded = value.pop(DIGEST, None)
     if recorded is not None and recorded != _digest(value):
-        raise ValueError("another content than was written")
+        raise ValueError("the content is not what was written")
     return value
+
+
+def check_schema_version(
+    found: object,
+    known: Sequence[int],
+    subject: str,
+    *,
+    or_else: str = "",
+    error: type[StorageError | ModelError] = StorageError,
+) -> None:
+    """Check that an object has a schema version that this program reads.
+
+    Args:
+        found: Its version; none is no version either.
+        known: Versions that are read.
+        subject: Key of the object.
+        or_else: What else could be done than to use the program that wrote it.
+        error: What to raise.
+
+    Raises:
+        StorageError: It has another one; or ``error``.
+    """
+    if found not in known:
+        reads = " and ".join(map(str, known))
+        way_out = "use the program version that wrote it, or a newer one" + (f", or {or_else}" if or_else else "")
+        raise error(f"schema version is {found}, this program reads {reads}; {way_out}", subject)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from crrg.config.base import Device, Precision
 from crrg.errors import DeviceError, DeviceMemoryError
 
 logger = logging.getLogger(__name__)
-FAILED = "the device has failed; run again with --device cpu or on another machine: what is done stays"
+FAILED = "the device has failed; run again with --device cpu or on another machine: finished work is kept"
 MEMORY_WORDS = ("DefaultCPUAllocator", "not enough memory", "error: out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """What is said of short memory without an error class for it: by a CPU, and by libraries beside torch's allocator."""
 ONEDNN_MEMORY = ("could not create a primitive", "could not execute a primitive", "could not create a memory object")
@@ -140,12 +140,10 @@ def _backing_off(
             _raise_unless_of_memory(error)
             num_rows = batch_size if is_padded else last - first
             if num_rows == 1:
-                reason = (
-                    "its memory does not suffice for one film; give it more, or, where it is a GPU, say --device cpu"
-                )
+                reason = "not enough memory for a single film; free some, or, on a GPU, use --device cpu"
                 raise DeviceMemoryError(reason, "device") from error
             batch_size = num_rows // 2
-            logger.warning("out of memory; going on with batches of %d", batch_size)
+            logger.warning("out of memory; continuing with batches of %d", batch_size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         else:

@@ -67,7 +67,7 @@ def check_folder(root: str, subject: str) -> None:
         ConfigError: It is a file.
     """
     if os.path.isfile(root.removeprefix("file://")):
-        raise ConfigError("this is a file; name the folder that it lies in", subject)
+        raise ConfigError("this is a file; name the folder that contains it", subject)
 
 
 def read_file(path: str) -> tuple[bytes, os.stat_result]:
@@ -139,7 +139,7 @@ def _created(path: str, key: str) -> BinaryIO:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     except FileExistsError:
-        raise StorageError("cannot write: a file is in the way of its folder; move it away", key) from None
+        raise StorageError("cannot write: a file has the name of a folder that is needed; move it away", key) from None
     return open(path, "wb")
 
 
@@ -154,7 +154,7 @@ def disk_full(place: str, subject: str, needed: int = 0, way_out: str = "make ro
     """
     found = f"{free_bytes(place) / 2**20:.1f} MB are free in {place}"
     wanted = f"about {needed / 2**20:.1f} MB are needed and " if needed else ""
-    reason = f"{DISK_FULL}: {wanted}{found}; {way_out}, then run again: what is done stays"
+    reason = f"{DISK_FULL}: {wanted}{found}; {way_out}, then run again: finished work is kept"
     return StorageError(reason, subject, code=DISK_FULL)
 
 

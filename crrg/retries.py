@@ -164,9 +164,9 @@ def lasting_error(error: Exception, root: str, key: str, *, is_local: bool) -> E
     if is_lost_condition(error):
         return Conflict("another writer was first", key)
     if is_skewed(error):
-        return StorageError(f"{root} refuses this machine's time; set the clock of this machine, then run again", key)
+        return StorageError(f"{root} rejects this machine's time; set the clock of this machine, then run again", key)
     if is_expired(error):
-        reason = f"{root} says that the credentials have expired; renew them and run again: what is done stays"
+        reason = f"{root} says that the credentials have expired; renew them and run again: finished work is kept"
         return StorageError(reason, key)
     is_denied = isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError"
     if is_denied or _code(error) in _SEALED:

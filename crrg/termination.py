@@ -1,4 +1,4 @@
-"""SIGTERM ends a process with 143 within half a minute, wherever it meets it.
+"""How a process ends: its exit codes; and SIGTERM ends it with 143 within half a minute, wherever it meets it.
 
 A handler that raises does so wherever the main thread happens to be. Inside the callback of a weak reference or a
 ``__del__`` Python reports the exception and goes on as if nothing had been asked. That is no rare moment: a long call
@@ -22,7 +22,8 @@ from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
-EXIT_SIGTERM = 143
+EXIT_NOT_DONE, EXIT_USAGE, EXIT_TOO_MANY_QUARANTINED, EXIT_SIGTERM = 1, 2, 3, 143
+"""How a command ends that is not simply done (``docs/operations.md``)."""
 GRACE_S = 25.0
 """Platforms that stop a process kill it after 30 seconds."""
 AGAIN_AFTER_S = 0.1
@@ -75,7 +76,7 @@ def _terminate_again() -> None:
 def _end_now() -> None:
     import psutil
 
-    logger.warning("stopped before everything had ended by itself; what is done stays, run it again to go on")
+    logger.warning("stopped before everything had ended by itself; finished work is kept, run it again to continue")
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):

@@ -136,7 +136,6 @@ def open_tracker(
     experiment: str,
     run_name: str,
     tags: Mapping[str, str] | None = None,
-    parent: str = "",
     run_id: str = "",
 ) -> Iterator[MlflowTracker]:
     """Yield a tracker whose run ends with the block: finished, failed, or killed by a signal.
@@ -147,16 +146,19 @@ def open_tracker(
         experiment: Name of the flow, e.g. ``train-detector``.
         run_name: What to call the run; never an identifier of a source.
         tags: Ids that tie the run to other systems.
-        parent: Run that this one belongs to.
         run_id: Run that was begun before, to go on with.
 
     Raises:
         ConfigError: The root is in an object store and no server is named.
         StorageError: The tracking server is out of reach.
     """
-    all_tags = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
     tracker = MlflowTracker(
-        mlflow_client(settings, storage), experiment, _artifact_location(settings, storage), run_name, all_tags, run_id
+        mlflow_client(settings, storage),
+        experiment,
+        _artifact_location(settings, storage),
+        run_name,
+        tags or {},
+        run_id,
     )
     try:
         yield tracker
@@ -166,7 +168,7 @@ def open_tracker(
             with _hurried() if is_killed else contextlib.nullcontext():
                 tracker.finish("KILLED" if is_killed else "FAILED")
         except StorageError as away:
-            logger.warning("%s: the end of its run could not be told: %s", run_name, away)
+            logger.warning("%s: the end of its run could not be recorded: %s", run_name, away)
         raise
     tracker.finish("FINISHED")
 
@@ -395,5 +397,5 @@ def _reach(action: Callable[[], T], subject: str = "") -> T:
         if not isinstance(error, OSError) and not type(error).__module__.startswith(("boto3.", "botocore.")):
             raise
         said = getattr(error, "strerror", None) or type(error).__name__
-        reason = f"its store of artifacts does not take or give a file ({said}); check it, then run again"
+        reason = f"its artifact store does not accept or return a file ({said}); check it, then run again"
         raise StorageError(reason, "MLFLOW_TRACKING_URI", retryable=True) from error

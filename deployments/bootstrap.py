@@ -10,13 +10,13 @@ from prefect.exceptions import ObjectNotFound
 
 from crrg.config.base import Settings
 from deployments.automations import ensure_automations
+from tasks.policy import GPU_LIMIT
 
 logger = logging.getLogger(__name__)
 
 POOL = "local"
 IDENTIFIED_POOL = "deliver"
 """Of the worker that reaches the identified zone, under an identity of its own."""
-GPU_LIMIT = "gpu"
 NUM_GPU_SLOTS = 1
 
 
@@ -35,7 +35,7 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
         settings = Settings()
         created += [f"automation {name}" for name in ensure_automations(client, settings.webhook_url)]
         if not settings.webhook_url.get_secret_value():
-            logger.info("CRRG_WEBHOOK_URL is not set: no word is sent of failed and flagged nights")
+            logger.info("CRRG_WEBHOOK_URL is not set: failed and flagged nights are not reported")
     return created
 
 
@@ -56,4 +56,4 @@ def ensure_gpu_limit(num_slots: int = NUM_GPU_SLOTS) -> bool:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    logger.info("created: %s", ", ".join(bootstrap()) or "nothing, all of it exists")
+    logger.info("created: %s", ", ".join(bootstrap()) or "nothing; everything exists already")

@@ -18,10 +18,10 @@ _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 _LISTEN = re.compile(r"([A-Za-z0-9.\[\]:*-]+:)?\d{1,5}")
 _PATH = re.compile(r"/[^\s;{}\"'$\\]+")
 _FORMS = {
-    "prefect_name": (_NAME, "host name in small letters"),
-    "mlflow_name": (_NAME, "host name in small letters"),
-    "certificate": (_PATH, "absolute path without blanks"),
-    "key": (_PATH, "absolute path without blanks"),
+    "prefect_name": (_NAME, "host name in lower case"),
+    "mlflow_name": (_NAME, "host name in lower case"),
+    "certificate": (_PATH, "absolute path without spaces"),
+    "key": (_PATH, "absolute path without spaces"),
     "listen": (_LISTEN, "port, such as 443 or 127.0.0.1:8443"),
     "prefect": (_ADDRESS, "address without a path, such as http://127.0.0.1:4200"),
     "mlflow": (_ADDRESS, "address without a path, such as http://127.0.0.1:5000"),
@@ -77,7 +77,7 @@ class Proxy:
         for name, (form, words) in _FORMS.items():
             value = getattr(self, name)
             if not form.fullmatch(value) and (value or name != "sign_on"):
-                raise ValueError(f"--{name.replace('_', '-')}: {value!r} is no {words}")
+                raise ValueError(f"--{name.replace('_', '-')}: expected {words}, got {value!r}")
         if self.prefect_name == self.mlflow_name:
             raise ValueError("--mlflow-name: Prefect has this name; give each service one of its own")
 

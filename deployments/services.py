@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crrg.cli.running import PREFECT_QUIET_ENV
+
 logger = logging.getLogger(__name__)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,8 +32,7 @@ GRPC_DISTANCE = 10_000  # SeaweedFS opens gRPC that far above each of its ports
 HIGHEST_PORT = 50_000
 
 QUIET_ENV: dict[str, str] = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    **PREFECT_QUIET_ENV,
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

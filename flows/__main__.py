@@ -61,7 +61,7 @@ def run_or_go_on(name: str, config: Any, storage: Storage, settings: Settings) -
             if published:
                 logger.warning("the Prefect server does not answer; %s was published before", name)
                 return published[-1]
-            logger.warning("the Prefect server does not answer; %s goes on without it", name)
+            logger.warning("the Prefect server does not answer; %s continues without it", name)
             return direct(config, storage, settings)
         finally:
             send_the_rest()

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def show_page(markdown: str, key: str) -> None:
-    """Show a page beside the run; where the server does not take it, the run goes on without.
+    """Show a page beside the run; where the server does not take it, the run continues without.
 
     Args:
         markdown: The page.
@@ -19,4 +19,4 @@ def show_page(markdown: str, key: str) -> None:
     try:
         create_markdown_artifact(markdown, key=key)
     except Exception as error:
-        logger.warning("the Prefect server did not take the page %s (%s); the run goes on", key, type(error).__name__)
+        logger.warning("the Prefect server did not take the page %s (%s); the run continues", key, type(error).__name__)

@@ -30,7 +30,7 @@ def waiting() -> str:
         flow_ids = sorted({run.flow_id for run in runs})
         flows = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=flow_ids))) if runs else []
     if not runs:
-        return "Nothing runs or waits in the orchestrator."
+        return "Nothing is running or waiting in the orchestrator."
     names = {flow.id: flow.name for flow in flows}
     rows = [(names.get(run.flow_id, ""), run.name, run.state_name or "", _queue(run), _due(run)) for run in runs]
     return table(("flow", "run", "state", "queue", "due"), rows)

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    head: Annotated[str, typer.Option("--head", help="Last entry of an earlier check, to notice a cut end.")] = "",
+    head: Annotated[str, typer.Option("--head", help="Last entry of an earlier check, to detect truncation.")] = "",
     root: RootOption = "",
 ) -> None:
     """Check that no entry was edited, removed or put in between; exit code 1 where one was."""

@@ -94,7 +94,7 @@ def ingest(
         int | None, typer.Option("--image-size", help="Longest stored side, pixels.", show_default="512")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Most inputs per source; all if 0.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of inputs per source; all if 0.")] = None,
     grounding: Annotated[
         str | None, typer.Option("--grounding", help="auto, phrases or off.", show_default="auto")
     ] = None,
@@ -102,7 +102,7 @@ def ingest(
         str | None, typer.Option("--languages", help="Languages of reports, like en,de.", show_default="en")
     ] = None,
     new_secret: Annotated[
-        bool, typer.Option("--new-secret", help="The pseudonym secret was changed; versions of the old one go.")
+        bool, typer.Option("--new-secret", help="The pseudonym secret was changed: versions made with the old one go.")
     ] = False,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
@@ -140,11 +140,13 @@ def ground(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="Whose detector: alias, version or folder.", show_default="models:/crrg-pipeline@champion"
+            "--model",
+            help="Bundle whose detector to use: alias, version or folder.",
+            show_default="models:/crrg-pipeline@champion",
         ),
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option("--min-score", help="Least score of a kept box.", show_default="0.3")
+        float | None, typer.Option("--min-score", help="Lowest score at which a box is kept.", show_default="0.3")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")] = None,
     config: FileOption = None,

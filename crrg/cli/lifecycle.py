@@ -27,13 +27,13 @@ def register(app: typer.Typer) -> None:
 
 
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
-    min_age_h: Annotated[float, typer.Option("--min-age-h", help="Younger objects stay, hours.")] = 24.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
+    min_age_h: Annotated[float, typer.Option("--min-age-h", help="Keep objects younger than this many hours.")] = 24.0,
     results_older_than: Annotated[
-        int | None, typer.Option("--results-older-than", help="Also drafts of nights before so many days.")
+        int | None, typer.Option("--results-older-than", help="Also drafts of nights older than this many days.")
     ] = None,
     with_newest: Annotated[
-        bool, typer.Option("--with-newest", help="Of old nights, also drafts that are the newest of their study.")
+        bool, typer.Option("--with-newest", help="From old nights, also drafts that are the newest of their study.")
     ] = False,
     root: RootOption = "",
 ) -> None:
@@ -76,7 +76,7 @@ def reidentify(
 
 def forget(
     ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, or of their studies, images or objects.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
     root: RootOption = "",
 ) -> None:
     """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
@@ -105,13 +105,13 @@ def rekey(
 
 
 def _rekeyed_shown(rekeyed: Rekeyed) -> str:
-    verb = "written again" if rekeyed.is_done else "would be written again; --yes does it"
+    verb = "rewritten" if rekeyed.is_done else "would be rewritten; pass --yes to do it"
     lines = [f"{rekeyed.num_nights} nights with {rekeyed.num_rows} objects {verb}"]
     if rekeyed.num_missing:
         lines.append(f"{rekeyed.num_missing} objects are not in the inbox as they were; --drop-missing leaves them out")
     if rekeyed.num_lost_tombstones:
-        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients have no film in the inbox; one that comes "
-                     "again would be drafted: forget them again then")  # fmt: skip
+        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients could not be carried over, since no film of "
+                     "theirs is in the inbox; one that arrives would be drafted: forget them again then")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -143,20 +143,22 @@ def _copied_shown(copied: Copied) -> str:
 def _expired_shown(expired: Expired | None) -> list[str]:
     if expired is None:
         return []
-    verb = "removed" if expired.is_removed else "would be removed; --yes does it" if expired.nights else "to remove"
+    verb = (
+        "removed" if expired.is_removed else "would be removed; pass --yes to do it" if expired.nights else "to remove"
+    )
     lines = [f"{len(expired.nights)} nights, {expired.num_drafts} drafts {verb}"]
     if expired.num_newest:
-        lines.append(f"  of {expired.num_newest} studies these are the newest drafts")
+        lines.append(f"  for {expired.num_newest} studies these are the newest drafts")
     if expired.kept_nights:
-        lines.append(f"{len(expired.kept_nights)} old nights stay: they hold the newest drafts of "
-                     f"{expired.num_newest_kept} studies; --with-newest removes them, too")  # fmt: skip
+        lines.append(f"{len(expired.kept_nights)} old nights are kept: they hold the newest drafts of "
+                     f"{expired.num_newest_kept} studies; --with-newest removes them too")  # fmt: skip
     return lines
 
 
 def _forgetting_shown(found: Forgetting) -> str:
     if not found.num_patients and not found.num_objects:
-        return "forgotten before: nothing is left of these patients, and films of theirs are refused"
-    verb = "removed" if found.is_removed else "would be removed; --yes does it"
+        return "already forgotten: nothing is left of these patients, and their films are refused"
+    verb = "removed" if found.is_removed else "would be removed; pass --yes to do it"
     lone = f", {found.num_objects} objects of unknown patients" if found.num_objects else ""
     lines = [f"{found.num_patients} patients, {found.num_studies} studies, {found.num_images} images{lone} {verb}"]
     if found.num_forgotten_before:
@@ -171,24 +173,29 @@ def _forgetting_shown(found: Forgetting) -> str:
     if found.num_private_runs:
         lines.append(f"  private orchestrator: {found.num_private_runs} records")
     if found.num_sent:
-        lines.append(f"An archive was sent {found.num_sent} objects of these studies; delete there what it took.")
+        lines.append(
+            f"{found.num_sent} objects of these studies were sent to an archive; delete there what it accepted."
+        )
     if found.num_sent_before:
-        lines.append(f"Before the secret was changed an archive was sent {found.num_sent_before} objects of whomever; "
-                     "look there for these patients, too.")  # fmt: skip
+        lines.append(f"Before the secret was changed, {found.num_sent_before} objects were sent to an archive; whose "
+                     "they are is not known: look there for these patients as well.")  # fmt: skip
     if found.models:
-        lines += ["Trained on data that held these patients, and not changed:", *(f"  {name}" for name in found.models)]
+        lines += [
+            "Trained on data that included these patients, and not changed:",
+            *(f"  {name}" for name in found.models),
+        ]
     lines += found.old_versions
     return "\n".join(lines)
 
 
 def _shown(garbage: Garbage) -> str:
-    would = "would be removed; --yes does it" if garbage.objects or garbage.uploads else "to remove"
+    would = "would be removed; pass --yes to do it" if garbage.objects or garbage.uploads else "to remove"
     verb = "removed" if garbage.is_removed else would
-    young = f"; {garbage.num_young} younger ones stay" if garbage.num_young else ""
+    young = f"; {garbage.num_young} younger ones are kept" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]
     if garbage.uploads:
-        done = "given up" if garbage.is_removed else "would be given up"
-        lines.append(f"{len(garbage.uploads)} uploads that were begun and never ended {done}")
+        done = "aborted" if garbage.is_removed else "would be aborted"
+        lines.append(f"{len(garbage.uploads)} unfinished uploads {done}")
     return "\n".join([*lines, *(f"  {stored.key}" for stored in garbage.objects[:20])])
 
 

@@ -69,10 +69,10 @@ def bootstrap(root: RootOption = "") -> None:
     use_root(root)
     with exits():
         if not os.environ.get("PREFECT_API_URL"):
-            reason = "it names no server; set it to the server that runs the deployments (`make up` prints its own)"
+            reason = "it is not set; set it to the server that runs the deployments (`make up` prints its address)"
             raise ConfigError(reason, "PREFECT_API_URL")
     command, env = program_of_checkout(
-        "deployments.bootstrap", "the bootstrap runs from a checkout, and there is none here"
+        "deployments.bootstrap", "crrg bootstrap runs only from a checkout of the project, and this is not one"
     )
     os.execve(command[0], command, env)
 
@@ -80,10 +80,10 @@ def bootstrap(root: RootOption = "") -> None:
 def _queue() -> str:
     """Return what the orchestrator has not finished, as Markdown; one that does not answer is said, not raised."""
     if not os.environ.get("PREFECT_API_URL"):
-        return "PREFECT_API_URL names no orchestrator: what waits there is not shown."
+        return "PREFECT_API_URL is not set, so the orchestrator's queue is not shown."
     program = find_program("flows.waiting")
     if program is None:
-        return "What waits in the orchestrator is read from a checkout, and there is none here."
+        return "The orchestrator's queue can be shown only from a checkout of the project, and this is not one."
     command, env = program
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Commands about models: train, retrain, bundle, evaluate, promote."""
+"""Commands about models: train, retrain, bundle, evaluate, promote, import, radgraph-f1."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ VersionOption = Annotated[str | None, typer.Option("--dataset-version", help="It
 PresetOption = Annotated[str | None, typer.Option("--preset", help="tiny, small or base.", show_default="tiny")]
 StepsOption = Annotated[int | None, typer.Option("--num-steps", help="Steps per stage; the preset's if 0.")]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", help="Whose networks and training: crrg or paper.", show_default="crrg")
+    str | None,
+    typer.Option(
+        "--recipe", help="Recipe: crrg, or paper for the published networks and training.", show_default="crrg"
+    ),
 ]
-RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Highest rate; the preset's if 0.")]
+RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate; the preset's if 0.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and order.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")]
 RoundsOption = Annotated[
-    int | None, typer.Option("--rounds", help="Most joint rounds; 0 is the paper's coupling of the joint stage.")
+    int | None,
+    typer.Option("--rounds", help="Maximum number of joint rounds; 0 is the paper's coupling of the joint stage."),
 ]
 StartOption = Annotated[
     str | None, typer.Option("--initial-weights", help="Folder of `crrg import` that this stage starts from.")
@@ -49,10 +53,12 @@ FreezeOption = Annotated[
 ]
 RanksOption = Annotated[
     int | None,
-    typer.Option("--num-ranks", help="Processes that train together, a GPU each; detector and clip.", show_default="1"),
+    typer.Option(
+        "--num-ranks", help="Processes that train together, one GPU each; for detector and clip.", show_default="1"
+    ),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option("--precision", help="exact or fast: rounded weights, where their drafts are as good.")
+    str | None, typer.Option("--precision", help="exact, or fast: rounded weights, if their drafts are as good.")
 ]
 ModelOption = Annotated[
     str | None,
@@ -134,11 +140,11 @@ def import_checkpoint(
     kind: Annotated[
         str,
         typer.Argument(
-            help="What it is: rgrg, cxr-clip, chexzero, chexbert, radgraph, resnet50, gpt2, bert, sentence-encoder."
+            help="Its kind: rgrg, cxr-clip, chexzero, chexbert, radgraph, resnet50, gpt2, bert, sentence-encoder."
         ),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="Its file or folder, as downloaded.")],
-    out: Annotated[str, typer.Option("--out", help="Folder for one folder per stage and the key report.")],
+    out: Annotated[str, typer.Option("--out", help="Output folder: one folder per stage, and the key report.")],
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Its vocabulary: tokenizer.json, BERT's vocab.txt, or CLIP's list of merges."),
@@ -193,12 +199,12 @@ def retrain(
 def bundle(
     parts: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Folder of `crrg import`, or checkpoints/… of a training; once for each."),
+        typer.Option("--from", help="Folder of `crrg import`, or checkpoints/… of a training; repeatable."),
     ] = None,
     dataset: DatasetOption = None,
     dataset_version: VersionOption = None,
     register_candidate: Annotated[
-        bool | None, typer.Option("--register", help="Also score it, ask the gate and register it as a candidate.")
+        bool | None, typer.Option("--register", help="Also score it, check the gate and register it as a candidate.")
     ] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -223,7 +229,7 @@ def evaluate(
         str | None, typer.Option("--split", help="train, validation or test.", show_default="test")
     ] = None,
     model: ModelOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Most films; all if 0.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of films; all if 0.")] = None,
     device: DeviceOption = None,
     chexbert: Annotated[
         str | None, typer.Option("--chexbert", help="Folder of `crrg import chexbert`: adds its clinical figures.")

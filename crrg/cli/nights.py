@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from crrg.cli.running import (
-    EXIT_TOO_MANY_QUARANTINED,
     DirectOption,
     FileOption,
     RayOption,
@@ -22,6 +21,7 @@ from crrg.cli.running import (
     form,
     through_prefect,
 )
+from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 
 if TYPE_CHECKING:
     from crrg.operations.predict import PredictSummary
@@ -41,15 +41,19 @@ ModelOption = Annotated[
 DriftOption = Annotated[
     str | None,
     typer.Option(
-        "--drift", help="A night unlike the training: off, warn or stop (not delivered).", show_default="warn"
+        "--drift",
+        help="If a night differs from the training data: off, warn or stop (not delivered).",
+        show_default="warn",
     ),
 ]
 DegenerateOption = Annotated[
     str | None,
-    typer.Option("--degenerate", help="Drafts all alike, empty or looped: refuse or publish.", show_default="refuse"),
+    typer.Option(
+        "--degenerate", help="If drafts are all alike, empty or repetitive: refuse or publish.", show_default="refuse"
+    ),
 ]
 EvidenceOption = Annotated[
-    bool, typer.Option("--evidence", help="Also map what sentences rest on, abnormal ones first; takes longer.")
+    bool, typer.Option("--evidence", help="Also map the evidence for sentences, abnormal ones first; takes longer.")
 ]
 
 
@@ -63,9 +67,9 @@ def nightly(
     inbox: InboxOption,
     date: DateOption = None,
     model: ModelOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Most new objects to take; all if 0.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of new objects; all if 0.")] = None,
     settle_s: Annotated[
-        float | None, typer.Option("--settle-s", help="Younger objects wait, seconds.", show_default="60")
+        float | None, typer.Option("--settle-s", help="Objects younger than this many seconds wait.", show_default="60")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="auto")] = None,
     task_runner: RunnerOption = None,
@@ -79,7 +83,7 @@ def nightly(
             "--reread-studies",
             exists=True,
             dir_okay=False,
-            help="File of study pseudonyms, one a line, to read again.",
+            help="File of study pseudonyms to read again, one per line.",
         ),
     ] = None,
     reread_older_than_bundle: Annotated[
@@ -153,14 +157,14 @@ def zero_shot(
     root: RootOption = "",
 ) -> None:
     """Ask about any finding in words, by sentences that affirm, deny and leave it open; not calibrated."""
-    from crrg.config.running import CHAMPION
+    from crrg.config.running import CHAMPION_MODEL
     from crrg.operations.zero_shot import ask_with
 
     place = results_place(out)
     execute(
         root,
-        lambda storage, settings: ask_with(files, label, place, model or [CHAMPION], device, storage, settings),
-        lambda summary: _answers_shown(f"{summary.num_drafted} films asked, answers in {out}", summary.reasons),
+        lambda storage, settings: ask_with(files, label, place, model or [CHAMPION_MODEL], device, storage, settings),
+        lambda summary: _answers_shown(f"{summary.num_drafted} films answered, see {out}", summary.reasons),
         _files_code,
     )
 
@@ -179,8 +183,10 @@ def deliver(
     ] = None,
     called: Annotated[str | None, typer.Option("--called", help="The archive's AE title.")] = None,
     calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what was delivered before.")] = False,
-    withheld: Annotated[bool, typer.Option("--withheld", help="Also what its night withholds.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also deliver what was delivered before.")] = False,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="Also deliver drafts that their night withholds.")
+    ] = False,
     config: FileOption = None,
     root: RootOption = "",
 ) -> None:
@@ -215,7 +221,7 @@ def outcomes(
             csv.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ConfigError(
-                f"cannot be written ({error.strerror}); name a file in a folder that is there", str(csv)
+                f"cannot be written ({error.strerror}); name a file in an existing folder", str(csv)
             ) from error
         return f"written to {csv}"
 
@@ -236,7 +242,7 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
 
 
 def _answers_shown(first: str, reasons: Mapping[str, str]) -> str:
-    why = [f"{name}: {code}; {name}.json there says why in words" for name, code in reasons.items()]
+    why = [f"{name}: {code}; see {name}.json there for the reason" for name, code in reasons.items()]
     return "\n".join([first, *why])
 
 
@@ -252,7 +258,7 @@ def _words_of(file: Path) -> tuple[str, ...]:
             return tuple(file.read_text().split())
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"cannot be read as text ({type(error).__name__}); one id in each line", str(file)
+                f"cannot be read as text ({type(error).__name__}); write one id per line", str(file)
             ) from error
 
 
@@ -272,5 +278,5 @@ def absolute(url: str) -> str:
 
     if not url.strip():
         with exits():
-            raise ConfigError("it is empty; an unset variable gives that, and . is this folder", "address")
+            raise ConfigError("it is empty (unset variable?); use . for the current folder", "address")
     return url if "://" in url else str(Path(url).absolute())

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from crrg.cli.terminal import aligned, log_lines
-from crrg.termination import EXIT_SIGTERM, end_on_sigterm, end_within
+from crrg.termination import (
+    EXIT_NOT_DONE,
+    EXIT_SIGTERM,
+    EXIT_TOO_MANY_QUARANTINED,
+    EXIT_USAGE,
+    end_on_sigterm,
+    end_within,
+)
 
 if TYPE_CHECKING:
     from crrg.config.base import FrozenConfig, Settings
@@ -31,10 +38,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 F = TypeVar("F", bound="FrozenConfig")
 
-EXIT_NOT_DONE = 1
-EXIT_USAGE = 2
-EXIT_TOO_MANY_QUARANTINED = 3
-QUIET_ENV = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+PREFECT_QUIET_ENV = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 """Prefect reports to nobody, already when it is imported."""
 LONG_S = 10.0
 """A command that took longer says how long."""
@@ -134,10 +138,10 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
     """Become the process that runs a flow of this checkout: signals and the exit code are the flow's own."""
     use_root(root)
     command, env = program_of_checkout(
-        "flows", "flows run from a checkout, and there is none here; use --no-orchestrator"
+        "flows", "flows run only from a checkout of the project, and this is not one; use --no-orchestrator"
     )
     with log_lines():
-        logger.info("%s: starting the orchestrator, some seconds", flow)
+        logger.info("%s: starting the orchestrator, which takes a few seconds", flow)
     command += [flow, json.dumps(config.model_dump(mode="json"))]
     sys.stdout.flush()
     os.execve(sys.executable, command, env)
@@ -160,7 +164,11 @@ def find_program(module: str) -> tuple[list[str], dict[str, str]] | None:
     if not (checkout / module.split(".")[0]).is_dir():
         return None
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", module], {**QUIET_ENV, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return [sys.executable, "-P", "-m", module], {
+        **PREFECT_QUIET_ENV,
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
 
 
 def use_root(root: str) -> None:
@@ -201,7 +209,7 @@ def _read_form(file: Path, config: type[FrozenConfig]) -> dict[str, Any]:
             f"cannot be read as {kind} ({error}); a form is TOML, or JSON where its name ends with .json", str(file)
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"must hold settings by name, in braces; it holds a {type(values).__name__}", str(file))
+        raise ConfigError(f"must be an object of settings by name; it is a {type(values).__name__}", str(file))
     for name in values:
         if name not in config.model_fields:
             close = get_close_matches(name, config.model_fields, n=1)

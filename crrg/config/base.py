@@ -143,7 +143,7 @@ class StorageSettings(FrozenConfig):
     @model_validator(mode="after")
     def _a_key_is_of_kms(self) -> Self:
         if self.kms_key_id and self.encryption != "aws:kms":
-            raise ConfigError("a KMS key encrypts nothing unless CRRG_S3_SSE is aws:kms; set it", "CRRG_S3_KMS_KEY_ID")
+            raise ConfigError("a KMS key has no effect unless CRRG_S3_SSE is aws:kms; set it", "CRRG_S3_KMS_KEY_ID")
         return self
 
     def write_arguments(self) -> dict[str, str]:
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         try:
             file = TomlConfigSettingsSource(settings_cls)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot be read as TOML ({error}); mend it or move it away", name) from error
+            raise ConfigError(f"cannot be read as TOML ({error}); correct it or move it away", name) from error
         _check_names(file.toml_data, settings_cls, name)
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
         if address.startswith(("http://", "https://")) and "@" in address.split("/")[2]:
             variable, *instead = _SECRET_BESIDE[str(info.field_name)]
             raise ConfigError(
-                f"the address holds a password, which people would see; set {' and '.join(instead)}", variable
+                f"the address contains a password, which people would see; set {' and '.join(instead)}", variable
             )
         return address
 
@@ -352,7 +352,7 @@ def _check_names(values: dict[str, Any], settings_cls: type[BaseSettings], file:
         near = get_close_matches(name.lower().removeprefix("crrg_"), fields, n=1)
         unknown.append(f"`{name}` (`{near[0]}`?)" if near else f"`{name}`")
     if unknown:
-        raise ConfigError(f"no setting is called {', '.join(unknown)}; mend it; known: {', '.join(fields)}", file)
+        raise ConfigError(f"unknown setting: {', '.join(unknown)}; correct it; known: {', '.join(fields)}", file)
 
 
 def default_num_workers() -> int:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from crrg.errors import ConfigError
 
-_WAY_OUT = "write it like 2026-11-09: year, month and day with all their digits"
+_WAY_OUT = "write it like 2026-11-09"
 
 
 def check_date(text: str, setting: str) -> str:
@@ -23,7 +23,7 @@ def check_date(text: str, setting: str) -> str:
         ConfigError: The calendar has no such day, or it is written otherwise.
     """
     if text and not _is_day(text):
-        raise ConfigError(f"{text!r} is no day; {_WAY_OUT}", setting)
+        raise ConfigError(f"{text!r} is not a date; {_WAY_OUT}", setting)
     return text
 
 
@@ -37,7 +37,7 @@ def _is_day(text: str) -> bool:
 def _check_field(value: Any) -> Any:
     """Refuse what is no day before the pattern does, which would only show itself."""
     if isinstance(value, str) and value and not _is_day(value):
-        raise ValueError(f"{value!r} is no day; {_WAY_OUT}")
+        raise ValueError(f"{value!r} is not a date; {_WAY_OUT}")
     return value
 
 

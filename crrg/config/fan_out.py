@@ -34,8 +34,8 @@ class FanOut(FrozenConfig):
     def _an_address_is_of_ray(self) -> Self:
         if self.ray_address and self.task_runner != "ray":
             raise ConfigError(
-                f"no shard runs on a Ray cluster while task_runner is {self.task_runner}; say --task-runner ray, or "
-                "leave the address out",
+                f"a Ray address has no effect while task_runner is {self.task_runner}; pass --task-runner ray, "
+                "or omit the address",
                 "fan_out.ray_address",
             )
         return self

@@ -162,7 +162,7 @@ class GeneratorArchitecture(GrownConfig):
     def _fields_fit(self) -> Self:
         """Refuse a phrase that would know the flags of all regions but its own, or has more tokens than positions."""
         if self.condition_on_report and not self.condition_on_findings:
-            raise ValueError("condition_on_report needs condition_on_findings = true, since reports are told by flags")
+            raise ValueError("condition_on_report needs condition_on_findings = true, whose flags describe a report")
         if self.position_table == "wte" and self.vocab_size < self.max_length:
             raise ValueError("position_table = wte looks positions up among words: vocab_size >= max_length is needed")
         return self
@@ -275,11 +275,11 @@ class ClipArchitecture(FrozenConfig):
     def _fits_together(self) -> Self:
         """Refuse sizes that no network can have."""
         for problem, is_wrong in {
-            "pixel_mean and pixel_std are one number each, or three": (
+            "pixel_mean and pixel_std must have one value each, or three": (
                 len(self.pixel_mean) != len(self.pixel_std) or len(self.pixel_mean) == 2
             ),
             "the tower `conv` takes one pixel_mean": self.image_tower == "conv" and len(self.pixel_mean) > 1,
-            "image_layers and image_heads are equally many": len(self.image_layers) != len(self.image_heads),
+            "image_layers and image_heads must have the same length": len(self.image_layers) != len(self.image_heads),
             "the tower `vit` takes one number in image_layers and image_heads": (
                 self.image_tower == "vit" and len(self.image_layers) != 1
             ),

@@ -42,7 +42,7 @@ class StageResult(FrozenConfig):
         model_version: Version in the registry, empty if not registered.
         beside: Other parts of a bundle that the stage made with this one: the generator of the joint rounds, what
             learns on in the paper's stages.
-        files: Name to sha256 of its other files, ``config.json`` among them; empty in stages of before they were
+        files: Name to sha256 of its other files, ``config.json`` among them; empty in stages finished before they were
             recorded.
     """
 

@@ -33,7 +33,7 @@ def detector_settings(config: TrainStageConfig) -> DetectorTraining:
     _check_patience(settings.loop, "detector")
     if config.recipe == "paper" and settings.architecture.pyramid_channels:
         raise ConfigError(
-            "the recipe `paper` has one map and no pyramid; leave pyramid_channels out, or take the recipe `crrg`",
+            "the recipe `paper` has a single feature map; remove pyramid_channels, or use the recipe `crrg`",
             "detector.architecture.pyramid_channels",
         )
     return settings
@@ -62,12 +62,12 @@ def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
     _check_patience(settings.loop, "generator")
     if config.recipe == "paper" and settings.architecture.condition_on_report:
         raise ConfigError(
-            "the recipe `paper` words each region on its own; leave condition_on_report out, or take the recipe `crrg`",
+            "the recipe `paper` describes each region on its own; remove condition_on_report, or use the recipe `crrg`",
             "generator.architecture.condition_on_report",
         )
     if settings.lora_rank and not config.initial_weights.freeze_language_model:
         raise ConfigError(
-            "low-rank updates are learnt beside an imported language model that stays as it is; set "
+            "low-rank updates need a frozen imported language model; set "
             "initial_weights.generator and initial_weights.freeze_language_model, or lora_rank to 0",
             "generator.lora_rank",
         )
@@ -88,7 +88,7 @@ def clip_settings(config: TrainStageConfig) -> ClipTraining:
         ConfigError: The form's changes are out of limits, or contradict each other.
     """
     if config.clip.num_epochs and (config.num_steps or config.clip.loop.num_steps):
-        raise ConfigError("epochs and steps both say how long to train; leave one of them out", "clip.num_epochs")
+        raise ConfigError("epochs and steps both set the length of the training; remove one of them", "clip.num_epochs")
     settings = _filled(stage_training(config.preset, config.recipe).clip, config, config.clip, "clip")
     if not settings.num_epochs:  # a recipe of epochs is scored after each
         _check_patience(settings.loop, "clip")
@@ -124,7 +124,7 @@ def keep_changes(changes: Overrides, architecture: FrozenConfig, block: str) -> 
     ]
     if lost:
         raise ConfigError(
-            f"{', '.join(lost)} in the imported weights; leave it out of the form, or start from other weights", block
+            f"{', '.join(lost)} in the imported weights; remove it from the form, or start from other weights", block
         )
 
 
@@ -139,7 +139,7 @@ def _check_recipe(config: TrainStageConfig, changes: Overrides, stage: str) -> N
     if unknown:
         raise ConfigError(
             f"the recipe `paper` has no {', '.join(unknown)}; it knows "
-            f"{', '.join(sorted(PAPER_BLOCKS[stage]))}; leave it out, or take the recipe `crrg`",
+            f"{', '.join(sorted(PAPER_BLOCKS[stage]))}; remove it, or use the recipe `crrg`",
             stage,
         )
 

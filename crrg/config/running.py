@@ -23,7 +23,8 @@ from crrg.config.overrides import (
 from crrg.config.training import InitialWeights, JointRounds, TrainStageConfig
 from crrg.config.watch import WatchSettings
 
-CHAMPION = "models:/crrg-pipeline@champion"
+CHAMPION_MODEL = "models:/crrg-pipeline@champion"
+"""What a form names if nothing else is given; the alias itself is ``crrg.registry.aliases.CHAMPION``."""
 
 
 class NightlyConfig(FrozenConfig):
@@ -58,7 +59,7 @@ class NightlyConfig(FrozenConfig):
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
     date: OptionalDate = Field("", title="Date (empty = today)", json_schema_extra={"position": 1})
     timezone: str = Field("", title="Time zone (empty = this machine's)", json_schema_extra={"position": 2})
-    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
+    model: str = Field(CHAMPION_MODEL, title="Model", min_length=1, json_schema_extra={"position": 3})
     limit: int = Field(0, ge=0, title="Most new films (0 = all)", json_schema_extra={"position": 4})
     settle_s: float = Field(60.0, ge=0, title="Settling time (s)", json_schema_extra={"position": 5})
     max_failure_rate: float = Field(0.2, ge=0, le=1, title="Highest failure rate", json_schema_extra={"position": 6})
@@ -242,7 +243,7 @@ class EvaluateConfig(FrozenConfig):
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
     dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 1})
     split: Literal["train", "validation", "test"] = Field("test", title="Split", json_schema_extra={"position": 2})
-    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 3})
+    model: str = Field(CHAMPION_MODEL, title="Model", min_length=1, json_schema_extra={"position": 3})
     limit: int = Field(0, ge=0, title="Films (0 = all)", json_schema_extra={"position": 4})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 5})
     chexbert: str = Field("", title="Folder of CheXbert (empty = none)", json_schema_extra={"position": 6})
@@ -264,7 +265,7 @@ class GroundConfig(FrozenConfig):
 
     dataset: str = Field("demo", title="Dataset", min_length=1, json_schema_extra={"position": 0})
     dataset_version: str = Field("", title="Dataset version (empty = newest)", json_schema_extra={"position": 1})
-    model: str = Field(CHAMPION, title="Model", min_length=1, json_schema_extra={"position": 2})
+    model: str = Field(CHAMPION_MODEL, title="Model", min_length=1, json_schema_extra={"position": 2})
     min_score: float = Field(0.3, ge=0, le=1, title="Least score of a box", json_schema_extra={"position": 3})
     device: Device = Field("auto", title="Device", json_schema_extra={"position": 4})
 
@@ -283,7 +284,7 @@ class PromoteConfig(FrozenConfig):
     @model_validator(mode="after")
     def _names_one_target(self) -> PromoteConfig:
         if bool(self.version) == self.rollback:
-            raise ValueError("give a version to promote, or rollback, and not both")
+            raise ValueError("give either a version to promote or rollback, not both")
         return self
 
 

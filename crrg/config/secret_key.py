@@ -34,7 +34,7 @@ def read_secret_key(value: SecretStr, file: Path | None, name: str) -> bytes:
             key = file.read_bytes().strip()
         except OSError as error:
             raise ConfigError(
-                f"the file of the secret cannot be read ({error.strerror}); see its path and its owner", f"{name}_FILE"
+                f"the file of the secret cannot be read ({error.strerror}); check its path and owner", f"{name}_FILE"
             ) from error
         keep_out_of_logs((key.decode(errors="replace"),))
     else:
@@ -65,7 +65,7 @@ def check_secret_key(key: bytes, name: str) -> None:
     """
     if why := _why_known(key):
         raise ConfigError(
-            f"this secret could be guessed: {why}; make another (openssl rand -hex 32). If nights were written with "
+            f"this secret is guessable: {why}; generate another (openssl rand -hex 32). If nights were written with "
             "this one, give it as CRRG_OLD_HMAC_KEY and run crrg rekey; datasets: crrg ingest --new-secret",
             name,
         )
@@ -73,11 +73,11 @@ def check_secret_key(key: bytes, name: str) -> None:
 
 def _why_known(key: bytes) -> str:
     if any(word in key.lower() for word in WORDS):
-        return "it holds a word or a row of digits that examples and tests are made of"
+        return "it contains a word or digit sequence typical of examples and tests"
     if len(set(key)) < MIN_DISTINCT_BYTES:
-        return f"it has {len(set(key))} different characters"
+        return f"it has only {len(set(key))} different characters"
     if len({after - before for before, after in pairwise(key)}) == 1:
-        return "its characters follow one another"
+        return "its characters are sequential"
     if any(key == (key[:length] * len(key))[: len(key)] for length in range(1, len(key) // 2 + 1)):
         return "it repeats itself"
     return ""

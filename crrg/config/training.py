@@ -71,7 +71,7 @@ class InitialWeights(FrozenConfig):
     @model_validator(mode="after")
     def _frozen_is_imported(self) -> Self:
         if self.freeze_language_model and not self.generator:
-            raise ValueError("a frozen language model learns nothing; name the folder it is imported from as generator")
+            raise ValueError("only an imported language model can be frozen; give its folder as generator")
         return self
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crrg.checked_json import check_schema_version
 from crrg.domain.acquisition import UNKNOWN, WORDS, Acquisition
-from crrg.errors import StorageError
 from crrg.storage import Storage, hash_json
 
 SCHEMA_VERSION = 1
@@ -101,12 +101,7 @@ def read_acquisitions(storage: Storage, manifest: Mapping[str, Any]) -> Acquisit
     entry = manifest.get(MANIFEST_FIELD)
     if entry is None:
         return Acquisitions({})
-    if entry["schema_version"] != SCHEMA_VERSION:
-        raise StorageError(
-            f"schema version is {entry['schema_version']}, this program reads {SCHEMA_VERSION}; use the program "
-            "version that wrote it, or a newer one",
-            entry["key"],
-        )
+    check_schema_version(entry["schema_version"], [SCHEMA_VERSION], entry["key"])
     table = pq.read_table(io.BytesIO(storage.get_verified(entry["key"], entry["sha256"])))
     rows = table.select(_SCHEMA.names).to_pylist()
     return Acquisitions({row["instance_id"]: _acquisition_of(row) for row in rows})

@@ -178,7 +178,7 @@ def _end_of_scan(data: bytes, start: int, *, is_ls: bool) -> int:
         inside = following[: found[0]] if found.size else following
         restarts = inside[(inside & 0xF8) == 0xD0] & 7
         if np.any(restarts != (num_restarts + np.arange(restarts.size)) % 8):
-            raise DataError("restart markers are not in turn, a part is missing", code="DECODE.CODESTREAM")
+            raise DataError("restart markers are out of order, a part is missing", code="DECODE.CODESTREAM")
         num_restarts += restarts.size
         if found.size:
             return offset + int(places[found[0]])

@@ -29,24 +29,19 @@ from crrg.domain.study import Film
 from crrg.errors import DataError, DicomError
 
 
-def read_dicom(data: bytes, image_size: int) -> Film:
-    """Decode a chest radiograph.
+def read_dicom_film(data: bytes, image_size: int) -> DecodedFilm:
+    """Decode a chest radiograph and keep what its header says, identifiers not yet checked.
 
     Args:
         data: The whole file, with or without preamble.
         image_size: Longest side of the result, pixels; smaller films are not enlarged.
 
     Returns:
-        The film; laterals too, told by ``view_position``.
+        The film with its header; laterals too, told by ``view_position``.
 
     Raises:
         DicomError: With the reason code of the first rule that refuses the file.
     """
-    return read_dicom_film(data, image_size).film
-
-
-def read_dicom_film(data: bytes, image_size: int) -> DecodedFilm:
-    """Decode a chest radiograph and keep what its header says, identifiers not yet checked; see ``read_dicom``."""
     try:
         with warnings.catch_warnings():
             # pydicom's warnings quote values

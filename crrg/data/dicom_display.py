@@ -35,13 +35,11 @@ class GreyPicture:
 
     Attributes:
         values: uint8, uint16 or int16 ``[H, W]``, padding replaced by the value shown darkest.
-        num_levels: How many values a pixel can have.
         is_padding: bool ``[H, W]``, or ``None`` where nothing is padded.
         polarity: Which end is dense, by the header.
     """
 
     values: NDArray[Any]
-    num_levels: int
     is_padding: NDArray[np.bool_] | None
     polarity: Stated
 
@@ -89,7 +87,7 @@ def to_grey(stored: NDArray[Any], layout: PixelLayout, attributes: Dataset) -> G
     else:
         grey, num_levels = luminance(stored), 256
     check_not_blank(grey, num_levels)
-    return GreyPicture(grey, num_levels, padding, polarity)
+    return GreyPicture(grey, padding, polarity)
 
 
 def stated_polarity(attributes: Dataset, photometric: str) -> Stated:

@@ -140,7 +140,7 @@ class PixelLayout:
         photometric: Photometric interpretation.
         bits_allocated: 8 or 16.
         bits_stored: Bits that carry a value.
-        shift: Unused low bits, other than 0 only in files of before 1998.
+        shift: Unused low bits, other than 0 only in files from before 1998.
         is_signed: Whether values are two's complement.
     """
 
@@ -215,7 +215,7 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
     """
     kind = SOP_CLASSES.get(text_value(attributes, "SOPClassUID"))
     if kind is None:
-        raise DicomError("the object is no projection radiograph", code="SOP_CLASS.NOT_A_RADIOGRAPH")
+        raise DicomError("the object is not a projection radiograph", code="SOP_CLASS.NOT_A_RADIOGRAPH")
     modality = text_value(attributes, "Modality").upper()
     if modality not in _MODALITIES[kind]:
         raise DicomError("the modality does not fit a projection radiograph", code="MODALITY.NOT_A_RADIOGRAPH")
@@ -366,7 +366,7 @@ def _check_pixel_element(attributes: Dataset, body: DicomBody) -> None:
         raise DicomError("there is no pixel data", code="NO_PIXELS.ABSENT")
     frames = int_value(attributes, "NumberOfFrames", 1)
     if frames > MAX_FRAMES:
-        raise DicomError(f"{frames} frames, at most {MAX_FRAMES} are even looked at", code="LIMIT.FRAMES")
+        raise DicomError(f"{frames} frames; only files with up to {MAX_FRAMES} are examined", code="LIMIT.FRAMES")
     if frames not in (0, 1):
         raise DicomError("more than one frame", code="MULTIFRAME.FRAMES")
 

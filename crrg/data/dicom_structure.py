@@ -59,7 +59,6 @@ class DicomBody:
         is_implicit: Whether elements carry no value representation.
         is_little: Byte order.
         transfer_syntax: UID, guessed where the file does not say.
-        has_preamble: Whether the file began with the DICOM preamble.
         pixel_tags: Element tags found in the pixel group, e.g. ``0x7FE00010``.
         pixel_vr: Value representation of the pixel data, empty if implicit.
         pixel_start: Offset of the pixel data's value, or -1.
@@ -72,7 +71,6 @@ class DicomBody:
     is_implicit: bool
     is_little: bool
     transfer_syntax: str
-    has_preamble: bool
     pixel_tags: set[int] = field(default_factory=set)
     pixel_vr: bytes = b""
     pixel_start: int = -1
@@ -111,7 +109,7 @@ def open_dicom(data: bytes) -> DicomBody:
         DicomError: EMPTY, SECURITY, NOT_DICOM, PARSE or LIMIT.
     """
     if not data:
-        raise DicomError("the file has no bytes; send it again", code="EMPTY.FILE")
+        raise DicomError("the file is empty; send it again", code="EMPTY.FILE")
     if (refusal := size_refusal(len(data))) is not None:
         raise refusal
     if is_executable(data):
@@ -120,7 +118,6 @@ def open_dicom(data: bytes) -> DicomBody:
         raise DicomError("the preamble is that of another format", code="SECURITY.PREAMBLE")
     if not looks_like_dicom(data):
         raise DicomError("neither a DICOM mark nor a leading DICOM element", code="NOT_DICOM.MARK")
-    has_preamble = data[128:132] == b"DICM"
     start, syntax = find_data_set(data)
     is_deflated = syntax == DEFLATED
     body = DicomBody(
@@ -129,7 +126,6 @@ def open_dicom(data: bytes) -> DicomBody:
         is_implicit=syntax == IMPLICIT_LITTLE,
         is_little=syntax != EXPLICIT_BIG,
         transfer_syntax=syntax,
-        has_preamble=has_preamble,
     )
     _Walk(body).run()
     return body
@@ -252,7 +248,7 @@ class _Walk:
             self._delimiter(level, tag)
             return
         if level.is_sequence:
-            raise DicomError("a sequence holds something that is no item", code="PARSE.SEQUENCE")
+            raise DicomError("a sequence contains something other than items", code="PARSE.SEQUENCE")
         vr, length, is_implicit = self._length(level)
         if tag >> 16 == PIXEL_GROUP and len(self.levels) == 1:
             self._pixels(tag, vr, length)
@@ -285,7 +281,7 @@ class _Walk:
             return
         closes = (tag == _SEQUENCE_END and level.is_sequence) or (tag == _ITEM_END and not level.is_sequence)
         if not closes or len(self.levels) == 1:
-            raise DicomError("a delimiter stands where none can be", code="PARSE.SEQUENCE")
+            raise DicomError("a delimiter is misplaced", code="PARSE.SEQUENCE")
         if level.fragments is not None:
             del level.fragments[:1]
         self.levels.pop()
@@ -328,7 +324,7 @@ class _Walk:
             return False
         if self.data.count(b"\0", self.position) == len(self.data) - self.position:
             return True
-        raise DicomError("bytes follow the pixel data that are no element", code="PARSE.TRAILER")
+        raise DicomError("the bytes after the pixel data are not an element", code="PARSE.TRAILER")
 
     def _check_fits(self, length: int) -> None:
         end = self.levels[-1].end

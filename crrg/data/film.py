@@ -42,7 +42,7 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
     from crrg.data.pictures import is_picture, read_picture
 
     if not data:
-        raise ImageError("the file has no bytes; send it again", code="EMPTY.FILE")
+        raise ImageError("the file is empty; send it again", code="EMPTY.FILE")
     # what is both a picture and DICOM is refused by the DICOM reader
     if is_picture(data) and data[128:132] != b"DICM":
         return DecodedFilm(film=read_picture(data, image_size), header=None)

@@ -67,7 +67,7 @@ class FolderSource:
         """Yield every film in key order, then what tables say of no film and what of them does not count."""
         objects, num_others = self._sorted_out()
         if num_others:
-            logger.info("%d files are neither films nor tables by their names and are passed over", num_others)
+            logger.info("%d files are ignored, since their names are neither those of films nor of tables", num_others)
         masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
         keys = [stored.key for stored in objects if _is_table(stored.key)]

@@ -138,7 +138,7 @@ class FolderTables:
             replaced = ReportError("another row counts for the same film or study", code="DUPLICATE.REPORT")
             yield Said(each.name, {}, replaced)
         for key in self._unknown:
-            reason = "the table names neither files nor studies with reports; name its columns as the documents say"
+            reason = "the table names neither files nor studies with reports; name its columns as docs/sources.md says"
             yield Said(key, {}, DataError(reason, code="PARSE.TABLE"))
 
     def _add_studies(self, rows: Iterable[_TableRow]) -> None:

@@ -109,7 +109,7 @@ def refusal(error: StorageError, key: str, storage: Storage, givers: Givers) -> 
     if not _is_there(error, storage, key):
         return gone()
     if givers.gives_others(key):
-        return DataError("the store lists the object, but does not give it out; see who owns it", code=UNREADABLE)
+        return DataError("the store lists the object but does not return it; check who owns it", code=UNREADABLE)
     return None
 
 

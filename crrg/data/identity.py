@@ -40,12 +40,14 @@ def check_identity(header: DicomHeader) -> None:
     if not header.patient_id:
         raise IdentityError("PatientID is missing; give it in the report table", code="IDENTITY.MISSING")
     if len(header.patient_id) > MAX_IDENTIFIER_CHARACTERS or not header.patient_id.isprintable():
-        raise IdentityError("PatientID is too long or holds control characters", code="IDENTITY.INVALID")
+        raise IdentityError("PatientID is too long or contains control characters", code="IDENTITY.INVALID")
     if "\\" in header.patient_id:
-        reason = "PatientID holds a backslash, which parts values in DICOM; send the film under one without"
+        reason = (
+            "PatientID contains a backslash, which separates values in DICOM; send the film with an id that has none"
+        )
         raise IdentityError(reason, code="IDENTITY.INVALID")
     for name, uid in (("StudyInstanceUID", header.study_instance_uid), ("SOPInstanceUID", header.sop_instance_uid)):
         if not uid:
             raise IdentityError(f"{name} is missing", code="IDENTITY.MISSING")
         if len(uid) > MAX_IDENTIFIER_CHARACTERS or not _UID.fullmatch(uid):
-            raise IdentityError(f"{name} is no legal UID", code="IDENTITY.INVALID")
+            raise IdentityError(f"{name} is not a valid UID", code="IDENTITY.INVALID")

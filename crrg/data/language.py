@@ -83,7 +83,7 @@ def check_language(text: str, languages: Collection[Language] = ENGLISH_ONLY) ->
         scripts = tuple(script for language in languages for script in _SCRIPTS_OF.get(language, ()))
         if sum(unicodedata.name(letter, "").startswith(scripts) for letter in others) > len(others) / 2:
             return False
-        raise ReportError(f"the report is written in a script that is not let in{_WAY_OUT}", code="LANG.SCRIPT")
+        raise ReportError(f"the report is written in a script that is not admitted{_WAY_OUT}", code="LANG.SCRIPT")
     if len(letters) < MIN_LETTERS:
         return True
     num_english = sum(word in _ENGLISH for word in words)
@@ -93,7 +93,7 @@ def check_language(text: str, languages: Collection[Language] = ENGLISH_ONLY) ->
     counts = {language: sum(word in known for word in words) for language, known in _LISTS.items()}
     if max((counts.get(language, 0) for language in languages), default=0) >= max(1, *counts.values()):
         return False
-    raise ReportError(f"the report is in a language that is not let in{_WAY_OUT}", code="LANG.NOT_ENGLISH")
+    raise ReportError(f"the report is in a language that is not admitted{_WAY_OUT}", code="LANG.NOT_ENGLISH")
 
 
 def _is_latin(letter: str) -> bool:

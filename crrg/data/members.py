@@ -163,7 +163,7 @@ def _check_readable(info: zipfile.ZipInfo) -> None:
     elif stat.S_ISLNK(info.external_attr >> 16):
         reason = "a ZIP holds a link in place of a file; pack the file itself"
     elif info.compress_type not in _PACKINGS:
-        reason = "a file in a ZIP is packed in another way than deflate; pack it anew"
+        reason = "a file in a ZIP is not compressed with deflate; repack it"
     if reason:
         raise DataError(reason, code="PARSE.ZIP")
 
@@ -175,5 +175,5 @@ def _too_many() -> DataError:
 
 def _not_given(error: OSError) -> StorageError:
     """Return the error of a store that breaks off in the middle of a ZIP, without the names that its own may hold."""
-    reason = f"the store does not give out a ZIP beside the films ({type(error).__name__}); run again later"
+    reason = f"the store does not return a ZIP beside the films ({type(error).__name__}); run again later"
     return StorageError(reason, FOREIGN_OBJECT, retryable=True)

@@ -160,7 +160,7 @@ def read_mimic_tables(storage: Storage, objects: Iterable[StoredObject]) -> Mimi
     if "split" in keys:
         frame = read_frame(storage, keys["split"], ("dicom_id", *_KEYS, "split"))
         if set(frame["split"].drop_nulls()) - _SPLITS.keys():
-            reason = f"the table of splits names others than {', '.join(_SPLITS)}; its patients would fall to no split"
+            reason = f"a split is not one of {', '.join(_SPLITS)}; its patients would belong to no split"
             raise DataError(reason, code="PARSE.TABLE")
         films.update(_facts_of_splits(frame))
         split_of_patient = splits_by_patient(zip(frame["subject_id"], frame["split"], strict=True), _SPLITS)

@@ -117,7 +117,7 @@ class OpeniSource:
         """Return R2Gen's split by study."""
         named = {text_of(row, "uid"): text_of(row, "r2gen_split") for row in iterate_rows(self.storage, table)}
         if set(named.values()) - {"", *_SPLITS}:
-            reason = f"a study has a split other than {', '.join(_SPLITS)} and blank; it would fall to no split"
+            reason = f"a study has a split other than {', '.join(_SPLITS)} and blank; it would belong to no split"
             raise DataError(reason, code="PARSE.TABLE")
         return {uid: _SPLITS[name] for uid, name in named.items() if name}
 

@@ -53,7 +53,7 @@ def read_openi_report(data: bytes) -> OpeniReport:
             IDENTITY.MISSING where it has no number.
     """
     if not data.strip():
-        raise ReportError("the report file has no bytes; fetch it again", code="EMPTY.FILE")
+        raise ReportError("the report file is empty; fetch it again", code="EMPTY.FILE")
     if len(data) > MAX_XML_BYTES:
         raise ReportError(f"a report file of {len(data)} bytes, at most {MAX_XML_BYTES} are read", code="LIMIT.REPORT")
     reading = _Reading()
@@ -61,7 +61,7 @@ def read_openi_report(data: bytes) -> OpeniReport:
         reading.parser().Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise ReportError(
-            f"the report file is no well-formed XML ({type(error).__name__})", code="PARSE.XML"
+            f"the report file is not well-formed XML ({type(error).__name__})", code="PARSE.XML"
         ) from error
     match = next(filter(None, (_UID.fullmatch(reading.identifiers.get(name, "")) for name in _IDENTIFIERS)), None)
     if match is None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crrg.checked_json import checked_json, parse_checked
+from crrg.checked_json import check_schema_version, checked_json, parse_checked
 from crrg.config.data import DEFAULT_IMAGE_SIZE
 from crrg.config.references import DatasetRef
 from crrg.data.acquisition_table import MANIFEST_FIELD, AcquisitionRows, read_acquisitions
@@ -229,13 +229,7 @@ def _read_manifest(storage: Storage, key: str) -> dict[str, Any]:
 
 
 def _check_version(key: str, manifest: Mapping[str, Any]) -> None:
-    version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"schema version is {version}, this program reads {SCHEMA_VERSION}; use the program version that wrote it, "
-            "or a newer one, or ingest again",
-            key,
-        )
+    check_schema_version(manifest.get("schema_version"), [SCHEMA_VERSION], key, or_else="ingest again")
 
 
 def read_tables(
@@ -290,7 +284,9 @@ def check_dataset_name(name: str) -> None:
         ConfigError: The name holds anything but lower-case letters, digits, ``.``, ``_``, ``-``, or is too long.
     """
     if not _NAME.fullmatch(name):
-        raise ConfigError("use 1 to 63 of a-z, 0-9, '.', '_', '-', a letter or digit first", "dataset name")
+        raise ConfigError(
+            "use 1 to 63 characters of a-z, 0-9, '.', '_', '-', starting with a letter or digit", "dataset name"
+        )
 
 
 def point_to(storage: Storage, dataset: DatasetRef) -> None:

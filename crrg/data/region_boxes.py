@@ -98,7 +98,7 @@ def _annotation(region: str, row: Row) -> RegionAnnotation:
     try:
         x1, y1, x2, y2 = (float(text_of(row, name)) for name in BOX_COLUMNS)
     except ValueError as error:
-        raise DataError("a coordinate in the table of boxes is no number", code="PARSE.TABLE") from error
+        raise DataError("a coordinate in the table of boxes is not a number", code="PARSE.TABLE") from error
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise DataError("a coordinate in the table of boxes is not finite", code="PARSE.TABLE")
     return RegionAnnotation(region, (x1, y1, x2, y2), None, None, RegionSource.MASK)

@@ -47,7 +47,7 @@ def open_source(text: str, kind: str = AUTO, settings: StorageSettings | None = 
         ConfigError: There is nothing at the URL, or a file.
     """
     if not text.strip():
-        raise ConfigError("an address is empty; an unset variable gives that, and . is this folder", "source")
+        raise ConfigError("an address is empty (unset variable?); use . for the current folder", "source")
     head, _, rest = text.partition(":")
     if rest and head in list(SourceKind):
         kind, text = head, rest

@@ -122,11 +122,11 @@ def _row(names: list[str], cells: list[str], line: int) -> Row:
 def _damaged(line: int, error: csv.Error) -> DataError:
     """Return what is wrong with a line, without a word of it."""
     if "limit" in str(error):
-        reason = f"line {line} of the table begins a cell above {MAX_CELL_CHARACTERS} characters; take it out"
+        reason = f"line {line} of the table begins a cell longer than {MAX_CELL_CHARACTERS} characters; remove it"
         return DataError(reason, code="LIMIT.TABLE")
     reason = (
-        f"line {line} of the table begins a quoted cell that does not close, or goes on behind its quotes; "
-        "write a quote within a cell twice"
+        f"line {line} of the table begins a quoted cell that is not closed, or that continues after its closing "
+        "quote; double every quote inside a cell"
     )
     return DataError(reason, code="PARSE.TABLE")
 
@@ -175,7 +175,7 @@ def labels_of(row: Mapping[str, Any]) -> LabelValues:
         if label is None or value in _NO_VALUE:
             continue
         if value not in _LABEL_VALUES:
-            reason = "a label's cell is none of 1, 0, -1, blank, or positive, negative, uncertain, yes, no, true, false"
+            reason = "a label cell is none of 1, 0, -1, blank, or positive, negative, uncertain, yes, no, true, false"
             raise AnnotationError(reason, code="INTEGRITY.LABELS")
         labels[label] = _LABEL_VALUES[value]
     return labels

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LEVEL = 0.95
+"""Share of samples inside an interval."""
 _SAMPLES_AT_ONCE = 50
 """Samples whose rows are weighed together, which bounds memory."""
 
@@ -42,15 +44,12 @@ class Statistic:
         rows: NDArray[np.int64] | None = None,
         *,
         num_samples: int = 500,
-        level: float = 0.95,
         seed: int = 0,
     ) -> tuple[float, float]:
         """Return the percentile interval over patients, of all rows or of those given ``[n]`` (``bootstrap_sums``)."""
         chosen = np.arange(len(self.counts)) if rows is None else rows
         patients = [patient_ids[row] for row in chosen]
-        return bootstrap_sums(
-            self.counts[chosen], self.combine, patients, num_samples=num_samples, level=level, seed=seed
-        )
+        return bootstrap_sums(self.counts[chosen], self.combine, patients, num_samples=num_samples, seed=seed)
 
 
 class Resampling:
@@ -70,22 +69,19 @@ class Resampling:
         rng = np.random.default_rng(seed)
         self._times = rng.multinomial(num, np.full(num, 1 / num), size=num_samples) if num else None
 
-    def interval(self, statistic: Statistic, level: float = 0.95) -> tuple[float, float]:
+    def interval(self, statistic: Statistic) -> tuple[float, float]:
         """Return the percentile interval of a figure of all rows; NaN for no rows."""
         if self._times is None:
             return float("nan"), float("nan")
         per_patient = np.zeros((self._times.shape[1], statistic.counts.shape[1]))
         np.add.at(per_patient, self._patients, statistic.counts)
-        return _percentiles(np.array([statistic.combine(total) for total in self._times @ per_patient]), level)
+        return _percentiles(np.array([statistic.combine(total) for total in self._times @ per_patient]))
 
-    def weighted_interval(
-        self, figure: Callable[[NDArray[np.float64]], NDArray[np.float64]], level: float = 0.95
-    ) -> tuple[float, float]:
+    def weighted_interval(self, figure: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> tuple[float, float]:
         """Return the percentile interval of a figure that is no sum.
 
         Args:
             figure: Values ``[S]`` of samples, given how often each row is in them ``[S, B]``.
-            level: Share of samples inside the interval.
 
         Returns:
             Low and high end; NaN for no rows.
@@ -93,7 +89,7 @@ class Resampling:
         if self._times is None:
             return float("nan"), float("nan")
         parts = np.array_split(self._times.astype(float), -(-len(self._times) // _SAMPLES_AT_ONCE))
-        return _percentiles(np.concatenate([figure(part[:, self._patients]) for part in parts]), level)
+        return _percentiles(np.concatenate([figure(part[:, self._patients]) for part in parts]))
 
 
 def mean_statistic(values: NDArray[np.float64]) -> Statistic:
@@ -107,7 +103,6 @@ def bootstrap_interval(
     patient_ids: Sequence[str],
     *,
     num_samples: int = 500,
-    level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the percentile interval of any statistic.
@@ -116,7 +111,6 @@ def bootstrap_interval(
         statistic: Value of a sample, given the row numbers ``[B']`` in it (with repeats).
         patient_ids: Patient of each row; patients are drawn with replacement, each with all its rows.
         num_samples: Number of samples.
-        level: Share of samples inside the interval.
         seed: Same seed, same interval.
 
     Returns:
@@ -130,7 +124,7 @@ def bootstrap_interval(
     for i in range(num_samples):
         drawn = rng.integers(len(rows), size=len(rows))
         values[i] = statistic(np.concatenate([rows[j] for j in drawn]))
-    return _percentiles(values, level)
+    return _percentiles(values)
 
 
 def bootstrap_figures(
@@ -138,7 +132,6 @@ def bootstrap_figures(
     patient_ids: Sequence[str],
     *,
     num_samples: int = 200,
-    level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Return the percentile intervals of several figures of the same samples.
@@ -147,7 +140,6 @@ def bootstrap_figures(
         statistics: Values of a sample by name, given the row numbers ``[B']`` in it; always the same names.
         patient_ids: Patient of each row.
         num_samples: Number of samples.
-        level: Share of samples inside the interval.
         seed: Same seed, same intervals.
 
     Returns:
@@ -159,7 +151,7 @@ def bootstrap_figures(
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(rows), size=len(rows)) for _ in range(num_samples)]
     samples = [statistics(np.concatenate([rows[j] for j in drawn])) for drawn in draws]
-    return {name: _percentiles(np.array([sample[name] for sample in samples]), level) for name in samples[0]}
+    return {name: _percentiles(np.array([sample[name] for sample in samples])) for name in samples[0]}
 
 
 def bootstrap_sums(
@@ -168,7 +160,6 @@ def bootstrap_sums(
     patient_ids: Sequence[str],
     *,
     num_samples: int = 500,
-    level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the percentile interval of a figure made of sums, much faster than ``bootstrap_interval``.
@@ -178,14 +169,13 @@ def bootstrap_sums(
         combine: The figure from summed counts ``[K]``.
         patient_ids: Patient of each row.
         num_samples: Number of samples.
-        level: Share of samples inside the interval.
         seed: Same seed, same interval.
 
     Returns:
         Low and high end; NaN for no rows.
     """
     samples = Resampling(patient_ids, num_samples=num_samples, seed=seed)
-    return samples.interval(Statistic(counts, combine), level)
+    return samples.interval(Statistic(counts, combine))
 
 
 def bootstrap_mean(
@@ -227,9 +217,9 @@ def _rows_by_patient(patient_ids: Sequence[str]) -> list[NDArray[np.int64]]:
     return [np.array(numbers, dtype=np.int64) for numbers in rows.values()]
 
 
-def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     if not known.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -118,7 +118,7 @@ class JavaMeteor:
         try:
             return [float(self._hear()) for _ in range(len(counted) + 1)]
         except ValueError as error:
-            raise ConfigError(f"METEOR answered no number: {WAY_OUT}", "meteor_jar") from error
+            raise ConfigError(f"METEOR returned no score: {WAY_OUT}", "meteor_jar") from error
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -126,13 +126,13 @@ class JavaMeteor:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise ConfigError(f"METEOR ended before its work was done: {WAY_OUT}", "meteor_jar") from error
+            raise ConfigError(f"METEOR exited before its work was done: {WAY_OUT}", "meteor_jar") from error
 
     def _hear(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ConfigError(f"METEOR ended before its work was done: {WAY_OUT}", "meteor_jar")
+            raise ConfigError(f"METEOR exited before its work was done: {WAY_OUT}", "meteor_jar")
         return line.strip()
 
 

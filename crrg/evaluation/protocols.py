@@ -1,7 +1,12 @@
 """How published systems cut a report into tokens before they score it, which moves every figure.
 
-Only text to tokens; the figures are in ``text``. What each protocol does is data (``PROTOCOLS``), so that a scorecard
-can say it.
+Only text to tokens; the figures are in ``text``. Known differences from the published code:
+
+- ``rgrg``: METEOR without Java has no paraphrases, and an empty draft scores 0 instead of being left out with its
+  reference, which flatters a system that says nothing.
+- ``r2gen``: rare words are kept, where R2Gen replaces them by ``<unk>``.
+- ``nltk``: sentences end at . ? ! before a space instead of by the trained Punkt model; Porter2 stems for Porter's; no
+  WordNet; CIDEr over the corpus, since one report alone always gives 0.
 
 Source: RGRG (Tanida et al., CVPR 2023); R2Gen (Chen et al., EMNLP 2020); the Penn Treebank tokens of NLTK (Bird et al.,
 2009), all by their published descriptions.
@@ -10,55 +15,18 @@ Source: RGRG (Tanida et al., CVPR 2023); R2Gen (Chen et al., EMNLP 2020); the Pe
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from crrg.evaluation.stemming import stem
 
 Protocol = Literal["rgrg", "r2gen", "nltk"]
 Tokens: TypeAlias = list[str]
-UNKNOWN = "<unk>"
 
 
-@dataclass(frozen=True)
-class ProtocolRules:
-    """What a protocol does to a text, for a reader of its figures.
-
-    Attributes:
-        case: What becomes of capital letters.
-        punctuation: What becomes of punctuation.
-        empty_candidates: What the published code does with an empty draft; here it scores 0 unless asked otherwise.
-        max_tokens: Longest text in tokens, the rest is cut off; 0 for no limit.
-        bleu: How BLEU is averaged.
-        differs: Where this implementation is known to give other figures than the published code.
-    """
-
-    case: str
-    punctuation: str
-    empty_candidates: str
-    max_tokens: int
-    bleu: str
-    differs: str
-
-
-PROTOCOLS: Mapping[Protocol, ProtocolRules] = {
-    "rgrg": ProtocolRules(
-        "kept", "full stops stand alone, all else stays glued to its word", "left out with the reference", 0, "corpus",
-        "METEOR without Java has no paraphrases",
-    ),
-    "r2gen": ProtocolRules(
-        "lower", "removed, except hyphens; each sentence ends in a full stop of its own", "scored", 99, "corpus",
-        "rare words become <unk> only where a vocabulary is given; 99 words for MIMIC-CXR, 59 for Open-i",
-    ),
-    "nltk": ProtocolRules(
-        "lower", "Penn Treebank", "scored as 0", 0, "mean of reports, smoothed by 0.1",
-        "sentences end at . ? ! before a space instead of by the trained Punkt model; Porter2 stems for Porter's; "
-        "no WordNet unless synonyms are given; CIDEr over the corpus, since one report alone always gives 0",
-    ),
-}  # fmt: skip
-"""What each protocol does."""
+MAX_TOKENS: Mapping[Protocol, int] = {"rgrg": 0, "r2gen": 99, "nltk": 0}
+"""Longest text in tokens by protocol, the rest is cut off; 0 for no limit. R2Gen cuts Open-i at 59 instead."""
+PROTOCOLS: tuple[Protocol, ...] = tuple(MAX_TOKENS)
 
 _SPACES = re.compile(" +")
 _R2GEN_REMOVED = re.compile(r"""[.,?;*!%^&_+():<=>@\[\]{}"/\\']""")
@@ -96,23 +64,19 @@ _TREEBANK: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def tokenize(
-    text: str, protocol: Protocol, *, max_tokens: int | None = None, vocabulary: Collection[str] | None = None
-) -> Tokens:
+def tokenize(text: str, protocol: Protocol, *, max_tokens: int | None = None) -> Tokens:
     """Cut a text into tokens by a protocol; an empty text has none.
 
     Args:
         text: Report or sentence.
         protocol: Whose rules.
         max_tokens: Longest result, the rest is cut off; the protocol's own by default, 0 for no limit.
-        vocabulary: Words that stay, all others become ``<unk>`` (``frequent_words``; R2Gen's rule for rare words).
     """
     if not text.strip():
         return []
-    limit = PROTOCOLS[protocol].max_tokens if max_tokens is None else max_tokens
+    limit = MAX_TOKENS[protocol] if max_tokens is None else max_tokens
     cut = {"rgrg": _cut_rgrg, "r2gen": _cut_r2gen, "nltk": _cut_nltk}[protocol](text)
-    tokens = cut[:limit] if limit else cut
-    return tokens if vocabulary is None else [token if token in vocabulary else UNKNOWN for token in tokens]
+    return cut[:limit] if limit else cut
 
 
 def caption_words(text: str, protocol: Protocol) -> Tokens:
@@ -124,12 +88,6 @@ def caption_words(text: str, protocol: Protocol) -> Tokens:
     if protocol == "rgrg":
         return _prepared(text).split(" ")
     return tokenize(text, protocol) or [""]
-
-
-def frequent_words(reports: Iterable[str], minimum: int = 10, protocol: Protocol = "r2gen") -> frozenset[str]:
-    """Return the words that stand at least ``minimum`` times in training reports (R2Gen: 10, Open-i 3)."""
-    counts = Counter(token for report in reports for token in tokenize(report, protocol, max_tokens=0))
-    return frozenset(word for word, count in counts.items() if count >= minimum)
 
 
 def wordpunct(text: str) -> Tokens:

@@ -93,15 +93,6 @@ class Scorecard:
                 values.setdefault(figure.name, figure.value)
         return values
 
-    @property
-    def margins(self) -> dict[str, float]:
-        """Smallest margin over the baselines by name, only of figures that have a baseline."""
-        margins: dict[str, float] = {}
-        for figure in self.figures:
-            if figure.margin is not None:
-                margins[figure.name] = min(figure.margin, margins.get(figure.name, math.inf))
-        return margins
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; figures that are not finite become ``None``."""
         figures = [{key: _plain(value) for key, value in asdict(figure).items()} for figure in self.figures]

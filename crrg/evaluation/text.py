@@ -15,14 +15,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 
 from crrg.evaluation.bootstrap import Statistic, mean_statistic
-from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, Synonyms, meteor_counts, meteor_from_counts
+from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, meteor_counts, meteor_from_counts
 from crrg.evaluation.ngrams import MAX_ORDER, NGram, PairCounts, count_pairs
 from crrg.evaluation.protocols import Protocol, Tokens, caption_words, stemmed_words, tokenize, wordpunct
 
@@ -38,9 +37,7 @@ def score_text(
     references: Sequence[str],
     protocol: Protocol = "rgrg",
     *,
-    empty: Literal["score", "skip"] = "score",
     frequencies: Mapping[NGram, int] | None = None,
-    synonyms: Synonyms | None = None,
     with_per_report: bool = False,
 ) -> dict[str, float]:
     """Score drafts against the reports that a radiologist wrote, one reference each.
@@ -49,10 +46,7 @@ def score_text(
         candidates: Drafts.
         references: Reports in the same order.
         protocol: How the texts are cut into tokens.
-        empty: ``score`` counts an empty draft as empty; ``skip`` leaves it out with its reference, as RGRG does, which
-            flatters a system that says nothing.
         frequencies: Document frequencies for ``cider_d_given_idf`` (``rgrg_document_frequencies``).
-        synonyms: Groups of meaning by word, for METEOR.
         with_per_report: Whether to add ``<protocol>/bleu_4_mean`` (mean of smoothed sentence BLEU-4).
 
     Returns:
@@ -60,10 +54,7 @@ def score_text(
         (0..1), ``cider_d`` (0..10) and ``meteor_offline`` (0..1, *not* METEOR 1.5). All 0 where there are no reports.
     """
     _check_pairs(candidates, references)
-    if empty == "skip":
-        kept = [row for row, text in enumerate(candidates) if text.strip()]
-        candidates, references = [candidates[row] for row in kept], [references[row] for row in kept]
-    found = text_statistics(candidates, references, protocol, frequencies=frequencies, synonyms=synonyms)
+    found = text_statistics(candidates, references, protocol, frequencies=frequencies)
     values = {name: each.value() if len(candidates) else 0.0 for name, each in found.items()}
     if with_per_report:
         first = [tokenize(text, protocol) for text in candidates]
@@ -77,7 +68,6 @@ def text_statistics(
     protocol: Protocol = "rgrg",
     *,
     frequencies: Mapping[NGram, int] | None = None,
-    synonyms: Synonyms | None = None,
 ) -> dict[str, Statistic]:
     """Return the figures of ``score_text`` as sums per report, for intervals and subgroups.
 
@@ -101,7 +91,7 @@ def text_statistics(
     if frequencies is not None:
         figures["cider_d_given_idf"] = mean_statistic(_cider_d(pairs, frequencies))
     weights = FIRST_METEOR if protocol == "nltk" else METEOR_1_5
-    matches = meteor_counts(first, second, weights, synonyms)
+    matches = meteor_counts(first, second, weights)
     if protocol == "nltk":
         figures["meteor_offline"] = mean_statistic(np.array([meteor_from_counts(row, weights) for row in matches]))
     else:

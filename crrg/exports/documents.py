@@ -101,7 +101,7 @@ def document_files(prefix: str, documents: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def film_model(document: Mapping[str, Any], film: Mapping[str, Any]) -> tuple[str, str]:
-    """Return bundle and version that drafted a film; documents of before films said it themselves have one for all."""
+    """Return bundle and version that drafted a film; a document whose films do not say it has one for all."""
     said = film if "bundle_id" in film else document
     return str(said["bundle_id"]), str(said["model_version"])
 

@@ -102,9 +102,9 @@ def _problems(bundle: Mapping[str, Any]) -> Iterator[str]:
     resources = [entry["resource"] for entry in bundle.get("entry", ())]
     known = Counter(str(entry.get("fullUrl")) for entry in bundle.get("entry", ()))
     if not all(_FULL_URL.fullmatch(url) for url in known):
-        yield "a fullUrl is no urn:uuid"
+        yield "a fullUrl is not a urn:uuid"
     if known.total() != len(known):
-        yield "two resources have one fullUrl"
+        yield "two resources have the same fullUrl"
     for entry, resource in zip(bundle.get("entry", ()), resources, strict=True):
         kind = str(resource.get("resourceType"))
         if kind not in _STATUSES:
@@ -146,9 +146,9 @@ def _time_problems(resource: Mapping[str, Any], kind: str) -> Iterator[str]:
     """Yield what is wrong with a resource's day and moment; either may be absent, but not said wrongly."""
     day, moment = resource.get("effectiveDateTime"), resource.get("issued")
     if day is not None and not (_DAY.fullmatch(day) and _reads_as(day, Date)):
-        yield f"{kind}.effectiveDateTime is no day that there is"
+        yield f"{kind}.effectiveDateTime is not a valid date"
     if moment is not None and not (_reads_as(moment, datetime) and datetime.fromisoformat(moment).tzinfo):
-        yield f"{kind}.issued is no moment with its time zone"
+        yield f"{kind}.issued is not a time with a time zone"
 
 
 def _reads_as(text: str, kind: type[Date]) -> bool:

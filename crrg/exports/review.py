@@ -34,9 +34,9 @@ ENTRY_FILE = "index.html"
 STUDIES_PER_PART = 500
 """Studies per file of the page's data."""
 FAMILIES: Mapping[str, str] = {
-    "EMPTY": "The object has no bytes.",
-    "NOT_DICOM": "The object is no DICOM file, PNG or JPEG.",
-    "PARSE": "The file is cut off or damaged in its structure.",
+    "EMPTY": "The object is empty.",
+    "NOT_DICOM": "The object is neither a DICOM file nor a PNG or JPEG.",
+    "PARSE": "The file is truncated or structurally damaged.",
     "NO_PIXELS": "The file holds no picture.",
     "GEOMETRY": "Rows, columns or frames do not fit the pixel data.",
     "BITS": "The bit depths contradict each other.",

@@ -1,7 +1,7 @@
 """The work list of a night as CSV: a row per study, then one per refused object; no report text.
 
 It lies beside the review page (``review.py``). A study that a newer run drafted again is ``superseded``, and its reason
-names that night and run; a list of before that was known is written anew, beside the old one.
+names that night and run; a list written before that was known is rewritten beside the old one.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.torch_file import TorchContents, open_torch_file
+from crrg.importers.vocabulary import check_vocabulary
 from crrg.models.report_labeler import ReportClassifier
 
 SOURCE = "chexbert"
@@ -62,7 +63,7 @@ def read_chexbert(contents: TorchContents, tokenizer: bytes | None = None) -> Im
             num_types=shape_of(model, "bert.embeddings.token_type_embeddings.weight", SOURCE)[0],
         )
     except ValidationError as error:
-        raise ModelError("the tensors have sizes that no such network has", SOURCE) from error
+        raise ModelError("the sizes of the tensors fit no such network", SOURCE) from error
     module = ReportClassifier(architecture)
     report = fit_module(module, model, _RULES, SOURCE)
     config = {
@@ -74,7 +75,6 @@ def read_chexbert(contents: TorchContents, tokenizer: bytes | None = None) -> Im
     if tokenizer is None:
         return ImportedStage("chexbert", module, config, asdict(report))
     speller = PublishedTokenizer(tokenizer, "bert")
-    if speller.vocab_size != vocab_size:
-        raise ModelError(f"the vocabulary has {speller.vocab_size} tokens, the network {vocab_size}", "tokenizer")
+    check_vocabulary(speller.vocab_size, vocab_size, "network")
     config["tokenizer_sha256"] = speller.sha256
     return ImportedStage("chexbert", module, config, asdict(report), {"tokenizer.json": tokenizer})

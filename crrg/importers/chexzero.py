@@ -110,7 +110,7 @@ def chexzero_architecture(contents: TorchContents) -> ClipArchitecture:
     num_places = shape_of(contents, "visual.positional_embedding", SOURCE)[0] - 1
     side = round(num_places**0.5)
     if side * side != num_places:
-        raise ModelError(f"{num_places} image positions are no square, so the film's size is unknown", SOURCE)
+        raise ModelError(f"{num_places} image positions do not form a square, so the film's size is unknown", SOURCE)
     vocab_size, text_width = shape_of(contents, "token_embedding.weight", SOURCE)
     positions, _ = shape_of(contents, "positional_embedding", SOURCE)
     return resized(

@@ -13,6 +13,7 @@ from crrg.data.published_tokenizers import PublishedTokenizer, TokenizerKind
 from crrg.errors import ModelError
 from crrg.importers.key_map import Rule
 from crrg.importers.torch_file import TorchContents
+from crrg.importers.vocabulary import check_vocabulary
 
 HEAD_SIZE = 64
 """Width of an attention head of BERT, ViT and CLIP's text tower at every published size."""
@@ -66,7 +67,7 @@ def resized(architecture: ClipArchitecture, source: str, **changes: object) -> C
         return ClipArchitecture.model_validate({**architecture.model_dump(), **changes})
     except ValidationError as error:
         problems = "; ".join(str(found["msg"]) for found in error.errors())
-        raise ModelError(f"the tensors have sizes that no such network has: {problems}", source) from error
+        raise ModelError(f"the sizes of the tensors fit no such network: {problems}", source) from error
 
 
 def clip_config(
@@ -94,9 +95,5 @@ def with_tokenizer(
     if tokenizer is None:
         return dict(config), {}
     speller = PublishedTokenizer(tokenizer, kind)
-    if speller.vocab_size != architecture.text_vocab_size:
-        raise ModelError(
-            f"the vocabulary has {speller.vocab_size} tokens, the text tower {architecture.text_vocab_size}",
-            "tokenizer",
-        )
+    check_vocabulary(speller.vocab_size, architecture.text_vocab_size, "text tower")
     return {**config, "tokenizer_sha256": speller.sha256}, {"tokenizer.json": tokenizer}

@@ -168,7 +168,7 @@ def _tower(model: TorchContents, told: dict[str, str]) -> ClipArchitecture:
     if f"{_SWIN}.embeddings.patch_embeddings.projection.weight" in model and not says_resnet:
         return _swin(model)
     raise ModelError(
-        "the file's configuration and tensors name neither a ResNet-50 nor a Swin-T alike; "
+        "the file's configuration and tensors agree on neither a ResNet-50 nor a Swin-T; "
         "give a file as CXR-CLIP's authors publish it",
         SOURCE,
     )

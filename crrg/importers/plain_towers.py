@@ -28,6 +28,7 @@ from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.torch_file import TorchContents
+from crrg.importers.vocabulary import check_vocabulary
 from crrg.importers.weights_file import open_weights_file
 from crrg.models.text_towers import BertTower
 from crrg.models.towers import ResNet50Tower
@@ -106,7 +107,7 @@ def read_gpt2(contents: TorchContents, tokenizer: bytes | None = None) -> Import
     try:
         GeneratorArchitecture.model_validate(sizes)
     except ValidationError as error:
-        raise ModelError("the tensors have sizes that no such network has", "gpt2") from error
+        raise ModelError("the sizes of the tensors fit no such network", "gpt2") from error
     module = GPT2Model(
         GPT2Config(
             vocab_size=vocab_size,
@@ -165,8 +166,7 @@ def _checked(tokenizer: PhraseTokenizer | PublishedTokenizer | None, vocab_size:
     """Return what the config says of a vocabulary; empty where none was given."""
     if tokenizer is None:
         return {"tokenizer_sha256": ""}
-    if tokenizer.vocab_size != vocab_size:
-        raise ModelError(f"the vocabulary has {tokenizer.vocab_size} tokens, the network {vocab_size}", "tokenizer")
+    check_vocabulary(tokenizer.vocab_size, vocab_size, "network")
     return {"tokenizer_sha256": tokenizer.sha256}
 
 

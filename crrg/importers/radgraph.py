@@ -26,6 +26,7 @@ from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.radgraph_archive import SOURCE, GraphArchive, open_graph_archive
 from crrg.importers.torch_file import TorchContents
+from crrg.importers.vocabulary import check_vocabulary
 from crrg.models.report_graph import ReportGraphNetwork
 
 _BERT = "_embedder.token_embedder_bert._matched_embedder.transformer_model"
@@ -71,12 +72,9 @@ def read_radgraph(archive: GraphArchive, tokenizer: bytes | None = None) -> Impo
     if tokenizer is None:
         return ImportedStage("radgraph", module, config, asdict(report))
     speller = PublishedTokenizer(tokenizer, "bert")
-    if speller.vocab_size != architecture.vocab_size:
-        raise ModelError(
-            f"the vocabulary has {speller.vocab_size} tokens, the network {architecture.vocab_size}; give the one of "
-            f"{config['encoder']}",
-            "tokenizer",
-        )
+    check_vocabulary(
+        speller.vocab_size, architecture.vocab_size, "network", f"give the one of {config['encoder']} with --tokenizer"
+    )
     config["tokenizer_sha256"] = speller.sha256
     return ImportedStage("radgraph", module, config, asdict(report), {"tokenizer.json": tokenizer})
 
@@ -122,7 +120,7 @@ def _architecture(archive: GraphArchive, dataset: str) -> ReportGraphArchitectur
             words=_style(entities[1:]),
         )
     except ValidationError as error:
-        raise ModelError("the tensors and settings have sizes that no such network has", SOURCE) from error
+        raise ModelError("the sizes of tensors and settings fit no such network", SOURCE) from error
 
 
 def _dataset(tensors: TorchContents) -> str:

@@ -76,7 +76,7 @@ def _take_out(path: Path, folder: Path) -> None:
             for number, member in enumerate(archive):
                 num_bytes += member.size
                 if number >= MAX_MEMBERS or num_bytes > MAX_FILE_BYTES:
-                    raise ModelError("the archive has far more in it than a published one", "checkpoint")
+                    raise ModelError("the archive contains far more than a published one", "checkpoint")
                 target = _target(member.name, folder)
                 content = archive.extractfile(member) if target is not None and member.isfile() else None
                 if target is None or content is None:
@@ -107,7 +107,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         return dict(json.loads(_text(folder / SETTINGS)))
     except (TypeError, ValueError) as error:
         raise ModelError(
-            "its config.json is no JSON object; the archive is damaged, download it again", SOURCE
+            "its config.json is not a JSON object; the archive is damaged, download it again", SOURCE
         ) from error
 
 
@@ -124,7 +124,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelError(f"its {path.name} is no text; the archive is damaged, download it again", SOURCE) from error
+        raise ModelError(f"its {path.name} is not text; the archive is damaged, download it again", SOURCE) from error
 
 
 def _check_size(name: str, num_bytes: int) -> None:

@@ -29,6 +29,7 @@ from crrg.importers.clip_towers import shape_of
 from crrg.importers.imported import ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.torch_file import TorchContents, open_torch_file
+from crrg.importers.vocabulary import check_vocabulary
 from crrg.models.detector import RegionDetector
 from crrg.models.products import with_output_rows
 from crrg.models.region_heads import FeatureSelector
@@ -177,11 +178,7 @@ def _generator(contents: TorchContents, tokenizer: bytes | None) -> ImportedStag
     files: dict[str, bytes] = {}
     if tokenizer is not None:
         speller = PhraseTokenizer(tokenizer)
-        if speller.vocab_size != architecture.vocab_size:
-            raise ModelError(
-                f"the vocabulary has {speller.vocab_size} tokens, the language model {architecture.vocab_size}",
-                "tokenizer",
-            )
+        check_vocabulary(speller.vocab_size, architecture.vocab_size, "language model")
         files["tokenizer.json"] = tokenizer
         config["tokenizer_sha256"] = speller.sha256
     return ImportedStage("generator", with_output_rows(module), config, asdict(report), files)

@@ -26,6 +26,7 @@ from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.plain_towers import BERT_RULES
 from crrg.importers.torch_file import TorchContents
+from crrg.importers.vocabulary import check_vocabulary
 from crrg.importers.weights_file import open_weights_file
 from crrg.models.sentence_encoder import SentenceEncoder
 
@@ -85,10 +86,7 @@ def import_sentence_encoder(folder: Path, tokenizer: bytes | None = None) -> lis
         above = Rule(rf"(?:.+\.)?(?:encoder|transformer)\.layer\.(?:{behind})\..+", None)
         rules = (above, *(_DISTILBERT_RULES if is_distilled else BERT_RULES))
         report = fit_module(module, contents, rules, SOURCE, own=(_SEGMENTS,) if is_distilled else ())
-    if speller.vocab_size != architecture.vocab_size:
-        raise ModelError(
-            f"the vocabulary has {speller.vocab_size} tokens, the network {architecture.vocab_size}", "tokenizer"
-        )
+    check_vocabulary(speller.vocab_size, architecture.vocab_size, "network")
     config = {
         "architecture": architecture.model_dump(mode="json"),
         "imported_from": SOURCE,
@@ -129,7 +127,7 @@ def _architecture(settings: Mapping[str, Any], contents: TorchContents) -> tuple
             norm_epsilon=settings.get("layer_norm_eps", 1e-12),
         )
     except (KeyError, ValidationError) as error:
-        raise ModelError(f"config.json and tensors have sizes that no such network has: {error}", SOURCE) from error
+        raise ModelError(f"the sizes in config.json and tensors fit no such network: {error}", SOURCE) from error
     if width % architecture.num_heads:
         raise ModelError(f"{architecture.num_heads} heads do not share a width of {width}; {WAY_OUT}", SOURCE)
     return architecture, blocks

@@ -32,6 +32,8 @@ MAX_FILE_BYTES = 16 * 2**30
 TIMEOUT_S = 900
 MEMORY_BESIDE_FILE_BYTES = 6 * 2**30
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
+_SKIPPED = ("optimizer", "scaler", "scheduler")
+"""Top-level names that are left out: training state is large and of no use here."""
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]{1,120})")
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
 
@@ -84,14 +86,11 @@ class TorchContents:
 
 
 @contextmanager
-def open_torch_file(
-    path: Path, *, skip: tuple[str, ...] = ("optimizer", "scaler", "scheduler")
-) -> Iterator[TorchContents]:
+def open_torch_file(path: Path) -> Iterator[TorchContents]:
     """Take the tensors, numbers and strings out of a torch archive.
 
     Args:
         path: ``.pt``, ``.pth`` or ``.tar`` as ``torch.save`` writes it.
-        skip: Top-level names that are left out: training state is large and of no use here.
 
     Yields:
         Its contents; the tensors are memory-mapped and gone after the block.
@@ -105,16 +104,16 @@ def open_torch_file(
     if size > MAX_FILE_BYTES:
         raise ModelError(f"the file has {size} bytes, at most {MAX_FILE_BYTES} are read", "checkpoint")
     with tempfile.TemporaryDirectory(prefix="crrg-import-") as folder:
-        _run_child(path, Path(folder), skip, size)
+        _run_child(path, Path(folder), size)
         record = json.loads((Path(folder) / _VALUES).read_text())
         with safe_open(str(Path(folder) / _TENSORS), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             yield TorchContents(tensors, record["aliases"], record["values"])
 
 
-def _run_child(path: Path, folder: Path, skip: tuple[str, ...], size: int) -> None:
+def _run_child(path: Path, folder: Path, size: int) -> None:
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    command = [sys.executable, "-m", "crrg.importers.torch_file", str(path.resolve()), str(folder), *skip]
+    command = [sys.executable, "-m", "crrg.importers.torch_file", str(path.resolve()), str(folder)]
 
     def limit() -> None:
         memory = 3 * size + MEMORY_BESIDE_FILE_BYTES
@@ -132,8 +131,8 @@ def _run_child(path: Path, folder: Path, skip: tuple[str, ...], size: int) -> No
         raise ModelError(f"the file was not read within {TIMEOUT_S} s", "checkpoint") from error
     if done.returncode != 0:
         raise ModelError(
-            f"the file is no torch archive of tensors, numbers and strings ({_cause(done.returncode, done.stderr)}); a "
-            "file that needs more to be loaded is not loaded: give one of its state dict alone",
+            f"the file is not a torch archive of only tensors, numbers and strings "
+            f"({_cause(done.returncode, done.stderr)}); nothing else is ever loaded: give one of its state dict alone",
             "checkpoint",
         )
 
@@ -144,21 +143,21 @@ def _cause(code: int, stderr: str) -> str:
     if asked is not None:
         return f"it needs {asked.group(1)}"
     if "Unsupported operand" in stderr:
-        return "its bytes are something else"
+        return "it is not such an archive"
     last = (stderr.strip().splitlines() or ["no message"])[-1]
     return f"exit {code}: {last[:200]}"
 
 
-def _convert(path: Path, folder: Path, skip: tuple[str, ...]) -> None:
+def _convert(path: Path, folder: Path) -> None:
     """Write an archive's tensors as safetensors and the rest as JSON; runs in the child."""
     contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     values: dict[str, Any] = {}
     first_names: dict[tuple[Any, ...], str] = {}
-    for name, leaf in _leaves(contents, skip):
+    for name, leaf in _leaves(contents):
         if name in tensors or name in aliases or name in values:
-            raise ValueError(f"two things in it are named {name[:120]}")
+            raise ValueError(f"it contains two entries named {name[:120]}")
         if isinstance(leaf, Tensor):
             place = (
                 leaf.untyped_storage().data_ptr(),
@@ -189,17 +188,17 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def _leaves(value: Any, skip: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if prefix or str(key) not in skip:
-                yield from _leaves(inner, skip, f"{prefix}.{key}" if prefix else str(key))
+            if prefix or str(key) not in _SKIPPED:
+                yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _leaves(inner, skip, f"{prefix}.{index}")
+            yield from _leaves(inner, f"{prefix}.{index}")
     else:
         yield prefix, value
 
 
 if __name__ == "__main__":
-    _convert(Path(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -2,7 +2,7 @@
 
 One curve for all regions, and for each region one on top of it that is drawn to it where films are few. Fitted on
 validation films, as they are and with a part cut off, by ``crrg.training.detector``; stored in the stage's
-``config.json``. A detector of before has none, and its own threshold decides, as it does for a region that no
+``config.json``. Where a detector has none, its own threshold decides, as it does for a region that no
 validation film annotates.
 
 Source: Platt (1999), as in ``crrg.inference.calibration``.

@@ -45,7 +45,7 @@ class LabelAnswer:
 def read_text_tokenizer(config: Mapping[str, Any], data: bytes) -> TextTokenizer:
     """Read the text tower's vocabulary, and check that its prompts are those that will be asked here.
 
-    A stage of before its vocabulary's digest was recorded is held by the bundle's alone.
+    A stage without a recorded digest of its vocabulary is checked by the bundle's digest alone.
 
     Args:
         config: The stage's ``config.json``.

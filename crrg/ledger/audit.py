@@ -165,7 +165,7 @@ def write_audit(
             continue
         _heads[storage.root] = written
         return written
-    raise StorageError(f"{MAX_TRIES} others were first each time; run again later", PREFIX, retryable=True)
+    raise StorageError(f"another writer won all {MAX_TRIES} attempts; run again later", PREFIX, retryable=True)
 
 
 def read_audit(storage: Storage, date: str = "") -> list[AuditEntry]:
@@ -191,7 +191,7 @@ def check_chain(storage: Storage) -> Chain:
             continue
         name = _NAME.fullmatch(stored.key.removeprefix(f"{PREFIX}/"))
         if name is None:
-            problems.append(f"{stored.key} is no entry; somebody put it there")
+            problems.append(f"{stored.key} is not an audit entry; something else put it there")
             continue
         number, data = int(name[1]), storage.get(stored.key)
         digests[number] = hashlib.sha256(data).hexdigest()
@@ -205,7 +205,7 @@ def check_chain(storage: Storage) -> Chain:
             continue
         entry = entries.get(number)
         if entry is not None and entry.number != number:
-            problems.append(f"entry {number} says it is {entry.number}; it was put there")
+            problems.append(f"entry {number} says it is entry {entry.number}; it was inserted")
         before = BEGINNING if number == 1 else digests.get(number - 1)
         if entry is not None and before is not None and entry.previous != before:
             problems.append(f"entry {number} does not follow entry {number - 1}; one of the two was changed")

@@ -113,7 +113,7 @@ def compact_ledger(storage: Storage, manifests: Sequence[Manifest]) -> int:
     except Conflict:
         logger.info("another process compacted the ledger")
         return 0
-    logger.info("ledger: tables of %d nights were put together", len(wanted))
+    logger.info("ledger: tables of %d nights were merged", len(wanted))
     return len(small)
 
 

@@ -85,7 +85,7 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
     check_folder(inbox.root, "inbox")
     found = inbox.list_objects()
     if not found and not inbox.is_reachable():
-        raise ConfigError("the inbox is not there; check its address", "inbox")
+        raise ConfigError("the inbox does not exist; check its address", "inbox")
     return [
         InboxObject(stored.key, hmac_of(_text_of(stored.key)), stored.etag, stored.size, stored.modified_s)
         for stored in found
@@ -110,7 +110,7 @@ def take_inventory(
     new = tuple(found for found in unknown if not is_young(found, now_s, settle_s))
     young = tuple(found for found in unknown if is_young(found, now_s, settle_s))
     if num_ahead := sum(1 for found in new if found.modified_s > now_s):
-        logger.warning("%d objects of the inbox bear a time that is yet to come; they count as settled", num_ahead)
+        logger.warning("%d objects of the inbox are dated in the future; they count as settled", num_ahead)
     return Inventory(new, young, len(objects) - len(unknown))
 
 

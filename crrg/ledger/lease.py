@@ -296,7 +296,7 @@ def _seal_left(storage: Storage, leases: Iterable[LeaseState]) -> None:
     """Seal and end leases whose holders are gone, also of other dates: those read the same inbox, or only sleep."""
     for state in leases:
         if not state.record.has_ended:
-            logger.warning("the night %s is taken from a holder that is gone", state.date)
+            logger.warning("night %s is taken over from a holder that is gone", state.date)
             seal_number(storage, state.date, state.fencing)
             _end(storage, state.key, state.record)
 

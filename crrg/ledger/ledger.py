@@ -238,7 +238,7 @@ def compact_if_many(storage: Storage) -> None:
     try:
         compact_ledger(storage, in_commit_order(read_manifests(storage)))
     except StorageError as error:
-        logger.warning("the ledger was not compacted, which a later night does: %s", error.reason)
+        logger.warning("the ledger was not compacted; a later night does it: %s", error.reason)
 
 
 def ledger_rows(storage: Storage, manifest: Manifest, wanted: Wanted | None = None) -> list[LedgerRow]:
@@ -258,7 +258,9 @@ def _compacted_rows(
     except StorageError as error:
         if error.retryable:
             raise
-        logger.warning("a compacted table of the ledger cannot be read, its nights' own are: %s", error.reason)
+        logger.warning(
+            "a compacted table of the ledger cannot be read, so the tables of its nights are: %s", error.reason
+        )
         return {}
     return by_run
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from crrg.checked_json import checked_json, parse_checked
+from crrg.checked_json import check_schema_version, checked_json, parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.config.references import BundleRef
 from crrg.errors import Conflict, StorageError
@@ -70,8 +70,8 @@ class Manifest(FrozenConfig):
         index_key: JSON object of every document, picture and page of the run with its sha256.
         index_sha256: Digest of that object.
         review_key: Entry of the review page.
-        replaced_key: What tells the page which of its drafts newer ones replaced; written again with each of them, so
-            no digest of it is recorded but ``marks``. Empty where there is no page, or one of before pages said it.
+        replaced_key: What tells the page which of its drafts newer ones replaced; rewritten with each of them, so
+            no digest of it is recorded but ``marks``. Empty where there is no page, or one that does not say it.
         num_inputs: New inbox objects: accepted, quarantined and pending together.
         num_accepted: Drafted, or equal in content to what was drafted before.
         num_quarantined: Refused.
@@ -84,11 +84,11 @@ class Manifest(FrozenConfig):
         digest: ``crrg digest`` of this run.
         committed_utc: When, ISO 8601.
         sequence: Place among the commits of all nights, from 1: their order, whatever the clocks say; 0 in manifests
-            of before it was noted.
+            written before it was noted.
         versions: Library versions that worked.
-        watch_key: What the watch found (JSON), empty for nights of before the watch.
+        watch_key: What the watch found (JSON), empty for nights without a watch.
         watch_sha256: Its digest.
-        audit: The entry that was written before this commit; ``None`` for nights of before the chained audit.
+        audit: The entry that was written before this commit; ``None`` for nights without a chained audit.
         withheld: Why drafts of this run are not delivered; empty where they are.
         marks: Digest of what report tables and page say of newer drafts (``superseded_by``); empty where they say
             nothing.
@@ -325,13 +325,7 @@ def parse_manifest(key: str, data: bytes) -> Manifest:
 
 
 def _check_version(key: str, value: Mapping[str, Any]) -> None:
-    if value.get("schema_version") not in READABLE_VERSIONS:
-        known = ", ".join(map(str, READABLE_VERSIONS))
-        raise StorageError(
-            f"schema version is {value.get('schema_version')}, this program reads {known}; use the program version "
-            "that wrote it, or a newer one",
-            key,
-        )
+    check_schema_version(value.get("schema_version"), READABLE_VERSIONS, key)
 
 
 def _taken_over(date: str, fencing: int) -> Conflict:

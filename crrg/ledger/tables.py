@@ -67,7 +67,7 @@ def read_table(storage: Storage, file: TableFile) -> pa.Table:
     """
     table = pq.read_table(io.BytesIO(storage.get_verified(file.key, file.sha256)))
     if table.num_rows != file.num_rows:
-        raise DigestMismatch(f"{table.num_rows} rows, recorded are {file.num_rows}; restore the object", file.key)
+        raise DigestMismatch(f"{table.num_rows} rows, but {file.num_rows} are recorded; restore the object", file.key)
     return table
 
 

@@ -101,14 +101,14 @@ def find_faults(night: Habits, reports: Habits | None, drafts: Habits | None) ->
     known = [habits for habits in (reports, drafts) if habits is not None and habits.num >= MIN_DRAFTS]
     checks = {
         "read the same": (night.alike, ALIKE_LIMIT),
-        "read the same although their labels differ": (
+        "are identical although their labels differ": (
             night.alike_against_labels, _limit([each.alike_against_labels for each in known])
         ),
         "say nothing": (night.empty, _limit([each.empty for each in known])),
-        "say the same over and over": (night.looped, _limit([each.looped for each in known])),
+        "repeat themselves": (night.looped, _limit([each.looped for each in known])),
     }  # fmt: skip
     faults = [
-        f"{share:.0%} of {night.num} drafts {what}, at most {limit:.0%} do in a good night"
+        f"{share:.0%} of {night.num} drafts {what}, at most {limit:.0%} in a normal night"
         for what, (share, limit) in checks.items()
         if _is_above(share, limit, night.num)
     ]

@@ -54,7 +54,7 @@ class Reference(FrozenConfig):
         schema_version: Of this form.
         num_film_patients: Patients behind the quantities of films.
         num_draft_patients: Patients behind the quantities of drafts.
-        num_device_patients: Patients whose films' maker is known; 0 in references of before makers were known.
+        num_device_patients: Patients whose films' maker is known; 0 in references made before makers were known.
         histograms: By quantity.
         repeats: How often each draft text occurs, the most frequent first, those that occur once left out.
         num_drafts: Drafts.

@@ -76,7 +76,7 @@ def verify_audit(storage: Storage, head: str = "") -> AuditCheck:
     chain = check_chain(storage)
     problems = list(chain.problems)
     if head and head not in chain.digests.values():
-        problems.append(f"the entry {head[:12]}… of an earlier check is not there; the end was cut off or rewritten")
+        problems.append(f"the entry {head[:12]}… of an earlier check is missing; the log was truncated or rewritten")
     manifests = [manifest for manifest in read_manifests(storage) if manifest.audit is not None]
     written = _written(chain)
     problems += [problem for manifest in manifests for problem in _problems_of(manifest, chain, written)]
@@ -85,9 +85,9 @@ def verify_audit(storage: Storage, head: str = "") -> AuditCheck:
 
 def check_markdown(check: AuditCheck) -> str:
     """Return the outcome of a check."""
-    head = f"{check.num_entries} entries, {check.num_anchors} nights name theirs. Last entry: `{check.head.sha256}`"
+    head = f"{check.num_entries} entries, {check.num_anchors} nights refer to theirs. Last entry: `{check.head.sha256}`"
     if not check.problems:
-        return f"The audit is whole: {head}"
+        return f"The audit log is complete and unaltered: {head}"
     return f"**The audit was tampered with**: {head}\n\n" + "\n".join(f"- {problem}" for problem in check.problems)
 
 

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from crrg.checked_json import check_schema_version
 from crrg.data.acquisition_table import MANIFEST_FIELD
 from crrg.data.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
@@ -91,7 +92,7 @@ def back_up(storage: Storage, destination: str) -> Copied:
     earlier = _read_list(target)
     there = {stored.key: stored for stored in target.list_objects()}
     if not earlier and there and BEGUN_KEY not in there:
-        raise ConfigError("this place holds something that is no backup; give an empty one", "destination")
+        raise ConfigError("this place contains something other than a backup; give an empty one", "destination")
     target.put(BEGUN_KEY, canonical_json({"schema_version": SCHEMA_VERSION}))
     # before anything leaves, so that the entry stands in the backup, too, and one that was cut off is known
     write_audit(storage, "backup", outputs=(hash_json(target.root, 64),))
@@ -131,7 +132,7 @@ def restore(storage: Storage, source: str) -> Copied:
     check_nights_whole(backup, {key: sha256 for key, (_, sha256, _) in entries.items()})
     there = {stored.key for stored in storage.list_objects()}
     if foreign := sorted(key for key in there - entries.keys() if not _is_since(key, entries)):
-        raise ConfigError(f"the root is not empty ({len(foreign)} objects are not of this backup)", foreign[0])
+        raise ConfigError(f"the root is not empty ({len(foreign)} objects are not from this backup)", foreign[0])
 
     def copy(key: str) -> bool:
         sha256 = entries[key][1]
@@ -198,19 +199,14 @@ def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) ->
 def _check_apart(storage: Storage, other: Storage) -> None:
     check_folder(other.root, "backup")
     if overlap(storage, other):
-        raise ConfigError("a backup and its root must not lie within each other", other.root)
+        raise ConfigError("a backup and its root must not be nested in each other", other.root)
 
 
 def _read_list(place: Storage) -> dict[str, _Entry]:
     if not place.exists(LIST_KEY):
         return {}
     value = place.get_json(LIST_KEY)
-    if value["schema_version"] != SCHEMA_VERSION:
-        raise StorageError(
-            f"schema version is {value['schema_version']}, this program reads {SCHEMA_VERSION}; use the program "
-            "version that wrote it, or a newer one",
-            LIST_KEY,
-        )
+    check_schema_version(value["schema_version"], [SCHEMA_VERSION], LIST_KEY)
     return {key: (int(size), str(sha256), str(etag)) for key, (size, sha256, etag) in value["objects"].items()}
 
 
@@ -239,7 +235,7 @@ def _prepared(storage: Storage) -> tuple[dict[str, bytes], dict[str, str], list[
             continue
         if not _written_again(storage, nights):
             return pointers, recorded, chosen
-    reason = "nights are being written again; run crrg backup again when no forget, rekey or retention is running"
+    reason = "nights are being rewritten; run crrg backup again when no forget, rekey or retention is running"
     raise StorageError(reason, storage.root, retryable=True)
 
 
@@ -324,11 +320,11 @@ def _read(storage: Storage, key: str, sha256: str | None) -> bytes:
     try:
         return storage.get_verified(key, sha256) if sha256 else storage.get(key)
     except DigestMismatch as error:
-        raise DigestMismatch(f"{error.reason}; it is damaged, nothing was backed up of it", key) from error
+        raise DigestMismatch(f"{error.reason}; it is damaged and was not backed up", key) from error
     except StorageError as error:
         if error.retryable or storage.exists(key):
             raise
-        reason = "it was removed while the root was backed up; run crrg backup again, which goes on where it was"
+        reason = "it was removed while the root was backed up; run crrg backup again to continue"
         raise StorageError(reason, key, retryable=True) from None
 
 

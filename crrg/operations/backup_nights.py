@@ -84,7 +84,7 @@ def check_nights_whole(backup: Storage, digests: Mapping[str, str]) -> None:
             if missing:
                 raise _not_whole(manifest.date, f"{len(missing)} objects that its manifest names are not in it")
     for date in sorted({date for date, _ in _nameless_runs(digests, manifests)} & _sealed(pointers)):
-        raise _not_whole(date, "it holds drafts of it without their manifest")
+        raise _not_whole(date, "it holds drafts of the night without their manifest")
 
 
 def _missing(backup: Storage, digests: Mapping[str, str], manifest: Manifest) -> list[str]:
@@ -107,4 +107,4 @@ def _sealed(pointers: Mapping[str, bytes]) -> set[str]:
 
 
 def _not_whole(date: str, why: str) -> ConfigError:
-    return ConfigError(f"the night {date} is not whole in this backup: {why}; use another backup", "source")
+    return ConfigError(f"the night {date} is incomplete in this backup: {why}; use another backup", "source")

@@ -218,12 +218,12 @@ def _count(manifest: Manifest, marks: Marks, look: _Look) -> tuple[NightCount, l
     if refused != Counter(row["key_hmac"] for row in rows if row["outcome"] == Outcome.QUARANTINED):
         problems.append("the quarantine holds other objects than the ledger")
     if Counter(row["reason"] for row in rows if row["reason"] and row["outcome"] != "accepted") != manifest.reasons:
-        problems.append("reasons are other ones than the manifest's")
+        problems.append("the reasons are not the manifest's")
     drafted = {row["instance_id"] for row in rows if row["outcome"] == Outcome.ACCEPTED and not row["is_carried"]}
     problems += _check_drafts(manifest, drafted, rows, storage)
     problems += _check_objects(manifest, look)
     if not is_told(storage, manifest, marks):
-        problems.append("the page says of replaced drafts what nights did not commit")
+        problems.append("the page's note of replaced drafts is not what nights committed")
     count = NightCount(
         date=manifest.date,
         fencing=manifest.fencing,
@@ -262,7 +262,7 @@ def _check_drafts(
         yield f"a draft has not exactly {NUM_REGIONS} regions"
     # what was committed before commits were numbered has a digest of another form
     if manifest.sequence and digest.hexdigest() != manifest.digest:
-        yield "the digest is another one"
+        yield "the digest is not the recorded one"
 
 
 def _check_objects(manifest: Manifest, look: _Look) -> list[str]:

@@ -120,7 +120,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
     if overlap(zone, inbox):
-        raise ConfigError("the identified root and the inbox must not lie within each other", "CRRG_IDENTIFIED_ROOT")
+        raise ConfigError("the identified root and the inbox must not be nested in each other", "CRRG_IDENTIFIED_ROOT")
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     rename_notes(zone, pseudonyms)
@@ -150,12 +150,12 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
     """
     if not settings.identified_root:
         raise ConfigError(
-            "delivery is off; set it to a place of its own (another bucket, key and policy) to switch it on",
+            "delivery is off; set it to a separate place (another bucket, key and policy) to switch it on",
             "CRRG_IDENTIFIED_ROOT",
         )
     zone = storage.at(settings.identified_root, kms_key_id=settings.identified_kms_key_id)
     if overlap(zone, storage):
-        raise ConfigError("the identified root and the root must not lie within each other", "CRRG_IDENTIFIED_ROOT")
+        raise ConfigError("the identified root and the root must not be nested in each other", "CRRG_IDENTIFIED_ROOT")
     return zone.without_names()
 
 
@@ -183,7 +183,7 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
 
 
 def _check_patient(draft: StudyDraft) -> None:
-    """Check that a draft is of one patient: earlier versions drafted what headers named as one study.
+    """Check that a draft is of one patient.
 
     Raises:
         IdentityError: IDENTITY.CONFLICT.
@@ -247,7 +247,7 @@ def _unless_forgotten(draft: StudyDraft, keys: Sequence[str], work: _Work) -> It
         except DataError:
             left = [key for key in keys if not work.zone.discard(key)]
             if left:
-                reason = "its patient was removed meanwhile, and this process may not take back its documents; "
+                reason = "its patient was removed meanwhile, but this process may not delete its documents; "
                 raise StorageError(f"{reason}find them with crrg reidentify and delete them", draft.study_id) from None
             raise
 

@@ -6,7 +6,7 @@ import logging
 
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, DemoResult, NightSummary, PromotionResult
-from crrg.config.running import CHAMPION, DemoConfig, NightlyConfig, RetrainConfig
+from crrg.config.running import CHAMPION_MODEL, DemoConfig, NightlyConfig, RetrainConfig
 from crrg.config.watch import WatchSettings
 from crrg.data.deidentify import Pseudonyms
 from crrg.evaluation.scorecard import Scorecard
@@ -74,7 +74,7 @@ def night_form(config: DemoConfig, inbox: str, promotion: PromotionResult) -> Ni
     writes is shown however poor it is. What an older bundle drafted, in a demo that is run again with other stages, is
     drafted again: the scorecard is of the bundle that it names.
     """
-    model = CHAMPION if promotion.promoted else promotion.version
+    model = CHAMPION_MODEL if promotion.promoted else promotion.version
     watch = WatchSettings(degenerate="refuse" if promotion.promoted else "publish")
     return NightlyConfig(
         inbox=inbox,

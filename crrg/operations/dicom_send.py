@@ -110,7 +110,7 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
         return Archive.parse(address.removeprefix(_OVER_TLS), called, calling, tls)
     parts = urlsplit(address)
     if parts.username or parts.password or not parts.hostname:
-        raise ConfigError("no password belongs into an address; set CRRG_ARCHIVE_AUTHORIZATION", "send_to")
+        raise ConfigError("an address must not contain a password; set CRRG_ARCHIVE_AUTHORIZATION", "send_to")
     has_secret = bool(settings.archive_authorization.get_secret_value())
     if has_secret and parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigError("an authorization is sent over https only; write https://", "send_to")
@@ -150,14 +150,14 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
     association = entity.associate(archive.host, archive.port, ae_title=archive.called, tls_args=tls)
     if not association.is_established:
         is_rejected = association.is_rejected
-        what = "rejects the association; check both titles" if is_rejected else "cannot be reached"
+        what = "rejects the association; check both AE titles" if is_rejected else "cannot be reached"
         raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
     try:
         _check_accepted(objects, association.accepted_contexts, archive)
         for each in objects:
             status = association.send_c_store(each).get("Status") if association.is_established else None
             if status is None:
-                raise StorageError("the archive broke off; send again", archive.called, retryable=True)
+                raise StorageError("the archive aborted the connection; send again", archive.called, retryable=True)
             if status in _OUT_OF_RESOURCES:
                 raise StorageError(f"the archive has no room (0x{status:04X})", archive.called, retryable=True)
             if status != _SUCCESS and status not in _WARNINGS:
@@ -177,7 +177,7 @@ def _check_accepted(objects: Iterable[Dataset], accepted: Iterable[PresentationC
     """
     agreed = {(str(each.abstract_syntax), str(syntax)) for each in accepted for syntax in each.transfer_syntax}
     for sop_class, _ in sorted(_contexts(objects) - agreed):
-        raise StorageError(f"the archive takes no objects of class {sop_class}; leave their form out", archive.called)
+        raise StorageError(f"the archive accepts no objects of class {sop_class}; leave their form out", archive.called)
 
 
 def _contexts(objects: Iterable[Dataset]) -> set[tuple[str, str]]:

@@ -33,7 +33,7 @@ from crrg.tracking import ModelRegistry
 
 NUM_RACERS = 8
 _RENEWED = b"renewed"
-_SEE_STORE = "see the root (CRRG_ROOT, --root), CRRG_S3_ENDPOINT, the credentials and their policy"
+_SEE_STORE = "check the root (CRRG_ROOT, --root), CRRG_S3_ENDPOINT, the credentials and their policy"
 _OTHER_STORE = "use a store with conditional writes and consistent listings"
 MAX_CLOCK_SKEW_S = 900.0
 """S3 refuses requests whose time is further off; nights go by the store's clock alone."""
@@ -147,7 +147,9 @@ def _disk(storage: Storage) -> Finding:
     try:
         free = {place: free_bytes(place) for place in places}
     except OSError as error:
-        return Finding("disk", False, f"room is not told: {error.strerror}", "see the folder of the root and its owner")
+        return Finding(
+            "disk", False, f"free space is unknown: {error.strerror}", "check the folder of the root and its owner"
+        )
     detail = ", ".join(f"{room / 1e9:.1f} GB free in {place}" for place, room in free.items())
     way_out = f"a night of {ROOM_FOR_FILMS} films needs {needed / 1e9:.1f} GB: make room, or set CRRG_ROOT and TMPDIR"
     return _finding("disk", min(free.values()) >= needed, detail, way_out)
@@ -157,11 +159,14 @@ def _device() -> Finding:
     """Compute something where `auto` would; a GPU of the machine that torch does not see would be left idle."""
     try:
         device = resolve_device("auto")
-        with failures_named("its memory does not suffice for anything; another program has it"):
+        with failures_named("it has no free memory; another program is using it"):
             float(torch.ones(8, 8, device=device).sum())
     except (DeviceError, RuntimeError) as error:
         return Finding(
-            "device", False, str(error).splitlines()[0], "see nvidia-smi, end what holds the GPU, or say --device cpu"
+            "device",
+            False,
+            str(error).splitlines()[0],
+            "check nvidia-smi, stop what is using the GPU, or use --device cpu",
         )
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -179,7 +184,7 @@ def _memory(settings: Settings) -> Finding:
     if not settings.memory_mib:
         return Finding("memory", True, f"{free_mib:,} MiB free, no budget of a process")
     detail = f"{free_mib:,} MiB free, at most {settings.memory_mib:,} MiB for a process"
-    way_out = "set CRRG_MEMORY_MIB lower, or end what holds the memory"
+    way_out = "set CRRG_MEMORY_MIB lower, or stop what is using the memory"
     return _finding("memory", settings.memory_mib <= free_mib, detail, way_out)
 
 
@@ -220,8 +225,10 @@ def _champion(storage: Storage, settings: Settings) -> Finding:
             return Finding("champion", False, detail, "crrg promote VERSION sets it")
         agrees = recorded is not None and recorded.bundle_id == version_ref(registry, version).bundle_id
     except CrrgError as error:
-        return Finding("champion", False, str(error), "see MLFLOW_TRACKING_URI and the server that it names")
-    detail = f"version {version}" + ("" if agrees else "; the record under models/aliases/ names no or another bundle")
+        return Finding("champion", False, str(error), "check MLFLOW_TRACKING_URI and the server that it names")
+    detail = f"version {version}" + (
+        "" if agrees else "; the record under models/aliases/ is missing or names another bundle"
+    )
     way_out = f"crrg promote {version} records it, and so does the next night"
     return _finding("champion", agrees, detail, way_out)
 
@@ -232,10 +239,10 @@ def _decoders() -> list[Finding]:
     report = examine_child(limits)
     if report.is_late:
         detail = f"it does not answer within {EXAMINATION_S:g} s; films would be refused as DECODE.TIMEOUT"
-        return [Finding("decoder process", False, detail, "see what keeps this machine busy, or short of memory")]
+        return [Finding("decoder process", False, detail, "check what keeps this machine busy or short of memory")]
     if report.isolation is None:
         way_out = (
-            f"see that this account may start processes (ulimit -u) and has {limits.max_memory_bytes // 2**20} MiB of "
+            f"let this account start processes (ulimit -u) with {limits.max_memory_bytes // 2**20} MiB of "
             "address space (ulimit -v, CRRG_DECODER_MEMORY_MIB)"
         )
         return [Finding("decoder process", False, "it does not start; films could not be read", way_out)]

@@ -20,4 +20,4 @@ def check_installed(module: str, extra: str, setting: str) -> None:
     """
     if find_spec(module) is None:
         way_out = f"`make env`, or pip install -e '.[{extra}]' in the checkout"
-        raise ConfigError(f"{module} is not installed; {way_out}, brings it", setting)
+        raise ConfigError(f"{module} is not installed; install it with {way_out}", setting)

@@ -56,13 +56,13 @@ class FastComparison:
         share, failures = self.figures[IDENTICAL], []
         if share < MIN_IDENTICAL:
             failures.append(
-                f"{share:.1%} of {self.num_sentences} sentences are the same, at least {MIN_IDENTICAL:.0%} are asked"
+                f"{share:.1%} of {self.num_sentences} sentences are the same, at least {MIN_IDENTICAL:.0%} are required"
             )
         for name in (*TEXT_FIGURES, *CLINICAL_FIGURES):
             exact, fast = (self.figures.get(f"{side}/{name}", 0.0) for side in ("exact", "fast"))
             if abs(fast - exact) > MAX_DIFFERENCE * abs(exact):
                 failures.append(
-                    f"{name} is {fast:.4f}, exactly it is {exact:.4f}, within {MAX_DIFFERENCE:.1%} of that is asked"
+                    f"{name} is {fast:.4f}, exact {exact:.4f}; within {MAX_DIFFERENCE:.1%} of that is required"
                 )
         return tuple(failures)
 
@@ -124,7 +124,7 @@ def check_fast(bundle: BundleFiles, dataset: DatasetRef, device: Device, storage
             scorecard=found.figures,
             gate={"min_identical": MIN_IDENTICAL, "max_difference": MAX_DIFFERENCE},
         )
-    logger.info("rounded weights say the same in %.1f %% of sentences", 100 * found.figures[IDENTICAL])
+    logger.info("rounded weights give the same sentence in %.1f %% of cases", 100 * found.figures[IDENTICAL])
     return found.figures
 
 

@@ -171,7 +171,7 @@ def _check_forgotten(names: Collection[str], storage: Storage, pseudonyms: Pseud
     objects = refused_objects(storage)
     for name in names:
         if not (name in forgotten or pseudonyms.tombstone(name) in others or name in objects):
-            raise ConfigError("nothing here belongs to it; give an id as tables and pages show it", name)
+            raise ConfigError("nothing belongs to this id; give one as shown in tables and on pages", name)
 
 
 def _counted(removal: Removal, storage: Storage) -> Forgetting:
@@ -200,7 +200,7 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
     forget_in_datasets(storage, traces)
     for manifest, _ in _runs_holding(storage, traces):
         rewrite_night(storage, manifest.date, manifest.run_id, _change(traces))
-        logger.info("night %s was written again without the patients", manifest.date)
+        logger.info("night %s was rewritten without the patients", manifest.date)
     with no_night(storage):
         _remove_left_overs(storage, traces)
         found.num_private_runs = forget_private_runs(storage, traces.ids)

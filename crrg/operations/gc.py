@@ -79,7 +79,7 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
     """
     # what is no number is not less than any
     if not min_age_h >= 0:
-        raise ConfigError("the least age must be 0 or more hours", "min_age_h")
+        raise ConfigError("the minimum age must be 0 or more hours", "min_age_h")
     # what is at work now is young by the store's clock, whatever this machine's says; only looking writes nothing
     garbage, now_s = Garbage(), store_time_s(storage) if remove else time.time()
     commits = _commits(storage) if remove else frozenset()
@@ -102,13 +102,13 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
 
 
 def _open_uploads(storage: Storage) -> list[OpenUpload]:
-    """Return the open uploads; none where this identity may not list them, which older policies did not let it."""
+    """Return the open uploads; none where this identity may not list them, as a policy without that right does not."""
     try:
         return list_open_uploads(storage)
     except StorageError as error:
         if error.code != ACCESS_DENIED:
             raise
-        logger.warning("uploads that were begun and never ended are not looked for: %s", error.reason)
+        logger.warning("unfinished uploads are not looked for: %s", error.reason)
         return []
 
 

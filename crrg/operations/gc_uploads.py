@@ -87,7 +87,7 @@ def _page(fs: Any, root: str, markers: Mapping[str, str]) -> tuple[list[OpenUplo
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise
-            logger.warning("the store does not tell of uploads that were begun and never ended; see its own means")
+            logger.warning("the store does not list unfinished uploads; use its own tools")
             return {}
 
     answer = sync(fs.loop, ask)

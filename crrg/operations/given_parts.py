@@ -125,8 +125,8 @@ def _parts_in(folder: str, storage: Storage) -> tuple[StageResult, ...]:
     path = Path(folder)
     if not (path / KEY_REPORT_FILE).is_file():
         raise ConfigError(
-            "holds no part of a bundle; give what `crrg import rgrg` or `crrg import sentence-encoder` wrote to (its "
-            "--out), or the folder under the root that `crrg train` has named (checkpoints/…)",
+            "contains no part of a bundle; give the --out folder of `crrg import rgrg` or `crrg import "
+            "sentence-encoder`, or the folder under the root that `crrg train` named (checkpoints/…)",
             folder,
         )
     report = import_report(path)
@@ -193,7 +193,7 @@ def _is_finished(storage: Storage, result: StageResult) -> bool:
         for file in ("model.safetensors", *result.files):
             read_stage_file(storage, result, file)
     except (DigestMismatch, ModelError, StorageError) as error:
-        logger.warning("the copy of an imported %s is damaged and written again: %s", result.stage, error)
+        logger.warning("the copy of an imported %s is damaged and is rewritten: %s", result.stage, error)
         return False
     return True
 
@@ -201,6 +201,6 @@ def _is_finished(storage: Storage, result: StageResult) -> bool:
 def _check_vocabulary(files: Mapping[str, bytes], source: str, subject: str) -> None:
     if "tokenizer.json" not in files:
         raise ConfigError(
-            f"{source} was imported without its vocabulary and cannot spell a word; import it again with --tokenizer",
+            f"{source} was imported without its vocabulary and cannot write text; import it again with --tokenizer",
             subject,
         )

@@ -103,7 +103,7 @@ def ingest(
     except StorageError as error:
         if error.retryable or not len(known):
             raise
-        logger.warning("dataset %s: an earlier version cannot be used (%s), reading all", config.dataset, error.reason)
+        logger.warning("dataset %s: earlier version unusable (%s), reading everything", config.dataset, error.reason)
         summary = _ingest(config, storage, pseudonyms, sources, plan, KnownInputs(storage, None, ()))
     _audit(summary, plan, storage)
     _retire_older(config, summary.dataset, storage, pseudonyms)
@@ -185,10 +185,10 @@ def _check_room(config: IngestConfig, storage: Storage, num_inputs: int) -> None
 def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> ConfigError:
     subject = f"dataset {config.dataset}"
     if not counts["num_inputs"]:
-        reason = "there is no film and no report that this kind of archive knows; check the address and --source"
+        reason = "this kind of archive finds neither films nor reports here; check the address and --source"
         return ConfigError(f"{reason} (links are not followed)", subject)
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
-    return ConfigError(f"of {counts['num_inputs']} inputs none was accepted: {reasons}", subject)
+    return ConfigError(f"none of {counts['num_inputs']} inputs was accepted: {reasons}", subject)
 
 
 def _is_given_more(

@@ -217,13 +217,13 @@ def _check_place(
     """
     if row_key(shaping_settings(config, sources, pseudonyms), pseudonyms) != shard.row_key:
         raise ConfigError(
-            "this machine has another version of crrg or another CRRG_HMAC_KEY than the one that planned the shards; "
-            "give every machine the same",
+            "this machine's version of crrg or CRRG_HMAC_KEY is not that of the machine that planned the shards; "
+            "use the same on every machine",
             f"shard {shard.index}",
         )
     if not storage.exists(shard.plan_key):
         raise ConfigError(
-            "the plan of the shards is not under this machine's root; give every machine the same CRRG_ROOT, on a "
-            "store that all of them reach",
+            "the plan of the shards is not under this machine's root; give every machine the same CRRG_ROOT, in a "
+            "store that all of them can reach",
             f"shard {shard.index}",
         )

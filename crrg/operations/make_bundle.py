@@ -68,8 +68,8 @@ def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> M
     missing = [name for name in STAGES if name not in parts]
     if missing:
         raise ConfigError(
-            f"no folder holds {', '.join(missing)}; train what is missing (crrg train STAGE) and give the folder that "
-            "it names with one more --from",
+            f"no folder contains {', '.join(missing)}; train it (crrg train STAGE) and add the folder that it names "
+            "with another --from",
             "parts of the bundle",
         )
     check_parts(parts, storage)

@@ -68,7 +68,7 @@ def _probe_audit(storage: Storage) -> None:
 def _probe(storage: Storage, key: str, put: Callable[[str, bytes], None]) -> None:
     put(key, _PROBE)
     if storage.get(key) != _PROBE:
-        raise DigestMismatch("the store gives back other bytes than were written; do not use it", key)
+        raise DigestMismatch("the store returns other bytes than were written; do not use it", key)
     storage.discard(key)
 
 

@@ -116,7 +116,7 @@ def publish_night(
     """
     committed = find_own_commit(storage, plan.date, plan.run_id, plan.fencing)
     if committed is not None:
-        logger.info("night %s was committed before, and the store's answer lost", plan.date)
+        logger.info("night %s had been committed already; the store's answer was lost", plan.date)
         return summarize_published(committed, plan.config.max_failure_rate, storage)
     night = _settle(plan, _finished_records(plan, results, storage), storage)
     _check_counts(night, storage)

@@ -22,7 +22,7 @@ CONFLICT_OF_IMAGE = (
     "right, read its study again with resend_policy = supersede",
 )
 SEVERAL = ""
-"""In place of a patient where an earlier version drafted a study for several: nobody may add to it."""
+"""In place of a patient where a study was drafted for several: nobody may add to it."""
 
 
 class StudyPatients:

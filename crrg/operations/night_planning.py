@@ -47,7 +47,7 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
     check_outside(storage, inbox, "inbox")
     objects = list_inbox(inbox, pseudonyms.object_key)
     if not objects:  # of a bucket, an address that is mistyped looks the same
-        logger.warning("night %s: there is no object in the inbox; if there should be, check its address", idle.date)
+        logger.warning("night %s: the inbox is empty; if it should not be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts
     asked = None if any(asked_rereads(config)) else Wanted(keys=frozenset(found.key_hmac for found in objects))
     inbox_id = pseudonyms.object_key(inbox.root, "inbox")

@@ -36,7 +36,7 @@ def find_open_plan(date: str, identity: str, storage: Storage) -> OpenPlan | Non
     """Return the plan of an equal run of this night that did not come to its commit, or ``None``."""
     plan = next((plan for plan in open_plans(date, storage) if plan.identity == identity), None)
     if plan is not None:
-        logger.info("the night %s is taken up where an earlier run left it", date)
+        logger.info("night %s is resumed where an earlier run left off", date)
     return plan
 
 
@@ -54,7 +54,7 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
         except StorageError as error:
             if error.retryable:
                 raise
-            logger.warning("a plan of %s is damaged and not gone on with", date)
+            logger.warning("a plan of %s is damaged and is not resumed", date)
             continue
         # what is read again may have been drafted from another object: then every row counts
         keys = frozenset(each.key_hmac for each in listed)

@@ -222,7 +222,7 @@ def get_value(storage: Storage, key: str, kind: type[V]) -> V:
     try:
         return kind.model_validate(parse_checked(data, lambda _value: None))
     except ValueError:
-        raise StorageError("it is damaged; run the night again, which does it anew", key) from None
+        raise StorageError("it is damaged; run the night again to redo it", key) from None
 
 
 def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str:

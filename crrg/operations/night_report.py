@@ -68,9 +68,9 @@ def tell_untold(
             told.append((summary, report_night(summary, storage, settings, tags=tags)))
             share = f"{summary.failure_share:.0%} of its inputs were refused"
             more = f"; {share}, more than max_failure_rate allows" if summary.exceeds_failure_rate else ""
-            logger.warning("the process of night %s was ended before it could tell of it%s", summary.date, more)
+            logger.warning("the process of night %s ended before it could announce it%s", summary.date, more)
     except (CrrgError, OSError, ValueError) as error:
-        logger.warning("nights that nobody was told of could not be looked up (%s)", type(error).__name__)
+        logger.warning("nights that were not announced could not be looked up (%s)", type(error).__name__)
     return told
 
 

@@ -163,7 +163,7 @@ def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Ps
     except StorageError as error:
         if error.retryable:
             raise
-        logger.warning("shard %d of night %s is damaged and done again", shard.index + 1, plan.date)
+        logger.warning("shard %d of night %s is damaged and is redone", shard.index + 1, plan.date)
         return None
     forgotten = read_forgotten(storage, pseudonyms)
     return None if any(each.patient_id in forgotten for each in record.outcomes) else record
@@ -305,7 +305,7 @@ class _ShardWriter:
         except DeviceMemoryError as error:
             if self.spare is None:
                 raise
-            logger.warning("shard %d goes on with the CPU: %s", self.shard.index + 1, error.reason)
+            logger.warning("shard %d continues on the CPU: %s", self.shard.index + 1, error.reason)
             self.drafter, self.spare, self.is_on_cpu = self.spare(), None, True
         return self._explained(films)
 

@@ -35,7 +35,7 @@ def sigterm_noticed(give_back: Callable[[], None], grace_s: float = GRACE_S) -> 
         return
 
     def end() -> None:
-        logger.warning("stopped before the films at work were drafted; run the night again to go on")
+        logger.warning("stopped before the films in progress were drafted; run the night again to continue")
         try:
             give_back()
         finally:

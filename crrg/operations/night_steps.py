@@ -79,7 +79,7 @@ def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Se
 
 
 def close_night(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> NightSummary:
-    """Publish the night with one manifest, and give it back; what was known of the inbox is let go of before."""
+    """Publish the night with one manifest, and give it back; what was known of the inbox is released before."""
     _close_feed(plan, storage)
     return nightly.commit_night(plan, list(results), storage)
 

@@ -138,7 +138,7 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
             if error.retryable:
                 raise
             logger.warning(
-                "%s is damaged: its night was committed, or came to no commit, and is not told of", stored.key
+                "%s is damaged: whether its night was committed is not known, and it is not announced", stored.key
             )
             continue
         found = next((each for each in read_manifests(storage, note.date) if each.run_id == note.run_id), None)
@@ -156,7 +156,7 @@ def _digest_of_date(manifest: Manifest, storage: Storage) -> str:
     except StorageError as error:
         if error.retryable:
             raise
-        logger.warning("the digest of night %s cannot be told: %s", manifest.date, error)
+        logger.warning("the digest of night %s cannot be computed: %s", manifest.date, error)
         return ""
 
 

@@ -103,7 +103,7 @@ def put_watch(plan: NightPlan, watch: NightWatch, storage: Storage) -> tuple[str
 
 
 def read_watch(storage: Storage, manifest: Manifest) -> NightWatch | None:
-    """Return what was found of a committed night; ``None`` for nights of before the watch.
+    """Return what was found of a committed night; ``None`` for nights without a watch.
 
     Raises:
         DigestMismatch: It is not what its manifest recorded.
@@ -142,7 +142,7 @@ def remarks(watch: NightWatch | None) -> tuple[str, ...]:
     if watch.withheld:
         told.append("Its drafts are withheld from delivery.")
     if watch.status == "no_reference":
-        told.append("The bundle says nothing of its training, so the night was compared with nothing.")
+        told.append("The bundle has no reference of its training, so the night was compared with nothing.")
     return tuple(told)
 
 
@@ -227,8 +227,8 @@ def _rows(files: Iterable[TableFile], drafted: Mapping[str, InputOutcome], stora
 
 def _say(plan: NightPlan, watch: NightWatch) -> None:
     if watch.status == "no_reference":
-        logger.warning("night %s: the bundle says nothing of its training, so the night is compared with nothing; "
-                       "retrain for a bundle that does", plan.date)  # fmt: skip
+        logger.warning("night %s: the bundle has no reference of its training, so the night is compared with "
+                       "nothing; retrain for a bundle that has one", plan.date)  # fmt: skip
     if watch.reference_bundle_id:
         logger.info("night %s is compared with the training of bundle %s: %d patients",
                     plan.date, watch.reference_bundle_id, watch.num_reference_patients)  # fmt: skip

@@ -36,14 +36,12 @@ from crrg.operations.summaries import reasons_table
 from crrg.operations.supersede import mark_superseded
 from crrg.progress import StageClock
 from crrg.storage import Storage
-from crrg.termination import EXIT_SIGTERM
+from crrg.termination import EXIT_NOT_DONE, EXIT_SIGTERM, EXIT_TOO_MANY_QUARANTINED
 
 __all__ = ["commit_night", "dated", "exit_code", "plan_night", "release_night", "run_night", "run_shard"]
 
 logger = logging.getLogger(__name__)
 
-EXIT_NOT_DONE = 1
-EXIT_TOO_MANY_QUARANTINED = 3
 FEWEST_FAILURES = 3
 """Refused inputs from which a share of them turns a night Failed: two may be the films of one study."""
 PATIENCE_S = 30.0
@@ -113,7 +111,7 @@ def plan_night(
     lease = _take(storage, date)
     if lease is None:
         held_by = _holder_of(storage)
-        logger.info("night %s is not begun: %s", date, held_by)
+        logger.info("night %s is not started: %s", date, held_by)
         return idle.model_copy(update={"held_by": held_by})
     started_s = time.monotonic()
     try:
@@ -319,7 +317,7 @@ def _holder_of(storage: Storage) -> str:
     """Return who keeps a night from beginning, as a sentence."""
     holder = find_holder(storage)
     if holder is None:
-        return "another run came at the same time, or has just ended; run this night again"
+        return "another run started at the same time, or has just ended; run this night again"
     return holder.describe()
 
 

@@ -45,7 +45,7 @@ def put_marks(storage: Storage, manifest: Manifest, marks: Marks, list_name: str
 
     Args:
         storage: The root.
-        manifest: The run; one without page, or with one of before pages said it, is left alone.
+        manifest: The run; one without page, or with one that does not say it, is left alone.
         marks: All of them.
         list_name: Name of the work list that says the same; the usual one if empty.
     """

@@ -183,9 +183,9 @@ def check_files(paths: Sequence[Path]) -> None:
     missing = [str(place) for place, path in enumerate(paths, start=1) if not path.is_file()]
     if missing:
         which = ", ".join([*missing[:10], *(["…"] if missing[10:] else [])])
-        what = f"{len(missing)} of {len(paths)} paths are no files (number {which} of them)"
+        what = f"{len(missing)} of {len(paths)} paths are not files (number {which} of them)"
     elif len({path.name for path in paths}) < len(paths):
-        what = "two files have one name"
+        what = "two files have the same name"
     else:
         return
     raise ConfigError(f"{what}; give existing files, not folders, with different names", "files")

@@ -85,7 +85,7 @@ def check_ranks(stage: Stage, config: TrainStageConfig) -> None:
     num_devices = torch.cuda.device_count() if config.device != "cpu" else 0
     if num_devices and config.num_ranks > num_devices:
         raise ConfigError(
-            f"{config.num_ranks} ranks need as many GPUs, {num_devices} visible; take fewer ranks, or --device cpu",
+            f"{config.num_ranks} ranks need a GPU each, {num_devices} visible; use fewer ranks, or --device cpu",
             "num_ranks",
         )
 
@@ -128,7 +128,7 @@ def watch(processes: Sequence[subprocess.Popen[bytes]], stage: str) -> None:
         raise SystemExit(EXIT_SIGTERM)
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}, see its message"
     raise TrainingError(
-        f"rank {number} of {len(processes)} {how}; the others were stopped, run again to go on from the last state",
+        f"rank {number} of {len(processes)} {how}; the others were stopped, run again to continue from the last state",
         stage,
     )
 

@@ -41,7 +41,6 @@ class Rekeyed:
         num_nights: Committed runs under the old secret.
         num_rows: Rows of their ledgers.
         num_missing: Rows whose source is gone from the inbox, or was replaced; of a drafted film all of its study.
-        num_forgotten: Forgotten patients whose films are still refused under the new secret.
         num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
         is_done: Whether it was done.
     """
@@ -49,7 +48,6 @@ class Rekeyed:
     num_nights: int = 0
     num_rows: int = 0
     num_missing: int = 0
-    num_forgotten: int = 0
     num_lost_tombstones: int = 0
     is_done: bool = False
 
@@ -93,7 +91,6 @@ def rekey(
         num_nights=len(manifests),
         num_rows=len(rows),
         num_missing=sum(ids.row(row) is None or row.study_id in ids.lost for row in rows),
-        num_forgotten=len(ids.forgotten),
         num_lost_tombstones=len(read_forgotten(storage, old).tombstones - ids.forgotten.keys()),
     )
     if do:
@@ -124,8 +121,8 @@ def _check_no_removal(storage: Storage) -> None:
     """
     if storage.list_objects(UNFINISHED):
         raise ConfigError(
-            "a removal of patients was cut off; finish it under the old secret with crrg forget --yes and any of its "
-            "ids, then change over",
+            "a removal of patients was interrupted; finish it under the old secret with crrg forget --yes and any of "
+            "its ids, then run crrg rekey",
             UNFINISHED,
         )
 
@@ -210,7 +207,7 @@ def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept
     )
     for manifest in manifests:
         rewrite_night(storage, manifest.date, manifest.run_id, change)
-        logger.info("night %s was written again under the new secret", manifest.date)
+        logger.info("night %s was rewritten under the new secret", manifest.date)
     with no_night(storage):
         for date, run_id in list(open_runs(storage)):
             for stored in storage.list_objects(run_prefix(date, run_id)):

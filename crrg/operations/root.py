@@ -114,8 +114,8 @@ def check_outside(root: Storage, place: Storage, subject: str) -> None:
     inner, outer = (os.path.realpath(each.root) if each.is_local else each.root for each in (root, place))
     if f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
         raise ConfigError(
-            "it holds the root, where this program writes what would then be read as films; "
-            "give another --root, or the folder of the films alone",
+            "it contains the root, so that the program's own output would be read as films; "
+            "give another --root, or a folder that contains only the films",
             subject,
         )
 

@@ -90,5 +90,5 @@ def _read(path: Path, subject: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"there is no JSON file to read at this path ({type(error).__name__})", subject) from error
     if not isinstance(content, dict) or not content:
-        raise ConfigError("the file is no JSON object with a report under each key", subject)
+        raise ConfigError("the file is not a JSON object with a report under each key", subject)
     return content

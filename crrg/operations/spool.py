@@ -108,7 +108,7 @@ def send_waiting(storage: Storage, settings: Settings) -> int:
         try:
             run = TrackedRun.model_validate_json(storage.get(key))
         except ValidationError:
-            logger.warning("%s is damaged and waits on; restore it or remove it", key)
+            logger.warning("%s is damaged and keeps waiting; restore it or remove it", key)
             continue
         if not _is_taken(run, storage, settings):
             continue
@@ -135,7 +135,7 @@ def _is_taken(run: TrackedRun, storage: Storage, settings: Settings) -> bool:
             reason = error.reason
         else:
             return True
-    logger.warning("run %s waits on, since the tracking server does not take it: %s", run.run_name, reason)
+    logger.warning("run %s keeps waiting, since the tracking server does not accept it: %s", run.run_name, reason)
     return False
 
 

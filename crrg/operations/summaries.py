@@ -21,10 +21,10 @@ from crrg.operations.stop import WAY_OUT
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 
 WHY_PENDING = (
-    "What is pending was written too short a while ago (`settle_s`), belongs to a study that is still arriving, or "
-    "exceeds `limit`; a later run takes it."
+    "Pending objects were written too recently (`settle_s`), belong to a study that is still arriving, or exceed "
+    "`limit`; a later run takes them."
 )
-EMPTY_INBOX = "There is no object in the inbox; if there should be, check its address."
+EMPTY_INBOX = "The inbox is empty; if it should not be, check its address."
 MAIN_FIGURES = (REGION_IOU, "selection/f1", LABEL_AUC, ZERO_SHOT_AUC, "rgrg/bleu_4", "rgrg/rouge_l", CLINICAL_F1)
 
 
@@ -193,7 +193,7 @@ def _watch(summary: NightSummary) -> str:
     if summary.watch.withheld:
         told.append("- **withheld from delivery**")
     if summary.watch.status == "no_reference":
-        told.append("- compared with nothing: the bundle says nothing of its training")
+        told.append("- compared with nothing: the bundle has no reference of its training")
     return "\n".join(told)
 
 

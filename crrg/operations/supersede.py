@@ -55,7 +55,7 @@ def mark_superseded(storage: Storage) -> int:
                 # damage to it keeps no other night from being marked
                 logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error)
     except StorageError as error:
-        logger.warning("superseded drafts are not all marked, which a later night does: %s", error)
+        logger.warning("not all superseded drafts are marked; a later night does it: %s", error)
     return num_done
 
 

@@ -84,13 +84,11 @@ def train_stages(
     config: TrainStageConfig,
     storage: Storage,
     settings: Settings,
-    *,
-    tags: Mapping[str, str] | None = None,
 ) -> tuple[StageResult, ...]:
     """Train stages in the given order, each on the finished ones before it."""
     results: tuple[StageResult, ...] = ()
     for stage in stages:
-        results += (train_stage(stage, config, storage, settings, upstream=results, tags=tags),)
+        results += (train_stage(stage, config, storage, settings, upstream=results),)
     return results
 
 

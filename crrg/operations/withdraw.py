@@ -2,7 +2,7 @@
 
 A folder there is named by the study's own UID; its pseudonym says whether it is meant, so that neither inbox nor film
 is needed. What an archive took is the archive's to delete; the audit says of which studies it was sent something.
-Entries of before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only
+Entries from before a change of the secret (``crrg rekey``) name studies by ids that nobody can tell any more: then only
 the zone itself says whose documents it holds.
 """
 

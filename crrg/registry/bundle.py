@@ -17,6 +17,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from crrg.checked_json import check_schema_version
 from crrg.config.base import STAGES
 from crrg.config.overrides import DecodingOverrides, changed
 from crrg.config.references import BundleRef, StageResult
@@ -46,7 +47,7 @@ ID_LENGTH = 32
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "model_card.md"
 REFERENCE_FILE = "reference.json"
-"""What nights are compared with; bundles of before the watch have none."""
+"""What nights are compared with; a bundle may have none."""
 WEIGHT_FILES: Mapping[str, str] = {stage: f"{stage}.safetensors" for stage in STAGES}
 TOKENIZER_FILES: Mapping[str, str] = {"generator": "tokenizer.json", "clip": "clip_tokenizer.json"}
 REQUIRED_FILES: tuple[str, ...] = (*WEIGHT_FILES.values(), *TOKENIZER_FILES.values(), CARD_FILE)
@@ -61,12 +62,9 @@ def write_bundle(
     *,
     dataset_version: str,
     image_size: int,
-    decoding: DecodingSettings | None = None,
 ) -> BundleRef:
     """Put the four finished stages into one folder, without a fused classifier (``compose_bundle`` has the details)."""
-    composed = compose_bundle(
-        storage, results, dataset_version=dataset_version, image_size=image_size, decoding=decoding
-    )
+    composed = compose_bundle(storage, results, dataset_version=dataset_version, image_size=image_size)
     return commit_bundle(storage, composed)
 
 
@@ -76,7 +74,6 @@ def compose_bundle(
     *,
     dataset_version: str,
     image_size: int,
-    decoding: DecodingSettings | None = None,
 ) -> BundleFiles:
     """Put the four finished stages together in memory.
 
@@ -85,7 +82,6 @@ def compose_bundle(
         results: Stage name to its finished result; all four.
         dataset_version: What they were trained on, for the model card.
         image_size: Longer side of those films, pixels; whoever asks the bundle decodes films to it.
-        decoding: How drafts are searched; the generator's own settings if not given.
 
     Returns:
         A bundle that is written nowhere yet.
@@ -102,7 +98,7 @@ def compose_bundle(
     files |= {
         name: read_stage_file(storage, results[stage], "tokenizer.json") for stage, name in TOKENIZER_FILES.items()
     }
-    chosen = decoding or DecodingSettings.model_validate(configs["generator"].get("decoding", {}))
+    decoding = DecodingSettings.model_validate(configs["generator"].get("decoding", {}))
     spec: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "stages": configs,
@@ -114,7 +110,7 @@ def compose_bundle(
         "thresholds": configs["clip"].get("thresholds", {}),
         "calibration": configs["clip"].get("calibration", {}),
         "fusion": None,
-        "decoding": chosen.model_dump(mode="json"),
+        "decoding": decoding.model_dump(mode="json"),
         "preprocessing": {**_preprocessing_here(), "image_size": image_size},
         "versions": {stage: results[stage].model_version for stage in STAGES},
     }
@@ -168,8 +164,8 @@ def with_sentence_encoder(bundle: BundleFiles, config: Mapping[str, Any], files:
     """
     if bundle.spec["decoding"]["compat"] != "rgrg":
         raise ConfigError(
-            "an encoder of sentences is asked only where drafts are assembled as published; set decoding.compat to "
-            "rgrg in the form, or leave the encoder out: repeats are then found by shared words",
+            "a sentence encoder is used only if drafts are assembled as published; set decoding.compat to rgrg in "
+            "the form, or omit the encoder: repeats are then found by shared words",
             "parts of the bundle",
         )
     brought = {ENCODER_WEIGHTS: files["model.safetensors"], ENCODER_VOCABULARY: files["tokenizer.json"]}
@@ -313,13 +309,8 @@ def _sealed(spec: Mapping[str, Any], files: dict[str, bytes]) -> BundleFiles:
 
 
 def _check_version(spec: Mapping[str, Any], subject: str) -> None:
-    version = spec.get("schema_version")
-    if version not in READABLE_VERSIONS:
-        known = ", ".join(str(each) for each in READABLE_VERSIONS)
-        raise ModelError(
-            f"schema version {version}, this program reads {known}; use the program version that wrote it, or retrain",
-            subject,
-        )
+    check_schema_version(spec.get("schema_version"), READABLE_VERSIONS, subject, or_else="retrain", error=ModelError)
+    version = int(spec["schema_version"])
     lacks = [name for name, since in (("fusion", 2), ("preprocessing", 1)) if version >= since and name not in spec]
     if version >= 3 and not lacks and not recorded_image_size(spec):
         lacks = ["preprocessing.image_size"]

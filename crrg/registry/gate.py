@@ -56,11 +56,11 @@ def check_gate(
     for name, (floor, max_drop) in _conditions(gate).items():
         found = _figure(candidate, name)
         if floor > 0 and not found >= floor:
-            failures.append(f"{name} is {_shown(found)}, at least {floor:.3f} is asked")
+            failures.append(f"{name} is {_shown(found)}, at least {floor:.3f} is required")
         best = _figure(champion or {}, name)
         if not math.isnan(best) and not found >= best - max_drop:
             failures.append(
-                f"{name} is {_shown(found)}, the champion has {best:.3f}, a fall of {max_drop:.3f} is allowed"
+                f"{name} is {_shown(found)}, the champion has {best:.3f}, a drop of {max_drop:.3f} is allowed"
             )
     return GateOutcome(passed=not failures, failures=tuple(failures))
 

@@ -145,9 +145,9 @@ def warn_of_texts(spread: float, training: ClipTraining) -> None:
     """
     if training.contrastive_loss_weight and spread < MIN_TEXT_SPREAD:
         logger.warning(
-            "the text tower says the same of every text (they lie %.0e apart, at least %g is usual): zero-shot, "
-            "retrieval and consistency of this stage mean nothing; train again with another seed or a lower learning "
-            "rate (clip.text_rate, now %g, is the text tower's share of it)",
+            "the text tower embeds every text alike (they lie %.0e apart, at least %g is usual): zero-shot, "
+            "retrieval and consistency of this stage are meaningless; train again with another seed or a lower "
+            "learning rate (clip.text_rate, now %g, is the text tower's share of it)",
             spread, MIN_TEXT_SPREAD, training.text_rate,
         )  # fmt: skip
 

@@ -28,7 +28,7 @@ from crrg.inference.prompts import prompt_pair
 from crrg.inference.zero_shot import tokenize
 from crrg.training.augment import augment_films
 from crrg.training.order import rows_of_step
-from crrg.training.paraphrase import Paraphraser, paraphraser_of
+from crrg.training.paraphrase import paraphraser_of
 from crrg.training.ranks import num_ranks, own_rows, own_seed
 from crrg.training.study_sampling import StudyFilms, StudyTexts
 
@@ -85,7 +85,6 @@ class ClipBatches:
         drafts: Mapping[str, str] | None = None,
         *,
         laterals: FilmTable | None = None,
-        paraphraser: Paraphraser | None = None,
     ) -> None:
         """Prepare the films.
 
@@ -96,11 +95,10 @@ class ClipBatches:
             seed: Decides order, texts and augmentation.
             drafts: Instance id to generated report, where the joint stage mixes them in.
             laterals: Lateral films of the same studies, for a second view.
-            paraphraser: Words sentences another way; as the settings say where not given.
         """
         self._tables = [films] if laterals is None else [films, laterals]
         self._studies = StudyFilms(films, laterals, training.sampling.num_views)
-        self._texts = StudyTexts(films, training, drafts or {}, paraphraser or paraphraser_of(training.paraphrases))
+        self._texts = StudyTexts(films, training, drafts or {}, paraphraser_of(training.paraphrases))
         self._labels = torch.from_numpy(np.concatenate([table.labels for table in self._tables]).astype(np.int64))
         phrases = [phrases for table in self._tables for phrases in table.phrases]
         self._region_labels = np.stack([label_regions(phrases) for phrases in phrases])

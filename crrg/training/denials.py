@@ -38,9 +38,9 @@ def warn_of_denials(labels: NDArray[np.int8] | NDArray[np.float32], stage: str) 
     """
     if names := seldom_denied(labels):
         logger.warning(
-            "more films are known to have these findings than not to have them: %s. So it is with labels that were "
-            "read from reports, which seldom deny what is not there; probabilities of these findings will be far too "
+            "more films are known to have these findings than not to have them: %s. That is typical of labels read "
+            "from reports, which rarely mention what is absent; probabilities of these findings will be far too "
             "high. Set unmentioned_absent = true in the blocks selector, clip and fusion of the form "
-            "(docs/training-settings.md), unless the archive is so [%s]",
+            "(docs/training-settings.md), unless these findings really are that common [%s]",
             ", ".join(names), stage,
         )  # fmt: skip

@@ -84,7 +84,7 @@ def _check_findings(drafts: Mapping[str, str], known: Mapping[str, LabelValues],
     if own <= rival:
         raise PoorDrafts(
             f"the drafts' clinical F1 on {len(keys)} films is {own:.3f}, that of one report for all of them "
-            f"{rival:.3f}: they say nothing of the films; {_WAY_OUT}",
+            f"{rival:.3f}: they say nothing about the films; {_WAY_OUT}",
             "joint",
         )
 

@@ -59,16 +59,12 @@ class FitOutcome:
 
     Attributes:
         num_steps: Steps done in all, fewer than asked for where training was stopped early.
-        resumed_from: Step at which a stored state was taken up, 0 for a fresh start.
         duration_s: Wall time of this call, seconds.
-        last_loss: Mean loss over the last logging window.
         best_step: Steps after which the weights were best that the network has now; ``num_steps`` without a score.
     """
 
     num_steps: int
-    resumed_from: int
     duration_s: float
-    last_loss: float
     best_step: int
 
 
@@ -131,7 +127,7 @@ def fit(
             if time.monotonic() - saved_at > config.checkpoint_every_s:
                 run.save(done)
                 saved_at = time.monotonic()
-    return FitOutcome(done, first, time.monotonic() - started, run.log.last, run.finish(done))
+    return FitOutcome(done, time.monotonic() - started, run.finish(done))
 
 
 def freeze_normalisation(module: nn.Module) -> None:
@@ -170,8 +166,8 @@ class _Run:
     def memory_reason(self) -> str:
         """What to say where the memory does not suffice for a batch."""
         return (
-            f"its memory does not suffice for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
-            "loop.batch_size of the stage and double loop.accumulate, or take a device with more memory"
+            f"not enough memory for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
+            "loop.batch_size of the stage and double loop.accumulate, or use a device with more memory"
         )
 
     @property
@@ -199,7 +195,7 @@ class _Run:
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"the state of step {state.step} is of another network ({type(error).__name__}); go on with the "
-                "version of the program that wrote it, or remove the folder's states to begin anew",
+                "version of the program that wrote it, or remove the folder's states to start again",
                 self.folder.prefix,
             ) from error
         self.rate_factor = state.values.get("rate_factor", 1.0)

@@ -59,7 +59,7 @@ class LossLog:
         return {COUNT: float(self._count), **last, **{SUM + name: total for name, total in self._sums.items()}}
 
     def load(self, step: int, values: Mapping[str, float]) -> None:
-        """Take up what ``values`` returned after ``step`` steps; a state of before it was kept has an empty window."""
+        """Take up what ``values`` returned after ``step`` steps; a state without it has an empty window."""
         self._say = count_progress(self._stage, "steps", start=step)
         self._count, self.last = int(values.get(COUNT, 0)), values.get(LAST, math.nan)
         self._sums = {name.removeprefix(SUM): total for name, total in values.items() if name.startswith(SUM)}

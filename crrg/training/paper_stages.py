@@ -218,7 +218,7 @@ def _load_detector(storage: Storage, result: StageResult, device: torch.device) 
     detector = load_detector(*read_stage(storage, result), device)
     if not detector.architecture.region_features:
         raise ConfigError(
-            "the detector hands on no region features; train it with the recipe `paper` as well", result.prefix
+            "the detector passes on no region features; train it with the recipe `paper` as well", result.prefix
         )
     return detector
 

@@ -151,7 +151,7 @@ def _bytes_of(file: str) -> bytes:
 
 def _not_a_table(file: str) -> ConfigError:
     return ConfigError(
-        f'{Path(file).name} is no table of wordings; write JSON like {{"No effusion.": ["There is no effusion."]}}',
+        f'{Path(file).name} is not a table of wordings; write JSON like {{"No effusion.": ["There is no effusion."]}}',
         "clip.paraphrases",
     )
 

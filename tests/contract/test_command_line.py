@@ -102,7 +102,7 @@ def test_a_bootstrap_of_no_server_is_wrong_usage(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("os.execve", lambda *_: pytest.fail("a server that dies with the command was set up"))
     done = CliRunner().invoke(app, ["bootstrap"])
     assert done.exit_code == 2, done.output
-    assert "PREFECT_API_URL: it names no server" in done.stderr
+    assert "PREFECT_API_URL: it is not set" in done.stderr
 
 
 @pytest.mark.parametrize(("said", "kept"), [(None, "1"), ("0", "0")])

@@ -40,4 +40,4 @@ def test_a_wrong_flag_ends_the_command_with_2(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as ended:
         main(["--prefect-name=A", "--mlflow-name=b", "--certificate=/c", "--key=/k"])
     assert ended.value.code == 2
-    assert "'A' is no host name in small letters" in capsys.readouterr().err
+    assert "expected host name in lower case, got 'A'" in capsys.readouterr().err

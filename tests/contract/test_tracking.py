@@ -87,7 +87,7 @@ def test_a_server_that_is_away_hides_neither_an_error_nor_a_signal(
     with pytest.raises(SystemExit) as ended, open_tracker(settings, storage, "train-clip", "bad"):
         raise SystemExit(143)
     assert ended.value.code == 143
-    assert caplog.text.count("the end of its run could not be told") == 2
+    assert caplog.text.count("the end of its run could not be recorded") == 2
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_store_of_artifacts_that_fails_is_out_of_reach_as_its_server_is(error:
     def upload() -> None:
         raise error
 
-    with pytest.raises(StorageError, match="store of artifacts") as refused:
+    with pytest.raises(StorageError, match="artifact store") as refused:
         _reach(upload)
     assert refused.value.retryable
 

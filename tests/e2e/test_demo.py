@@ -42,9 +42,13 @@ def margins_over(found: Scorecard, name: str) -> dict[str, float]:
     return {figure.baseline_name: figure.margin for figure in found if figure.name == name}
 
 
+def smallest_margins(found: Scorecard) -> dict[str, float]:
+    return {each.name: min(margins_over(found, each.name).values()) for each in found if each.margin is not None}
+
+
 def test_every_figure_reaches_its_floor_and_beats_its_baseline(root: Storage) -> None:
     found = scorecard(root)
-    margins = found.margins
+    margins = smallest_margins(found)
     assert found["detection/mean_region_iou"] >= 0.80
     assert margins["detection/mean_region_iou"] >= 0.15
     assert margins_over(found, "selection/f1")["always select"] >= 0.05
@@ -59,7 +63,7 @@ def test_every_figure_reaches_its_floor_and_beats_its_baseline(root: Storage) ->
 
 def test_a_permuted_night_falls_to_its_baselines(root: Storage) -> None:
     permuted = scorecard(root, permuted=True)
-    margins = permuted.margins
+    margins = smallest_margins(permuted)
     assert margins["detection/mean_region_iou"] <= 0
     assert margins["selection/f1"] <= 0
     assert permuted["classification/mean_auc"] == pytest.approx(0.5, abs=0.06)

@@ -53,4 +53,4 @@ def test_an_orchestrator_that_does_not_answer_is_said(tmp_path: Path, monkeypatc
 
 def test_without_an_address_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert "PREFECT_API_URL names no orchestrator" in status(tmp_path)
+    assert "PREFECT_API_URL is not set" in status(tmp_path)

@@ -30,7 +30,7 @@ def test_an_ingest_is_committed_once_and_found_again(env: dict[str, str], tmp_pa
     assert crrg(env, "phantom", str(tmp_path / "drawn"), "--studies", "6", "--size", "256").returncode == 0
     sharded = crrg(env, "ingest", str(tmp_path / "drawn"), "--dataset", "drawn", "--task-runner", "processes")
     assert sharded.returncode == 0, sharded.stderr
-    assert "the Prefect server does not answer; ingest goes on without it" in sharded.stderr
+    assert "the Prefect server does not answer; ingest continues without it" in sharded.stderr
     again = crrg(env, "ingest", str(tmp_path / "drawn"), "--dataset", "drawn")
     assert again.returncode == 0
     assert "holds these inputs already, reused" in again.stderr
@@ -39,5 +39,5 @@ def test_an_ingest_is_committed_once_and_found_again(env: dict[str, str], tmp_pa
 def test_a_retraining_says_what_is_wrong_with_it_and_not_with_its_server(env: dict[str, str]) -> None:
     done = crrg(env, "retrain", "--dataset", "unheard-of")
     assert done.returncode == 2
-    assert "the Prefect server does not answer; retrain goes on without it" in done.stderr
+    assert "the Prefect server does not answer; retrain continues without it" in done.stderr
     assert "unheard-of" in done.stderr.splitlines()[-1]

@@ -92,7 +92,7 @@ def test_both_published_variants_are_told_by_their_shapes(
         (lambda state: state.update({"visual.attnpool.weight": torch.zeros(1)}), "1 unknown"),
         (lambda state: state.update({"visual.ln_pre.bias": torch.zeros(3)}), "1 of another shape"),
         (lambda state: state.update({"transformer.resblocks.0.attn.in_proj_bias": torch.zeros(5)}), "3 equal parts"),
-        (lambda state: state.update({"visual.positional_embedding": torch.zeros(9, 128)}), "no square"),
+        (lambda state: state.update({"visual.positional_embedding": torch.zeros(9, 128)}), "form a square"),
         (lambda state: state.pop("visual.conv1.weight"), "visual.conv1.weight is missing"),
     ],
 )

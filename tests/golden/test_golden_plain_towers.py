@@ -88,7 +88,7 @@ def test_a_gpt2_with_another_head_or_vocabulary_is_refused() -> None:
         read_gpt2(TorchContents({**state, "lm_head.weight": torch.zeros(300, 128)}, {}, {}))
     words = {"<|endoftext|>": 0, "film": 1}
     speller = Tokenizer(WordLevel(words, unk_token="film")).to_str().encode()
-    with pytest.raises(ModelError, match="the vocabulary has 2 tokens, the network 300"):
+    with pytest.raises(ModelError, match=r"the vocabulary has 2 tokens, the network 300; give .* --tokenizer"):
         read_gpt2(TorchContents(state, {}, {}), speller)
 
 

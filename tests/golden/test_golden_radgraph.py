@@ -191,7 +191,7 @@ def test_settings_that_contradict_the_tensors_or_another_way_of_reading_are_refu
     state = graph_state(SIZES)
     for change, message in (
         ({"max_span_width": 4}, "max_span_width is 4, and 3 is expected"),
-        ({"segment_length": 41}, "sizes that no such network has"),
+        ({"segment_length": 41}, "fit no such network"),
         ({"entities": ("Person", "Place", "Thing", "Other")}, "neither RadGraph's nor RadGraph-XL's"),
         ({"entities": SIZES.entities[:3]}, "of another shape"),
     ):

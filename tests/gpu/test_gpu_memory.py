@@ -115,7 +115,7 @@ def test_tiles_are_halved_and_drafts_stay_the_same(
     caplog.clear()
     with little_memory(pipeline, 1.9):
         found = pipeline.draft(films)
-    assert "out of memory; going on with batches of 1" in caplog.text
+    assert "out of memory; continuing with batches of 1" in caplog.text
     assert_same(found, wanted)
     caplog.clear()
     assert_same(pipeline.draft(films), wanted)

@@ -55,7 +55,7 @@ def test_memory_is_memory_whoever_was_asked_for_it(error: Exception, caplog: pyt
         return first
 
     assert in_batches(3, 3, work) == [0, 1, 2]
-    assert "going on with batches of 1" in caplog.text
+    assert "continuing with batches of 1" in caplog.text
 
 
 @pytest.mark.parametrize("said", ["shapes cannot be multiplied", "could not create a primitive descriptor for matmul"])

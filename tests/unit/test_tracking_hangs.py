@@ -38,4 +38,4 @@ def test_a_process_that_is_told_to_end_does_not_wait_for_it(
         be_ended(silent_server, tmp_path)
     assert ended.value.code == EXIT_SIGTERM
     assert time.monotonic() - started_s < MOST_S
-    assert "the end of its run could not be told" in caplog.text
+    assert "the end of its run could not be recorded" in caplog.text

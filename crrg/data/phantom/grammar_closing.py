@@ -159,15 +159,3 @@ SYMPTOMS: tuple[str, ...] = (
     "preoperative evaluation", "hypoxia", "follow-up", "trauma", "wheezing", "dizziness", "palpitations", "fatigue",
 )  # fmt: skip
 """Reasons for the film; drawn without regard to what is on it, so that they tell nothing."""
-
-
-def normal_sentences() -> frozenset[str]:
-    """Return every normal sentence that a report may hold, as it stands there."""
-    templates = [template for options in NORMAL.values() for template in options] + list(NORMAL_IMPRESSION)
-    filled = {
-        template.format(side=side, level=level)
-        for template in templates
-        for side in ("right", "left")
-        for level in ("upper", "mid", "lower")
-    }
-    return frozenset(sentence[0].upper() + sentence[1:] for sentence in filled)

@@ -86,7 +86,7 @@ def _is_usable(row: dict[str, str]) -> bool:
 
 def _study(row: dict[str, str], seed: int) -> DrawnStudy:
     if not row["uid"].isdigit():
-        raise ReportError("uid is no number; give the Open-i table", "reports", code="REPORT.COLUMNS")
+        raise ReportError("uid is not a number; give the Open-i table", "reports", code="REPORT.COLUMNS")
     index = int(row["uid"])
     rng = np.random.default_rng(np.random.SeedSequence([seed, OPENI_STREAM, index]))
     view_position = ViewPosition.AP if rng.random() < AP_SHARE / 3 else ViewPosition.PA

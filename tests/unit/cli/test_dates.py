@@ -62,5 +62,5 @@ def test_a_form_takes_a_day_or_none(tmp_path: Path) -> None:
 def test_what_is_checked_comes_back() -> None:
     assert check_date("2026-11-09", "date") == "2026-11-09"
     assert check_date("", "date") == ""
-    with pytest.raises(ConfigError, match=r"^reread_date: .*'2026-13-01' is no day"):
+    with pytest.raises(ConfigError, match=r"^reread_date: .*'2026-13-01' is not a date"):
         check_date("2026-13-01", "reread_date")

@@ -37,25 +37,25 @@ def test_forget(places):
     first, other = ledger_rows(root, manifest)
     patient = first.patient_id
     before = {stored.key for stored in root.list_objects()}
-    assert "1 patients, 1 studies, 1 images would be removed; --yes does it" in said(root, "forget", patient)
+    assert "1 patients, 1 studies, 1 images would be removed; pass --yes to do it" in said(root, "forget", patient)
     assert {stored.key for stored in root.list_objects()} == before
     shown = said(root, "forget", patient, "--yes")
     assert "1 patients, 1 studies, 1 images removed" in shown
     assert "night 2020-01-01 commit 1: 1 drafts" in shown
     for name in (patient, first.study_id, first.key_hmac):
-        assert "forgotten before: nothing is left" in said(root, "forget", name, "--yes")
+        assert "already forgotten: nothing is left" in said(root, "forget", name, "--yes")
     assert "1 of these ids were forgotten before" in said(root, "forget", first.study_id, other.study_id)
-    assert "nothing here belongs to it" in said(root, "forget", "abc", code=2)
+    assert "nothing belongs to this id" in said(root, "forget", "abc", code=2)
 
 
 def test_retention(places):
     _, root = places
     shown = said(root, "gc", "--results-older-than", "30")
     assert "0 nights, 0 drafts to remove" in shown
-    assert "1 old nights stay: they hold the newest drafts of 2 studies; --with-newest removes them, too" in shown
+    assert "1 old nights are kept: they hold the newest drafts of 2 studies; --with-newest removes them too" in shown
     shown = said(root, "gc", "--results-older-than", "30", "--with-newest", "--yes")
     assert "1 nights, 2 drafts removed" in shown
-    assert "of 2 studies these are the newest drafts" in shown
+    assert "for 2 studies these are the newest drafts" in shown
     assert "1 or more days" in said(root, "gc", "--results-older-than", "0", code=2)
 
 
@@ -75,7 +75,7 @@ def test_rekey(places, monkeypatch):
     monkeypatch.setenv("CRRG_HMAC_KEY", NEW_KEY)
     inbox.delete("1.png")
     shown = said(root, "rekey", "--inbox", inbox.root)
-    assert "1 nights with 2 objects would be written again; --yes does it" in shown
+    assert "1 nights with 2 objects would be rewritten; pass --yes to do it" in shown
     assert "1 objects are not in the inbox as they were; --drop-missing leaves them out" in shown
     assert "--drop-missing" in said(root, "rekey", "--inbox", inbox.root, "--yes", code=2)
-    assert "written again" in said(root, "rekey", "--inbox", inbox.root, "--yes", "--drop-missing")
+    assert "rewritten" in said(root, "rekey", "--inbox", inbox.root, "--yes", "--drop-missing")

@@ -23,7 +23,7 @@ def test_without_an_orchestrator_it_says_which_setting_names_one(
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert "No night yet." in (said := run_status(tmp_path))
-    assert "PREFECT_API_URL names no orchestrator" in said
+    assert "PREFECT_API_URL is not set" in said
 
 
 def test_an_installed_library_without_checkout_shows_its_nights(
@@ -32,7 +32,7 @@ def test_an_installed_library_without_checkout_shows_its_nights(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setattr(crrg, "__file__", str(tmp_path / "site-packages" / "crrg" / "__init__.py"))
     assert "No night yet." in (said := run_status(tmp_path))
-    assert "read from a checkout, and there is none here" in said
+    assert "only from a checkout of the project" in said
 
 
 def test_a_server_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

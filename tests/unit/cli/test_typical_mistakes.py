@@ -45,10 +45,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("films/a.png", "source: this is a file; name the folder that it lies in"),
-        ("", "source: an address is empty; an unset variable gives that, and . is this folder"),
-        (".", "source: it holds the root, .* give another --root"),
-        ("texts", "dataset d: there is no film and no report .* check the address"),
+        ("films/a.png", "source: this is a file; name the folder that contains it"),
+        ("", "source: an address is empty .unset variable.*; use . for the current folder"),
+        (".", "source: it contains the root, .* give another --root"),
+        ("texts", "dataset d: this kind of archive finds neither .* check the address"),
         ("S3://bucket/films", "nothing opens S3:// addresses; give a folder or s3://bucket/prefix"),
     ],
 )
@@ -61,7 +61,7 @@ def test_an_ingest_that_refuses_everything_says_why() -> None:
     for name in ("c.dcm", "d.png", "e.png"):
         Path("films", name).write_bytes(b"x" * len(name) if name == "c.dcm" else b"")
     line = refused("ingest", "films", "--dataset", "d")
-    assert "dataset d: of 3 inputs none was accepted: " in line
+    assert "dataset d: none of 3 inputs was accepted: " in line
     assert "EMPTY.FILE 2" in line
 
 
@@ -108,18 +108,18 @@ def test_results_into_a_file_or_an_unset_variable(command: tuple[str, ...]) -> N
 @pytest.mark.parametrize("command", [("predict",), ("zero-shot", "--label", "Edema")])
 def test_films_that_are_not_there_are_told_before_a_model_is_looked_for(command: tuple[str, ...]) -> None:
     line = refused(*command, "films/a.png", "films", "films/c.dcm", "--out", "drafts")
-    assert "files: 2 of 3 paths are no files (number 2, 3 of them); give existing files" in line
+    assert "files: 2 of 3 paths are not files (number 2, 3 of them); give existing files" in line
 
 
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:
     pseudonyms = Pseudonyms(KEY.encode())
     with pytest.raises(ConfigError, match="inbox: this is a file"):
         list_inbox(Storage("films/a.png"), pseudonyms.object_key)
-    with pytest.raises(ConfigError, match="inbox: it holds the root"):
+    with pytest.raises(ConfigError, match="inbox: it contains the root"):
         check_outside(Storage("films/root"), Storage("films"), "inbox")
     Path("link").symlink_to("films")
     for root, inbox in (("link/root", "films"), ("films/root", "link"), ("films", "films")):
-        with pytest.raises(ConfigError, match="inbox: it holds the root"):
+        with pytest.raises(ConfigError, match="inbox: it contains the root"):
             check_outside(Storage(root), Storage(inbox), "inbox")
     check_outside(Storage("films"), Storage("films/inbox"), "inbox")
     check_outside(Storage("films-root"), Storage("films"), "inbox")
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_film_says_where_the_reason_stands_in_words(monkeypatc
     done = CliRunner().invoke(app, ["predict", "notes.txt", "--out", "drafts"])
     assert done.stdout.splitlines() == [
         "0 drafted in drafts",
-        "notes.txt: NOT_DICOM.MARK; notes.txt.json there says why in words",
+        "notes.txt: NOT_DICOM.MARK; see notes.txt.json there for the reason",
     ]
 
 

@@ -29,8 +29,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("form.json", b"[1]", "it holds a list"),
-        ("form.json", b'"night"', "it holds a str"),
+        ("form.json", b"[1]", "it is a list"),
+        ("form.json", b'"night"', "it is a str"),
         ("form.json", b'{\n "limit": }', "line 2 column 11"),
         ("form.JSON", b"{,", "as JSON"),
         ("form.toml", b"limit = ", "at end of document"),
@@ -60,12 +60,12 @@ def test_a_settings_file_that_is_no_toml(tmp_path: Path) -> None:
 
 def test_a_list_of_studies_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "ids").write_bytes(b"\xff\xfe\x00")
-    assert "one id in each line" in refused("nightly", "--inbox", str(tmp_path), "--reread-studies", "ids")
+    assert "one id per line" in refused("nightly", "--inbox", str(tmp_path), "--reread-studies", "ids")
 
 
 def test_a_table_of_outcomes_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
-    assert "in a folder that is there" in refused("outcomes", "--inbox", "inbox", "--csv", "nowhere/table.csv")
+    assert "in an existing folder" in refused("outcomes", "--inbox", "inbox", "--csv", "nowhere/table.csv")
 
 
 def test_a_wrong_variable_of_a_flow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,7 +147,7 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
         ({"clip": {"contrast": {"text_weight": 0.5}}}, r"clip: .*needs sampling\.num_texts = 2"),
         ({"clip": {"architecture": {"image_tower": "vit"}}}, r"clip\.architecture: .*takes one number in image_layers"),
         ({"clip": {"draft_share": 1.5}}, r"clip\.draft_share: .*less than or equal to 1"),
-        ({"clip": {"num_epochs": 2}, "num_steps": 9}, "leave one of them out"),
+        ({"clip": {"num_epochs": 2}, "num_steps": 9}, "remove one of them"),
         ({"generator": {"loop": {"patience": 2}}}, r"generator\.loop\.patience.*set validate_every as well"),
         (
             {"detector": {"architecture": {"pyramid_channels": 32, "anchor_sizes": (20, 40)}}},
@@ -155,7 +155,7 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
         ),
         (
             {"recipe": "paper", "detector": {"architecture": {"pyramid_channels": 32}}},
-            r"detector\.architecture\.pyramid_channels: the recipe `paper` has one map and no pyramid; leave",
+            r"detector\.architecture\.pyramid_channels: the recipe `paper` has a single feature map; remove",
         ),
         (
             {"generator": {"lora_rank": 4}},
@@ -171,7 +171,7 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
                 "generator": {"architecture": {"condition_on_report": True, "condition_on_findings": True}},
                 "recipe": "paper",
             },
-            "words each region on its own; leave condition_on_report out",
+            "describes each region on its own; remove condition_on_report",
         ),
         ({"generator": {"architecture": {"feature_size": 64}}}, r"set selector\.architecture\.feature_size and"),
     ],
@@ -196,7 +196,7 @@ def test_an_unknown_field_names_those_there_are() -> None:
 def test_changes_that_imported_weights_overrule_are_refused() -> None:
     imported = GeneratorArchitecture(num_layers=24)
     keep_changes(GeneratorArchitectureOverrides(num_layers=24), imported, "generator.architecture")
-    with pytest.raises(ConfigError, match="num_layers is 2 in the form and 24 in the imported weights; leave it out"):
+    with pytest.raises(ConfigError, match="num_layers is 2 in the form and 24 in the imported weights; remove it"):
         keep_changes(GeneratorArchitectureOverrides(num_layers=2), imported, "generator.architecture")
     keep_changes(DetectorArchitectureOverrides(pyramid_channels=0), DetectorArchitecture(), "detector.architecture")
     with pytest.raises(ConfigError, match="pyramid_channels is 8 in the form and 0 in the imported weights"):

@@ -19,10 +19,10 @@ from tests.support.keys import KEY, NEW_KEY
         ("k" * 32, "1 different"),
         ("ab" * 40, "2 different"),
         ("correct-horse-battery" * 2, "repeats itself"),
-        ("end-to-end-tests-only-" * 2, "holds a word"),
-        ("0123456789abcdef0123456789abcdef", "holds a word"),
-        ("ChangeMe-before-it-is-used-in-earnest", "holds a word"),
-        ("".join(map(chr, range(64, 100))), "follow one another"),
+        ("end-to-end-tests-only-" * 2, "contains a word"),
+        ("0123456789abcdef0123456789abcdef", "contains a word"),
+        ("ChangeMe-before-it-is-used-in-earnest", "contains a word"),
+        ("".join(map(chr, range(64, 100))), "are sequential"),
     ],
 )  # fmt: skip
 def test_a_known_secret_is_refused_and_the_way_out_named(key: str, why: str, tmp_path: Path) -> None:

@@ -173,8 +173,8 @@ def test_a_table_of_more_rows_than_memory_holds_is_refused(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ('a.png,1,"Clear.', "line 2 .* does not close"),
-        ('a.png,1,"Clear "lungs", small heart."', "line 2 .* write a quote within a cell twice"),
+        ('a.png,1,"Clear.', "line 2 .* is not closed"),
+        ('a.png,1,"Clear "lungs", small heart."', "line 2 .* double every quote inside a cell"),
         ("a.png,1,No effusion, but a mass.", "line 2 .* more cells than its header"),
     ],
 )

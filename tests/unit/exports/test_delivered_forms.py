@@ -188,7 +188,7 @@ def broken(path: list[object], value: object) -> dict[str, object]:
         (["entry", 1, "resource", "code", "coding", 0, "system"], "http://elsewhere", "system"),
         (["entry", 1, "resource", "interpretation", 0, "coding", 0, "code"], "MAYBE", "POS nor NEG"),
         (["entry", 0, "resource", "id"], "not allowed", "Device.id"),
-        (["entry", 0, "fullUrl"], "Device/1", "no urn:uuid"),
+        (["entry", 0, "fullUrl"], "Device/1", "not a urn:uuid"),
         (["entry", 15, "resource", "effectiveDateTime"], "2026-13-99", "effectiveDateTime"),
         (["entry", 1, "resource", "effectiveDateTime"], "20261119", "effectiveDateTime"),
         (["entry", 15, "resource", "issued"], "2026-11-20T03:00:00", "issued"),

@@ -77,8 +77,8 @@ def test_what_is_no_such_archive_is_refused(tmp_path: Path, monkeypatch: pytest.
     refused(tmp_path / "cut", "cannot be read")
     for files, message in (
         ({"config.json": b"{}"}, r"holds no weights\.th"),
-        ({"config.json": b"[1, 2]"}, "no JSON object"),
-        ({"config.json": b"\xff"}, r"config\.json is no text"),
+        ({"config.json": b"[1, 2]"}, "not a JSON object"),
+        ({"config.json": b"\xff"}, r"config\.json is not text"),
         ({"config.json": b"{}", "vocabulary/x.txt": b"x" * (2**20 + 1)}, r"x\.txt has more than"),
     ):
         with tarfile.open(tmp_path / "part.tar", "w") as archive:
@@ -86,4 +86,4 @@ def test_what_is_no_such_archive_is_refused(tmp_path: Path, monkeypatch: pytest.
                 add(archive, name, data)
         refused(tmp_path / "part.tar", message)
     monkeypatch.setattr(radgraph_archive, "MAX_MEMBERS", 3)
-    refused(tmp_path / "whole", "far more in it")
+    refused(tmp_path / "whole", "far more than")

@@ -53,7 +53,7 @@ class Runs:
 
 def test_a_file_that_runs_code_is_refused_and_runs_none(tmp_path: Path) -> None:
     torch.save({"a": Runs(str(tmp_path / "made"))}, tmp_path / "evil.pt")
-    refusal = rf"no torch archive of tensors.*it needs {os.name}\.mkdir.*state dict alone"
+    refusal = rf"not a torch archive of only tensors.*it needs {os.name}\.mkdir.*state dict alone"
     with pytest.raises(ModelError, match=refusal), open_torch_file(tmp_path / "evil.pt"):
         pass
     assert not (tmp_path / "made").exists()
@@ -61,7 +61,10 @@ def test_a_file_that_runs_code_is_refused_and_runs_none(tmp_path: Path) -> None:
 
 def test_of_two_tensors_of_one_name_none_is_lost(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.ones(1)}, "model.a": torch.zeros(1)}, tmp_path / "two.pt")
-    with pytest.raises(ModelError, match=r"two things in it are named model\.a"), open_torch_file(tmp_path / "two.pt"):
+    with (
+        pytest.raises(ModelError, match=r"it contains two entries named model\.a"),
+        open_torch_file(tmp_path / "two.pt"),
+    ):
         pass
 
 

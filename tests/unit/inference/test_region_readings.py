@@ -57,7 +57,7 @@ def test_few_films_are_read_in_smaller_tiles_where_memory_is_short(
     monkeypatch.setattr(detector, "detect", cramped(detector.detect, sizes))
     found = read_regions(detector, selector, IMAGES, IMAGES)
     assert sizes == [16, 8, 4, 4]
-    assert "out of memory; going on with batches of 4" in caplog.text
+    assert "out of memory; continuing with batches of 4" in caplog.text
     for name, value in vars(wanted).items():
         np.testing.assert_allclose(vars(found)[name], value, rtol=1e-5, atol=1e-4, err_msg=name)
 

@@ -84,7 +84,7 @@ def test_time_that_is_yet_to_come_keeps_no_object_waiting(caplog):
     objects = [found("soon", modified_s=105), found("next-year", modified_s=4e7)]
     inventory = take_inventory(objects, Ledger([]), date="d", now_s=100, settle_s=10)
     assert [[each.key for each in part] for part in (inventory.new, inventory.pending)] == [["next-year"], ["soon"]]
-    assert "1 objects of the inbox bear a time that is yet to come" in caplog.text
+    assert "1 objects of the inbox are dated in the future" in caplog.text
 
 
 def refused(key: str, reason: str, date: str) -> LedgerRow:

@@ -202,8 +202,8 @@ def test_damage_is_found_on_both_ways(place, tmp_path):
 
 def test_a_place_that_is_in_use_is_refused(place):
     for elsewhere in (place.root.url("backup"), place.root.root, str(Path(place.root.root).parent)):
-        with pytest.raises(ConfigError, match="within each other"):
+        with pytest.raises(ConfigError, match="nested in each other"):
             back_up(place.root, elsewhere)
-    with pytest.raises(ConfigError, match="no backup; give an empty one"):
+    with pytest.raises(ConfigError, match="other than a backup; give an empty one"):
         back_up(place.root, place.inbox.root)
     assert not place.inbox.exists(LIST_KEY)

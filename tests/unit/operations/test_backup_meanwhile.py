@@ -136,7 +136,7 @@ def test_a_backup_that_lacks_something_of_a_night_is_not_restored(place, what):
     value = place.copy.get_json(LIST_KEY)
     del value["objects"][names[what]]
     place.copy.put_json(LIST_KEY, value)
-    with pytest.raises(ConfigError, match=f"night {DATE} is not whole in this backup: 1 objects.*use another"):
+    with pytest.raises(ConfigError, match=f"night {DATE} is incomplete in this backup: 1 objects.*use another"):
         restore(place.other, place.copy.root)
     assert place.other.list_objects() == []
 
@@ -149,6 +149,6 @@ def test_a_backup_of_a_night_without_the_manifest_that_counts_is_not_restored(pl
     place.copy.put(key, canonical_json(Manifest(status="sealed", date=DATE, fencing=1).model_dump(mode="json")))
     value["objects"][key][1] = place.copy.sha256(key)
     place.copy.put_json(LIST_KEY, value)
-    with pytest.raises(ConfigError, match=f"night {DATE} is not whole.*without their manifest"):
+    with pytest.raises(ConfigError, match=f"night {DATE} is incomplete.*without their manifest"):
         restore(place.other, place.copy.root)
     assert place.other.list_objects() == []

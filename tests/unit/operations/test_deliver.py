@@ -48,7 +48,7 @@ def test_delivery_is_off_without_an_identified_zone(night):
 @pytest.mark.parametrize("place", ["inside", "around"])
 def test_zone_and_root_must_lie_apart(night, place):
     zone = f"{night.root.root}/identified" if place == "inside" else night.root.root.rpartition("/")[0]
-    with pytest.raises(ConfigError, match="within each other"):
+    with pytest.raises(ConfigError, match="nested in each other"):
         deliver(night.form(), night.root, night.settings.model_copy(update={"identified_root": zone}))
 
 

@@ -74,5 +74,5 @@ def test_documents_that_may_not_be_taken_back_are_said(night, monkeypatch):
 
 def test_zone_and_inbox_must_lie_apart(night):
     settings = night.settings.model_copy(update={"identified_root": f"{night.inbox.root}/delivered"})
-    with pytest.raises(ConfigError, match="the inbox must not lie within each other"):
+    with pytest.raises(ConfigError, match="the inbox must not be nested in each other"):
         deliver(night.form(), night.root, settings)

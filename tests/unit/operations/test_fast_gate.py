@@ -73,7 +73,7 @@ def test_a_figure_more_than_half_a_percent_away_is_refused_either_way() -> None:
     assert found.figures[IDENTICAL] > 0.99
     assert any(reason.startswith("rgrg/bleu_4 is 0.9") for reason in found.failures)
     better = compare_drafts(worse, films, known)
-    assert any("within 0.5% of that is asked" in reason for reason in better.failures)
+    assert any("within 0.5% of that is required" in reason for reason in better.failures)
 
 
 def test_silence_passes_no_gate_and_films_without_reports_have_no_text_figure() -> None:

@@ -258,7 +258,7 @@ def test_a_patient_who_is_the_only_one_leaves_no_version(place):
 
 def test_an_unknown_id_is_refused_before_anything_goes_and_a_second_time_is_fine(place):
     before = texts_of(place.root)
-    with pytest.raises(ConfigError, match="nothing here belongs to it"):
+    with pytest.raises(ConfigError, match="nothing belongs to this id"):
         place.forget(PATIENT, "abc")
     assert texts_of(place.root) == before
     place.forget(PATIENT)
@@ -277,7 +277,7 @@ def test_whoever_asks_again_is_told_that_it_was_forgotten_by_whichever_id(place,
     found = place.forget(*STUDIES, OTHER)
     assert (found.num_forgotten_before, found.num_patients, found.is_removed) == (2, 1, True)
     for other in (PSEUDONYMS.study("2.25.8.9"), PSEUDONYMS.patient("P9")):
-        with pytest.raises(ConfigError, match="nothing here belongs to it"):
+        with pytest.raises(ConfigError, match="nothing belongs to this id"):
             place.forget(other)
     # a film of theirs that came again and was refused is known by its object alone
     inbox = Storage(str(tmp_path / "again"))

@@ -131,4 +131,4 @@ def test_files_that_are_no_films_by_their_names_are_counted(archive, root, refus
     with caplog.at_level("INFO", "crrg.data.folder"):
         assert ingest(form(archive), root, PSEUDONYMS).num_inputs == 4
     (said,) = [record.getMessage() for record in caplog.records if record.name == "crrg.data.folder"]
-    assert said.startswith("3 files are neither films nor tables by their names")
+    assert said.startswith("3 files are ignored, since their names are neither")

@@ -257,9 +257,9 @@ def test_parts_that_were_not_trained_together_are_refused(world: World, tmp_path
 
 
 def test_what_a_bundle_cannot_hold_is_refused_with_the_way_out(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no folder holds clip; .*crrg train STAGE"):
+    with pytest.raises(ConfigError, match=r"no folder contains clip; .*crrg train STAGE"):
         world.make(world.published)
-    with pytest.raises(ConfigError, match="holds no part of a bundle"):
+    with pytest.raises(ConfigError, match="contains no part of a bundle"):
         world.make(tmp_path)
     for source in ("cxr-clip", "gpt2"):
         stage = ImportedStage({"cxr-clip": "clip"}.get(source, source), torch.nn.Linear(1, 1), {}, {})

@@ -39,14 +39,14 @@ def run_with(budget_mib: int, row_mib: int, root: Path) -> subprocess.CompletedP
 
 def test_what_does_not_fit_is_done_in_smaller_batches(tmp_path: Path) -> None:
     done = run_with(2048, 400, tmp_path)
-    assert (done.returncode, done.stderr.count("out of memory; going on with batches of")) != (0, 0)
+    assert (done.returncode, done.stderr.count("out of memory; continuing with batches of")) != (0, 0)
     assert done.stdout.splitlines() == ["limit 2048", "rows 1 2 3 4 5 6 7 8"]
 
 
 def test_what_does_not_fit_at_all_is_said(tmp_path: Path) -> None:
     done = run_with(2048, 4000, tmp_path)
     assert done.returncode == 1
-    assert "its memory does not suffice for one film" in done.stderr
+    assert "not enough memory for a single film" in done.stderr
 
 
 def test_without_a_budget_nothing_is_limited(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_shard_goes_on_with_the_cpu_and_the_night_says_so(inbox, tmp_path, cap
     assert manifest.num_shards_on_cpu == summary.num_shards_on_cpu == 1
     assert night_metrics(summary)["night/num_shards_on_cpu"] == 1
     assert "| shards on the CPU | 1 |" in night_markdown(summary)
-    assert "shard 2 goes on with the CPU" in caplog.text
+    assert "shard 2 continues on the CPU" in caplog.text
 
 
 @pytest.mark.parametrize(("device", "has_cpu"), [("cuda", True), ("auto", False)])

@@ -69,7 +69,7 @@ def test_a_holder_that_has_just_ended_is_nobody(places, monkeypatch) -> None:
     plan = nightly.plan_night(night_config(inbox), root, BUNDLE, PSEUDONYMS)
     assert (plan.status, plan.held_by) == (
         "held",
-        "another run came at the same time, or has just ended; run this night again",
+        "another run started at the same time, or has just ended; run this night again",
     )
 
 

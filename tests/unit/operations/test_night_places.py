@@ -17,7 +17,7 @@ def test_an_inbox_that_holds_the_root_is_refused(tmp_path: Path, inbox: str, roo
     taken = Storage(str(tmp_path / inbox))
     fill_inbox(taken, 1)
     before = taken.list_objects()
-    with pytest.raises(ConfigError, match="it holds the root"):
+    with pytest.raises(ConfigError, match="it contains the root"):
         run_test_night(taken, Storage(str(tmp_path / root)), StandInDrafter(), num_workers=0)
     assert taken.list_objects() == before
 

@@ -366,11 +366,11 @@ def test_broken_draft_is_not_committed(inbox, root):
 
 
 def test_missing_inbox_is_an_error_and_an_empty_one_is_not(root, tmp_path, caplog):
-    with pytest.raises(ConfigError, match="not there"):
+    with pytest.raises(ConfigError, match="does not exist"):
         night(Storage(str(tmp_path / "nowhere")), root)
     (tmp_path / "empty").mkdir()
     assert night(Storage(str(tmp_path / "empty")), root).status == "nothing_new"
-    assert "no object in the inbox; if there should be, check its address" in caplog.text
+    assert "the inbox is empty; if it should not be, check its address" in caplog.text
 
 
 def test_no_name_of_the_source_is_stored(inbox, root):

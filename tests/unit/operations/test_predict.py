@@ -89,13 +89,13 @@ def test_missing_or_equally_named_files_are_refused_before_any_work(tmp_path):
     out = Storage(str(tmp_path / "out"))
     (tmp_path / "is.png").write_bytes(png_bytes(1))
     files = [tmp_path / "is.png", tmp_path / "none.dcm"]
-    with pytest.raises(ConfigError, match=r"1 of 2 paths are no files \(number 2 of them\)"):
+    with pytest.raises(ConfigError, match=r"1 of 2 paths are not files \(number 2 of them\)"):
         predict_files(files, out, PSEUDONYMS, StandInDrafter())
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.png").write_bytes(png_bytes(1))
-    with pytest.raises(ConfigError, match="one name"):
+    with pytest.raises(ConfigError, match="the same name"):
         predict_files([tmp_path / "one/same.png", tmp_path / "two/same.png"], out, PSEUDONYMS, StandInDrafter())
-    with pytest.raises(ConfigError, match="are no files"):  # not: no such model, which would be loaded first
+    with pytest.raises(ConfigError, match="are not files"):  # not: no such model, which would be loaded first
         predict_with(files, out.root, "no-such-model", "cpu", out, Settings(root=out.root))
     assert out.list_objects() == []

@@ -18,7 +18,7 @@ from crrg.storage import Storage
     ("tags", "said"),
     [
         ({}, "gate=unset"),
-        ({"gate": "failed", "gate_failures": "clinical/micro_f1 is 0.100, at least 0.200 is asked"}, "is 0.100"),
+        ({"gate": "failed", "gate_failures": "clinical/micro_f1 is 0.100, at least 0.200 is required"}, "is 0.100"),
     ],
 )
 def test_only_commands_that_ask_the_gate_are_named(tags, said: str, tmp_path: Path, monkeypatch) -> None:

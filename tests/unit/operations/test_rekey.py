@@ -179,7 +179,7 @@ def test_what_is_gone_from_the_inbox_is_left_out_only_where_that_is_said(place):
 def test_a_forgotten_patient_stays_forgotten_while_films_lie_in_the_inbox(place):
     forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
     done = place.rekey()
-    assert (done.num_forgotten, done.num_lost_tombstones) == (1, 0)
+    assert done.num_lost_tombstones == 0
     for name in (NEW.patient("P1"), NEW.study("2.25.8.1"), NEW.instance("2.25.9.12"), NEW.object_key("a/1.dcm")):
         assert forget([name], place.root, Settings(hmac_key=NEW_KEY)).num_forgotten_before == 1
     place.inbox.put("again.dcm", dicom_bytes(9, study="1", instance="13", patient="P1"))
@@ -191,7 +191,7 @@ def test_a_removal_that_was_cut_off_is_finished_before_ids_change(place, monkeyp
         patch.setattr(forgetting, "forget_in_datasets", interrupted)
         with pytest.raises(KeyboardInterrupt):
             forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
-    with pytest.raises(ConfigError, match="a removal of patients was cut off; finish it under the old secret"):
+    with pytest.raises(ConfigError, match="a removal of patients was interrupted; finish it under the old secret"):
         place.rekey()
     forget([PSEUDONYMS.patient("P1")], place.root, SETTINGS, remove=True)
     assert place.rekey().is_done

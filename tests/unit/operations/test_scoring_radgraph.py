@@ -146,8 +146,8 @@ def test_files_that_do_not_belong_together_are_refused_without_their_keys(tmp_pa
             "1 reports are missing there and 1 are unknown",
         ),
         ({"secret-1": annotation("effusion"), "secret-2": {"text": "edema"}}, "not in RadGraph's published form"),
-        ([annotation("effusion")], "no JSON object with a report under each key"),
-        ({}, "no JSON object with a report under each key"),
+        ([annotation("effusion")], "not a JSON object with a report under each key"),
+        ({}, "not a JSON object with a report under each key"),
     ):
         with pytest.raises(ConfigError, match=message) as told:
             score_annotations(write(tmp_path / "drafts.json", content), reports)

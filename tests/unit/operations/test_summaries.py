@@ -48,9 +48,9 @@ def test_the_plan_of_a_night_says_where_its_inbox_is_empty() -> None:
         date="2026-01-02", run_id="", inbox="s3://bucket/inbx", bundle=bundle, fencing=0, shards=(), num_new=0,
         num_done=0, status="nothing_new", config=NightlyConfig(inbox="s3://bucket/inbx"),
     )  # fmt: skip
-    assert "no object in the inbox" in plan_markdown(empty)
-    assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"num_done": 3}))
-    assert "no object in the inbox" not in plan_markdown(empty.model_copy(update={"status": "held"}))
+    assert "The inbox is empty" in plan_markdown(empty)
+    assert "The inbox is empty" not in plan_markdown(empty.model_copy(update={"num_done": 3}))
+    assert "The inbox is empty" not in plan_markdown(empty.model_copy(update={"status": "held"}))
 
 
 def test_a_finished_stage_says_what_it_reached() -> None:

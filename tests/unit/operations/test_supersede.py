@@ -134,7 +134,7 @@ def test_a_page_that_says_something_else_is_found(place, said):
     assert [bool(night.problems) for night in check_nights(place.root).nights] == [True, False]
     place.root.put(second.replaced_key, superseded_script({FILM: Replacement(THIRD, "f" * 16, "")}))
     (night,) = check_nights(place.root, SECOND).nights
-    assert night.problems == ("the page says of replaced drafts what nights did not commit",)
+    assert night.problems == ("the page's note of replaced drafts is not what nights committed",)
 
 
 def test_a_holder_that_wakes_up_late_takes_nothing_back(place):
@@ -255,7 +255,7 @@ def test_a_night_is_published_although_marks_cannot_be_made(place, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(supersede, "no_night", is_held)
         assert place.night(SECOND, "AP").status == "committed"
-    assert "which a later night does" in caplog.text
+    assert "a later night does it" in caplog.text
     assert mark_superseded(place.root) == 1
 
 

@@ -111,7 +111,7 @@ def test_a_rank_without_its_starter_stops(tmp_path: Path) -> None:
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match="2 ranks need as many GPUs, 1 visible"):
+    with pytest.raises(ConfigError, match="2 ranks need a GPU each, 1 visible"):
         check_ranks("clip", FORM.model_copy(update={"device": "auto"}))
     check_ranks("clip", FORM)
 

@@ -46,7 +46,7 @@ def test_a_small_fall_below_the_champion_is_allowed_and_a_larger_one_is_not() ->
 
 def test_zero_shot_at_chance_fails_beside_good_figures() -> None:
     outcome = check_gate(Gate(), {REGION_IOU: 0.94, LABEL_AUC: 0.99, CLINICAL_F1: 0.9, ZERO_SHOT_AUC: 0.516})
-    assert outcome.failures == ("classification/zero_shot_mean_auc is 0.516, at least 0.600 is asked",)
+    assert outcome.failures == ("classification/zero_shot_mean_auc is 0.516, at least 0.600 is required",)
 
 
 @pytest.mark.parametrize(("found", "is_passed"), [(0.81, True), (0.79, False)])

@@ -102,9 +102,9 @@ def test_a_place_of_the_map_is_that_place_of_the_film() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"pixel_mean": (0.5, 0.5, 0.5)}, "one number each, or three"),
+        ({"pixel_mean": (0.5, 0.5, 0.5)}, "one value each, or three"),
         (IMAGENET, "takes one pixel_mean"),
-        ({**VIT, "image_layers": (1, 1)}, "equally many"),
+        ({**VIT, "image_layers": (1, 1)}, "the same length"),
         ({**VIT, "patch_size": 5}, "patch_size must divide"),
         ({**SWIN, "image_heads": (3, 2)}, "image_heads must divide"),
         ({"text_heads": 3}, "text_heads must divide"),

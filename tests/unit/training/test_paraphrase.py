@@ -110,7 +110,7 @@ def test_another_file_is_another_training_and_a_wrong_one_is_refused(tmp_path: P
     assert paraphrase_parts("") == {}
     for wrong in ("[]", "no json", '{"Clear.": "All clear."}', '{"Clear.": [1]}'):
         file.write_text(wrong)
-        with pytest.raises(ConfigError, match="no table of wordings; write JSON like"):
+        with pytest.raises(ConfigError, match="not a table of wordings; write JSON like"):
             paraphraser_of(str(file))
     with pytest.raises(ConfigError, match="cannot be read on this machine"):
         paraphraser_of(str(tmp_path / "none.json"))

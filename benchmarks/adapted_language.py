@@ -32,13 +32,13 @@ from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
 from crrg.config.references import BundleRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.data.pairs import dataset_image_size, read_pairs, resolve_dataset
+from crrg.data.dataset.pairs import dataset_image_size, read_pairs, resolve_dataset
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device
 from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Film, Pair, Split
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.importing import import_checkpoint
+from crrg.operations.registry.importing import import_checkpoint
 from crrg.registry.bundle import compose_bundle
 from crrg.storage import Storage
 from crrg.training.generator import train_generator

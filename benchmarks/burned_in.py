@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.burned_in import find_text
+from crrg.data.privacy.burned_in import find_text
 from tests.support.burned_text import (
     POSITIONS,
     SIDES,

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.roots import find_bundle
 from crrg.config.evidence import EvidenceSettings
-from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import resolve_dataset
+from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.dataset.spaced import sampled_films
 from crrg.data.phantom.cohort import TRUTH_KEY
 from crrg.data.phantom.painter import finding_covers
 from crrg.data.phantom.sampler import sample_scene
-from crrg.data.spaced import sampled_films
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.labels import POSITIVE
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX

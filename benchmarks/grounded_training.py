@@ -25,20 +25,20 @@ from crrg.config.models import FusionSettings
 from crrg.config.overrides import ClipOverrides, SelectorOverrides
 from crrg.config.references import BundleRef, DatasetRef
 from crrg.config.running import GroundConfig, RetrainConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import read_pairs
+from crrg.data.dataset.pairs import read_pairs
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.device import resolve_device
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.study import Split
 from crrg.evaluation.scorecard import Scorecard
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.assemble import assemble_fused
-from crrg.operations.ground import ground
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ground import ground
+from crrg.operations.ingest.ingest import ingest
 from crrg.operations.phantom import draw_phantom
-from crrg.operations.scoring import score_cases
-from crrg.operations.scoring_cases import Case, fit_baselines
-from crrg.operations.train import train_stages
+from crrg.operations.registry.assemble import assemble_fused
+from crrg.operations.scoring.cases import Case, fit_baselines
+from crrg.operations.scoring.score import score_cases
+from crrg.operations.training.train import train_stages
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.grounding_sample import report_sentences, sentence_digest
 from crrg.config.base import Settings
-from crrg.data.grounding import SentenceContext, ground_sentence
 from crrg.data.phantom.cohort import drawn_study
+from crrg.data.reports.grounding import SentenceContext, ground_sentence
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 

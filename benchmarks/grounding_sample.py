@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crrg.config.base import Settings
-from crrg.data.sections import clean_text
+from crrg.data.reports.sections import clean_text
 from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.domain.sentences import split_sentences
 

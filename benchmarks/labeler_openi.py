@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from crrg.config.base import Settings
-from crrg.data.mesh_codes import findings_of, read_codes
+from crrg.data.archives.mesh_codes import findings_of, read_codes
 from crrg.domain.labels import FINDINGS
 from crrg.evaluation.labeler import label_report
 

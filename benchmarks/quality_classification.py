@@ -33,8 +33,8 @@ from benchmarks.classification.rounds import VARIANTS, decoding_variants, finish
 from benchmarks.roots import find_bundle
 from crrg.config.running import DemoConfig
 from crrg.config.training import TrainStageConfig
-from crrg.data.batches import FilmTable, load_films
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.dataset.batches import FilmTable, load_films
+from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.device import resolve_device
 from crrg.domain.study import Film, Pair, Split
 from crrg.inference.pipeline import ReportPipeline

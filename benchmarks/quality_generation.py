@@ -45,8 +45,8 @@ from benchmarks.resumable import Table
 from benchmarks.roots import find_bundle
 from crrg.config.base import Device, Preset, Settings
 from crrg.config.presets import preset_training
-from crrg.data.pairs import resolve_dataset
-from crrg.data.spaced import sampled_films
+from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.dataset.spaced import sampled_films
 from crrg.device import resolve_device
 from crrg.domain.study import Split
 from crrg.inference.pipeline import ReportPipeline

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from crrg.config.references import DatasetRef
-from crrg.data import parts
+from crrg.data.dataset import parts
+from crrg.data.dataset.pairs import read_tables, write_dataset
+from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.data.images import pixel_digest
-from crrg.data.pairs import read_tables, write_dataset
-from crrg.data.reader import EpochOrder, PairReader
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.storage import Storage

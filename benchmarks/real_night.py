@@ -29,12 +29,12 @@ from crrg.cli.terminal import log_lines
 from crrg.config.base import Settings
 from crrg.config.references import IngestSummary, RetrainResult
 from crrg.config.running import RetrainConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.operations.evaluate import read_scorecard
-from crrg.operations.ingest import ingest
-from crrg.operations.retrain import retrain
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.operations.ingest.ingest import ingest
 from crrg.operations.root import make_demo_root, open_root
+from crrg.operations.scoring.evaluate import read_scorecard
 from crrg.operations.summaries import table
+from crrg.operations.training.retrain import retrain
 from crrg.storage import Storage
 
 EXIT_UNMET = 1

@@ -26,11 +26,11 @@ from typing import Any
 
 from crrg.config.base import Settings, default_num_workers
 from crrg.config.running import Gate, RetrainConfig
-from crrg.data.pairs import read_manifest, resolve_dataset
+from crrg.data.dataset.pairs import read_manifest, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
-from crrg.operations.digest import committed_digest
-from crrg.operations.retrain import retrain
+from crrg.operations.night.digest import committed_digest
 from crrg.operations.summaries import table
+from crrg.operations.training.retrain import retrain
 from crrg.storage import Storage
 from deployments.services import CHECKOUT, Service, start_prefect_server, start_ray_node
 from tests.support.keys import KEY

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from crrg.data.decoder_pool import decode_many
+from crrg.data.decoding.limits import InputLimits
+from crrg.data.decoding.pool import decode_many
 from crrg.data.film import DecodedFilm
-from crrg.data.limits import InputLimits
 from tests.support.film_corpus import Variant
 from tests.support.film_corpus_coding import legal_codings
 from tests.support.film_corpus_display import legal_displays

@@ -14,13 +14,13 @@ import torch
 
 from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.roots import find_bundle
-from crrg.data.batches import load_films
-from crrg.data.pairs import resolve_dataset
+from crrg.data.dataset.batches import load_films
+from crrg.data.dataset.pairs import resolve_dataset
 from crrg.domain.study import Split
 from crrg.evaluation.scorecard import Scorecard
 from crrg.inference.visibility import Visibility
 from crrg.models.detector import load_detector
-from crrg.operations.scoring_visibility import SEED, visibility_figures
+from crrg.operations.scoring.visibility import SEED, visibility_figures
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from crrg.training.detector import detect_films, visibility_record

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from crrg.config.base import Settings
 from crrg.config.running import CHAMPION_MODEL
 from crrg.config.watch import DriftFinding, WatchSettings
-from crrg.data.pairs import read_pairs, resolve_dataset
+from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.domain.study import Film, Split
 from crrg.monitoring import drift
 from crrg.monitoring.quantities import draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.summaries import table
-from crrg.operations.watch_reference import draft_look, measure_population
+from crrg.operations.training.watch_reference import draft_look, measure_population
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
 from tests.support.made_population import drafts_of, films_of, reference_of

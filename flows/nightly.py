@@ -8,8 +8,8 @@ from prefect import flow, runtime
 
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
-from crrg.operations.night_steps import give_back
-from crrg.operations.nightly import check_ended_well, dated
+from crrg.operations.night.nightly import check_ended_well, dated
+from crrg.operations.night.steps import give_back
 from crrg.operations.summaries import plan_markdown, shards_markdown
 from flows.finished import keep
 from flows.pages import show_page

@@ -7,8 +7,8 @@ from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import RetrainResult
 from crrg.config.running import RetrainConfig
-from crrg.operations.retrain import evaluation_form
 from crrg.operations.summaries import retrain_markdown
+from crrg.operations.training.retrain import evaluation_form
 from flows.finished import keep
 from flows.stage import run_stage
 from flows.train_clip import train_clip

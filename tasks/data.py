@@ -7,12 +7,13 @@ from prefect import task
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestShard, IngestSummary, StagedShard
 from crrg.config.running import DemoConfig, GroundConfig, RetrainConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.operations import ground, ingest_shards
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
-from crrg.operations.ingest import ingest_as_set
-from crrg.operations.retrain import pin_dataset
+from crrg.operations.ingest import ground
+from crrg.operations.ingest import shards as ingest_shards
+from crrg.operations.ingest.ingest import ingest_as_set
 from crrg.operations.root import open_root
+from crrg.operations.training.retrain import pin_dataset
 from tasks.policy import TASK, gpu_slot, run_tags
 from tasks.runners import place
 

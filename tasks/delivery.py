@@ -6,7 +6,7 @@ from prefect import task
 
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
-from crrg.operations import deliver
+from crrg.operations.delivery import deliver
 from crrg.operations.root import open_root
 from tasks.policy import TASK
 

@@ -7,8 +7,8 @@ from prefect import task
 from crrg.config.references import BundleRef, DatasetRef, DemoResult, EvaluationResult, NightSummary
 from crrg.config.running import DemoConfig, EvaluateConfig
 from crrg.operations.demo_run import demo_markdown, score_demo
-from crrg.operations.evaluate import evaluate, evaluate_bundle
 from crrg.operations.root import open_root
+from crrg.operations.scoring.evaluate import evaluate, evaluate_bundle
 from tasks.policy import TASK, gpu_slot, run_tags
 
 

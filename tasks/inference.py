@@ -9,8 +9,8 @@ from prefect.events import emit_event
 
 from crrg.config.references import NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
-from crrg.operations.night_report import report_night
-from crrg.operations.night_steps import close_night, draft_shard, open_night, tell_of_earlier
+from crrg.operations.night.report import report_night
+from crrg.operations.night.steps import close_night, draft_shard, open_night, tell_of_earlier
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot, run_tags
 from tasks.runners import place

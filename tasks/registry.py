@@ -8,8 +8,8 @@ from prefect import task
 
 from crrg.config.references import BundleRef, EvaluationResult, PromotionResult, StageResult
 from crrg.config.running import PromoteConfig, RetrainConfig
-from crrg.operations.assemble import assemble_fused, register_bundle
-from crrg.operations.promote import gate_and_promote, promote
+from crrg.operations.registry.assemble import assemble_fused, register_bundle
+from crrg.operations.registry.promote import gate_and_promote, promote
 from crrg.operations.root import open_root
 from tasks.policy import TASK, gpu_slot, run_tags
 

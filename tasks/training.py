@@ -7,7 +7,7 @@ from prefect import task
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.operations.root import open_root
-from crrg.operations.train import train_stage
+from crrg.operations.training.train import train_stage
 from tasks.policy import TASK, cancelled_as_such, gpu_slot, run_tags
 
 

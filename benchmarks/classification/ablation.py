@@ -13,9 +13,9 @@ from benchmarks.classification.readings import CODE_VERSION as READ_VERSION
 from benchmarks.classification.readings import SplitReadings
 from benchmarks.classification.scores import fused, head, summary
 from benchmarks.classification.towers import read_tower, tower_hash, tower_settings, train_tower, with_drafts_only
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.evaluation.classification import retrieval_recall
-from crrg.operations.scoring_labels import calibrated, judge_by_probe
+from crrg.operations.scoring.labels import calibrated, judge_by_probe
 from crrg.storage import Storage
 
 SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.operations.demo import FILM_SIZE
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.operations.phantom import draw_phantom
 from crrg.operations.root import open_root
 from crrg.storage import Storage

@@ -18,7 +18,7 @@ from crrg.domain.labels import FINDINGS, LABELS
 from crrg.evaluation.classification import retrieval_recall, roc_auc
 from crrg.inference.pipeline import ReportPipeline
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
-from crrg.operations.scoring_labels import calibrated, judge_by_probe
+from crrg.operations.scoring.labels import calibrated, judge_by_probe
 from crrg.storage import Storage
 
 GRADES = ("mild", "moderate", "severe")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import read_pairs
+from crrg.data.dataset.pairs import read_pairs
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.classification import label_matrix
 from crrg.inference.pipeline import ReportPipeline

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.real.inbox import real_inbox
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.predict import predict_files

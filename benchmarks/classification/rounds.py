@@ -11,7 +11,7 @@ import numpy as np
 from crrg.config.base import STAGES
 from crrg.config.references import StageResult
 from crrg.config.training import JointRounds, TrainStageConfig
-from crrg.data.pairs import resolve_dataset
+from crrg.data.dataset.pairs import resolve_dataset
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import FINDINGS
 from crrg.domain.study import Film, Pair
@@ -20,8 +20,8 @@ from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_sums
 from crrg.evaluation.classification import label_matrix, mean_auc
 from crrg.evaluation.protocols import tokenize
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.joint_loop import JointLoop, JointState
-from crrg.operations.scoring_labels import read_in_chunks
+from crrg.operations.scoring.labels import read_in_chunks
+from crrg.operations.training.joint_loop import JointLoop, JointState
 from crrg.registry.bundle import read_spec
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker

@@ -15,7 +15,7 @@ from benchmarks.classification.published_step import PADDED_LENGTH, PublishedCli
 from crrg.config.paper_clip import PAPER_CLIP_TRAINING
 from crrg.config.presets import preset_training
 from crrg.config.training import ClipTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.report import Report
 from crrg.models.clip import ClipModel

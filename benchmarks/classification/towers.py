@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.classification.readings import SplitReadings
 from crrg.config.presets import preset_training
 from crrg.config.training import ClipTraining
-from crrg.data.batches import UNMENTIONED, FilmTable
+from crrg.data.dataset.batches import UNMENTIONED, FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import LABELS, NEGATIVE, NO_FINDING
 from crrg.domain.regions import REGIONS

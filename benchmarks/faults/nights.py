@@ -23,10 +23,10 @@ from pathlib import Path
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import CrrgError
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_feed
-from crrg.operations.digest import committed_digest
-from crrg.operations.nightly import EXIT_NOT_DONE, exit_code
-from crrg.operations.outcomes import inbox_outcomes
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night.digest import committed_digest
+from crrg.operations.night.nightly import EXIT_NOT_DONE, exit_code
+from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, fill_inbox, run_test_night
 

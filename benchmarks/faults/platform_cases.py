@@ -166,7 +166,7 @@ def runs_of_the_night(settings: Settings, root: Storage) -> int:
 def run_flow(inbox: Storage, root: Storage, delay_s: float, num_workers: int) -> None:
     """Run the flow of a night in this process, with the stand-in for the models; the root is the environment's."""
     os.environ["CRRG_ROOT"] = root.root
-    from crrg.operations import night_steps
+    from crrg.operations.night import steps as night_steps
     from flows.__main__ import main
 
     decode_here(num_workers)

@@ -132,7 +132,7 @@ def ingest(source: Storage, root: Storage, _delay_s: float, _num_workers: int) -
 def train(stage: Stage, _source: Storage, root: Storage, _delay_s: float, _num_workers: int) -> None:
     """Train a stage in this process, which ends afterwards."""
     from crrg.config import presets
-    from crrg.operations import train as operation
+    from crrg.operations.training import train as operation
     from tests.support.smallest_stages import Unregistered, remembered
 
     presets.__dict__["_PRESETS"]["tiny"] = with_states

@@ -20,8 +20,8 @@ from benchmarks.classification.cohorts import draw_cohort
 from benchmarks.generation_quality.provenance import drafting_code, drawing_code, preset_of
 from benchmarks.resumable import Table
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import resolve_dataset
-from crrg.data.spaced import sampled_films
+from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.dataset.spaced import sampled_films
 from crrg.domain.labels import FINDINGS, LABELS, label_column
 from crrg.domain.study import DraftReport, Film, Pair, RegionPrediction, Split
 from crrg.evaluation import baselines, clinical
@@ -29,9 +29,9 @@ from crrg.evaluation.clinical import precision_recall_f1
 from crrg.evaluation.detection import mean_box_candidates, score_boxes, score_selection
 from crrg.evaluation.text import score_text
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.scoring import score_cases
-from crrg.operations.scoring_cases import Baselines, Case, fit_baselines
-from crrg.operations.scoring_regions import region_arrays
+from crrg.operations.scoring.cases import Baselines, Case, fit_baselines
+from crrg.operations.scoring.regions import region_arrays
+from crrg.operations.scoring.score import score_cases
 from crrg.storage import Storage
 
 CHUNK_SIZE = 100

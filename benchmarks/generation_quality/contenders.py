@@ -20,7 +20,7 @@ from crrg.config.models import DecodingSettings
 from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY, PAPER_DECODING
 from crrg.config.references import DatasetRef
 from crrg.config.training import GeneratorTraining, LoopConfig, PresetTraining
-from crrg.data.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import seed_everything
 from crrg.domain.labels import NUM_LABELS

@@ -27,8 +27,8 @@ from crrg.evaluation.clinical import decision_counts, f1_from_counts
 from crrg.evaluation.detection import mean_box_candidates, region_iou
 from crrg.evaluation.protocols import tokenize
 from crrg.evaluation.text import bleu_counts, bleu_from_counts, rouge_l_per_report
-from crrg.operations.scoring_cases import Baselines, Case
-from crrg.operations.scoring_regions import region_arrays
+from crrg.operations.scoring.cases import Baselines, Case
+from crrg.operations.scoring.regions import region_arrays
 
 FloatArray = NDArray[np.float64]
 Sums = dict[str, list[list[float]]]

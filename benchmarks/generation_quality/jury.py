@@ -13,7 +13,7 @@ from benchmarks.generation_quality.contest_scores import further_figures, score_
 from benchmarks.generation_quality.provenance import scoring_code
 from crrg.domain.study import Pair
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.scoring_cases import Case, fit_baselines
+from crrg.operations.scoring.cases import Case, fit_baselines
 from crrg.training.checkpoint import config_hash
 
 CHUNK_SIZE = 50

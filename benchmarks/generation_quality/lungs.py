@@ -23,7 +23,7 @@ from benchmarks.real.training_data import LUNGS
 from crrg.config.base import Preset
 from crrg.config.presets import preset_training
 from crrg.config.training import Augmentation, DetectorTraining
-from crrg.data.batches import UNKNOWN, UNMENTIONED, FilmTable
+from crrg.data.dataset.batches import UNKNOWN, UNMENTIONED, FilmTable
 from crrg.data.images import model_input
 from crrg.device import seed_everything
 from crrg.domain.boxes import Letterbox

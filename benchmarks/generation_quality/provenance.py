@@ -26,8 +26,8 @@ CONTEST_VERSION = "1"
 DRAFTING = ("inference", "models", "config/models.py", "data/images.py", "data/tokenizer.py", "domain")
 DRAWING = ("data/phantom", "operations/phantom.py", "domain")
 SCORING = (
-    "evaluation", "operations/scoring.py", "operations/scoring_cases.py", "operations/scoring_regions.py",
-    "operations/scoring_texts.py", "operations/scoring_labels.py", "operations/scoring_groups.py",
+    "evaluation", "operations/scoring/score.py", "operations/scoring/cases.py", "operations/scoring/regions.py",
+    "operations/scoring/texts.py", "operations/scoring/labels.py", "operations/scoring/groups.py",
 )  # fmt: skip
 OWN_SCORING = ("cohort.py", "contest_scores.py")
 SHOWN_DIGITS = 8

@@ -72,8 +72,8 @@ def whole_ingest(source: str, root: str, cores: int) -> dict[str, float]:
     """Ingest a folder or bucket into an empty root; return the rate and this process's peak memory."""
     from crrg.config.base import Settings
     from crrg.config.data import IngestConfig
-    from crrg.data.deidentify import Pseudonyms
-    from crrg.operations.ingest import ingest
+    from crrg.data.privacy.deidentify import Pseudonyms
+    from crrg.operations.ingest.ingest import ingest
     from crrg.storage import Storage
 
     config = IngestConfig(

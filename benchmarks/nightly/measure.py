@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 
 from crrg.config.running import NightlyConfig
-from crrg.data.decoder_pool import decode_many
+from crrg.data.decoding.pool import decode_many
 from crrg.data.film import DecodedFilm
 from crrg.domain.study import Film
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.night_shard import DRAFT_WINDOW
-from crrg.operations.night_steps import run_night
+from crrg.operations.night.shard import DRAFT_WINDOW
+from crrg.operations.night.steps import run_night
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
 

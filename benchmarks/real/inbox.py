@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from benchmarks.real.training_data import DICOM, FILMS
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import DraftReport
 from crrg.ledger.ledger import read_ledger
-from crrg.operations.outcomes import inbox_outcomes
+from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.storage import Storage
 
 IDENTIFIED = "dicom-identified"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.real.inbox import FileEnd
 from benchmarks.real.training_data import FILMS, LUNGS
 from crrg.config.references import DatasetRef
-from crrg.data.pairs import read_pairs
+from crrg.data.dataset.pairs import read_pairs
 from crrg.domain.boxes import box_iou
 from crrg.domain.regions import REGION_INDEX
 from crrg.domain.study import Split

@@ -16,9 +16,9 @@ from benchmarks.real.inbox import FileEnd, InboxFile, put_files, read_ends
 from crrg.config.base import Settings, StorageSettings
 from crrg.config.references import BundleRef, NightSummary
 from crrg.config.running import NightlyConfig
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.operations.demo import committed_drafts
-from crrg.operations.night_steps import run_night
+from crrg.operations.night.steps import run_night
 from crrg.storage import Storage
 from deployments.services import start_object_store
 

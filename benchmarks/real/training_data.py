@@ -18,7 +18,7 @@ from crrg.config.base import default_num_workers
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef
 from crrg.config.running import DemoConfig
-from crrg.data.pairs import read_pairs
+from crrg.data.dataset.pairs import read_pairs
 from crrg.domain.study import Split
 from crrg.operations.demo import FILM_SIZE, draw_training_cohort
 from crrg.operations.phantom import draw_phantom

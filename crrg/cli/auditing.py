@@ -22,7 +22,7 @@ def verify(
     root: RootOption = "",
 ) -> None:
     """Check that no entry was edited, removed or put in between; exit code 1 where one was."""
-    from crrg.operations.audit import check_markdown, verify_audit
+    from crrg.operations.upkeep.audit import check_markdown, verify_audit
 
     execute(
         root,
@@ -38,6 +38,6 @@ def show(
 ) -> None:
     """Show the last entries."""
     from crrg.ledger.audit import read_audit
-    from crrg.operations.audit import entries_markdown
+    from crrg.operations.upkeep.audit import entries_markdown
 
     execute(root, lambda storage, _settings: read_audit(storage, date), entries_markdown)

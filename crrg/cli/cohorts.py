@@ -114,7 +114,7 @@ def ingest(
     With a --task-runner other than here, shards are decoded beforehand where it says, through Prefect.
     """
     from crrg.config.data import IngestConfig
-    from crrg.operations import ingest as operation
+    from crrg.operations.ingest import ingest as operation
     from crrg.operations.summaries import ingest_markdown
 
     filled = form(
@@ -154,7 +154,7 @@ def ground(
 ) -> None:
     """Find the regions of a dataset's films with a trained detector and tie their reports to them."""
     from crrg.config.running import GroundConfig
-    from crrg.operations import ground as operation
+    from crrg.operations.ingest import ground as operation
     from crrg.operations.summaries import grounding_markdown
 
     filled = form(

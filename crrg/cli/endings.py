@@ -11,12 +11,12 @@ from crrg.config.base import FrozenConfig, Settings
 from crrg.config.data import IngestConfig
 from crrg.config.running import DemoConfig, NightlyConfig, RetrainConfig
 from crrg.operations.demo_run import demo_markdown
-from crrg.operations.ingest import ingest_as_set
-from crrg.operations.night_steps import go_on_with_night
-from crrg.operations.nightly import exit_code
-from crrg.operations.retrain import retrain
+from crrg.operations.ingest.ingest import ingest_as_set
+from crrg.operations.night.nightly import exit_code
+from crrg.operations.night.steps import go_on_with_night
 from crrg.operations.root import open_root
 from crrg.operations.summaries import ingest_markdown, night_markdown, retrain_markdown
+from crrg.operations.training.retrain import retrain
 from crrg.storage import Storage
 
 

@@ -11,12 +11,12 @@ from crrg.cli.running import RootOption, execute
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
-    from crrg.operations.backup import Copied
-    from crrg.operations.forget import Forgetting
-    from crrg.operations.gc import Garbage
-    from crrg.operations.reidentify import Source
-    from crrg.operations.rekey import Rekeyed
-    from crrg.operations.retention import Expired
+    from crrg.operations.privacy.forget import Forgetting
+    from crrg.operations.privacy.reidentify import Source
+    from crrg.operations.privacy.rekey import Rekeyed
+    from crrg.operations.privacy.retention import Expired
+    from crrg.operations.upkeep.backup import Copied
+    from crrg.operations.upkeep.gc import Garbage
     from crrg.storage import Storage
 
 
@@ -38,8 +38,8 @@ def gc(
     root: RootOption = "",
 ) -> None:
     """Remove what no manifest names, and where asked drafts of old nights; objects read stay known."""
-    from crrg.operations.gc import collect_garbage
-    from crrg.operations.retention import expire_results
+    from crrg.operations.privacy.retention import expire_results
+    from crrg.operations.upkeep.gc import collect_garbage
 
     def collect(storage: Storage, _settings: Settings) -> tuple[Expired | None, Garbage]:
         expired = None
@@ -63,8 +63,8 @@ def reidentify(
 
     The question is audited, the answer is printed and stored nowhere.
     """
-    from crrg.data.deidentify import Pseudonyms
-    from crrg.operations.reidentify import reidentify as find_sources
+    from crrg.data.privacy.deidentify import Pseudonyms
+    from crrg.operations.privacy.reidentify import reidentify as find_sources
 
     execute(
         root,
@@ -80,7 +80,7 @@ def forget(
     root: RootOption = "",
 ) -> None:
     """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
-    from crrg.operations.forget import forget as forget_patients
+    from crrg.operations.privacy.forget import forget as forget_patients
 
     execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
 
@@ -94,8 +94,8 @@ def rekey(
     root: RootOption = "",
 ) -> None:
     """Write all nights again under a new pseudonym secret: $CRRG_OLD_HMAC_KEY to $CRRG_HMAC_KEY; drafts stay."""
-    from crrg.data.deidentify import Pseudonyms
-    from crrg.operations.rekey import rekey as change_secret
+    from crrg.data.privacy.deidentify import Pseudonyms
+    from crrg.operations.privacy.rekey import rekey as change_secret
 
     def change(storage: Storage, settings: Settings) -> Rekeyed:
         old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
@@ -120,7 +120,7 @@ def backup(
     root: RootOption = "",
 ) -> None:
     """Copy the root elsewhere: what manifests name, ledger, audit, aliases, models; a second time only what is new."""
-    from crrg.operations.backup import back_up
+    from crrg.operations.upkeep.backup import back_up
 
     execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown)
 
@@ -130,7 +130,7 @@ def restore(
     root: RootOption = "",
 ) -> None:
     """Copy a backup into an empty root, every object verified by its digest."""
-    from crrg.operations.backup import restore as restore_root
+    from crrg.operations.upkeep.backup import restore as restore_root
 
     execute(root, lambda storage, _settings: restore_root(storage, absolute(source)), _copied_shown)
 

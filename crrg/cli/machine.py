@@ -13,8 +13,8 @@ from crrg.cli.running import RootOption, execute, exits, find_program, program_o
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
-    from crrg.operations.check_nights import Recount
-    from crrg.operations.doctor import Finding
+    from crrg.operations.night.check_nights import Recount
+    from crrg.operations.upkeep.doctor import Finding
     from crrg.storage import Storage
 
 QUEUE_TIMEOUT_S = 60.0
@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def doctor(root: RootOption = "") -> None:
     """Check versions, store, disk, device, secret, registry and decoders; says what is wrong and the way out."""
-    from crrg.operations.doctor import examine
     from crrg.operations.summaries import table
+    from crrg.operations.upkeep.doctor import examine
 
     def render(found: list[Finding]) -> str:
         rows = [(item.name, "ok" if item.is_good else "NOT OK", item.said) for item in found]
@@ -41,7 +41,7 @@ def doctor(root: RootOption = "") -> None:
 
 def status(root: RootOption = "") -> None:
     """Show the last nights, which version is champion, and what the orchestrator has not finished."""
-    from crrg.operations import status as operation
+    from crrg.operations.upkeep import status as operation
 
     execute(root, operation.status, lambda nights: f"{nights}\n\n{_queue()}")
 
@@ -52,8 +52,8 @@ def check(
     root: RootOption = "",
 ) -> None:
     """Count nights again from what they committed, and verify every object that they name; reads only."""
-    from crrg.data.deidentify import Pseudonyms
-    from crrg.operations.check_nights import check_nights, recount_markdown
+    from crrg.data.privacy.deidentify import Pseudonyms
+    from crrg.operations.night.check_nights import check_nights, recount_markdown
 
     def recount(storage: Storage, settings: Settings) -> Recount:
         pseudonyms = Pseudonyms(settings.pseudonym_key()) if inbox else None

@@ -100,7 +100,7 @@ def train(
     from crrg.config.base import TRAINABLE
     from crrg.config.training import TrainStageConfig
     from crrg.operations.summaries import stage_markdown
-    from crrg.operations.train import train_stage
+    from crrg.operations.training.train import train_stage
 
     if stage not in TRAINABLE:
         raise typer.BadParameter(f"{stage!r} is not a stage; one of {', '.join(TRAINABLE)}")
@@ -152,7 +152,7 @@ def import_checkpoint(
     root: RootOption = "",
 ) -> None:
     """Import a published checkpoint into our layout, strictly, with a report of every key; says its licence first."""
-    from crrg.operations import importing
+    from crrg.operations.registry import importing
 
     use_root(root)
     place = results_place(out)
@@ -190,8 +190,8 @@ def retrain(
     )  # fmt: skip
     if not no_orchestrator:
         through_prefect("retrain", filled, root)
-    from crrg.operations import retrain as operation
     from crrg.operations.summaries import retrain_markdown
+    from crrg.operations.training import retrain as operation
 
     execute(root, lambda storage, settings: operation.retrain(filled, storage, settings), retrain_markdown)
 
@@ -213,7 +213,7 @@ def bundle(
 ) -> None:
     """Put imported and trained parts together as a bundle; prints the folder that --model takes."""
     from crrg.config.bundling import BundleConfig
-    from crrg.operations.make_bundle import MadeBundle, make_bundle
+    from crrg.operations.registry.make_bundle import MadeBundle, make_bundle
 
     filled = form(
         BundleConfig, config, parts=parts or None, dataset=dataset, dataset_version=dataset_version,
@@ -245,7 +245,7 @@ def evaluate(
 ) -> None:
     """Score a model on a part of a dataset; prints the scorecard, each figure beside its baseline."""
     from crrg.config.running import EvaluateConfig
-    from crrg.operations import evaluate as operation
+    from crrg.operations.scoring import evaluate as operation
 
     filled = form(
         EvaluateConfig, config, dataset=dataset, dataset_version=dataset_version, split=split, model=model,
@@ -268,7 +268,7 @@ def radgraph_f1(
     root: RootOption = "",
 ) -> None:
     """Score annotations that RadGraph made elsewhere; prints the three levels with 95 % intervals."""
-    from crrg.operations.scoring_radgraph import score_annotations
+    from crrg.operations.scoring.radgraph import score_annotations
 
     use_root(root)
     with exits():
@@ -282,7 +282,7 @@ def promote(
 ) -> None:
     """Make a version that has passed its gate the champion, or move back."""
     from crrg.config.running import PromoteConfig
-    from crrg.operations import promote as operation
+    from crrg.operations.registry import promote as operation
     from crrg.operations.summaries import promotion_markdown
 
     filled = form(PromoteConfig, version=version, rollback=rollback)

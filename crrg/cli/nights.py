@@ -111,7 +111,7 @@ def nightly(
     if not no_orchestrator:
         through_prefect("nightly", filled, root)
     from crrg.cli.endings import ENDINGS
-    from crrg.operations.night_steps import run_night
+    from crrg.operations.night.steps import run_night
 
     ending = ENDINGS["nightly"]
     execute(root, lambda storage, settings: run_night(filled, storage, settings), ending.render, ending.code)
@@ -192,7 +192,7 @@ def deliver(
 ) -> None:
     """Write current drafts as FHIR, DICOM SR and Secondary Capture into $CRRG_IDENTIFIED_ROOT, and send them."""
     from crrg.config.running import DeliverConfig
-    from crrg.operations.deliver import deliver as deliver_drafts
+    from crrg.operations.delivery.deliver import deliver as deliver_drafts
     from crrg.operations.summaries import delivery_markdown
 
     filled = form(
@@ -209,9 +209,9 @@ def outcomes(
     root: RootOption = "",
 ) -> None:
     """Say of each object of the inbox whether it was accepted, quarantined (why), or is pending."""
-    from crrg.data.deidentify import Pseudonyms
+    from crrg.data.privacy.deidentify import Pseudonyms
     from crrg.errors import ConfigError
-    from crrg.operations.outcomes import inbox_outcomes, outcomes_csv
+    from crrg.operations.night.outcomes import inbox_outcomes, outcomes_csv
 
     def shown(text: str) -> str:
         if csv is None:
@@ -236,7 +236,7 @@ def outcomes(
 
 def digest(date: DateOption = None, root: RootOption = "") -> None:
     """Print one sha256 over the committed results, sorted, without times and run ids."""
-    from crrg.operations.digest import committed_digest
+    from crrg.operations.night.digest import committed_digest
 
     execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
 

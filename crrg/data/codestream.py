@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.limits import in_force
+from crrg.data.decoding.limits import in_force
 from crrg.errors import DataError
 
 MAX_SCANS = 100

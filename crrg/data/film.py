@@ -46,7 +46,7 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
     # what is both a picture and DICOM is refused by the DICOM reader
     if is_picture(data) and data[128:132] != b"DICM":
         return DecodedFilm(film=read_picture(data, image_size), header=None)
-    from crrg.data.dicom import read_dicom_film
+    from crrg.data.dicom.film import read_dicom_film
 
     return read_dicom_film(data, image_size)
 

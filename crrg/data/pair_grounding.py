@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from crrg.data.atlas import ATLAS_VERSION, HEART, LUNGS, atlas_boxes
-from crrg.data.grounding import Labeler, ground_report
-from crrg.data.grounding_lexicon import LEXICON_VERSION
+from crrg.data.reports.grounding import Labeler, ground_report
+from crrg.data.reports.grounding_lexicon import LEXICON_VERSION
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.archives.notes import sentences_of_picture
+from crrg.data.archives.sources import SourceItem
+from crrg.data.dataset.split import SplitShares, SplitWish, split_of
 from crrg.data.film import DecodedFilm
-from crrg.data.forgotten import ForgottenPatients
 from crrg.data.identity import DicomHeader, check_identity
-from crrg.data.language import check_language
-from crrg.data.notes import sentences_of_picture
 from crrg.data.pair_grounding import ground_pair
-from crrg.data.person_masks import check_masked, mask_text
-from crrg.data.sections import clean_text
-from crrg.data.sources import SourceItem
-from crrg.data.split import SplitShares, SplitWish, split_of
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.forgotten import ForgottenPatients
+from crrg.data.privacy.person_masks import check_masked, mask_text
+from crrg.data.reports.language import check_language
+from crrg.data.reports.sections import clean_text
 from crrg.domain.acquisition import UNKNOWN
 from crrg.domain.boxes import BoxXyxy
 from crrg.domain.labels import NO_FINDING, LabelValues

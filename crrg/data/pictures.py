@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from crrg.data.burned_in import check_no_burned_in_text
 from crrg.data.codestream import JpegForm, check_pixel_limit, check_trailer, read_jpeg_header, walk_jpeg
 from crrg.data.greyscale import check_not_blank, luminance, stretch
 from crrg.data.images import fitted_size, pixel_digest, resize
 from crrg.data.jpeg_fill import check_not_filled
 from crrg.data.polarity import NOT_STATED, judge_polarity
+from crrg.data.privacy.burned_in import check_no_burned_in_text
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import DataError, ImageError
 

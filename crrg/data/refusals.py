@@ -23,7 +23,7 @@ def may_pass(reason: str) -> bool:
 
 
 def depends_on_limits(reason: str) -> bool:
-    """Return whether the same bytes may be judged otherwise under other limits (``crrg.data.limits``)."""
+    """Return whether the same bytes may be judged otherwise under other limits (``crrg.data.decoding.limits``)."""
     return reason.startswith("LIMIT.")
 
 

@@ -1,7 +1,7 @@
 """The one rule by which report text is cut into sentences.
 
 Here because both the data room (phrases) and the evaluation room (labels) need the same cut. It knows nothing of
-sections or labels: see ``crrg.data.sections`` and ``crrg.evaluation.labeler``.
+sections or labels: see ``crrg.data.reports.sections`` and ``crrg.evaluation.labeler``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kinds of archives that ingest can read; here, low down, because forms and the command line offer the same list.
 
-Another archive is one entry here and one file in ``crrg.data``; ``crrg.data.source_kinds`` says how the file is named.
+Another archive is one entry here and one file in ``crrg.data.archives``, whose ``source_kinds`` says how it is named.
 """
 
 from __future__ import annotations

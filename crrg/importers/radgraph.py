@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from crrg.config.models import ReportGraphArchitecture
 from crrg.data.published_tokenizers import PublishedTokenizer
-from crrg.data.report_words import WordStyle
+from crrg.data.reports.report_words import WordStyle
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, num_heads, shape_of
 from crrg.importers.imported import ImportedStage

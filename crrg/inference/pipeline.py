@@ -1,7 +1,7 @@
 """From films to drafts: the four stages of one bundle, run together.
 
 A draft depends on its film and its bundle alone: every network sees tiles of fixed shape, so neither the other films of
-a night nor the size of a shard change it. Knows no files and no store; see ``crrg.operations.nightly`` for those.
+a night nor the size of a shard change it. Knows no files and no store; see ``crrg.operations.night.nightly`` for those.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from crrg.data.published_tokenizers import PublishedTokenizer
-from crrg.data.report_words import report_words
+from crrg.data.reports.report_words import report_words
 from crrg.domain.report_graph import Entity, ReportGraph
 from crrg.models.report_graph import GraphScores, ReportGraphNetwork, load_report_graph_network
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from crrg.data.grounding_tone import is_phrase_abnormal
+from crrg.data.reports.grounding_tone import is_phrase_abnormal
 from crrg.domain.labels import FINDINGS, NEGATIVE
 
 Labeler = Callable[[str], Mapping[str, int | None]]

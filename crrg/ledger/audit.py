@@ -3,8 +3,8 @@
 ``audit/<number>.json``: entries are numbered without a gap, each names the sha256 of the one before, and each is put
 where none is, so that none can be overwritten by this program; a policy on the store denies the rest. What was edited,
 removed or put in between is told by ``check_chain``; what was cut off at the end, by who remembers an entry: manifests
-of nights name theirs (``crrg.operations.audit``). Entries hold pseudonyms, digests and counts, never an identifier or a
-source's name, because they lie in the pseudonymous zone.
+of nights name theirs (``crrg.operations.upkeep.audit``). Entries hold pseudonyms, digests and counts, never an
+identifier or a source's name, because they lie in the pseudonymous zone.
 
 Source: DICOM PS3.15 A.5 (who, what, when), in a plain form of our own.
 """

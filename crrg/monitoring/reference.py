@@ -2,7 +2,7 @@
 
 Films come from the training and validation splits; drafts from validation films alone, since models draft the films
 they were trained on with more certainty than any other. Nothing here reads a dataset: see
-``crrg.operations.watch_reference``.
+``crrg.operations.training.watch_reference``.
 """
 
 from __future__ import annotations

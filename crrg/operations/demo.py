@@ -13,7 +13,7 @@ from crrg.config.base import default_num_workers
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef
 from crrg.config.running import DemoConfig
-from crrg.data.pairs import read_pairs
+from crrg.data.dataset.pairs import read_pairs
 from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS, label_column
 from crrg.domain.study import DraftReport, RegionPrediction, Split
@@ -22,9 +22,9 @@ from crrg.evaluation.scorecard import Scorecard
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import read_tables
-from crrg.operations.scoring import ScoredDrafter, permute_drafts, score_cases
-from crrg.operations.scoring_cases import Case, fit_baselines
-from crrg.operations.scoring_labels import gather_evidence
+from crrg.operations.scoring.cases import Case, fit_baselines
+from crrg.operations.scoring.labels import gather_evidence
+from crrg.operations.scoring.score import ScoredDrafter, permute_drafts, score_cases
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)

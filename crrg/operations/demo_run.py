@@ -8,7 +8,7 @@ from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, DemoResult, NightSummary, PromotionResult
 from crrg.config.running import CHAMPION_MODEL, DemoConfig, NightlyConfig, RetrainConfig
 from crrg.config.watch import WatchSettings
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.demo import (
     draw_fresh_studies,
@@ -18,10 +18,10 @@ from crrg.operations.demo import (
     training_ingest,
 )
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.ingest import ingest
-from crrg.operations.night_steps import run_night
-from crrg.operations.retrain import retrain
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.night.steps import run_night
 from crrg.operations.summaries import MAIN_FIGURES, night_markdown, promotion_markdown, stages_markdown
+from crrg.operations.training.retrain import retrain
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)

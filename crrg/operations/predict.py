@@ -15,9 +15,9 @@ import numpy as np
 from crrg.config.base import Device, Settings
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.running import NightlyConfig
-from crrg.data.decoder_pool import decode_many
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.decoding.pool import decode_many
 from crrg.data.film import DecodedFilm
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import ConfigError, DataError
@@ -27,9 +27,9 @@ from crrg.exports.pictures import evidence_sheet
 from crrg.ledger.ledger import Outcome
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.night_reading import check_view, identify
-from crrg.operations.night_records import InputOutcome, failure_share, primary_images
-from crrg.operations.night_shard import NightDrafter, even_window
+from crrg.operations.night.reading import check_view, identify
+from crrg.operations.night.records import InputOutcome, failure_share, primary_images
+from crrg.operations.night.shard import NightDrafter, even_window
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.config.redaction import keep_out_of_logs
-from crrg.data.limits import DecoderLimits, InputLimits, in_force
+from crrg.data.decoding.limits import DecoderLimits, InputLimits, in_force
 from crrg.errors import ConfigError
 from crrg.local_files import check_folder
 from crrg.storage import Storage

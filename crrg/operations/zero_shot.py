@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from crrg.config.base import Device, Settings
 from crrg.config.data import DEFAULT_IMAGE_SIZE
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Film
 from crrg.errors import ConfigError
 from crrg.exports.documents import DISCLAIMER
@@ -156,7 +156,7 @@ def ask_with(
 
 def _load_asker(model: str, device: Device, storage: Storage, settings: Settings) -> Asker:
     from crrg.device import resolve_device
-    from crrg.operations.importing import load_published_clip
+    from crrg.operations.registry.importing import load_published_clip
 
     folder = Path(model)
     if not (folder / KEY_REPORT_FILE).is_file():

@@ -19,7 +19,7 @@ from torch import Tensor
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import clip_settings, keep_changes
 from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
-from crrg.data.batches import FilmTable, load_films, load_texts
+from crrg.data.dataset.batches import FilmTable, load_films, load_texts
 from crrg.data.images import PREPROCESSING_VERSION
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer, train_tokenizer

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crrg.config.training import ClipTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, NEGATIVE, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX

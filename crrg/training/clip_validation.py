@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.training import ClipTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import TextTokenizer
 from crrg.domain.labels import FINDINGS, LABELS, label_column
 from crrg.domain.report import Report

@@ -21,7 +21,7 @@ from torch import Tensor
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import detector_settings, keep_changes
 from crrg.config.training import DetectorTraining, TrainStageConfig
-from crrg.data.batches import FilmTable, has_boxes, load_films
+from crrg.data.dataset.batches import FilmTable, has_boxes, load_films
 from crrg.device import in_batches, resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError

@@ -17,7 +17,7 @@ from crrg.config.models import GeneratorArchitecture
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import generator_settings, keep_changes
 from crrg.config.training import GeneratorTraining, TrainStageConfig
-from crrg.data.batches import load_texts
+from crrg.data.dataset.batches import load_texts
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.training import GeneratorTraining
-from crrg.data.batches import UNMENTIONED
+from crrg.data.dataset.batches import UNMENTIONED
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, POSITIVE
 from crrg.domain.regions import REGIONS

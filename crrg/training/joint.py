@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.data.pairs import read_tables
+from crrg.data.dataset.pairs import read_tables
 from crrg.domain.labels import LABELS, LabelValues, label_column
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Split

@@ -24,7 +24,7 @@ from crrg.config.paper import paper_thresholds
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import generator_settings, keep_changes, selector_settings
 from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
-from crrg.data.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split

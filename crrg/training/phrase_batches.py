@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crrg.config.training import GeneratorTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import LABELS, NO_FINDING, NUM_LABELS, UNCERTAIN
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX

@@ -11,7 +11,7 @@ import torch
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import generator_settings
 from crrg.config.training import GeneratorTraining, TrainStageConfig
-from crrg.data.batches import UNMENTIONED, FilmTable, load_films
+from crrg.data.dataset.batches import UNMENTIONED, FilmTable, load_films
 from crrg.data.published_tokenizers import text_tokenizer
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import resolve_device, seed_everything

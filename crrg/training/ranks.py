@@ -1,7 +1,7 @@
 """Training by several processes ("ranks"), each with its own part of every batch and the same weights.
 
-Everything here does nothing in a single process. ``crrg.operations.ranks`` starts the processes; whoever else has
-called ``torch.distributed.init_process_group`` may call a stage's function as well.
+Everything here does nothing in a single process. ``crrg.operations.training.ranks`` starts the processes; whoever else
+has called ``torch.distributed.init_process_group`` may call a stage's function as well.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef, StageResult
-from crrg.data.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import Pair, Split
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.study import Split
 from crrg.models.detector import RegionDetector

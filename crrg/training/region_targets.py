@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.labels import LABEL_INDEX, LABELS, NO_FINDING, POSITIVE, UNCERTAIN
 from crrg.domain.regions import NUM_REGIONS, REGION_INDEX
 from crrg.evaluation.classification import known_values

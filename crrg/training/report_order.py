@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.domain.sentences import split_sentences
 

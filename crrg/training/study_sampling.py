@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crrg.config.contrast import SamplingConfig
 from crrg.config.training import ClipTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.report import Report
 from crrg.domain.sentences import split_sentences
 from crrg.training.paraphrase import Paraphraser, keep_meaning

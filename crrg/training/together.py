@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crrg.config.training import Augmentation
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import in_batches
 from crrg.domain.labels import NUM_LABELS

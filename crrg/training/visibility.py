@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crrg.data.batches import FilmTable
 from crrg.data.cut_films import cut_films
+from crrg.data.dataset.batches import FilmTable
 
 MAX_FILMS = 300
 """Films that are looked at, whole and cut; a curve per region needs no more."""

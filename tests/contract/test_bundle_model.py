@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from crrg.data import decoder_pool
-from crrg.data.decoder_process import Child
+from crrg.data.decoding import pool as decoder_pool
+from crrg.data.decoding.process import Child
 from crrg.domain.labels import LABELS
 from crrg.errors import DataError
-from crrg.operations.bundle_model import BundleModel
+from crrg.operations.registry.bundle_model import BundleModel
 from tests.support.drawn_night import SIZE, StandInDrafter, dicom_bytes, png_bytes
 
 

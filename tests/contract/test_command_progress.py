@@ -15,10 +15,10 @@ from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.inference.zero_shot import LabelAnswer
 from crrg.models.detector import Detections
-from crrg.operations import night_shard
-from crrg.operations.check_nights import check_nights
-from crrg.operations.deliver import deliver
-from crrg.operations.ground import grounded_pairs
+from crrg.operations.delivery.deliver import deliver
+from crrg.operations.ingest.ground import grounded_pairs
+from crrg.operations.night import shard as night_shard
+from crrg.operations.night.check_nights import check_nights
 from crrg.operations.predict import predict_files
 from crrg.operations.zero_shot import ask_files
 from crrg.progress import Progress, listening

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crrg.config.base import Settings
-from crrg.data.forgotten import REASON as FORGOTTEN
+from crrg.data.privacy.forgotten import REASON as FORGOTTEN
 from crrg.data.refusals import UNREADABLE
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS

@@ -16,9 +16,9 @@ from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.config.references import IngestSummary
 from crrg.errors import CrrgError, ModelError, StorageError
-from crrg.operations import ingest_tracking
-from crrg.operations.ingest import ingest
-from crrg.operations.ingest_tracking import EXPERIMENT
+from crrg.operations.ingest import tracking as ingest_tracking
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.ingest.tracking import EXPERIMENT
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, mlflow_client, open_tracker
 from tests.support.canaries import find_markers, marked_archive, marked_table
@@ -110,9 +110,9 @@ def test_a_tracking_server_that_does_not_take_it_costs_a_line_in_the_log(
 
 
 def test_a_forgotten_patient_takes_pictures_along_and_leaves_a_list_of_models(ingested) -> None:
-    from crrg.data.pairs import read_pairs
+    from crrg.data.dataset.pairs import read_pairs
     from crrg.domain.study import Split
-    from crrg.operations.forget import forget
+    from crrg.operations.privacy.forget import forget
 
     root, settings, summary, _ = ingested
     dataset = summary.dataset

@@ -8,8 +8,8 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_feed
-from crrg.operations.night_report import report_night
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night.report import report_night
 from crrg.operations.spool import send_waiting
 from crrg.storage import Storage
 from crrg.tracking import mlflow_client

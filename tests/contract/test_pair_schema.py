@@ -5,8 +5,8 @@ import sys
 
 import pyarrow as pa
 
+from crrg.data.dataset.pairs import PAIR_SCHEMA, ROW_GROUP_ROWS, SCHEMA_VERSION
 from crrg.data.images import golden_digest
-from crrg.data.pairs import PAIR_SCHEMA, ROW_GROUP_ROWS, SCHEMA_VERSION
 
 WORD = "dictionary<values=string, indices=int8, ordered=0>"
 LABEL_COLUMNS = (
@@ -92,7 +92,7 @@ def test_preprocessing_is_the_one_that_bundles_recorded():
 
 def test_readers_of_pairs_and_decoders_stay_light():
     code = (
-        "import sys, crrg.data.pairs, crrg.data.batches, crrg.data.decoder_pool;"
+        "import sys, crrg.data.dataset.pairs, crrg.data.dataset.batches, crrg.data.decoding.pool;"
         "print([m for m in ('torch', 'polars', 'pydicom', 'mlflow', 'prefect', 'imagecodecs') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -101,7 +101,7 @@ def test_readers_of_pairs_and_decoders_stay_light():
 
 def test_decoding_children_load_neither_torch_nor_tables():
     code = (
-        "import sys, crrg.data.decoder_child, crrg.data.dicom, crrg.data.pictures;"
+        "import sys, crrg.data.decoding.child, crrg.data.dicom.film, crrg.data.pictures;"
         "print([m for m in ('torch', 'polars', 'pyarrow', 'mlflow', 'prefect') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,12 +12,12 @@ from crrg.config.base import Settings
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
-from crrg.data.dataset_rewrite import note_successor
-from crrg.data.forgotten import UNFINISHED
+from crrg.data.dataset.rewrite import note_successor
+from crrg.data.privacy.forgotten import UNFINISHED
 from crrg.errors import StorageError
-from crrg.operations import train
-from crrg.operations.draft_store import DraftFolder, draft_films
-from crrg.operations.trained_on import PICTURES, delete_pictures, models_trained_on
+from crrg.operations.privacy.trained_on import PICTURES, delete_pictures, models_trained_on
+from crrg.operations.training import train
+from crrg.operations.training.draft_store import DraftFolder, draft_films
 from crrg.storage import Storage
 from crrg.tracking import EVERY_STATE, mlflow_client, open_tracker
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crrg.data.quarantine import QUARANTINE_SCHEMA
+from crrg.data.dataset.quarantine import QUARANTINE_SCHEMA
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.ledger import LEDGER_SCHEMA
 from crrg.ledger.manifest import Manifest

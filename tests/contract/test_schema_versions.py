@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from crrg.checked_json import DIGEST, checked_json
-from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
-from crrg.data.reader import PairReader
+from crrg.data.dataset.pairs import read_pairs, resolve_dataset, write_dataset
+from crrg.data.dataset.reader import PairReader
 from crrg.domain.study import Split
 from crrg.errors import CrrgError, StorageError
 from crrg.ledger.audit import check_chain, read_audit
@@ -18,14 +18,14 @@ from crrg.ledger.lease import acquire_lease, find_holder
 from crrg.ledger.ledger import ledger_rows, read_ledger
 from crrg.ledger.manifest import manifest_key, read_manifests
 from crrg.ledger.tables import read_table, write_table
-from crrg.operations import night_feed
-from crrg.operations.night_rewrite import _refused
-from crrg.operations.night_watch import read_watch
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night.rewrite import _refused
+from crrg.operations.night.watch import read_watch
 from crrg.registry.bundle import bundle_digest, read_bundle
 from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import DATE, StandInDrafter, png_bytes, run_test_night
 from tests.support.stand_in_bundle import stand_in_bundle
-from tests.unit.data.test_pairs import make_film, make_pair
+from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 KINDS = ("results", "datasets", "bundle.json")
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from crrg.cli import app
 from crrg.config.data import IngestConfig
-from crrg.data.source_kinds import detect_kind, source_class
+from crrg.data.archives.source_kinds import detect_kind, source_class
 from crrg.domain.source_kind import SourceKind
 from crrg.storage import Storage
 
@@ -46,9 +46,10 @@ def test_an_unknown_kind_is_refused_with_the_list():
 
 def test_opening_one_kind_imports_no_other():
     code = (
-        "import sys; from crrg.data.source_kinds import source_class; from crrg.domain.source_kind import SourceKind;"
+        "import sys; from crrg.data.archives.source_kinds import source_class;"
+        "from crrg.domain.source_kind import SourceKind;"
         "source_class(SourceKind.OPENI);"
-        "print('crrg.data.openi' in sys.modules, 'crrg.data.folder' in sys.modules)"
+        "print('crrg.data.archives.openi' in sys.modules, 'crrg.data.archives.folder' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True False"

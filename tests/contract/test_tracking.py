@@ -17,8 +17,8 @@ from crrg.config.flat import flatten
 from crrg.config.references import DatasetRef, EvaluationResult
 from crrg.config.running import Gate, PromoteConfig, RetrainConfig
 from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
-from crrg.operations import promote as promotion
-from crrg.operations.assemble import register_bundle
+from crrg.operations.registry import promote as promotion
+from crrg.operations.registry.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.data import IngestConfig
-from crrg.operations import night_feed
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 from tests.support.canaries import marked_archive, marked_table
 from tests.support.delivered_night import DeliverableNight
@@ -44,7 +44,7 @@ def test_a_root_after_ingest_and_night_holds_what_the_contract_lists(archive: St
 
 def test_a_delivery_adds_nothing_but_its_audit(tmp_path: Path) -> None:
     pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
-    from crrg.operations.deliver import deliver
+    from crrg.operations.delivery.deliver import deliver
 
     night = DeliverableNight(tmp_path)
     before = {each.key for each in night.root.list_objects()}

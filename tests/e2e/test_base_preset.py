@@ -17,16 +17,16 @@ import torch
 from crrg.config.data import IngestConfig
 from crrg.config.models import DecodingSettings
 from crrg.config.presets import preset_training
-from crrg.data.batches import FilmTable, load_films
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.data.phantom.cohort import write_cohort
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.tokenizer import train_tokenizer
 from crrg.device import seed_everything
 from crrg.domain.study import Split
 from crrg.inference.decoding import decode_phrases
 from crrg.models.clip import ClipModel
 from crrg.models.report_generator import ReportGenerator
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.operations import night_steps
+from crrg.operations.night import steps as night_steps
 from crrg.registry.aliases import ResolvedBundle
 from crrg.storage import Storage
 from deployments.services import Service

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pydicom.filebase import DicomBytesIO
 
 from crrg.errors import StorageError
-from crrg.operations.deliver import deliver
-from crrg.operations.dicom_send import Archive, find_archive, send_objects
+from crrg.operations.delivery.deliver import deliver
+from crrg.operations.delivery.dicom_send import Archive, find_archive, send_objects
 from deployments.services import free_port
 from tests.support.delivered_night import STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, run_test_night

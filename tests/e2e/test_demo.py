@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.data.pairs import resolve_dataset
+from crrg.data.dataset.pairs import resolve_dataset
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.demo import FRESH_DATASET, TRAINING_DATASET, score_night
 from crrg.storage import Storage

@@ -18,19 +18,19 @@ from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.config.running import DeliverConfig
 from crrg.config.training import TrainStageConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.data.pairs import resolve_dataset
+from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import StorageError
 from crrg.ledger.lease import find_holder
 from crrg.ledger.manifest import read_manifests
-from crrg.operations.backup import back_up, restore
-from crrg.operations.deliver import deliver
-from crrg.operations.digest import committed_digest
-from crrg.operations.forget import forget
-from crrg.operations.gc import collect_garbage
-from crrg.operations.ingest import ingest
-from crrg.operations.rekey import rekey
-from crrg.operations.retention import expire_results
+from crrg.operations.delivery.deliver import deliver
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.night.digest import committed_digest
+from crrg.operations.privacy.forget import forget
+from crrg.operations.privacy.rekey import rekey
+from crrg.operations.privacy.retention import expire_results
+from crrg.operations.upkeep.backup import back_up, restore
+from crrg.operations.upkeep.gc import collect_garbage
 from crrg.storage import Storage
 from crrg.training.clip import train_clip
 from crrg.training.tracker import NullTracker

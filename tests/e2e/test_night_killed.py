@@ -16,9 +16,9 @@ import pytest
 from crrg.config.references import NightPlan, ShardResult
 from crrg.ledger.lease import LIFETIME_S
 from crrg.ledger.manifest import fencing_numbers, read_manifests
-from crrg.operations.digest import committed_digest
-from crrg.operations.nightly import run_night
-from crrg.operations.outcomes import inbox_outcomes
+from crrg.operations.night.digest import committed_digest
+from crrg.operations.night.nightly import run_night
+from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.storage import Storage
 from tests.support.drawn_night import (
     BUNDLE,

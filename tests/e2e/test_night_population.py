@@ -18,7 +18,7 @@ from crrg.config.data import IngestConfig
 from crrg.config.references import NightSummary
 from crrg.data.phantom.cohort import write_cohort
 from crrg.ledger.manifest import read_manifests
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from deployments.automations import ensure_automations
 from deployments.services import Service

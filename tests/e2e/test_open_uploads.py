@@ -11,9 +11,9 @@ import pytest
 
 from crrg.errors import StorageError
 from crrg.ledger.audit import read_audit
-from crrg.operations import gc_uploads
-from crrg.operations.gc import collect_garbage
-from crrg.operations.gc_uploads import OpenUpload, abort_upload, list_open_uploads
+from crrg.operations.upkeep import gc_uploads
+from crrg.operations.upkeep.gc import collect_garbage
+from crrg.operations.upkeep.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.storage import Storage
 from tests.e2e.conftest import S3Store
 from tests.support.identities import start_guarded_store

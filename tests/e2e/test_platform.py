@@ -171,7 +171,7 @@ def test_the_librarys_log_lines_stand_at_the_run(platform: Platform, night_run: 
 
     with get_client(sync_client=True) as prefect:
         lines = prefect.read_logs(log_filter=LogFilter(flow_run_id=LogFilterFlowRunId(any_=[night_run.id])))
-    said = [line.message for line in lines if line.name == "crrg.operations.night_steps"]
+    said = [line.message for line in lines if line.name == "crrg.operations.night.steps"]
     assert any(message.startswith(f"night {night.date}: {NUM_FRESH} new") for message in said), said
 
 

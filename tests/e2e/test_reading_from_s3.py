@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from crrg.config.data import IngestConfig
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.data.phantom.cohort import write_cohort
-from crrg.data.reader import EpochOrder, PairReader
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
 from crrg.errors import Conflict, StorageError
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from tests.support.keys import KEY
 

@@ -24,13 +24,13 @@ import pytest
 from crrg.config.data import IngestConfig
 from crrg.config.fan_out import FanOut
 from crrg.config.references import IngestSummary, StagedShard
-from crrg.data.deidentify import Pseudonyms
 from crrg.data.phantom.cohort import write_cohort
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
-from crrg.operations.digest import committed_digest
-from crrg.operations.ingest import ingest
-from crrg.operations.ingest_shards import decode_shard, plan_shards
-from crrg.operations.nightly import commit_night, plan_night
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.ingest.shards import decode_shard, plan_shards
+from crrg.operations.night.digest import committed_digest
+from crrg.operations.night.nightly import commit_night, plan_night
 from crrg.storage import Storage
 from deployments.services import CHECKOUT, Service, start_ray_node
 from tests.support.drawn_night import (

@@ -15,7 +15,7 @@ import torch
 
 from crrg.config.models import ClipArchitecture
 from crrg.config.training import ClipTraining, LoopConfig
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.labels import FINDINGS, LABEL_INDEX, NUM_LABELS
 from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report

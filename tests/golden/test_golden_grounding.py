@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from crrg.data.grounding import ground_sentence
+from crrg.data.reports.grounding import ground_sentence
 from crrg.domain.regions import REGION_INDEX
 
 GOLD = Path(__file__).parent / "grounding_gold.tsv"

@@ -20,7 +20,7 @@ from crrg.cli import app
 from crrg.errors import ModelError
 from crrg.importers.plain_towers import import_bert, import_gpt2, import_resnet50, read_gpt2
 from crrg.importers.torch_file import TorchContents
-from crrg.operations.importing import import_checkpoint
+from crrg.operations.registry.importing import import_checkpoint
 from crrg.registry.imported import read_import
 
 TEXT = TextSizes()

@@ -24,8 +24,8 @@ from crrg.models.backbone import normalise_films
 from crrg.models.detector import load_detector
 from crrg.models.region_heads import load_selector
 from crrg.models.report_generator import load_generator
-from crrg.operations.given_parts import check_parts, find_parts
-from crrg.operations.importing import import_checkpoint, import_markdown
+from crrg.operations.registry.given_parts import check_parts, find_parts
+from crrg.operations.registry.importing import import_checkpoint, import_markdown
 from crrg.storage import Storage
 from crrg.training.checkpoint import read_stage
 

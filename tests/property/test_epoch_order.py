@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crrg.data import parts
-from crrg.data.pairs import write_dataset
-from crrg.data.reader import EpochOrder, PairReader
+from crrg.data.dataset import parts
+from crrg.data.dataset.pairs import write_dataset
+from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.domain.study import Split
 from crrg.storage import Storage
 

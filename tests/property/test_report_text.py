@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crrg.data.sections import clean_text, parse_sections, split_sentences
+from crrg.data.reports.sections import clean_text, parse_sections, split_sentences
 from crrg.domain.labels import LABELS
 from crrg.evaluation.labeler import label_report
 

@@ -12,14 +12,14 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.data.mesh_codes import findings_of, read_codes
-from crrg.data.openi import OpeniSource
-from crrg.data.openi_xml import read_openi_report
-from crrg.data.pairs import read_pairs
-from crrg.data.region_boxes import BOX_COLUMNS
+from crrg.data.archives.mesh_codes import findings_of, read_codes
+from crrg.data.archives.openi import OpeniSource
+from crrg.data.archives.openi_xml import read_openi_report
+from crrg.data.archives.region_boxes import BOX_COLUMNS
+from crrg.data.dataset.pairs import read_pairs
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import RegionSource, Split, ViewPosition
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from tests.support.keys import KEY
 
@@ -81,7 +81,7 @@ def test_codes_of_real_studies_become_labels(open_data, reports):
 
 
 def test_projections_of_real_pictures_follow_the_table_and_not_the_header(open_data):
-    from crrg.data.openi import _figure, _Projections
+    from crrg.data.archives.openi import _figure, _Projections
 
     rows = _rows(open_data / "openi" / "images.csv")
     views = _Projections(Storage(str(open_data / "openi")), ["images.csv"])

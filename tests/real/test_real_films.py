@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from crrg.config.base import Settings
-from crrg.data.dicom_display import display, to_grey
-from crrg.data.dicom_header import read_attributes, read_layout, read_spacing
-from crrg.data.dicom_pixels import read_stored_values
-from crrg.data.dicom_structure import open_dicom
+from crrg.data.dicom.display import display, to_grey
+from crrg.data.dicom.header import read_attributes, read_layout, read_spacing
+from crrg.data.dicom.pixels import read_stored_values
+from crrg.data.dicom.structure import open_dicom
 from crrg.data.film import read_film
 from crrg.data.polarity import NOT_STATED, TURN_BELOW, chest_likeness, judge_polarity
 

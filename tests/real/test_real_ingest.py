@@ -9,15 +9,15 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
-from crrg.data.deidentify import Pseudonyms
-from crrg.data.dicom_header import read_attributes, read_layout
-from crrg.data.dicom_pixels import read_stored_values
-from crrg.data.dicom_structure import open_dicom
+from crrg.data.dataset.pairs import read_pairs
+from crrg.data.dicom.header import read_attributes, read_layout
+from crrg.data.dicom.pixels import read_stored_values
+from crrg.data.dicom.structure import open_dicom
 from crrg.data.film import read_film
-from crrg.data.pairs import read_pairs
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
 from crrg.errors import DataError
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from tests.support.keys import KEY
 

@@ -24,12 +24,12 @@ from benchmarks.real.inbox import (
 from benchmarks.real.lungs import lung_rows
 from benchmarks.real.training_data import DICOM, FILMS, LUNGS, count_rows, missing_collections
 from crrg.config.data import IngestConfig
-from crrg.data.decoder_pool import decode_many
+from crrg.data.decoding.pool import decode_many
 from crrg.data.film import DecodedFilm
 from crrg.domain.study import DraftReport
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.demo import committed_drafts
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, run_test_night
 

@@ -13,14 +13,14 @@ from benchmarks.real.training_data import missing_collections
 from crrg.config import presets
 from crrg.config.data import IngestConfig
 from crrg.config.running import RetrainConfig
-from crrg.data.deidentify import Pseudonyms
 from crrg.data.phantom.cohort import write_cohort
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
-from crrg.operations import train
-from crrg.operations.assemble import assemble_fused
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
 from crrg.operations.predict import predict_files
+from crrg.operations.registry.assemble import assemble_fused
+from crrg.operations.training import train
 from crrg.storage import Storage
 from tests.support.keys import KEY
 from tests.support.smallest_stages import Unregistered, remembered, smallest

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from crrg.data.language import check_language
-from crrg.data.person_masks import check_masked, mask_text
-from crrg.data.sections import clean_text, cut_report
+from crrg.data.privacy.person_masks import check_masked, mask_text
+from crrg.data.reports.language import check_language
+from crrg.data.reports.sections import clean_text, cut_report
 from crrg.errors import ReportError
 
 pytestmark = pytest.mark.real

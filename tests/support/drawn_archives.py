@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.archives.sources import Source, SourceItem
+from crrg.data.dataset.split import SplitShares
 from crrg.data.film import read_film
 from crrg.data.pairing import PairBuilder, PairingRules
-from crrg.data.sources import Source, SourceItem
-from crrg.data.split import SplitShares
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.labels import LabelValues
 from crrg.domain.study import Pair
 from tests.support.keys import KEY

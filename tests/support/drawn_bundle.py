@@ -11,11 +11,11 @@ from crrg.config.base import STAGES, Settings
 from crrg.config.data import IngestConfig
 from crrg.config.references import BundleRef
 from crrg.config.running import RetrainConfig
-from crrg.data.deidentify import Pseudonyms
 from crrg.data.phantom.cohort import write_cohort
-from crrg.operations import train
-from crrg.operations.assemble import assemble_fused
-from crrg.operations.ingest import ingest
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.registry.assemble import assemble_fused
+from crrg.operations.training import train
 from crrg.storage import Storage
 from tests.support.smallest_stages import Unregistered, remembered, smallest
 

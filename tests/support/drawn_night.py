@@ -16,12 +16,12 @@ import numpy as np
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.references import BundleRef, NightSummary
 from crrg.config.running import NightlyConfig
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.domain.study import DraftReport, Film, RegionPrediction
-from crrg.operations.nightly import run_night
+from crrg.operations.night.nightly import run_night
 from crrg.storage import Storage
 from tests.support.keys import KEY
 

@@ -7,7 +7,7 @@ from prefect import flow, task
 from crrg.config.base import default_num_workers
 from crrg.config.fan_out import FanOut
 from crrg.config.references import NightPlan, ShardRef, ShardResult
-from crrg.operations.nightly import run_shard
+from crrg.operations.night.nightly import run_shard
 from crrg.storage import Storage
 from tasks.policy import FLOW, TASK
 from tasks.runners import place, run_shards

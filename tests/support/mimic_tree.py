@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crrg.data.mimic_cxr import MimicCxrSource
+from crrg.data.archives.mimic_cxr import MimicCxrSource
 from crrg.storage import Storage
 from tests.support.drawn_archives import write_picture
 from tests.unit.data.dicom_builder import build_dicom, gradient

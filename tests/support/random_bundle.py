@@ -11,7 +11,7 @@ from torch import nn
 from crrg.config.base import STAGES
 from crrg.config.references import BundleRef, DatasetRef
 from crrg.domain.labels import FINDINGS
-from crrg.operations.watch_reference import reference_bytes
+from crrg.operations.training.watch_reference import reference_bytes
 from crrg.registry.bundle import commit_bundle, compose_bundle, with_reference
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder

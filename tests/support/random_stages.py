@@ -18,7 +18,7 @@ from crrg.config.models import ClipArchitecture, DetectorArchitecture, Generator
 from crrg.config.paper import narrow_detector
 from crrg.config.running import DecodingSettings
 from crrg.config.stages import ClipTraining, DetectorTraining, GeneratorTraining, LoopConfig, SelectorTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import train_tokenizer
 from crrg.domain.labels import FINDINGS, NUM_LABELS
 from crrg.domain.regions import REGION_INDEX, REGIONS

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crrg.data.quarantine import INBOX
+from crrg.data.dataset.quarantine import INBOX
 from crrg.domain.acquisition import AGE_BANDS, WORDS
 from crrg.domain.labels import LABELS, label_column
 from crrg.domain.regions import REGIONS

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from crrg.checked_json import DIGEST, checked_json, parse_checked
-from crrg.data.pairs import read_pairs, resolve_dataset, write_dataset
+from crrg.data.dataset.pairs import read_pairs, resolve_dataset, write_dataset
 from crrg.domain.study import Split
 from crrg.errors import StorageError
 from crrg.ledger.compaction import compact_ledger, read_compaction
 from crrg.ledger.manifest import manifest_key, read_manifests
-from crrg.operations import night_feed
+from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, StandInDrafter, png_bytes, run_test_night
-from tests.unit.data.test_pairs import make_film, make_pair
+from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 
 def nothing(_value: object) -> None:

@@ -12,8 +12,8 @@ from benchmarks.faults import __main__ as faults
 from benchmarks.faults import nights
 from benchmarks.faults.cases import Ending, judged
 from crrg.errors import StorageError
-from crrg.operations import night_feed
-from crrg.operations.nightly import plan_night, release_night
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night.nightly import plan_night, release_night
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, fill_inbox, night_config
 

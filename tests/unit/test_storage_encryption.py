@@ -11,7 +11,7 @@ import pytest
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import ConfigError, StorageError
-from crrg.operations.deliver import identified_zone
+from crrg.operations.delivery.deliver import identified_zone
 from crrg.storage import Storage
 from tests.support.certificates import self_signed
 from tests.support.recording_s3 import RecordingStore, recording_store

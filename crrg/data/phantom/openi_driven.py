@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from crrg.data.mesh_codes import NORMAL, NOT_INDEXED, TECHNICAL, read_codes
+from crrg.data.archives.mesh_codes import NORMAL, NOT_INDEXED, TECHNICAL, read_codes
 from crrg.data.phantom.cohort import DrawnStudy
 from crrg.data.phantom.kinds import ZONE_NAMES, Zone, drawn_finding
 from crrg.data.phantom.sampler import AP_SHARE

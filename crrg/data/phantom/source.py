@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from crrg.data.sources import SourceItem
-from crrg.data.tables import labels_of, read_rows, text_of
+from crrg.data.archives.sources import SourceItem
+from crrg.data.archives.tables import labels_of, read_rows, text_of
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation, RegionSource

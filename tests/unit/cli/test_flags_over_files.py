@@ -16,7 +16,8 @@ from crrg.config.evidence import SENTENCES_SHOWN
 from crrg.config.fan_out import FanOut
 from crrg.config.running import NightlyConfig
 from crrg.errors import ConfigError
-from crrg.operations import make_bundle, train
+from crrg.operations.registry import make_bundle
+from crrg.operations.training import train
 
 NIGHT = """
 limit = 7

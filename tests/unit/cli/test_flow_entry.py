@@ -10,7 +10,7 @@ from crrg.config.base import Settings
 from crrg.config.references import NightSummary
 from crrg.config.running import NightlyConfig
 from crrg.errors import NightStopped, StorageError, TooManyRefused
-from crrg.operations.nightly import check_ended_well, exit_code
+from crrg.operations.night.nightly import check_ended_well, exit_code
 from crrg.operations.summaries import night_markdown
 from crrg.storage import Storage
 from flows import __main__ as entry

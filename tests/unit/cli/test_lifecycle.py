@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from crrg.cli.main import app
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
-from crrg.operations import night_feed
+from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
 from tests.support.keys import KEY, NEW_KEY

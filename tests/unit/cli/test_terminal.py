@@ -23,7 +23,7 @@ with log_lines():
         if step == 20:
             logging.getLogger("crrg.training.loop").warning("step 20 skipped")
             logging.getLogger("elsewhere").info("chatter")
-    logging.getLogger("crrg.operations.train").info("detector: trained")
+    logging.getLogger("crrg.operations.training.train").info("detector: trained")
     count_progress("selector", "steps")(1, 3)
 print("the result")
 """

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crrg.cli import app
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.inventory import list_inbox
 from crrg.operations import predict, zero_shot

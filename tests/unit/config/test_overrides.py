@@ -28,8 +28,8 @@ from crrg.config.resolved import (
 from crrg.config.running import RetrainConfig
 from crrg.config.training import InitialWeights, TrainStageConfig
 from crrg.errors import ConfigError
-from crrg.operations.retrain import pin_dataset
-from crrg.operations.train import fit_stage
+from crrg.operations.training.retrain import pin_dataset
+from crrg.operations.training.train import fit_stage
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from crrg.training.tracker import NullTracker

@@ -11,21 +11,21 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from crrg.data.acquisition_table import TABLE_NAME
 from crrg.data.acquisition_words import acquisition_of_words, age_band_of_words, manufacturer_of_words
-from crrg.data.chexpert import ChexpertSource
-from crrg.data.decoder_child import _describe
-from crrg.data.decoder_pool import _outcome, decode_many
+from crrg.data.archives.chexpert import ChexpertSource
+from crrg.data.archives.folder import FolderSource
+from crrg.data.dataset.acquisition_table import TABLE_NAME
+from crrg.data.dataset.pairs import read_manifest, read_pairs, write_dataset
+from crrg.data.dataset.reader import PairReader
+from crrg.data.decoding.child import _describe
+from crrg.data.decoding.pool import _outcome, decode_many
 from crrg.data.film import DecodedFilm, read_film
-from crrg.data.folder import FolderSource
-from crrg.data.pairs import read_manifest, read_pairs, write_dataset
-from crrg.data.reader import PairReader
 from crrg.domain.acquisition import AGE_BANDS, UNKNOWN, Acquisition
 from crrg.domain.study import Split
 from crrg.errors import DigestMismatch, StorageError
 from crrg.storage import Storage
 from tests.support.drawn_archives import build_pair, write_picture
-from tests.unit.data.test_pairs import make_film, make_pair
+from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -11,8 +11,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from crrg.data.decoder_pool import decode_many
-from crrg.data.decoder_process import Child
+from crrg.data.decoding.pool import decode_many
+from crrg.data.decoding.process import Child
 from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import check_identity
 from crrg.errors import DataError

@@ -4,7 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from crrg.data.dicom import read_dicom
+from crrg.data.dicom.film import read_dicom
 from crrg.data.jpeg_fill import check_not_filled
 from crrg.errors import DataError, DicomError
 from tests.support.film_corpus import JPEG_8, JPEG_SV1, chest_8, dicom, drawn_chest
@@ -40,7 +40,7 @@ def test_a_fill_is_told_wherever_the_codestream_was_cut(share):
 
 def test_a_codec_that_returns_nothing_is_named(monkeypatch):
     stream = bytes(imagecodecs.jpeg_encode(chest_8(), level=95))
-    monkeypatch.setattr("crrg.data.dicom_pixels.decode_codestream", lambda *_: np.zeros((0, 128), np.uint8))
+    monkeypatch.setattr("crrg.data.dicom.pixels.decode_codestream", lambda *_: np.zeros((0, 128), np.uint8))
     with pytest.raises(DicomError) as caught:
         read_dicom(dicom(chest_8(), syntax=JPEG_8, frames=[stream]), 64)
     assert caught.value.code == "DECODE.CODEC"
@@ -50,7 +50,7 @@ def test_a_codec_that_is_missing_is_unsupported(monkeypatch):
     def missing(*_):
         raise ImportError("no codec")
 
-    monkeypatch.setattr("crrg.data.dicom_pixels.decode_codestream", missing)
+    monkeypatch.setattr("crrg.data.dicom.pixels.decode_codestream", missing)
     stream = bytes(imagecodecs.jpeg_encode(drawn_chest(), lossless=True, predictor=1, bitspersample=12))
     with pytest.raises(DicomError) as caught:
         read_dicom(dicom(syntax=JPEG_SV1, frames=[stream]), 64)

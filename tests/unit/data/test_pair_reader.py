@@ -10,9 +10,9 @@ import pytest
 from test_pairs import make_film, make_pair
 
 from crrg.checked_json import checked_json
-from crrg.data import parts
-from crrg.data.pairs import read_manifest, read_pairs, write_dataset
-from crrg.data.reader import EpochOrder, PairReader
+from crrg.data.dataset import parts
+from crrg.data.dataset.pairs import read_manifest, read_pairs, write_dataset
+from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.domain.study import Split
 from crrg.errors import DigestMismatch
 from crrg.storage import Storage
@@ -126,6 +126,6 @@ def test_neighbours_in_time_lie_in_few_row_groups():
 
 def test_the_reader_needs_no_torch():
     heavy = "('torch', 'polars', 'pydicom', 'mlflow')"
-    code = f"import sys, crrg.data.reader; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, crrg.data.dataset.reader; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

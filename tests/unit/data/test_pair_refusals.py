@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from crrg.data.deidentify import Pseudonyms
+from crrg.data.archives.sources import SourceItem
+from crrg.data.dataset.split import SplitShares
 from crrg.data.pairing import PairBuilder, PairingRules
-from crrg.data.sources import SourceItem
-from crrg.data.split import SplitShares
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.report import Report
 from crrg.domain.study import Pair
 from crrg.errors import ReportError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crrg.data.dicom_tables import expand_segments
+from crrg.data.dicom.tables import expand_segments
 from crrg.data.polarity import NOT_STATED, Stated, chest_likeness, judge_polarity
 from crrg.errors import DicomError
 from tests.support.film_corpus import chest_8

@@ -11,9 +11,11 @@ from crrg.config.references import NightPlan, NightSummary
 from crrg.config.watch import NightWatch
 from crrg.errors import NightStopped
 from crrg.ledger.lease import find_holder
-from crrg.operations import night_feed, night_report, night_steps
-from crrg.operations.night_report import report_night
-from crrg.operations.nightly import commit_night, plan_night
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night import report as night_report
+from crrg.operations.night import steps as night_steps
+from crrg.operations.night.nightly import commit_night, plan_night
+from crrg.operations.night.report import report_night
 from crrg.storage import Storage
 from flows import nightly as flow
 from flows import pages

@@ -17,7 +17,7 @@ from crrg.domain.bundle import ENCODER_VOCABULARY, ENCODER_WEIGHTS, SENTENCE_ENC
 from crrg.errors import ModelError
 from crrg.inference.dedup import Similarity
 from crrg.inference.sentence_encoder import bundled_similarity
-from crrg.operations.importing import import_checkpoint
+from crrg.operations.registry.importing import import_checkpoint
 from crrg.registry.imported import read_import
 from tests.support.sentence_folder import VOCABULARY, write_encoder
 

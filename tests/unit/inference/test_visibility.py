@@ -10,7 +10,7 @@ from crrg.errors import ModelError
 from crrg.evaluation.classification import expected_calibration_error
 from crrg.inference.regions import RegionReadings
 from crrg.inference.visibility import KEPT_VISIBLE, Visibility, fit_visibility
-from crrg.operations.scoring_visibility import visibility_figures
+from crrg.operations.scoring.visibility import visibility_figures
 from crrg.training.visibility import VisibilityCases
 
 

@@ -13,7 +13,7 @@ import torch
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.models import DecodingSettings
 from crrg.config.training import GeneratorTraining, LoopConfig
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import train_tokenizer
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGIONS

@@ -11,7 +11,7 @@ from crrg.errors import StorageError
 from crrg.ledger import audit
 from crrg.ledger.audit import check_chain, read_audit, write_audit
 from crrg.ledger.manifest import read_manifests
-from crrg.operations.audit import check_markdown, entries_markdown, verify_audit
+from crrg.operations.upkeep.audit import check_markdown, entries_markdown, verify_audit
 from crrg.storage import Storage
 from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
 
@@ -98,7 +98,7 @@ def test_many_writers_make_one_chain(tmp_path):
 
 
 def test_a_night_is_audited_before_it_is_committed_and_named_by_its_manifest(tmp_path, monkeypatch):
-    monkeypatch.setattr("crrg.operations.night_feed.default_num_workers", lambda: 0)
+    monkeypatch.setattr("crrg.operations.night.feed.default_num_workers", lambda: 0)
     inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
     inbox.put("1.png", png_bytes(1))
 
@@ -106,7 +106,7 @@ def test_a_night_is_audited_before_it_is_committed_and_named_by_its_manifest(tmp
         raise StorageError("no", "audit")
 
     with monkeypatch.context() as patched:
-        patched.setattr("crrg.operations.audit.write_audit", out_of_reach)
+        patched.setattr("crrg.operations.upkeep.audit.write_audit", out_of_reach)
         with pytest.raises(StorageError):
             run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     assert read_manifests(root) == []

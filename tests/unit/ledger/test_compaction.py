@@ -15,7 +15,7 @@ from crrg.ledger.compaction import compact_ledger, compaction_keys
 from crrg.ledger.ledger import LedgerRow, Outcome, Wanted, in_commit_order, ledger_rows, read_ledger, write_ledger
 from crrg.ledger.manifest import Manifest, commit_manifest, read_manifests, seal_rewritten
 from crrg.ledger.tables import TableFile
-from crrg.operations.gc import collect_garbage
+from crrg.operations.upkeep.gc import collect_garbage
 from crrg.storage import Storage
 
 

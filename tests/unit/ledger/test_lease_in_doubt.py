@@ -11,8 +11,8 @@ import pytest
 from crrg.errors import Conflict, StorageError
 from crrg.ledger.lease import acquire_lease, lease_key
 from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, manifest_key
-from crrg.operations.gc import collect_garbage
-from crrg.operations.night_rewrite import no_night
+from crrg.operations.night.rewrite import no_night
+from crrg.operations.upkeep.gc import collect_garbage
 from crrg.storage import Storage
 
 DATE, NEXT = "2026-11-20", "2026-11-21"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.operations import night_feed
+from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 
 

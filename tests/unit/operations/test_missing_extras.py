@@ -9,8 +9,8 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.errors import ConfigError
-from crrg.operations.deliver import deliver
-from crrg.operations.dicom_send import find_archive
+from crrg.operations.delivery.deliver import deliver
+from crrg.operations.delivery.dicom_send import find_archive
 from tests.support.delivered_night import DeliverableNight
 
 WAY_OUT = r"pip install -e '\.\[dicom\]'"

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.data import IngestConfig
-from crrg.data.source_kinds import open_source
+from crrg.data.archives.source_kinds import open_source
 from crrg.errors import StorageError
-from crrg.operations import night_feed
-from crrg.operations.ingest import ingest
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 from tests.support.canaries import MARKERS, find_markers, hits, marked_archive, marked_table
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, run_test_night

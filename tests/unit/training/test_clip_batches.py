@@ -11,7 +11,7 @@ import torch
 from crrg.config.contrast import SamplingConfig
 from crrg.config.models import ClipArchitecture
 from crrg.config.training import Augmentation, ClipTraining, LoopConfig
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import FINDINGS, LABEL_INDEX
 from crrg.domain.regions import REGION_INDEX

@@ -13,8 +13,8 @@ import torch
 from crrg.config.presets import clip_training, preset_training
 from crrg.config.references import DatasetRef
 from crrg.config.training import ClipTraining, LoopConfig, TrainStageConfig
-from crrg.data.batches import load_films
-from crrg.data.pairs import write_dataset
+from crrg.data.dataset.batches import load_films
+from crrg.data.dataset.pairs import write_dataset
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.domain.labels import LABELS
 from crrg.domain.report import Report

@@ -10,7 +10,7 @@ import torch
 
 from crrg.config.models import ClipArchitecture
 from crrg.config.training import ClipTraining, LoopConfig
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.report import Report
 from crrg.models.clip import ClipModel
 from crrg.training.clip import clip_loss, train_clip_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crrg.data.batches import UNMENTIONED
+from crrg.data.dataset.batches import UNMENTIONED
 from crrg.domain.labels import LABEL_INDEX, NUM_LABELS
 from crrg.training import generator_scores
 from crrg.training.generator_scores import clinical_micro_f1

@@ -8,7 +8,7 @@ import torch
 
 from crrg.config.models import GeneratorArchitecture
 from crrg.config.training import GeneratorTraining, LoopConfig
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import train_tokenizer
 from crrg.domain.labels import LABEL_INDEX
 from crrg.domain.regions import REGION_INDEX

@@ -15,8 +15,8 @@ import torch
 from crrg.config.overrides import SelectorOverrides
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import SelectorTraining, TrainStageConfig
-from crrg.data.batches import load_films
-from crrg.data.pairs import write_dataset
+from crrg.data.dataset.batches import load_films
+from crrg.data.dataset.pairs import write_dataset
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.domain.report import Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.labels import LABEL_INDEX, LABELS
 from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report

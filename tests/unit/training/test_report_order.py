@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.regions import REGIONS
 from crrg.training.report_order import MIN_SENTENCES, report_order
 

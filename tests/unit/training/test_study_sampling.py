@@ -9,7 +9,7 @@ import pytest
 
 from crrg.config.contrast import SamplingConfig
 from crrg.config.training import ClipTraining
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.report import Report
 from crrg.training.study_sampling import StudyFilms, StudyTexts, fixed_texts
 

@@ -11,7 +11,7 @@ import torch
 from crrg.config.models import SelectorArchitecture
 from crrg.config.paper import narrow_detector, narrow_generator, narrow_selector
 from crrg.config.training import Augmentation
-from crrg.data.batches import FilmTable
+from crrg.data.dataset.batches import FilmTable
 from crrg.data.tokenizer import train_tokenizer
 from crrg.domain.labels import NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGIONS

@@ -1,0 +1,1 @@
+"""Dataset versions: the Parquet contract, its writers and readers."""

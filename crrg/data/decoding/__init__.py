@@ -1,0 +1,1 @@
+"""Foreign files decoded in limited child processes."""

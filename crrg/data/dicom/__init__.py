@@ -1,0 +1,1 @@
+"""DICOM files as films, or a named reason why not."""

@@ -1,0 +1,1 @@
+"""Report texts: sections, language, words, and which region a sentence speaks of."""

@@ -1,0 +1,1 @@
+"""Drafts sent to clinical systems under true identifiers, and taken back."""

@@ -1,0 +1,1 @@
+"""One night from plan to manifest, and what is asked of committed nights afterwards."""

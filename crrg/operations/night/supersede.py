@@ -1,0 +1,116 @@
+"""Marks on superseded drafts: rows (``superseded_by``), documents and pages say by which run they were replaced.
+
+A night names the older drafts that it replaces in its own manifest, which is what counts; here the older runs' report
+tables are told, so that a reader of tables alone finds one current draft per film, and their documents, work lists
+(``study_marks.py``) and pages (``page_marks.py``), so that nobody takes an old draft for the latest. No table and no
+list is overwritten: one with marks is written beside the old one and its run is committed again under a higher number.
+Documents, pictures and all else of the page stay as they are, and so does the run's digest. Cut off anywhere, it is
+done after the next night.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from crrg.errors import StorageError
+from crrg.exports.parquet import REPORTS_SCHEMA
+from crrg.ledger.audit import write_audit
+from crrg.ledger.ledger import in_commit_order
+from crrg.ledger.manifest import Manifest, commit_manifest, committed_manifests, read_manifests, seal_rewritten
+from crrg.ledger.tables import TableFile, read_tables, write_table
+from crrg.operations.night.page_marks import Marks, find_marks, marks_digest, put_marks
+from crrg.operations.night.rewrite import no_night
+from crrg.operations.night.study_marks import HeldFilm, put_study_marks, replaced_studies
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+
+def mark_superseded(storage: Storage) -> int:
+    """Mark what later runs replaced and no table says yet; return how many runs were committed again.
+
+    That it cannot be done now is no failure: the manifests say the same, and the next night tries again.
+
+    Args:
+        storage: The root; this process may hold no night.
+    """
+    num_done = 0
+    try:
+        committed = committed_manifests(storage)
+        current = {(each.date, each.run_id): each for each in committed}
+        for date in sorted({each.date for each in committed if current[each.date, each.run_id] is not each}):
+            # cut off between the new commit and the end of the old one
+            with no_night(storage, date):
+                seal_rewritten(storage, date)
+        for manifest, marks in _unmarked(in_commit_order(current.values())):
+            try:
+                _mark(storage, manifest, marks)
+                num_done += 1
+            except StorageError as error:
+                if error.retryable:
+                    raise
+                # damage to it keeps no other night from being marked
+                logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error)
+    except StorageError as error:
+        logger.warning("not all superseded drafts are marked; a later night does it: %s", error)
+    return num_done
+
+
+def _unmarked(manifests: Sequence[Manifest]) -> list[tuple[Manifest, Marks]]:
+    """Return the runs of which drafts were replaced, or marked pages moved, since they were marked, with all marks.
+
+    Args:
+        manifests: What counts of all nights, in the order of commits.
+    """
+    marks = find_marks(manifests)
+    replaced = [(each, marks[each.date, each.run_id]) for each in manifests if (each.date, each.run_id) in marks]
+    return [(manifest, of_run) for manifest, of_run in replaced if manifest.marks != marks_digest(of_run)]
+
+
+def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
+    """Commit a run again with the marks in its report tables and on its page.
+
+    Raises:
+        StorageError: A night is running, or the root is out of reach.
+    """
+    date, run_id = manifest.date, manifest.run_id
+    with no_night(storage, date) as lease:
+        # what was read before the night was held may have been written again since
+        current = next(each for each in read_manifests(storage, date) if each.run_id == run_id)
+        marked = [_marked(storage, file, marks, lease.fencing) for file in current.files]
+        files, films = [file for file, _ in marked], [film for _, held in marked for film in held]
+        # of a patient who was forgotten meanwhile nothing must speak again
+        told = {film.instance_id: marks[film.instance_id] for film in films if film.instance_id in marks}
+        index, list_name = put_study_marks(storage, current, replaced_studies(films, told), lease.fencing)
+        changed = {
+            **index,
+            "fencing": lease.fencing,
+            "files": tuple(files),
+            "marks": marks_digest(marks),
+            "ledger_fencing": current.ledger_fencing or current.fencing,
+        }
+        written = {file.key: file.sha256 for file in set(files) - set(current.files)}
+        written |= {index["index_key"]: index["index_sha256"]} if index else {}
+        written |= put_marks(storage, current, told, list_name)
+        write_audit(storage, "supersede", subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
+        commit_manifest(storage, current.model_copy(update=changed))
+        seal_rewritten(storage, date)
+    logger.info("night %s: %d drafts are marked as superseded", date, len(marks))
+
+
+def _marked(storage: Storage, file: TableFile, marks: Marks, fencing: int) -> tuple[TableFile, list[HeldFilm]]:
+    """Return a table that says what replaced its rows (the same one where it says so already), and their films."""
+    if file.kind != "reports":
+        return file, []
+    table = read_tables(storage, [file], file.kind, REPORTS_SCHEMA)
+    films = [HeldFilm(**row) for row in table.select(HeldFilm._fields).to_pylist()]
+    newer = (marks.get(film.instance_id) for film in films)
+    column = pa.array([each.run_id if each else None for each in newer], pa.string())
+    place = table.schema.get_field_index("superseded_by")
+    if column.equals(table["superseded_by"].combine_chunks()):
+        return file, films
+    marked = table.set_column(place, table.schema.field(place), column)
+    return write_table(storage, f"{file.key.removesuffix('.parquet')}-{fencing}.parquet", marked, file.kind), films

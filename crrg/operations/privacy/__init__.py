@@ -1,0 +1,1 @@
+"""Pseudonyms, their secret, and what is kept of patients for how long."""

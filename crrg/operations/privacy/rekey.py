@@ -1,0 +1,215 @@
+"""The secret of the pseudonyms changed over: every night is written again under the ids that the new secret makes.
+
+Nothing is drafted again. Which id belongs to which is found by computing both from the inbox, where the sources lie;
+nothing stores it. A study of which a source is gone has no new ids: it stays out, or nothing is done, as is asked, and
+what of it lies in the inbox is new then. Nights are written again one by one, so that a change that was cut off goes on
+where it was; until it is done no night runs, since ids of two secrets would meet. Datasets are ingested again
+(``--new-secret``), which drafts nothing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from crrg.data.dicom.header import read_attributes, read_identity
+from crrg.data.dicom.structure import open_dicom
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.forgotten import REASON, UNFINISHED, read_forgotten, write_forgotten_ids, write_tombstone
+from crrg.errors import ConfigError, Conflict, DataError
+from crrg.ledger.audit import write_audit
+from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
+from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
+from crrg.operations.night.reading import Ids, ids_of_content, ids_of_header
+from crrg.operations.night.rewrite import RunChange, no_night, remove_unnamed, rewrite_night
+from crrg.operations.privacy.private_runs import forget_private_runs
+from crrg.operations.privacy.traces import open_runs
+from crrg.progress import count_progress
+from crrg.storage import Storage, StoredObject
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Rekeyed:
+    """What a change of the secret would do, or did.
+
+    Attributes:
+        num_nights: Committed runs under the old secret.
+        num_rows: Rows of their ledgers.
+        num_missing: Rows whose source is gone from the inbox, or was replaced; of a drafted film all of its study.
+        num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
+        is_done: Whether it was done.
+    """
+
+    num_nights: int = 0
+    num_rows: int = 0
+    num_missing: int = 0
+    num_lost_tombstones: int = 0
+    is_done: bool = False
+
+
+def rekey(
+    inbox_url: str, storage: Storage, old: Pseudonyms, new: Pseudonyms, *, drop_missing: bool = False, do: bool = False
+) -> Rekeyed:
+    """Write all nights again under the ids of a new secret.
+
+    Args:
+        inbox_url: The inbox that the nights read.
+        storage: The root.
+        old: The secret that the nights were made with.
+        new: The secret that takes its place.
+        drop_missing: Whether rows whose source is gone are left out; objects that come again are new then.
+        do: Whether to do it; otherwise nothing is changed.
+
+    Raises:
+        ConfigError: The secrets are the same or others than the nights', a removal of patients was cut off, or sources
+            are gone and may not be dropped.
+        StorageError: A night is running, or a store is out of reach; run it again, it goes on where it was.
+    """
+    if old.key_id == new.key_id:
+        raise ConfigError("the old and the new secret are the same", "CRRG_OLD_HMAC_KEY")
+    _check_no_removal(storage)
+    every = read_manifests(storage)
+    manifests = [manifest for manifest in every if manifest.key_id != new.key_id]
+    if others := {manifest.key_id for manifest in manifests} - {"", old.key_id}:
+        raise ConfigError(
+            f"nights were made with secret {', '.join(sorted(others))}, this one is {old.key_id}", "CRRG_OLD_HMAC_KEY"
+        )
+    rows = [row for manifest in manifests for row in ledger_rows(storage, manifest)]
+    # nights that are done already tell of films that others repeat
+    done = [row for manifest in every if manifest not in manifests for row in ledger_rows(storage, manifest)]
+    ids = _NewIds(storage.at(inbox_url).without_names(), old, new)
+    ids.learn([*rows, *done], read_forgotten(storage, old).tombstones)
+    # of a study's draft a film that was refused is no part
+    accepted = (row for row in rows if row.outcome is Outcome.ACCEPTED)
+    ids.lost = frozenset(row.study_id for row in accepted if ids.row(row) is None) - {""}
+    rekeyed = Rekeyed(
+        num_nights=len(manifests),
+        num_rows=len(rows),
+        num_missing=sum(ids.row(row) is None or row.study_id in ids.lost for row in rows),
+        num_lost_tombstones=len(read_forgotten(storage, old).tombstones - ids.forgotten.keys()),
+    )
+    if do:
+        if rekeyed.num_missing and not drop_missing:
+            raise ConfigError(
+                f"{rekeyed.num_missing} objects that nights read are not in this inbox as they were, and have no new "
+                "id; put them back, or give --drop-missing to leave them out",
+                "inbox",
+            )
+        for patient_id in ids.forgotten.values():
+            write_tombstone(storage, new, patient_id)
+        write_forgotten_ids(storage, new, ids.forgotten_ids)
+        # first, since a later removal could not tell whose the old ids are
+        of_rows = {each for row in rows for each in (row.patient_id, row.study_id, row.instance_id)}
+        forget_private_runs(storage, {*ids.known, *of_rows} - {""})
+        _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
+        counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
+        write_audit(storage, "rekey", counts=counts)
+        rekeyed.is_done = True
+    return rekeyed
+
+
+def _check_no_removal(storage: Storage) -> None:
+    """Refuse to change the ids by which a removal that was cut off knows what has to go.
+
+    Raises:
+        ConfigError: There is such a removal.
+    """
+    if storage.list_objects(UNFINISHED):
+        raise ConfigError(
+            "a removal of patients was interrupted; finish it under the old secret with crrg forget --yes and any of "
+            "its ids, then run crrg rekey",
+            UNFINISHED,
+        )
+
+
+class _NewIds:
+    """Old ids to new ones, as far as the inbox shows them."""
+
+    def __init__(self, inbox: Storage, old: Pseudonyms, new: Pseudonyms) -> None:
+        self.inbox, self.old, self.new = inbox, old, new
+        self.known: dict[str, str] = {}
+        self.forgotten: dict[str, str] = {}
+        self.forgotten_ids: set[str] = set()
+        self.lost: frozenset[str] = frozenset()
+        before, after = list_inbox(inbox, old.object_key), list_inbox(inbox, new.object_key)
+        self.located = {found.key_hmac: found for found in (*before, *after)}
+        self.objects = {one.key_hmac: other.key_hmac for one, other in zip(before, after, strict=True)}
+        self.known[old.object_key(inbox.root, "inbox")] = new.object_key(inbox.root, "inbox")
+
+    def learn(self, rows: Iterable[LedgerRow], tombstones: frozenset[str]) -> None:
+        """Read what must be read; forgotten patients are noted by their old tombstones."""
+        wanted = list({(row.key_hmac, row.etag): row for row in rows}.values())
+        say = count_progress("ids of the inbox", "objects")
+        for number, row in enumerate(wanted):
+            found = self.located.get(row.key_hmac)
+            if row.patient_id or row.reason == REASON:
+                one, other = self._both(row, found)
+                self.known |= {each: its for each, its in zip(one, other, strict=True) if each}
+                if row.reason == REASON and one[0] and self.old.tombstone(one[0]) in tombstones:
+                    self.forgotten[self.old.tombstone(one[0])] = other[0]
+                    self.forgotten_ids |= set(other[1:])
+            say(number + 1, len(wanted))
+
+    def kept_images(self, rows: Iterable[LedgerRow], done: Iterable[LedgerRow]) -> frozenset[str]:
+        """Return the old ids of images whose drafts stay: those of studies of which every row has new ids.
+
+        Args:
+            rows: Under old ids.
+            done: Under new ids.
+        """
+        former = {other: one for one, other in self.known.items()}
+        kept = {row.instance_id for row in rows if self.row(row) is not None and row.study_id not in self.lost}
+        return frozenset((kept | {former.get(row.instance_id, "") for row in done}) - {""})
+
+    def row(self, row: LedgerRow) -> LedgerRow | None:
+        """Return a row under the new ids; ``None`` where one of them is not known."""
+        ids = [row.patient_id, row.study_id, row.instance_id]
+        if row.key_hmac not in self.objects or any(each and each not in self.known for each in ids):
+            return None
+        patient_id, study_id, instance_id = (self.known.get(each, "") for each in ids)
+        key_hmac = self.objects[row.key_hmac]
+        return replace(row, key_hmac=key_hmac, patient_id=patient_id, study_id=study_id, instance_id=instance_id)
+
+    def _both(self, row: LedgerRow, found: InboxObject | None) -> tuple[Ids, Ids]:
+        """Return the ids that both secrets make of an object; empty ones where it is gone or not what the row says."""
+        by_content = self._of_content(row.source_digest.hex())
+        if row.patient_id and row.patient_id in (by_content[0][0], by_content[1][0]):
+            return by_content
+        both = ("", "", ""), ("", "", "")
+        if found is None or found.etag != row.etag:
+            return both
+        try:
+            data = self.inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
+            header = read_identity(read_attributes(open_dicom(data)))
+        except Conflict:
+            return both
+        except DataError:
+            return self._of_content(hashlib.sha256(data).hexdigest()) if row.reason == REASON else both
+        one, other = ids_of_header(header, self.old), ids_of_header(header, self.new)
+        return (one, other) if row.reason == REASON or row.patient_id in (one[0], other[0]) else both
+
+    def _of_content(self, digest: str) -> tuple[Ids, Ids]:
+        return ids_of_content(digest, self.old), ids_of_content(digest, self.new)
+
+
+def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str]) -> None:
+    change = RunChange(
+        keeps_draft=lambda row: row["instance_id"] in kept,
+        ledger_row=lambda row: None if row.study_id in ids.lost else ids.row(row),
+        keeps_mark=lambda instance_id: instance_id in kept,
+        renamed=ids.known,
+        key_id=ids.new.key_id,
+    )
+    for manifest in manifests:
+        rewrite_night(storage, manifest.date, manifest.run_id, change)
+        logger.info("night %s was rewritten under the new secret", manifest.date)
+    with no_night(storage):
+        for date, run_id in list(open_runs(storage)):
+            for stored in storage.list_objects(run_prefix(date, run_id)):
+                storage.discard(stored.key)
+        remove_unnamed(storage, must=False)

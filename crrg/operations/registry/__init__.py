@@ -1,0 +1,1 @@
+"""Parts into bundles, bundles into the registry, the champion moved."""

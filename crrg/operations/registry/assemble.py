@@ -1,0 +1,151 @@
+"""Make a bundle of four finished stages, and register it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crrg.config.base import Settings
+from crrg.config.bundling import BundleConfig
+from crrg.config.references import BundleRef, EvaluationResult, StageResult
+from crrg.config.running import RetrainConfig
+from crrg.data.dataset.pairs import dataset_image_size, resolve_dataset
+from crrg.ledger.audit import write_audit
+from crrg.operations.registry.given_parts import GivenEncoder
+from crrg.operations.scoring.evaluate import log_scorecard
+from crrg.operations.summaries import evaluation_markdown
+from crrg.operations.training.fast_gate import check_fast
+from crrg.operations.training.fuse import fit_fusion
+from crrg.operations.training.watch_reference import reference_bytes
+from crrg.registry.aliases import CANDIDATE
+from crrg.registry.bundle import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    commit_bundle,
+    compose_bundle,
+    with_decoding,
+    with_fusion,
+    with_metrics,
+    with_reference,
+    with_sentence_encoder,
+    write_bundle,
+)
+from crrg.storage import Storage
+from crrg.tracking import PIPELINE_MODEL, ModelRegistry, open_tracker
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = Path(__file__).with_name("bundle_model.py")
+"""What MLflow stores of the bundle's code; not imported here, since it imports mlflow."""
+
+
+def assemble_bundle(
+    results: Sequence[StageResult], dataset_version: str, image_size: int, storage: Storage
+) -> BundleRef:
+    """Put four finished stages into one bundle folder, without a fused classifier.
+
+    Args:
+        results: detector, selector, generator and clip; a later one takes the place of an earlier one of the same
+            part, as ``joint`` does of ``clip``.
+        dataset_version: What they were trained on.
+        image_size: Longer side of its films, pixels.
+        storage: Root with their checkpoints.
+
+    Raises:
+        ModelError: A stage is missing or incomplete.
+    """
+    return write_bundle(storage, parts_of(results), dataset_version=dataset_version, image_size=image_size)
+
+
+def assemble_fused(
+    results: Sequence[StageResult],
+    config: RetrainConfig | BundleConfig,
+    storage: Storage,
+    *,
+    encoder: GivenEncoder | None = None,
+) -> BundleRef:
+    """Put four finished stages into one bundle folder, with the classifier over film, draft and regions.
+
+    The classifier is fitted on drafts of the dataset's validation films; without any it is left out. The bundle also
+    says what its training population looks like, with which its nights are compared. Drafts are searched as the form
+    says; rounded weights have to pass their gate (``fast_gate``).
+
+    Args:
+        results: As for ``assemble_bundle``.
+        config: Form of the retraining or of the bundle, with the dataset's version pinned.
+        storage: Root with their checkpoints and the dataset.
+        encoder: Finds repeated sentences where drafts are assembled as published; shared words where not given.
+
+    Raises:
+        ConfigError: The form's search of drafts is out of limits, or an encoder is given and would not be asked.
+        GateNotMet: Rounded weights are asked for, and their drafts differ too much from the exact ones.
+        ModelError: A stage is missing or incomplete.
+    """
+    dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
+    image_size = dataset_image_size(storage, dataset)
+    bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version, image_size=image_size)
+    bundle = with_decoding(bundle, config.decoding)
+    bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
+    if bundle.spec["decoding"]["precision"] == "fast":
+        bundle = with_metrics(bundle, "generator", check_fast(bundle, dataset, config.device, storage))
+    fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
+    bundle = with_fusion(bundle, fusion) if fusion else bundle
+    return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))
+
+
+def parts_of(results: Sequence[StageResult]) -> dict[str, StageResult]:
+    """Return part of a bundle to the last result that makes it, parts made beside others included."""
+    return {each.part: each for result in results for each in (result, *result.beside)}
+
+
+def register_bundle(
+    evaluation: EvaluationResult, storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
+) -> BundleRef:
+    """Register an evaluated bundle as a version of ``crrg-pipeline`` and point the candidate alias to it.
+
+    Args:
+        evaluation: The bundle and its figures.
+        storage: Root with the bundle.
+        settings: Name the registry, if it is a server.
+        tags: Ids for the tracked run and the version.
+
+    Returns:
+        The bundle with its version; an equal bundle keeps the version it has.
+    """
+    bundle, registry = evaluation.bundle, ModelRegistry(settings, storage)
+    version = registry.find_version(PIPELINE_MODEL, {"bundle_id": bundle.bundle_id})
+    version = version or _register(evaluation, registry, storage, settings, tags or {})
+    registry.set_alias(CANDIDATE, version)
+    logger.info("bundle %s is version %s of crrg-pipeline", bundle.bundle_id, version)
+    return bundle.model_copy(update={"model_version": version})
+
+
+def _register(
+    evaluation: EvaluationResult, registry: ModelRegistry, storage: Storage, settings: Settings, tags: Mapping[str, str]
+) -> str:
+    """Log a bundle as one run and register it; return its version."""
+    bundle = evaluation.bundle
+    dataset = {"dataset": evaluation.dataset.name, "dataset_version": evaluation.dataset.version}
+    about = {**tags, **dataset}
+    folder = storage.child(bundle.prefix)
+    with open_tracker(settings, storage, "retrain", f"bundle-{bundle.bundle_id[:12]}", about) as tracker:
+        tracker.log_params({"bundle_id": bundle.bundle_id, **dataset})
+        tracker.log_metrics(evaluation.metrics)
+        tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
+        log_scorecard(evaluation, storage, tracker)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
+            page = evaluation_markdown(evaluation)
+            version = registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about, page)
+    spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"
+    write_audit(
+        storage,
+        "register",
+        subject=version,
+        bundle_id=bundle.bundle_id,
+        inputs=(evaluation.dataset.version,),
+        writes={key: storage.sha256(key) for key in (spec_key, evaluation.scorecard_key) if storage.exists(key)},
+    )
+    return version

@@ -1,0 +1,1 @@
+"""Drafts scored against what is known of their films."""

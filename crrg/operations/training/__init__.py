@@ -1,0 +1,1 @@
+"""Stages trained, one or together, and what they learn from."""

@@ -1,0 +1,1 @@
+"""A root kept in order: backup, removal of left-overs, checks, status, audit."""

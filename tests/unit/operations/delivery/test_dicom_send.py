@@ -1,0 +1,278 @@
+"""Archives by C-STORE over TLS and by STOW-RS: what is sent arrives whole, what is not confirmed is an error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.filebase import DicomBytesIO
+
+from crrg.config.base import Settings
+from crrg.errors import ConfigError, StorageError
+from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
+from tests.support.certificates import self_signed
+from tests.support.delivered_night import NAME, film_bytes
+
+pytest.importorskip("dicomweb_client", reason="delivery needs the extra dicom")
+
+
+def films() -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(DicomBytesIO(film_bytes(seed, "5", f"5{seed}"))) for seed in (1, 2)]
+
+
+@dataclass
+class WebService:
+    """A DICOMweb service that takes STOW-RS requests as the standard words them, and nothing else."""
+
+    url: str = ""
+    status: int = 200
+    refused: int = 0
+    media_type: str = "application/dicom+json"
+    authorizations: list[str | None] = field(default_factory=list)
+    received: list[pydicom.Dataset] = field(default_factory=list)
+
+    def take(self, headers: dict[str, str], path: str, body: bytes) -> tuple[int, bytes]:
+        """Check a request, keep its objects, and return status and answer."""
+        self.authorizations.append(headers.get("Authorization"))
+        assert path == "/dicom-web/studies"
+        message = BytesParser().parsebytes(f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode() + body)
+        assert message.get_content_type() == "multipart/related"
+        assert message.get_param("type") == "application/dicom"
+        assert headers["Accept"] == "application/dicom+json"
+        uids = []
+        for part in message.get_payload():
+            assert part.get_content_type() == "application/dicom"
+            found = pydicom.dcmread(DicomBytesIO(part.get_payload(decode=True)))
+            self.received.append(found)
+            uids.append(str(found.SOPInstanceUID))
+        assert uids
+        if self.status != 200:
+            return self.status, b"{}"
+        answer = {"00081199": _items(uids[self.refused :])}
+        if self.refused:
+            answer["00081198"] = _items(uids[: self.refused])
+        return 202 if self.refused else 200, json.dumps(answer).encode()
+
+
+def _items(uids: list[str]) -> dict[str, object]:
+    return {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]}
+
+
+@contextmanager
+def web_service(certificate: Path | None = None) -> Iterator[WebService]:
+    service, problems = WebService(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            else:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+            try:
+                status, answer = service.take(dict(self.headers), self.path, body)
+            except AssertionError as error:
+                problems.append(error)
+                status, answer = 400, b""
+            self.send_response(status)
+            self.send_header("Content-Type", service.media_type)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    service.url = f"{'https' if certificate else 'http'}://localhost:{server.server_port}/dicom-web"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert not problems
+
+
+def archive_of(address: str, **settings: object) -> Archive | WebArchive:
+    return find_archive(address, "ARCHIVE", "CRRGCLIP", Settings.model_validate(settings))
+
+
+def test_stow_sends_every_object_whole_in_one_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    sent = films()
+    with web_service() as service:
+        send_objects(sent, archive_of(f"{service.url}/", archive_authorization="Bearer of-a-canary"))
+    assert service.received == sent
+    assert service.authorizations == ["Bearer of-a-canary"]
+    assert NAME not in caplog.text
+    assert str(sent[0].StudyInstanceUID) not in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_a_large_object_arrives_whole() -> None:
+    large = pydicom.dcmread(DicomBytesIO(film_bytes(1, "5", "51")))
+    large.PixelData = bytes(3_000_000)
+    with web_service() as service:
+        send_objects([large], archive_of(service.url))
+    assert service.received == [large]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_retryable"), [(503, True), (500, True), (429, True), (401, False), (409, False)]
+)
+def test_a_refusal_is_an_error_and_says_whether_it_may_pass(status: int, is_retryable: bool) -> None:
+    with web_service() as service:
+        service.status = status
+        with pytest.raises(StorageError, match=str(status)) as refused:
+            send_objects(films(), archive_of(service.url))
+    assert refused.value.retryable == is_retryable
+    assert (refused.value.code == REFUSED) == (status == 409)
+    assert len(service.authorizations) == 1
+
+
+def test_one_refused_object_is_an_error() -> None:
+    with web_service() as service:
+        service.refused = 1
+        with pytest.raises(StorageError, match="1 of 2") as refused:
+            send_objects(films(), archive_of(service.url))
+    assert refused.value.code == REFUSED
+
+
+def test_an_answer_that_confirms_nothing_is_an_error() -> None:
+    with web_service() as service:
+        service.media_type = "text/html"
+        with pytest.raises(StorageError, match="2 of 2"):
+            send_objects(films(), archive_of(service.url))
+
+
+def test_a_service_that_is_away_may_come_back() -> None:
+    with pytest.raises(StorageError, match="cannot be reached") as away:
+        send_objects(films(), archive_of("http://127.0.0.1:9/dicom-web"))
+    assert away.value.retryable
+
+
+def test_the_certificate_of_a_web_service_is_checked(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    with web_service(certificate) as service:
+        with pytest.raises(StorageError, match="SSLError"):
+            send_objects(films(), archive_of(service.url))
+        assert service.received == []
+        send_objects(films(), archive_of(service.url, archive_ca_file=certificate))
+    assert len(service.received) == 2
+
+
+@pytest.fixture
+def scp(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """A storage service over TLS: address, its certificate, what it received."""
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    certificate, received = self_signed(tmp_path), []
+
+    def store(event: evt.Event) -> int:
+        received.append(str(event.dataset.SOPInstanceUID))
+        return 0
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    entity = AE(ae_title="ARCHIVE")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, ssl_context=context, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    assert server is not None
+    yield f"localhost:{server.server_address[1]}", certificate, received
+    server.shutdown()
+
+
+def test_c_store_over_tls_checks_the_archive(scp: tuple[str, Path, list[str]]) -> None:
+    address, certificate, received = scp
+    with pytest.raises(StorageError):
+        send_objects(films(), archive_of(f"dicoms://{address}"))
+    assert received == []
+    send_objects(films(), archive_of(f"dicoms://{address}", archive_ca_file=certificate))
+    assert received == [str(film.SOPInstanceUID) for film in films()]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_about_the_object", "is_retryable"),
+    [(0xA900, True, False), (0xC001, True, False), (0x0124, False, False), (0xA700, False, True)],
+)
+def test_a_status_says_whether_others_would_be_taken(
+    status: int, is_about_the_object: bool, is_retryable: bool
+) -> None:
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
+    assert server is not None
+    try:
+        with pytest.raises(StorageError, match=f"0x{status:04X}") as refused:
+            send_objects(films(), archive_of(f"127.0.0.1:{server.server_address[1]}"))
+    finally:
+        server.shutdown()
+    assert (refused.value.code == REFUSED, refused.value.retryable) == (is_about_the_object, is_retryable)
+
+
+def test_a_kind_of_object_that_the_archive_does_not_take_is_said() -> None:
+    from pynetdicom import AE
+    from pynetdicom.sop_class import ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.add_supported_context(ComprehensiveSRStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    (film, *_), report = films(), pydicom.Dataset()
+    report.SOPClassUID, report.file_meta = ComprehensiveSRStorage, film.file_meta
+    assert film.SOPClassUID == DigitalXRayImageStorageForPresentation
+    try:
+        with pytest.raises(StorageError, match="leave their form out"):
+            send_objects([report, film], archive_of(f"127.0.0.1:{server.server_address[1]}"))
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("address", "settings", "said"),
+    [
+        ("archive", {}, "host:port"),
+        ("https://user" + ":word@archive/root", {}, "CRRG_ARCHIVE_AUTHORIZATION"),
+        ("https:///root", {}, "password"),
+        ("http://archive/root", {"archive_authorization": "Bearer x"}, "https"),
+        ("dicoms://archive:2762", {"archive_ca_file": "/nowhere.pem"}, "certificates"),
+    ],
+)
+def test_addresses_that_cannot_be_meant_are_refused(address: str, settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        archive_of(address, **settings)
+
+
+def test_addresses_say_the_way() -> None:
+    assert archive_of("pacs:104") == Archive("pacs", 104, "ARCHIVE", "CRRGCLIP")
+    over_tls = archive_of("dicoms://pacs:2762")
+    assert isinstance(over_tls, Archive)
+    assert over_tls.tls is not None
+    assert over_tls.tls.verify_mode is ssl.CERT_REQUIRED
+    web = archive_of("https://pacs/dicom-web/", archive_authorization="Bearer secret-word")
+    assert web == WebArchive("https://pacs/dicom-web", web.authorization)
+    assert "secret-word" not in repr(web)

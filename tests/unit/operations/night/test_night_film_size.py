@@ -1,0 +1,105 @@
+"""A night decodes films to the size that its models were trained on, whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from crrg.config.base import Settings
+from crrg.config.running import NightlyConfig
+from crrg.domain.study import DraftReport, Film
+from crrg.errors import ConfigError
+from crrg.ledger.lease import find_holder
+from crrg.operations.night import steps as night_steps
+from crrg.operations.night.nightly import plan_night
+from crrg.registry.bundle import bundle_digest
+from crrg.storage import Storage
+from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, night_config, png_bytes
+from tests.support.keys import KEY
+from tests.support.stand_in_bundle import stand_in_bundle
+
+TRAINED_ON = 96
+"""Longer side of what the bundle was trained on; films of the inbox are smaller, and kept as they are, or larger."""
+
+
+class Seen(StandInDrafter):
+    """Remembers how large films were."""
+
+    def __init__(self, bundle_id: str) -> None:
+        super().__init__()
+        self.bundle_id = bundle_id
+        self.sides: list[int] = []
+
+    def draft(self, films: Sequence[Film]) -> list[DraftReport]:
+        self.sides += [max(film.pixels.shape) for film in films]
+        return super().draft(films)
+
+
+class Place:
+    """A root with a bundle, and an inbox."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inbox, self.root = Storage(str(folder / "inbox")), Storage(str(folder / "root"))
+        self.inbox.put("a.png", png_bytes(1, side=200))
+        self.settings = Settings(hmac_key=SecretStr(KEY), root=self.root.root)
+        self.bundle = stand_in_bundle(self.root, image_size=TRAINED_ON)
+
+    def form(self, image_size: int = 0) -> NightlyConfig:
+        return night_config(self.inbox, model=self.root.url(self.bundle.prefix), image_size=image_size)
+
+    def forget_size(self) -> None:
+        """Make the bundle one of the programs that did not record it."""
+        key = f"{self.bundle.prefix}/bundle.json"
+        spec = {**self.root.get_json(key), "schema_version": 2}
+        del spec["preprocessing"]["image_size"]
+        spec["bundle_id"] = bundle_digest(spec)
+        self.root.put_json(key, spec)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def planned_size(place: Place, image_size: int = 0) -> int:
+    plan = night_steps.open_night(place.form(image_size), place.root, place.settings)
+    night_steps.nightly.release_night(plan, place.root)
+    return plan.config.image_size
+
+
+@pytest.mark.parametrize("image_size", [0, TRAINED_ON])
+def test_shards_get_the_size_of_the_bundle(place: Place, image_size: int) -> None:
+    assert planned_size(place, image_size) == TRAINED_ON
+
+
+def test_a_whole_night_drafts_films_of_that_size(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafter = Seen(place.bundle.bundle_id)
+    monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: drafter)
+    monkeypatch.setattr(night_steps, "report_night", lambda *_: "")
+    assert night_steps.run_night(place.form(), place.root, place.settings).num_accepted == 1
+    assert drafter.sides == [TRAINED_ON]
+
+
+def test_another_size_is_refused_before_the_night_is_taken(place: Place) -> None:
+    before = {stored.key for stored in place.root.list_objects()}
+    for ask in (night_steps.open_night, night_steps.run_night):
+        with pytest.raises(ConfigError, match=r"image_size is 512, .* films of 96 pixels; leave image_size out"):
+            ask(place.form(512), place.root, place.settings)
+    assert find_holder(place.root) is None
+    assert {stored.key for stored in place.root.list_objects()} == before
+
+
+def test_of_a_bundle_that_does_not_say_the_form_is_believed(place: Place) -> None:
+    place.forget_size()
+    assert planned_size(place) == 512
+    assert planned_size(place, 1024) == 1024
+
+
+def test_a_night_without_a_size_is_not_planned(place: Place) -> None:
+    with pytest.raises(ConfigError, match="size of the films is open"):
+        plan_night(place.form(), place.root, BUNDLE, PSEUDONYMS)
+    with pytest.raises(ValidationError, match="at least 64 pixels"):
+        place.form(32)

@@ -1,0 +1,81 @@
+"""A night that is published has not failed, whatever becomes of the store right after."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from crrg.config.references import NightSummary
+from crrg.errors import StorageError
+from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, read_manifests
+from crrg.operations.night import commit as night_commit
+from crrg.operations.night.nightly import exit_code
+from crrg.storage import Storage
+from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, run_test_night
+
+pytestmark = pytest.mark.usefixtures("decode_here")
+
+EVERY_CALL = ("get", "get_range", "list_objects", "list_folder", "exists", "put", "put_if_absent", "delete")
+
+
+def out_of_reach(*given: object, **_: object) -> None:
+    raise StorageError("out of reach", retryable=True)
+
+
+def night(inbox: Storage, root: Storage, date: str = DATE) -> NightSummary:
+    return run_test_night(inbox, root, StandInDrafter(), num_workers=0, date=date)
+
+
+def test_a_store_that_is_away_right_after_the_commit_fails_no_night(inbox, root, monkeypatch, caplog):
+    fill_inbox(inbox, 6)
+    committed = []
+
+    def commit_and_go_away(storage: Storage, manifest: Manifest) -> None:
+        commit_manifest(storage, manifest)
+        committed.append(manifest)
+        for name in EVERY_CALL:
+            patch.setattr(Storage, name, out_of_reach)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(night_commit, "commit_manifest", commit_and_go_away)
+        summary = night(inbox, root)
+    assert (summary.status, exit_code(summary)) == ("committed", 0)
+    assert (summary.num_inputs, summary.num_accepted, summary.num_quarantined) == (12, 8, 4)
+    assert summary.reasons == committed[0].reasons
+    assert summary.watch is not None
+    assert summary.watch.num_drafts == 8
+    assert (summary.digest, summary.usual_prevalence) == ("", {})
+    assert "is published; digest of the date and figures of earlier nights are left out" in caplog.text
+    assert read_manifests(root) == committed
+    assert night(inbox, root, "2026-11-21").status == "nothing_new"
+
+
+def losing_answers(monkeypatch: pytest.MonkeyPatch, *, lands: bool) -> None:
+    """Let no answer come to the writes of manifests, which land or do not."""
+    put = Storage.put_if_absent
+
+    def lose(self: Storage, key: str, data: bytes) -> None:
+        if "_manifest-" not in key:
+            put(self, key, data)
+            return
+        if lands:
+            put(self, key, data)
+        out_of_reach()
+
+    monkeypatch.setattr(Storage, "put_if_absent", lose)
+
+
+def test_a_commit_of_which_only_the_answer_was_lost_counts(inbox, root, monkeypatch):
+    fill_inbox(inbox, 1)
+    with monkeypatch.context() as patch:
+        losing_answers(patch, lands=True)
+        summary = night(inbox, root)
+    assert (summary.status, summary.num_accepted) == ("committed", 3)
+    assert fencing_numbers(root, DATE) == [1]
+
+
+def test_a_commit_that_is_not_there_has_failed(root, monkeypatch):
+    losing_answers(monkeypatch, lands=False)
+    with pytest.raises(StorageError, match="out of reach"):
+        commit_manifest(root, Manifest(date=DATE, run_id="r", fencing=1))

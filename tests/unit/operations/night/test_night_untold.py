@@ -1,0 +1,64 @@
+"""A night whose process was ended right after its commit is told of by the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crrg.config.base import Settings
+from crrg.operations.night import feed as night_feed
+from crrg.operations.night import report as night_report
+from crrg.operations.night.report import report_night, tell_untold
+from crrg.operations.night.summary import UNTOLD
+from crrg.operations.spool import TrackedRun
+from crrg.storage import Storage
+from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, run_test_night
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[TrackedRun]:
+    runs: list[TrackedRun] = []
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    monkeypatch.setattr(night_report, "track", lambda run, *_: runs.append(run) or "")
+    return runs
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "root"))
+
+
+def test_night_that_nobody_was_told_of_is_told_once(told, root, tmp_path, caplog):
+    inbox = Storage(str(tmp_path / "inbox"))
+    fill_inbox(inbox, 2)
+    summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0, max_failure_rate=0.1)
+    (late,) = tell_untold(root, Settings(), tags={"prefect.flow_run_id": "f"})
+    assert tell_untold(root, Settings()) == []
+    (run,) = told
+    # the page is the one that the night would have shown, but for what only its process knew
+    untimed_summary = summary.model_copy(update={"times_s": {}})
+    assert late == (untimed_summary, report_night(untimed_summary, root, Settings()))
+    assert (told.pop().metrics, run.tags["prefect.flow_run_id"]) == (run.metrics, "f")
+    assert (run.run_name, run.tags["digest"]) == (f"nightly-{DATE}", summary.digest)
+    untimed = {name: value for name, value in night_report.night_metrics(summary).items() if "time/" not in name}
+    assert run.metrics == pytest.approx(untimed)
+    assert "more than max_failure_rate allows" in caplog.text
+    assert root.list_objects(UNTOLD) == []
+
+
+def test_night_that_was_told_is_not_told_again(told, root, tmp_path):
+    inbox = Storage(str(tmp_path / "inbox"))
+    fill_inbox(inbox, 1)
+    report_night(run_test_night(inbox, root, StandInDrafter(), num_workers=0), root, Settings())
+    tell_untold(root, Settings())
+    assert len(told) == 1
+
+
+def test_night_that_came_to_no_commit_is_not_told(told, root):
+    root.put_json(f"{UNTOLD}/x", {"date": DATE, "run_id": "0123456789abcdef", "max_failure_rate": 0.5})
+    tell_untold(root, Settings())
+    assert (told, root.list_objects(UNTOLD)) == ([], [])
+    root.put(f"{UNTOLD}/x", b"{")
+    tell_untold(root, Settings())
+    assert told == [], "a broken note ends no night"

@@ -1,0 +1,71 @@
+"""The way back from a pseudonym: right, audited, and nowhere stored."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+
+import pyarrow.parquet as pq
+import pytest
+
+from crrg.config.data import IngestConfig
+from crrg.errors import ConfigError
+from crrg.ledger.audit import read_audit
+from crrg.operations.ingest.ingest import ingest
+from crrg.operations.privacy.reidentify import reidentify
+from tests.support.delivered_night import ACCESSION, NUMBER, DeliverableNight
+from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
+
+
+@pytest.fixture
+def night(tmp_path):
+    return DeliverableNight(tmp_path)
+
+
+def test_every_kind_of_pseudonym_leads_to_its_source(night):
+    patient, study = PSEUDONYMS.patient(NUMBER), PSEUDONYMS.study("2.25.8.6")
+    instance, key = PSEUDONYMS.instance("2.25.9.51"), PSEUDONYMS.object_key("b/pa.dcm")
+    found = reidentify(night.inbox.root, [study, patient, instance, key], night.root, PSEUDONYMS)
+    assert [(each.pseudonym, each.kind, each.file) for each in found] == [
+        (study, "study", "c/pa.dcm"),
+        (patient, "patient", "b/ap.dcm"),
+        (patient, "patient", "b/pa.dcm"),
+        (patient, "patient", "c/pa.dcm"),
+        (instance, "instance", "b/ap.dcm"),
+        (key, "object", "b/pa.dcm"),
+    ]
+    assert {(each.patient_id, each.accession_number) for each in found} == {(NUMBER, ACCESSION)}
+    assert found[0].study_uid == "2.25.8.6"
+    assert NUMBER not in repr(found)
+    assert "pa.dcm" not in repr(found)
+
+
+def test_a_picture_has_a_file_and_no_identity(night):
+    night.inbox.put("e/picture.png", png_bytes(5))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    (found,) = reidentify(night.inbox.root, [PSEUDONYMS.object_key("e/picture.png")], night.root, PSEUDONYMS)
+    assert (found.file, found.patient_id) == ("e/picture.png", "")
+
+
+@pytest.mark.parametrize("kind", ["folder", "chexpert"])
+def test_an_object_that_an_ingest_refused_has_a_file(night, kind):
+    night.inbox.put("x/patient00001/study1/view1_frontal.jpg", b"")
+    night.inbox.put("train.csv", b"Path,No Finding\nx/patient00001/study1/view1_frontal.jpg,1\n")
+    form = IngestConfig(source=f"{kind}:{night.inbox.root}", dataset="d", image_size=64, num_workers=1)
+    with suppress(ConfigError):  # of the other kind's films there is none
+        ingest(form, night.root, PSEUDONYMS)
+    (key,) = [stored.key for stored in night.root.list_objects("quarantine/d")]
+    rows = pq.read_table(io.BytesIO(night.root.get(key))).to_pylist()
+    (asked,) = [row["key_hmac"] for row in rows if row["reason"] == "EMPTY.FILE"]
+    (found,) = reidentify(night.inbox.root, [asked], night.root, PSEUDONYMS)
+    assert (found.kind, found.file) == ("object", "x/patient00001/study1/view1_frontal.jpg")
+
+
+def test_the_question_is_audited_also_without_answer(night):
+    assert reidentify(night.inbox.root, ["unknown"], night.root, PSEUDONYMS) == []
+    reidentify(night.inbox.root, [PSEUDONYMS.patient(NUMBER)], night.root, PSEUDONYMS)
+    entries = [entry for entry in read_audit(night.root) if entry.action != "nightly"]
+    assert [entry.inputs for entry in entries] == [("unknown",), (PSEUDONYMS.patient(NUMBER),)]
+    for stored in night.root.list_objects():
+        assert NUMBER.encode() not in night.root.get(stored.key)
+        assert b"2.25.8.6" not in night.root.get(stored.key)

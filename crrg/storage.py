@@ -266,8 +266,7 @@ class Storage:
         Raises:
             StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
         """
-        found = self._list(prefix, is_deep=True)
-        start = len(self.root if self.is_local else self.root.split("://", 1)[1]) + 1
+        found, start = self._list(prefix, is_deep=True), len(self.root.split("://", 0 if self.is_local else 1)[-1]) + 1
         objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 

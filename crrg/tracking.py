@@ -112,8 +112,7 @@ class MlflowTracker:
     def _log_bytes(self, name: str, data: bytes) -> None:
         folder, _, base = name.rpartition("/")
         with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary, base)
-            path.write_bytes(data)
+            (path := Path(temporary, base)).write_bytes(data)
             _reach(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
 
     def _experiment_id(self) -> str:

@@ -150,7 +150,7 @@ def test_the_reasons_of_a_delivery_are_all_told() -> None:
         "secondary_capture",
         "delivered",
     )
-    sources = [path for room in rooms for path in room.glob("*.py") if path.stem in names]
+    sources = [path for room in rooms for path in room.rglob("*.py") if path.stem in names]
     found = {text for path in sources for text in literals(path) if re.fullmatch(r"[A-Z_]{4,}\.[A-Z_]{3,}", text)}
     text = section((ROOT / "docs" / "delivery.md").read_text(), "Studies that are not delivered")
     assert {*found, FORGOTTEN, UNREADABLE} == set(first_cells(text))

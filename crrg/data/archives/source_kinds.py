@@ -1,7 +1,7 @@
 """Opens the archive that a source string names: ``URL``, or ``kind:URL`` where the kind is not to be guessed.
 
-Knows no archive by name. The kind ``some-name`` is the class ``SomeNameSource`` in ``crrg.data.some_name``, or in
-``crrg.data.some_name.source`` where that is a package.
+The kind ``some-name`` is the class ``SomeNameSource`` in ``crrg.data.archives.some_name``; only drawn cohorts are read
+beside what draws them. Nothing else of an archive is known here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ def detect_kind(storage: Storage, names: list[str]) -> SourceKind:
 def source_class(kind: SourceKind) -> SourceOpener:
     """Return the class that reads a kind of archive; only its module is imported."""
     module_name = kind.value.replace("-", "_")
-    module = import_module(f"crrg.data.{module_name}")
-    if hasattr(module, "__path__"):
-        module = import_module(f"crrg.data.{module_name}.source")
+    is_drawn = kind is SourceKind.PHANTOM
+    module = import_module("crrg.data.phantom.source" if is_drawn else f"crrg.data.archives.{module_name}")
     return cast("SourceOpener", getattr(module, f"{module_name.title().replace('_', '')}Source"))

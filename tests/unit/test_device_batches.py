@@ -84,7 +84,7 @@ def test_tiles_have_one_size_and_halve_themselves() -> None:
     def never(rows: NDArray[np.int64], num_real: int) -> int:
         raise torch.OutOfMemoryError("full")
 
-    with pytest.raises(DeviceError, match="one film"):
+    with pytest.raises(DeviceError, match="a single film"):
         in_tiles(2, 4, never)
 
 

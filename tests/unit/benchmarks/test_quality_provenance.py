@@ -114,6 +114,7 @@ def test_baselines_have_all_that_a_run_has(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(f"{scores}region_arrays", lambda _: SimpleNamespace(sizes=None))
     monkeypatch.setattr(f"{scores}mean_box_candidates", lambda *_: None)
     monkeypatch.setattr(f"{scores}baseline_texts", lambda *_: {"drafts": ["No."], "always normal": ["A b. C."]})
+    monkeypatch.setattr(f"{scores}baseline_reports", lambda *_: {"always normal": ["A b. C."]})
     monkeypatch.setattr(f"{scores}text_figures", lambda _, texts: {name: {"rgrg/bleu_1": 1.0} for name in texts})
     monkeypatch.setattr(f"{scores}film_sums", lambda *_: iou_sums(0.5))
     known = SimpleNamespace(mean_boxes=None, usual_regions=np.zeros(NUM_REGIONS, dtype=bool))

@@ -4,7 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from crrg.data.dicom.film import read_dicom
+from crrg.data.dicom.film import read_dicom_film
 from crrg.data.jpeg_fill import check_not_filled
 from crrg.errors import DataError, DicomError
 from tests.support.film_corpus import JPEG_8, JPEG_SV1, chest_8, dicom, drawn_chest
@@ -42,7 +42,7 @@ def test_a_codec_that_returns_nothing_is_named(monkeypatch):
     stream = bytes(imagecodecs.jpeg_encode(chest_8(), level=95))
     monkeypatch.setattr("crrg.data.dicom.pixels.decode_codestream", lambda *_: np.zeros((0, 128), np.uint8))
     with pytest.raises(DicomError) as caught:
-        read_dicom(dicom(chest_8(), syntax=JPEG_8, frames=[stream]), 64)
+        read_dicom_film(dicom(chest_8(), syntax=JPEG_8, frames=[stream]), 64)
     assert caught.value.code == "DECODE.CODEC"
 
 
@@ -53,5 +53,5 @@ def test_a_codec_that_is_missing_is_unsupported(monkeypatch):
     monkeypatch.setattr("crrg.data.dicom.pixels.decode_codestream", missing)
     stream = bytes(imagecodecs.jpeg_encode(drawn_chest(), lossless=True, predictor=1, bitspersample=12))
     with pytest.raises(DicomError) as caught:
-        read_dicom(dicom(syntax=JPEG_SV1, frames=[stream]), 64)
+        read_dicom_film(dicom(syntax=JPEG_SV1, frames=[stream]), 64)
     assert caught.value.code == "DECODE.UNSUPPORTED"

@@ -43,7 +43,7 @@ def test_entries_say_who_what_and_when_in_order(root, monkeypatch):
     assert "night service" in entries_markdown(entries)
     check = verify_audit(root)
     assert (check.num_entries, check.problems) == (6, ())
-    assert "whole" in check_markdown(check)
+    assert "complete" in check_markdown(check)
 
 
 def test_an_empty_audit_is_whole(tmp_path):

@@ -155,7 +155,7 @@ def test_bundles_of_earlier_schemas_are_read_and_later_ones_are_refused(storage:
     ref = stand_in_bundle(storage)
     first = of_schema(storage, ref, 1, "image_size", "fusion")
     assert "fusion" not in read_bundle(storage, first).spec
-    for version, why in ((2, "lacks fusion"), (3, "lacks fusion"), (4, "reads 1, 2, 3")):
+    for version, why in ((2, "lacks fusion"), (3, "lacks fusion"), (4, "reads 1 and 2 and 3")):
         with pytest.raises(ModelError, match=why):
             read_bundle(storage, of_schema(storage, ref, version))
 

@@ -44,7 +44,7 @@ def test_a_detector_is_scored_in_smaller_batches(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(found.detected, wanted.detected)
     torch.testing.assert_close(found.input_boxes_xyxy, wanted.input_boxes_xyxy, rtol=0, atol=1e-3)
     monkeypatch.setattr(model, "detect", cramped(model.detect, sizes, most=0))
-    with pytest.raises(DeviceMemoryError, match="one film"):
+    with pytest.raises(DeviceMemoryError, match="a single film"):
         detect_films(model, images, CPU)
 
 

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from crrg.storage import Storage
 from crrg.training import loop
 from crrg.training.checkpoint import StageFolder
-from crrg.training.loop import FitOutcome, fit
+from crrg.training.loop import fit
 from crrg.training.tracker import NullTracker
 from tests.support.random_stages import CASES, LOOP
 
@@ -34,6 +35,15 @@ CONFIG = LOOP.model_copy(
 )  # fmt: skip
 
 
+class LossTracker(NullTracker):
+    """Keeps the training loss of the last window."""
+
+    last_loss = float("nan")
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.last_loss = metrics.get("train/loss", self.last_loss)
+
+
 class StepClock:
     """A clock that goes on by a second per step, so that states are written every few steps."""
 
@@ -44,9 +54,13 @@ class StepClock:
         return self.num_batches / ACCUMULATE
 
 
-def train(root: str, stage: str, name: str, killed_at: int = -1) -> tuple[FitOutcome, dict[str, Tensor]]:
-    """Train a stage, and return its weights too; the process kills itself at the given batch, counted from 1."""
-    case, clock = CASES[stage](CPU), StepClock()
+def train(root: str, stage: str, name: str, killed_at: int = -1) -> tuple[int, float, dict[str, Tensor]]:
+    """Train a stage; the process kills itself at the given batch, counted from 1.
+
+    Returns:
+        The number of batches that were made, the last window's loss and the weights.
+    """
+    case, clock, tracker = CASES[stage](CPU), StepClock(), LossTracker()
 
     def parts(batch: Any) -> Any:
         clock.num_batches += 1
@@ -56,11 +70,11 @@ def train(root: str, stage: str, name: str, killed_at: int = -1) -> tuple[FitOut
 
     folder = StageFolder(Storage(root), stage, name)
     with patch.object(loop, "time", clock):
-        outcome = fit(
+        fit(
             case.module, case.make_batch, replace(case.loss_of, parts=parts), CONFIG,
-            device=CPU, folder=folder, tracker=NullTracker(),
+            device=CPU, folder=folder, tracker=tracker,
         )  # fmt: skip
-    return outcome, case.module.state_dict()
+    return clock.num_batches, tracker.last_loss, case.module.state_dict()
 
 
 @pytest.mark.parametrize("stage", ["detector", "generator"])
@@ -79,11 +93,12 @@ def test_a_killed_stage_ends_with_the_undisturbed_loss_and_weights(stage: str, t
     ]
     child = subprocess.run(command, cwd=checkout, check=False, timeout=300)
     assert child.returncode == -signal.SIGKILL
-    resumed, weights = train(str(tmp_path), stage, "killed")
-    whole, wanted = train(str(tmp_path), stage, "whole")
-    assert 0 < resumed.resumed_from == step // STEPS_PER_STATE * STEPS_PER_STATE < step
-    assert whole.resumed_from == 0
-    assert resumed.last_loss == pytest.approx(whole.last_loss, abs=1e-6), f"killed at batch {batch}"
+    num_batches, loss_resumed, weights = train(str(tmp_path), stage, "killed")
+    num_whole, loss_whole, wanted = train(str(tmp_path), stage, "whole")
+    resumed_from = NUM_STEPS - num_batches // ACCUMULATE
+    assert 0 < resumed_from == step // STEPS_PER_STATE * STEPS_PER_STATE < step
+    assert num_whole == NUM_STEPS * ACCUMULATE
+    assert loss_resumed == pytest.approx(loss_whole, abs=1e-6), f"killed at batch {batch}"
     for name, value in wanted.items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-6, msg=name)
 

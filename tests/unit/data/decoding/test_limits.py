@@ -11,7 +11,7 @@ from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.data.decoding.limits import DecoderLimits, InputLimits, in_force
 from crrg.data.decoding.pool import IdleDecoders, decode_many
-from crrg.data.dicom.film import read_dicom
+from crrg.data.dicom.film import read_dicom_film
 from crrg.data.film import DecodedFilm
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.reports.sections import clean_text
@@ -58,9 +58,9 @@ def test_a_limit_that_is_raised_lets_more_in():
     assert code_of(*decode_many([build_dicom()], 64, 1, limited(max_elements=5))) == "LIMIT.ELEMENTS"
     in_force.decoder = limited(max_elements=5)
     with pytest.raises(DataError, match="CRRG_MAX_ELEMENTS"):
-        read_dicom(build_dicom(), 64)
+        read_dicom_film(build_dicom(), 64)
     in_force.decoder = limited(max_elements=30)
-    assert read_dicom(build_dicom(), 64).original_width > 0
+    assert read_dicom_film(build_dicom(), 64).film.original_width > 0
     assert code_of(*decode_many([build_dicom()], 64, 1)) == ""
 
 

@@ -151,7 +151,7 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkey
         parts=(str(world.published), world.clip), dataset="drawn", device="cpu", decoding={"precision": "fast"}
     )
     monkeypatch.setattr(fast_gate, "MIN_IDENTICAL", 1.1)
-    with pytest.raises(GateNotMet, match="sentences are the same, at least 110% are asked") as refused:
+    with pytest.raises(GateNotMet, match="sentences are the same, at least 110% are required") as refused:
         make_bundle(form, world.storage, world.settings)
     assert 0 <= refused.value.scorecard[fast_gate.IDENTICAL] <= 1
     monkeypatch.setattr(fast_gate, "MIN_IDENTICAL", 0.0)

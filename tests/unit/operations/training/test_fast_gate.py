@@ -57,7 +57,7 @@ def test_one_of_twenty_four_sentences_may_differ_and_two_may_not() -> None:
     assert allowed.figures[IDENTICAL] == pytest.approx(23 / 24)
     assert not any("sentences are the same" in reason for reason in allowed.failures)
     refused = compare_drafts(EXACT, [*EXACT[:4], one, one], REFERENCES)
-    assert "91.7% of 24 sentences are the same, at least 95% are asked" in refused.failures
+    assert "91.7% of 24 sentences are the same, at least 95% are required" in refused.failures
 
 
 def test_a_sentence_that_one_drafting_leaves_out_differs() -> None:

@@ -109,7 +109,7 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     assert Remembering.logged["joint/num_drafts"] == num_train
     # its texts were the stored drafts: with the very same ones it is found again
     stored = {row["instance_id"]: f"{row['findings']} {row['impression']}" for row in drafted_rows(storage)}
-    assert all(len(text.split()) > 2 for text in stored.values())
+    assert all(text.split() for text in stored.values())
     assert train_joint(FORM, resolve_dataset(storage, "drawn"), stored, storage, NullTracker()).reused
 
 

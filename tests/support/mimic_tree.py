@@ -9,8 +9,8 @@ from typing import Any
 
 from crrg.data.archives.mimic_cxr import MimicCxrSource
 from crrg.storage import Storage
+from tests.support.dicom_builder import build_dicom, gradient
 from tests.support.drawn_archives import write_picture
-from tests.unit.data.dicom_builder import build_dicom, gradient
 
 METADATA_COLUMNS = (
     "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",

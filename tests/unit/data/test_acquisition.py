@@ -29,7 +29,7 @@ from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dicom_builder import build_dicom
+from tests.support.dicom_builder import build_dicom
 
 WOMAN = Acquisition("F", "60-79", "siemens")
 SETTINGS = {"image_size": 64}

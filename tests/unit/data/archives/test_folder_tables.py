@@ -21,7 +21,7 @@ from tests.support.drawn_archives import build_pair, write_picture
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dicom_builder import build_dicom
+from tests.support.dicom_builder import build_dicom
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 CLEAR = "FINDINGS: The lungs are clear. IMPRESSION: Normal."

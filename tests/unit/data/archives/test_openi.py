@@ -16,9 +16,9 @@ from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import Split, ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage
+from tests.support.dicom_builder import build_dicom
 from tests.support.drawn_archives import PSEUDONYMS, build_pair, drawn_pixels, items_by_name, write_picture, write_rows
 from tests.support.store_hooks import refusing
-from tests.unit.data.dicom_builder import build_dicom
 
 FRONTAL, LATERAL = "CXR7_IM-0300-1001", "CXR7_IM-0300-2001"
 NAMED_TWICE = "CXR1_1_IM-0001-3001"

@@ -14,6 +14,7 @@ from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage
+from tests.support.dicom_builder import SECONDARY_CAPTURE, build_dicom
 from tests.support.drawn_archives import (
     PSEUDONYMS,
     build_pair,
@@ -23,7 +24,6 @@ from tests.support.drawn_archives import (
     write_picture,
     write_table,
 )
-from tests.unit.data.dicom_builder import SECONDARY_CAPTURE, build_dicom
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
 FILMS = "stage_2_train_images"

@@ -23,7 +23,7 @@ from crrg.errors import DataError, DicomError, ImageError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dicom_builder import build_dicom, gradient
+from tests.support.dicom_builder import build_dicom, gradient
 
 
 def picture(index: int) -> bytes:

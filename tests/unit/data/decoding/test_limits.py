@@ -20,9 +20,9 @@ from crrg.operations.ingest.ingest import ingest
 from crrg.operations.root import open_root, put_in_force
 from crrg.operations.upkeep import doctor
 from crrg.storage import Storage
+from tests.support.dicom_builder import build_dicom
 from tests.support.drawn_night import png_bytes
 from tests.support.keys import KEY
-from tests.unit.data.dicom_builder import build_dicom
 
 PSEUDONYMS = Pseudonyms(KEY.encode())
 

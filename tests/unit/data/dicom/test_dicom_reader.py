@@ -19,7 +19,7 @@ from crrg.errors import DataError, IdentityError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dicom_builder import SECONDARY_CAPTURE, build_dicom, gradient
+from tests.support.dicom_builder import SECONDARY_CAPTURE, build_dicom, gradient
 
 
 def film_of(data: bytes, size: int) -> Film:

@@ -13,7 +13,7 @@ from crrg.data.privacy.person_masks import check_masked, mask_text
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dicom_builder import build_dicom
+from tests.support.dicom_builder import build_dicom
 
 PLACE = "A" * 40
 

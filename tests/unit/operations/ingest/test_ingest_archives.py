@@ -19,7 +19,7 @@ from tests.support.drawn_archives import PSEUDONYMS, write_picture, write_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
-from dicom_builder import build_dicom, gradient
+from tests.support.dicom_builder import build_dicom, gradient
 
 CHEXPERT_ROWS = [
     "x/train/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,PA,,1.0,-1.0",

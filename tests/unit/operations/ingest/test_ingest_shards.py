@@ -25,8 +25,7 @@ from tests.support.store_hooks import before_reading
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
-from dicom_builder import build_dicom
-
+from tests.support.dicom_builder import build_dicom
 from tests.support.keys import KEY
 
 PSEUDONYMS = Pseudonyms(KEY.encode())

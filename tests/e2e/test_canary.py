@@ -43,6 +43,7 @@ def test_no_marker_in_root_logs_mlflow_or_prefect(
     monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
     drafter = StandInDrafter()
     monkeypatch.setattr(night_steps, "resolve_bundle", lambda *_: ResolvedBundle(BUNDLE))
+    monkeypatch.setattr(night_steps, "read_image_size", lambda *_: drafter.image_size)
     monkeypatch.setattr(night_steps, "bundle_pipeline", lambda *_: drafter)
     caplog.set_level(logging.DEBUG)
 

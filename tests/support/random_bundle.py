@@ -10,6 +10,7 @@ from torch import nn
 
 from crrg.config.base import STAGES
 from crrg.config.references import BundleRef, DatasetRef
+from crrg.data.dataset.pairs import dataset_image_size
 from crrg.domain.labels import FINDINGS
 from crrg.operations.training.watch_reference import reference_bytes
 from crrg.registry.bundle import commit_bundle, compose_bundle, with_reference
@@ -66,5 +67,7 @@ def random_bundle(storage: Storage, dataset: DatasetRef) -> BundleRef:
         name: StageFolder(storage, name, "0" * 16, dataset.version).finish(module, config, {}, files=files)
         for name, (module, config, files) in ((name, parts[name]) for name in STAGES)
     }
-    bundle = compose_bundle(storage, stages, dataset_version=dataset.version)
+    bundle = compose_bundle(
+        storage, stages, dataset_version=dataset.version, image_size=dataset_image_size(storage, dataset)
+    )
     return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, "cpu")))

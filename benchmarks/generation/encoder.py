@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from crrg.config.models import SentenceEncoderArchitecture
+from crrg.config.report_models import SentenceEncoderArchitecture
 from crrg.inference.dedup import EncodedSentence
 from crrg.models.products import with_fast_layers
 from crrg.models.sentence_encoder import SentenceEncoder

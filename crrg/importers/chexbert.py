@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from crrg.config.models import ReportLabelerArchitecture
+from crrg.config.report_models import ReportLabelerArchitecture
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, num_heads, shape_of

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from crrg.config.models import ReportGraphArchitecture
+from crrg.config.report_models import ReportGraphArchitecture
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.reports.report_words import WordStyle
 from crrg.errors import ModelError

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from crrg.config.models import SentenceEncoderArchitecture
+from crrg.config.report_models import SentenceEncoderArchitecture
 from crrg.data.published_tokenizers import PublishedTokenizer, read_tokenizer
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, shape_of

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from crrg.config.models import ReportGraphArchitecture
+from crrg.config.report_models import ReportGraphArchitecture
 from crrg.models.weights import load_network
 
 ROWS = 32

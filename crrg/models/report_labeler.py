@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from crrg.config.models import ReportLabelerArchitecture
+from crrg.config.report_models import ReportLabelerArchitecture
 from crrg.domain.labels import FINDINGS, LABELS
 from crrg.models.weights import load_network
 

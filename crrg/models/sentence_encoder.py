@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, BertConfig, BertModel
 
-from crrg.config.models import SentenceEncoderArchitecture
+from crrg.config.report_models import SentenceEncoderArchitecture
 from crrg.models.products import with_fast_layers
 from crrg.models.weights import load_network
 

@@ -36,8 +36,8 @@ from crrg.exports.originals import OriginalFilm, read_original
 from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.operations.delivery.delivery_notes import note_key, rename_notes
 from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
+from crrg.operations.delivery.notes import note_key, rename_notes
 from crrg.operations.extras import check_installed
 from crrg.operations.night.current_drafts import CommittedDrafts, StudyDraft
 from crrg.operations.privacy.secret import check_secret

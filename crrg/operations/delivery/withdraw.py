@@ -16,7 +16,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.audit import read_audit
 from crrg.operations.delivery.deliver import identified_zone
-from crrg.operations.delivery.delivery_notes import NOTES, notes_of
+from crrg.operations.delivery.notes import NOTES, notes_of
 from crrg.storage import Storage
 
 

@@ -15,7 +15,7 @@ from crrg.domain.study import Pair, ViewPosition
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.compared import beside_values
 from crrg.evaluation.scorecard import Figure
-from crrg.operations.scoring.main import MainFigure, OfRows
+from crrg.operations.scoring.main_figures import MainFigure, OfRows
 
 MIN_FILMS = 20
 """A group of fewer films is not shown: its interval would say nothing."""

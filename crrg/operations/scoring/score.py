@@ -36,7 +36,7 @@ from crrg.operations.scoring.labels import (
     given_labels,
     retrieval_figures,
 )
-from crrg.operations.scoring.main import main_figures
+from crrg.operations.scoring.main_figures import main_figures
 from crrg.operations.scoring.regions import region_figures
 from crrg.operations.scoring.texts import region_phrase_figures, told_texts, wording_figures
 from crrg.progress import count_progress

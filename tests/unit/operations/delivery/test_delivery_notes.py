@@ -10,7 +10,7 @@ from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.delivery import deliver as delivery
 from crrg.operations.delivery.deliver import deliver
-from crrg.operations.delivery.delivery_notes import NOTES
+from crrg.operations.delivery.notes import NOTES
 from crrg.operations.privacy.forget import forget
 from crrg.operations.privacy.rekey import rekey
 from crrg.storage import Storage

@@ -23,7 +23,7 @@ from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations.scoring import evaluate
 from crrg.operations.scoring.cases import Baselines, Case, thumbnails_of
-from crrg.operations.scoring.main import ABNORMALITY_F1, BLEU_4, ROUGE_L, SELECTION_F1, main_figures
+from crrg.operations.scoring.main_figures import ABNORMALITY_F1, BLEU_4, ROUGE_L, SELECTION_F1, main_figures
 from crrg.operations.scoring.regions import region_arrays
 from crrg.operations.scoring.score import score_cases
 from crrg.operations.scoring.texts import with_meteor

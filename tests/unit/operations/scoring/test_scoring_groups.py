@@ -15,7 +15,7 @@ from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.operations.scoring.cases import Baselines, Case
 from crrg.operations.scoring.groups import MIN_FILMS, group_figures
-from crrg.operations.scoring.main import MainFigure, main_figures
+from crrg.operations.scoring.main_figures import MainFigure, main_figures
 from tests.support.drawn_night import draft_of
 
 PIXELS = np.full((40, 50), 51, np.uint8)

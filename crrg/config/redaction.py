@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from threading import Lock
 from urllib.parse import quote
 
 MASK = "**********"
@@ -29,24 +31,22 @@ class Redactor:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._secrets: frozenset[str] = frozenset()
+        self._adding = Lock()
 
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these from now on, as they stand and percent-encoded; empty and very short ones are left out."""
         wanted = {
             form for each in secrets for form in (each, quote(each, safe="")) if len(each) >= MIN_SECRET_CHARACTERS
         }
-        if wanted <= self._secrets:
-            return
-        self._secrets |= wanted
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        with self._adding:
+            if not wanted <= self._secrets:
+                self._secrets |= wanted
 
     def mask(self, text: str) -> str:
         """Return a text with every secret replaced by asterisks."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        if secrets := self._secrets:
+            text = _pattern_of(secrets).sub(MASK, text)
         for form, masked in _FORMS:
             text = form.sub(masked, text)
         return text
@@ -64,6 +64,11 @@ class Redactor:
         if record.stack_info:
             record.stack_info = self.mask(record.stack_info)
         return record
+
+
+@lru_cache(maxsize=1)
+def _pattern_of(secrets: frozenset[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(secrets, key=len, reverse=True))))
 
 
 _redactor = Redactor()

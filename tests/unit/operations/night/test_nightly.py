@@ -221,7 +221,8 @@ def test_missing_shard_fails_the_night(inbox, root):
         commit_night(plan, results, root)
 
 
-def test_second_night_is_held_and_the_first_commits(inbox, root):
+def test_second_night_is_held_and_the_first_commits(inbox, root, monkeypatch):
+    monkeypatch.setattr(nightly, "PATIENCE_S", 0.0)
     inbox.put("1.png", png_bytes(1))
     plan = planned(inbox, root)
     held = night(inbox, root)

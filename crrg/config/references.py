@@ -241,6 +241,7 @@ class NightSummary(FrozenConfig):
         digest: ``crrg digest`` of the night.
         failure_share: Quarantined inputs without the out-of-scope ones, over the inputs that were read, 0..1.
         exceeds_failure_rate: Whether that share is above the form's ``max_failure_rate`` (exit code 3).
+        num_failed_studies: Studies of which an input counts in that share; inputs of an unknown study count each.
         watch: What the night looks like beside its training reference; ``None`` where nothing was drafted.
         usual_prevalence: Label to its share of positive drafts over the last nights before this one; empty without.
         model_version: Version of the bundle in the registry, empty if unregistered.
@@ -264,6 +265,7 @@ class NightSummary(FrozenConfig):
     digest: str = ""
     failure_share: float = 0.0
     exceeds_failure_rate: bool = False
+    num_failed_studies: int = 0
     watch: NightWatch | None = None
     usual_prevalence: dict[str, float] = Field(default_factory=dict)
     model_version: str = ""

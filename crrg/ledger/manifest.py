@@ -95,6 +95,8 @@ class Manifest(FrozenConfig):
         ledger_fencing: Number of the commit that wrote the rows of the ledger; 0 where it is this one.
         num_shards_on_cpu: Shards that the CPU drafted, or their rest, since the device's memory did not suffice for one
             film; each film's draft is the same but for rounding.
+        num_failed_studies: Studies of which an input was refused for somebody's failure, inputs of an unknown study
+            counting each; ``None`` in manifests written before it was noted.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -131,6 +133,7 @@ class Manifest(FrozenConfig):
     marks: str = ""
     ledger_fencing: int = 0
     num_shards_on_cpu: int = 0
+    num_failed_studies: int | None = None
 
 
 def night_prefix(date: str) -> str:

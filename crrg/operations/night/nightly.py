@@ -20,7 +20,6 @@ from crrg.config.base import default_num_workers
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResult
 from crrg.config.running import NightlyConfig
 from crrg.data.privacy.deidentify import Pseudonyms
-from crrg.data.refusals import is_failure
 from crrg.errors import ConfigError, NightStopped, StorageError, TooManyRefused
 from crrg.ledger.lease import Lease, acquire_lease, find_holder
 from crrg.ledger.ledger import compact_if_many
@@ -42,8 +41,9 @@ __all__ = ["commit_night", "dated", "exit_code", "plan_night", "release_night", 
 
 logger = logging.getLogger(__name__)
 
-FEWEST_FAILURES = 3
-"""Refused inputs from which a share of them turns a night Failed: two may be the films of one study."""
+FEWEST_FAILED_STUDIES = 3
+"""Studies of which something is refused, from which a share of refused inputs turns a night Failed: of two inputs whose
+study nobody knows, both may be films of one."""
 PATIENCE_S = 30.0
 """How long a night waits for what is in its way and soon over."""
 WAITS_S = (0.3, 3.0)
@@ -251,15 +251,14 @@ def check_ended_well(summary: NightSummary) -> None:
 
     Raises:
         NightStopped: Nothing was published; the message names the object that stops it and who may remove it.
-        TooManyRefused: More was refused, and more than one or two inputs; the message has the table of reasons.
+        TooManyRefused: More was refused, of more than one or two studies; the message has the table of reasons.
     """
     if summary.status == "stopped":
         raise NightStopped(f"stopped, nothing is published: {WAY_OUT}", f"night {summary.date}", summary=summary)
-    num_failures = sum(number for reason, number in summary.reasons.items() if is_failure(reason))
-    if summary.exceeds_failure_rate and num_failures < FEWEST_FAILURES:
+    if summary.exceeds_failure_rate and summary.num_failed_studies < FEWEST_FAILED_STUDIES:
         logger.warning(
-            "night %s: %d of its inputs were refused, %.0f %% and more than max_failure_rate allows, but too few for a "
-            "night that failed", summary.date, num_failures, 100 * summary.failure_share,
+            "night %s: %.0f %% of its inputs were refused, more than max_failure_rate allows, but of %d studies: too "
+            "few for a night that failed", summary.date, 100 * summary.failure_share, summary.num_failed_studies,
         )  # fmt: skip
     elif summary.exceeds_failure_rate:
         raise TooManyRefused(

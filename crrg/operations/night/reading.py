@@ -295,7 +295,8 @@ def _judge(
     if fetched.is_carried and wanted.previous is not None:
         return ReadInput(replace(start, **dict(wanted.previous), is_carried=True), None)
     if isinstance(decoded, DataError):
-        return ReadInput(start.refused(decoded.code, decoded.reason), None)
+        named_study = pseudonyms.study(decoded.study_uid) if decoded.study_uid else ""
+        return ReadInput(replace(start, named_study=named_study).refused(decoded.code, decoded.reason), None)
     film = decoded.film
     seen = replace(
         start,

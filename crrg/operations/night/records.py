@@ -7,7 +7,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -119,6 +119,7 @@ class InputOutcome:
         num_flags: Flags of the draft that ask for attention.
         is_reread: Whether an earlier night read the same object in the same version, and no other one since.
         look: How the film looks as a whole, ``None`` where not decoded.
+        named_study: Pseudonym of the study that a refused file names, to count studies by; it goes into no table.
     """
 
     key_hmac: str
@@ -139,6 +140,7 @@ class InputOutcome:
     num_flags: int = 0
     is_reread: bool = False
     look: FilmLook | None = None
+    named_study: str = ""
 
     @property
     def is_drafted(self) -> bool:
@@ -237,6 +239,12 @@ def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
     """Return the share of inputs that were quarantined for a reason that is somebody's failure, 0..1."""
     failures = sum(count for reason, count in reasons.items() if is_failure(reason))
     return failures / num_read if num_read else 0.0
+
+
+def num_failed_studies(outcomes: Iterable[InputOutcome]) -> int:
+    """Return of how many studies an input counts in ``failure_share``; inputs of an unknown study count each."""
+    failed = [each.study_id or each.named_study for each in outcomes if is_failure(each.reason)]
+    return len(set(filter(None, failed))) + failed.count("")
 
 
 def conservation_error(subject: str, expected: object, got: object) -> CrrgError:

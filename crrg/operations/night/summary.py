@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
 from crrg.config.watch import NightWatch
+from crrg.data.refusals import is_failure
 from crrg.errors import StorageError
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.night.digest import committed_digest
@@ -83,6 +84,7 @@ def _summary(
     usual: Mapping[str, float],
 ) -> NightSummary:
     share = failure_share(manifest.reasons, manifest.num_accepted + manifest.num_quarantined)
+    num_failures = sum(number for reason, number in manifest.reasons.items() if is_failure(reason))
     return NightSummary(
         date=manifest.date,
         status="committed",
@@ -98,6 +100,7 @@ def _summary(
         digest=digest,
         failure_share=share,
         exceeds_failure_rate=share > max_failure_rate,
+        num_failed_studies=num_failures if manifest.num_failed_studies is None else manifest.num_failed_studies,
         watch=watch,
         usual_prevalence=dict(usual),
         model_version=manifest.bundle.model_version if manifest.bundle else "",

@@ -22,6 +22,7 @@ REFUSED = NightSummary(
     reasons={"PARSE.TRUNCATED": 2, "DECODE.CRASH": 5},
     failure_share=0.7,
     exceeds_failure_rate=True,
+    num_failed_studies=6,
 )
 
 
@@ -88,13 +89,14 @@ def test_night_that_refused_too_much_fails_with_its_reasons_and_exit_code_3(monk
 
 
 def test_a_single_bad_study_of_a_small_night_says_so_and_fails_no_night(caplog):
-    small = {"reasons": {"PARSE.TRUNCATED": 2, "VIEW.LATERAL": 9}, "failure_share": 0.25}
+    small = {"reasons": {"PARSE.TRUNCATED": 5, "VIEW.LATERAL": 9}, "failure_share": 0.25, "num_failed_studies": 2}
     summary = REFUSED.model_copy(update=small)
     check_ended_well(summary)
-    assert "2 of its inputs were refused, 25 %" in caplog.text
+    assert "25 % of its inputs were refused" in caplog.text
+    assert "but of 2 studies" in caplog.text
     assert exit_code(summary) == 3
     with pytest.raises(TooManyRefused):
-        check_ended_well(summary.model_copy(update={"reasons": {"PARSE.TRUNCATED": 3}}))
+        check_ended_well(summary.model_copy(update={"num_failed_studies": 3}))
 
 
 def test_night_that_an_operator_stopped_fails_with_who_may_let_it_go_on_and_exit_code_1(monkeypatch, tmp_path):

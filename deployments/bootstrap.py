@@ -15,6 +15,8 @@ from tasks.policy import GPU_LIMIT
 logger = logging.getLogger(__name__)
 
 POOL = "local"
+NIGHT_POOL = "night"
+"""Of the worker that runs nights and nothing else, so that none waits for a place."""
 IDENTIFIED_POOL = "deliver"
 """Of the worker that reaches the identified zone, under an identity of its own."""
 NUM_GPU_SLOTS = 1
@@ -24,7 +26,7 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
     """Create the process pools, the GPU limit and the automations where they are missing; return what was created."""
     created = []
     with get_client(sync_client=True) as client:
-        for pool in (POOL, IDENTIFIED_POOL):
+        for pool in (POOL, NIGHT_POOL, IDENTIFIED_POOL):
             try:
                 client.read_work_pool(pool)
             except ObjectNotFound:

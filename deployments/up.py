@@ -81,6 +81,7 @@ def start_all(folder: Path, services: list[Service]) -> dict[str, str]:
     subprocess.run(bootstrap, cwd=CHECKOUT, env={**os.environ, **PREFECT_ENV, **env}, check=True, capture_output=True)
     deploy_all(env)
     services.append(start_worker(folder, pool="local", env=env))
+    services.append(start_worker(folder, pool="night", env=env, limit=1))
     if os.environ.get("CRRG_IDENTIFIED_ROOT"):
         zone = {name: os.environ[name] for name in IDENTIFIED_ENV if name in os.environ}
         services.append(start_worker(folder, pool="deliver", env={**env, **zone}, limit=1))

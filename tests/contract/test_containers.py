@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.bootstrap import IDENTIFIED_POOL, POOL
+from deployments.bootstrap import IDENTIFIED_POOL, NIGHT_POOL, POOL
 from deployments.services import IDENTIFIED_ENV, LEASE_STORAGE, QUIET_ENV
 
 SECRETS = re.compile(r"PASSWORD|SECRET|AUTH_STRING|HMAC_KEY$|TOKEN|ACCESS_KEY")
@@ -66,7 +66,7 @@ def test_a_build_never_sees_data_or_environments(checkout: Path) -> None:
 
 
 def test_every_service_is_hardened_and_answers_on_loopback_only(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) == {"prefect", "mlflow", "worker", "deliverer"}
+    assert set(services) == {"prefect", "mlflow", "worker", "night", "deliverer"}
     for service in services.values():
         assert service["user"] == "10001:10001"
         assert service["read_only"] is True
@@ -87,7 +87,7 @@ def test_no_service_starts_without_its_secrets_and_none_is_written_down(services
             if SECRETS.search(name):
                 assert re.match(r"\$\{\w+:\?", value), name
         assert not [part for part in service["command"] if SECRETS.search(part)]
-    for name in ("worker", "deliverer"):
+    for name in ("worker", "night", "deliverer"):
         assert services[name]["environment"]["CRRG_HMAC_KEY_FILE"] == "/run/secrets/hmac_key"
 
 
@@ -97,9 +97,9 @@ def test_the_worker_that_delivers_alone_knows_the_identified_zone_and_has_an_ide
     told = {name for name, service in services.items() if {*IDENTIFIED_ENV} & {*service["environment"]}}
     assert told == {"deliverer"}
     pools = {name: service["command"][4] for name, service in services.items() if "worker" in service["command"]}
-    assert pools == {"worker": POOL, "deliverer": IDENTIFIED_POOL}
+    assert pools == {"worker": POOL, "night": NIGHT_POOL, "deliverer": IDENTIFIED_POOL}
     keys = [services[name]["environment"]["AWS_ACCESS_KEY_ID"] for name in pools]
-    assert len({*keys}) == 2
+    assert len({*keys}) == 3
 
 
 def test_services_ask_for_passwords_keep_leases_on_disk_and_report_to_nobody(

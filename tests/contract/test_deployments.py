@@ -12,7 +12,7 @@ import yaml
 from prefect.deployments.steps import run_shell_script
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.bootstrap import IDENTIFIED_POOL, POOL
+from deployments.bootstrap import IDENTIFIED_POOL, NIGHT_POOL, POOL
 
 
 class Strict(BaseModel):
@@ -20,7 +20,7 @@ class Strict(BaseModel):
 
 
 class WorkPool(Strict):
-    name: Literal["local", "deliver"]
+    name: Literal["local", "night", "deliver"]
     work_queue_name: str = ""
     job_variables: dict[str, Any] = Field(default_factory=dict)
 
@@ -106,12 +106,13 @@ def test_a_deployment_without_an_inbox_says_what_is_missing(
     assert asyncio.run(run_shell_script(script)) == {"stdout": "", "stderr": ""}
 
 
-def test_deliveries_alone_have_the_pool_of_the_identified_zone_and_every_pool_is_made(
+def test_nights_and_deliveries_have_pools_of_their_own(
     prefect_file: PrefectFile,
 ) -> None:
     pools = {item.entrypoint.split(":")[1]: item.work_pool.name for item in prefect_file.deployments}
     assert {flow for flow, pool in pools.items() if pool == IDENTIFIED_POOL} == {"deliver"}
-    assert set(pools.values()) == {POOL, IDENTIFIED_POOL}
+    assert {flow for flow, pool in pools.items() if pool == NIGHT_POOL} == {"nightly"}
+    assert set(pools.values()) == {POOL, NIGHT_POOL, IDENTIFIED_POOL}
 
 
 def test_the_night_never_overlaps_and_retrainings_queue(prefect_file: PrefectFile) -> None:

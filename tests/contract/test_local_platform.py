@@ -58,8 +58,8 @@ def test_the_worker_that_delivers_alone_is_told_of_the_identified_zone(
     monkeypatch.setenv("CRRG_ARCHIVE_AUTHORIZATION", "Bearer of-the-archive")
     services: list[Service] = []
     shared = up.start_all(tmp_path, services)
-    assert list(workers) == (["local", "deliver"] if zone else ["local"])
-    assert not {*shared, *workers["local"]} & {*IDENTIFIED_ENV}
+    assert list(workers) == ["local", "night", *(["deliver"] if zone else [])]
+    assert not {*shared, *workers["local"], *workers["night"]} & {*IDENTIFIED_ENV}
     assert ("Delivery  on" in welcome(services, tmp_path)) == bool(zone)
     if zone:
         assert workers["deliver"]["CRRG_IDENTIFIED_ROOT"] == zone

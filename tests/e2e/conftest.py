@@ -92,7 +92,7 @@ def platform(
     s3_store: S3Store, mlflow_server: Service, prefect_server: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
     """Register every deployment and start a worker whose root is in the bucket."""
-    from deployments.bootstrap import bootstrap
+    from deployments.bootstrap import NIGHT_POOL, POOL, bootstrap
 
     root = s3_store.new_root()
     env = {
@@ -103,9 +103,10 @@ def platform(
         "CRRG_INBOX": f"{root}-inbox",
         "CRRG_HMAC_KEY": KEY,
     }
-    assert bootstrap()[:3] == ["work pool local", "work pool deliver", "limit gpu = 1"]
+    assert bootstrap()[:4] == ["work pool local", "work pool night", "work pool deliver", "limit gpu = 1"]
     assert bootstrap() == []
     deploy_all(env)
-    worker = start_worker(tmp_path_factory.mktemp("worker"), pool="local", env=env)
+    workers = [start_worker(tmp_path_factory.mktemp("worker"), pool=pool, env=env) for pool in (POOL, NIGHT_POOL)]
     yield Platform(root=root, inbox=f"{root}-inbox", mlflow_url=mlflow_server.url)
-    worker.stop(2)
+    for worker in workers:
+        worker.stop(2)

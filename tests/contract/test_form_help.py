@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from crrg.config.overrides import Overrides
 from crrg.config.running import NightlyConfig
-from tests.contract.test_forms import FORMS
+from tests.support.flow_forms import FORMS
 
 
 def fields_of(form: type[BaseModel]) -> dict[str, list[dict[str, Any]]]:

@@ -14,23 +14,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from crrg.config.bundling import BundleConfig
-from crrg.config.data import IngestConfig
-from crrg.config.running import (
-    DeliverConfig,
-    DemoConfig,
-    EvaluateConfig,
-    GroundConfig,
-    NightlyConfig,
-    PromoteConfig,
-    RetrainConfig,
-)
-from crrg.config.training import TrainStageConfig
+from crrg.config.running import NightlyConfig, PromoteConfig, RetrainConfig
+from tests.support.flow_forms import FORMS
 
-FORMS: tuple[type[BaseModel], ...] = (
-    BundleConfig, DeliverConfig, DemoConfig, EvaluateConfig, GroundConfig, IngestConfig, NightlyConfig, PromoteConfig,
-    RetrainConfig, TrainStageConfig,
-)  # fmt: skip
 SNAPSHOTS = Path(__file__).parent / "forms"
 
 

@@ -24,8 +24,8 @@ from crrg.operations.night.watch import read_watch
 from crrg.registry.bundle import bundle_digest, read_bundle
 from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import DATE, StandInDrafter, png_bytes, run_test_night
+from tests.support.made_pairs import make_film, make_pair
 from tests.support.stand_in_bundle import stand_in_bundle
-from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 KINDS = ("results", "datasets", "bundle.json")
 

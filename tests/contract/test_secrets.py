@@ -18,9 +18,9 @@ from pydantic import BaseModel, SecretStr
 from crrg.config.base import OTHER_SECRETS, Settings
 from crrg.storage import Storage
 from crrg.tracking import open_tracker
-from tests.contract.test_forms import FORMS
 from tests.support.canaries import find_markers
 from tests.support.drawn_night import fill_inbox
+from tests.support.flow_forms import FORMS
 
 SECRET_NAME = re.compile(r"(?i)secret|passw|token(?!iz)|api_?key|access_?key|hmac|credential|authorization")
 MARK = "CANARY"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -18,31 +16,7 @@ from deployments.services import (
     start_worker,
 )
 from tests.support.keys import KEY
-from tests.support.platform import Platform
-
-
-@dataclass
-class S3Store:
-    """A running SeaweedFS with one bucket.
-
-    Attributes:
-        endpoint_url: Address of its S3 face.
-        access_key: Key id of its administrator.
-        secret_key: Secret of its administrator.
-        bucket: Name of the bucket.
-        env: Variables that a child process needs to reach it.
-    """
-
-    endpoint_url: str
-    access_key: str
-    secret_key: str
-    bucket: str
-    env: dict[str, str]
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def new_root(self) -> str:
-        """Return the URL of a prefix that nobody used yet."""
-        return f"s3://{self.bucket}/root-{next(self._numbers)}"
+from tests.support.platform import Platform, S3Store
 
 
 @pytest.fixture(scope="session")

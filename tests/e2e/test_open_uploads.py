@@ -15,8 +15,8 @@ from crrg.operations.upkeep import gc_uploads
 from crrg.operations.upkeep.gc import collect_garbage
 from crrg.operations.upkeep.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.storage import Storage
-from tests.e2e.conftest import S3Store
 from tests.support.identities import start_guarded_store
+from tests.support.platform import S3Store
 
 pytestmark = pytest.mark.e2e
 PART = bytes(6 * 2**20)

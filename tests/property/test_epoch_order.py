@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +10,7 @@ from crrg.data.dataset.pairs import write_dataset
 from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.domain.study import Split
 from crrg.storage import Storage
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
+from tests.support.made_pairs import make_film, make_pair
 
 GROUPS = st.lists(st.integers(1, 40), max_size=30)
 
@@ -49,7 +45,6 @@ def name_of(rows: list) -> list[str]:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_order_is_the_same_for_any_number_of_spawned_workers(tmp_path, monkeypatch, num_workers):
-    from test_pairs import make_film, make_pair
     from torch.utils.data import DataLoader
 
     monkeypatch.setattr(parts, "ROW_GROUP_ROWS", 4)

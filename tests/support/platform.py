@@ -1,13 +1,39 @@
-"""The platform as the end-to-end tests see it: the addresses, the root, and runs through the Prefect API."""
+"""The platform as the end-to-end tests see it: the store, the addresses, the root, and runs through the Prefect API."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from crrg.config.base import Settings
 from crrg.storage import Storage
 from tests.support.keys import KEY
+
+
+@dataclass
+class S3Store:
+    """A running SeaweedFS with one bucket.
+
+    Attributes:
+        endpoint_url: Address of its S3 face.
+        access_key: Key id of its administrator.
+        secret_key: Secret of its administrator.
+        bucket: Name of the bucket.
+        env: Variables that a child process needs to reach it.
+    """
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    bucket: str
+    env: dict[str, str]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_root(self) -> str:
+        """Return the URL of a prefix that nobody used yet."""
+        return f"s3://{self.bucket}/root-{next(self._numbers)}"
 
 
 @dataclass(frozen=True)

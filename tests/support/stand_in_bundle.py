@@ -9,7 +9,7 @@ from typing import Any
 
 from crrg.config.base import STAGES
 from crrg.config.references import BundleRef, StageResult
-from crrg.registry.bundle import write_bundle
+from crrg.registry.bundle import bundle_digest, write_bundle
 from crrg.storage import Storage
 
 
@@ -44,3 +44,19 @@ def stand_in_bundle(storage: Storage, version: str = "", *, image_size: int = 51
     """Write a bundle; ``detector=2`` gives its detector other weights."""
     results = {name: stand_in_stage(storage, name, seeds.get(name, 1), version) for name in STAGES}
     return write_bundle(storage, results, dataset_version="d1", image_size=image_size)
+
+
+def edit(storage: Storage, ref: BundleRef, **changes: Any) -> None:
+    """Write other values into a bundle's ``bundle.json``; no digest is made right again."""
+    key = f"{ref.prefix}/bundle.json"
+    storage.put_json(key, {**storage.get_json(key), **changes})
+
+
+def reseal(storage: Storage, ref: BundleRef, name: str, data: bytes) -> BundleRef:
+    """Replace a part and make every digest right again, as an attacker with write access would."""
+    spec = storage.get_json(f"{ref.prefix}/bundle.json")
+    spec["files"][name] = hashlib.sha256(data).hexdigest()
+    spec["bundle_id"] = bundle_digest(spec)
+    storage.put(f"{ref.prefix}/{name}", data)
+    storage.put_json(f"{ref.prefix}/bundle.json", spec)
+    return BundleRef(bundle_id=spec["bundle_id"], prefix=ref.prefix)

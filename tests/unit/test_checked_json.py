@@ -17,7 +17,7 @@ from crrg.ledger.manifest import manifest_key, read_manifests
 from crrg.operations.night import feed as night_feed
 from crrg.storage import Storage
 from tests.support.drawn_night import DATE, StandInDrafter, png_bytes, run_test_night
-from tests.unit.data.dataset.test_pairs import make_film, make_pair
+from tests.support.made_pairs import make_film, make_pair
 
 
 def nothing(_value: object) -> None:

@@ -39,7 +39,7 @@ from crrg.operations.scoring.score import score_cases
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from tests.support.labelled_pair import labelled
-from tests.unit.operations.scoring.test_scoring import TIED, annotation, case, known
+from tests.support.scored_cases import TIED, annotation, case, known
 
 GROUPS = ["a", "a", "a", "b", "b", "c", "d", "e", "f", "g"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +23,9 @@ from crrg.domain.acquisition import AGE_BANDS, UNKNOWN, Acquisition
 from crrg.domain.study import Split
 from crrg.errors import DigestMismatch, StorageError
 from crrg.storage import Storage
-from tests.support.drawn_archives import build_pair, write_picture
-from tests.unit.data.dataset.test_pairs import make_film, make_pair
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.support.dicom_builder import build_dicom
+from tests.support.drawn_archives import build_pair, write_picture
+from tests.support.made_pairs import make_film, make_pair
 
 WOMAN = Acquisition("F", "60-79", "siemens")
 SETTINGS = {"image_size": 64}

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from test_pairs import make_film, make_pair
 
 from crrg.checked_json import checked_json
 from crrg.data.dataset import parts
@@ -16,6 +15,7 @@ from crrg.data.dataset.reader import EpochOrder, PairReader
 from crrg.domain.study import Split
 from crrg.errors import DigestMismatch
 from crrg.storage import Storage
+from tests.support.made_pairs import make_film, make_pair
 
 
 @pytest.fixture

@@ -10,19 +10,7 @@ from crrg.errors import ConfigError
 from crrg.evaluation.meteor import FIRST_METEOR, MeteorParameters, align, meteor_counts, meteor_from_counts
 from crrg.evaluation.meteor_jar import JavaMeteor
 from crrg.evaluation.text import score_text
-
-FAKE = """
-import sys
-for line in sys.stdin:
-    kind, *parts = line.rstrip("\\n").split(" ||| ")
-    if kind == "SCORE":
-        print(len(set(parts[0].split()) & set(parts[1].split())), len(parts[0].split()), flush=True)
-    else:
-        pairs = [tuple(map(float, part.split())) for part in parts]
-        for found, length in pairs:
-            print(found / length, flush=True)
-        print(sum(p[0] for p in pairs) / sum(p[1] for p in pairs), flush=True)
-"""
+from tests.support.stand_in_meteor import STAND_IN_METEOR
 
 
 def meteor(candidate: str, reference: str, **kwargs: object) -> float:
@@ -96,7 +84,7 @@ def test_sums_of_reports_make_the_corpus() -> None:
 
 def test_the_jar_is_asked_once_for_each_pair(tmp_path: Path) -> None:
     jar = tmp_path / "meteor.jar"
-    jar.write_text(FAKE)
+    jar.write_text(STAND_IN_METEOR)
     with JavaMeteor(jar, java=(sys.executable,)) as running:
         corpus, each = running.score(["a b", "a\nb", "c ||| d"], ["a c", "a c", "c d"])
         assert (corpus, each) == (pytest.approx(4 / 6), [0.5, 0.5, 1.0])

@@ -12,7 +12,7 @@ from crrg.evaluation.meteor_jar import JavaMeteor, jar_digest
 from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.text import rgrg_document_frequencies, score_text
 from crrg.evaluation.text_figures import jar_figures, text_figures
-from tests.unit.evaluation.test_meteor import FAKE
+from tests.support.stand_in_meteor import STAND_IN_METEOR
 
 DRAFTS = ["The lungs are clear. No effusion.", "The heart is large.", "There is an effusion."]
 REPORTS = ["The lungs are clear. No pneumothorax.", "The heart is not large.", "Right pleural effusion."]
@@ -45,7 +45,7 @@ def test_the_cider_of_rgrg_takes_the_frequencies_of_validation_reports() -> None
 
 def test_the_jar_gives_the_corpus_its_mean_and_the_difference(tmp_path: Path) -> None:
     jar = tmp_path / "meteor.jar"
-    jar.write_text(FAKE)
+    jar.write_text(STAND_IN_METEOR)
     with JavaMeteor(jar, java=(sys.executable,)) as running:
         figures = jar_figures(running, DRAFTS, REPORTS, SAMPLES, {"always normal": NORMAL})
     found = {each.name: each for each in figures}

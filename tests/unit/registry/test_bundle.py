@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +11,7 @@ from crrg.errors import CrrgError, DigestMismatch, ModelError
 from crrg.registry import bundle as bundles
 from crrg.registry.bundle import read_bundle, write_bundle
 from crrg.storage import Storage
-from tests.support.stand_in_bundle import safetensors, stand_in_bundle, stand_in_stage
+from tests.support.stand_in_bundle import edit, reseal, safetensors, stand_in_bundle, stand_in_stage
 
 
 @pytest.fixture
@@ -74,11 +72,6 @@ def test_a_part_of_another_bundle_is_refused(storage: Storage) -> None:
         read_bundle(storage, first)
 
 
-def edit(storage: Storage, ref: BundleRef, **changes: Any) -> None:
-    key = f"{ref.prefix}/bundle.json"
-    storage.put_json(key, {**storage.get_json(key), **changes})
-
-
 def test_a_changed_threshold_is_refused(storage: Storage) -> None:
     ref = stand_in_bundle(storage)
     edit(storage, ref, thresholds={"Edema": 0.1})
@@ -90,16 +83,6 @@ def test_another_folder_under_the_recorded_id_is_refused(storage: Storage) -> No
     first, second = stand_in_bundle(storage), stand_in_bundle(storage, clip=2)
     with pytest.raises(ModelError, match="disagree"):
         read_bundle(storage, BundleRef(bundle_id=first.bundle_id, prefix=second.prefix))
-
-
-def reseal(storage: Storage, ref: BundleRef, name: str, data: bytes) -> BundleRef:
-    """Replace a part and make every digest right again, as an attacker with write access would."""
-    spec = storage.get_json(f"{ref.prefix}/bundle.json")
-    spec["files"][name] = hashlib.sha256(data).hexdigest()
-    spec["bundle_id"] = bundles.bundle_digest(spec)
-    storage.put(f"{ref.prefix}/{name}", data)
-    storage.put_json(f"{ref.prefix}/bundle.json", spec)
-    return BundleRef(bundle_id=spec["bundle_id"], prefix=ref.prefix)
 
 
 @pytest.mark.parametrize(

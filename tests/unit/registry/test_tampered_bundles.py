@@ -22,8 +22,7 @@ from crrg.errors import CrrgError, DigestMismatch, ModelError
 from crrg.registry import bundle as bundles
 from crrg.registry.bundle import REQUIRED_FILES, read_bundle
 from crrg.storage import Storage
-from tests.support.stand_in_bundle import stand_in_bundle
-from tests.unit.registry.test_bundle import edit, reseal
+from tests.support.stand_in_bundle import edit, reseal, stand_in_bundle
 
 Tampering = Callable[[Storage, BundleRef], None]
 TOKENIZER = train_tokenizer(["another vocabulary of other words"], 300).to_bytes()

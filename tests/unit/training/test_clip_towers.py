@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from crrg.config.models import ClipArchitecture
 from crrg.config.training import ClipTraining, LoopConfig
-from crrg.data.dataset.batches import FilmTable
-from crrg.domain.report import Report
 from crrg.models.clip import ClipModel
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
+from tests.support.small_clip import REPORTS, clip_architecture, film_table
 
-REPORTS = ("Small left pleural effusion.", "The heart is enlarged. No effusion.", "Normal.", "Left rib fracture.")
 IMAGENET = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
 SWIN = {"image_tower": "swin", "image_width": 8, "image_layers": (1, 2), "image_heads": (1, 2), "window_size": 4}
 VIT = {"image_tower": "vit", "image_width": 16, "image_layers": (2,), "image_heads": (2,), "patch_size": 8}
@@ -33,35 +29,9 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def architecture(**changes: object) -> ClipArchitecture:
-    small = {
-        "input_size": 32, "image_width": 4, "text_layers": 1, "text_heads": 2, "text_hidden_size": 16,
-        "text_vocab_size": 500, "max_text_length": 24, "projection_size": 8, "head_dropout": 0.0,
-    }  # fmt: skip
-    return ClipArchitecture.model_validate({**small, **changes})
-
-
-def film_table(size: int) -> FilmTable:
-    num = len(REPORTS)
-    boxes = np.full((num, 29, 4), np.nan, dtype=np.float32)
-    boxes[:, 14] = (8, 8, 20, 20)
-    return FilmTable(
-        images=np.random.default_rng(0).integers(0, 256, (num, size, size), dtype=np.uint8),
-        original_sizes=np.full((num, 2), size, dtype=np.int32),
-        input_boxes_xyxy=boxes,
-        phrases=[{"left costophrenic angle": text} for text in REPORTS],
-        is_abnormal=np.zeros((num, 29), dtype=np.int8),
-        labels=np.eye(num, 14, dtype=np.int8),
-        reports=list(REPORTS),
-        texts=[Report(findings=text) for text in REPORTS],
-        patient_ids=list("abcd"),
-        instance_ids=list("ABCD"),
-    )
-
-
 @pytest.mark.parametrize("changes", TOWERS.values(), ids=TOWERS)
 def test_a_few_steps_move_every_part_and_lower_the_loss(changes: dict[str, Any]) -> None:
-    training = ClipTraining(architecture=architecture(**changes), loop=LoopConfig(batch_size=4))
+    training = ClipTraining(architecture=clip_architecture(**changes), loop=LoopConfig(batch_size=4))
     films = film_table(training.architecture.input_size)
     torch.manual_seed(0)
     model = ClipModel(training.architecture)
@@ -89,7 +59,7 @@ def test_a_few_steps_move_every_part_and_lower_the_loss(changes: dict[str, Any])
 def test_a_place_of_the_map_is_that_place_of_the_film() -> None:
     torch.manual_seed(0)
     for changes in (SWIN, VIT):
-        tower = ClipModel(architecture(**changes, input_size=64)).eval().image_tower
+        tower = ClipModel(clip_architecture(**changes, input_size=64)).eval().image_tower
         film = torch.zeros(1, 1, 64, 64)
         changed = film.clone()
         changed[..., 40:64, 0:24] = 1.0
@@ -116,4 +86,4 @@ def test_a_place_of_the_map_is_that_place_of_the_film() -> None:
 )
 def test_sizes_that_no_network_can_have_are_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        architecture(**changes)
+        clip_architecture(**changes)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -16,33 +14,13 @@ from crrg.models.region_heads import RegionSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
-from crrg.training.counted_loss import CountedLoss, losses_of_step
+from crrg.training.counted_loss import CountedLoss
 from crrg.training.loop import fit
 from crrg.training.phrase_batches import IGNORED, PhraseBatch
 from crrg.training.phrase_loss import phrase_loss, token_loss
 from crrg.training.selector import RegionBatch, selector_loss
 from crrg.training.tracker import NullTracker
-
-CPU = torch.device("cpu")
-Batch = TypeVar("Batch")
-
-
-def step_of(module: nn.Module, loss_of: CountedLoss[Batch], batches: Sequence[Batch]) -> tuple[float, list[Tensor]]:
-    """Return the loss of a step and its gradients."""
-    module.zero_grad()
-    total = 0.0
-    for loss, _ in losses_of_step(loss_of, batches, CPU):
-        loss.backward()
-        total += loss.item()
-    return total, [each.grad.clone() for each in module.parameters() if each.grad is not None]
-
-
-def check_equal(module: nn.Module, loss_of: CountedLoss[Batch], parts: Sequence[Batch], whole: Batch) -> None:
-    split, joint = step_of(module, loss_of, parts), step_of(module, loss_of, [whole])
-    assert split[0] == pytest.approx(joint[0], rel=1e-6)
-    assert sum(float(gradient.abs().sum()) for gradient in joint[1]) > 0
-    for own, wanted in zip(split[1], joint[1], strict=True):
-        torch.testing.assert_close(own, wanted, rtol=1e-5, atol=1e-6)
+from tests.support.equal_steps import CPU, check_equal_steps
 
 
 def phrases(lengths: Sequence[int]) -> PhraseBatch:
@@ -73,7 +51,7 @@ def test_every_token_of_a_step_counts_as_much() -> None:
     )
     model = ReportGenerator(architecture).eval()
     parts = [phrases([1, 2]), phrases([8, 7, 8]), phrases([3])]
-    check_equal(model, token_loss(model), parts, joined(parts))
+    check_equal_steps(model, token_loss(model), parts, joined(parts))
     loss, logged = token_loss(model)(parts[1])
     assert torch.equal(loss, phrase_loss(model, parts[1])), "one batch is what it was"
     assert logged == {}
@@ -97,7 +75,7 @@ def test_every_known_target_of_a_step_counts_as_much() -> None:
     model = RegionSelector(architecture).eval()
     parts = [regions(1, 0.9), regions(2, 0.05), regions(3, 0.0)]
     whole = RegionBatch(*(torch.cat(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
-    check_equal(model, selector_loss(model, SelectorTraining()), parts, whole)
+    check_equal_steps(model, selector_loss(model, SelectorTraining()), parts, whole)
 
 
 def test_the_loop_steps_on_all_batches_as_one(tmp_path: Path) -> None:

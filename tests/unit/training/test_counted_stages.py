@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from crrg.config.models import DetectorArchitecture
 from crrg.config.training import ClipTraining, LoopConfig
 from crrg.models.clip import ClipModel
-from crrg.models.detector import RegionDetector
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatch, ClipBatches
 from crrg.training.counted_loss import losses_of_step, step_parts
 from crrg.training.detector import DetectorBatch, detector_loss
-from tests.unit.training.test_clip_towers import REPORTS, architecture, film_table
-from tests.unit.training.test_counted_loss import CPU, check_equal
+from tests.support.equal_steps import CPU, check_equal_steps
+from tests.support.kept_proposals import detector_that_keeps_all, film_batch
+from tests.support.small_clip import REPORTS, clip_architecture, film_table
 
 
 def clip_batch(training: ClipTraining) -> tuple[ClipModel, Any, ClipBatch]:
@@ -48,16 +47,16 @@ def rows_of(batch: ClipBatch, first: int, last: int) -> ClipBatch:
 @pytest.mark.parametrize("uncertain", ["mask", "soft"])
 def test_every_known_label_prompt_and_place_of_a_step_counts_as_much(uncertain: str) -> None:
     training = ClipTraining(
-        architecture=architecture(), loop=LoopConfig(batch_size=4), uncertain=uncertain, contrastive_loss_weight=0.0,
-        prompt_loss_weight=0.7, label_loss_weight=1.3, place_loss_weight=0.4,
+        architecture=clip_architecture(), loop=LoopConfig(batch_size=4), uncertain=uncertain,
+        contrastive_loss_weight=0.0, prompt_loss_weight=0.7, label_loss_weight=1.3, place_loss_weight=0.4,
     )  # fmt: skip
     model, loss_of, whole = clip_batch(training)
-    check_equal(model, loss_of, [rows_of(whole, 0, 2), rows_of(whole, 2, 4)], whole)
+    check_equal_steps(model, loss_of, [rows_of(whole, 0, 2), rows_of(whole, 2, 4)], whole)
 
 
 def test_the_comparison_of_studies_is_the_mean_over_batches() -> None:
     training = ClipTraining(
-        architecture=architecture(), loop=LoopConfig(batch_size=4), prompt_loss_weight=0.0, label_loss_weight=0.0,
+        architecture=clip_architecture(), loop=LoopConfig(batch_size=4), prompt_loss_weight=0.0, label_loss_weight=0.0,
         place_loss_weight=0.0,
     )  # fmt: skip
     _, loss_of, whole = clip_batch(training)
@@ -67,7 +66,7 @@ def test_the_comparison_of_studies_is_the_mean_over_batches() -> None:
 
 
 def test_parts_are_logged_as_they_are_and_the_scale_once() -> None:
-    training = ClipTraining(architecture=architecture(), loop=LoopConfig(batch_size=4), label_loss_weight=2.0)
+    training = ClipTraining(architecture=clip_architecture(), loop=LoopConfig(batch_size=4), label_loss_weight=2.0)
     model, loss_of, whole = clip_batch(training)
     for batches in ([whole], [whole, whole]):
         logged: dict[str, float] = {}
@@ -81,41 +80,17 @@ def test_parts_are_logged_as_they_are_and_the_scale_once() -> None:
         assert total == pytest.approx(sum(weights[name] * value for name, value in logged.items()), rel=1e-5)
 
 
-def detector() -> RegionDetector:
-    """Return a detector of which every anchor and every proposal is kept, so that nothing is drawn by chance."""
-    sizes = DetectorArchitecture(
-        input_size=32, width=4, anchor_sizes=(12,), anchor_ratios=(0.7, 1.4), roi_channels=8, representation_size=16,
-        num_proposals=40, num_training_rois=2000, positive_share=0.9, added_boxes="truth",
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = RegionDetector(sizes).train()
-    for part in model.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.eval()
-    return model
-
-
-def film_batch(*num_annotated: int) -> DetectorBatch:
-    generator = torch.Generator().manual_seed(sum(num_annotated))
-    images = torch.randint(0, 256, (len(num_annotated), 1, 32, 32), dtype=torch.uint8, generator=generator)
-    corners = torch.rand(len(num_annotated), 29, 2, generator=generator) * 18
-    boxes = torch.cat([corners, corners + 4 + 9 * torch.rand(corners.shape, generator=generator)], dim=-1)
-    for row, number in enumerate(num_annotated):
-        boxes[row, number:] = torch.nan
-    return DetectorBatch(images, boxes)
-
-
 def joined(parts: list[DetectorBatch]) -> DetectorBatch:
     return DetectorBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "boxes")))
 
 
 def test_every_anchor_and_proposal_of_a_step_counts_as_much() -> None:
-    model, parts = detector(), [film_batch(29, 29), film_batch(3, 0), film_batch(0, 0)]
-    check_equal(model, detector_loss(model), parts, joined(parts))
+    model, parts = detector_that_keeps_all(), [film_batch(29, 29), film_batch(3, 0), film_batch(0, 0)]
+    check_equal_steps(model, detector_loss(model), parts, joined(parts))
 
 
 def test_looking_at_batches_twice_moves_no_statistics_and_draws_the_same_once() -> None:
-    model = detector().train()
+    model = detector_that_keeps_all().train()
     loss_of, batch = detector_loss(model), film_batch(29, 5)
     before: dict[str, Tensor] = {name: value.clone() for name, value in model.named_buffers()}
     prepared = loss_of.prepare(batch)

@@ -20,9 +20,8 @@ from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
 from crrg.training.together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
-from tests.unit.training.test_counted_loss import check_equal
-from tests.unit.training.test_counted_stages import detector as detector_that_keeps_all
-from tests.unit.training.test_counted_stages import film_batch
+from tests.support.equal_steps import check_equal_steps
+from tests.support.kept_proposals import detector_that_keeps_all, film_batch
 
 PHRASES = ("The lung is clear.", "There is a small effusion.", "Heart size is normal.")
 TOKENIZER = train_tokenizer(PHRASES * 3, 300)
@@ -121,7 +120,7 @@ def test_every_anchor_and_proposal_of_a_step_counts_as_much() -> None:
     parts = [whole_batch(29, 29), whole_batch(3, 0), whole_batch(0, 0)]
     names = [field.name for field in fields(WholeBatch) if field.name != "sample"]
     joined = WholeBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
-    check_equal(whole, whole_loss(whole), parts, joined)
+    check_equal_steps(whole, whole_loss(whole), parts, joined)
 
 
 def whole_batch(*num_annotated: int) -> WholeBatch:

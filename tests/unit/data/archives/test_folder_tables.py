@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -17,11 +16,8 @@ from crrg.data.dicom.study_words import HEAD_BYTES, StudyWords, read_study_words
 from crrg.domain.study import ViewPosition
 from crrg.errors import DataError
 from crrg.storage import Storage
-from tests.support.drawn_archives import build_pair, write_picture
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.support.dicom_builder import build_dicom
+from tests.support.drawn_archives import build_pair, write_picture
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 CLEAR = "FINDINGS: The lungs are clear. IMPRESSION: Normal."

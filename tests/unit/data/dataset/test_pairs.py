@@ -10,45 +10,11 @@ import pytest
 
 from crrg.data.dataset.batches import has_boxes, load_films, load_texts
 from crrg.data.dataset.pairs import list_versions, read_manifest, read_pairs, resolve_dataset, write_dataset
-from crrg.data.images import golden_digest, model_input, pixel_digest
-from crrg.domain.report import Report
-from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.data.images import golden_digest, model_input
+from crrg.domain.study import Split, ViewPosition
 from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.storage import Storage
-
-
-def make_film(width: int = 40, height: int = 30, view: ViewPosition = ViewPosition.PA, seed: int = 0) -> Film:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    return Film(
-        pixels=pixels,
-        original_width=width * 2,
-        original_height=height * 2,
-        view_position=view,
-        pixel_spacing_mm=(0.25, 0.5),
-        polarity_inverted=True,
-        pixel_digest=pixel_digest(pixels),
-    )
-
-
-def make_pair(index: int, split: Split = Split.TRAIN, film: Film | None = None) -> Pair:
-    return Pair(
-        patient_id=f"patient{index}",
-        study_id=f"study{index}",
-        instance_id=f"instance{index}",
-        film=film,
-        report=Report(findings=f"Finding number {index}.", impression=None, indication="Cough."),
-        regions=(
-            RegionAnnotation("right lung", (10.0, 12.0, 30.0, 52.0), "Clear.", False, RegionSource.SCENE_GRAPH),
-            RegionAnnotation("trachea", (1.5, 2.0, 3.0, 4.0), None, None, RegionSource.ATLAS),
-        )
-        if film
-        else (),
-        labels={"Edema": 1, "Pneumonia": -1, "Fracture": 0},
-        label_source="report",
-        source="folder",
-        source_digest=bytes([index]) * 32,
-        split=split,
-    )
+from tests.support.made_pairs import make_film, make_pair
 
 
 @pytest.fixture

@@ -20,9 +20,6 @@ from crrg.data.decoding.process import Child
 from crrg.data.decoding.shared_films import MAX_PLACED_BYTES, FilmPlaces
 from crrg.data.film import DecodedFilm
 from crrg.errors import DataError, DicomError, ImageError
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.support.dicom_builder import build_dicom, gradient
 
 

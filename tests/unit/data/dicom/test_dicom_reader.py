@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import struct
-import sys
 import zlib
-from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -16,9 +14,6 @@ from crrg.data.dicom.film import read_dicom_film
 from crrg.data.identity import check_identity
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import DataError, IdentityError
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.support.dicom_builder import SECONDARY_CAPTURE, build_dicom, gradient
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 
 from crrg.data.dicom.film import read_dicom_film
 from crrg.data.privacy.person_masks import check_masked, mask_text
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.support.dicom_builder import build_dicom
 
 PLACE = "A" * 40

@@ -9,7 +9,7 @@ from crrg.operations.delivery.deliver import deliver
 from crrg.operations.night import feed as night_feed
 from tests.support.delivered_night import DeliverableNight, film_bytes
 from tests.support.drawn_night import StandInDrafter, run_test_night
-from tests.unit.operations.night.test_night_damaged import spoil
+from tests.support.spoiled_objects import spoil
 
 LATER = "2026-11-21"
 

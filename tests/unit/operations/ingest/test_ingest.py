@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,9 @@ from crrg.operations import stop
 from crrg.operations.ingest import run as ingest_run
 from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
-from tests.support.store_hooks import before_reading
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
 from tests.support.dicom_builder import build_dicom, gradient
 from tests.support.keys import KEY
+from tests.support.store_hooks import before_reading
 
 PSEUDONYMS = Pseudonyms(KEY.encode())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,8 @@ from crrg.domain.study import Split
 from crrg.operations.ingest import run as ingest_run
 from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
-from tests.support.drawn_archives import PSEUDONYMS, write_picture, write_table
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
 from tests.support.dicom_builder import build_dicom, gradient
+from tests.support.drawn_archives import PSEUDONYMS, write_picture, write_table
 
 CHEXPERT_ROWS = [
     "x/train/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,PA,,1.0,-1.0",

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 
 import cv2
@@ -21,12 +20,9 @@ from crrg.operations.ingest import staged as ingest_staged
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.ingest.shards import decode_shard, plan_shards
 from crrg.storage import Storage
-from tests.support.store_hooks import before_reading
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
 from tests.support.dicom_builder import build_dicom
 from tests.support.keys import KEY
+from tests.support.store_hooks import before_reading
 
 PSEUDONYMS = Pseudonyms(KEY.encode())
 NUM_FILMS = 8

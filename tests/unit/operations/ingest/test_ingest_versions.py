@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -24,12 +23,9 @@ from crrg.operations.ingest import run as ingest_run
 from crrg.operations.ingest import tracking as ingest_tracking
 from crrg.operations.ingest.ingest import ingest
 from crrg.storage import Storage
-from tests.support.store_hooks import before_reading
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
 from tests.support.dicom_builder import build_dicom
 from tests.support.keys import KEY
+from tests.support.store_hooks import before_reading
 
 PSEUDONYMS = Pseudonyms(KEY.encode())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crrg.config.base import Settings
 from crrg.data.refusals import EARLIER_DAMAGED
 from crrg.ledger.ledger import read_ledger
 from crrg.ledger.manifest import read_manifests
@@ -17,8 +18,10 @@ from crrg.operations.night.nightly import exit_code
 from crrg.operations.night.report import tell_untold
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
-from tests.unit.operations.privacy.test_forget import SETTINGS
+from tests.support.keys import KEY
+from tests.support.spoiled_objects import spoil
 
+SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 FIRST, SECOND, THIRD = "2026-11-20", "2026-11-21", "2026-11-22"
 STUDY, LATE = PSEUDONYMS.study("2.25.8.5"), PSEUDONYMS.instance("2.25.9.52")
 NEEDED = ("/reports-", "/regions-", "/index", f"{STUDY}/report.json", f"films/{PSEUDONYMS.instance('2.25.9.51')}.png")
@@ -103,15 +106,6 @@ def test_a_second_run_of_a_date_is_published_and_told_whatever_became_of_the_fir
     assert (summary.status, summary.num_accepted, summary.digest) == ("committed", 2, "")
     _, (told, page) = tell_untold(place.root, SETTINGS)
     assert (told.num_accepted, "Digest" in page) == (2, False)
-
-
-def spoil(root: Storage, key: str, is_gone: bool) -> bytes:
-    """Flip a bit of an object, or remove it; return what it was."""
-    data = root.get(key)
-    root.put(key, data[:-1] + bytes([data[-1] ^ 1]))
-    if is_gone:
-        root.delete(key)
-    return data
 
 
 def refused(root: Storage, date: str) -> list[dict]:

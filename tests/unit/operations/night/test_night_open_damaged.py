@@ -23,7 +23,7 @@ from tests.support.drawn_night import (
     night_config,
     run_test_night,
 )
-from tests.unit.operations.night.test_night_damaged import spoil
+from tests.support.spoiled_objects import spoil
 
 
 class CutOff(BaseException):

@@ -10,10 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
 from crrg.data.dataset.pairs import list_versions, read_manifest, read_pairs, resolve_dataset
-from crrg.data.decoding.pool import decode_many
 from crrg.domain.acquisition import WORDS
 from crrg.domain.study import Split
 from crrg.errors import ConfigError
@@ -21,9 +19,7 @@ from crrg.ledger.audit import read_audit
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import table_bytes
-from crrg.operations.ingest import run as ingest_run
 from crrg.operations.ingest.ingest import ingest
-from crrg.operations.night import feed as night_feed
 from crrg.operations.night.check_nights import check_nights
 from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.operations.privacy.forget import forget
@@ -31,7 +27,7 @@ from crrg.operations.training.draft_store import SCHEMA
 from crrg.operations.upkeep.gc import collect_garbage
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, run_test_night
-from tests.support.keys import KEY
+from tests.support.forgetting import SETTINGS, decode_here, found_of, texts_of
 from tests.support.zones import what_does_not_belong
 
 PATIENT, OTHER = PSEUDONYMS.patient("P1"), PSEUDONYMS.patient("P2")
@@ -48,7 +44,6 @@ FILMS = {
     "c/1.dcm": dicom_bytes(7, study="5", instance="51", patient="P4"),
 }  # fmt: skip
 PARTS = ("/documents/", "/films/", "/evidence/")
-SETTINGS = Settings(hmac_key=KEY)  # type: ignore[arg-type]
 
 
 class Place:
@@ -94,12 +89,6 @@ class Place:
         return copy
 
 
-def decode_here(patch):
-    """Decode in this process; children are the subject of other tests."""
-    patch.setattr(night_feed, "default_num_workers", lambda: 0)
-    patch.setattr(ingest_run, "decode_many", lambda items, size, _, **__: decode_many(items, size, 0))
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -111,22 +100,6 @@ def made(tmp_path_factory):
 def place(made, tmp_path, monkeypatch):
     decode_here(monkeypatch)
     return made.copied(tmp_path)
-
-
-def texts_of(root: Storage) -> dict[str, str]:
-    """Return every object of a root as one text: of tables all values, of other files their bytes."""
-    texts = {}
-    for stored in root.list_objects():
-        data = root.get(stored.key)
-        if stored.key.endswith(".parquet"):
-            data = repr(pq.read_table(io.BytesIO(data)).to_pylist()).encode() + data
-        texts[stored.key] = data.decode("latin-1")
-    return texts
-
-
-def found_of(root: Storage, names: set[str]) -> list[str]:
-    texts = texts_of(root)
-    return sorted({key for key, text in texts.items() for name in names if name in text or name in key})
 
 
 def state_of(root: Storage, gone: set[str] = frozenset()):

@@ -21,8 +21,8 @@ from crrg.operations.training.draft_store import SCHEMA
 from crrg.operations.upkeep.gc import collect_garbage
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, dicom_bytes
+from tests.support.forgetting import SETTINGS, decode_here, found_of
 from tests.support.keys import NEW_KEY
-from tests.unit.operations.privacy.test_forget import SETTINGS, decode_here, found_of
 
 NEW = Pseudonyms(NEW_KEY.encode())
 NEW_SETTINGS = Settings(hmac_key=NEW_KEY)  # type: ignore[arg-type]

@@ -24,9 +24,9 @@ from crrg.operations.privacy.forget import forget
 from crrg.operations.privacy.rekey import rekey
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config, png_bytes
+from tests.support.forgetting import SETTINGS, decode_here, found_of
 from tests.support.keys import NEW_KEY
 from tests.support.zones import what_does_not_belong
-from tests.unit.operations.privacy.test_forget import SETTINGS, decode_here, found_of
 
 NEW = Pseudonyms(NEW_KEY.encode())
 FILMS = {

@@ -13,16 +13,15 @@ import pytest
 from crrg.config.references import BundleRef, DatasetRef
 from crrg.config.running import EvaluateConfig
 from crrg.domain.labels import LABELS
-from crrg.domain.regions import NUM_REGIONS, REGION_INDEX, REGIONS
+from crrg.domain.regions import REGION_INDEX
 from crrg.domain.report import Report
-from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
 from crrg.errors import ConfigError
 from crrg.evaluation.detection import told_regions
 from crrg.evaluation.protocols import PROTOCOLS
 from crrg.evaluation.scorecard import Scorecard
 from crrg.evaluation.text import score_text
 from crrg.operations.scoring import evaluate
-from crrg.operations.scoring.cases import Baselines, Case, thumbnails_of
+from crrg.operations.scoring.cases import Case
 from crrg.operations.scoring.main_figures import ABNORMALITY_F1, BLEU_4, ROUGE_L, SELECTION_F1, main_figures
 from crrg.operations.scoring.regions import region_arrays
 from crrg.operations.scoring.score import score_cases
@@ -31,48 +30,8 @@ from crrg.progress import Progress, listening
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker
-from tests.support.drawn_night import draft_of
-from tests.unit.evaluation.test_meteor import FAKE
-
-HEART, SPINE = "cardiac silhouette", "spine"
-
-
-def annotation(region: str, phrase: str | None, is_abnormal: bool | None) -> RegionAnnotation:
-    return RegionAnnotation(region, (50.0, 40.0, 300.0, 360.0), phrase, is_abnormal, RegionSource.SCENE_GRAPH)
-
-
-def case(number: int, regions: tuple[RegionAnnotation, ...]) -> Case:
-    pixels = np.random.default_rng(number).integers(0, 255, (40, 50), dtype=np.uint8)
-    film = Film(pixels, 500, 400, ViewPosition.PA, None, False, b"")
-    report = Report(findings="The lungs are clear. There is edema." if number % 2 else "The lungs are clear.")
-    labels = {label: (number + place) % 2 for place, label in enumerate(LABELS)}
-    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
-    pair = Pair(*ids, film, report, regions, labels, "drawn", "phantom", b"", Split.TEST)
-    return Case(pair, draft_of(film))
-
-
-TIED = (
-    annotation(HEART, "The heart is large.", True),
-    annotation(SPINE, None, False),
-    annotation("right lung", None, None),
-    annotation("left lung", "The left lung is clear.", False),
-)
-CASES = [case(number, TIED) for number in range(6)]
-
-
-def known() -> Baselines:
-    texts = [f"The lungs are clear. Film {number}." for number in range(6)]
-    return Baselines(
-        mean_boxes=np.tile([0.1, 0.1, 0.6, 0.9], (NUM_REGIONS, 1)),
-        usual_regions=np.array([region == HEART for region in REGIONS]),
-        thumbnails=thumbnails_of(CASES),
-        labels=np.zeros((6, len(LABELS))),
-        findings=texts,
-        texts=texts,
-        constant="The lungs are clear.",
-        validation=["The lungs are clear."],
-        usual_phrases={HEART: "The heart is large."},
-    )
+from tests.support.scored_cases import CASES, HEART, SPINE, annotation, case, known
+from tests.support.stand_in_meteor import STAND_IN_METEOR
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +131,7 @@ def test_a_region_without_box_and_phrase_is_unknown() -> None:
 
 def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -> None:
     jar = tmp_path / "meteor.jar"
-    jar.write_text(FAKE)
+    jar.write_text(STAND_IN_METEOR)
     found = with_meteor(card, CASES, known(), jar, java=(sys.executable,))
     added = list(found)[len(card.figures) :]
     assert {each.name.split("/")[1] for each in added} == {"meteor_1_5", "meteor_1_5_mean", "meteor_offline_difference"}
@@ -188,7 +147,7 @@ def test_a_scorecard_with_meteor_lies_elsewhere_than_one_without(tmp_path: Path)
     jar = tmp_path / "meteor.jar"
     with pytest.raises(ConfigError, match="no METEOR jar"):
         evaluate.scorecard_key(bundle, dataset, EvaluateConfig(meteor_jar=str(jar)))
-    jar.write_text(FAKE)
+    jar.write_text(STAND_IN_METEOR)
     assert evaluate.scorecard_key(bundle, dataset, EvaluateConfig(meteor_jar=str(jar))).startswith(
         f"{plain[:-5]}-meteor-"
     )

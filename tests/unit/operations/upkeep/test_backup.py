@@ -25,8 +25,8 @@ from crrg.registry.aliases import record_alias, recorded_alias
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config, run_test_night
+from tests.support.made_pairs import make_film, make_pair
 from tests.support.stand_in_bundle import stand_in_bundle
-from tests.unit.data.dataset.test_pairs import make_film, make_pair
 
 KNOWN = Acquisition("F", "40-59", "agfa")
 

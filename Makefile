@@ -26,7 +26,7 @@ TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
 CHECKED := crrg tasks flows deployments tests benchmarks
 
-.PHONY: help env lock demo quality quality-classification quality-generation bench-evidence test check audit release e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out gpu system-deps
+.PHONY: help env lock demo quality champion champion-small quality-classification quality-generation bench-evidence test check audit release e2e e2e-full real up bench soak-ingest faults soak bench-ingest bench-classification bench-generation bench-nightly bench-watch bench-grounding scale-out gpu system-deps
 
 help:  ## Say what each target does
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -69,10 +69,22 @@ quality: env  ## The demo at the preset `small` (at most 90 minutes on two cores
 	@echo "== quality: everything lands under $(ROOT)-small"
 	$(BIN)/crrg demo --root $(ROOT)-small --preset small --studies 4000
 
-quality-classification: env  ## Fused head by severity, probe, zero-shot, ablation, consistency, joint rounds, on the root of `make quality`
+# what measures a root makes it first where there is none, or goes on with it; one in a bucket, or not the demo's, is left alone
+define made_first
+	@+case '$(1)' in *://*) ;; *) { test -e '$(1)' && ! test -e '$(1)/demo.key'; } || test -e '$(1)/models/aliases/champion.json' || \
+		{ echo "== $(1) has no champion: make $(2) comes first ($(3))"; $(MAKE) --no-print-directory $(2); } ;; esac
+endef
+
+champion: env
+	$(call made_first,$(ROOT),demo,a quarter of an hour)
+
+champion-small: env
+	$(call made_first,$(ROOT)-small,quality,at most 90 minutes)
+
+quality-classification: champion-small  ## Fused head by severity, probe, zero-shot, ablation, consistency, joint rounds, on the root of `make quality`, which comes first where there is none
 	$(PY) -m benchmarks.quality_classification --root $(ROOT)-small --clip-steps 300
 
-quality-generation: env  ## Boxes, drafts, real lungs of PRESET (small) beside baselines, `paper` beside `crrg`; goes on where it stopped
+quality-generation: $(if $(filter tiny,$(PRESET)),champion,champion-small)  ## Boxes, drafts, real lungs of PRESET (small) beside baselines, `paper` beside `crrg`; goes on where it stopped; `make quality` comes first where there is no root
 	$(PY) -m benchmarks.quality_generation --root $(if $(filter tiny,$(PRESET)),$(ROOT),$(ROOT)-$(or $(PRESET),small))
 
 test: env  ## Unit, property, contract and golden tests
@@ -117,7 +129,7 @@ up: env  ## Prefect server and worker, MLflow and a local S3 with every deployme
 faults: env  ## Nights under faults: spoilt requests, kills, races, a dying store, a full disk (MINUTES=120); goes on
 	$(PY) -m benchmarks.faults --folder $(or $(FOLDER),.make/faults) --minutes $(or $(MINUTES),120)
 
-soak: env  ## Nights for hours beside somebody who fills the inbox (STUDIES=10000, ROOT: one with a champion); goes on
+soak: champion  ## Nights for hours beside somebody who fills the inbox (STUDIES=10000; ROOT, made first where it has no champion); goes on
 	$(PY) -m benchmarks.soak --root $(ROOT) --folder $(or $(FOLDER),.make/soak) --studies $(or $(STUDIES),10000) \
 		--minutes $(or $(MINUTES),120)
 
@@ -139,17 +151,17 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
 	$(PY) -m benchmarks.generation
 
-bench-evidence: env  ## Whether maps of what a sentence rests on point at what was drawn, and what scores say of regions cut off (ROOT)
+bench-evidence: champion  ## Whether maps of what a sentence rests on point at what was drawn, and what scores say of regions cut off (ROOT)
 	$(PY) -m benchmarks.evidence --root $(ROOT)
 	$(PY) -m benchmarks.visibility --root $(ROOT)
 
 bench-classification: env  ## A CLIP step and zero-shot inference beside the published ones; goes on where it was stopped
 	$(PY) -m benchmarks.classification_speed --folder $(or $(FOLDER),.make/classification)
 
-bench-nightly: env  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT: one with a champion; DEVICE=cuda)
+bench-nightly: champion  ## A night beside a plain loop over the same films, Prefect's share, latency on S3 (ROOT, made first where it has no champion; DEVICE=cuda)
 	$(PY) -m benchmarks.nightly_speed --root $(ROOT) --device $(or $(DEVICE),cpu)
 
-bench-watch: env  ## How often the watch over nights is wrong, and what it notices (ROOT: a demo root with a champion)
+bench-watch: champion  ## How often the watch over nights is wrong, and what it notices (ROOT, made first where it has no champion)
 	$(PY) -m benchmarks.watch --root $(ROOT)
 
 gpu: env  ## Tests on a GPU and its speed beside the published procedure, some minutes (DEVICE=cpu tries them without one)

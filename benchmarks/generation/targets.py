@@ -13,6 +13,7 @@ DEDUPLICATION = ("deduplication",)
 NO_DEDUPLICATION = tuple(stage for stage in STAGES if stage not in DEDUPLICATION)
 DETECTION = ("detection",)
 MOST_MEMORY = 0.6
+EXACTNESS = {"ours": "exact", "fast": "fast"}
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,21 @@ def few_seconds(rows: Rows, side: str, batch: int) -> float:
 
 
 def _memory_lines(rows: Rows) -> list[str]:
-    """Return the peak memory of our exact passes beside the published ones of the same batch and lengths.
+    """Return the peak memory of our passes beside the published ones of the same batch and lengths.
 
-    Judged by all that the process holds. The weights are the same on both sides and are in it, so that the line also
-    says how much of the published peak they are, and what is left of the rest: the working part.
+    Judged by all that the process holds. The weights are in it, the same ones on both sides where ours are exact, so
+    that the line also says how much of the published peak they are, and what is left of the rest: the working part.
     """
     lines = []
     memory = memory_of(rows)
     for kind, row in memory.items():
         other = memory.get(Kind("published", kind.batch, kind.lengths))
-        if kind.side != "ours" or other is None:
+        if kind.side == "published" or other is None:
             continue
         share, weights = (row[each] / other["peak_gib"] for each in ("peak_gib", "resident_gib"))
         working = row["working_gib"] / other["working_gib"]
         found = f"{share:.0%} (our weights alone {weights:.0%}; working part {working:.0%})"
-        work = f"peak memory of the process, batch {kind.batch}, {kind.lengths} lengths"
+        work = f"peak memory of the process, batch {kind.batch}, {kind.lengths} lengths, {EXACTNESS[kind.side]}"
         lines.append(_line(work, "at most 60 %", found, row["num_films"], share <= MOST_MEMORY))
     return lines
 

@@ -61,6 +61,7 @@ class ReportGenerator(nn.Module):
             self.report_encoder = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, width))
             self.unknown_report = nn.Parameter(torch.randn(width) * 0.02)
         self.decoder = PseudoSelfAttentionDecoder(architecture)
+        self.is_rounded = False
         self._fast_decoder: Prepared[PseudoSelfAttentionDecoder] = Prepared()
         self._step_graphs: Prepared[StepGraphs] = Prepared()
 
@@ -123,10 +124,22 @@ class ReportGenerator(nn.Module):
         return token, self.unknown_report, is_known if known_flags is None else is_known & known_flags
 
     def decoder_for(self, precision: Literal["exact", "fast"]) -> PseudoSelfAttentionDecoder:
-        """Return the decoder, or a copy with rounded weights that is made once until the weights change."""
-        if precision == "exact":
+        """Return the decoder, or a copy with rounded weights that is made once until the weights change.
+
+        Raises:
+            ModelError: The exact weights were given up.
+        """
+        if precision == "exact" and self.is_rounded:
+            raise ModelError("only its rounded weights are kept; read the bundle again", "generator")
+        if precision == "exact" or self.is_rounded:
             return self.decoder
         return self._fast_decoder.get(self.decoder.parameters(), lambda: fast_decoder(self.decoder))
+
+    def keep_rounded(self) -> None:
+        """Give up the exact weights for rounded ones, which take a quarter of the memory; on a CPU, for inference."""
+        if not self.is_rounded:
+            self.decoder, self._fast_decoder = self.decoder_for("fast"), Prepared()
+            self.is_rounded = True
 
     def step_graphs_for(self, precision: Literal["exact", "fast"]) -> StepGraphs | None:
         """Return what replays recorded steps of ``decoder_for(precision)``: of the fast one on a GPU, else nothing."""

@@ -30,14 +30,19 @@ class Drafter(Protocol):
 
 
 def bundle_pipeline(storage: Storage, bundle: BundleRef, device: Device) -> ReportPipeline:
-    """Return the models of a bundle, read and verified once per process and device; the last bundle stays in memory."""
+    """Return the models of a bundle, read and verified once per process and device; the last bundle stays in memory.
+
+    On a CPU, a bundle that drafts with rounded weights keeps no exact ones beside them.
+    """
     from crrg.device import resolve_device
     from crrg.inference.pipeline import ReportPipeline
 
     key = (storage.url(bundle.prefix), bundle.bundle_id, device)
     with _keeping:
         if key not in _kept:
-            built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(device))
+            built = ReportPipeline.from_bundle(read_bundle(storage, bundle), resolved := resolve_device(device))
+            if built.decoding.precision == "fast" and resolved.type == "cpu":
+                built.generator.keep_rounded()
             for other in [other for other in _kept if other[:2] != key[:2]]:
                 del _kept[other]
             _kept[key] = built

@@ -62,13 +62,7 @@ class NothingHeldOut(ConfigError):
 
 
 class DataError(CrrgError):
-    """The input is at fault: it is quarantined under ``code``, the batch goes on.
-
-    Attributes:
-        study_uid: Study that the file names, where its bytes still tell; for counting studies, and kept nowhere.
-    """
-
-    study_uid: str = ""
+    """The input is at fault: it is quarantined under ``code``, the batch goes on."""
 
     def __init__(self, reason: str, subject: str = "", *, code: str) -> None:
         """Build the error; ``code`` is required, since a refused input must have a named reason."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crrg.data.identity import DicomHeader, find_study_uid
+from crrg.data.identity import DicomHeader
 from crrg.domain.acquisition import UNKNOWN, Acquisition
 from crrg.domain.study import Film
-from crrg.errors import DataError, ImageError
+from crrg.errors import ImageError
 
 FILM_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 """Names taken for films; a name without suffix is taken too, since DICOM often has none."""
@@ -36,7 +36,7 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
         image_size: Longest side of the result, pixels; smaller films are not enlarged.
 
     Raises:
-        DataError: With the reason code of the first rule that refuses the file, and the study that it still names.
+        DataError: With the reason code of the first rule that refuses the file.
     """
     # codecs are loaded where films are decoded, which is a child process as a rule
     from crrg.data.pictures import is_picture, read_picture
@@ -48,11 +48,7 @@ def read_film(data: bytes, image_size: int) -> DecodedFilm:
         return DecodedFilm(film=read_picture(data, image_size), header=None)
     from crrg.data.dicom.film import read_dicom_film
 
-    try:
-        return read_dicom_film(data, image_size)
-    except DataError as error:
-        error.study_uid = find_study_uid(data)
-        raise
+    return read_dicom_film(data, image_size)
 
 
 def may_be_film(key: str) -> bool:

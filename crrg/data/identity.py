@@ -14,6 +14,7 @@ MAX_IDENTIFIER_CHARACTERS = 64
 SEARCHED_BYTES = 1 << 16
 """Where a file's identifiers stand; what describes its pixels comes after them."""
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_SAMPLES_PER_PIXEL = b"\x28\x00\x02\x00"
 _NAMED_STUDY = re.compile(rb"\x20\x00\x0d\x00(?:UI[\x01-\x40]\x00|[\x01-\x40]\x00\x00\x00)([0-9.]+)")
 
 
@@ -57,9 +58,11 @@ def check_identity(header: DicomHeader) -> None:
 
 
 def find_study_uid(data: bytes) -> str:
-    """Return the StudyInstanceUID that a damaged DICOM file still shows, unchecked; empty where none is found.
+    """Return the StudyInstanceUID that a DICOM file shows, however damaged, unchecked; empty where none is found.
 
-    Nothing is parsed: a file that was refused is looked through for the element's bytes, little endian.
+    Nothing is parsed: the bytes before those of the picture's description are looked through for the element, little
+    endian. Of several the last one counts, as sequences of other studies come before it.
     """
-    found = _NAMED_STUDY.search(data, 0, SEARCHED_BYTES)
-    return found[1].decode()[:MAX_IDENTIFIER_CHARACTERS] if found else ""
+    end = data.find(_SAMPLES_PER_PIXEL, 0, SEARCHED_BYTES)
+    found = _NAMED_STUDY.findall(data, 0, SEARCHED_BYTES if end < 0 else end)
+    return found[-1].decode()[:MAX_IDENTIFIER_CHARACTERS] if found else ""

@@ -96,7 +96,7 @@ class Manifest(FrozenConfig):
         num_shards_on_cpu: Shards that the CPU drafted, or their rest, since the device's memory did not suffice for one
             film; each film's draft is the same but for rounding.
         num_failed_studies: Studies of which an input was refused for somebody's failure, inputs of an unknown study
-            counting each; ``None`` in manifests written before it was noted.
+            counting each; ``None`` in manifests written before it was noted, and in rewritten ones.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -84,8 +84,7 @@ def _answer(data: bytes, image_size: int) -> tuple[bytes, bytes]:
     try:
         decoded = read_film(data, image_size)
     except DataError as error:
-        said = {"error": type(error).__name__, "reason": error.reason, "code": error.code}
-        return _json({**said, "study_uid": error.study_uid}), b""
+        return _json({"error": type(error).__name__, "reason": error.reason, "code": error.code}), b""
     except MemoryError:
         return _json({"error": "DicomError", "reason": "decoding needs too much memory", "code": "LIMIT.MEMORY"}), b""
     return _json(_describe(decoded)), decoded.film.pixels.tobytes()

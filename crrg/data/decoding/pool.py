@@ -300,9 +300,7 @@ class _Pool:
 
 def _outcome(description: dict[str, Any], pixels: bytes) -> DecodeOutcome:
     if "error" in description:
-        error = _ERRORS[description["error"]](description["reason"], code=description["code"])
-        error.study_uid = str(description.get("study_uid", ""))
-        return error
+        return _ERRORS[description["error"]](description["reason"], code=description["code"])
     values = np.frombuffer(pixels, np.uint8).reshape(description["shape"])
     spacing, header = description["pixel_spacing_mm"], description["header"]
     film = Film(

@@ -64,6 +64,10 @@ class Pseudonyms:
         """Return the pseudonym of a store key, under which a refused object is recorded; see ``patient``."""
         return self._pseudonym("object", site, value)
 
+    def counted_study(self, study_uid: str) -> str:
+        """Return what a study of which something was refused is counted by; it is not the study's pseudonym."""
+        return self._pseudonym("counted-study", "", study_uid)
+
     def tombstone(self, patient_id: str) -> str:
         """Return what is kept of a forgotten patient: a pseudonym of the pseudonym, which leads back to neither.
 

@@ -23,7 +23,7 @@ from crrg.data.decoding.limits import in_force
 from crrg.data.decoding.pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.dicom.structure import size_refusal
 from crrg.data.film import DecodedFilm
-from crrg.data.identity import DicomHeader, check_identity
+from crrg.data.identity import DicomHeader, check_identity, find_study_uid
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.domain.study import Film
@@ -70,6 +70,7 @@ class _Fetched:
     source_digest: str
     item: DecodeItem
     is_carried: bool = False
+    study_uid: str = ""
 
 
 def read_inputs(
@@ -272,8 +273,8 @@ def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage, givers
     digest = hashlib.sha256(data).hexdigest()
     if wanted.previous is not None and wanted.previous.source_digest == digest:
         known = DataError("an earlier night read the same bytes", code="DUPLICATE.CARRIED")
-        return _Fetched(wanted, digest, known, is_carried=True)
-    return _Fetched(wanted, digest, data)
+        return _Fetched(wanted, digest, known, is_carried=True, study_uid=find_study_uid(data))
+    return _Fetched(wanted, digest, data, study_uid=find_study_uid(data))
 
 
 def _replaced() -> DataError:
@@ -291,12 +292,12 @@ def _judge(
         outcome=Outcome.ACCEPTED,
         source_digest=fetched.source_digest,
         is_reread=bool(wanted.replaces_run) and not wanted.is_sent_back,
+        counted_study=pseudonyms.counted_study(fetched.study_uid) if fetched.study_uid else "",
     )
     if fetched.is_carried and wanted.previous is not None:
         return ReadInput(replace(start, **dict(wanted.previous), is_carried=True), None)
     if isinstance(decoded, DataError):
-        named_study = pseudonyms.study(decoded.study_uid) if decoded.study_uid else ""
-        return ReadInput(replace(start, named_study=named_study).refused(decoded.code, decoded.reason), None)
+        return ReadInput(start.refused(decoded.code, decoded.reason), None)
     film = decoded.film
     seen = replace(
         start,
@@ -309,7 +310,8 @@ def _judge(
     try:
         patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)
         if patient_id in forgotten:
-            return ReadInput(replace(start, source_digest="").refused(REASON, SENTENCE), None)
+            unknown = replace(start, source_digest="", counted_study=REASON)
+            return ReadInput(unknown.refused(REASON, SENTENCE), None)
         seen = replace(seen, patient_id=patient_id, study_id=study_id, instance_id=instance_id)
         check_view(film)
     except DataError as error:

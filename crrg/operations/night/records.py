@@ -119,7 +119,8 @@ class InputOutcome:
         num_flags: Flags of the draft that ask for attention.
         is_reread: Whether an earlier night read the same object in the same version, and no other one since.
         look: How the film looks as a whole, ``None`` where not decoded.
-        named_study: Pseudonym of the study that a refused file names, to count studies by; it goes into no table.
+        counted_study: What its study is counted by, should it be refused (``Pseudonyms.counted_study``); empty where
+            its bytes name none, and one and the same for all films of forgotten patients.
     """
 
     key_hmac: str
@@ -140,7 +141,7 @@ class InputOutcome:
     num_flags: int = 0
     is_reread: bool = False
     look: FilmLook | None = None
-    named_study: str = ""
+    counted_study: str = ""
 
     @property
     def is_drafted(self) -> bool:
@@ -243,7 +244,7 @@ def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
 
 def num_failed_studies(outcomes: Iterable[InputOutcome]) -> int:
     """Return of how many studies an input counts in ``failure_share``; inputs of an unknown study count each."""
-    failed = [each.study_id or each.named_study for each in outcomes if is_failure(each.reason)]
+    failed = [each.counted_study for each in outcomes if is_failure(each.reason)]
     return len(set(filter(None, failed))) + failed.count("")
 
 

@@ -185,6 +185,7 @@ def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChan
             "num_quarantined": quarantined.total(),
             "num_flagged": manifest.num_flagged - flagged,
             "reasons": dict(sorted(quarantined.items())),
+            "num_failed_studies": None,
             "superseded": tuple(
                 each.model_copy(update={"instance_id": change.renamed.get(each.instance_id, each.instance_id)})
                 for each in manifest.superseded

@@ -36,7 +36,6 @@ def test_children_give_what_this_process_gives_in_order():
     items[5] = build_dicom(PatientID="P-9", PatientName="Quux^Zebedee", PixelSpacing=["0.2", "0.2"])
     items[7] = passed_on
     items[9] = build_dicom(BodyPartExamined="HIP")
-    items[11] = build_dicom(StudyInstanceUID="2.25.77")[:-100]
     here = list(decode_many(items, 64, 0))
     there = list(decode_many(iter(items), 64, 2, DecoderLimits(files_per_child=8)))
     assert len(there) == 20
@@ -48,12 +47,10 @@ def test_children_give_what_this_process_gives_in_order():
             assert ours.film.flags == theirs.film.flags
             assert ours.header == theirs.header
         else:
-            said = [(type(each), each.code, each.reason, each.study_uid) for each in (ours, theirs)]
-            assert said[0] == said[1]
+            assert (type(ours), ours.code, ours.reason) == (type(theirs), theirs.code, theirs.reason)
     assert there[7] is passed_on
     assert there[5].header.names == ("Quux^Zebedee",)
     assert there[9].code == "BODY_PART.NOT_CHEST"
-    assert [there[place].study_uid for place in (3, 11)] == ["", "2.25.77"]
 
 
 def test_a_child_without_memory_costs_its_file_only():

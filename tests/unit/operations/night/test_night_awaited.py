@@ -43,7 +43,7 @@ def test_of_two_dates_that_come_at_once_one_runs(places, monkeypatch):
         put(self, key, data)
         if key.startswith("leases/date=") and not hasattr(first, "is_over"):
             first.is_over = True
-            both_have_put.wait(10)
+            both_have_put.wait(60)
 
     monkeypatch.setattr(Storage, "put_if_absent", put_together)
     plans = []

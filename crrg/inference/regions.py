@@ -223,8 +223,12 @@ def _judge(selector: AnySelector, found: Detections, images: Tensor, scale: floa
         if found.region_features is None:
             raise ModelError("the selector needs the detector's region features; train both together", "selector")
         outputs: RegionOutputs = selector(found.region_features)
-        hidden = outputs.selection_logits.masked_fill(~found.detected, -torch.inf)
-        return replace(outputs, selection_logits=hidden)
+        # the feature of a region that was not found is that of an arbitrary proposal: nothing is said of it
+        selection, abnormal = (
+            logits.masked_fill(~found.detected, -torch.inf)
+            for logits in (outputs.selection_logits, outputs.abnormal_logits)
+        )
+        return replace(outputs, selection_logits=selection, abnormal_logits=abnormal)
     judged: RegionOutputs = selector(images, found.input_boxes_xyxy * scale)
     return judged
 

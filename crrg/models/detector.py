@@ -36,7 +36,8 @@ class Detections:
     """One box per region and film.
 
     Attributes:
-        input_boxes_xyxy: ``[B, R, 4]`` in model-input pixels; the class-prior box where a region was not detected.
+        input_boxes_xyxy: ``[B, R, 4]`` in model-input pixels; where a region was not detected the class-prior box, or
+            that of an arbitrary proposal where no mean boxes were learnt.
         scores: ``[B, R]`` in 0..1, 0 where not detected.
         detected: bool ``[B, R]``.
         region_features: Mean feature under each region's winning proposal ``[B, R, C]``, where the architecture hands
@@ -234,7 +235,9 @@ class RegionDetector(nn.Module):
         return self.box_head.mean_features(self.maps(images), input_boxes_xyxy)
 
     def _with_priors(self, found: Detections) -> Detections:
-        boxes = torch.where(found.detected[..., None], found.input_boxes_xyxy, self.prior_boxes)
+        # an imported detector knows no mean boxes; as published, a region that was not found has an arbitrary one
+        keeps = found.detected | ~self.shape_prior.is_fitted()
+        boxes = torch.where(keeps[..., None], found.input_boxes_xyxy, self.prior_boxes)
         return replace(found, input_boxes_xyxy=boxes)
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:

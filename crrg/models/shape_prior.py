@@ -45,6 +45,10 @@ class ShapePrior(nn.Module):
         self.register_buffer("offset", torch.zeros(num_regions, 4))
         self.register_buffer("noise_precision", torch.eye(4 * num_regions) / LEAST_NOISE**2)
 
+    def is_fitted(self) -> Tensor:
+        """Return whether mean boxes were learnt, a bool without dimensions, where the buffers are."""
+        return ((self.mean_boxes[:, :2] != 0) | (self.mean_boxes[:, 2:] != 1)).any()
+
     def fit(self, boxes: Tensor) -> None:
         """Learn from training boxes.
 

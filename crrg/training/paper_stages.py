@@ -172,8 +172,9 @@ def heads_metrics(readings: RegionReadings, films: FilmTable) -> dict[str, float
         wanted = targets.selection[known] == 1
         metrics |= score_selection(readings.selected(_thresholds())[known], wanted)
         metrics["selection/always_select_f1"] = score_selection(np.ones_like(wanted), wanted)["selection/f1"]
-    abnormal = readings.abnormal_probabilities.astype(float).ravel()
-    metrics["abnormality/auc"] = roc_auc(abnormal, targets.abnormal.astype(float).ravel())
+    # of a region that was not found nothing is known, and the publication counts the found ones alone
+    abnormal = readings.abnormal_probabilities[readings.detected].astype(float)
+    metrics["abnormality/auc"] = roc_auc(abnormal, targets.abnormal[readings.detected].astype(float))
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 

@@ -1,4 +1,4 @@
-"""What the orchestrator does by itself: runs that died are called crashed, failed and flagged nights are told.
+"""What the orchestrator does by itself: runs that died are called crashed; failed, late and flagged nights are told.
 
 Word goes to the address in ``CRRG_WEBHOOK_URL``, a secret that is kept in a block of the server. It says which night
 and how many objects, nothing of any of them.
@@ -25,7 +25,11 @@ DEFAULT_HEARTBEAT_S = 180
 MISSED_HEARTBEATS = 3
 RUN = "prefect.flow-run"
 ENDINGS = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
-FAILURES = ("Failed", "Crashed", "TimedOut")
+FAILURES = ("Failed", "Crashed", "TimedOut", "Cancelled")
+LATE_AFTER = timedelta(minutes=15)
+"""How long a night may be late before word is sent: without a worker in its pool it would wait for ever."""
+_NIGHT = {"night": "{{ flow_run.name }}", "flow_run_id": "{{ flow_run.id }}", "state": "{{ flow_run.state.name }}"}
+_OF_NIGHTS = {"prefect.resource.role": "flow", "prefect.resource.name": "nightly"}
 
 
 def ensure_automations(client: SyncPrefectClient, webhook_url: SecretStr) -> list[str]:
@@ -39,7 +43,7 @@ def ensure_automations(client: SyncPrefectClient, webhook_url: SecretStr) -> lis
     if webhook_url.get_secret_value():
         block = Webhook(url=webhook_url, headers=SecretDict({"content-type": "application/json"}))
         block_id = block.save(WEBHOOK_BLOCK, overwrite=True)
-        wanted += [tell_failed_nights(block_id), tell_flagged_nights(block_id)]
+        wanted += [tell_failed_nights(block_id), tell_late_nights(block_id), tell_flagged_nights(block_id)]
     return [automation.name for automation in wanted if _ensure(client, automation)]
 
 
@@ -69,18 +73,36 @@ def crash_dead_runs() -> AutomationCore:
 
 def tell_failed_nights(block_id: object) -> AutomationCore:
     """Return the automation that sends word of a night that ended without a commit."""
-    values = {"night": "{{ flow_run.name }}", "flow_run_id": "{{ flow_run.id }}", "state": "{{ flow_run.state.name }}"}
     return AutomationCore(
         name="crrg: tell of failed nights",
         trigger=EventTrigger(
             match={"prefect.resource.id": f"{RUN}.*"},
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": "nightly"},
+            match_related=_OF_NIGHTS,
             expect={f"{RUN}.{ending}" for ending in FAILURES},
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),
         ),
-        actions=[_call(block_id, {"what": "failed", **values})],
+        actions=[_call(block_id, {"what": "failed", **_NIGHT})],
+    )
+
+
+def tell_late_nights(block_id: object, late_after: timedelta = LATE_AFTER) -> AutomationCore:
+    """Return the automation that sends word of a scheduled night that nobody starts."""
+    return AutomationCore(
+        name="crrg: tell of late nights",
+        description="No worker of the pool `night` is there, or all it may run at a time is running.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": f"{RUN}.*"},
+            match_related=_OF_NIGHTS,
+            after={f"{RUN}.Late"},
+            expect={f"{RUN}.{state}" for state in ("Running", *ENDINGS)},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=late_after,
+        ),
+        actions=[_call(block_id, {"what": "late", **_NIGHT})],
     )
 
 

@@ -1,4 +1,4 @@
-"""Failed and flagged nights send word to a webhook; the word says which night and how many, nothing of a patient."""
+"""Failed, late and flagged nights send word to a webhook, which says the night and how many, nothing of a patient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from pydantic import SecretStr
 
-from deployments.automations import ensure_automations, tell_failed_nights
+from deployments.automations import ensure_automations, tell_failed_nights, tell_late_nights
 from deployments.services import Service
 from tasks.inference import FLAGGED_NIGHT
 from tests.support.keys import KEY
@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 @pytest.fixture
 def sink(prefect_server: Service) -> Iterator[WebhookSink]:
     found = WebhookSink()
-    names = ["runs without a heartbeat have crashed", "tell of failed nights", "tell of flagged nights"]
+    told = [f"tell of {kind} nights" for kind in ("failed", "late", "flagged")]
+    names = ["runs without a heartbeat have crashed", *told]
     with get_client(sync_client=True) as client:
         for left in client.read_automations():  # by another test on this server
             client.delete_automation(left.id)
@@ -66,3 +67,28 @@ def test_failed_and_flagged_nights_send_word(
     dead = automations["crrg: runs without a heartbeat have crashed"]
     assert dead.trigger.within >= timedelta(seconds=3 * 180)
     assert "secret-of-the-hook" not in "".join(each.model_dump_json() for each in automations.values())
+
+
+def test_a_night_that_nobody_starts_sends_word(sink: WebhookSink) -> None:
+    from flows.nightly import nightly
+
+    with get_client(sync_client=True) as client:
+        current = client.read_automations_by_name("crrg: tell of late nights")[0]
+        block_id = current.actions[0].block_document_id
+        client.update_automation(current.id, tell_late_nights(block_id, timedelta(seconds=10)))
+        started, waiting = (client.create_flow_run(nightly, name=f"nightly-2026-03-{day}") for day in (11, 12))
+    for event, run in (("Late", started), ("Late", waiting), ("Running", started)):
+        emit_event(
+            f"prefect.flow-run.{event}",
+            {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+            related=[
+                {
+                    "prefect.resource.id": f"prefect.flow.{run.flow_id}",
+                    "prefect.resource.role": "flow",
+                    "prefect.resource.name": "nightly",
+                }
+            ],
+        )
+    word = sink.wait_for("late")
+    assert (word["night"], word["flow_run_id"]) == ("nightly-2026-03-12", str(waiting.id))
+    assert [each["night"] for each in sink.posts if each["what"] == "late"] == ["nightly-2026-03-12"]

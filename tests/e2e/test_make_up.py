@@ -70,7 +70,7 @@ def test_the_printed_addresses_answer_and_ctrl_c_ends_everything(
         name, _, rest = path.partition("/")
         with urllib.request.urlopen(f"{addresses[name]}/{rest}", timeout=10) as answer:
             assert answer.status == 200
-    assert len(psutil.Process(platform.pid).children()) == 5, "store, MLflow, Prefect, and workers of `local` and `night`"
+    assert len(psutil.Process(platform.pid).children()) == 5, "store, MLflow, Prefect, workers of `local` and `night`"
     secrets = tmp_path / "platform" / "env.sh"
     assert secrets.stat().st_mode & 0o077 == 0
     assert end(platform, signal.SIGINT) == []

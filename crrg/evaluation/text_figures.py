@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -24,8 +23,9 @@ def text_figures(
     samples: Resampling,
     rivals: Mapping[str, Sequence[str]],
     validation: Sequence[str] = (),
+    protocols: Sequence[Protocol] = PROTOCOLS,
 ) -> list[Figure]:
-    """Return BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR without Java under the three protocols.
+    """Return BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR without Java.
 
     Args:
         drafts: Findings sections.
@@ -33,40 +33,16 @@ def text_figures(
         samples: Samples of the patients of these reports.
         rivals: What each baseline gives in place of the drafts.
         validation: Findings sections whose document frequencies RGRG's own CIDEr-D takes; left out where none is given.
+        protocols: Under which texts are cut; all three where not said.
 
     Returns:
         ``<protocol>/<metric>`` (``text.score_text``) with 95 % intervals over patients, one row per baseline.
     """
     return [
         figure
-        for protocol in PROTOCOLS
+        for protocol in protocols
         for figure in _protocol_figures(protocol, drafts, references, samples, rivals, validation)
     ]
-
-
-def told_only_figures(
-    drafts: Sequence[str],
-    references: Sequence[str],
-    patient_ids: Sequence[str],
-    rivals: Mapping[str, Sequence[str]],
-    validation: Sequence[str] = (),
-) -> list[Figure]:
-    """Return the figures of ``rgrg`` as RGRG counts: a draft without a word is left out with its report.
-
-    The arguments are those of ``text_figures``, with the patient of each report.
-
-    Returns:
-        ``rgrg/<metric>_told_only``; none where no draft is empty, since they would be those of ``text_figures``, or all
-        are.
-    """
-    rows = [row for row, draft in enumerate(drafts) if draft.strip()]
-    if len(rows) in (0, len(drafts)):
-        return []
-    samples = Resampling([patient_ids[row] for row in rows])
-    others = {name: [texts[row] for row in rows] for name, texts in rivals.items()}
-    texts = [drafts[row] for row in rows], [references[row] for row in rows]
-    figures = _protocol_figures("rgrg", *texts, samples, others, validation)
-    return [replace(figure, name=f"{figure.name}_told_only") for figure in figures]
 
 
 def _protocol_figures(
@@ -95,6 +71,7 @@ def jar_figures(
     references: Sequence[str],
     samples: Resampling,
     rivals: Mapping[str, Sequence[str]],
+    protocols: Sequence[Protocol] = JAR_PROTOCOLS,
 ) -> list[Figure]:
     """Return METEOR 1.5 of the whole set and its mean over reports, with 95 % intervals over patients.
 
@@ -104,13 +81,14 @@ def jar_figures(
         references: Findings sections of the reports, in the same order.
         samples: Samples of the patients of these reports.
         rivals: What each baseline gives in place of the drafts.
+        protocols: Under which texts are cut.
 
     Returns:
         ``<protocol>/meteor_1_5``, ``<protocol>/meteor_1_5_mean`` and ``<protocol>/meteor_offline_difference`` (without
         Java minus 1.5, of the whole set).
     """
     figures: list[Figure] = []
-    for protocol in JAR_PROTOCOLS:
+    for protocol in protocols:
         wanted = [" ".join(tokenize(text, protocol)) for text in references]
         given = {"": drafts, **rivals}
         cut = {name: [" ".join(tokenize(text, protocol)) for text in texts] for name, texts in given.items()}

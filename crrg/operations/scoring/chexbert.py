@@ -12,10 +12,10 @@ from crrg.domain.labels import LabelValues
 from crrg.evaluation.baselines import all_positive_labels
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.clinical_figures import clinical_figures
-from crrg.evaluation.scorecard import Scorecard
+from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.registry.importing import load_report_labeler
 from crrg.operations.scoring.cases import Baselines, Case
-from crrg.operations.scoring.texts import told_texts
+from crrg.operations.scoring.texts import Texts, told_only, told_texts
 
 FAMILY = "chexbert"
 
@@ -25,7 +25,8 @@ def with_chexbert(
 ) -> Scorecard:
     """Add the clinical figures of RGRG: findings of the draft against findings of the report, both read by CheXbert.
 
-    Beside them stand the claim of every finding and what CheXbert reads in the baselines' texts.
+    Beside them stand the claim of every finding and what CheXbert reads in the baselines' texts. An empty draft says
+    nothing; where there are some, ``chexbert/…_told_only`` leave them out with their reports, as RGRG does.
 
     Args:
         scorecard: What was scored without it.
@@ -43,11 +44,18 @@ def with_chexbert(
         return scorecard
     texts = told_texts(told, known, known.neighbours(told))
     read = labels_of_each(labeler.label_reports, [texts.drafts, texts.references, *texts.rivals.values()])
-    drafts, reports, *others = read
-    rivals: dict[str, Sequence[LabelValues]] = {"all positive": all_positive_labels(len(told))}
-    rivals |= dict(zip(texts.rivals, others, strict=True))
-    figures = clinical_figures(FAMILY, drafts, reports, Resampling(texts.patients), rivals)
+    figures = _figures(read, texts)
+    if rows := texts.told_rows:
+        figures += told_only(_figures([[column[row] for row in rows] for column in read], texts.of_rows(rows)))
     return replace(scorecard, figures=(*scorecard.figures, *figures))
+
+
+def _figures(read: Sequence[Sequence[LabelValues]], texts: Texts) -> list[Figure]:
+    """Return the figures of what was read in drafts, reports and the baselines' texts, in this order."""
+    drafts, reports, *others = read
+    rivals: dict[str, Sequence[LabelValues]] = {"all positive": all_positive_labels(len(drafts))}
+    rivals |= dict(zip(texts.rivals, others, strict=True))
+    return clinical_figures(FAMILY, drafts, reports, Resampling(texts.patients), rivals)
 
 
 def labels_of_each(

@@ -15,7 +15,7 @@ from crrg.evaluation.compared import compared
 from crrg.evaluation.meteor_jar import JAVA, JavaMeteor
 from crrg.evaluation.phrase_figures import phrase_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
-from crrg.evaluation.text_figures import jar_figures, text_figures, told_only_figures
+from crrg.evaluation.text_figures import jar_figures, text_figures
 from crrg.operations.scoring.cases import Baselines, Case
 from crrg.operations.scoring.regions import region_arrays
 
@@ -35,6 +35,25 @@ class Texts:
     references: list[str]
     patients: list[str]
     rivals: dict[str, list[str]]
+
+    @property
+    def told_rows(self) -> list[int]:
+        """Rows of drafts with a word, as RGRG counts; none where every draft has one, and nothing is to be left out."""
+        rows = [row for row, draft in enumerate(self.drafts) if draft.strip()]
+        return [] if len(rows) == len(self.drafts) else rows
+
+    def of_rows(self, rows: Sequence[int]) -> Texts:
+        """Return the texts of some rows."""
+        drafts, references, patients, *others = (
+            [column[row] for row in rows]
+            for column in (self.drafts, self.references, self.patients, *self.rivals.values())
+        )
+        return Texts(drafts, references, patients, dict(zip(self.rivals, others, strict=True)))
+
+
+def told_only(figures: Sequence[Figure]) -> list[Figure]:
+    """Return figures of ``Texts.told_rows`` by names of their own, ``…_told_only``, beside those of all reports."""
+    return [replace(figure, name=f"{figure.name}_told_only") for figure in figures]
 
 
 def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64]) -> Texts:
@@ -73,12 +92,15 @@ def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
     if not texts.drafts:
         return []
     samples = Resampling(texts.patients)
+    figures = text_figures(texts.drafts, texts.references, samples, texts.rivals, validation)
+    if rows := texts.told_rows:
+        rest = texts.of_rows(rows)
+        of_rest = Resampling(rest.patients)
+        figures += told_only(
+            text_figures(rest.drafts, rest.references, of_rest, rest.rivals, validation, protocols=("rgrg",))
+        )
     is_empty = mean_statistic(np.array([not draft.strip() for draft in texts.drafts], dtype=float))
-    return [
-        *text_figures(texts.drafts, texts.references, samples, texts.rivals, validation),
-        *told_only_figures(texts.drafts, texts.references, texts.patients, texts.rivals, validation),
-        *compared("text/empty_share", is_empty, samples, {}),
-    ]
+    return [*figures, *compared("text/empty_share", is_empty, samples, {})]
 
 
 def region_phrase_figures(cases: Sequence[Case], known: Baselines, samples: Resampling) -> list[Figure]:
@@ -102,7 +124,7 @@ def region_phrase_figures(cases: Sequence[Case], known: Baselines, samples: Resa
 def with_meteor(
     scorecard: Scorecard, cases: Sequence[Case], known: Baselines, jar: Path, java: Sequence[str] = JAVA
 ) -> Scorecard:
-    """Add METEOR 1.5 of the drafts, beside the same baselines.
+    """Add METEOR 1.5 of the drafts, beside the same baselines; where some are empty, also without them, as RGRG does.
 
     Args:
         scorecard: What was scored without it.
@@ -120,4 +142,10 @@ def with_meteor(
     texts = told_texts(told, known, known.neighbours(told))
     with JavaMeteor(jar, java=java) as running:
         figures = jar_figures(running, texts.drafts, texts.references, Resampling(texts.patients), texts.rivals)
+        if rows := texts.told_rows:
+            rest = texts.of_rows(rows)
+            samples = Resampling(rest.patients)
+            figures += told_only(
+                jar_figures(running, rest.drafts, rest.references, samples, rest.rivals, protocols=("rgrg",))
+            )
     return replace(scorecard, figures=(*scorecard.figures, *figures))

@@ -140,6 +140,22 @@ def test_meteor_is_added_where_a_jar_is_given(card: Scorecard, tmp_path: Path) -
     assert with_meteor(card, silent, known(), jar, java=("no-such-java",)) == card
 
 
+def test_meteor_leaves_out_what_rgrg_leaves_out(tmp_path: Path) -> None:
+    jar = tmp_path / "meteor.jar"
+    jar.write_text(STAND_IN_METEOR)
+    nothing = Scorecard((), len(CASES))
+    silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in CASES[:2]]
+    found = list(with_meteor(nothing, [*silent, *CASES[2:]], known(), jar, java=(sys.executable,)))
+    told = [each for each in found if each.name.endswith("_told_only")]
+    plain = list(with_meteor(nothing, CASES[2:], known(), jar, java=(sys.executable,)))
+    wanted = [each for each in plain if each.name.startswith("rgrg/")]
+    assert told == [replace(each, name=f"{each.name}_told_only") for each in wanted], "interval and baselines too"
+    card = {each.name: each.value for each in found}
+    assert card["rgrg/meteor_1_5_told_only"] > card["rgrg/meteor_1_5"]
+    only_silent = with_meteor(nothing, silent, known(), jar, java=(sys.executable,))
+    assert not [each for each in [*plain, *only_silent] if each.name.endswith("_told_only")]
+
+
 def test_a_scorecard_with_meteor_lies_elsewhere_than_one_without(tmp_path: Path) -> None:
     bundle = BundleRef.model_construct(bundle_id="b")
     dataset = DatasetRef.model_construct(name="d", version="v")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,22 @@ def test_drafts_that_repeat_their_reports_agree_with_them_and_others_less(folder
     turned = [case(number, reports[number - 3], text) for number, text in enumerate(reports)]
     assert with_chexbert(before, turned, known(reports), folder, CPU)["chexbert/micro14_f1"] < 1.0
     assert with_chexbert(before, [case(9, "word1", None)], known(reports), folder, CPU) == before
+
+
+def test_figures_of_their_own_leave_empty_drafts_out_with_their_reports(folder: Path) -> None:
+    reports = [f"word{number} word{3 * number}" for number in range(8)]
+    nothing = Scorecard((), 8)
+    drafts = [" ", "", *reports[1:7]]
+    cases = [case(number, draft, report) for number, (draft, report) in enumerate(zip(drafts, reports, strict=True))]
+    found = list(with_chexbert(nothing, cases, known(reports), folder, CPU))
+    rest = list(with_chexbert(nothing, cases[2:], known(reports), folder, CPU))
+    told = [figure for figure in found if figure.name.endswith("_told_only")]
+    assert told == [replace(figure, name=f"{figure.name}_told_only") for figure in rest], "interval and baselines too"
+    assert {"chexbert/micro5_f1_told_only", "chexbert/example14_f1_told_only"} <= {figure.name for figure in told}
+    values = {figure.name: figure.value for figure in found}
+    assert values["chexbert/example14_accuracy_told_only"] != values["chexbert/example14_accuracy"]
+    only_empty = with_chexbert(nothing, cases[:2], known(reports), folder, CPU)
+    assert not [figure for figure in [*rest, *only_empty] if figure.name.endswith("_told_only")]
 
 
 def test_a_text_that_stands_several_times_is_read_once() -> None:

@@ -16,8 +16,9 @@ from crrg.config.models import (
 )
 from crrg.domain.labels import FINDINGS
 
-LOGIT_THRESHOLD_PROBABILITY = 0.268941447
-"""A region is selected, or abnormal, above a logit of -1: the probability of a logit of just -1 is below this one."""
+LOGIT_THRESHOLD_PROBABILITY = 0.26894145
+"""A region is selected, or abnormal, above a logit of -1: the probability of a logit of just -1 is below this one, in
+single precision too."""
 
 NEVER = 2.0
 """No probability reaches it."""

@@ -82,7 +82,7 @@ def clip_training(preset: Preset, recipe: Recipe) -> ClipTraining:
 
 def _paper() -> PresetTraining:
     """Return RGRG's three stages with its sizes, batches and rates; as many steps as 20 epochs of its 166,521 films."""
-    first = LoopConfig(num_steps=52_000, batch_size=16, accumulate=4, learning_rate=1e-3)
+    first = LoopConfig(num_steps=52_000, batch_size=16, accumulate=4, learning_rate=1e-3, clip_norm=0.0)
     second = first.model_copy(update={"learning_rate": 5e-5})
     third = second.model_copy(update={"batch_size": 2, "accumulate": 32})
     words = PAPER_GENERATOR.model_copy(update={"freeze_language_model": False})  # frozen where it was imported
@@ -95,14 +95,17 @@ def _paper() -> PresetTraining:
 
 
 def _narrowed_paper(ours: PresetTraining) -> PresetTraining:
-    """Return RGRG's three stages for films of a preset, with its batches of films and its numbers of steps."""
+    """Return RGRG's three stages for films of a preset, with its batches of films and its numbers of steps.
+
+    Gradients are not clipped at any size, as published.
+    """
     size, words = ours.detector.architecture.input_size, ours.generator.architecture
     channels = max(1, size // PIXELS_PER_CHANNEL)
     detector, selector = narrow_detector(channels, size), narrow_selector(channels, size)
     generator = narrow_generator(
         words.hidden_size, words.num_layers, words.num_heads, selector.feature_size, words.vocab_size, words.max_length
     )
-    loop = ours.detector.loop
+    loop = ours.detector.loop.model_copy(update={"clip_norm": 0.0})
     second = loop.model_copy(update={"num_steps": ours.selector.loop.num_steps, "learning_rate": LATER_RATE})
     third = loop.model_copy(update={"num_steps": ours.generator.loop.num_steps, "learning_rate": LATER_RATE})
     search = PAPER_DECODING.model_copy(update={"max_tokens": ours.generator.decoding.max_tokens})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from crrg.config.base import Preset
 from crrg.config.paper import PAPER_DECODING, PAPER_DETECTOR, PAPER_GENERATOR, PAPER_SELECTOR, paper_thresholds
 from crrg.config.presets import stage_training
 from crrg.domain.labels import FINDINGS, NUM_LABELS
@@ -118,3 +119,9 @@ def test_the_stages_learn_with_the_published_rates_and_batches() -> None:
         assert {name: getattr(settings, name) for name in AUGMENTATION} == AUGMENTATION
     # published: frozen; a language model of random weights has to learn, and only an imported one is frozen
     assert not base.generator.architecture.freeze_language_model
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+def test_no_gradient_of_the_published_stages_is_clipped(preset: Preset) -> None:
+    found = stage_training(preset, "paper")
+    assert [stage.loop.clip_norm for stage in (found.detector, found.selector, found.generator)] == [0, 0, 0]

@@ -4,9 +4,22 @@ Stage 1 is the detector stage with the paper's detector. In stage 2 detector and
 language model with them (``together``); each stage therefore makes the parts before it anew, and hands them on beside
 its own. Thresholds are the paper's, and nothing is fitted on validation films.
 
-What differs from the published training: the schedule is the preset's, not one that waits for a plateau; accumulated
-batches count as one, by how much each knows (``counted_loss``); which proposal speaks for a region is found once per
-stage; gradients may be clipped; the language model is frozen only where it was imported.
+What differs from the published training, in all three stages:
+
+- The learning rate rises over a tenth of the steps and falls along a cosine; it does not wait for a plateau.
+- The last weights are kept, not those of the least validation loss, unless the form asks for scores.
+- Accumulated batches count as one, by how much each knows (``counted_loss``).
+- Biases and normalisation weights are not decayed (``optim``); published, all decay by 0.01.
+- A GPU computes in bfloat16, not float16.
+- Films with missing boxes teach no background; a region without annotation is unknown, not negative.
+- Of a region that a scene graph lists several times all entries are joined, and what only compares with an earlier film
+  is left out (``crrg.data.archives.scene_graphs``); published, the last entry wins.
+- Films are not turned (``presets.PAPER_AUGMENTATION``).
+- Imported filters of ImageNet are summed for the one grey channel; published, that layer starts afresh.
+
+In stages 2 and 3 which proposal speaks for a region is found once, by the detector of the stage before as it is used,
+among its own proposals; published, at each step among sampled proposals and annotated boxes. The language model is
+frozen only where it was imported.
 
 Source: RGRG (Tanida et al., CVPR 2023), which CRRG-CLIP (Xu, Markchom, Liang, 2024) takes over.
 """

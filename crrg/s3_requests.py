@@ -45,7 +45,9 @@ def forget_clients(client: Any) -> None:
     _sessions.clear()
 
 
-def read_in_one(client: Any, url: str, etag: str, timeout_s: float) -> tuple[bytes, str]:
+def read_in_one(
+    client: Any, url: str, etag: str, timeout_s: float, piece: tuple[int, int] | None = None
+) -> tuple[bytes, str]:
     """Return an object's bytes and version mark, in one request.
 
     Args:
@@ -53,11 +55,14 @@ def read_in_one(client: Any, url: str, etag: str, timeout_s: float) -> tuple[byt
         url: The object.
         etag: The version that is asked for; empty for whatever lies there. A store may ignore it.
         timeout_s: Seconds after which it is given up.
+        piece: First byte that is asked for and the one after the last; all of them where not given.
 
     Raises:
         OSError: As ``s3fs`` has it: there is no such object, it has another version, it is denied.
     """
     condition = {"IfMatch": f'"{etag}"'} if etag else {}
+    if piece:
+        condition["Range"] = f"bytes={piece[0]}-{piece[1] - 1}"
 
     async def fetch() -> tuple[bytes, str]:
         bucket, key, _ = client.split_path(url)

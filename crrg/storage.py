@@ -16,14 +16,16 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import find_files, is_temporary, read_file, read_file_into, write_file
+from crrg.object_file import open_object
 from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object
 from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
 
@@ -143,9 +145,9 @@ class Storage:
         """Open an object for reading anywhere in it; pieces are fetched as they are asked for.
 
         Raises:
-            StorageError: There is no such object, or the store cannot be reached.
+            StorageError: There is no such object, or the store cannot be reached; reading from a store raises it, too.
         """
-        return cast("BinaryIO", self.call(key, lambda fs: fs.open(self.url(key), "rb")))
+        return open_object(self.url(key), partial(self.call, key), is_local=self.is_local, is_s3=self._is_s3)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """Return an object's bytes if their digest is the recorded one.
@@ -328,8 +330,7 @@ class Storage:
     def _try(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool) -> T:
         """Run one store action; transient failures of the whole object are tried again as the store's guard says."""
         guard = guard_of(self.root)
-        started_s = guard.now_s()
-        is_refreshed = False
+        started_s, is_refreshed = guard.now_s(), False
         for attempt in itertools.count(1):
             try:
                 result = action(self.filesystem)
@@ -394,7 +395,6 @@ def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:
     size, etag = int(info["size"]), str(info.get("ETag", "")).strip('"')
     if not etag:
         # hashed with the key: records keep it, and when a source's file was written is a date of the examination
-        etag = hashlib.sha256(
-            f"{key}\0{size:x}\0{int(modified_s * 1e6):x}".encode("utf-8", "surrogateescape")
-        ).hexdigest()[:24]
+        named = f"{key}\0{size:x}\0{int(modified_s * 1e6):x}".encode("utf-8", "surrogateescape")
+        etag = hashlib.sha256(named).hexdigest()[:24]
     return StoredObject(key=key, size=size, modified_s=modified_s, etag=etag)

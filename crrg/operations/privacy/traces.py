@@ -8,12 +8,13 @@ patient's: its header named it for both. Reads tables' id columns only; removes 
 from __future__ import annotations
 
 import io
-import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from crrg.checked_json import parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.data.privacy.forgotten import REASON
@@ -21,6 +22,8 @@ from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import night_dates, night_prefix, read_manifests, run_prefix
 from crrg.operations.training.draft_store import DRAFTS
 from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 ID_COLUMNS = ("patient_id", "study_id", "instance_id")
 Triple = tuple[str, str, str, str]
@@ -115,8 +118,13 @@ def open_runs(storage: Storage) -> Iterator[tuple[str, str]]:
 
 
 def mentions(storage: Storage, key: str, ids: Iterable[str]) -> bool:
-    """Return whether an object holds one of some ids: in a column of a table, else anywhere in its bytes."""
+    """Return whether an object holds one of some ids: in a column of a table, else anywhere in its bytes.
+
+    Of a damaged record of a run it is not known, so it counts as one that does.
+    """
     data = storage.get(key)
+    if key.startswith("results/") and _content(data) is None:
+        return True
     wanted = {each.encode() for each in ids}
     if key.endswith(".parquet"):
         table = pq.read_table(io.BytesIO(data)).flatten()
@@ -133,9 +141,20 @@ def _night_triples(storage: Storage) -> Iterator[tuple[Triple, str]]:
             yield (row.patient_id, row.study_id, row.instance_id, row.key_hmac), row.reason
     for date, run_id in open_runs(storage):
         for stored in storage.list_objects(f"{run_prefix(date, run_id)}/shards"):
-            for outcome in json.loads(storage.get(stored.key))["outcomes"]:
+            record = _content(storage.get(stored.key))
+            if record is None:
+                logger.warning("a record of an unfinished run is damaged, a removal takes the run: %s", stored.key)
+            for outcome in record["outcomes"] if record else ():
                 ids = (outcome["patient_id"], outcome["study_id"], outcome["instance_id"], outcome["key_hmac"])
                 yield ids, outcome["reason"]
+
+
+def _content(record: bytes) -> dict[str, Any] | None:
+    """Return what a record of an unfinished run says; ``None`` where it is damaged."""
+    try:
+        return parse_checked(record, lambda _value: None)
+    except ValueError:
+        return None
 
 
 def _all_triples(storage: Storage) -> Iterator[Triple]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crrg.checked_json import checked_json
 from crrg.config.data import IngestConfig
 from crrg.data.dataset.pairs import list_versions, read_manifest, read_pairs, resolve_dataset
 from crrg.domain.acquisition import WORDS
@@ -291,6 +292,20 @@ def test_unfinished_work_that_holds_the_patient_goes_too(place):
     assert found_of(place.root, THEIRS) == []
     assert place.root.exists("spool/other.json")
     assert place.root.list_objects(run) == []
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data.replace(b"acc", b"bcc"), lambda _: b"[]"])
+def test_unfinished_work_of_which_a_record_is_damaged_goes_too(place, spoil, caplog):
+    """Whose it is cannot be told any more."""
+    run, other = (f"results/date=2026-11-25/run={digit * 16}" for digit in "01")
+    ids = {name: PSEUDONYMS.patient("P9") for name in ("patient_id", "study_id", "instance_id", "key_hmac")}
+    record = checked_json({"outcomes": [{**ids, "outcome": "accepted", "reason": ""}]})
+    place.root.put(f"{run}/shards/shard-00000.json", spoil(record))
+    place.root.put(f"{run}/reports-00000.parquet", b"")
+    place.root.put(f"{other}/shards/shard-00000.json", record)
+    place.forget(PATIENT)
+    assert place.root.list_objects(run) == []
+    assert f"a removal takes the run: {run}/shards/shard-00000.json" in caplog.text
 
 
 class Killed(BaseException):

@@ -30,6 +30,12 @@ from crrg.errors import Conflict, StorageError
 from crrg.storage import Storage, canonical_json
 
 PREFIX = "audit"
+NIGHT, REWRITE, SUPERSEDE, ADOPT = "nightly", "rewrite", "supersede", "adopt"
+"""Actions that commit a run of a night, or take one up that was committed before nights were audited. Their subject is
+date and run, and with what else they write is the run's manifest."""
+RESTORE = "restore"
+SEAL = "seal"
+"""Action that takes a number out of use: what another entry says was about to be committed under it was not."""
 BEGINNING = "0" * 64
 """Stands for the entry before the first."""
 MAX_TRIES = 50
@@ -175,10 +181,18 @@ def read_audit(storage: Storage, date: str = "") -> list[AuditEntry]:
         ConfigError: There is no such day.
     """
     check_date(date, "date")
-    entries = [
-        AuditEntry.model_validate_json(storage.get(f"{PREFIX}/{name}"), extra="ignore") for name in _names(storage)
-    ]
+    entries = [_read(storage, name) for name in _names(storage)]
     return [entry for entry in entries if entry.at_utc.startswith(date)]
+
+
+def has_action(storage: Storage, action: str) -> bool:
+    """Return whether the audit has an entry of an action."""
+    return any(_read(storage, name).action == action for name in _names(storage))
+
+
+def last_number(storage: Storage) -> int:
+    """Return the number of the last entry, 0 where there is none."""
+    return max((int(name.removesuffix(".json")) for name in _names(storage)), default=0)
 
 
 def check_chain(storage: Storage) -> Chain:
@@ -210,6 +224,10 @@ def check_chain(storage: Storage) -> Chain:
         if entry is not None and before is not None and entry.previous != before:
             problems.append(f"entry {number} does not follow entry {number - 1}; one of the two was changed")
     return Chain(entries, digests, tuple(problems))
+
+
+def _read(storage: Storage, name: str) -> AuditEntry:
+    return AuditEntry.model_validate_json(storage.get(f"{PREFIX}/{name}"), extra="ignore")
 
 
 def _find_head(storage: Storage) -> EntryRef:

@@ -21,13 +21,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from crrg.checked_json import check_schema_version, checked_json, parse_checked
+from crrg.checked_json import DIGEST, check_schema_version, checked_json, parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.config.references import BundleRef
 from crrg.errors import Conflict, StorageError
-from crrg.ledger.audit import EntryRef
+from crrg.ledger.audit import SEAL, EntryRef, write_audit
 from crrg.ledger.tables import TableFile
-from crrg.storage import Storage
+from crrg.storage import Storage, hash_json
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ READERS = 16
 """Nights looked at at a time: a store in another building is mostly waited for."""
 _DATE_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _MANIFEST = re.compile(r"_manifest-(\d+)\.json")
+_KEY = re.compile(r"results/date=(\d{4}-\d{2}-\d{2})/_manifest-(\d+)\.json")
 
 
 class Superseded(FrozenConfig):
@@ -149,6 +150,26 @@ def run_prefix(date: str, run_id: str) -> str:
 def manifest_key(date: str, fencing: int) -> str:
     """Return the key of a commit."""
     return f"{night_prefix(date)}/_manifest-{fencing}.json"
+
+
+def parse_manifest_key(key: str) -> tuple[str, int] | None:
+    """Return the night and the number of a commit; ``None`` for the key of anything else."""
+    match = _KEY.fullmatch(key)
+    return (match[1], int(match[2])) if match else None
+
+
+def audited_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest by which the audit knows a manifest: of all it says but for its entry, which it names itself.
+
+    Args:
+        content: The manifest as it lies in the store; of one that was not written yet, as it will.
+    """
+    return hash_json({name: each for name, each in content.items() if name not in ("audit", DIGEST)}, 64)
+
+
+def audited_writes(manifest: Manifest) -> dict[str, str]:
+    """Return what an entry says of a manifest that is about to be committed: its key and its digest."""
+    return {manifest_key(manifest.date, manifest.fencing): audited_digest(manifest.model_dump(mode="json"))}
 
 
 def fencing_numbers(storage: Storage, date: str) -> list[int]:
@@ -265,10 +286,16 @@ def find_own_commit(storage: Storage, date: str, run_id: str, fencing: int) -> M
 
 
 def seal_number(storage: Storage, date: str, fencing: int) -> bool:
-    """Take a dead holder's number out of use; return whether it had not been used, so that it can never commit now."""
-    sealed = Manifest(status="sealed", date=date, fencing=fencing)
+    """Take a dead holder's number out of use; return whether it had not been used, so that it can never commit now.
+
+    It is audited first: an entry may say of what was to be committed under it, and nothing will be found of that.
+    """
+    key, sealed = manifest_key(date, fencing), Manifest(status="sealed", date=date, fencing=fencing)
+    if storage.exists(key):
+        return False
+    write_audit(storage, SEAL, subject=date, outputs=(key,))
     try:
-        storage.put_if_absent(manifest_key(date, fencing), checked_json(sealed.model_dump(mode="json")))
+        storage.put_if_absent(key, checked_json(sealed.model_dump(mode="json")))
     except Conflict:
         return False
     return True

@@ -106,7 +106,7 @@ def publish_night(
         plan: The night.
         results: What became of its shards, in any order.
         storage: The root.
-        before_commit: Called right before the manifest is sent: from then on it may land, whatever is heard of it.
+        before_commit: Called right before entry and manifest are sent: from then on they may land, whatever is heard.
 
     Returns:
         What happened.
@@ -134,10 +134,11 @@ def publish_night(
     written = {"watch_key": watch_key, "watch_sha256": watch_sha256, "withheld": watch.withheld,
                "review_key": f"{page}/index.html", "replaced_key": f"{page}/{SUPERSEDED_FILE}"}  # fmt: skip
     manifest = _manifest_of(plan, night, files, objects, storage).model_copy(update=written)
+    note_untold(manifest, plan.config.max_failure_rate, storage)
+    # before the entry: a number of which it speaks is used, or sealed
+    before_commit()
     read = [(each.key_hmac, each.etag) for each in night.outcomes]
     manifest = manifest.model_copy(update={"audit": audit_night(plan, manifest, read, storage)})
-    note_untold(manifest, plan.config.max_failure_rate, storage)
-    before_commit()
     commit_manifest(storage, manifest)
     counts = (manifest.num_accepted, manifest.num_quarantined, manifest.num_pending)
     logger.info("night %s committed: %d accepted, %d quarantined, %d pending", plan.date, *counts)

@@ -29,11 +29,19 @@ from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.exports.review import NightFacts, review_files
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement
 from crrg.exports.work_list import RefusedObject
-from crrg.ledger.audit import write_audit
+from crrg.ledger.audit import REWRITE, write_audit
 from crrg.ledger.digest import files_digest
 from crrg.ledger.lease import Lease, acquire_lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows, write_ledger
-from crrg.ledger.manifest import Manifest, commit_manifest, night_dates, read_manifests, run_prefix, seal_rewritten
+from crrg.ledger.manifest import (
+    Manifest,
+    audited_writes,
+    commit_manifest,
+    night_dates,
+    read_manifests,
+    run_prefix,
+    seal_rewritten,
+)
 from crrg.ledger.tables import TableFile, read_each, read_tables, write_table
 from crrg.operations.night.documents import put_page
 from crrg.operations.night.late import is_of_earlier_films
@@ -96,10 +104,10 @@ def rewrite_night(storage: Storage, date: str, run_id: str, change: RunChange) -
 def _audit(storage: Storage, before: Manifest, after: Manifest) -> None:
     """Write the entry of a run that is about to be committed again; neither keys nor counts hold anybody's id."""
     written = {file.key: file.sha256 for file in set(after.files) - set(before.files)}
-    written[after.index_key] = after.index_sha256
+    written |= {after.index_key: after.index_sha256, **audited_writes(after)}
     num_drafts = sum(file.num_rows for file in after.files if file.kind == "reports")
     subject = f"{after.date}/{after.run_id}"
-    write_audit(storage, "rewrite", subject=subject, writes=written, counts={"drafts": num_drafts})
+    write_audit(storage, REWRITE, subject=subject, writes=written, counts={"drafts": num_drafts})
 
 
 @contextmanager

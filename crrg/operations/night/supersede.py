@@ -17,9 +17,16 @@ import pyarrow as pa
 
 from crrg.errors import StorageError
 from crrg.exports.parquet import REPORTS_SCHEMA
-from crrg.ledger.audit import write_audit
+from crrg.ledger.audit import SUPERSEDE, write_audit
 from crrg.ledger.ledger import in_commit_order
-from crrg.ledger.manifest import Manifest, commit_manifest, committed_manifests, read_manifests, seal_rewritten
+from crrg.ledger.manifest import (
+    Manifest,
+    audited_writes,
+    commit_manifest,
+    committed_manifests,
+    read_manifests,
+    seal_rewritten,
+)
 from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.night.page_marks import Marks, find_marks, marks_digest, put_marks
 from crrg.operations.night.rewrite import no_night
@@ -85,18 +92,19 @@ def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
         # of a patient who was forgotten meanwhile nothing must speak again
         told = {film.instance_id: marks[film.instance_id] for film in films if film.instance_id in marks}
         index, list_name = put_study_marks(storage, current, replaced_studies(films, told), lease.fencing)
-        changed = {
+        changes = {
             **index,
             "fencing": lease.fencing,
             "files": tuple(files),
             "marks": marks_digest(marks),
             "ledger_fencing": current.ledger_fencing or current.fencing,
         }
+        changed = current.model_copy(update=changes)
         written = {file.key: file.sha256 for file in set(files) - set(current.files)}
         written |= {index["index_key"]: index["index_sha256"]} if index else {}
-        written |= put_marks(storage, current, told, list_name)
-        write_audit(storage, "supersede", subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
-        commit_manifest(storage, current.model_copy(update=changed))
+        written |= {**put_marks(storage, current, told, list_name), **audited_writes(changed)}
+        write_audit(storage, SUPERSEDE, subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
+        commit_manifest(storage, changed)
         seal_rewritten(storage, date)
     logger.info("night %s: %d drafts are marked as superseded", date, len(marks))
 

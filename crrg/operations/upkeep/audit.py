@@ -1,23 +1,49 @@
 """What the audit says of nights, and whether it still says what it said.
 
 The entry of a night is written before its commit and named by it: a night cannot be published unaudited, and whoever
-cuts the audit off at its end is told by the manifests.
+cuts the audit off at its end is told by the manifests. Entries hold the digest of the manifest that follows, so that a
+manifest that was put in its place, or beside it, is told by them. Nights from before nights were audited are taken up
+by entries of their own before the first that is audited; from then on a night without any is somebody else's.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crrg.config.references import NightPlan
-from crrg.ledger.audit import AuditEntry, Chain, EntryRef, check_chain, write_audit
-from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
+from crrg.ledger.audit import (
+    ADOPT,
+    NIGHT,
+    RESTORE,
+    REWRITE,
+    SEAL,
+    SUPERSEDE,
+    AuditEntry,
+    Chain,
+    EntryRef,
+    check_chain,
+    has_action,
+    last_number,
+    write_audit,
+)
+from crrg.ledger.lease import lease_key, unsealed_leases
+from crrg.ledger.manifest import (
+    Manifest,
+    audited_digest,
+    audited_writes,
+    manifest_key,
+    parse_manifest_key,
+    read_manifests,
+)
 from crrg.operations.summaries import table
+from crrg.operations.upkeep.backup_nights import night_pointers, pointed_manifests
 from crrg.storage import Storage, hash_json
 
-NIGHT = "nightly"
 NUM_SHOWN = 50
+_OF_RUNS = (NIGHT, REWRITE, SUPERSEDE, ADOPT)
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,7 @@ def audit_night(plan: NightPlan, manifest: Manifest, inputs: Sequence[tuple[str,
     Raises:
         StorageError: The entry could not be written; the night must not be committed.
     """
+    _take_up_earlier(storage)
     return write_audit(
         storage,
         NIGHT,
@@ -56,7 +83,7 @@ def audit_night(plan: NightPlan, manifest: Manifest, inputs: Sequence[tuple[str,
         bundle_id=plan.bundle.bundle_id,
         inputs=(hash_json(sorted(inputs), 64),),
         outputs=(manifest_key(plan.date, plan.fencing),),
-        writes={**{file.key: file.sha256 for file in manifest.files}, manifest.index_key: manifest.index_sha256},
+        writes={**_named(manifest), **audited_writes(manifest)},
         counts={
             "inputs": manifest.num_inputs,
             "accepted": manifest.num_accepted,
@@ -67,20 +94,28 @@ def audit_night(plan: NightPlan, manifest: Manifest, inputs: Sequence[tuple[str,
 
 
 def verify_audit(storage: Storage, head: str = "") -> AuditCheck:
-    """Check that no entry was edited, removed or put in between, and that no night lacks its entry.
+    """Check that no entry was edited, removed or put in between, and that nights are those that entries tell of.
+
+    Every manifest and all that it names must have been audited for its run, and what was audited must be committed.
 
     Args:
         storage: The root.
         head: Digest of an entry that was the last one at an earlier check; empty if none is remembered.
     """
+    # in this order: an entry of before was committed, sealed or held by now, and a commit of now has its entry by then
+    newest, held, nights = last_number(storage), unsealed_leases(storage), night_pointers(storage)
     chain = check_chain(storage)
     problems = list(chain.problems)
     if head and head not in chain.digests.values():
         problems.append(f"the entry {head[:12]}… of an earlier check is missing; the log was truncated or rewritten")
-    manifests = [manifest for manifest in read_manifests(storage) if manifest.audit is not None]
-    written = _written(chain)
-    problems += [problem for manifest in manifests for problem in _problems_of(manifest, chain, written)]
-    return AuditCheck(len(chain.digests), chain.head, len(manifests), tuple(problems))
+    manifests, trail = pointed_manifests(nights), _trail(chain)
+    for manifest in manifests:
+        content = json.loads(nights[manifest_key(manifest.date, manifest.fencing)])
+        problems += _problems_of(manifest, audited_digest(content), chain, trail)
+    problems += _lost_commits(manifests, chain, trail, held, newest)
+    return AuditCheck(
+        len(chain.digests), chain.head, sum(each.audit is not None for each in manifests), tuple(problems)
+    )
 
 
 def check_markdown(check: AuditCheck) -> str:
@@ -101,24 +136,97 @@ def entries_markdown(entries: Sequence[AuditEntry]) -> str:
     return table(("entry", "when (UTC)", "what", "who", "to what", "bundle", "counts"), rows) if rows else "No entry."
 
 
-def _written(chain: Chain) -> dict[str, set[str]]:
-    """Return every sha256 that was audited of each key: of runs that were written again, by whom they were."""
+def _take_up_earlier(storage: Storage) -> None:
+    """Write entries of the nights from before nights were audited, once the first one is about to be; once only."""
+    manifests = read_manifests(storage)
+    if not manifests or any(each.audit for each in manifests) or has_action(storage, NIGHT):
+        return
+    nights = night_pointers(storage)
+    for manifest in pointed_manifests(nights):
+        key = manifest_key(manifest.date, manifest.fencing)
+        writes = {**_named(manifest), key: audited_digest(json.loads(nights[key]))}
+        write_audit(storage, ADOPT, subject=f"{manifest.date}/{manifest.run_id}", writes=writes)
+
+
+def _named(manifest: Manifest) -> dict[str, str]:
+    """Return key and sha256 of tables and index; the index names the rest."""
+    index = {manifest.index_key: manifest.index_sha256} if manifest.index_key else {}
+    return {file.key: file.sha256 for file in manifest.files} | index
+
+
+def _trail(chain: Chain) -> dict[str, list[AuditEntry]]:
+    """Return the entries of every run, by date and run as they name it, in order."""
+    trail: dict[str, list[AuditEntry]] = defaultdict(list)
+    for _, entry in sorted(chain.entries.items()):
+        if entry.action in _OF_RUNS:
+            trail[entry.subject].append(entry)
+    return dict(trail)
+
+
+def _problems_of(manifest: Manifest, digest: str, chain: Chain, trail: Mapping[str, Sequence[AuditEntry]]) -> list[str]:
+    """Return what is wrong with a manifest that counts.
+
+    Args:
+        manifest: The manifest.
+        digest: By which the audit knows it.
+        chain: The audit.
+        trail: Its entries by run.
+    """
+    ref, night = manifest.audit, f"night {manifest.date}, commit {manifest.fencing}"
+    entries = trail.get(f"{manifest.date}/{manifest.run_id}", ())
+    begun = [entry.number for entry in entries if entry.action == NIGHT]
+    if ref is not None and (ref.number not in begun or chain.digests.get(ref.number) != ref.sha256):
+        return [f"{night}: its entry {ref.number} is not the one that was written for it"]
+    if ref is None and begun:
+        return [f"{night}: it does not name its entry {begun[-1]}"]
+    if not entries:
+        # before the first night that was audited, those before it have no entries yet
+        is_earlier = not any(entry.action == NIGHT for entry in chain.entries.values())
+        return [] if is_earlier else [f"{night}: no entry was written for it"]
     written: dict[str, set[str]] = defaultdict(set)
-    for entry in chain.entries.values():
+    for entry in entries:
         for key, sha256 in entry.writes.items():
             written[key].add(sha256)
-    return written
+    changed = [key for key, sha256 in _named(manifest).items() if sha256 not in written[key]]
+    # entries of earlier programs say nothing of manifests
+    is_known = any(parse_manifest_key(key) for key in written)
+    if not changed and is_known and digest not in written[manifest_key(manifest.date, manifest.fencing)]:
+        changed = ["its manifest"]
+    return [f"{night}: {each} is not what was audited" for each in changed]
 
 
-def _problems_of(manifest: Manifest, chain: Chain, written: Mapping[str, set[str]]) -> list[str]:
-    ref, night = manifest.audit, f"night {manifest.date}, commit {manifest.fencing}"
-    if ref is None:
-        return []
-    if chain.digests.get(ref.number) != ref.sha256:
-        return [f"{night}: its entry {ref.number} is not the one that was written for it"]
-    named = {file.key: file.sha256 for file in manifest.files} | {manifest.index_key: manifest.index_sha256}
-    changed = (key for key, sha256 in named.items() if key in written and sha256 not in written[key])
-    return [f"{night}: {key} is not what was audited" for key in changed]
+def _lost_commits(
+    manifests: Iterable[Manifest],
+    chain: Chain,
+    trail: Mapping[str, Sequence[AuditEntry]],
+    held: Container[str],
+    newest: int,
+) -> list[str]:
+    """Return which commits are neither there, nor followed by another of their run, nor known to have come to nothing.
+
+    Args:
+        manifests: What counts of all nights.
+        chain: The audit.
+        trail: Its entries by run.
+        held: Keys of the leases under which somebody may commit yet.
+        newest: Number of the last entry that was written before these were looked for.
+    """
+    current = {f"{each.date}/{each.run_id}": each.fencing for each in manifests}
+    sealed = {key for entry in chain.entries.values() if entry.action == SEAL for key in entry.outputs}
+    restored = max((entry.number for entry in chain.entries.values() if entry.action == RESTORE), default=0)
+    commits = sorted(
+        (entry.number, key, run) for run, entries in trail.items() for entry in entries for key in entry.writes
+    )
+    last = {key: number for number, key, _ in commits}
+    problems = []
+    for number, key, run in commits:
+        place = parse_manifest_key(key)
+        if place is None or current.get(run, 0) >= place[1] or key in sealed or lease_key(*place) in held:
+            continue
+        # a backup that was made while a night committed has the entry alone, and its number is given again
+        if restored < number <= newest and last[key] == number:
+            problems.append(f"night {place[0]}, commit {place[1]}: what entry {number} says was committed is not there")
+    return problems
 
 
 def _counts(counts: Mapping[str, int]) -> str:

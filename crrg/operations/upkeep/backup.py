@@ -27,7 +27,7 @@ from crrg.data.dataset.acquisition_table import MANIFEST_FIELD
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
 from crrg.ledger.audit import PREFIX as AUDIT
-from crrg.ledger.audit import write_audit
+from crrg.ledger.audit import RESTORE, write_audit
 from crrg.ledger.compaction import MANIFESTS
 from crrg.ledger.manifest import run_prefix
 from crrg.local_files import check_folder
@@ -148,7 +148,7 @@ def restore(storage: Storage, source: str) -> Copied:
     num_copied = sum(_copied(_in_order(entries, str), copy, "restore"))
     if num_copied or not any(_is_since(key, entries) for key in there):
         counts = {"objects": len(entries), "copied": num_copied}
-        write_audit(storage, "restore", inputs=(hash_json(backup.root, 64),), counts=counts)
+        write_audit(storage, RESTORE, inputs=(hash_json(backup.root, 64),), counts=counts)
     return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied)
 
 

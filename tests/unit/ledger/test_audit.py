@@ -111,14 +111,14 @@ def test_a_night_is_audited_before_it_is_committed_and_named_by_its_manifest(tmp
             run_test_night(inbox, root, StandInDrafter(), num_workers=0)
     assert read_manifests(root) == []
     run_test_night(inbox, root, StandInDrafter(), num_workers=0)
-    (manifest,), (entry,) = read_manifests(root), read_audit(root)
-    assert manifest.audit.number == entry.number == 1
+    (manifest,), (sealed, entry) = read_manifests(root), read_audit(root)
+    assert (sealed.action, manifest.audit.number, entry.number) == ("seal", 2, 2)
     assert entry.writes[manifest.index_key] == manifest.index_sha256
     assert {file.key for file in manifest.files} < set(entry.writes)
     assert entry.counts == {"inputs": 1, "accepted": 1, "quarantined": 0, "pending": 0}
     assert verify_audit(root).num_anchors == 1
     assert verify_audit(root).problems == ()
 
-    # without its only entry the chain is empty, and the manifest tells
+    # without it nothing in the chain is missing, and the manifest tells
     root.delete(manifest.audit.key)
     assert any("is not the one" in problem for problem in verify_audit(root).problems)

@@ -13,7 +13,7 @@ from crrg.exports.superseded import Replacement, read_superseded, superseded_scr
 from crrg.ledger import compaction
 from crrg.ledger.audit import read_audit
 from crrg.ledger.compaction import compact_ledger, read_compaction
-from crrg.ledger.manifest import committed_manifests, read_manifests
+from crrg.ledger.manifest import committed_manifests, manifest_key, read_manifests
 from crrg.ledger.tables import read_table
 from crrg.operations.night import feed as night_feed
 from crrg.operations.night import nightly, supersede
@@ -92,7 +92,8 @@ def test_an_older_draft_says_which_run_replaced_it_and_every_film_has_one_curren
     assert [(entry.subject, entry.counts) for entry in marked] == [
         (f"{FIRST}/{first.run_id}", {"drafts": 1}), (f"{SECOND}/{second.run_id}", {"drafts": 2}),
     ]  # fmt: skip
-    assert set(marked[0].writes) < {first.replaced_key, first.index_key, *(file.key for file in first.files)}
+    named = {first.replaced_key, first.index_key, *(file.key for file in first.files)}
+    assert set(marked[0].writes) < {manifest_key(first.date, first.fencing), *named}
     assert marked[0].writes[first.replaced_key] == place.root.sha256(first.replaced_key)
     assert mark_superseded(place.root) == 0
 

@@ -26,6 +26,7 @@ from benchmarks.faults.nights import (
 from crrg.ledger.manifest import fencing_numbers, read_manifests
 from crrg.local_files import DISK_FULL
 from crrg.storage import Storage
+from crrg.termination import EXIT_SIGTERM
 from tests.support.drawn_night import DATE
 
 NUM_FILMS = 24
@@ -206,12 +207,13 @@ class LocalCases:
             # the machine is less busy than when the time of a whole night was taken
             self.seconds = time.monotonic() - started_s
         except TimeoutError:
-            injected = {kind.name: 1}
+            is_listening = has_said(log)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, kind)
             code = child.wait(LIMIT_S if kind is signal.SIGKILL else GRACE_S)
-            # 0 where it was done before the signal came, the signal itself where Python had not begun to listen
-            ended = Ending([code], frozenset({0, -kind, *([143] if kind is signal.SIGTERM else [])}), "that night")
+            # a night that was done before the signal came met no fault
+            injected = {kind.name: 1} if code else {}
+            ended = Ending([code], allowed_codes(kind, is_listening), "that night")
         num_before = len(fencing_numbers(root, DATE))
         codes = finish(self.undisturbed.inbox, root, log, num_workers=num_workers)
         problems = [f"one night used {num_before} fencing numbers"] if num_before > 1 else []
@@ -219,6 +221,18 @@ class LocalCases:
             self.undisturbed, root, log, [ended, Ending(codes)], injected, nights=len(codes),
             interrupted=len(injected), problems=problems,
         )  # fmt: skip
+
+
+def has_said(log: Path) -> bool:
+    """Return whether a night has written its first line, which it does once it listens to SIGTERM."""
+    return log.exists() and log.stat().st_size > 0
+
+
+def allowed_codes(kind: signal.Signals, is_listening: bool) -> frozenset[int]:
+    """Return how a night may end that gets a signal; SIGTERM itself ends only one that does not listen yet."""
+    if kind is signal.SIGTERM:
+        return frozenset({0, EXIT_SIGTERM} if is_listening else {0, EXIT_SIGTERM, -kind})
+    return frozenset({0, -kind})
 
 
 def fill(path: Path) -> None:

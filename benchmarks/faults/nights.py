@@ -28,6 +28,7 @@ from crrg.operations.night.digest import committed_digest
 from crrg.operations.night.nightly import EXIT_NOT_DONE, exit_code
 from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.storage import Storage
+from crrg.termination import end_on_sigterm
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, fill_inbox, run_test_night
 
 LIMIT_S = 300.0
@@ -205,7 +206,10 @@ def _run(
     for stream in (1, 2):
         os.dup2(output, stream)
     os.environ[DRAFTED] = str(_drafted(Path(log)))
+    # as the command does; the first line says that from here on SIGTERM is heard
+    end_on_sigterm()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.info("process %d listens", os.getpid())
     try:
         work(Storage(inbox), Storage(root), delay_s, num_workers)
     except CrrgError as error:

@@ -1,7 +1,8 @@
 """How often the watch is wrong, and what it notices (``make bench-watch``).
 
 False alarms: nights drawn from the population of their own reference, all quantities independent, which is the hardest
-case. Noticed: a reference of a demo root's training films, measured with its champion, beside the root's fresh films
+case. Degenerate: nights of drafts that are none, and quiet nights, beside validation drafts of which 60 % are alike.
+Noticed: a reference of a demo root's training films, measured with its champion, beside the root's fresh films
 and the same films with a share of them turned into negatives, brightened, or called lateral.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from crrg.config.watch import DriftFinding, WatchSettings
 from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.domain.study import Film, Split
 from crrg.monitoring import drift
+from crrg.monitoring.habits import Habits, find_faults, read_habits
 from crrg.monitoring.quantities import draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference
 from crrg.operations.drafter import bundle_pipeline
@@ -27,11 +29,14 @@ from crrg.operations.summaries import table
 from crrg.operations.training.watch_reference import draft_look, measure_population
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
-from tests.support.made_population import drafts_of, films_of, reference_of
+from tests.support.made_population import NORMAL, drafts_of, films_of, reference_of, texts_of
 
 SIZES = (25, 100, 400, 2000)
+NUM_DRAFTS = (5, 7, 10, 20, 30, 42, 60, 100, 200, 300)
+SHARE_NORMAL = 0.6
 SHARES = (0.05, 0.1, 0.2, 0.3, 1.0)
 Change = Callable[[Film], Film]
+Drafts = tuple[list[str], list[tuple[int, ...]]]
 
 
 def main() -> None:
@@ -44,6 +49,8 @@ def main() -> None:
     print(
         table(("patients of the night", "warning at", "nights", "with a flag", "share"), list(_false_alarms(options)))
     )
+    print()
+    print(table(("drafts of the night", *map(str, NUM_DRAFTS)), list(_degenerate(options))))
     if options.root:
         print()
         storage = Storage(options.root)
@@ -68,6 +75,25 @@ def _false_alarms(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
                 tallied.cache_clear()
             num_nights = options.references * options.nights
             yield size, warn_psi, num_nights, num_flagged, f"{num_flagged / num_nights:.2%}"
+
+
+def _degenerate(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    rng = np.random.default_rng(options.seed)
+    drafts = read_habits(*texts_of(rng, 2000, SHARE_NORMAL))
+    reports = Habits(num=2000, mean_words=drafts.mean_words)
+    kinds: dict[str, Callable[[int], Drafts]] = {
+        "one text for all, one set of labels": lambda num: ([NORMAL] * num, [(0,)] * num),
+        "one text for all, labels as usual": lambda num: ([NORMAL] * num, texts_of(rng, num, SHARE_NORMAL)[1]),
+        "all empty": lambda num: ([""] * num, texts_of(rng, num, SHARE_NORMAL)[1]),
+        "all in loops": lambda num: ([f"{'lung ' * 9}{place}" for place in range(num)], [(0,)] * num),
+        **{f"{share:.0%} normal": partial(texts_of, rng, share_normal=share) for share in (SHARE_NORMAL, 0.8, 0.95)},
+    }
+    for kind, make in kinds.items():
+        refused = (
+            sum(bool(find_faults(read_habits(*make(num)), reports, drafts)) for _ in range(options.nights))
+            for num in NUM_DRAFTS
+        )
+        yield kind, *(f"{count / options.nights:.0%}" for count in refused)
 
 
 def _noticed(storage: Storage) -> Iterator[tuple[object, ...]]:

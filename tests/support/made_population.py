@@ -14,6 +14,8 @@ from crrg.monitoring.reference import Reference, histograms, repeats
 
 MAKERS = [0.3, 0.0, 0.005, 0.12, 0.25, 0.0, 0.03, 0.15, 0.0, 0.04, 0.1, 0.0, 0.002, 0.003]
 VIEWS = [0.5, 0.25, 0.2, 0.02, 0.03]
+NORMAL = "The heart is normal in size. The lungs are clear. There is no effusion."
+NORMAL_LABELS_DIFFER = 0.1
 
 
 def films_of(rng: np.random.Generator, num: int) -> Values:
@@ -36,6 +38,20 @@ def drafts_of(rng: np.random.Generator, num: int) -> tuple[Values, list[str]]:
         drafts[f"draft/probability/{label}"] = rng.beta(0.3, 2, num)
         drafts[f"draft/label/{label}"] = (drafts[f"draft/probability/{label}"] > 0.5).astype(float)
     return drafts, [f"text {kind}" for kind in rng.zipf(1.6, num)]
+
+
+def texts_of(rng: np.random.Generator, num: int, share_normal: float) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Return drafts and labels: normal films have one text, others one each; labels err on some of the normal films."""
+    is_normal = rng.random(num) < share_normal
+    texts = [NORMAL if normal else f"There is opacity number {place}." for place, normal in enumerate(is_normal)]
+    labels = [
+        (
+            int(not normal or rng.random() < NORMAL_LABELS_DIFFER),
+            *(rng.random(3) < 0.3 * (not normal)).astype(int).tolist(),
+        )
+        for normal in is_normal
+    ]
+    return texts, labels
 
 
 def reference_of(rng: np.random.Generator, num_films: int, num_drafts: int) -> Reference:

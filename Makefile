@@ -123,7 +123,7 @@ real: env  ## Train on drawn and real data, run a night over real films in a buc
 	$(PY) -m pytest tests -m real -q
 	$(PY) -m benchmarks.real_night --root $(ROOT)-real
 
-up: env  ## Prefect server and worker, MLflow and a local S3 with every deployment; Ctrl-C ends all of it
+up: env  ## Prefect server and workers, MLflow and a local S3 with every deployment; Ctrl-C ends all of it
 	@exec $(PY) -m deployments.up
 
 faults: env  ## Nights under faults: spoilt requests, kills, races, a dying store, a full disk (MINUTES=120); goes on

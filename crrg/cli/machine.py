@@ -63,7 +63,7 @@ def check(
 
 
 def bootstrap(root: RootOption = "") -> None:
-    """Create work pool, limits and automations on the Prefect server of the environment; twice changes nothing."""
+    """Create work pools, a limit and automations on the Prefect server of the environment; twice changes nothing."""
     from crrg.errors import ConfigError
 
     use_root(root)

@@ -160,7 +160,9 @@ class GeneratorArchitecture(GrownConfig):
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
-        """Refuse a phrase that would know the flags of all regions but its own, or has more tokens than positions."""
+        """Refuse heads of no width, unknown flags of a phrase's own region, and more tokens than positions."""
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"num_heads must divide hidden_size, got {self.num_heads} and {self.hidden_size}")
         if self.condition_on_report and not self.condition_on_findings:
             raise ValueError("condition_on_report needs condition_on_findings = true, whose flags describe a report")
         if self.position_table == "wte" and self.vocab_size < self.max_length:

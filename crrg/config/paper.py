@@ -78,6 +78,9 @@ PAPER_GENERATOR = GeneratorArchitecture(
 )
 
 PUBLISHED_BASE_CHANNELS = 64
+CHANNELS_PER_BASE = PAPER_SELECTOR.width // PUBLISHED_BASE_CHANNELS
+"""Length of the feature that the detector hands on, per base channel of the backbone."""
+
 FEATURES_PER_CHANNEL = 16
 """Width of the box head and length of a region feature, per base channel of the backbone."""
 
@@ -103,11 +106,16 @@ def narrow_detector(base_channels: int, input_size: int, representation_size: in
     return DetectorArchitecture.model_validate({**PAPER_DETECTOR.model_dump(), **update})
 
 
+def feature_sizes(detector: DetectorArchitecture) -> dict[str, int]:
+    """Return the fields of the paper's two heads that are what its detector hands on: ``width`` and ``input_size``."""
+    return {"width": CHANNELS_PER_BASE * detector.resnet_width, "input_size": detector.input_size}
+
+
 def narrow_selector(base_channels: int, input_size: int, feature_size: int = 0) -> SelectorArchitecture:
     """Return the paper's two heads for the features of ``narrow_detector``; 0 = 16 values per base channel."""
     update = {
         "input_size": input_size,
-        "width": PAPER_SELECTOR.width * base_channels // PUBLISHED_BASE_CHANNELS,
+        "width": CHANNELS_PER_BASE * base_channels,
         "feature_size": feature_size or FEATURES_PER_CHANNEL * base_channels,
     }
     return SelectorArchitecture.model_validate({**PAPER_SELECTOR.model_dump(), **update})

@@ -9,62 +9,69 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from crrg.config.base import FrozenConfig, Stage
+from crrg.config.flat import flatten
 from crrg.config.overrides import Overrides, changed
+from crrg.config.paper import feature_sizes
 from crrg.config.presets import stage_training
 from crrg.config.stages import ClipTraining, DetectorTraining, GeneratorTraining, LoopConfig, SelectorTraining
 from crrg.config.training import TrainStageConfig
 from crrg.errors import ConfigError
 
 AnyTraining = TypeVar("AnyTraining", DetectorTraining, SelectorTraining, GeneratorTraining, ClipTraining)
-PAPER_BLOCKS = {
-    "selector": {"loop", "architecture", "augmentation"},
-    "generator": {"loop", "architecture", "decoding", "num_validation_films"},
-}
-"""What may be changed of the paper's second and third stage; weights of losses are its own."""
+PAPER_FIELDS = {
+    "detector": {
+        "loop", "augmentation", "architecture.input_size", "architecture.resnet_width", "architecture.anchor_sizes",
+        "architecture.anchor_ratios", "architecture.roi_size", "architecture.roi_samples",
+        "architecture.representation_size", "architecture.num_proposals", "architecture.num_candidates",
+        "architecture.num_training_proposals", "architecture.num_training_rois", "architecture.positive_share",
+    },
+    "selector": {
+        "loop", "augmentation", "architecture.input_size", "architecture.width", "architecture.feature_size",
+    },
+    "generator": {
+        "loop", "num_validation_films", "architecture.num_layers", "architecture.num_heads",
+        "architecture.hidden_size", "architecture.vocab_size", "architecture.max_length", "architecture.feature_size",
+        "architecture.dropout", "decoding.num_beams", "decoding.length_penalty", "decoding.max_tokens",
+        "decoding.no_repeat_ngram", "decoding.num_slots", "decoding.precision", "decoding.compat",
+    },
+}  # fmt: skip
+"""What may be changed of the paper's stages, whole blocks or single fields: what its networks have, and nothing of ours
+that they would leave unread. Weights of losses are its own, and its heads know no findings that flags could name."""
 
 
 def detector_settings(config: TrainStageConfig) -> DetectorTraining:
     """Return the settings of the detector stage.
 
     Raises:
-        ConfigError: The form's changes are out of limits, or contradict each other.
+        ConfigError: The form's changes are out of limits, contradict each other, or are not the recipe's to make.
     """
+    _check_recipe(config, config.detector, "detector")
     settings = _filled(stage_training(config.preset, config.recipe).detector, config, config.detector, "detector")
     _check_patience(settings.loop, "detector")
-    if config.recipe == "paper" and settings.architecture.pyramid_channels:
-        raise ConfigError(
-            "the recipe `paper` has a single feature map; remove pyramid_channels, or use the recipe `crrg`",
-            "detector.architecture.pyramid_channels",
-        )
     return settings
 
 
 def selector_settings(config: TrainStageConfig) -> SelectorTraining:
-    """Return the settings of the selector stage.
+    """Return the settings of the selector stage; the paper's heads have the sizes of what its detector hands on.
 
     Raises:
-        ConfigError: The form's changes are out of limits, or contradict each other.
+        ConfigError: The form's changes are out of limits, contradict each other, or are not the recipe's to make.
     """
     _check_recipe(config, config.selector, "selector")
     settings = _filled(stage_training(config.preset, config.recipe).selector, config, config.selector, "selector")
     _check_patience(settings.loop, "selector")
-    return settings
+    return _behind_detector(settings, config) if config.recipe == "paper" else settings
 
 
 def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
     """Return the settings of the generator stage.
 
     Raises:
-        ConfigError: The form's changes are out of limits, or contradict each other.
+        ConfigError: The form's changes are out of limits, contradict each other, or are not the recipe's to make.
     """
     _check_recipe(config, config.generator, "generator")
     settings = _filled(stage_training(config.preset, config.recipe).generator, config, config.generator, "generator")
     _check_patience(settings.loop, "generator")
-    if config.recipe == "paper" and settings.architecture.condition_on_report:
-        raise ConfigError(
-            "the recipe `paper` describes each region on its own; remove condition_on_report, or use the recipe `crrg`",
-            "generator.architecture.condition_on_report",
-        )
     if settings.lora_rank and not config.initial_weights.freeze_language_model:
         raise ConfigError(
             "low-rank updates need a frozen imported language model; set "
@@ -135,13 +142,31 @@ def _filled(preset: AnyTraining, config: TrainStageConfig, changes: Overrides, b
 
 def _check_recipe(config: TrainStageConfig, changes: Overrides, stage: str) -> None:
     """Refuse changes of what the paper's stages do not have."""
-    unknown = sorted(set(changes.given()) - PAPER_BLOCKS[stage]) if config.recipe == "paper" else []
+    if config.recipe != "paper":
+        return
+    known = PAPER_FIELDS[stage]
+    unknown = [name for name in flatten(changes.given()) if known.isdisjoint((name, name.partition(".")[0]))]
     if unknown:
         raise ConfigError(
-            f"the recipe `paper` has no {', '.join(unknown)}; it knows "
-            f"{', '.join(sorted(PAPER_BLOCKS[stage]))}; remove it, or use the recipe `crrg`",
-            stage,
+            f"the recipe `paper` has no {', '.join(unknown)}; it knows {', '.join(sorted(known))}; remove it, or use "
+            "the recipe `crrg`",
+            f"{stage}.{unknown[0]}",
         )
+
+
+def _behind_detector(settings: SelectorTraining, config: TrainStageConfig) -> SelectorTraining:
+    """Return the paper's heads with the sizes of the form's detector; an imported one brings its own, known later."""
+    finder = detector_settings(config).architecture
+    sizes = feature_sizes(finder)
+    given = {} if config.initial_weights.detector else config.selector.architecture.given()
+    for name, size in sizes.items():
+        if given.get(name, size) != size:
+            raise ConfigError(
+                f"it is {given[name]} in the form, and the detector (resnet_width {finder.resnet_width}, input_size "
+                f"{finder.input_size}) hands on {size}; remove it, or set the detector's sizes to suit it",
+                f"selector.architecture.{name}",
+            )
+    return settings.model_copy(update={"architecture": settings.architecture.model_copy(update=sizes)})
 
 
 def _check_patience(loop: LoopConfig, stage: str) -> None:

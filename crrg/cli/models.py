@@ -126,8 +126,6 @@ def starts_of(
     stage: str, folder: str | None, text_folder: str | None, freeze: bool | None
 ) -> dict[str, str | bool] | None:
     """Return the part of a form that says what a stage starts from; ``None`` where no flag was given."""
-    if stage == "selector" and folder is not None:
-        raise typer.BadParameter("the selector starts from its detector's backbone; give the weights to the detector")
     flags = {
         "clip" if stage == "joint" else stage: folder,
         "text_tower": text_folder,

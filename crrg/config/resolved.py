@@ -58,6 +58,7 @@ def selector_settings(config: TrainStageConfig) -> SelectorTraining:
         ConfigError: The form's changes are out of limits, contradict each other, or are not the recipe's to make.
     """
     _check_recipe(config, config.selector, "selector")
+    _check_heads_start(config)
     settings = _filled(stage_training(config.preset, config.recipe).selector, config, config.selector, "selector")
     _check_patience(settings.loop, "selector")
     return _behind_detector(settings, config) if config.recipe == "paper" else settings
@@ -72,14 +73,18 @@ def generator_settings(config: TrainStageConfig) -> GeneratorTraining:
     _check_recipe(config, config.generator, "generator")
     settings = _filled(stage_training(config.preset, config.recipe).generator, config, config.generator, "generator")
     _check_patience(settings.loop, "generator")
-    if settings.lora_rank and not config.initial_weights.freeze_language_model:
+    weights = config.initial_weights
+    is_whole_model = weights.generator != "" and weights.generator == weights.detector
+    if config.recipe == "paper" and is_whole_model and not weights.selector:
+        raise other_import("generator", "selector")
+    if settings.lora_rank and not weights.freeze_language_model:
         raise ConfigError(
             "low-rank updates need a frozen imported language model; set "
             "initial_weights.generator and initial_weights.freeze_language_model, or lora_rank to 0",
             "generator.lora_rank",
         )
     reads, given = settings.architecture.feature_size, selector_settings(config).architecture.feature_size
-    if not config.initial_weights.generator and reads != given:
+    if not (weights.generator or weights.selector) and reads != given:
         raise ConfigError(
             f"the generator reads features of {reads} values and the selector gives {given}; set "
             "selector.architecture.feature_size and generator.architecture.feature_size to one number",
@@ -135,6 +140,21 @@ def keep_changes(changes: Overrides, architecture: FrozenConfig, block: str) -> 
         )
 
 
+def other_import(part: str, reads: str) -> ConfigError:
+    """Return the refusal of imported weights behind a part that does not start from their import.
+
+    Args:
+        part: What starts from imported weights.
+        reads: The part whose features these have learnt to read.
+    """
+    return ConfigError(
+        f"the imported {part} reads the features of the {reads} it was trained with, and this {reads} does not start "
+        f"from the same import; set initial_weights.{reads} to that folder as well, or leave initial_weights.{part} "
+        "empty",
+        f"initial_weights.{part}",
+    )
+
+
 def _filled(preset: AnyTraining, config: TrainStageConfig, changes: Overrides, block: str) -> AnyTraining:
     """Return a stage's settings of preset and recipe with the form's loop and block of changes."""
     return changed(preset.model_copy(update={"loop": config.loop(preset.loop)}), changes, block)
@@ -152,6 +172,21 @@ def _check_recipe(config: TrainStageConfig, changes: Overrides, stage: str) -> N
             "the recipe `crrg`",
             f"{stage}.{unknown[0]}",
         )
+
+
+def _check_heads_start(config: TrainStageConfig) -> None:
+    """Refuse imported heads for our selector, and for the paper's behind a detector that is not theirs."""
+    weights = config.initial_weights
+    if not weights.selector:
+        return
+    if config.recipe != "paper":
+        raise ConfigError(
+            "the selector of the recipe `crrg` has a network of its own, which no import has; leave "
+            "initial_weights.selector empty, or use the recipe `paper`",
+            "initial_weights.selector",
+        )
+    if not weights.detector:
+        raise other_import("selector", "detector")
 
 
 def _behind_detector(settings: SelectorTraining, config: TrainStageConfig) -> SelectorTraining:

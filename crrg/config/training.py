@@ -54,7 +54,10 @@ class InitialWeights(FrozenConfig):
 
     Attributes:
         detector: Folder of `rgrg`, or of `resnet50` for the backbone; empty starts from random weights.
-        generator: Folder of `rgrg`, or of `gpt2` for the language model; empty starts from random weights.
+        selector: Folder of `rgrg` for the heads of the recipe ``paper``, whose detector then starts from the same
+            folder; empty starts from random weights.
+        generator: Folder of `rgrg`, or of `gpt2` for the language model; empty starts from random weights. With the
+            recipe ``paper``, `rgrg` is taken only where detector and selector start from it as well.
         clip: Folder of `cxr-clip` or `chexzero`, or of `resnet50` for the image tower; empty starts from random ones.
         text_tower: Folder of `bert` for the text tower of the CLIP stages; empty starts from random weights, unless the
             folder before brings one.
@@ -63,10 +66,11 @@ class InitialWeights(FrozenConfig):
     """
 
     detector: str = Field("", title="Detector", json_schema_extra={"position": 0})
-    generator: str = Field("", title="Generator", json_schema_extra={"position": 1})
-    clip: str = Field("", title="CLIP or its image tower", json_schema_extra={"position": 2})
-    text_tower: str = Field("", title="Text tower", json_schema_extra={"position": 3})
-    freeze_language_model: bool = Field(False, title="Freeze language model", json_schema_extra={"position": 4})
+    selector: str = Field("", title="Selector", json_schema_extra={"position": 1})
+    generator: str = Field("", title="Generator", json_schema_extra={"position": 2})
+    clip: str = Field("", title="CLIP or its image tower", json_schema_extra={"position": 3})
+    text_tower: str = Field("", title="Text tower", json_schema_extra={"position": 4})
+    freeze_language_model: bool = Field(False, title="Freeze language model", json_schema_extra={"position": 5})
 
     @model_validator(mode="after")
     def _frozen_is_imported(self) -> Self:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crrg.errors import ModelError
+from crrg.storage import hash_json
 
 KEY_REPORT_FILE = "key_report.json"
 VOCABULARY = "tokenizer.json"
+IMPORT_ID = "import_id"
+"""Field that says from which import a stage, or what it started from, comes."""
 
 
 def read_import(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -87,6 +91,15 @@ def import_report(folder: Path) -> dict[str, Any]:
         raise ModelError(
             "the folder was not written by `crrg import`; give what its --out named", folder.name
         ) from error
+
+
+def import_id(report: Mapping[str, Any]) -> str:
+    """Return what the stages of one import share, wherever its folder lies: a hash of the digests of their weights.
+
+    Args:
+        report: Its key report.
+    """
+    return hash_json({name: found["sha256"] for name, found in report["stages"].items()})
 
 
 def import_digest(folder: Path, stage: str) -> str:

@@ -24,7 +24,7 @@ from crrg.data.tokenizer import PhraseTokenizer, with_placeholder
 from crrg.errors import ConfigError, ModelError
 from crrg.models.detector import RegionDetector
 from crrg.models.report_generator import ReportGenerator
-from crrg.registry.imported import import_config, import_report, import_vocabulary, read_import
+from crrg.registry.imported import IMPORT_ID, import_config, import_id, import_report, import_vocabulary, read_import
 
 logger = logging.getLogger(__name__)
 Architecture = TypeVar("Architecture", bound=FrozenConfig)
@@ -45,6 +45,7 @@ class Start:
         source: What was imported.
         licence: What may be done with the weights.
         sha256: Digest of the weights.
+        import_id: What the parts of one import share.
         config: Their ``config.json``.
     """
 
@@ -53,6 +54,7 @@ class Start:
     source: str
     licence: str
     sha256: str
+    import_id: str
     config: Mapping[str, Any]
 
     def identity(self) -> dict[str, str]:
@@ -65,7 +67,8 @@ class Start:
 
     def about(self) -> dict[str, str]:
         """Return what is said of these weights wherever what was trained from them goes."""
-        return {"part": self.part, "source": self.source, "sha256": self.sha256, "licence": self.licence}
+        origin = {"source": self.source, "licence": self.licence, IMPORT_ID: self.import_id}
+        return {"part": self.part, "sha256": self.sha256, **origin}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights, checked against their digest."""
@@ -114,7 +117,7 @@ def find_start(folder: str, parts: Sequence[str], field: str) -> Start | None:
         )
     digest = str(report["stages"][part]["sha256"])
     config = import_config(Path(folder), part)
-    return Start(Path(folder), part, report["source"], report["licence"], digest, config)
+    return Start(Path(folder), part, report["source"], report["licence"], digest, import_id(report), config)
 
 
 def start_parts(*starts: Start | None) -> dict[str, Any]:
@@ -127,6 +130,11 @@ def start_record(*starts: Start | None) -> dict[str, Any]:
     """Return the part of a stage's ``config.json`` and of its run that says where it started."""
     found = [start.about() for start in starts if start is not None]
     return {"initial_weights": found} if found else {}
+
+
+def inherited_record(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a finished stage's ``config.json`` says of where it started, for the stage that learns on from it."""
+    return {name: config[name] for name in ("initial_weights",) if name in config}
 
 
 def imported_architecture(start: Start, kind: type[Architecture], changes: Mapping[str, Any]) -> Architecture:

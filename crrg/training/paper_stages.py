@@ -33,9 +33,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from crrg.config.models import SelectorArchitecture
 from crrg.config.paper import paper_thresholds
 from crrg.config.references import DatasetRef, StageResult
-from crrg.config.resolved import generator_settings, keep_changes, selector_settings
+from crrg.config.resolved import selector_settings
 from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
 from crrg.data.dataset.batches import FilmTable, load_films
 from crrg.data.tokenizer import PhraseTokenizer
@@ -47,19 +48,21 @@ from crrg.evaluation.detection import score_selection
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
 from crrg.models.detector import RegionDetector, load_detector
 from crrg.models.region_heads import FeatureSelector, load_selector
+from crrg.registry.stage_files import read_stage_config
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
 from crrg.training.generator import build_generator, stage_config, vocabulary_of
 from crrg.training.generator_scores import clinical_micro_f1, score_generator
-from crrg.training.initial_weights import Start, generator_start, start_parts, start_record
+from crrg.training.initial_weights import Start, inherited_record, load_strictly, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
+from crrg.training.paper_starts import paper_generator_start, paper_selector_start
 from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 
@@ -79,22 +82,24 @@ def train_paper_selector(
         The heads, with the detector they were trained with beside them.
 
     Raises:
-        ConfigError: The detector is not the paper's.
+        ConfigError: The detector is not the paper's, or not of the import that the heads start from.
         TrainingError: There is no training film.
     """
-    settings = selector_settings(config)
-    parts = {"settings": settings.model_dump(mode="json"), "data": dataset.version, "seed": config.seed}
-    folder = _folder(storage, "selector", {"detector": detector}, parts)
+    before = read_stage_config(storage, detector)
+    settings, start = paper_selector_start(config, before)
+    parts: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    folder = _folder(storage, "selector", {"detector": detector}, {**parts, "seed": config.seed, **start_parts(start)})
     finished = folder.result()
     if finished is not None:
         return finished
     device = resolve_device(config.device)
     finder = _load_detector(storage, detector, device)
     films, validation = _films(storage, dataset, finder)
-    tracker.log_params({"selector": settings.model_dump(mode="json"), "recipe": "paper", "seed": config.seed})
+    about = {"selector": settings.model_dump(mode="json"), "recipe": "paper", "seed": config.seed}
+    tracker.log_params({**about, **start_record(start)})
     found = find_proposals(finder, films, None, 0)
     seed_everything(config.seed)
-    whole = WholeModel(finder, FeatureSelector(settings.architecture)).to(device)
+    whole = WholeModel(finder, build_heads(settings.architecture, start)).to(device)
     outcome = _fit_whole(
         whole, found, settings.loop, settings.augmentation, config.seed, folder, tracker,
         lambda: heads_metrics(_read(whole, validation), validation).get("abnormality/auc", math.nan),
@@ -103,11 +108,11 @@ def train_paper_selector(
     tracker.log_metrics(metrics, step=outcome.num_steps)
     return folder.finish(
         whole.selector,
-        _heads_config(whole.selector),
+        {**_heads_config(whole.selector), **start_record(start)},
         metrics,
         duration_s=outcome.duration_s,
         run_id=tracker.run_id,
-        beside=(_detector_beside(folder, storage, whole, validation, tracker),),
+        beside=(_detector_beside(folder, storage, whole, validation, tracker, before),),
     )
 
 
@@ -131,12 +136,14 @@ def train_paper_generator(
         The generator, with the detector and the heads it was trained with beside it.
 
     Raises:
-        ConfigError: Detector and heads are not the paper's, or do not suit the settings.
+        ConfigError: Detector and heads are not the paper's, do not suit the settings, or are not of the import that the
+            generator starts from.
         TrainingError: No training film has a region phrase.
     """
-    settings, start = _generator_settings(config)
-    augmentation = selector_settings(config).augmentation
     upstream = {name: parts[name] for name in ("detector", "selector")}
+    before = {name: read_stage_config(storage, part) for name, part in upstream.items()}
+    settings, start = paper_generator_start(config, before["selector"])
+    augmentation = selector_settings(config).augmentation
     about: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
     about |= {"augmentation": augmentation.model_dump(mode="json"), "seed": config.seed, **start_parts(start)}
     folder = _folder(storage, "generator", upstream, about)
@@ -160,20 +167,24 @@ def train_paper_generator(
     metrics = score_generator(words, tokenizer, read, settings)
     tracker.log_metrics(metrics, step=outcome.num_steps)
     config_json = {**stage_config(words.architecture, tokenizer, settings, read), **start_record(start)}
-    made = (_detector_beside, _heads_beside)
+    made = {"detector": _detector_beside, "selector": _heads_beside}
     return folder.finish(
         words, config_json, metrics, files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=outcome.duration_s, run_id=tracker.run_id,
-        beside=tuple(write(folder, storage, whole, validation, tracker) for write in made),
+        beside=tuple(write(folder, storage, whole, validation, tracker, before[name]) for name, write in made.items()),
     )  # fmt: skip
 
 
-def _generator_settings(config: TrainStageConfig) -> tuple[GeneratorTraining, Start | None]:
-    """Return the settings as the first weights need them, and these; an imported language model stays as it is."""
-    folder = config.initial_weights.generator
-    settings, start = generator_start(generator_settings(config), folder, freeze=bool(folder))
-    keep_changes(config.generator.architecture, settings.architecture, "generator.architecture")
-    return settings, start
+def build_heads(architecture: SelectorArchitecture, start: Start | None) -> FeatureSelector:
+    """Return untrained heads, with the first weights that were given.
+
+    Raises:
+        ModelError: Names or shapes differ.
+    """
+    heads = FeatureSelector(architecture)
+    if start is not None:
+        load_strictly(heads, start.tensors(), start)
+    return heads
 
 
 def heads_metrics(readings: RegionReadings, films: FilmTable) -> dict[str, float]:
@@ -269,12 +280,17 @@ def _read_films(whole: WholeModel, films: FilmTable) -> ReadFilms:
 
 
 def _detector_beside(
-    folder: StageFolder, storage: Storage, whole: WholeModel, films: FilmTable, tracker: Tracker
+    folder: StageFolder,
+    storage: Storage,
+    whole: WholeModel,
+    films: FilmTable,
+    tracker: Tracker,
+    before: Mapping[str, Any],
 ) -> StageResult:
-    """Write the detector that learnt on in a stage, with its figures."""
+    """Write the detector that learnt on in a stage, with its figures and what it says of its first weights."""
     metrics = detection_metrics(whole.detector, films, next(whole.parameters()).device)
     tracker.log_metrics(metrics)
-    about = {"architecture": whole.detector.architecture.model_dump(mode="json")}
+    about = {"architecture": whole.detector.architecture.model_dump(mode="json"), **inherited_record(before)}
     place = StageFolder(storage, f"{folder.stage}-detector", folder.config_hash, folder.dataset_version)
     return place.finish(whole.detector, about, metrics, run_id=tracker.run_id)
 
@@ -284,10 +300,16 @@ def _heads_config(heads: FeatureSelector) -> dict[str, Any]:
 
 
 def _heads_beside(
-    folder: StageFolder, storage: Storage, whole: WholeModel, films: FilmTable, tracker: Tracker
+    folder: StageFolder,
+    storage: Storage,
+    whole: WholeModel,
+    films: FilmTable,
+    tracker: Tracker,
+    before: Mapping[str, Any],
 ) -> StageResult:
-    """Write the heads that learnt on in a stage, with their figures."""
+    """Write the heads that learnt on in a stage, with their figures and what they say of their first weights."""
     metrics = heads_metrics(_read(whole, films), films)
     tracker.log_metrics(metrics)
     place = StageFolder(storage, f"{folder.stage}-selector", folder.config_hash, folder.dataset_version)
-    return place.finish(whole.selector, _heads_config(whole.selector), metrics, run_id=tracker.run_id)
+    about = {**_heads_config(whole.selector), **inherited_record(before)}
+    return place.finish(whole.selector, about, metrics, run_id=tracker.run_id)

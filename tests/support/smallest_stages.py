@@ -47,6 +47,13 @@ def smallest() -> PresetTraining:
     )
 
 
+def smallest_paper() -> PresetTraining:
+    """Return the smallest stages for films of 64 pixels: the paper's map has a cell for 32."""
+    ours = smallest()
+    finder = ours.detector.architecture.model_copy(update={"input_size": 64})
+    return ours.model_copy(update={"detector": ours.detector.model_copy(update={"architecture": finder})})
+
+
 class Remembering(NullTracker):
     logged: dict[str, float] = {}  # noqa: RUF012 - shared by all stages of the module on purpose
     pictures: dict[str, bytes] = {}  # noqa: RUF012

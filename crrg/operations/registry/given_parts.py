@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from crrg.config.base import STAGES
+from crrg.config.paper import CHANNELS_PER_BASE
 from crrg.config.references import StageResult
 from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
-from crrg.registry.imported import KEY_REPORT_FILE, import_report, read_import
+from crrg.registry.imported import IMPORT_ID, KEY_REPORT_FILE, import_id, import_report, read_import
 from crrg.registry.stage_files import read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 
@@ -25,10 +26,6 @@ logger = logging.getLogger(__name__)
 REGION_PARTS = ("detector", "selector", "generator")
 ENCODER = "sentence-encoder"
 """What `crrg import` calls an encoder by which repeated sentences are found; it is no stage."""
-IMPORT_ID = "import_id"
-"""Field of an imported stage that the stages of one import share."""
-_FEATURE_PER_CHANNEL = 32
-"""Length of a region feature of the `resnet50` backbone, per base channel."""
 
 
 def find_parts(folders: Sequence[str], storage: Storage) -> tuple[StageResult, ...]:
@@ -95,7 +92,7 @@ def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
     detector, selector, generator = (configs[name]["architecture"] for name in REGION_PARTS)
     origin = {name: configs[name].get("imported", {}).get(IMPORT_ID, "") for name in REGION_PARTS}
     reads_features = selector.get("backbone") == "detector"
-    width = int(detector.get("pyramid_channels") or _FEATURE_PER_CHANNEL * int(detector.get("resnet_width", 0)))
+    width = int(detector.get("pyramid_channels") or CHANNELS_PER_BASE * int(detector.get("resnet_width", 0)))
     for problem, is_wrong in {
         "selector and generator come from different imports or trainings; take both from one": (
             origin["selector"] != origin["generator"]
@@ -131,12 +128,8 @@ def _parts_in(folder: str, storage: Storage) -> tuple[StageResult, ...]:
         )
     report = import_report(path)
     _refuse_others(report, folder)
-    import_id = hash_json({name: found["sha256"] for name, found in report["stages"].items()})
-    return tuple(
-        _adopted(path, name, {"source": report["source"], "licence": report["licence"], IMPORT_ID: import_id}, storage)
-        for name in REGION_PARTS
-        if name in report["stages"]
-    )
+    origin = {"source": report["source"], "licence": report["licence"], IMPORT_ID: import_id(report)}
+    return tuple(_adopted(path, name, origin, storage) for name in REGION_PARTS if name in report["stages"])
 
 
 def _refuse_others(report: Mapping[str, Any], folder: str) -> None:

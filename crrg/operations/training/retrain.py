@@ -11,7 +11,7 @@ from crrg.data.dataset.pairs import resolve_dataset
 from crrg.operations.registry.assemble import assemble_fused, register_bundle
 from crrg.operations.registry.promote import gate_and_promote
 from crrg.operations.scoring.evaluate import evaluate_bundle
-from crrg.operations.training.train import train_stages
+from crrg.operations.training.train import check_starts, train_stages
 from crrg.storage import Storage
 
 
@@ -41,11 +41,14 @@ def pin_dataset(config: RetrainConfig, storage: Storage) -> RetrainConfig:
     """Return the form with the dataset version that it means now, so that every step sees the same rows.
 
     Raises:
-        ConfigError: There is no such dataset, or the form contradicts itself in a later stage or its search of drafts.
+        ConfigError: There is no such dataset, the form contradicts itself in a later stage or its search of drafts, or
+            imported weights on this machine do not suit it.
     """
     form = config.stage_config()
     check_settings(config.stages(), form)
     changed(generator_settings(form).decoding, config.decoding, "decoding")
+    if config.stages_on == "here":
+        check_starts(config.stages(), form)
     dataset: DatasetRef = resolve_dataset(storage, config.dataset, config.dataset_version)
     return config.model_copy(update={"dataset_version": dataset.version})
 

@@ -60,13 +60,15 @@ def train_stage(
         The finished stage with its tracking run and registered version; an equal earlier one is reused.
 
     Raises:
-        ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for; or the form
-            contradicts itself.
+        ConfigError: There is no such dataset, no place to track runs, or none for the ranks asked for; the form
+            contradicts itself, or imported weights do not suit it or each other.
         CrrgError: An operator wants work to stop.
         TrainingError: The stage could not be trained.
     """
     check_ranks(stage, config)
     check_settings((*STANDS_ON[stage], stage), config)
+    if not upstream:
+        check_starts((*STANDS_ON[stage], stage), config)
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     finished = {result.stage: result for result in upstream}
     for needed in STANDS_ON[stage]:
@@ -90,6 +92,23 @@ def train_stages(
     for stage in stages:
         results += (train_stage(stage, config, storage, settings, upstream=results),)
     return results
+
+
+def check_starts(stages: Sequence[Stage], config: TrainStageConfig) -> None:
+    """Refuse imported weights for the paper's stages that do not suit each other, before any stage is trained.
+
+    Args:
+        stages: What is going to be trained on this machine.
+        config: Form of the stages.
+
+    Raises:
+        ConfigError: They do not; the message names the field and the way out.
+        ModelError: A folder was not written by an import.
+    """
+    if config.recipe == "paper":
+        from crrg.training.paper_starts import check_paper_starts
+
+        check_paper_starts(stages, config)
 
 
 def _train(

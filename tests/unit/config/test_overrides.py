@@ -190,6 +190,15 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
             {"recipe": "paper", "selector": {"architecture": {"feature_size": 64}}},
             r"set selector\.architecture\.feature_size and",
         ),
+        ({"initial_weights": {"selector": "x", "detector": "x"}}, "empty, or use the recipe `paper`"),
+        (
+            {"recipe": "paper", "initial_weights": {"selector": "x", "generator": "x"}},
+            r"initial_weights\.selector: .*set initial_weights\.detector to that folder as well",
+        ),
+        (
+            {"recipe": "paper", "initial_weights": {"detector": "x", "generator": "x"}},
+            r"initial_weights\.generator: .*set initial_weights\.selector to that folder as well",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_read(changes: dict[str, Any], message: str) -> None:

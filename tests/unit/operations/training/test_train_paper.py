@@ -18,7 +18,7 @@ from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
 from crrg.config.references import StageResult
 from crrg.config.resolved import check_settings
 from crrg.config.running import RetrainConfig
-from crrg.config.training import PresetTraining, TrainStageConfig
+from crrg.config.training import TrainStageConfig
 from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.data.privacy.deidentify import Pseudonyms
@@ -34,16 +34,9 @@ from crrg.training import paper_stages
 from crrg.training.checkpoint import read_stage
 from crrg.training.tracker import NullTracker
 from tests.support.keys import KEY
-from tests.support.smallest_stages import Unregistered, remembered, smallest
+from tests.support.smallest_stages import Unregistered, remembered, smallest_paper
 
 FORM = RetrainConfig(dataset="drawn", device="cpu", num_steps=2, recipe="paper")
-
-
-def smallest_paper() -> PresetTraining:
-    """Return the smallest stages for films of 64 pixels: the paper's map has a cell for 32."""
-    ours = smallest()
-    finder = ours.detector.architecture.model_copy(update={"input_size": 64})
-    return ours.model_copy(update={"detector": ours.detector.model_copy(update={"architecture": finder})})
 
 
 @dataclass(frozen=True)

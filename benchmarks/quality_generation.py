@@ -84,9 +84,10 @@ class Bench:
 
     def how_to_draft(self) -> str:
         """Return where the bundle lies, and the command that drafts with it."""
+        root, place = self.storage.root, self.storage.url(self.bundle.prefix)
         return (
-            f"Bundle `{self.bundle.bundle_id}`, in `{self.storage.root}/{self.bundle.prefix}`; "
-            f"`crrg predict FILE --out FOLDER --root {self.storage.root} --model {self.bundle.prefix}` drafts with it."
+            f"Bundle `{self.bundle.bundle_id}`, in `{place}`; "
+            f"`crrg predict FILE --out FOLDER --root {root} --model {place}` drafts with it."
         )
 
     def is_over(self) -> bool:

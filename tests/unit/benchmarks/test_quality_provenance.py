@@ -130,5 +130,6 @@ def test_the_report_says_how_to_draft_with_the_bundle(tmp_path: Path) -> None:
     (root / "models/bundles/abc/bundle.json").write_text("{}")
     options = argparse.Namespace(root=str(root), bundle="abc", folder=None, minutes=1.0, device="cpu")
     bench = quality_generation.Bench(options)
-    assert bench.how_to_draft().endswith(f"--root {bench.storage.root} --model models/bundles/abc` drafts with it.")
+    root = bench.storage.root
+    assert bench.how_to_draft().endswith(f"--root {root} --model {root}/models/bundles/abc` drafts with it.")
     assert bench.device.type == "cpu"

@@ -1,8 +1,8 @@
 """The whole platform on this machine (``make up``): started in order, supervised, and ended together.
 
-Prefect server and two workers, MLflow, and a SeaweedFS bucket that holds the root and the inbox; where the environment names
-an identified zone, a third worker that delivers, which alone is told of it. All of it listens on loopback only. Data
-and secrets lie under ``crrg-platform/`` and stay for the next start.
+Prefect server and two workers, MLflow, and a SeaweedFS bucket that holds the root and the inbox; where the
+environment names an identified zone, a third worker that delivers, which alone is told of it. All of it listens on
+loopback only. Data and secrets lie under ``crrg-platform/`` and stay for the next start.
 """
 
 from __future__ import annotations

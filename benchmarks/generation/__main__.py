@@ -2,7 +2,7 @@
 
 Both sides get the same random weights of the published size and the same drawn films and take turns in one process on
 one thread, in three repeats. Memory is measured before, each side in processes of its own (``memory``). The whole takes
-about 53 minutes on two quiet cores (``plan``), and the command says how long it will take here. Whatever is measured is
+about 54 minutes on two quiet cores (``plan``), and the command says how long it will take here. Whatever is measured is
 noted as it ends, in a file of this processor, these libraries and this code: a call that is stopped, or ends after
 `--minutes`, is gone on with by the next, and rows of another machine or program are never mixed in. `report.md` has the
 tables.

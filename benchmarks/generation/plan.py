@@ -1,6 +1,6 @@
 """Which passes are made, in which order, and how long that takes.
 
-The whole takes about 53 minutes on two quiet cores of an Intel Xeon, by the seconds per film measured on one
+The whole takes about 54 minutes on two quiet cores of an Intel Xeon, by the seconds per film measured on one
 (``QUIET_S``); of lengths, "realistic" stands before "equal" here:
 
 - weights drawn and read, exactness, floors, 150 proposals, sentences that differ searched for again: 4 minutes;

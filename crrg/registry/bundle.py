@@ -33,6 +33,7 @@ from crrg.domain.bundle import (
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGIONS
 from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, StorageError
+from crrg.registry.matching_parts import check_matching
 from crrg.registry.model_card import model_card
 from crrg.registry.stage_files import WEIGHTS_FILE, read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
@@ -87,13 +88,14 @@ def compose_bundle(
         A bundle that is written nowhere yet.
 
     Raises:
-        ModelError: A stage is missing or incomplete.
+        ModelError: A stage is missing or incomplete, or was trained on other parts than those beside it.
         DigestMismatch: A stage's weights, settings or vocabulary are not the recorded ones.
     """
     missing = [stage for stage in STAGES if stage not in results]
     if missing:
         raise ModelError(f"a bundle needs all four stages, missing: {', '.join(missing)}; train them first", "bundle")
     configs = {stage: read_stage_config(storage, results[stage]) for stage in STAGES}
+    check_matching(results, configs)
     files = {name: read_stage_file(storage, results[stage], WEIGHTS_FILE) for stage, name in WEIGHT_FILES.items()}
     files |= {
         name: read_stage_file(storage, results[stage], "tokenizer.json") for stage, name in TOKENIZER_FILES.items()

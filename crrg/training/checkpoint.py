@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from crrg.config.references import StageResult
 from crrg.errors import NonFiniteLoss, StorageError, TrainingError
 from crrg.local_files import check_disk
+from crrg.registry.matching_parts import noted_parts
 from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.training.ranks import wait_for_all
@@ -130,18 +131,20 @@ class StageFolder:
         duration_s: float = 0.0,
         run_id: str = "",
         beside: tuple[StageResult, ...] = (),
+        trained_on: Mapping[str, StageResult] | None = None,
     ) -> StageResult:
         """Write the finished stage, its result last, and remove the training states.
 
         Args:
             module: Network; its state dict becomes ``model.safetensors``.
             config: Content of ``config.json``: ``architecture`` and the stage's thresholds and calibration; the folder
-                adds what it was trained on.
+                adds its dataset version and the digests of ``trained_on``.
             metrics: Validation metrics.
             files: Further files by name, e.g. ``tokenizer.json``.
             duration_s: Wall time of the training.
             run_id: Tracking run.
             beside: Other parts of a bundle that were made with this one, written before.
+            trained_on: Parts of a bundle that this one was trained on; no bundle holds it beside others.
 
         Raises:
             NonFiniteLoss: A weight is no number; nothing is written.
@@ -156,7 +159,8 @@ class StageFolder:
         data = module_bytes(module)
         self._storage.put(f"{self.prefix}/{WEIGHTS_FILE}", data)
         learnt = {"dataset_version": self.dataset_version} if self.dataset_version else {}
-        others = {CONFIG_FILE: canonical_json({**config, **learnt}), **(files or {})}
+        about = {**config, **learnt, **noted_parts(trained_on or {})}
+        others = {CONFIG_FILE: canonical_json(about), **(files or {})}
         for name, content in others.items():
             self._storage.put(f"{self.prefix}/{name}", content)
         result = StageResult(

@@ -102,6 +102,7 @@ def train_generator(
         files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=duration_s,
         run_id=tracker.run_id,
+        trained_on={"detector": detector, "selector": selector},
     )
 
 

@@ -106,13 +106,15 @@ def train_paper_selector(
     )  # fmt: skip
     metrics = heads_metrics(_read(whole, validation), validation)
     tracker.log_metrics(metrics, step=outcome.num_steps)
+    learnt_on = _detector_beside(folder, storage, whole, validation, tracker, before)
     return folder.finish(
         whole.selector,
         {**_heads_config(whole.selector), **start_record(start)},
         metrics,
         duration_s=outcome.duration_s,
         run_id=tracker.run_id,
-        beside=(_detector_beside(folder, storage, whole, validation, tracker, before),),
+        beside=(learnt_on,),
+        trained_on={"detector": learnt_on},
     )
 
 
@@ -167,11 +169,11 @@ def train_paper_generator(
     metrics = score_generator(words, tokenizer, read, settings)
     tracker.log_metrics(metrics, step=outcome.num_steps)
     config_json = {**stage_config(words.architecture, tokenizer, settings, read), **start_record(start)}
-    made = {"detector": _detector_beside, "selector": _heads_beside}
+    made = _parts_beside(folder, storage, whole, validation, tracker, before)
     return folder.finish(
         words, config_json, metrics, files={"tokenizer.json": tokenizer.to_bytes()},
         duration_s=outcome.duration_s, run_id=tracker.run_id,
-        beside=tuple(write(folder, storage, whole, validation, tracker, before[name]) for name, write in made.items()),
+        beside=tuple(made.values()), trained_on=made,
     )  # fmt: skip
 
 
@@ -299,17 +301,19 @@ def _heads_config(heads: FeatureSelector) -> dict[str, Any]:
     return {"architecture": heads.architecture.model_dump(mode="json"), "thresholds": paper_thresholds()}
 
 
-def _heads_beside(
+def _parts_beside(
     folder: StageFolder,
     storage: Storage,
     whole: WholeModel,
     films: FilmTable,
     tracker: Tracker,
-    before: Mapping[str, Any],
-) -> StageResult:
-    """Write the heads that learnt on in a stage, with their figures and what they say of their first weights."""
+    before: Mapping[str, Mapping[str, Any]],
+) -> dict[str, StageResult]:
+    """Write detector and heads that learnt on, with their figures and what they say of their first weights."""
+    detector = _detector_beside(folder, storage, whole, films, tracker, before["detector"])
     metrics = heads_metrics(_read(whole, films), films)
     tracker.log_metrics(metrics)
     place = StageFolder(storage, f"{folder.stage}-selector", folder.config_hash, folder.dataset_version)
-    about = {**_heads_config(whole.selector), **inherited_record(before)}
-    return place.finish(whole.selector, about, metrics, run_id=tracker.run_id)
+    about = {**_heads_config(whole.selector), **inherited_record(before["selector"])}
+    heads = place.finish(whole.selector, about, metrics, run_id=tracker.run_id, trained_on={"detector": detector})
+    return {"detector": detector, "selector": heads}

@@ -94,6 +94,7 @@ def train_preferred(
     return folder.finish(
         model, generator_config, {"joint/phrases_changed": changed},
         files={"tokenizer.json": tokenizer_bytes}, run_id=tracker.run_id,
+        trained_on={name: stages[name] for name in ("detector", "selector")},
     )  # fmt: skip
 
 

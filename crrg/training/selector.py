@@ -124,7 +124,9 @@ def train_selector(
     metrics = selector_metrics(judged, validation.targets, thresholds)
     tracker.log_metrics(metrics, step=outcome.num_steps)
     extras = {"architecture": settings.architecture.model_dump(), "thresholds": thresholds}
-    return folder.finish(model, extras, metrics, duration_s=outcome.duration_s, run_id=tracker.run_id)
+    return folder.finish(
+        model, extras, metrics, duration_s=outcome.duration_s, run_id=tracker.run_id, trained_on={"detector": detector}
+    )
 
 
 def build_selector(

@@ -54,7 +54,7 @@ def assemble_bundle(
         storage: Root with their checkpoints.
 
     Raises:
-        ModelError: A stage is missing or incomplete.
+        ModelError: A stage is missing or incomplete, or was trained on other parts than those beside it.
     """
     return write_bundle(storage, parts_of(results), dataset_version=dataset_version, image_size=image_size)
 
@@ -81,7 +81,7 @@ def assemble_fused(
     Raises:
         ConfigError: The form's search of drafts is out of limits, or an encoder is given and would not be asked.
         GateNotMet: Rounded weights are asked for, and their drafts differ too much from the exact ones.
-        ModelError: A stage is missing or incomplete.
+        ModelError: A stage is missing or incomplete, or was trained on other parts than those beside it.
     """
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     image_size = dataset_image_size(storage, dataset)

@@ -18,6 +18,7 @@ from crrg.config.paper import CHANNELS_PER_BASE
 from crrg.config.references import StageResult
 from crrg.errors import ConfigError, DigestMismatch, ModelError, StorageError
 from crrg.registry.imported import IMPORT_ID, KEY_REPORT_FILE, import_id, import_report, read_import
+from crrg.registry.matching_parts import TRAINED_ON
 from crrg.registry.stage_files import read_stage_config, read_stage_file
 from crrg.storage import Storage, canonical_json, hash_json
 
@@ -79,6 +80,9 @@ def find_encoder(folders: Sequence[str]) -> GivenEncoder | None:
 def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
     """Refuse parts that speak to each other in numbers that the other has not learnt.
 
+    A stage that notes the parts it was trained on is held to them where the bundle is composed; here the imports that
+    stages come from are compared, and sizes.
+
     Args:
         parts: Part of a bundle to its stage; a missing one is not looked at.
         storage: Root with the stages.
@@ -91,14 +95,15 @@ def check_parts(parts: Mapping[str, StageResult], storage: Storage) -> None:
         return
     detector, selector, generator = (configs[name]["architecture"] for name in REGION_PARTS)
     origin = {name: configs[name].get("imported", {}).get(IMPORT_ID, "") for name in REGION_PARTS}
+    is_noted = {name: TRAINED_ON in configs[name] for name in REGION_PARTS}
     reads_features = selector.get("backbone") == "detector"
     width = int(detector.get("pyramid_channels") or CHANNELS_PER_BASE * int(detector.get("resnet_width", 0)))
     for problem, is_wrong in {
         "selector and generator come from different imports or trainings; take both from one": (
-            origin["selector"] != origin["generator"]
+            not is_noted["generator"] and origin["selector"] != origin["generator"]
         ),
         "the selector judges the region features of the detector it was trained with; take both from one folder": (
-            reads_features and origin["detector"] != origin["selector"]
+            reads_features and not is_noted["selector"] and origin["detector"] != origin["selector"]
         ),
         "the selector judges region features that this detector does not hand on; take both from one folder": (
             reads_features and not detector.get("region_features")

@@ -59,7 +59,7 @@ def make_bundle(config: BundleConfig, storage: Storage, settings: Settings) -> M
     Raises:
         ConfigError: There is no such dataset or folder, a part is missing, parts do not suit each other, or an
             encoder of sentences would not be asked.
-        ModelError: A part is damaged.
+        ModelError: A part is damaged, or was trained on other parts than those given.
     """
     form = pin_dataset(config.gate_form(), storage)
     config = config.model_copy(update={"dataset_version": form.dataset_version})

@@ -156,6 +156,7 @@ def test_selector_is_measured_and_its_thresholds_are_stored(trained: dict[str, A
     assert expected <= set(result.metrics)
     assert result.metrics["selection/always_select_f1"] == pytest.approx(2 * 10 / (10 + 29))
     config, tensors = read_stage(trained["storage"], result)
+    assert config["trained_on"] == {"detector": trained["detector"].sha256}
     assert set(config["thresholds"]["findings"]) == set(LABELS)
     assert 0 < config["thresholds"]["selection"] < 1
     outputs = load_selector(config, tensors, CPU)(torch.zeros(1, 1, 128, 128), torch.zeros(1, 29, 4))

@@ -27,7 +27,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.domain.study import DraftReport, Film, Split
-from crrg.errors import DigestMismatch
+from crrg.errors import DigestMismatch, ModelError
 from crrg.evaluation import label_figures
 from crrg.inference.pipeline import ReportPipeline
 from crrg.ledger.tables import table_bytes
@@ -338,6 +338,9 @@ def test_rounds_train_both_modules_and_keep_the_best(
     generator = StageResult.model_validate(storage.get_json(f"checkpoints/joint-generator/{trained[0]}/result.json"))
     assert generator.part == "generator"
     assert generator.sha256 != stages["generator"].sha256
+    read = {name: stages[name].sha256 for name in ("detector", "selector")}
+    noted = [storage.get_json(f"{each.prefix}/config.json")["trained_on"] for each in (generator, stages["generator"])]
+    assert noted == [read, read]
     # what a round made beside CLIP takes its place in the bundle too
     both = result.model_copy(update={"beside": (generator,)})
     spec = read_spec(storage.child(assemble_bundle([*stages.values(), both], "d1", 64, storage).prefix))
@@ -382,3 +385,14 @@ def test_rounds_that_were_run_are_found_again_and_damaged_drafts_are_refused(
             "joint", form, storage, Settings(root=storage.root), upstream=[stages[name] for name in STAGES]
         )
     storage.put(part, data)
+
+
+def test_a_generator_goes_into_no_bundle_with_another_selector_of_the_same_sizes(
+    storage: Storage, stages: dict[str, StageResult]
+) -> None:
+    form = FORM.model_copy(update={"seed": 9})
+    other = train.train_stage("selector", form, storage, Settings(root=storage.root), upstream=[stages["detector"]])
+    parts = {**stages, "selector": other}
+    refusal = f"the generator {stages['generator'].prefix} was trained on a selector .*, not on {other.prefix} "
+    with pytest.raises(ModelError, match=refusal):
+        assemble_bundle([parts[name] for name in STAGES], "d1", 64, storage)

@@ -23,10 +23,11 @@ from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, ModelError
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.registry.assemble import assemble_bundle, parts_of
+from crrg.operations.registry.given_parts import check_parts, find_parts
 from crrg.operations.training import train
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
@@ -109,6 +110,36 @@ def test_a_finished_stage_is_found_with_what_was_made_beside_it(trained: Trained
     other = trained.again("selector", seed=4)
     assert not other.reused
     assert other.config_hash != trained.stages[1].config_hash
+
+
+def test_each_stage_notes_the_parts_that_learnt_on_with_it(trained: Trained) -> None:
+    _, selector, generator, _ = trained.stages
+
+    def noted(result: StageResult) -> Any:
+        return read_stage(trained.storage, result)[0].get("trained_on")
+
+    detector, heads = generator.beside
+    assert noted(selector) == {"detector": selector.beside[0].sha256}
+    assert noted(heads) == {"detector": detector.sha256}
+    assert noted(generator) == {"detector": detector.sha256, "selector": heads.sha256}
+    assert noted(detector) is None
+
+
+def test_folders_of_earlier_stages_do_not_take_the_place_of_what_learnt_on_after_them(trained: Trained) -> None:
+    detector, selector, generator, clip = (each.prefix for each in trained.stages)
+
+    def bundled(*folders: str) -> str:
+        found = find_parts(folders, trained.storage)
+        check_parts(parts_of(found), trained.storage)
+        return assemble_bundle(found, "d1", 64, trained.storage).bundle_id
+
+    whole = bundled(generator, clip)
+    assert bundled(clip, detector, selector, generator) == whole
+    wrong_heads = f"the generator {generator} was trained on a selector .*, not on {selector} .*give its folder after"
+    with pytest.raises(ModelError, match=wrong_heads):
+        bundled(generator, selector, clip)
+    with pytest.raises(ModelError, match=f"trained on a detector .*, not on {detector} "):
+        bundled(selector, generator, detector, clip)
 
 
 def test_our_recipe_is_another_training(trained: Trained) -> None:

@@ -94,7 +94,7 @@ def compose_bundle(
     missing = [stage for stage in STAGES if stage not in results]
     if missing:
         raise ModelError(f"a bundle needs all four stages, missing: {', '.join(missing)}; train them first", "bundle")
-    configs = {stage: read_stage_config(storage, results[stage]) for stage in STAGES}
+    configs: dict[str, dict[str, Any]] = {stage: read_stage_config(storage, results[stage]) for stage in STAGES}
     check_matching(results, configs)
     files = {name: read_stage_file(storage, results[stage], WEIGHTS_FILE) for stage, name in WEIGHT_FILES.items()}
     files |= {

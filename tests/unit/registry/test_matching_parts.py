@@ -78,7 +78,8 @@ def test_everything_that_was_trained_on_another_detector_is_named(storage: Stora
 
 
 def test_an_imported_detector_takes_the_place_of_another_unless_its_features_are_judged(storage: Storage) -> None:
-    imported = noting(storage, "detector", 9, {}, imported={"source": "rgrg"})
+    origin = {"source": "rgrg", "part": "detector", "sha256": "0" * 64, "licence": "as published"}
+    imported = noting(storage, "detector", 9, {}, imported=origin)
     own_eyes = {**trained_parts(storage, architecture={"backbone": "conv"}), "detector": imported}
     assert bundle_id(storage, own_eyes) != bundle_id(storage, trained_parts(storage))
     heads = {**trained_parts(storage, architecture={"backbone": "detector"}), "detector": imported}

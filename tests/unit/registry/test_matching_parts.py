@@ -87,7 +87,7 @@ def test_an_imported_detector_takes_the_place_of_another_unless_its_features_are
 
 
 def test_stages_that_note_nothing_are_taken_as_they_are(storage: Storage) -> None:
-    parts = {name: stand_in_stage(storage, name, seed) for seed, name in enumerate(STAGES, 1)}
+    parts: dict[str, StageResult] = {name: stand_in_stage(storage, name, n) for n, name in enumerate(STAGES, 1)}
     assert bundle_id(storage, {**parts, "selector": stand_in_stage(storage, "selector", 9)})
 
 

@@ -36,14 +36,17 @@ def places(tmp_path: Path) -> tuple[Storage, Storage]:
 
 def test_of_two_dates_that_come_at_once_one_runs(places, monkeypatch):
     inbox, root = places
-    both_have_put = threading.Barrier(2)
+    both = threading.Barrier(2)
     put, first = Storage.put_if_absent, threading.local()
 
     def put_together(self: Storage, key: str, data: bytes) -> None:
+        if not key.startswith("leases/date=") or hasattr(first, "is_over"):
+            put(self, key, data)
+            return
+        first.is_over = True
+        both.wait(60)  # both have looked and found nobody
         put(self, key, data)
-        if key.startswith("leases/date=") and not hasattr(first, "is_over"):
-            first.is_over = True
-            both_have_put.wait(60)
+        both.wait(60)  # both have put before either looks again
 
     monkeypatch.setattr(Storage, "put_if_absent", put_together)
     plans = []

@@ -218,6 +218,7 @@ class Watched:
 
     def __init__(self, context: BrowserContext) -> None:
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(120_000)  # the servers' pages load slowly beside other tests
         self.complaints: list[str] = []
         self.hosts: set[str] = set()
         self.page.on("console", self._note)

@@ -154,7 +154,7 @@ def open_tracker(
     tracker = MlflowTracker(
         mlflow_client(settings, storage),
         experiment,
-        _artifact_location(settings, storage),
+        "" if settings.mlflow_tracking_uri else storage.url("mlflow-artifacts"),
         run_name,
         tags or {},
         run_id,
@@ -370,10 +370,6 @@ def _fluent(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
-
-
-def _artifact_location(settings: Settings, storage: Storage) -> str:
-    return "" if settings.mlflow_tracking_uri else storage.url("mlflow-artifacts")
 
 
 def _reach(action: Callable[[], T], subject: str = "") -> T:

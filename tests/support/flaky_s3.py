@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from crrg.config.base import StorageSettings
 from crrg.storage import Storage
+from tests.support.served import served
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _BUSY = b"<Error><Code>SlowDown</Code><Message>no</Message></Error>"
@@ -77,15 +77,8 @@ def flaky_store() -> Iterator[FlakyStore]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    keys = {"access_key_id": "any", "secret_access_key": "any"}
-    given = {"endpoint_url": f"http://127.0.0.1:{server.server_port}", **keys}
-    store = FlakyStore(Storage("s3://bucket", StorageSettings.model_validate(given)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(Handler) as port:
+        keys = {"access_key_id": "any", "secret_access_key": "any"}
+        given = {"endpoint_url": f"http://127.0.0.1:{port}", **keys}
+        store = FlakyStore(Storage("s3://bucket", StorageSettings.model_validate(given)))
         yield store
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from torch import Tensor, nn
 
 from crrg.config.models import ClipArchitecture, DetectorArchitecture, GeneratorArchitecture, SelectorArchitecture
 from crrg.config.references import StageResult
@@ -80,3 +82,13 @@ class Unregistered:
 
     def register_stage(self, result: StageResult) -> str:
         return f"of crrg-{result.part}"
+
+
+def noting_start(fit: Callable[..., Any], before: dict[str, dict[str, Tensor]]) -> Callable[..., Any]:
+    """Return a training that first notes a copy of the network's weights under the name of its stage."""
+
+    def noted(module: nn.Module, *arguments: Any, **named: Any) -> Any:
+        before[named["folder"].stage] = {name: each.clone() for name, each in module.state_dict().items()}
+        return fit(module, *arguments, **named)
+
+    return noted

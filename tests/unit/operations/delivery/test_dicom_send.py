@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pydicom
@@ -22,6 +21,7 @@ from crrg.errors import ConfigError, StorageError
 from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from tests.support.certificates import self_signed
 from tests.support.delivered_night import NAME, film_bytes
+from tests.support.served import served
 
 pytest.importorskip("dicomweb_client", reason="delivery needs the extra dicom")
 
@@ -96,20 +96,9 @@ def web_service(certificate: Path | None = None) -> Iterator[WebService]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    service.url = f"{'https' if certificate else 'http'}://localhost:{server.server_port}/dicom-web"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(Handler, certificate) as port:
+        service.url = f"{'https' if certificate else 'http'}://localhost:{port}/dicom-web"
         yield service
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     assert not problems
 
 

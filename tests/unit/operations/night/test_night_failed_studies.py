@@ -31,15 +31,20 @@ def put(inbox: Storage, key: str, number: int, study: str, *, is_cut: bool = Fal
     inbox.put(f"{key}.dcm", data[: -len(data) // 4] if is_cut else data)
 
 
+def put_good_and_cut_study(inbox: Storage) -> None:
+    """Put a film, and four cut ones of another study."""
+    put(inbox, "good", 1, "1")
+    for number in range(2, 6):
+        put(inbox, f"cut{number}", number, "2", is_cut=True)
+
+
 def night(inbox: Storage, root: Storage, **changes: object) -> NightSummary:
     config = night_config(inbox, **{"num_workers": 0, "max_failure_rate": SHARE, **changes})
     return run_night(config, root, BUNDLE, PSEUDONYMS, StandInDrafter)
 
 
 def test_four_cut_films_of_one_study_fail_no_night(inbox, root):
-    put(inbox, "good", 1, "1")
-    for number in range(2, 6):
-        put(inbox, f"cut{number}", number, "2", is_cut=True)
+    put_good_and_cut_study(inbox)
     summary = night(inbox, root)
     assert (summary.num_quarantined, summary.num_failed_studies, summary.exceeds_failure_rate) == (4, 1, True)
     check_ended_well(summary)
@@ -75,9 +80,7 @@ def test_films_on_which_their_decoder_dies_count_by_their_study(inbox, root, mon
 
 
 def test_refused_films_that_lie_there_anew_count_by_their_study(inbox, root):
-    put(inbox, "good", 1, "1")
-    for number in range(2, 6):
-        put(inbox, f"cut{number}", number, "2", is_cut=True)
+    put_good_and_cut_study(inbox)
     night(inbox, root)
     for number in range(2, 6):
         path = Path(inbox.root, f"cut{number}.dcm")
@@ -107,9 +110,7 @@ def test_what_is_out_of_scope_counts_for_no_study(inbox, root):
 
 
 def test_of_a_night_that_did_not_count_them_each_input_counts(inbox, root):
-    put(inbox, "good", 1, "1")
-    for number in range(2, 6):
-        put(inbox, f"cut{number}", number, "2", is_cut=True)
+    put_good_and_cut_study(inbox)
     night(inbox, root)
     (manifest,) = read_manifests(root)
     earlier = manifest.model_copy(update={"num_failed_studies": None})

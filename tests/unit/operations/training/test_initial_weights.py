@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,14 +24,11 @@ from benchmarks.classification.published_files import bert_shapes, random_state,
 from crrg.cli.models import starts_of
 from crrg.config import presets
 from crrg.config.base import STAGES, Settings
-from crrg.config.data import IngestConfig
 from crrg.config.models import ClipArchitecture, DetectorArchitecture, GeneratorArchitecture
 from crrg.config.references import StageResult
 from crrg.config.running import RetrainConfig
 from crrg.config.training import ClipTraining, InitialWeights
 from crrg.data.dataset.pairs import read_pairs, resolve_dataset
-from crrg.data.phantom.cohort import write_cohort
-from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.published_tokenizers import PublishedTokenizer, bert_tokenizer
 from crrg.data.tokenizer import END_TOKEN, PLACEHOLDER_TOKEN, PhraseTokenizer
 from crrg.domain.study import Split
@@ -43,7 +39,6 @@ from crrg.inference.pipeline import ReportPipeline
 from crrg.models.clip import ClipModel
 from crrg.models.detector import RegionDetector
 from crrg.models.report_generator import ReportGenerator
-from crrg.operations.ingest.ingest import ingest
 from crrg.operations.registry.assemble import assemble_bundle
 from crrg.operations.registry.importing import import_checkpoint
 from crrg.operations.training import train
@@ -55,8 +50,8 @@ from crrg.training.checkpoint import read_stage
 from crrg.training.clip_start import clip_start, load_clip_start
 from crrg.training.detector import build_detector
 from crrg.training.initial_weights import detector_start, generator_start, load_generator_start
-from tests.support.keys import KEY
-from tests.support.smallest_stages import Unregistered, remembered, smallest
+from tests.support.drawn_bundle import draw_dataset
+from tests.support.smallest_stages import Unregistered, noting_start, remembered, smallest
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{each}" for each in "aeiou")]
 WORDS += [f"[unused{number}]" for number in range(300 - len(WORDS))]
@@ -127,30 +122,19 @@ class Trained:
 def trained(folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     """Four stages that started from imported weights, and their networks before the first step."""
     home = tmp_path_factory.mktemp("started")
-    write_cohort(home / "source", 12, 5, 64)
     storage = Storage(str(home / "root"))
-    form = IngestConfig(
-        source=str(home / "source"), dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25
-    )
-    ingest(form, storage, Pseudonyms(KEY.encode()))
+    draw_dataset(storage, home / "source", "drawn", 0.5, 0.25)
     weights = InitialWeights(
         detector=folders["detector"], generator=folders["gpt2"], clip=folders["clip"], freeze_language_model=True
     )
     before: dict[str, dict[str, Tensor]] = {}
-
-    def watched(fit: Callable[..., Any]) -> Callable[..., Any]:
-        def watch(module: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
-            before[named["folder"].stage] = {name: each.clone() for name, each in module.state_dict().items()}
-            return fit(module, *arguments, **named)
-
-        return watch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest)
         patch.setattr(train, "open_tracker", remembered)
         patch.setattr(train, "ModelRegistry", Unregistered)
         for module in (detector, generator, clip):
-            patch.setattr(module, "fit", watched(module.fit))
+            patch.setattr(module, "fit", noting_start(module.fit, before))
         retrain = RetrainConfig(dataset="drawn", device="cpu", num_steps=2, initial_weights=weights)
         settings = Settings(root=storage.root)
         found = train.train_stages(STAGES, retrain.stage_config(), storage, settings)

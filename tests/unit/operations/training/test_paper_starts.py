@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,11 @@ from torch import Tensor
 
 from crrg.config import presets
 from crrg.config.base import STAGES, Settings
-from crrg.config.data import IngestConfig
 from crrg.config.paper import narrow_detector, narrow_generator, narrow_selector
 from crrg.config.references import StageResult
 from crrg.config.running import RetrainConfig
 from crrg.config.training import TrainStageConfig
 from crrg.data.dataset.pairs import resolve_dataset
-from crrg.data.phantom.cohort import write_cohort
-from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.tokenizer import train_tokenizer
 from crrg.errors import ConfigError, ModelError
 from crrg.importers.imported import ImportedStage, write_import
@@ -31,7 +28,6 @@ from crrg.importers.licences import LICENCES
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
-from crrg.operations.ingest.ingest import ingest
 from crrg.operations.registry.assemble import assemble_bundle
 from crrg.operations.training import train
 from crrg.operations.training.retrain import pin_dataset
@@ -44,8 +40,8 @@ from crrg.training.initial_weights import find_start
 from crrg.training.paper_stages import build_heads
 from crrg.training.paper_starts import check_paper_starts, paper_generator_start, paper_selector_start
 from crrg.training.tracker import NullTracker
-from tests.support.keys import KEY
-from tests.support.smallest_stages import Unregistered, remembered, smallest_paper
+from tests.support.drawn_bundle import draw_dataset
+from tests.support.smallest_stages import Unregistered, noting_start, remembered, smallest_paper
 
 PHRASES = ["the left lung is clear without effusion", "a small right pleural effusion has grown since"]
 FINDER = narrow_detector(4, 64)
@@ -83,11 +79,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A root with a dataset, and the smallest preset."""
     home = tmp_path_factory.mktemp("begun")
-    write_cohort(home / "source", 12, 5, 64)
     root = Storage(str(home / "root"))
-    source = str(home / "source")
-    form = IngestConfig(source=source, dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25)
-    ingest(form, root, Pseudonyms(KEY.encode()))
+    draw_dataset(root, home / "source", "drawn", 0.5, 0.25)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest_paper)
         patch.setattr(train, "open_tracker", remembered)
@@ -110,18 +103,11 @@ def begun(storage: Storage, folders: dict[str, str]) -> Begun:
     """All stages, trained from the parts of one import, and the whole networks before their first steps."""
     before: dict[str, dict[str, Tensor]] = {}
 
-    def watched(fit: Callable[..., Any]) -> Callable[..., Any]:
-        def watch(module: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
-            before[named["folder"].stage] = {name: each.clone() for name, each in module.state_dict().items()}
-            return fit(module, *arguments, **named)
-
-        return watch
-
     # the copy counts as the import that it is a copy of
     weights = {"detector": folders["model"], "selector": folders["copy"], "generator": folders["model"]}
     form = pin_dataset(form_of(initial_weights=weights), storage)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_stages, "fit", watched(paper_stages.fit))
+        patch.setattr(paper_stages, "fit", noting_start(paper_stages.fit, before))
         stages = train.train_stages(form.stages(), form.stage_config(), storage, Settings(root=storage.root))
     return Begun(stages, before)
 

@@ -13,19 +13,15 @@ from safetensors.torch import load
 
 from crrg.config import presets
 from crrg.config.base import STAGES, Settings
-from crrg.config.data import IngestConfig
 from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY
 from crrg.config.references import StageResult
 from crrg.config.resolved import check_settings
 from crrg.config.running import RetrainConfig
 from crrg.config.training import TrainStageConfig
 from crrg.data.dataset.pairs import read_pairs, resolve_dataset
-from crrg.data.phantom.cohort import write_cohort
-from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
 from crrg.errors import ConfigError, ModelError
 from crrg.inference.pipeline import ReportPipeline
-from crrg.operations.ingest.ingest import ingest
 from crrg.operations.registry.assemble import assemble_bundle, parts_of
 from crrg.operations.registry.given_parts import check_parts, find_parts
 from crrg.operations.training import train
@@ -34,7 +30,7 @@ from crrg.storage import Storage
 from crrg.training import paper_stages
 from crrg.training.checkpoint import read_stage
 from crrg.training.tracker import NullTracker
-from tests.support.keys import KEY
+from tests.support.drawn_bundle import draw_dataset
 from tests.support.smallest_stages import Unregistered, remembered, smallest_paper
 
 FORM = RetrainConfig(dataset="drawn", device="cpu", num_steps=2, recipe="paper")
@@ -53,11 +49,8 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     home = tmp_path_factory.mktemp("paper")
-    write_cohort(home / "source", 12, 5, 64)
     storage = Storage(str(home / "root"))
-    source = str(home / "source")
-    form = IngestConfig(source=source, dataset="drawn", image_size=64, train_share=0.5, validation_share=0.25)
-    ingest(form, storage, Pseudonyms(KEY.encode()))
+    draw_dataset(storage, home / "source", "drawn", 0.5, 0.25)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest_paper)
         patch.setattr(train, "open_tracker", remembered)

@@ -22,7 +22,8 @@
     │   └── PoorDrafts         generated reports not worth learning from -> the joint rounds end, the best is kept
     ├── GateNotMet             carries the scorecard and the gate
     ├── TooManyRefused         a night was published, but too much of it was refused; carries its summary
-    ├── NightStopped           an operator's stop ended a night before it was published; carries its summary
+    ├── NightStopped           a night was not published: an operator's stop, or another one in its way; carries its
+    │                          summary
     └── DegenerateNight        its drafts are all alike, empty or caught in loops -> nothing published
 
 A message says what, about which subject, what was expected and got, and the way out. A subject is one of our own
@@ -158,7 +159,7 @@ class TooManyRefused(CrrgError):
 
 
 class NightStopped(CrrgError):
-    """An operator's stop ended a night before it was published; run again, it goes on where it was.
+    """A night was not published, by an operator's stop or since another one was in its way; run again, it goes on.
 
     Attributes:
         summary: The night.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from crrg.operations.upkeep.gc import Garbage
     from crrg.storage import Storage
 
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only list what would be done; change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -27,7 +31,8 @@ def register(app: typer.Typer) -> None:
 
 
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     min_age_h: Annotated[float, typer.Option("--min-age-h", help="Keep objects younger than this many hours.")] = 24.0,
     results_older_than: Annotated[
         int | None, typer.Option("--results-older-than", help="Also drafts of nights older than this many days.")
@@ -41,11 +46,13 @@ def gc(
     from crrg.operations.privacy.retention import expire_results
     from crrg.operations.upkeep.gc import collect_garbage
 
+    is_to_remove = _is_meant("Remove these for good?", dry_run=dry_run, yes=yes)
+
     def collect(storage: Storage, _settings: Settings) -> tuple[Expired | None, Garbage]:
         expired = None
         if results_older_than is not None:
-            expired = expire_results(storage, results_older_than, with_newest=with_newest, remove=yes)
-        return expired, collect_garbage(storage, min_age_h=min_age_h, remove=yes)
+            expired = expire_results(storage, results_older_than, with_newest=with_newest, remove=is_to_remove)
+        return expired, collect_garbage(storage, min_age_h=min_age_h, remove=is_to_remove)
 
     def shown(found: tuple[Expired | None, Garbage]) -> str:
         expired, garbage = found
@@ -76,18 +83,21 @@ def reidentify(
 
 def forget(
     ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, or of their studies, images or objects.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     root: RootOption = "",
 ) -> None:
     """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
     from crrg.operations.privacy.forget import forget as forget_patients
 
-    execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=yes), _forgetting_shown)
+    remove = _is_meant("Remove these patients for good?", dry_run=dry_run, yes=yes)
+    execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=remove), _forgetting_shown)
 
 
 def rekey(
     inbox: InboxOption,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would happen.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Leave out what is no longer in the inbox.")
     ] = False,
@@ -97,15 +107,28 @@ def rekey(
     from crrg.data.privacy.deidentify import Pseudonyms
     from crrg.operations.privacy.rekey import rekey as change_secret
 
+    do = _is_meant("Write all nights again under the new secret?", dry_run=dry_run, yes=yes)
+
     def change(storage: Storage, settings: Settings) -> Rekeyed:
         old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
-        return change_secret(absolute(inbox), storage, old, new, drop_missing=drop_missing, do=yes)
+        return change_secret(absolute(inbox), storage, old, new, drop_missing=drop_missing, do=do)
 
     execute(root, change, _rekeyed_shown)
 
 
+def _is_meant(question: str, *, dry_run: bool, yes: bool) -> bool:
+    """Return whether something is to be done that nothing undoes: on a terminal it is asked, a program means it.
+
+    Raises:
+        typer.Abort: A person said no; the command ends with 1.
+    """
+    if dry_run or yes or not sys.stdin.isatty():
+        return not dry_run
+    return typer.confirm(f"{question} --dry-run only lists", abort=True)
+
+
 def _rekeyed_shown(rekeyed: Rekeyed) -> str:
-    verb = "rewritten" if rekeyed.is_done else "would be rewritten; pass --yes to do it"
+    verb = "rewritten" if rekeyed.is_done else "would be rewritten"
     lines = [f"{rekeyed.num_nights} nights with {rekeyed.num_rows} objects {verb}"]
     if rekeyed.num_missing:
         lines.append(f"{rekeyed.num_missing} objects are not in the inbox as they were; --drop-missing leaves them out")
@@ -143,9 +166,7 @@ def _copied_shown(copied: Copied) -> str:
 def _expired_shown(expired: Expired | None) -> list[str]:
     if expired is None:
         return []
-    verb = (
-        "removed" if expired.is_removed else "would be removed; pass --yes to do it" if expired.nights else "to remove"
-    )
+    verb = "removed" if expired.is_removed else "would be removed" if expired.nights else "to remove"
     lines = [f"{len(expired.nights)} nights, {expired.num_drafts} drafts {verb}"]
     if expired.num_newest:
         lines.append(f"  for {expired.num_newest} studies these are the newest drafts")
@@ -158,7 +179,7 @@ def _expired_shown(expired: Expired | None) -> list[str]:
 def _forgetting_shown(found: Forgetting) -> str:
     if not found.num_patients and not found.num_objects:
         return "already forgotten: nothing is left of these patients, and their films are refused"
-    verb = "removed" if found.is_removed else "would be removed; pass --yes to do it"
+    verb = "removed" if found.is_removed else "would be removed"
     lone = f", {found.num_objects} objects of unknown patients" if found.num_objects else ""
     lines = [f"{found.num_patients} patients, {found.num_studies} studies, {found.num_images} images{lone} {verb}"]
     if found.num_forgotten_before:
@@ -189,7 +210,7 @@ def _forgetting_shown(found: Forgetting) -> str:
 
 
 def _shown(garbage: Garbage) -> str:
-    would = "would be removed; pass --yes to do it" if garbage.objects or garbage.uploads else "to remove"
+    would = "would be removed" if garbage.objects or garbage.uploads else "to remove"
     verb = "removed" if garbage.is_removed else would
     young = f"; {garbage.num_young} younger ones are kept" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]

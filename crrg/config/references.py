@@ -179,6 +179,7 @@ class NightPlan(FrozenConfig):
         config: The form the night was started with.
         planning_s: How long it took to list what is new, seconds.
         held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
+        is_run_elsewhere: Whether it is this very night that somebody holds, and not another one or an upkeep.
     """
 
     date: str
@@ -197,6 +198,7 @@ class NightPlan(FrozenConfig):
     config: NightlyConfig
     planning_s: float = 0.0
     held_by: str = ""
+    is_run_elsewhere: bool = False
 
 
 class ShardResult(FrozenConfig):
@@ -249,6 +251,7 @@ class NightSummary(FrozenConfig):
             ``publishing``.
         num_shards_on_cpu: Shards that the CPU had to draft, since the device's memory did not suffice for one film.
         held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
+        is_run_elsewhere: Whether it is this very night that somebody holds, and not another one or an upkeep.
     """
 
     date: str
@@ -272,6 +275,7 @@ class NightSummary(FrozenConfig):
     times_s: dict[str, float] = Field(default_factory=dict)
     num_shards_on_cpu: int = 0
     held_by: str = ""
+    is_run_elsewhere: bool = False
 
     @property
     def is_flagged(self) -> bool:

@@ -6,6 +6,7 @@ pool and no labeler; what labels a text is handed in.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -16,7 +17,7 @@ from crrg.data.dataset.split import SplitShares, SplitWish, split_of
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.pair_grounding import ground_pair
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import CONTENT_SITE, Pseudonyms
 from crrg.data.privacy.forgotten import ForgottenPatients
 from crrg.data.privacy.person_masks import check_masked, mask_text
 from crrg.data.reports.language import check_language
@@ -62,10 +63,73 @@ class PairingRules:
 
 
 @dataclass(frozen=True)
-class _Ids:
+class Ids:
+    """Pseudonyms of a pair.
+
+    Attributes:
+        patient_id: Of the person.
+        study_id: Of the examination.
+        instance_id: Of the image object, or of the report where there is none.
+    """
+
     patient_id: str
     study_id: str
     instance_id: str
+
+
+def identify(item: SourceItem, header: DicomHeader | None, site: str, content: str, pseudonyms: Pseudonyms) -> Ids:
+    """Return pseudonyms: of an archive that names all three, else DICOM's, then the table's, then the content's.
+
+    Args:
+        item: What the archive says.
+        header: Identifiers of its film; ``None`` where it is no DICOM file, or there is no film.
+        site: Where identifiers of the archive's tables are valid.
+        content: Hex sha256 of the film's bytes, or of the report's text.
+        pseudonyms: Makes them.
+
+    Raises:
+        IdentityError: IDENTITY.MISSING or IDENTITY.INVALID.
+    """
+    if item.film is None:
+        return _identify_text(item, site, content, pseudonyms)
+    if item.instance_id:
+        return Ids(
+            pseudonyms.patient(item.patient_id, site),
+            pseudonyms.study(item.study_id, site),
+            pseudonyms.instance(item.instance_id, site),
+        )
+    if header is not None:
+        check_identity(replace(header, patient_id=header.patient_id or item.patient_id))
+        from_table = not header.patient_id
+        return Ids(
+            pseudonyms.patient(item.patient_id, site) if from_table else pseudonyms.patient(header.patient_id),
+            pseudonyms.study(header.study_instance_uid),
+            pseudonyms.instance(header.sop_instance_uid),
+        )
+    return Ids(
+        pseudonyms.patient(item.patient_id, site) if item.patient_id else pseudonyms.patient(content, CONTENT_SITE),
+        pseudonyms.study(item.study_id, site) if item.study_id else pseudonyms.study(content, CONTENT_SITE),
+        pseudonyms.instance(content, CONTENT_SITE),
+    )
+
+
+def text_digest(item: SourceItem) -> bytes:
+    """Return the sha256 of what an archive says in words of an input, which identifies one without a film."""
+    report = item.report
+    text = "\0".join((report.findings or "", report.impression or "", report.indication or "", item.notes))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _identify_text(item: SourceItem, site: str, content: str, pseudonyms: Pseudonyms) -> Ids:
+    """Return pseudonyms of a report without a film; one without a study is a study of its patient's own."""
+    if not item.patient_id:
+        raise IdentityError("a report without film names no patient", code="IDENTITY.MISSING")
+    study_id = item.study_id or f"report\0{item.patient_id}\0{content}"
+    return Ids(
+        pseudonyms.patient(item.patient_id, site),
+        pseudonyms.study(study_id, site),
+        pseudonyms.instance(f"report\0{study_id}", site),
+    )
 
 
 class PairBuilder:
@@ -89,7 +153,7 @@ class PairBuilder:
             DataError: IDENTITY, REPORT, LANG, LIMIT or GEOMETRY.
         """
         header = decoded.header if decoded else None
-        ids = self._identify(item, header, site, decoded, source_digest)
+        ids = identify(item, header, site, source_digest.hex(), self._rules.pseudonyms)
         if self._rules.forgotten is not None:
             self._rules.forgotten.check(ids.patient_id)
         names = header.names if header else ()
@@ -136,47 +200,6 @@ class PairBuilder:
         group_id = self._rules.pseudonyms.patient(f"group\0{item.group}", site) if item.group else patient_id
         published = item.split if self._rules.use_published_split else None
         return SplitWish(patient_id, group_id, published or split_of(group_id, self._rules.seed, self._rules.shares))
-
-    def _identify(
-        self, item: SourceItem, header: DicomHeader | None, site: str, decoded: DecodedFilm | None, digest: bytes
-    ) -> _Ids:
-        """Return pseudonyms: of an archive that names all three, else DICOM's, then the table's, then the content's."""
-        pseudonyms = self._rules.pseudonyms
-        if decoded is not None and item.instance_id:
-            return _Ids(
-                pseudonyms.patient(item.patient_id, site),
-                pseudonyms.study(item.study_id, site),
-                pseudonyms.instance(item.instance_id, site),
-            )
-        if header is not None:
-            patient_from_table = not header.patient_id and item.patient_id
-            check_identity(replace(header, patient_id=header.patient_id or item.patient_id))
-            return _Ids(
-                pseudonyms.patient(item.patient_id, site)
-                if patient_from_table
-                else pseudonyms.patient(header.patient_id),
-                pseudonyms.study(header.study_instance_uid),
-                pseudonyms.instance(header.sop_instance_uid),
-            )
-        content = digest.hex()
-        if decoded is None:
-            return self._identify_text(item, site, content)
-        return _Ids(
-            pseudonyms.patient(item.patient_id, site) if item.patient_id else pseudonyms.patient(content, "content"),
-            pseudonyms.study(item.study_id, site) if item.study_id else pseudonyms.study(content, "content"),
-            pseudonyms.instance(content, "content"),
-        )
-
-    def _identify_text(self, item: SourceItem, site: str, content: str) -> _Ids:
-        """Return pseudonyms of a report without a film; one without a study is a study of its patient's own."""
-        if not item.patient_id:
-            raise IdentityError("a report without film names no patient", code="IDENTITY.MISSING")
-        pseudonyms, study_id = self._rules.pseudonyms, item.study_id or f"report\0{item.patient_id}\0{content}"
-        return _Ids(
-            pseudonyms.patient(item.patient_id, site),
-            pseudonyms.study(study_id, site),
-            pseudonyms.instance(f"report\0{study_id}", site),
-        )
 
     def _read_notes(self, notes: str, names: tuple[str, ...]) -> str | None:
         text = sentences_of_picture(clean_text(notes), self._speaks_of_finding)

@@ -67,8 +67,10 @@ def resolve_bundle(model: str, storage: Storage, settings: Settings) -> Resolved
         return ResolvedBundle(version_ref(ModelRegistry(settings, storage), version["version"]))
     if model.startswith("models:"):
         raise ModelError(f"only {PIPELINE_MODEL}@ALIAS and {PIPELINE_MODEL}/VERSION are known", model)
-    spec = read_spec(storage.at(model))
-    return ResolvedBundle(BundleRef(bundle_id=spec["bundle_id"], prefix=storage.at(model).root))
+    folder = storage.at(model)
+    # what lies in the root keeps its place there when the root is copied elsewhere
+    prefix = folder.root.removeprefix(f"{storage.root}/")
+    return ResolvedBundle(BundleRef(bundle_id=read_spec(folder)["bundle_id"], prefix=prefix))
 
 
 def version_ref(registry: ModelRegistry, version: str) -> BundleRef:

@@ -200,6 +200,22 @@ def commit_bundle(storage: Storage, bundle: BundleFiles) -> BundleRef:
     return ref
 
 
+def take_in(storage: Storage, ref: BundleRef) -> BundleRef:
+    """Return the reference below the root of a bundle, whose parts are copied there where it lies elsewhere.
+
+    What is committed names its bundle by a place that goes with the root, and that nobody clears away.
+
+    Raises:
+        ModelError, DigestMismatch, StorageError: As ``read_bundle``, or nothing may be written there.
+    """
+    if not _is_elsewhere(ref.prefix):
+        return ref
+    prefix = f"models/bundles/{ref.bundle_id}"
+    if not storage.exists(f"{prefix}/{BUNDLE_FILE}"):
+        commit_bundle(storage, read_bundle(storage, ref))
+    return ref.model_copy(update={"prefix": prefix})
+
+
 def read_bundle(storage: Storage, ref: BundleRef) -> BundleFiles:
     """Read a bundle and verify every part of it.
 
@@ -283,9 +299,11 @@ def dataset_versions(spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 def bundle_folder(storage: Storage, prefix: str) -> Storage:
     """Return the storage of a bundle folder: under the root, or elsewhere for an absolute path or URL."""
-    if "://" in prefix or prefix.startswith("/"):
-        return storage.at(prefix)
-    return storage.child(prefix)
+    return storage.at(prefix) if _is_elsewhere(prefix) else storage.child(prefix)
+
+
+def _is_elsewhere(prefix: str) -> bool:
+    return "://" in prefix or prefix.startswith("/")
 
 
 def read_reference(storage: Storage, ref: BundleRef) -> bytes | None:

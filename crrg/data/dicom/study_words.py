@@ -18,7 +18,7 @@ from crrg.storage import Storage
 HEAD_BYTES = 2**16
 LONG_HEAD_BYTES = 2**22
 """Read where the first bytes do not reach the study."""
-_TAGS = ("AccessionNumber", "PatientID", "StudyInstanceUID")
+_TAGS = ("AccessionNumber", "PatientID", "SOPInstanceUID", "StudyInstanceUID")
 _LAST_TAG = 0x0020000D
 
 
@@ -30,11 +30,13 @@ class StudyWords:
         patient_id: PatientID.
         accession_number: AccessionNumber.
         study_instance_uid: StudyInstanceUID.
+        sop_instance_uid: SOPInstanceUID, of the film itself.
     """
 
     patient_id: str = field(default="", repr=False)
     accession_number: str = field(default="", repr=False)
     study_instance_uid: str = field(default="", repr=False)
+    sop_instance_uid: str = field(default="", repr=False)
 
 
 def read_study_words(head: bytes) -> StudyWords:
@@ -70,6 +72,7 @@ def read_study_words(head: bytes) -> StudyWords:
                 patient_id=text_value(attributes, "PatientID"),
                 accession_number=text_value(attributes, "AccessionNumber"),
                 study_instance_uid=text_value(attributes, "StudyInstanceUID"),
+                sop_instance_uid=text_value(attributes, "SOPInstanceUID"),
             )
     except (DataError, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, RecursionError, OSError):
         return StudyWords()

@@ -18,6 +18,8 @@ from crrg.errors import DataError
 
 PSEUDONYM_CHARACTERS = 26
 MAX_SHIFT_DAYS = 730
+CONTENT_SITE = "content"
+"""Where digests of files are valid as identifiers, in place of what a header would say."""
 
 
 class Pseudonyms:

@@ -27,7 +27,7 @@ from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_datase
 from crrg.data.dataset.quarantine import quarantine_key
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.refusals import UNREADABLE
-from crrg.errors import ConfigError, StorageError
+from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.local_files import check_disk, full_disk_named
 from crrg.operations.ingest.inputs import (
@@ -182,13 +182,13 @@ def _check_room(config: IngestConfig, storage: Storage, num_inputs: int) -> None
         check_disk(place, f"dataset {config.dataset}", needed)
 
 
-def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> ConfigError:
+def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> CrrgError:
     subject = f"dataset {config.dataset}"
     if not counts["num_inputs"]:
         reason = "this kind of archive finds neither films nor reports here; check the address and --source"
         return ConfigError(f"{reason} (links are not followed)", subject)
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
-    return ConfigError(f"none of {counts['num_inputs']} inputs was accepted: {reasons}", subject)
+    return CrrgError(f"none of {counts['num_inputs']} inputs was accepted: {reasons}", subject)
 
 
 def _is_given_more(

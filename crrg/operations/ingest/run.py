@@ -6,7 +6,6 @@ all are known. Knows no dataset versions (``pairs``) and no earlier ingest beyon
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -30,7 +29,7 @@ from crrg.data.decoding.shared_films import FilmPlaces
 from crrg.data.duplicates import Claim, judge_claims
 from crrg.data.film import DecodedFilm
 from crrg.data.images import PREPROCESSING_VERSION
-from crrg.data.pairing import PairBuilder, PairingRules
+from crrg.data.pairing import PairBuilder, PairingRules, text_digest
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import ForgottenPatients, read_forgotten
 from crrg.domain.acquisition import Acquisition
@@ -259,7 +258,7 @@ class IngestRun:
         if read.item.problem is not None:
             raise read.item.problem
         if read.item.film is None:
-            return self._builder.build(read.item, source.kind.value, source.site, None, _text_digest(read.item))
+            return self._builder.build(read.item, source.kind.value, source.site, None, text_digest(read.item))
         self.num_read += 1
         if isinstance(outcome, DataError):
             raise outcome
@@ -350,9 +349,3 @@ def stage_of(error: DataError, *, was_decoded: bool = True, has_film: bool = Tru
     """
     family = error.code.split(".", 1)[0]
     return _STAGES.get(family, "pairing" if was_decoded else "decode" if has_film else "source")
-
-
-def _text_digest(item: SourceItem) -> bytes:
-    report = item.report
-    text = "\0".join((report.findings or "", report.impression or "", report.indication or "", item.notes))
-    return hashlib.sha256(text.encode()).digest()

@@ -21,7 +21,7 @@ from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardResu
 from crrg.config.running import NightlyConfig
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError, NightStopped, StorageError, TooManyRefused
-from crrg.ledger.lease import Lease, acquire_lease, find_holder
+from crrg.ledger.lease import Lease, LeaseState, acquire_lease, find_holder
 from crrg.ledger.ledger import compact_if_many
 from crrg.operations.night.commit import publish_night
 from crrg.operations.night.feed import ShardFeed
@@ -46,6 +46,7 @@ FEWEST_FAILED_STUDIES = 3
 study nobody knows, both may be films of one."""
 PATIENCE_S = 30.0
 """How long a night waits for what is in its way and soon over."""
+NOBODY = "another run started at the same time, or has just ended; run this night again"
 WAITS_S = (0.3, 3.0)
 """Between two tries, drawn anew each time, so that nights that came at once do not come at once again."""
 _held: dict[tuple[str, str, int], Lease] = {}
@@ -110,9 +111,10 @@ def plan_night(
     )
     lease = _take(storage, date)
     if lease is None:
-        held_by = _holder_of(storage)
+        holder = find_holder(storage)
+        held_by = NOBODY if holder is None else holder.describe()
         logger.info("night %s is not started: %s", date, held_by)
-        return idle.model_copy(update={"held_by": held_by})
+        return idle.model_copy(update={"held_by": held_by, "is_run_elsewhere": _runs(holder, date)})
     started_s = time.monotonic()
     try:
         plan = _prepared(plan_held_night(idle, lease.fencing, storage, pseudonyms))
@@ -238,23 +240,26 @@ def run_night(
 
 
 def exit_code(summary: NightSummary) -> int:
-    """Return the exit code of a night: 0 done, 1 stopped, 3 done with too many quarantined inputs."""
-    if summary.status == "stopped":
+    """Return the exit code of a night: 0 done or run elsewhere, 1 not done, 3 done with too many quarantined inputs."""
+    if summary.status == "stopped" or _is_in_the_way(summary):
         return EXIT_NOT_DONE
     return EXIT_TOO_MANY_QUARANTINED if summary.exceeds_failure_rate else 0
 
 
 def check_ended_well(summary: NightSummary) -> None:
-    """Check that no operator stopped a night, and that no more of it was refused than its form allows.
+    """Check that nothing kept a night from its end, and that no more of it was refused than its form allows.
 
     In a small night a single bad study may be a large share: the exit code says so, but the night has not failed.
 
     Raises:
-        NightStopped: Nothing was published; the message names the object that stops it and who may remove it.
+        NightStopped: Nothing was published; the message names the object that stops it and who may remove it, or what
+            else was at work for too long.
         TooManyRefused: More was refused, of more than one or two studies; the message has the table of reasons.
     """
     if summary.status == "stopped":
         raise NightStopped(f"stopped, nothing is published: {WAY_OUT}", f"night {summary.date}", summary=summary)
+    if _is_in_the_way(summary):
+        raise NightStopped(f"not begun: {summary.held_by}", f"night {summary.date}", summary=summary)
     if summary.exceeds_failure_rate and summary.num_failed_studies < FEWEST_FAILED_STUDIES:
         logger.warning(
             "night %s: %.0f %% of its inputs were refused, more than max_failure_rate allows, but of %d studies: too "
@@ -267,6 +272,11 @@ def check_ended_well(summary: NightSummary) -> None:
             f"night {summary.date}",
             summary=summary,
         )
+
+
+def _is_in_the_way(summary: NightSummary) -> bool:
+    """Return whether something else than this very night kept it from beginning."""
+    return summary.status == "held" and not summary.is_run_elsewhere
 
 
 def _sized(config: NightlyConfig) -> NightlyConfig:
@@ -285,7 +295,7 @@ def _take(storage: Storage, date: str) -> Lease | None:
     until_s = time.monotonic() + PATIENCE_S
     while (lease := acquire_lease(storage, date)) is None:
         holder, left_s = find_holder(storage), until_s - time.monotonic()
-        if left_s <= 0 or (holder is not None and holder.date == date and holder.record.is_night):
+        if left_s <= 0 or _runs(holder, date):
             return None
         time.sleep(min(left_s, random.uniform(*WAITS_S)))
     return lease
@@ -312,12 +322,9 @@ def _give_back(lease: Lease) -> None:
         logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
 
 
-def _holder_of(storage: Storage) -> str:
-    """Return who keeps a night from beginning, as a sentence."""
-    holder = find_holder(storage)
-    if holder is None:
-        return "another run started at the same time, or has just ended; run this night again"
-    return holder.describe()
+def _runs(holder: LeaseState | None, date: str) -> bool:
+    """Return whether a holder runs the night of a date, and nothing else."""
+    return holder is not None and holder.date == date and holder.record.is_night
 
 
 def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage) -> NightSummary | None:
@@ -338,4 +345,5 @@ def _idle_summary(plan: NightPlan, results: list[ShardResult], storage: Storage)
         num_inputs=num_pending,
         num_pending=num_pending,
         held_by=plan.held_by,
+        is_run_elsewhere=plan.is_run_elsewhere,
     )

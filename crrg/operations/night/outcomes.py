@@ -8,7 +8,7 @@ from typing import Literal
 
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.exports.csv_text import csv_text
-from crrg.ledger.inventory import InboxObject, is_to_try_again, list_inbox
+from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
 from crrg.operations.privacy.secret import check_secret
 from crrg.storage import Storage
@@ -20,7 +20,7 @@ class FileOutcome:
 
     Attributes:
         file: Its key in the inbox.
-        outcome: ``pending`` also where the object was replaced since it was read, or is going to be tried again.
+        outcome: As the last night that read it found; ``pending`` where none did, or it was replaced since.
         reason: Reason code of a quarantined object, else empty.
     """
 
@@ -55,7 +55,7 @@ def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
 
 def _outcome(found: InboxObject, ledger: Ledger, inbox_id: str) -> FileOutcome:
     row = ledger.find(found.key_hmac, found.etag)
-    if row is None or is_to_try_again(row, ledger) or ledger.is_replaced(row, inbox_id):
+    if row is None or ledger.is_replaced(row, inbox_id):
         return FileOutcome(found.key, "pending", "")
     if row.outcome is Outcome.ACCEPTED:
         return FileOutcome(found.key, "accept", "")

@@ -24,7 +24,7 @@ from crrg.data.decoding.pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.dicom.structure import size_refusal
 from crrg.data.film import DecodedFilm
 from crrg.data.identity import DicomHeader, check_identity, find_study_uid
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import CONTENT_SITE, Pseudonyms
 from crrg.data.privacy.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError, StorageError
@@ -47,8 +47,6 @@ answers at once; of it no more is fetched than there are threads, since that wou
 FILMS_AHEAD = 64
 Ids = tuple[str, str, str]
 """Pseudonyms of patient, study and instance."""
-CONTENT_SITE = "content"
-"""Where the identifiers of PNG and JPEG films are valid: they have none, so their bytes identify them."""
 
 
 @dataclass(frozen=True)

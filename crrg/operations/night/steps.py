@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
@@ -20,8 +21,8 @@ from crrg.operations.night import nightly
 from crrg.operations.night.feed import ShardFeed
 from crrg.operations.night.report import report_night, tell_untold
 from crrg.operations.root import open_root
-from crrg.registry.aliases import resolve_bundle
-from crrg.registry.bundle import read_image_size
+from crrg.registry.aliases import ResolvedBundle, resolve_bundle
+from crrg.registry.bundle import read_image_size, take_in
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
         ModelError: There is no such model, or it has not passed its gate; nothing was read.
     """
     pseudonyms = Pseudonyms(settings.pseudonym_key())
-    resolved = resolve_bundle(config.model, storage, settings)
-    config = _sized(config, resolved.ref, storage)
+    config, resolved = _resolved(config, storage, settings)
     plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
     logger.info(
         "night %s: %d new, %d done, %d pending, bundle %s",
@@ -93,9 +93,9 @@ def give_back(plan: NightPlan) -> None:
 
 def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> NightSummary:
     """Run a whole night in this process."""
-    resolved = resolve_bundle(config.model, storage, settings)
+    config, resolved = _resolved(config, storage, settings)
     summary = nightly.run_night(
-        _sized(config, resolved.ref, storage),
+        config,
         storage,
         resolved.ref,
         Pseudonyms(settings.pseudonym_key()),
@@ -113,6 +113,13 @@ def go_on_with_night(config: NightlyConfig, storage: Storage, settings: Settings
     """Run a whole night in this process after a flow of this process broke off, which may have left it held."""
     nightly.release_all(storage)
     return run_night(config, storage, settings)
+
+
+def _resolved(config: NightlyConfig, storage: Storage, settings: Settings) -> tuple[NightlyConfig, ResolvedBundle]:
+    """Return the form with the films' size, and the bundle that a night drafts with, which lies in the root."""
+    resolved = resolve_bundle(config.model, storage, settings)
+    config = _sized(config, resolved.ref, storage)
+    return config, replace(resolved, ref=take_in(storage, resolved.ref))
 
 
 def _sized(config: NightlyConfig, bundle: BundleRef, storage: Storage) -> NightlyConfig:

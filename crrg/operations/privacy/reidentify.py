@@ -1,14 +1,17 @@
 """The source of a pseudonym, found by computing pseudonyms anew; nothing anywhere stores the way back.
 
 The ledger tells which object of the inbox a patient, study, image or object pseudonym belongs to, by the HMAC of the
-object's key; only those objects are read. Who knows the secret and may read the inbox could do this anyway; here it is
-done in the open: every question is audited, with the pseudonyms that were asked for and without what they mean.
+object's key; only those objects are read. For ids that no night knows there, those of training films and of films that
+were moved since, the pseudonyms of everything in the inbox or archive are computed. Who knows the secret and may read
+the inbox could do this anyway; here it is done in the open: every question is audited, with the pseudonyms that were
+asked for and without what they mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from crrg.data.archives.givers import Givers, nameless, refusal
 from crrg.data.archives.source_kinds import source_class
@@ -21,8 +24,11 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, ledger_rows
 from crrg.ledger.manifest import read_manifests
+from crrg.operations.privacy.recomputed import Match, matches
 from crrg.operations.privacy.secret import check_secret
 from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Source:
         pseudonym: What was asked for.
         kind: ``patient``, ``study``, ``instance`` or ``object``.
         file: The object's key in the inbox.
-        patient_id: PatientID of the source; empty for PNG and JPEG films.
-        study_uid: StudyInstanceUID of the source.
+        patient_id: PatientID of the source, or of the archive's tables; empty for PNG and JPEG films by themselves.
+        study_uid: StudyInstanceUID of the source, or what the archive's tables call the study.
         accession_number: Accession number of the source.
         reason: Why the inbox kept the identity back, as a code; empty where the source was read.
     """
@@ -54,7 +60,7 @@ def reidentify(
     """Return the sources of pseudonyms, in the order asked, then by file.
 
     Args:
-        inbox_url: The inbox that the nights read, or the archive of an ingest, whose refused objects are known.
+        inbox_url: The inbox that the nights read, or the archive of an ingest.
         pseudonyms_asked: Ids of patients, studies, images or refused objects, as tables and pages show them.
         storage: The root with the ledger.
         pseudonyms: The key the nights ran with.
@@ -65,6 +71,7 @@ def reidentify(
 
     Raises:
         ConfigError: There is no such inbox, or the nights were made with another secret.
+        DataError: A table of the archive cannot be read.
         StorageError: Inbox or root is out of reach, or the inbox gives nothing out; the question itself is audited
             first.
     """
@@ -83,6 +90,12 @@ def reidentify(
         for pseudonym in asked
         for kind, key_hmac in _objects(pseudonym, rows.values(), located)
     ]
+    if left := set(asked) - {each.pseudonym for each in found}:
+        logger.info(
+            "%d of these ids are in no night over this inbox: looking at its %d objects", len(left), len(objects)
+        )
+        by_key = {each.key: each for each in objects}
+        found += [_matched(match, by_key, inbox, givers) for match in matches(inbox, by_key, left, pseudonyms)]
     return sorted(found, key=lambda each: (asked.index(each.pseudonym), each.file))
 
 
@@ -99,6 +112,15 @@ def _objects(pseudonym: str, rows: Iterable[LedgerRow], located: dict[str, Inbox
         ids = {row.patient_id: "patient", row.study_id: "study", row.instance_id: "instance"}
         if pseudonym and pseudonym in ids and row.key_hmac in located:
             yield ids[pseudonym], row.key_hmac
+
+
+def _matched(match: Match, by_key: Mapping[str, InboxObject], inbox: Storage, givers: Givers) -> Source:
+    """Return what a match leads to; what the file does not say of itself the archive's tables may."""
+    item = match.item
+    if item.film is None:
+        return Source(match.pseudonym, match.kind, item.name, item.patient_id, item.study_id)
+    found = _source(match.pseudonym, match.kind, by_key[item.film.key], inbox, givers)
+    return replace(found, patient_id=found.patient_id or item.patient_id, study_uid=found.study_uid or item.study_id)
 
 
 def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage, givers: Givers) -> Source:

@@ -121,7 +121,7 @@ def _check_no_removal(storage: Storage) -> None:
     """
     if storage.list_objects(UNFINISHED):
         raise ConfigError(
-            "a removal of patients was interrupted; finish it under the old secret with crrg forget --yes and any of "
+            "a removal of patients was interrupted; finish it under the old secret with crrg forget and any of "
             "its ids, then run crrg rekey",
             UNFINISHED,
         )

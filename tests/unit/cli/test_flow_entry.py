@@ -106,5 +106,11 @@ def test_night_that_an_operator_stopped_fails_with_who_may_let_it_go_on_and_exit
     summary = run(monkeypatch, tmp_path, NightStopped("stopped", "night", summary=stopped))
     assert (summary, exit_code(summary)) == (stopped, 1)
     assert "control/STOP" in night_markdown(summary)
-    for status in ("nothing_new", "held"):
-        check_ended_well(NightSummary(date="2026-11-20", status=status))
+
+
+def test_a_night_that_another_one_keeps_from_beginning_fails_and_one_that_is_run_elsewhere_does_not():
+    night = NightSummary(date="2026-11-20", status="held", held_by="night 2026-11-19 is held by process 7")
+    with pytest.raises(NightStopped, match=r"^night 2026-11-20: not begun: night 2026-11-19 is held by process 7$"):
+        check_ended_well(night)
+    check_ended_well(night.model_copy(update={"is_run_elsewhere": True}))
+    check_ended_well(NightSummary(date="2026-11-20", status="nothing_new"))

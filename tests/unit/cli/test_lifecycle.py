@@ -1,6 +1,11 @@
-"""What a person reads of commands about what was written before, and that a dry run is the default."""
+"""What a person reads of commands about what was written before: dry runs change nothing, and a terminal is asked."""
 
 from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -37,23 +42,23 @@ def test_forget(places):
     first, other = ledger_rows(root, manifest)
     patient = first.patient_id
     before = {stored.key for stored in root.list_objects()}
-    assert "1 patients, 1 studies, 1 images would be removed; pass --yes to do it" in said(root, "forget", patient)
+    assert "1 patients, 1 studies, 1 images would be removed" in said(root, "forget", patient, "--dry-run")
     assert {stored.key for stored in root.list_objects()} == before
-    shown = said(root, "forget", patient, "--yes")
+    shown = said(root, "forget", patient)
     assert "1 patients, 1 studies, 1 images removed" in shown
     assert "night 2020-01-01 commit 1: 1 drafts" in shown
     for name in (patient, first.study_id, first.key_hmac):
-        assert "already forgotten: nothing is left" in said(root, "forget", name, "--yes")
-    assert "1 of these ids were forgotten before" in said(root, "forget", first.study_id, other.study_id)
+        assert "already forgotten: nothing is left" in said(root, "forget", name)
+    assert "1 of these ids were forgotten before" in said(root, "forget", first.study_id, other.study_id, "--dry-run")
     assert "nothing belongs to this id" in said(root, "forget", "abc", code=2)
 
 
 def test_retention(places):
     _, root = places
-    shown = said(root, "gc", "--results-older-than", "30")
+    shown = said(root, "gc", "--results-older-than", "30", "--dry-run")
     assert "0 nights, 0 drafts to remove" in shown
     assert "1 old nights are kept: they hold the newest drafts of 2 studies; --with-newest removes them too" in shown
-    shown = said(root, "gc", "--results-older-than", "30", "--with-newest", "--yes")
+    shown = said(root, "gc", "--results-older-than", "30", "--with-newest")
     assert "1 nights, 2 drafts removed" in shown
     assert "for 2 studies these are the newest drafts" in shown
     assert "1 or more days" in said(root, "gc", "--results-older-than", "0", code=2)
@@ -74,8 +79,22 @@ def test_rekey(places, monkeypatch):
     monkeypatch.setenv("CRRG_OLD_HMAC_KEY", KEY)
     monkeypatch.setenv("CRRG_HMAC_KEY", NEW_KEY)
     inbox.delete("1.png")
-    shown = said(root, "rekey", "--inbox", inbox.root)
-    assert "1 nights with 2 objects would be rewritten; pass --yes to do it" in shown
+    shown = said(root, "rekey", "--inbox", inbox.root, "--dry-run")
+    assert "1 nights with 2 objects would be rewritten" in shown
     assert "1 objects are not in the inbox as they were; --drop-missing leaves them out" in shown
-    assert "--drop-missing" in said(root, "rekey", "--inbox", inbox.root, "--yes", code=2)
-    assert "rewritten" in said(root, "rekey", "--inbox", inbox.root, "--yes", "--drop-missing")
+    assert "--drop-missing" in said(root, "rekey", "--inbox", inbox.root, code=2)
+    assert "rewritten" in said(root, "rekey", "--inbox", inbox.root, "--drop-missing")
+
+
+@pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
+def test_a_terminal_is_asked_before_anything_goes(places, answer, code, num_left):
+    _, root = places
+    left_over = "results/date=2020-01-01/run=gone"
+    root.put(f"{left_over}/reports-0.parquet", b"left over")
+    asking, answering = pty.openpty()
+    os.write(asking, f"{answer}\n".encode())
+    script = "from crrg.cli import app; app()"
+    command = [sys.executable, "-c", script, "gc", "--min-age-h", "0", "--root", root.root]
+    done = subprocess.run(command, stdin=answering, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, len(root.list_objects(left_over))) == (code, num_left), done.stderr
+    assert "Remove these for good?" in done.stdout

@@ -129,7 +129,7 @@ def test_whole_reports_are_cut_as_the_form_says(tmp_path):
 
 def test_a_header_that_cannot_be_read_names_no_study():
     data = build_dicom(AccessionNumber="A-1")
-    assert read_study_words(data[:HEAD_BYTES]) == StudyWords("P-7", "A-1", "1.2.3")
+    assert read_study_words(data[:HEAD_BYTES]) == StudyWords("P-7", "A-1", "1.2.3", "1.2.3.4")
     for head in (b"", b"x" * 500, data[:140], data[:150] + b"\xff" * 50, data.replace(b"UI", b"QQ")):
         assert read_study_words(head).study_instance_uid == ""
     assert "A-1" not in repr(read_study_words(data))

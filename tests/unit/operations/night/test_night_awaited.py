@@ -86,7 +86,8 @@ def test_a_night_of_another_date_is_waited_for_up_to_a_limit(places, monkeypatch
     monkeypatch.setattr(nightly, "PATIENCE_S", 0.4)
     lease = acquire_lease(root, DATE)
     began_s = time.monotonic()
-    assert run_test_night(inbox, root, StandInDrafter(), num_workers=0, date=OTHER_DATE).status == "held"
+    summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0, date=OTHER_DATE)
+    assert (summary.status, nightly.exit_code(summary)) == ("held", 1)
     assert time.monotonic() - began_s >= 0.4
     lease.release()
 

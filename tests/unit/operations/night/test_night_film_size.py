@@ -15,7 +15,7 @@ from crrg.errors import ConfigError
 from crrg.ledger.lease import find_holder
 from crrg.operations.night import steps as night_steps
 from crrg.operations.night.nightly import plan_night
-from crrg.registry.bundle import bundle_digest
+from crrg.registry.bundle import bundle_digest, read_bundle
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, night_config, png_bytes
 from tests.support.keys import KEY
@@ -103,3 +103,22 @@ def test_a_night_without_a_size_is_not_planned(place: Place) -> None:
         plan_night(place.form(), place.root, BUNDLE, PSEUDONYMS)
     with pytest.raises(ValidationError, match="at least 64 pixels"):
         place.form(32)
+
+
+def test_a_bundle_from_elsewhere_is_kept_with_the_nights_that_used_it(tmp_path: Path) -> None:
+    place, elsewhere = Place(tmp_path), Storage(str(tmp_path / "elsewhere"))
+    bundle = stand_in_bundle(elsewhere, image_size=TRAINED_ON, clip=2)
+    form = night_config(place.inbox, model=elsewhere.url(bundle.prefix), image_size=0)
+    with pytest.raises(ConfigError, match="leave image_size out"):
+        night_steps.open_night(form.model_copy(update={"image_size": 512}), place.root, place.settings)
+    assert not place.root.exists(f"{bundle.prefix}/bundle.json")
+    plan = night_steps.open_night(form, place.root, place.settings)
+    night_steps.nightly.release_night(plan, place.root)
+    assert plan.bundle == bundle
+    assert read_bundle(place.root, plan.bundle).files == read_bundle(elsewhere, bundle).files
+
+
+def test_a_bundle_of_the_root_keeps_its_place_when_the_root_is_copied(place: Place) -> None:
+    plan = night_steps.open_night(place.form(), place.root, place.settings)
+    night_steps.nightly.release_night(plan, place.root)
+    assert plan.bundle.prefix == place.bundle.prefix

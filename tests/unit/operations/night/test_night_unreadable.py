@@ -55,7 +55,7 @@ def test_one_study_that_is_not_given_out_stops_no_night(inbox, root, fail, numbe
     assert night(inbox, root).status == "nothing_new"
     assert {each.file: each.outcome for each in inbox_outcomes(inbox.root, root, PSEUDONYMS)} == {
         **{f"{number}.png": "accept" for number in (1, 2, 3)},
-        **dict.fromkeys(("0.png", *study), "pending"),
+        **dict.fromkeys(("0.png", *study), "quarantine"),
     }
     fail(number, study)
     second = night(inbox, root, "2026-11-21")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from contextlib import suppress
 
@@ -9,10 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.data import IngestConfig
-from crrg.errors import ConfigError
+from crrg.data.dataset.pairs import read_pairs
+from crrg.domain.study import Split
+from crrg.errors import CrrgError
 from crrg.ledger.audit import read_audit
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.privacy.reidentify import reidentify
+from crrg.storage import Storage
 from tests.support.delivered_night import ACCESSION, NUMBER, DeliverableNight
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
 
@@ -52,7 +56,7 @@ def test_an_object_that_an_ingest_refused_has_a_file(night, kind):
     night.inbox.put("x/patient00001/study1/view1_frontal.jpg", b"")
     night.inbox.put("train.csv", b"Path,No Finding\nx/patient00001/study1/view1_frontal.jpg,1\n")
     form = IngestConfig(source=f"{kind}:{night.inbox.root}", dataset="d", image_size=64, num_workers=1)
-    with suppress(ConfigError):  # of the other kind's films there is none
+    with suppress(CrrgError):  # of the other kind's films there is none
         ingest(form, night.root, PSEUDONYMS)
     (key,) = [stored.key for stored in night.root.list_objects("quarantine/d")]
     rows = pq.read_table(io.BytesIO(night.root.get(key))).to_pylist()
@@ -69,3 +73,36 @@ def test_the_question_is_audited_also_without_answer(night):
     for stored in night.root.list_objects():
         assert NUMBER.encode() not in night.root.get(stored.key)
         assert b"2.25.8.6" not in night.root.get(stored.key)
+
+
+def test_films_that_no_night_knows_under_their_key_are_found(night):
+    night.inbox.put("moved/away.dcm", night.inbox.get("c/pa.dcm"))
+    night.inbox.delete("c/pa.dcm")
+    picture = png_bytes(7)
+    night.inbox.put("e/new.png", picture)
+    digest = hashlib.sha256(picture).hexdigest()
+    asked = [PSEUDONYMS.study("2.25.8.6"), PSEUDONYMS.instance(digest, "content"), PSEUDONYMS.instance("2.25.9.52")]
+    found = reidentify(night.inbox.root, asked, night.root, PSEUDONYMS)
+    assert [(each.kind, each.file, each.patient_id) for each in found] == [
+        ("study", "moved/away.dcm", NUMBER), ("instance", "e/new.png", ""), ("instance", "b/pa.dcm", NUMBER)
+    ]  # fmt: skip
+
+
+def test_every_id_of_a_training_cohort_leads_to_its_source(tmp_path):
+    archive, root = Storage(str(tmp_path / "archive")), Storage(str(tmp_path / "root"))
+    archive.put("a.png", png_bytes(1))
+    archive.put("b.png", png_bytes(2))
+    archive.put("reports.csv", b"file,patient_id,study_id,findings\na.png,p-1,s-1,The lungs are clear.\n")
+    dataset = ingest(
+        IngestConfig(source=archive.root, dataset="d", image_size=64, num_workers=1), root, PSEUDONYMS
+    ).dataset
+    rows = [pair for split in Split for pair in read_pairs(root, dataset, split)]
+    assert len(rows) == 2
+    for row in rows:
+        asked = [row.patient_id, row.study_id, row.instance_id]
+        found = reidentify(archive.root, asked, root, PSEUDONYMS)
+        assert [each.kind for each in found] == ["patient", "study", "instance"]
+        (file,) = {each.file for each in found}
+        assert {(each.patient_id, each.study_uid) for each in found} == {
+            ("p-1", "p-1/s-1") if file == "a.png" else ("", "")
+        }

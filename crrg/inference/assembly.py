@@ -1,10 +1,10 @@
 """Makes a report out of region phrases: findings in the order of an archive's reports, then an impression.
 
-Repeated sentences go (``dedup``), then second descriptions of one thing, then normal sentences that contradict a stated
-finding ("The lungs are clear." beside an opacity) or that only repeat what others deny already. Sentences that state a
-finding are never dropped for a normal one, and the impression is made of them; what a region that was drafted as
-abnormal says counts as such without a label too. ``assemble_published`` is the published way: repeats go, nothing else.
-Knows no models.
+Repeated sentences go (``dedup``), then second descriptions of one thing that say nothing more of it, then normal
+sentences that contradict a stated finding ("The lungs are clear." beside an opacity) or that only repeat what others
+deny already. Sentences that state a finding are never dropped for a normal one, and the impression is made of them;
+what a region that was drafted as abnormal says counts as such without a label too. ``assemble_published`` is the published way:
+repeats go, nothing else. Knows no models.
 
 Source: RGRG (Tanida et al., CVPR 2023), report post-processing, for ``assemble_published``.
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from crrg.config.base import Compat
+from crrg.data.reports.grounding_tone import is_phrase_abnormal
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
@@ -101,7 +102,7 @@ def assemble(
         Findings and impression; both empty where no phrase has a sentence.
     """
     told = sorted(region_phrases, key=lambda item: order.index(item.region))
-    statements = _one_per_topic(_statements(told, labeler, similarity))
+    statements = _one_per_topic(_statements(told, labeler, similarity), labeler)
     statements = _without_contradictions(statements, labeler)
     statements = _without_repeated_denials(statements)
     if not statements:
@@ -176,19 +177,42 @@ def _whole_sentences(phrase: str) -> list[str]:
     return sentences
 
 
-def _one_per_topic(statements: list[Statement]) -> list[Statement]:
-    """Keep one statement of each finding and place: the first abnormal one without doubt, else the first abnormal."""
-    chosen: dict[Topic, Statement] = {}
+def _one_per_topic(statements: list[Statement], labeler: Labeler) -> list[Statement]:
+    """Keep of each finding and place what no other statement says as well; of equals the worse, then the first."""
+    chosen: dict[Topic, list[Statement]] = {}
     for statement in statements:
-        other = chosen.get(statement.topic)
-        if other is None or _weight(statement) > _weight(other):
-            chosen[statement.topic] = statement
-    kept = {id(statement) for statement in chosen.values()}
+        others = chosen.setdefault(statement.topic, [])
+        if not any(_replaces(other, statement, labeler) for other in others):
+            others[:] = [other for other in others if not _replaces(statement, other, labeler)] + [statement]
+    kept = {id(statement) for others in chosen.values() for statement in others}
     return [statement for statement in statements if id(statement) in kept]
 
 
-def _weight(statement: Statement) -> tuple[bool, bool]:
-    return statement.is_pathological, bool(statement.certain)
+def _replaces(statement: Statement, other: Statement, labeler: Labeler) -> bool:
+    """Return whether another statement of the same topic is not needed beside a statement."""
+    if not _covers(statement, other, labeler):
+        return False
+    return statement.severity >= other.severity or not _covers(other, statement, labeler)
+
+
+def _covers(statement: Statement, other: Statement, labeler: Labeler) -> bool:
+    """Return whether a statement says all that another of its topic does, with no less certainty.
+
+    What is normal is said by any; two findings in one place are two where each has a detail that the other lacks.
+    """
+    if not _is_abnormal(other, labeler):
+        return True
+    return (
+        _is_abnormal(statement, labeler)
+        and other.is_pathological <= statement.is_pathological
+        and other.certain <= statement.certain
+        and other.details <= statement.details
+    )
+
+
+def _is_abnormal(statement: Statement, labeler: Labeler) -> bool:
+    """Return whether a statement names a finding or device, or an abnormality by words, flagged or not."""
+    return not statement.is_normal or is_phrase_abnormal(statement.text, labeler) is True
 
 
 def _without_contradictions(statements: list[Statement], labeler: Labeler) -> list[Statement]:

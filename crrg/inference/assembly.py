@@ -1,10 +1,11 @@
 """Makes a report out of region phrases: findings in the order of an archive's reports, then an impression.
 
-Repeated sentences go (``dedup``), then second descriptions of one thing, then normal sentences that contradict a stated
-finding ("The lungs are clear." beside an opacity) or that only repeat what others deny already. Sentences that state a
-finding are never dropped for a normal one, and the impression is made of them; what a region that was drafted as
-abnormal says counts as such without a label too. ``assemble_published`` is the published way: repeats go, nothing else.
-Knows no models.
+Repeated sentences go (``dedup``), then second descriptions of one thing that say nothing more of it, then normal
+sentences that contradict a stated finding ("The lungs are clear." beside an opacity) or that only repeat what others
+deny already. Sentences that state a finding are never dropped for a normal one, and the impression is made of them;
+where there is none it calls the chest normal only if sentences do, of lungs or pleura and of the heart. What a region
+that was drafted as abnormal says counts as such without a label too. ``assemble_published`` is the published way:
+repeats go, nothing else. Knows no models.
 
 Source: RGRG (Tanida et al., CVPR 2023), report post-processing, for ``assemble_published``.
 """
@@ -16,11 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from crrg.config.base import Compat
+from crrg.data.reports.grounding_tone import is_phrase_abnormal
 from crrg.domain.regions import REGIONS
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.dedup import Similarity, deduplicate, kept_sentences
 from crrg.inference.statements import (
+    LUNG_LABELS,
+    SIDE_LABELS,
     Labeler,
     SidedLabel,
     Statement,
@@ -75,7 +79,8 @@ class AssembledReport:
 
     Attributes:
         findings: Sentences, in the order of their regions; empty if nothing was drafted.
-        impression: Findings in short, or that there is none; empty if nothing was drafted.
+        impression: Findings in short, or that there is none; empty if nothing was drafted, and where nothing abnormal
+            was without heart and lungs being called normal.
     """
 
     findings: str
@@ -98,14 +103,12 @@ def assemble(
         order: In which order the regions are told of.
 
     Returns:
-        Findings and impression; both empty where no phrase has a sentence.
+        Findings and impression (``AssembledReport``); both empty where no phrase has a sentence.
     """
     told = sorted(region_phrases, key=lambda item: order.index(item.region))
-    statements = _one_per_topic(_statements(told, labeler, similarity))
+    statements = _one_per_topic(_statements(told, labeler, similarity), labeler)
     statements = _without_contradictions(statements, labeler)
     statements = _without_repeated_denials(statements)
-    if not statements:
-        return AssembledReport("", "")
     return AssembledReport(" ".join(statement.text for statement in statements), _impression(statements))
 
 
@@ -146,9 +149,8 @@ def assemble_as(
 
 
 def impression_of(findings: str, labeler: Labeler = label_report) -> str:
-    """Return the impression that goes with findings, whatever they contradict; empty where they say nothing."""
-    statements = [read_statement(sentence, labeler) for sentence in split_sentences(findings)]
-    return _impression(statements) if statements else ""
+    """Return the impression that goes with findings, whatever they contradict; empty as in ``AssembledReport``."""
+    return _impression([read_statement(sentence, labeler) for sentence in split_sentences(findings)])
 
 
 def _statements(told: Sequence[RegionPhrase], labeler: Labeler, similarity: Similarity | None) -> list[Statement]:
@@ -176,19 +178,42 @@ def _whole_sentences(phrase: str) -> list[str]:
     return sentences
 
 
-def _one_per_topic(statements: list[Statement]) -> list[Statement]:
-    """Keep one statement of each finding and place: the first abnormal one without doubt, else the first abnormal."""
-    chosen: dict[Topic, Statement] = {}
+def _one_per_topic(statements: list[Statement], labeler: Labeler) -> list[Statement]:
+    """Keep of each finding and place what no other statement says as well; of equals the worse, then the first."""
+    chosen: dict[Topic, list[Statement]] = {}
     for statement in statements:
-        other = chosen.get(statement.topic)
-        if other is None or _weight(statement) > _weight(other):
-            chosen[statement.topic] = statement
-    kept = {id(statement) for statement in chosen.values()}
+        others = chosen.setdefault(statement.topic, [])
+        if not any(_replaces(other, statement, labeler) for other in others):
+            others[:] = [other for other in others if not _replaces(statement, other, labeler)] + [statement]
+    kept = {id(statement) for others in chosen.values() for statement in others}
     return [statement for statement in statements if id(statement) in kept]
 
 
-def _weight(statement: Statement) -> tuple[bool, bool]:
-    return statement.is_pathological, bool(statement.certain)
+def _replaces(statement: Statement, other: Statement, labeler: Labeler) -> bool:
+    """Return whether another statement of the same topic is not needed beside a statement."""
+    if not _covers(statement, other, labeler):
+        return False
+    return statement.severity >= other.severity or not _covers(other, statement, labeler)
+
+
+def _covers(statement: Statement, other: Statement, labeler: Labeler) -> bool:
+    """Return whether a statement says all that another of its topic does, with no less certainty.
+
+    What is normal is said by any; two findings in one place are two where each has a detail that the other lacks.
+    """
+    if not _is_abnormal(other, labeler):
+        return True
+    return (
+        _is_abnormal(statement, labeler)
+        and other.is_pathological <= statement.is_pathological
+        and other.certain <= statement.certain
+        and other.details <= statement.details
+    )
+
+
+def _is_abnormal(statement: Statement, labeler: Labeler) -> bool:
+    """Return whether a statement names a finding or device, or an abnormality by words, flagged or not."""
+    return not statement.is_normal or is_phrase_abnormal(statement.text, labeler) is True
 
 
 def _without_contradictions(statements: list[Statement], labeler: Labeler) -> list[Statement]:
@@ -232,10 +257,18 @@ def _without_repeated_denials(statements: list[Statement]) -> list[Statement]:
 
 
 def _impression(statements: list[Statement]) -> str:
+    """Return the findings in short; without one the normal impression if the statements bear it out, else nothing."""
     pathological = [statement for statement in statements if statement.is_pathological]
     if not pathological:
-        return NORMAL_IMPRESSION
+        return NORMAL_IMPRESSION if _call_chest_normal(statements) else ""
     return " ".join(dict.fromkeys(_condensed(statement.text) for statement in pathological))
+
+
+def _call_chest_normal(statements: list[Statement]) -> bool:
+    """Return whether statements deny something of both lungs or pleurae and call the heart normal."""
+    denied = frozenset[SidedLabel]().union(*(each.denied for each in statements if not each.is_local))
+    is_chest_normal = any({(label, "right"), (label, "left")} <= denied for label in LUNG_LABELS | SIDE_LABELS)
+    return is_chest_normal and any(label == "Cardiomegaly" for label, _ in denied)
 
 
 def _condensed(sentence: str) -> str:

@@ -3,20 +3,21 @@
 Exact repeats go first, then pairs whose similarity is above a threshold: the longer one stays. The rule is not
 transitive and depends on the order; it is kept as published, so that with the published similarity (BERTScore, see
 ``token_similarity``) and its encoder the decisions are the published ones. The default similarity needs no weights and
-never equates sentences that differ in side, place, degree, number or negation.
+never equates sentences that differ in side, place, degree, number, kind or negation (``decisive_words``).
 
 Source: RGRG (Tanida et al., CVPR 2023), report post-processing; Zhang et al., BERTScore, ICLR 2020.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crrg.inference.decisive_words import WORD, decisive_words
 
 SIMILARITY_THRESHOLD = 0.9
 Similarity = Callable[[Sequence[str]], NDArray[np.floating]]
@@ -38,13 +39,6 @@ class EncodedSentence:
 
 Encoder = Callable[[Sequence[str]], Sequence[EncodedSentence]]
 """Sentences to their token vectors."""
-
-_WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
-_DECISIVE_WORD = re.compile(
-    r"\d.*|right|left|bilateral(?:ly)?|both|upper|mid|middle|lower|apical|apex|basal|base|basilar|no|not|without|never"
-    r"|resolved|increased|decreased|improved|worsened|mild(?:ly)?|moderate(?:ly)?|severe(?:ly)?|small|large|possibl[ey]"
-    r"|probabl[ey]|may|might"
-)
 
 
 def deduplicate(
@@ -109,8 +103,8 @@ def lexical_similarity(sentences: Sequence[str]) -> NDArray[np.float64]:
     Returns:
         Symmetric ``[n, n]`` in 0..1 with 1 on the diagonal.
     """
-    bags = [Counter(_WORD.findall(sentence.lower())) for sentence in sentences]
-    decisive = [frozenset(word for word in bag if _DECISIVE_WORD.fullmatch(word)) for bag in bags]
+    bags = [Counter(WORD.findall(sentence.lower())) for sentence in sentences]
+    decisive = [decisive_words(bag) for bag in bags]
     scores = np.eye(len(bags))
     for first, bag in enumerate(bags):
         for second in range(first):

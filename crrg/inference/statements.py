@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from crrg.data.reports.grounding_tone import is_phrase_abnormal
 from crrg.domain.labels import FINDINGS, NEGATIVE
+from crrg.inference.decisive_words import WORD, DecisiveWord, Kind, decisive_words, grade_of, severity_of
 
 Labeler = Callable[[str], Mapping[str, int | None]]
 """Text to label values, as ``crrg.evaluation.labeler.label_report``."""
@@ -28,6 +30,16 @@ MIDLINE_LABELS = frozenset({"Enlarged Cardiomediastinum", "Cardiomegaly", "Edema
 """Findings of which a film has one, whatever side a sentence names."""
 SIDE_LABELS = frozenset({"Pneumothorax", "Pleural Effusion"})
 """Findings of which a side has one, whatever level a sentence names."""
+
+_ANYWHERE = MIDLINE_LABELS | {"Pleural Effusion"}
+"""Findings that are the same one whatever level is named; an effusion lies at the base, said or not."""
+_AIRWAY = frozenset({"airway"})
+"""The kind of device of which a film has one, so that two heights of its tip are no two tubes."""
+_STEM_LENGTH = 6
+_FILLER_WORD = re.compile(
+    r"the|an?|of|in|at|on|and|with|be|is|are|was|has|have|there|appears?|again|also|seen|noted|present|identified"
+    r"|changes?|disease|stable|unchanged"
+)
 
 _SIDES = ("right", "left")
 _BOTH_SIDES = re.compile(r"\b(?:bilateral\w*|both|bi-?(?:basilar|basal|apical)\w*)\b")
@@ -100,7 +112,7 @@ class Statement:
 
     @property
     def topic(self) -> Topic:
-        """What it is about: two statements of one topic describe the same thing twice."""
+        """What it is about: two statements of one topic describe the same thing, or things that ``details`` part."""
         if not self.present:
             return (
                 (frozenset(), self.sides, self.places)
@@ -110,6 +122,45 @@ class Statement:
         if self.present <= MIDLINE_LABELS:
             return self.present, frozenset(), frozenset()
         return self.present, self.sides, frozenset() if self.present <= SIDE_LABELS else self.places
+
+    @cached_property
+    def details(self) -> frozenset[str]:
+        """What parts it from others of its topic: degree by grade, number, bone, kind, device, where it ends.
+
+        Of a sentence without labels every word that is no filler counts, since no list knows all that it may say, and
+        so does that none leaves it open.
+        """
+        kept = {word for kind, word in self._decisive if self._parts(kind)}
+        kept |= {grade_of(word) for kind, word in self._decisive if kind == "degree"}
+        if "Pneumothorax" in self.present:
+            kept |= self.places
+        if not self.present:
+            kept |= {"certain"} if all(kind != "doubt" for kind, _ in self._decisive) else set()
+            words = [word for word in WORD.findall(self.text.lower()) if not _FILLER_WORD.fullmatch(word)]
+            kept |= {word[:_STEM_LENGTH] for word in words if not decisive_words([word])}
+        return frozenset(kept)
+
+    @property
+    def severity(self) -> float:
+        """How severe it is, beside another of its topic and details: its worst degree; of a tube how deep it lies."""
+        if self.places == _AIRWAY:
+            heights = [float(word) for kind, word in self._decisive if kind == "number" and word[0].isdigit()]
+            return -min(heights, default=float("inf"))
+        return severity_of(self._decisive)
+
+    @cached_property
+    def _decisive(self) -> frozenset[DecisiveWord]:
+        return decisive_words(WORD.findall(self.text.lower()))
+
+    def _parts(self, kind: Kind) -> bool:
+        """Whether words of a kind part statements of one topic, which says sides and coarse levels already."""
+        if kind == "level":
+            return SUPPORT_DEVICES in self.present or not self.present
+        if kind == "middle":
+            return not self.present or not self.present <= _ANYWHERE
+        if kind == "number":
+            return self.places != _AIRWAY
+        return kind not in ("both", "doubt", "degree")
 
     def wrong_denials(self, others: Iterable[Statement]) -> frozenset[SidedLabel]:
         """Return which of its denials are wrong beside what others state; a lung with any finding is not clear."""

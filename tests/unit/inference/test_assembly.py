@@ -9,7 +9,11 @@ import pytest
 
 from crrg.config.base import Compat
 from crrg.config.models import DecodingSettings
+from crrg.data.phantom.grammar import word_report
+from crrg.data.phantom.scene import Scene
 from crrg.domain.regions import REGIONS
+from crrg.domain.study import ViewPosition
+from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import (
     NORMAL_IMPRESSION,
     AssembledReport,
@@ -117,9 +121,52 @@ def test_denials_that_others_make_are_not_repeated() -> None:
 
 
 def test_devices_alone_leave_the_impression_normal() -> None:
-    drafted = report("A pacemaker is in place.", "The lungs are clear.")
-    assert drafted.findings == "A pacemaker is in place. The lungs are clear."
-    assert drafted.impression == NORMAL_IMPRESSION
+    said = ("A pacemaker is in place.", "The lungs are clear.", "Heart size is normal.")
+    assert report(*said) == AssembledReport(" ".join(said), NORMAL_IMPRESSION)
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ("The lungs are clear.", "Heart size is normal."),
+        ("The right lung is clear.", "The left lung is clear.", "The cardiac silhouette is within normal limits."),
+        ("The costophrenic angles are sharp.", "The cardiomediastinal silhouette is normal."),
+        ("No right pneumothorax.", "No left pneumothorax.", "The heart is normal in size.", "The trachea is midline."),
+        ("No acute cardiopulmonary process.",),
+        ("Normal heart and lungs.",),
+    ],
+)
+def test_a_chest_that_is_called_normal_is_so_in_the_impression(sentences: tuple[str, ...]) -> None:
+    assert report(*sentences) == AssembledReport(" ".join(sentences), NORMAL_IMPRESSION)
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ("The trachea is midline.",),
+        ("The lungs are clear.",),
+        ("Heart size is normal.", "The hila are normal."),
+        ("The right lung is clear.", "Heart size is normal."),
+        ("No right pleural effusion.", "The left lung is clear.", "Heart size is normal."),
+        ("The lungs are clear.", "The mediastinal contours are normal."),
+        ("The right lower lung zone is clear.", "The left lower lung zone is clear.", "Heart size is normal."),
+        ("An endotracheal tube is in place.", "No pneumothorax."),
+        ("Frontal view of the chest.",),
+    ],
+)
+def test_what_nothing_says_is_not_claimed(sentences: tuple[str, ...]) -> None:
+    assert report(*sentences) == AssembledReport(" ".join(sentences), "")
+
+
+def test_drawn_normal_reports_keep_their_impression_where_they_speak_of_the_heart() -> None:
+    num_normal = 0
+    for index in range(100):
+        scene = Scene(index, index, ViewPosition.PA, 50, "F", ())
+        worded = word_report(scene, np.random.default_rng(index))
+        drafted = assemble([RegionPhrase(region, phrase, False) for region, phrase in worded.phrases.items()])
+        assert bool(drafted.impression) == (label_report(worded.findings)["Cardiomegaly"] is not None)
+        num_normal += drafted.impression == NORMAL_IMPRESSION
+    assert num_normal >= 90
 
 
 def test_a_sentence_that_was_cut_off_goes() -> None:

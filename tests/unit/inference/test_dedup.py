@@ -69,6 +69,42 @@ def test_side_number_and_negation_are_never_equated(first: str, second: str) -> 
     assert deduplicate([first, second]) == [first, second]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("third", "Fourth"),
+        ("eleventh", "twelfth"),
+        ("T8", "L8"),
+        ("minimal", "massive"),
+        ("trace", "extensive"),
+        ("tiny", "small"),
+        ("marked", "slight"),
+        ("proximal", "Distal"),
+        ("anterior", "posterior"),
+        ("medial", "lateral"),
+        ("new", "chronic"),
+        ("acute", "old"),
+        ("apical", "basilar"),
+        ("superior", "inferior"),
+        ("rib", "clavicle"),
+        ("nodule", "mass"),
+        ("displaced", "non-displaced"),
+        ("tension", "loculated"),
+        ("jugular", "subclavian"),
+    ],
+)
+def test_no_decisive_word_is_equated_with_another_or_with_none(one: str, other: str) -> None:
+    frame = "There is something {}that is seen in this film and that was told of in the very same words."
+    sentences = [frame.format(f"{one} "), frame.format(f"{other} "), frame.format("")]
+    assert deduplicate(sentences) == sentences
+
+
+def test_forms_of_one_word_and_parts_of_longer_words_decide_nothing() -> None:
+    frame = "There is {} widening of the mediastinum that is seen in this film and that was told of."
+    assert deduplicate([frame.format("mild"), frame.format("Mildly")]) == [frame.format("Mildly")]
+    assert deduplicate([frame.format("renewed"), frame.format("newest")]) == [frame.format("renewed")]
+
+
 def test_near_repeats_go_by_default() -> None:
     long = "There is a patchy opacity that is seen in the right lower lung zone."
     short = "There is a patchy opacity that is seen in right lower lung zone."

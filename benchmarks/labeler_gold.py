@@ -1,7 +1,7 @@
 """How well the rule labeler reads the gold sentences of ``tests/golden/labeler_gold.tsv``.
 
 Each sentence is read as a report of its own; ``tests/golden/test_golden_labeler.py`` says how they were labeled. Run:
-``python benchmarks/labeler_gold.py``; ``--part held-out`` takes every second sentence, ``--show`` lists those that are
+``python -m benchmarks.labeler_gold``; ``--part held-out`` takes every second sentence, ``--show`` lists those that are
 read wrongly.
 """
 

@@ -2,7 +2,7 @@
 
 The codes are per study, not per sentence, and follow other rules than CheXpert (a code may come from a lateral film or
 stand for an old finding), so the figures bound the labeler from below. Run:
-``python benchmarks/labeler_openi.py --reports PATH/reports.csv``
+``python -m benchmarks.labeler_openi --reports PATH/reports.csv``
 """
 
 from __future__ import annotations

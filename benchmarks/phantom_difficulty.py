@@ -1,6 +1,6 @@
 """How hard the drawn cohort is, on 2,000 films, with bootstrap intervals over patients' films.
 
-Run: ``python benchmarks/phantom_difficulty.py [--studies 2000] [--size 128] [--seed 17]``. Prints one line per measure
+Run: ``python -m benchmarks.phantom_difficulty [--studies 2000] [--size 128] [--seed 17]``. Prints one line per measure
 beside its bound and ends with status 1 if one is missed.
 """
 

@@ -1,6 +1,6 @@
 """Which size of row group suits the training reader: random reads, windowed epochs and scans of 512 px films.
 
-Run: ``python benchmarks/reader_speed.py [--films 512]``. The root is a local folder; the best of three rounds counts.
+Run: ``python -m benchmarks.reader_speed [--films 512]``. The root is a local folder; the best of three rounds counts.
 """
 
 from __future__ import annotations

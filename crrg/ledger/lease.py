@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from crrg.config.base import FrozenConfig
 from crrg.data.map_ahead import map_ahead
 from crrg.errors import Conflict, StorageError
-from crrg.ledger.manifest import fencing_numbers, seal_number
+from crrg.ledger.manifest import fencing_numbers, is_committed, seal_number
 from crrg.storage import Storage, StoredObject, canonical_json
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,8 @@ class Lease:
         while not self._is_over.wait(every_s):
             try:
                 if self.is_lost():
-                    logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)
+                    if not is_committed(self._storage, self.date, self.fencing):
+                        logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)
                     return
                 self._storage.put(self.key, self.payload())
             except StorageError as error:

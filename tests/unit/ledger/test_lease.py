@@ -152,6 +152,21 @@ def test_renewing_outlives_the_lifetime(root, monkeypatch):
     lease.release()
 
 
+@pytest.mark.parametrize("is_own", [True, False], ids=["committed", "taken over"])
+def test_a_holder_is_told_that_its_night_was_taken_over_only_where_it_was(root, caplog, is_own):
+    lease = acquire_lease(root, DATE, renew_every_s=0.05)
+    assert lease is not None
+    if is_own:
+        commit_manifest(root, manifest(1))
+    else:
+        seal_number(root, DATE, 1)
+    assert lease._thread is not None
+    lease._thread.join(10)
+    assert not lease._thread.is_alive()
+    assert ("was taken over" in caplog.text) is not is_own
+    lease.release()
+
+
 def test_owner_is_dead_only_if_its_process_surely_is():
     now = psutil.Process()
     host = lease_module.socket.gethostname()

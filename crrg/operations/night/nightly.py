@@ -121,7 +121,8 @@ def plan_night(
         check_secret(storage, pseudonyms)
         plan = _prepared(plan_held_night(idle, lease.fencing, storage, pseudonyms))
     except BaseException:
-        lease.release()
+        # the error that ended planning is told, also where the store takes nothing any more
+        _give_back(lease)
         raise
     if plan.shards:
         _held[storage.root, date, lease.fencing] = lease

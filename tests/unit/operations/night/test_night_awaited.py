@@ -10,7 +10,7 @@ import pytest
 
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError, StorageError
-from crrg.ledger.lease import Lease, acquire_lease, find_holder
+from crrg.ledger.lease import Lease, acquire_lease, find_holder, lease_key
 from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, read_manifests
 from crrg.operations.night import commit as night_commit
 from crrg.operations.night import nightly
@@ -121,6 +121,26 @@ def test_a_run_of_the_same_night_is_not_waited_for(places, monkeypatch):
     lease = acquire_lease(root, DATE)
     assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).status == "held"
     lease.release()
+
+
+def test_a_retry_after_the_store_was_away_while_planning_does_not_find_the_night_held(places, monkeypatch):
+    inbox, root = places
+
+    def out_of_reach(*_: object) -> None:
+        raise StorageError("out of reach", retryable=True)
+
+    def go_away(*_: object) -> None:
+        for name in ("put", "put_if_absent", "delete", "get", "list_objects"):
+            patch.setattr(Storage, name, out_of_reach)
+        raise ConfigError("the first thing that went wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nightly, "plan_held_night", go_away)
+        with pytest.raises(ConfigError, match="the first thing"):
+            run_test_night(inbox, root, StandInDrafter(), num_workers=0)
+    assert root.exists(lease_key(DATE, 1))
+    assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).status == "committed"
+    assert root.list_objects("leases") == []
 
 
 def test_a_commit_that_timed_out_does_not_land_beside_that_of_a_later_night(places, monkeypatch):

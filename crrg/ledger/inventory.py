@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 FURTHER_NIGHTS = 2
 """Nights that try again what crashed, took too long or was denied: a machine short of memory or a right that is missing
 is mended within a day or two; a poisoned film costs each of them a decoder and 20 s."""
+_ESCAPE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,5 +172,14 @@ def cut_shards(objects: Iterable[InboxObject], shard_size: int) -> list[list[Inb
 
 
 def _text_of(key: str) -> str:
-    """Return a key as text that can be encoded; file systems also hold names that are no text."""
+    """Return a key as text that can be encoded, no two keys as the same; file systems also hold names that are no text.
+
+    What is no text is escaped, and where escapes are, be it that a name only looks so, backslashes are doubled before.
+    """
+    if _ESCAPE.search(_escaped(key)):
+        return _escaped(key.replace("\\", "\\\\"))
+    return key
+
+
+def _escaped(key: str) -> str:
     return key.encode("utf-8", "backslashreplace").decode()

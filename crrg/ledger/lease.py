@@ -2,100 +2,39 @@
 
 A holder owns ``leases/date=D/<n>.json``, written only where there is none; ``n`` is its fencing number, which its
 commit will carry (``manifest.py``). The highest number is the holder. While it lives, a thread renews the object; who
-finds it expired by the store's own clock, or finds that its process on this host is dead, takes the next number and
-seals the old one, so that the old holder cannot commit even if it wakes up. Nights of different dates read the same
-inbox, hence only one date is held at a time. A released lease is removed; an identity that may not delete anything
-writes that it has no lifetime any more, which is the same, and ``crrg gc`` removes it. What is done under a lease is
-not known here.
+finds it expired by the store's own clock, or its holder dead (``lease_owner.py``), takes the next number and seals the
+old one, so that the old holder cannot commit even if it wakes up. Nights of different dates read the same inbox, hence
+only one date is held at a time. A released lease is removed; an identity that may not delete anything writes that it
+has no lifetime any more, which is the same, and ``crrg gc`` removes it. What is done under a lease is not known here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import psutil
 from pydantic import ValidationError
 
 from crrg.config.base import FrozenConfig
 from crrg.data.map_ahead import map_ahead
 from crrg.errors import Conflict, StorageError
-from crrg.ledger.manifest import fencing_numbers, seal_number
+from crrg.ledger.lease_owner import Owner, give_up, this_process
+from crrg.ledger.manifest import fencing_numbers, is_committed, seal_number
 from crrg.storage import Storage, StoredObject, canonical_json
 
 logger = logging.getLogger(__name__)
 
 LIFETIME_S = 120.0
 RENEW_EVERY_S = 20.0
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-_START_FIELD = 18
-"""Place of the start among the fields of ``/proc/<pid>/stat`` that follow the state (proc(5): field 22)."""
 _LEASE = re.compile(r"leases/date=([^/]+)/(\d+)\.json")
-
-
-class Owner(FrozenConfig):
-    """Who holds a lease.
-
-    Attributes:
-        host: Host name.
-        pid: Process id on that host.
-        process_start_s: When the process started, seconds since the epoch by the host's clock.
-        process_space: Where its id counts: boot of the machine and space of process ids; empty where the system does
-            not say.
-        process_tick: When it started by the machine's own count since its boot, which no change of the clock moves.
-        token: Drawn once per lease, which tells two holders in one process apart.
-    """
-
-    host: str
-    pid: int
-    process_start_s: float
-    token: str
-    process_space: str = ""
-    process_tick: str = ""
-
-    def is_dead(self) -> bool:
-        """Whether the holder is a process of this host that has ended; of other hosts nothing is known.
-
-        Nor is it of another boot or container of a host of this name, which may be another machine.
-        """
-        if self.host != socket.gethostname():
-            return False
-        if self.process_space:
-            return self.process_space == _process_space() and _process_tick(self.pid) != self.process_tick
-        try:
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.process_start_s) < 1.0
-            return not is_same or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
-
-
 _UNKNOWN = Owner(host="an unknown machine", pid=0, process_start_s=0.0, token="")
-
-
-def this_process() -> Owner:
-    """Return this process as the owner of a new lease."""
-    pid = os.getpid()
-    return Owner(
-        host=socket.gethostname(),
-        pid=pid,
-        process_start_s=psutil.Process().create_time(),
-        process_space=_process_space(),
-        process_tick=_process_tick(pid),
-        token=uuid.uuid4().hex,
-    )
 
 
 class LeaseRecord(FrozenConfig):
@@ -208,8 +147,8 @@ class Lease:
     def release(self) -> None:
         """Stop renewing and remove the lease object; a second call does nothing.
 
-        A commit that may still land is sealed first. Where that fails the object stays: it expires, and whoever takes
-        the night over seals it.
+        A commit that may still land is sealed first. Where that fails the object stays: it expires, or this process
+        comes again, and whoever takes the night over seals it.
 
         Raises:
             StorageError: The store is out of reach.
@@ -217,17 +156,21 @@ class Lease:
         if self._is_over.is_set():
             return
         self._is_over.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self.is_committing:
-            seal_number(self._storage, self.date, self.fencing)
-        _end(self._storage, self.key, self.record())
+        try:
+            if self._thread is not None:
+                self._thread.join()
+            if self.is_committing:
+                seal_number(self._storage, self.date, self.fencing)
+            _end(self._storage, self.key, self.record())
+        finally:
+            give_up(self._owner)
 
     def _keep_renewing(self, every_s: float) -> None:
         while not self._is_over.wait(every_s):
             try:
                 if self.is_lost():
-                    logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)
+                    if not is_committed(self._storage, self.date, self.fencing):
+                        logger.warning("the night %s was taken over; what this run does cannot be committed", self.date)
                     return
                 self._storage.put(self.key, self.payload())
             except StorageError as error:
@@ -266,24 +209,37 @@ def acquire_lease(
         return None
     used = fencing_numbers(storage, date)
     fencing = max([0, *used, *(state.fencing for state in leases if state.date == date)]) + 1
-    lease = Lease(storage, date, fencing, this_process(), lifetime_s, is_night=is_night)
+    owner = this_process()
+    lease = Lease(storage, date, fencing, owner, lifetime_s, is_night=is_night)
+    try:
+        is_ours = _begin(storage, lease, leases)
+    except BaseException:
+        give_up(owner)
+        raise
+    if not is_ours:
+        give_up(owner)
+        return None
+    lease.start_renewing(renew_every_s)
+    return lease
+
+
+def _begin(storage: Storage, lease: Lease, left: Iterable[LeaseState]) -> bool:
+    """Put a new lease and seal those that are left; return whether it holds, else there is no object of it."""
     try:
         storage.put_if_absent(lease.key, lease.payload())
     except Conflict:
-        return None
+        return False
     try:
-        is_ours = _is_first(storage, lease)
-        if is_ours:
-            _seal_left(storage, leases)
+        is_first = _is_first(storage, lease)
+        if is_first:
+            _seal_left(storage, left)
     except BaseException:
         with contextlib.suppress(StorageError):
             _end(storage, lease.key, lease.record())
         raise
-    if not is_ours:
+    if not is_first:
         _end(storage, lease.key, lease.record())
-        return None
-    lease.start_renewing(renew_every_s)
-    return lease
+    return is_first
 
 
 def _is_first(storage: Storage, lease: Lease) -> bool:
@@ -373,21 +329,3 @@ def store_time_s(storage: Storage) -> float:
     stamps = [stored.modified_s for stored in storage.list_objects("leases/clock") if stored.key == key]
     storage.discard(key)
     return stamps[0] if stamps else time.time()
-
-
-def _process_space() -> str:
-    """Return which boot of which machine, and which space of ids there, this process is in; empty off Linux."""
-    try:
-        return f"{_BOOT.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_tick(pid: int) -> str:
-    """Return the clock tick since boot at which a process started; empty where there is none, or only its remains."""
-    try:
-        # the name before it may hold spaces and parentheses
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return ""
-    return "" if state in "ZX" else fields[_START_FIELD]

@@ -285,6 +285,11 @@ def find_own_commit(storage: Storage, date: str, run_id: str, fencing: int) -> M
     raise _taken_over(date, fencing)
 
 
+def is_committed(storage: Storage, date: str, fencing: int) -> bool:
+    """Return whether a run was committed under a number, which only the holder of that number can have done."""
+    return storage.exists(manifest_key(date, fencing)) and _read(storage, date, fencing).status == "committed"
+
+
 def seal_number(storage: Storage, date: str, fencing: int) -> bool:
     """Take a dead holder's number out of use; return whether it had not been used, so that it can never commit now.
 

@@ -24,7 +24,7 @@ from crrg.errors import StorageError
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
 from crrg.ledger.digest import NightDigest
 from crrg.ledger.ledger import Outcome, in_commit_order
-from crrg.ledger.manifest import Manifest, read_manifests
+from crrg.ledger.manifest import Manifest, committed_manifests, current_manifests
 from crrg.ledger.tables import read_table
 from crrg.operations.night.outcomes import inbox_outcomes
 from crrg.operations.night.page_marks import Marks, find_marks, is_told
@@ -98,7 +98,8 @@ def check_nights(
     """
     check_date(date, "date")
     nights: dict[tuple[str, str], NightCount] = {}
-    manifests = read_manifests(storage)
+    committed = committed_manifests(storage)
+    manifests, num_commits = current_manifests(committed), Counter((each.date, each.run_id) for each in committed)
     ordered = in_commit_order(manifests)
     marks = find_marks(ordered)
     readings, twice = _Readings(), 0
@@ -106,7 +107,7 @@ def check_nights(
     look = _Look(storage, len(asked))
     for manifest in asked:
         run = (manifest.date, manifest.run_id)
-        nights[run], rows = _count(manifest, marks.get(run, {}), look)
+        nights[run], rows = _count(manifest, marks.get(run, {}), look, is_open=num_commits[run] > 1)
         twice += readings.add(rows, manifest.inbox_id)
     if date and twice:
         # a night of another date may have read them in between, with another bundle
@@ -203,8 +204,8 @@ def _is_final(row: Mapping[str, str]) -> bool:
     return row["outcome"] == Outcome.ACCEPTED or not is_failure(row["reason"])
 
 
-def _count(manifest: Manifest, marks: Marks, look: _Look) -> tuple[NightCount, list[dict[str, str]]]:
-    """Return a commit counted again, and its ledger."""
+def _count(manifest: Manifest, marks: Marks, look: _Look, *, is_open: bool) -> tuple[NightCount, list[dict[str, str]]]:
+    """Return a commit counted again, and its ledger; of one that is open, an older one of its run counts still."""
     storage = look.storage
     problems: list[str] = []
     rows = list(_rows(manifest, "ledger", storage, problems))
@@ -222,7 +223,7 @@ def _count(manifest: Manifest, marks: Marks, look: _Look) -> tuple[NightCount, l
     drafted = {row["instance_id"] for row in rows if row["outcome"] == Outcome.ACCEPTED and not row["is_carried"]}
     problems += _check_drafts(manifest, drafted, rows, storage)
     problems += _check_objects(manifest, look)
-    if not is_told(storage, manifest, marks):
+    if not is_told(storage, manifest, marks, is_open=is_open):
         problems.append("the page's note of replaced drafts is not what nights committed")
     count = NightCount(
         date=manifest.date,

@@ -117,9 +117,12 @@ def plan_night(
         return idle.model_copy(update={"held_by": held_by, "is_run_elsewhere": _runs(holder, date)})
     started_s = time.monotonic()
     try:
+        # again: ids may have been changed while this waited
+        check_secret(storage, pseudonyms)
         plan = _prepared(plan_held_night(idle, lease.fencing, storage, pseudonyms))
     except BaseException:
-        lease.release()
+        # the error that ended planning is told, also where the store takes nothing any more
+        _give_back(lease)
         raise
     if plan.shards:
         _held[storage.root, date, lease.fencing] = lease

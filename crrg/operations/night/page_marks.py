@@ -1,14 +1,13 @@
 """What the page of an older night says of drafts that newer ones replaced.
 
 It is said by one small script beside the page (``SUPERSEDED_FILE``), so that the page says it wherever it is opened
-from. That script alone of all objects of a run is written again in its place: the newer draft is committed by then, so
-what it says is true whether or not the step comes to its end. Hence no index records its digest; its manifest names
-it (``replaced_key``) and what it says once the step is done (``marks``).
+from. That script alone of all objects of a run is written again in its place, once the manifest that records what it is
+to say (``marks``) is committed: a holder that was frozen and is refused takes nothing back. Hence no index records its
+digest; its manifest names it (``replaced_key``). A page that is behind is told anew by the next night.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -40,20 +39,21 @@ def marks_digest(marks: Marks) -> str:
     return hash_json({name: list(each) for name, each in marks.items()}) if marks else ""
 
 
-def put_marks(storage: Storage, manifest: Manifest, marks: Marks, list_name: str = "") -> dict[str, str]:
-    """Let a run's page say its marks; return the sha256 of what was written, by key.
+def marks_scripts(manifest: Manifest, marks: Marks, list_name: str = "") -> dict[str, bytes]:
+    """Return what lets a run's page say its marks, by key.
 
     Args:
-        storage: The root.
-        manifest: The run; one without page, or with one that does not say it, is left alone.
+        manifest: The run; of one without page, or with one that does not say it, there is nothing.
         marks: All of them.
         list_name: Name of the work list that says the same; the usual one if empty.
     """
-    if not manifest.replaced_key:
-        return {}
-    data = superseded_script(marks, list_name)
-    storage.put(manifest.replaced_key, data)
-    return {manifest.replaced_key: hashlib.sha256(data).hexdigest()}
+    return {manifest.replaced_key: superseded_script(marks, list_name)} if manifest.replaced_key else {}
+
+
+def put_marks(storage: Storage, scripts: Mapping[str, bytes]) -> None:
+    """Let a run's page say its marks, which its manifest has recorded."""
+    for key, data in scripts.items():
+        storage.put(key, data)
 
 
 def read_marks(storage: Storage, manifest: Manifest) -> dict[str, Replacement] | None:
@@ -74,13 +74,14 @@ def read_marks(storage: Storage, manifest: Manifest) -> dict[str, Replacement] |
         return None
 
 
-def is_told(storage: Storage, manifest: Manifest, marks: Marks) -> bool:
-    """Return whether a run's page says what its manifest recorded, or is ahead of it with nothing but the truth.
+def is_told(storage: Storage, manifest: Manifest, marks: Marks, *, is_open: bool = False) -> bool:
+    """Return whether a run's page says what its manifest recorded; while it is being told, nothing but the truth.
 
     Args:
         storage: The root.
         manifest: The run.
         marks: What newer nights committed of it.
+        is_open: Whether an older commit of the run is not sealed yet: the page may be behind.
 
     Raises:
         StorageError: The root is out of reach.
@@ -90,7 +91,7 @@ def is_told(storage: Storage, manifest: Manifest, marks: Marks) -> bool:
     said = read_marks(storage, manifest)
     if said is None:
         return False
-    # a step that was cut off, or has yet to come, is told by the digest: then the page may know of some already
-    is_open = manifest.marks != marks_digest(marks)
+    # marks that have yet to be made are told by the digest
+    may_differ = is_open or manifest.marks != marks_digest(marks)
     is_true = all(name in marks and marks[name].run_id == each.run_id for name, each in said.items())
-    return marks_digest(said) == manifest.marks or (is_open and is_true)
+    return marks_digest(said) == manifest.marks or (may_differ and is_true)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,9 +48,11 @@ from crrg.operations.night.documents import put_page
 from crrg.operations.night.late import is_of_earlier_films
 from crrg.operations.night.page_marks import read_marks
 from crrg.operations.night.watch import read_watch, remarks
-from crrg.operations.upkeep.gc import unnamed_of_nights
+from crrg.operations.upkeep.gc import AT_ONCE, unnamed_of_nights
 from crrg.storage import Storage, canonical_json
 
+ASK_AGAIN_S = 1.0
+"""How long it is believed that no other holder took a night over; leases live much longer."""
 _ID = re.compile(r"(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
 
 
@@ -133,20 +136,47 @@ def no_night(storage: Storage, date: str = "") -> Iterator[Lease]:
         lease.release()
 
 
-def remove_unnamed(storage: Storage, *, must: bool = True) -> None:
+def remove_unnamed(storage: Storage, lease: Lease, *, must: bool = True) -> None:
     """Seal what was rewritten and remove what no manifest of a night names; no night may be running.
 
     Args:
         storage: The root.
+        lease: From ``no_night``.
         must: Whether it is an error if this process may remove nothing; otherwise that is left to ``crrg gc``.
+
+    Raises:
+        StorageError: A night took over meanwhile, or the root is out of reach; run it again.
     """
     for date in night_dates(storage):
         seal_rewritten(storage, date)
-    for stored in list(unnamed_of_nights(storage)):
-        if must:
-            storage.delete(stored.key)
-        else:
-            storage.discard(stored.key)
+    keys = [stored.key for stored in unnamed_of_nights(storage)]
+    remove_held(lease, keys, storage.delete if must else storage.discard)
+
+
+def remove_held(lease: Lease, keys: Sequence[str], remove: Callable[[str], object]) -> None:
+    """Remove objects as long as no night is running; of these a night may name some that went on meanwhile.
+
+    Args:
+        lease: From ``no_night``.
+        keys: What was found while it was held.
+        remove: Removes one of them.
+
+    Raises:
+        StorageError: A night took over; what it may name stays.
+    """
+    asked_s = 0.0
+    for number, key in enumerate(keys):
+        # a process that was frozen wakes up anywhere, also between two of a few that were asked for together
+        if number % AT_ONCE == 0 or time.monotonic() - asked_s > ASK_AGAIN_S:
+            asked_s = time.monotonic()
+            if lease.is_lost():
+                raise StorageError(
+                    "a night took over while this process did not run, and may need what was to be removed; run this "
+                    "again when it is done",
+                    lease.date,
+                    retryable=True,
+                )
+        remove(key)
 
 
 def _changed(storage: Storage, manifest: Manifest, fencing: int, change: RunChange) -> Manifest:

@@ -10,11 +10,13 @@ done after the next night.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 
 import pyarrow as pa
 
+from crrg.data.map_ahead import map_ahead
 from crrg.errors import StorageError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import SUPERSEDE, write_audit
@@ -28,7 +30,7 @@ from crrg.ledger.manifest import (
     seal_rewritten,
 )
 from crrg.ledger.tables import TableFile, read_tables, write_table
-from crrg.operations.night.page_marks import Marks, find_marks, marks_digest, put_marks
+from crrg.operations.night.page_marks import Marks, find_marks, is_told, marks_digest, marks_scripts, put_marks
 from crrg.operations.night.rewrite import no_night
 from crrg.operations.night.study_marks import HeldFilm, put_study_marks, replaced_studies
 from crrg.storage import Storage
@@ -48,11 +50,7 @@ def mark_superseded(storage: Storage) -> int:
     try:
         committed = committed_manifests(storage)
         current = {(each.date, each.run_id): each for each in committed}
-        for date in sorted({each.date for each in committed if current[each.date, each.run_id] is not each}):
-            # cut off between the new commit and the end of the old one
-            with no_night(storage, date):
-                seal_rewritten(storage, date)
-        for manifest, marks in _unmarked(in_commit_order(current.values())):
+        for manifest, marks in _unmarked(storage, in_commit_order(current.values())):
             try:
                 _mark(storage, manifest, marks)
                 num_done += 1
@@ -61,20 +59,36 @@ def mark_superseded(storage: Storage) -> int:
                     raise
                 # damage to it keeps no other night from being marked
                 logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error)
+        # last, since until then pages may be behind
+        for date in sorted({each.date for each in committed if current[each.date, each.run_id] is not each}):
+            # cut off between the new commit and the end of the old one
+            with no_night(storage, date):
+                seal_rewritten(storage, date)
     except StorageError as error:
         logger.warning("not all superseded drafts are marked; a later night does it: %s", error)
     return num_done
 
 
-def _unmarked(manifests: Sequence[Manifest]) -> list[tuple[Manifest, Marks]]:
+def _unmarked(storage: Storage, manifests: Sequence[Manifest]) -> list[tuple[Manifest, Marks]]:
     """Return the runs of which drafts were replaced, or marked pages moved, since they were marked, with all marks.
 
+    So are those whose page does not say what was committed, be it that a holder woke up over it.
+
     Args:
+        storage: The root.
         manifests: What counts of all nights, in the order of commits.
+
+    Raises:
+        StorageError: The root is out of reach.
     """
     marks = find_marks(manifests)
     replaced = [(each, marks[each.date, each.run_id]) for each in manifests if (each.date, each.run_id) in marks]
-    return [(manifest, of_run) for manifest, of_run in replaced if manifest.marks != marks_digest(of_run)]
+
+    def is_marked(run: tuple[Manifest, Marks]) -> bool:
+        manifest, of_run = run
+        return manifest.marks == marks_digest(of_run) and is_told(storage, manifest, of_run)
+
+    return [run for run, is_done in zip(replaced, map_ahead(is_marked, replaced), strict=True) if not is_done]
 
 
 def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
@@ -102,9 +116,11 @@ def _mark(storage: Storage, manifest: Manifest, marks: Marks) -> None:
         changed = current.model_copy(update=changes)
         written = {file.key: file.sha256 for file in set(files) - set(current.files)}
         written |= {index["index_key"]: index["index_sha256"]} if index else {}
-        written |= {**put_marks(storage, current, told, list_name), **audited_writes(changed)}
+        scripts = marks_scripts(current, told, list_name)
+        written |= {key: hashlib.sha256(data).hexdigest() for key, data in scripts.items()} | audited_writes(changed)
         write_audit(storage, SUPERSEDE, subject=f"{date}/{run_id}", writes=written, counts={"drafts": len(marks)})
         commit_manifest(storage, changed)
+        put_marks(storage, scripts)
         seal_rewritten(storage, date)
     logger.info("night %s: %d drafts are marked as superseded", date, len(marks))
 

@@ -28,12 +28,13 @@ from crrg.data.privacy.forgotten import (
 from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
+from crrg.ledger.lease import Lease
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
 from crrg.operations.delivery.deliver import identified_zone
 from crrg.operations.delivery.withdraw import check_zone, delivered_of, withdraw
-from crrg.operations.night.rewrite import RunChange, no_night, remove_unnamed, rewrite_night
+from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.privacy.private_runs import forget_private_runs
 from crrg.operations.privacy.secret import check_every_dataset_secret, check_secret
@@ -201,8 +202,8 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
     for manifest, _ in _runs_holding(storage, traces):
         rewrite_night(storage, manifest.date, manifest.run_id, _change(traces))
         logger.info("night %s was rewritten without the patients", manifest.date)
-    with no_night(storage):
-        _remove_left_overs(storage, traces)
+    with no_night(storage) as lease:
+        _remove_left_overs(storage, lease, traces)
         found.num_private_runs = forget_private_runs(storage, traces.ids)
     found.num_pictures = delete_pictures(storage, settings, removal.versions)
     found.num_withdrawn = withdraw(storage, settings, pseudonyms, traces.studies)
@@ -267,13 +268,16 @@ def _refused(row: LedgerRow) -> LedgerRow:
     )
 
 
-def _remove_left_overs(storage: Storage, traces: Traces) -> None:
-    """Remove unfinished runs that read the patients, and what no manifest of a night names; no night may be running."""
+def _remove_left_overs(storage: Storage, lease: Lease, traces: Traces) -> None:
+    """Remove unfinished runs that read the patients, and what no manifest of a night names; no night may be running.
+
+    Raises:
+        StorageError: A night took over meanwhile, or the root is out of reach.
+    """
     for date, run_id in list(open_runs(storage)):
         keys = [stored.key for stored in storage.list_objects(run_prefix(date, run_id))]
         texts = [key for key in keys if "/plan/" in key or "/shards/" in key]
         is_named = any(name in key for key in keys for name in traces.studies | traces.instances)
         if is_named or any(mentions(storage, key, traces.ids) for key in texts):
-            for key in keys:
-                storage.delete(key)
-    remove_unnamed(storage)
+            remove_held(lease, keys, storage.delete)
+    remove_unnamed(storage, lease)

@@ -24,7 +24,7 @@ from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.night.reading import Ids, ids_of_content, ids_of_header
-from crrg.operations.night.rewrite import RunChange, no_night, remove_unnamed, rewrite_night
+from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.private_runs import forget_private_runs
 from crrg.operations.privacy.traces import open_runs
 from crrg.progress import count_progress
@@ -208,8 +208,8 @@ def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept
     for manifest in manifests:
         rewrite_night(storage, manifest.date, manifest.run_id, change)
         logger.info("night %s was rewritten under the new secret", manifest.date)
-    with no_night(storage):
+    with no_night(storage) as lease:
         for date, run_id in list(open_runs(storage)):
-            for stored in storage.list_objects(run_prefix(date, run_id)):
-                storage.discard(stored.key)
-        remove_unnamed(storage, must=False)
+            keys = [stored.key for stored in storage.list_objects(run_prefix(date, run_id))]
+            remove_held(lease, keys, storage.discard)
+        remove_unnamed(storage, lease, must=False)

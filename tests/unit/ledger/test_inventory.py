@@ -66,6 +66,15 @@ def test_name_that_is_no_text_has_a_pseudonym(tmp_path: Path):
     assert each.key_hmac == b"caf\\udce9.dcm".hex()
 
 
+def test_no_two_names_have_the_same_pseudonym(tmp_path: Path):
+    names = ["\udc80.png", r"\udc80.png", r"\\udc80.png", "\\\udc80.png", r"\.png", r"\\.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    listed = list_inbox(Storage(str(tmp_path)), lambda key: key.encode().hex())
+    assert {each.key for each in listed} == set(names)
+    assert len({each.key_hmac for each in listed}) == len(names)
+
+
 def test_shards_keep_folders_together_and_lose_nothing():
     objects = [found(f"{folder}/{number}") for folder in "abc" for number in range(3)] + [found("top")]
     shards = cut_shards(objects, 4)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -12,8 +11,8 @@ import pytest
 
 from crrg.config.references import BundleRef
 from crrg.errors import Conflict, StorageError
-from crrg.ledger import lease as lease_module
-from crrg.ledger.lease import Owner, acquire_lease, find_holder, lease_key
+from crrg.ledger import lease_owner
+from crrg.ledger.lease import acquire_lease, find_holder, lease_key
 from crrg.ledger.manifest import (
     Manifest,
     commit_manifest,
@@ -114,10 +113,10 @@ def test_dead_process_of_this_host_is_taken_over_at_once_and_sealed(root):
 
 
 def test_expired_holder_of_another_host_is_taken_over(root, monkeypatch):
-    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(lease_owner.socket, "gethostname", lambda: "elsewhere")
     paused = acquire_lease(root, DATE, lifetime_s=0.4, renew_every_s=60)
     assert paused is not None
-    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(lease_owner.socket, "gethostname", lambda: "here")
     assert acquire_lease(root, DATE) is None
     time.sleep(0.6)
     lease = acquire_lease(root, DATE)
@@ -130,7 +129,7 @@ def test_expired_holder_of_another_host_is_taken_over(root, monkeypatch):
 
 
 def test_sleeping_holder_of_another_night_cannot_commit_either(root, monkeypatch):
-    monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(lease_owner.socket, "gethostname", lambda: "elsewhere")
     asleep = acquire_lease(root, DATE, lifetime_s=0.2, renew_every_s=60)
     assert asleep is not None
     time.sleep(0.4)
@@ -144,7 +143,7 @@ def test_sleeping_holder_of_another_night_cannot_commit_either(root, monkeypatch
 
 
 def test_renewing_outlives_the_lifetime(root, monkeypatch):
-    monkeypatch.setattr(lease_module.Owner, "is_dead", lambda self: False)
+    monkeypatch.setattr(lease_owner.Owner, "is_dead", lambda self: False)
     lease = acquire_lease(root, DATE, lifetime_s=0.5, renew_every_s=0.1)
     assert lease is not None
     time.sleep(1.0)
@@ -152,12 +151,19 @@ def test_renewing_outlives_the_lifetime(root, monkeypatch):
     lease.release()
 
 
-def test_owner_is_dead_only_if_its_process_surely_is():
-    now = psutil.Process()
-    host = lease_module.socket.gethostname()
-    assert not Owner(host=host, pid=os.getpid(), process_start_s=now.create_time(), token="t").is_dead()
-    assert Owner(host=host, pid=os.getpid(), process_start_s=now.create_time() - 100, token="t").is_dead()
-    assert not Owner(host="elsewhere", pid=1, process_start_s=0.0, token="t").is_dead()
+@pytest.mark.parametrize("is_own", [True, False], ids=["committed", "taken over"])
+def test_a_holder_is_told_that_its_night_was_taken_over_only_where_it_was(root, caplog, is_own):
+    lease = acquire_lease(root, DATE, renew_every_s=0.05)
+    assert lease is not None
+    if is_own:
+        commit_manifest(root, manifest(1))
+    else:
+        seal_number(root, DATE, 1)
+    assert lease._thread is not None
+    lease._thread.join(10)
+    assert not lease._thread.is_alive()
+    assert ("was taken over" in caplog.text) is not is_own
+    lease.release()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says since when a process runs")
@@ -168,23 +174,6 @@ def test_a_step_of_the_clock_does_not_end_a_holder(root, monkeypatch):
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: start_s(self) + 3600)
     assert acquire_lease(root, DATE) is None
     lease.release()
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says since when a process runs")
-def test_a_holder_is_dead_once_its_process_ended_and_only_on_this_boot():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = lease_module.this_process().model_copy(
-            update={"pid": process.pid, "process_tick": lease_module._process_tick(process.pid)}
-        )
-        assert not owner.is_dead()
-        process.kill()
-        while process.poll() is None and lease_module._process_tick(process.pid):
-            time.sleep(0.01)
-        assert owner.is_dead()
-    assert owner.is_dead()
-    # a machine of the same name, or this one before it was started anew
-    assert not owner.model_copy(update={"process_space": "elsewhere"}).is_dead()
-    assert lease_module.this_process().model_copy(update={"process_tick": "1"}).is_dead()
 
 
 def test_sealing_a_used_number_says_so_and_changes_nothing(root):

@@ -80,6 +80,26 @@ def test_who_cannot_see_whether_others_came_at_once_leaves_no_lease_behind(root,
     assert root.list_objects("leases") == []
 
 
+def test_a_lease_of_which_only_the_answer_was_lost_does_not_keep_its_own_process_out(root, monkeypatch):
+    put = Storage.put_if_absent
+
+    def lose(self: Storage, key: str, data: bytes) -> None:
+        put(self, key, data)
+        raise StorageError("no answer", key, retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "put_if_absent", lose)
+        with pytest.raises(StorageError, match="no answer"):
+            acquire_lease(root, DATE)
+    assert root.exists(lease_key(DATE, 1))
+    lease = acquire_lease(root, DATE)
+    assert lease is not None
+    assert (lease.fencing, fencing_numbers(root, DATE)) == (2, [1])
+    assert not root.exists(lease_key(DATE, 1))
+    assert acquire_lease(root, NEXT) is None
+    lease.release()
+
+
 def test_gc_leaves_the_lease_of_a_sleeper_until_its_number_is_sealed(root):
     asleep = acquire_lease(root, DATE, renew_every_s=1e6)
     assert asleep is not None

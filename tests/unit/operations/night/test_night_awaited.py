@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from crrg.errors import StorageError
-from crrg.ledger.lease import acquire_lease, find_holder
-from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.errors import ConfigError, StorageError
+from crrg.ledger.lease import Lease, acquire_lease, find_holder, lease_key
+from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, read_manifests
 from crrg.operations.night import commit as night_commit
 from crrg.operations.night import nightly
 from crrg.operations.night.rewrite import no_night
+from crrg.operations.privacy.rekey import rekey
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, DATE, PSEUDONYMS, StandInDrafter, night_config, png_bytes, run_test_night
+from tests.support.keys import NEW_KEY
 
+NEW = Pseudonyms(NEW_KEY.encode())
 OTHER_DATE = "2026-11-21"
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -81,6 +85,25 @@ def test_a_night_waits_for_what_is_soon_over(places, date):
     holder.join()
 
 
+def test_a_night_that_waited_while_the_secret_was_changed_publishes_nothing_under_the_old_one(places, monkeypatch):
+    inbox, root = places
+    run_test_night(inbox, root, StandInDrafter(), num_workers=0)
+    acquire, asked = acquire_lease, []
+
+    def change_first(storage: Storage, date: str) -> Lease | None:
+        asked.append(date)
+        if len(asked) == 1:
+            assert rekey(inbox.root, root, PSEUDONYMS, NEW, do=True).is_done
+            return None
+        return acquire(storage, date)
+
+    monkeypatch.setattr(nightly, "acquire_lease", change_first)
+    with pytest.raises(ConfigError, match="change over with crrg rekey"):
+        run_test_night(inbox, root, StandInDrafter(), num_workers=0, date=OTHER_DATE)
+    assert {each.key_id for each in read_manifests(root)} == {NEW.key_id}
+    assert find_holder(root) is None
+
+
 def test_a_night_of_another_date_is_waited_for_up_to_a_limit(places, monkeypatch):
     inbox, root = places
     monkeypatch.setattr(nightly, "PATIENCE_S", 0.4)
@@ -98,6 +121,26 @@ def test_a_run_of_the_same_night_is_not_waited_for(places, monkeypatch):
     lease = acquire_lease(root, DATE)
     assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).status == "held"
     lease.release()
+
+
+def test_a_retry_after_the_store_was_away_while_planning_does_not_find_the_night_held(places, monkeypatch):
+    inbox, root = places
+
+    def out_of_reach(*_: object) -> None:
+        raise StorageError("out of reach", retryable=True)
+
+    def go_away(*_: object) -> None:
+        for name in ("put", "put_if_absent", "delete", "get", "list_objects"):
+            patch.setattr(Storage, name, out_of_reach)
+        raise ConfigError("the first thing that went wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nightly, "plan_held_night", go_away)
+        with pytest.raises(ConfigError, match="the first thing"):
+            run_test_night(inbox, root, StandInDrafter(), num_workers=0)
+    assert root.exists(lease_key(DATE, 1))
+    assert run_test_night(inbox, root, StandInDrafter(), num_workers=0).status == "committed"
+    assert root.list_objects("leases") == []
 
 
 def test_a_commit_that_timed_out_does_not_land_beside_that_of_a_later_night(places, monkeypatch):

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from crrg.ledger.lease import LIFETIME_S, LeaseRecord, Owner, lease_key
+from crrg.ledger.lease import LIFETIME_S, LeaseRecord, lease_key
+from crrg.ledger.lease_owner import Owner
 from crrg.operations.night import nightly
 from crrg.operations.summaries import night_markdown, plan_markdown
 from crrg.storage import Storage

@@ -26,6 +26,7 @@ from crrg.registry.bundle import (
     commit_bundle,
     compose_bundle,
     with_decoding,
+    with_fast_devices,
     with_fusion,
     with_metrics,
     with_reference,
@@ -89,7 +90,8 @@ def assemble_fused(
     bundle = with_decoding(bundle, config.decoding)
     bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
     if bundle.spec["decoding"]["precision"] == "fast":
-        bundle = with_metrics(bundle, "generator", check_fast(bundle, dataset, config.device, storage))
+        passed = check_fast(bundle, dataset, config.device, storage)
+        bundle = with_fast_devices(with_metrics(bundle, "generator", passed.figures), passed.kinds)
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
     bundle = with_fusion(bundle, fusion) if fusion else bundle
     return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))

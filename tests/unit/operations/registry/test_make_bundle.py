@@ -146,7 +146,9 @@ def test_the_fused_classifier_takes_unmentioned_findings_as_absent_where_it_is_a
     assert absent != fitted("told", present, unmentioned_absent=False)
 
 
-def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounded_weights_are_drafted_with_beside_exact_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     form = BundleConfig(
         parts=(str(world.published), world.clip), dataset="drawn", device="cpu", decoding={"precision": "fast"}
     )
@@ -158,10 +160,18 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkey
     monkeypatch.setattr(fast_gate, "MAX_DIFFERENCE", 1e9)
     monkeypatch.setattr(fast_gate, "_compare", lambda *_: pytest.fail("drafted again"))
     made = make_bundle(form, world.storage, world.settings)
-    spec = read_bundle(world.storage, made.bundle).spec
-    assert spec["decoding"]["precision"] == "fast"
-    assert spec["metrics"]["generator"] == refused.value.scorecard
+    caplog.clear()
+    bundle = read_bundle(world.storage, made.bundle)
+    assert bundle.spec["decoding"]["precision"] == "fast"
+    assert bundle.spec["metrics"]["generator"] == refused.value.scorecard
     assert made.bundle != world.made.bundle
+    assert bundle.fast_devices == ("cpu",)
+    assert ReportPipeline.from_bundle(bundle, torch.device("cpu")).decoding.precision == "fast"
+    assert not caplog.records
+    for kinds, told in ((["cuda"], "on cuda and not on cpu"), ([], "on no recorded device and not on cpu")):
+        elsewhere = replace(bundle, spec={**bundle.spec, "fast_devices": kinds})
+        assert ReportPipeline.from_bundle(elsewhere, torch.device("cpu")).decoding.precision == "exact"
+        assert f"{told}, so drafts are exact here; for rounded ones assemble the bundle again" in caplog.text
 
 
 def test_the_bundle_says_whose_parts_it_holds(world: World) -> None:

@@ -57,10 +57,10 @@ from tests.support.smallest_stages import Unregistered, remembered, smallest
 PHRASES = ["The left lung is clear.", "A right pleural effusion.", "The heart is large.", END_TOKEN]
 
 
-def write_published(folder: Path, *, seed: int = 7, with_vocabulary: bool = True) -> Path:
+def write_published(folder: Path, *, seed: int = 7, size: int = 64, with_vocabulary: bool = True) -> Path:
     """Write what an import of the paper's modules writes, narrowed, on random weights."""
     torch.manual_seed(seed)
-    detector, selector = narrow_detector(2, 64), narrow_selector(2, 64)
+    detector, selector = narrow_detector(2, size), narrow_selector(2, size)
     vocabulary = train_tokenizer(PHRASES, 300)
     generator = narrow_generator(16, 1, 1, selector.feature_size, vocabulary.vocab_size, 24)
     decoding = PAPER_DECODING.model_copy(update={"num_beams": 1, "max_tokens": 8}).model_dump(mode="json")
@@ -172,6 +172,16 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(
         elsewhere = replace(bundle, spec={**bundle.spec, "fast_devices": kinds})
         assert ReportPipeline.from_bundle(elsewhere, torch.device("cpu")).decoding.precision == "exact"
         assert f"{told}, so drafts are exact here; for rounded ones assemble the bundle again" in caplog.text
+
+
+def test_parts_that_read_larger_films_are_named(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world.make(world.published, world.clip)
+    assert "pixels on the longer side" not in caplog.text
+    larger = write_published(tmp_path / "larger", size=96)
+    made = world.make(larger, world.clip)
+    assert read_bundle(world.storage, made.bundle).image_size == 64
+    assert "have 64 pixels on the longer side, less than detector (96) and selector (96) read" in caplog.text
+    assert "ingest the dataset with image_size = 96" in caplog.text
 
 
 def test_the_bundle_says_whose_parts_it_holds(world: World) -> None:

@@ -180,10 +180,14 @@ def _detector(contents: TorchContents, *, is_alone: bool) -> ImportedStage:
     """Return the detector of a stage-1 file, or of a full model, where the selector takes what a detector does not."""
     architecture = detector_architecture(contents)
     module = RegionDetector(architecture)
-    rules, others = _DETECTOR_RULES, (_DIM_REDUCTION,)
-    if is_alone:
-        rules, others = (*rules, Rule(_DIM_REDUCTION, None)), ()
-    report = fit_module(module, contents, rules, "detector", own=(r"shape_prior\..+",), ignore=others)
+    report = fit_module(
+        module,
+        contents,
+        (*_DETECTOR_RULES, Rule(_DIM_REDUCTION, None)),
+        "detector",
+        own=(r"shape_prior\..+",),
+        ignore=() if is_alone else (_DIM_REDUCTION,),
+    )
     return ImportedStage("detector", module, _config(architecture), asdict(report))
 
 

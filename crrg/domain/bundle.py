@@ -9,6 +9,8 @@ from typing import Any
 SENTENCE_ENCODER = "sentence_encoder"
 """Field of ``bundle.json`` that describes the encoder of sentences, where a bundle has one."""
 ENCODER_WEIGHTS, ENCODER_VOCABULARY = "sentence_encoder.safetensors", "sentence_encoder_tokenizer.json"
+FAST_DEVICES = "fast_devices"
+"""Field of ``bundle.json`` with the kinds of devices on which its rounded weights have passed their gate."""
 UNRECORDED_IMAGE_SIZE = 512
 """Longer side of the films of a bundle that does not say, pixels: what programs of its time decoded films to."""
 
@@ -21,7 +23,7 @@ class BundleFiles:
         bundle_id: Digest over all parts.
         spec: Parsed ``bundle.json``: ``stages`` (each stage's ``config.json``), thresholds, calibration, fused
             classifier, label set, decoding settings, preprocessing (version, golden digest, image size), registered
-            versions, and ``sentence_encoder`` where there is one.
+            versions, and ``sentence_encoder`` and ``fast_devices`` where there are such.
         files: File name (``detector.safetensors``, ``tokenizer.json``, …) to bytes.
     """
 
@@ -33,6 +35,11 @@ class BundleFiles:
     def image_size(self) -> int:
         """Longer side of the films that its models were trained on, pixels."""
         return recorded_image_size(self.spec) or UNRECORDED_IMAGE_SIZE
+
+    @property
+    def fast_devices(self) -> tuple[str, ...]:
+        """Kinds of devices (``cpu``, ``cuda``) whose drafts by rounded weights were found as good as the exact ones."""
+        return tuple(self.spec.get(FAST_DEVICES, ()))
 
 
 def recorded_image_size(spec: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from crrg.config.report_models import ReportLabelerArchitecture
 from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, num_heads, shape_of
-from crrg.importers.imported import ImportedStage
+from crrg.importers.imported import PUBLISHED_FILE, ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.torch_file import TorchContents, open_torch_file
@@ -63,7 +63,7 @@ def read_chexbert(contents: TorchContents, tokenizer: bytes | None = None) -> Im
             num_types=shape_of(model, "bert.embeddings.token_type_embeddings.weight", SOURCE)[0],
         )
     except ValidationError as error:
-        raise ModelError("the sizes of the tensors fit no such network", SOURCE) from error
+        raise ModelError(f"the sizes of the tensors fit no such network; {PUBLISHED_FILE}", SOURCE) from error
     module = ReportClassifier(architecture)
     report = fit_module(module, model, _RULES, SOURCE)
     config = {

@@ -17,7 +17,7 @@ from crrg.config.models import ClipArchitecture
 from crrg.config.paper import CHEXZERO
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import clip_config, num_blocks, num_heads, resized, shape_of, with_tokenizer
-from crrg.importers.imported import ImportedStage
+from crrg.importers.imported import PUBLISHED_FILE, ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.torch_file import TorchContents, open_torch_file
@@ -110,7 +110,10 @@ def chexzero_architecture(contents: TorchContents) -> ClipArchitecture:
     num_places = shape_of(contents, "visual.positional_embedding", SOURCE)[0] - 1
     side = round(num_places**0.5)
     if side * side != num_places:
-        raise ModelError(f"{num_places} image positions do not form a square, so the film's size is unknown", SOURCE)
+        raise ModelError(
+            f"{num_places} image positions do not form a square, so the film's size is unknown; {PUBLISHED_FILE}",
+            SOURCE,
+        )
     vocab_size, text_width = shape_of(contents, "token_embedding.weight", SOURCE)
     positions, _ = shape_of(contents, "positional_embedding", SOURCE)
     return resized(

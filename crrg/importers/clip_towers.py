@@ -11,6 +11,7 @@ from crrg.config.models import ClipArchitecture
 from crrg.data.framing import Framing
 from crrg.data.published_tokenizers import PublishedTokenizer, TokenizerKind
 from crrg.errors import ModelError
+from crrg.importers.imported import PUBLISHED_FILE
 from crrg.importers.key_map import Rule
 from crrg.importers.torch_file import TorchContents
 from crrg.importers.vocabulary import check_vocabulary
@@ -67,7 +68,9 @@ def resized(architecture: ClipArchitecture, source: str, **changes: object) -> C
         return ClipArchitecture.model_validate({**architecture.model_dump(), **changes})
     except ValidationError as error:
         problems = "; ".join(str(found["msg"]) for found in error.errors())
-        raise ModelError(f"the sizes of the tensors fit no such network: {problems}", source) from error
+        raise ModelError(
+            f"the sizes of the tensors fit no such network: {problems}; {PUBLISHED_FILE}", source
+        ) from error
 
 
 def clip_config(

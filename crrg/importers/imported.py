@@ -14,6 +14,9 @@ from torch import nn
 
 from crrg.registry.imported import KEY_REPORT_FILE
 
+PUBLISHED_FILE = "give the file as its authors publish it"
+"""Way out of messages about a file that is not what its kind says."""
+
 
 @dataclass(frozen=True)
 class ImportedStage:
@@ -25,6 +28,7 @@ class ImportedStage:
         config: Content of its ``config.json``.
         key_report: What became of every key.
         files: Further files, e.g. ``tokenizer.json``.
+        remarks: What was assumed of it, and what is unusual, in sentences.
     """
 
     stage: str
@@ -32,6 +36,7 @@ class ImportedStage:
     config: Mapping[str, Any]
     key_report: Mapping[str, Any]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def write_import(stages: Sequence[ImportedStage], out: Path, source: str, licence: str) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def write_import(stages: Sequence[ImportedStage], out: Path, source: str, licenc
 
     Returns:
         The key report: per stage, numbers of keys and parameters, the digest of the weights, whether a vocabulary is
-        missing, and every key.
+        missing, what was assumed, and every key.
     """
     report: dict[str, Any] = {"source": source, "licence": licence, "stages": {}}
     for imported in stages:
@@ -62,6 +67,7 @@ def write_import(stages: Sequence[ImportedStage], out: Path, source: str, licenc
             "num_parameters": sum(parameter.numel() for parameter in imported.module.parameters()),
             "sha256": digest,
             "lacks_tokenizer": imported.config.get("tokenizer_sha256") == "",
+            "remarks": list(imported.remarks),
             **imported.key_report,
         }
     (out / KEY_REPORT_FILE).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")

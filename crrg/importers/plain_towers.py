@@ -24,7 +24,7 @@ from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, num_heads, resized, resnet_rules, shape_of
-from crrg.importers.imported import ImportedStage
+from crrg.importers.imported import PUBLISHED_FILE, ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.torch_file import TorchContents
@@ -107,7 +107,7 @@ def read_gpt2(contents: TorchContents, tokenizer: bytes | None = None) -> Import
     try:
         GeneratorArchitecture.model_validate(sizes)
     except ValidationError as error:
-        raise ModelError("the sizes of the tensors fit no such network", "gpt2") from error
+        raise ModelError(f"the sizes of the tensors fit no such network; {PUBLISHED_FILE}", "gpt2") from error
     module = GPT2Model(
         GPT2Config(
             vocab_size=vocab_size,

@@ -21,7 +21,7 @@ from crrg.data.published_tokenizers import PublishedTokenizer
 from crrg.data.reports.report_words import WordStyle
 from crrg.errors import ModelError
 from crrg.importers.clip_towers import num_blocks, num_heads, shape_of
-from crrg.importers.imported import ImportedStage
+from crrg.importers.imported import PUBLISHED_FILE, ImportedStage
 from crrg.importers.key_map import Rule, fit_module
 from crrg.importers.licences import LICENCES
 from crrg.importers.radgraph_archive import SOURCE, GraphArchive, open_graph_archive
@@ -120,7 +120,7 @@ def _architecture(archive: GraphArchive, dataset: str) -> ReportGraphArchitectur
             words=_style(entities[1:]),
         )
     except ValidationError as error:
-        raise ModelError("the sizes of tensors and settings fit no such network", SOURCE) from error
+        raise ModelError(f"the sizes of tensors and settings fit no such network; {PUBLISHED_FILE}", SOURCE) from error
 
 
 def _dataset(tensors: TorchContents) -> str:

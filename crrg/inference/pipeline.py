@@ -98,6 +98,8 @@ class ReportPipeline:
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
         """Build the stages from a bundle's verified bytes.
 
+        Rounded weights draft only on a kind of device on which they have passed their gate; exact ones elsewhere.
+
         Raises:
             ModelError: A part is missing or does not fit.
         """
@@ -118,7 +120,7 @@ class ReportPipeline:
                 ),
                 calibration=Calibration.from_config(stages["clip"]),
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
-                decoding=DecodingSettings.model_validate(bundle.spec.get("decoding", {})),
+                decoding=_decoding_on(device, bundle),
                 fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
                 visibility=Visibility.from_config(stages["detector"]),
                 repeats=bundled_similarity(bundle, device),
@@ -336,6 +338,19 @@ class ReportPipeline:
             consistency=score,
             flags=flags,
         )
+
+
+def _decoding_on(device: torch.device, bundle: BundleFiles) -> DecodingSettings:
+    """Return how a bundle drafts on a kind of device: exactly where nobody has found its rounded weights as good."""
+    decoding = DecodingSettings.model_validate(bundle.spec.get("decoding", {}))
+    if decoding.precision == "exact" or device.type in bundle.fast_devices:
+        return decoding
+    logger.warning(
+        "bundle %s: rounded weights have passed their gate on %s and not on %s, so drafts are exact here; for rounded "
+        "ones assemble the bundle again with device = %s",
+        bundle.bundle_id, " and ".join(bundle.fast_devices) or "no recorded device", device.type, device.type,
+    )  # fmt: skip
+    return decoding.model_copy(update={"precision": "exact"})
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

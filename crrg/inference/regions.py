@@ -160,11 +160,14 @@ def read_regions(
     device = next(detector.parameters()).device
     sides = [stage.architecture.input_size for stage in (detector, selector)]
     scale = sides[1] / sides[0]
+    # a region that was not found has the feature of an arbitrary proposal, and its box where no mean boxes were learnt
+    has_places = not isinstance(selector, FeatureSelector) and bool(detector.shape_prior.is_fitted())
 
     def read(rows: NDArray[np.int64], num_real: int) -> list[Tensor]:
         with autocast(device, precision):
             found = detector.detect(_to_device(images[rows], device))
-            outputs = _judge(selector, found, _to_device(selector_images[rows], device), scale)
+            judged = _judge(selector, found, _to_device(selector_images[rows], device), scale)
+        outputs = judged if has_places else _silenced(judged, found.detected)
         values = (
             found.input_boxes_xyxy,
             found.scores,
@@ -222,15 +225,20 @@ def _judge(selector: AnySelector, found: Detections, images: Tensor, scale: floa
     if isinstance(selector, FeatureSelector):
         if found.region_features is None:
             raise ModelError("the selector needs the detector's region features; train both together", "selector")
-        outputs: RegionOutputs = selector(found.region_features)
-        # the feature of a region that was not found is that of an arbitrary proposal: nothing is said of it
-        selection, abnormal = (
-            logits.masked_fill(~found.detected, -torch.inf)
-            for logits in (outputs.selection_logits, outputs.abnormal_logits)
-        )
-        return replace(outputs, selection_logits=selection, abnormal_logits=abnormal)
-    judged: RegionOutputs = selector(images, found.input_boxes_xyxy * scale)
+        judged: RegionOutputs = selector(found.region_features)
+    else:
+        judged = selector(images, found.input_boxes_xyxy * scale)
     return judged
+
+
+def _silenced(judged: RegionOutputs, detected: Tensor) -> RegionOutputs:
+    """Return judgements by which nothing is said of the regions that were not detected, bool ``[B, R]``."""
+    return replace(
+        judged,
+        selection_logits=judged.selection_logits.masked_fill(~detected, -torch.inf),
+        abnormal_logits=judged.abnormal_logits.masked_fill(~detected, -torch.inf),
+        finding_logits=judged.finding_logits.masked_fill(~detected[..., None], -torch.inf),
+    )
 
 
 def _to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -118,8 +118,9 @@ def reconcile_flags(
 ) -> NDArray[np.float32]:
     """Return the regions' finding flags as far as the labels of the whole film bear them out.
 
-    A finding that the film has and no region shows is given to the region that shows it most; one whose probability is
-    far below its threshold is taken from every region. A region that is left without a finding is no longer abnormal.
+    A finding that the film has and no region shows is given to the region that shows it most, unless it has probability
+    0 in all; one whose probability is far below its threshold is taken from every region. A region that is left without
+    a finding is no longer abnormal.
 
     Args:
         flags: ``[N, 29, 15]``: 14 findings and abnormality.
@@ -137,6 +138,7 @@ def reconcile_flags(
         changed[..., -1] = np.where(had_any & ~changed[..., :-1].any(axis=2), 0, changed[..., -1])
         is_missed = (label_probabilities[:, column] >= thresholds[column]) & ~changed[..., column].any(axis=1)
         strongest = finding_probabilities[..., column].argmax(axis=1)
+        is_missed &= finding_probabilities[films, strongest, column] > 0  # 0: no region was found to show it
         changed[films[is_missed], strongest[is_missed], column] = 1
         changed[films[is_missed], strongest[is_missed], -1] = 1
     return changed

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crrg.checked_json import check_schema_version
@@ -26,6 +26,7 @@ from crrg.data.images import PREPROCESSING_VERSION, golden_digest
 from crrg.domain.bundle import (
     ENCODER_VOCABULARY,
     ENCODER_WEIGHTS,
+    FAST_DEVICES,
     SENTENCE_ENCODER,
     BundleFiles,
     recorded_image_size,
@@ -139,6 +140,11 @@ def with_metrics(bundle: BundleFiles, stage: str, metrics: Mapping[str, float]) 
     """Return the bundle with more validation figures of a stage."""
     all_metrics = {**bundle.spec["metrics"], stage: {**bundle.spec["metrics"][stage], **metrics}}
     return _sealed({**bundle.spec, "metrics": all_metrics}, dict(bundle.files))
+
+
+def with_fast_devices(bundle: BundleFiles, kinds: Sequence[str]) -> BundleFiles:
+    """Return the bundle with the kinds of devices on which its rounded weights have passed their gate."""
+    return _sealed({**bundle.spec, FAST_DEVICES: list(kinds)}, dict(bundle.files))
 
 
 def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:

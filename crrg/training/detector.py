@@ -80,7 +80,11 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     size = settings.architecture.input_size
     train = load_films(storage, dataset, Split.TRAIN, size, keep=has_boxes)
     if not len(train):
-        raise TrainingError("no training film has an annotated region; ingest films with boxes or masks", STAGE)
+        raise TrainingError(
+            "no training film has an annotated region; run crrg ground --model BUNDLE first, or ingest films with "
+            "boxes or masks",
+            STAGE,
+        )
     validation = load_films(storage, dataset, Split.VALIDATION, size)
     device = resolve_device(config.device)
     tracker = tracker if rank() == 0 else NullTracker()

@@ -36,7 +36,7 @@ from crrg.training.initial_weights import (
     start_record,
 )
 from crrg.training.loop import fit
-from crrg.training.phrase_batches import PhraseSampler, PhraseTable, add_text_only
+from crrg.training.phrase_batches import NO_PHRASE, PhraseSampler, PhraseTable, add_text_only
 from crrg.training.phrase_loss import token_loss
 from crrg.training.read_films import ReadFilms, read_films
 from crrg.training.report_order import report_order
@@ -83,7 +83,7 @@ def train_generator(
     train = read_films(dataset, Split.TRAIN, detector, selector, storage, device)
     table = add_text_only(train.phrases(), load_texts(storage, dataset, Split.TRAIN), train.films)
     if not table.is_seen.any():
-        raise TrainingError("no training film has a region phrase; ingest films with grounded reports", dataset.name)
+        raise TrainingError(NO_PHRASE, dataset.name)
     tokenizer = vocabulary_of(table.texts, settings, start)
     validation = read_films(
         dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films

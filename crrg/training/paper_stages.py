@@ -57,6 +57,7 @@ from crrg.training.generator_scores import clinical_micro_f1, score_generator
 from crrg.training.initial_weights import Start, inherited_record, load_strictly, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.paper_starts import paper_generator_start, paper_selector_start
+from crrg.training.phrase_batches import NO_PHRASE
 from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
@@ -265,7 +266,7 @@ def _vocabulary(films: FilmTable, settings: GeneratorTraining, start: Start | No
     """
     phrases = [phrase for of_film in films.phrases for phrase in of_film.values()]
     if not phrases:
-        raise TrainingError("no training film has a region phrase; ingest films with grounded reports", "generator")
+        raise TrainingError(NO_PHRASE, "generator")
     return vocabulary_of(phrases, settings, start)
 
 

@@ -23,6 +23,7 @@ from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.decoding import UNCERTAIN_FLAG
 
+NO_PHRASE = "no training film has a region phrase; run crrg ground, or ingest films with grounded reports"
 IGNORED = -100
 """Target of a padding token."""
 FloatArray = NDArray[np.float32]

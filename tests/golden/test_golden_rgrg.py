@@ -13,11 +13,12 @@ import torch
 
 from benchmarks.generation.published import FullModel, full_model, random_film, save_published
 from crrg.config.models import DecodingSettings
-from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY, paper_thresholds
+from crrg.config.paper import LOGIT_THRESHOLD_PROBABILITY, PAPER_GENERATOR, paper_thresholds
 from crrg.data.tokenizer import train_tokenizer
 from crrg.errors import ConfigError, ModelError
 from crrg.importers.imported import ImportedStage, write_import
-from crrg.importers.rgrg import import_rgrg
+from crrg.importers.rgrg import detector_architecture, generator_architecture, import_rgrg, told_sizes
+from crrg.importers.torch_file import TorchContents
 from crrg.inference.decoding import decode_phrases
 from crrg.inference.regions import RegionThresholds, select_regions
 from crrg.models.backbone import normalise_films
@@ -99,6 +100,51 @@ def test_every_key_is_accounted_for(published: FullModel, imported: dict[str, Im
     ]
     assert sorted(accounted) == sorted(published.state_dict())
     assert sorted(reports[2]["own"]) == ["feature_mean", "feature_scale", "unknown_feature"]
+
+
+def test_every_key_of_a_detector_file_is_accounted_for(published: FullModel, tmp_path: Path) -> None:
+    torch.save(published.object_detector.state_dict(), tmp_path / "detector.pth")
+    (stage,) = import_rgrg(tmp_path / "detector.pth")
+    report = stage.key_report
+    assert report["dropped"] == ["roi_heads.dim_reduction.bias", "roi_heads.dim_reduction.weight"]
+    accounted = [*report["taken"].values(), *report["aliases"], *report["dropped"]]
+    assert sorted(accounted) == sorted(published.object_detector.state_dict())
+
+
+def test_sizes_that_no_network_can_have_are_refused_with_their_tensors() -> None:
+    detector = {
+        "roi_heads.box_head.fc6.weight": torch.zeros(8, 64),
+        "rpn.head.cls_logits.weight": torch.zeros(1, 16, 1, 1),
+        "roi_heads.box_predictor.cls_score.weight": torch.zeros(30, 8),
+    }
+    wanted = r"representation_size 8 of roi_heads.box_head.fc6.weight \(Input .* 16\); give the file as its authors"
+    with pytest.raises(ModelError, match=wanted):
+        detector_architecture(TorchContents(detector, {}, {}))
+    other = {**detector, "roi_heads.box_predictor.cls_score.weight": torch.zeros(21, 8)}
+    with pytest.raises(ModelError, match=r"cls_score.weight tells 20 regions apart, not 29; give the file"):
+        detector_architecture(TorchContents(other, {}, {}))
+    words = {
+        "wte.weight": torch.zeros(200, 1000),
+        "wpe.weight": torch.zeros(40, 1000),
+        "feature_space_transformation_nn.0.weight": torch.zeros(1000, 64),
+    }
+    with pytest.raises(ModelError, match=r"num_layers 0 of the blocks .* vocab_size 200 of wte.weight \(.* 300\)"):
+        generator_architecture(TorchContents(words, {}, {}))
+    words |= {"wte.weight": torch.zeros(300, 1000), "gpt.h.0.ln_1.weight": torch.zeros(1000)}
+    with pytest.raises(ModelError, match=r"num_heads must divide hidden_size, got 15 and 1000; give the file"):
+        generator_architecture(TorchContents(words, {}, {}))
+
+
+def test_assumed_heads_and_missing_blocks_are_told(path: Path, tmp_path: Path) -> None:
+    report = import_checkpoint("rgrg", path, tmp_path / "out")
+    told = "2 layers as in the file; 2 attention heads, assumed from the width 128 (64 each)."
+    assert {name: found["remarks"] for name, found in report["stages"].items()} == {
+        "detector": [], "selector": [], "generator": [told],
+    }  # fmt: skip
+    assert f"generator: {told}" in import_markdown(report).split("\n")
+    assert len(told_sizes(PAPER_GENERATOR)) == 1
+    _, warning = told_sizes(PAPER_GENERATOR.model_copy(update={"num_layers": 23}))
+    assert warning.startswith("Warning: at this width the published model has 24 layers and 16 heads")
 
 
 def test_what_is_written_is_read_back_by_the_stages_own_loaders(path: Path, tmp_path: Path) -> None:

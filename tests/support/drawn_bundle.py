@@ -21,12 +21,22 @@ from tests.support.smallest_stages import Unregistered, remembered, smallest
 
 
 def draw_dataset(
-    storage: Storage, source: Path, name: str, train: float, validation: float, *, key: bytes = b"k", seed: int = 5
+    storage: Storage,
+    source: Path,
+    name: str,
+    train: float,
+    validation: float,
+    *,
+    key: bytes = b"k",
+    seed: int = 5,
+    image_size: int = 64,
 ) -> None:
     """Draw 16 studies, unless they lie there, and ingest them under a name; ``key`` makes the pseudonyms."""
     if not source.exists():
         write_cohort(source, 16, seed, 64)
-    form = IngestConfig(source=str(source), dataset=name, image_size=64, train_share=train, validation_share=validation)
+    form = IngestConfig(
+        source=str(source), dataset=name, image_size=image_size, train_share=train, validation_share=validation
+    )
     ingest(form, storage, Pseudonyms(key * 32))
 
 

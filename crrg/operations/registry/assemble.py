@@ -12,6 +12,7 @@ from crrg.config.bundling import BundleConfig
 from crrg.config.references import BundleRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.dataset.pairs import dataset_image_size, resolve_dataset
+from crrg.domain.bundle import BundleFiles
 from crrg.ledger.audit import write_audit
 from crrg.operations.registry.given_parts import GivenEncoder
 from crrg.operations.scoring.evaluate import log_scorecard
@@ -26,6 +27,7 @@ from crrg.registry.bundle import (
     commit_bundle,
     compose_bundle,
     with_decoding,
+    with_fast_devices,
     with_fusion,
     with_metrics,
     with_reference,
@@ -86,13 +88,29 @@ def assemble_fused(
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     image_size = dataset_image_size(storage, dataset)
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version, image_size=image_size)
+    _warn_of_enlarged_films(bundle)
     bundle = with_decoding(bundle, config.decoding)
     bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
     if bundle.spec["decoding"]["precision"] == "fast":
-        bundle = with_metrics(bundle, "generator", check_fast(bundle, dataset, config.device, storage))
+        passed = check_fast(bundle, dataset, config.device, storage)
+        bundle = with_fast_devices(with_metrics(bundle, "generator", passed.figures), passed.kinds)
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
     bundle = with_fusion(bundle, fusion) if fusion else bundle
     return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))
+
+
+def _warn_of_enlarged_films(bundle: BundleFiles) -> None:
+    """Say which parts read larger films than the bundle decodes; they see no more than the small ones hold."""
+    sizes = {name: int(config["architecture"].get("input_size", 0)) for name, config in bundle.spec["stages"].items()}
+    larger = {name: size for name, size in sizes.items() if size > bundle.image_size}
+    if larger:
+        logger.warning(
+            "films of the dataset have %d pixels on the longer side, less than %s read, so they are enlarged, at night "
+            "too; ingest the dataset with image_size = %d and assemble the bundle on that",
+            bundle.image_size,
+            " and ".join(f"{name} ({size})" for name, size in larger.items()),
+            max(larger.values()),
+        )
 
 
 def parts_of(results: Sequence[StageResult]) -> dict[str, StageResult]:

@@ -143,8 +143,8 @@ def _refuse_others(report: Mapping[str, Any], folder: str) -> None:
     if "clip" in stages:
         raise ConfigError(
             f"a bundle's CLIP part reads the 14 labels with a calibrated head, and {report['source']} has none; train "
-            "one that starts from it: crrg train clip --initial-weights FOLDER. As it was published, it answers from "
-            "Python (docs/published.md)",
+            "one that starts from it: crrg train clip --initial-weights FOLDER. As it was published, it answers "
+            "crrg zero-shot --model FOLDER, or from Python (docs/published.md)",
             folder,
         )
     if not set(stages) & {*STAGES, ENCODER}:

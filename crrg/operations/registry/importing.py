@@ -116,6 +116,7 @@ def import_markdown(report: dict[str, Any]) -> str:
     for stage, found in report["stages"].items():
         counts = " | ".join(str(len(found[name])) for name in ("taken", "aliases", "dropped", "own"))
         lines.append(f"| {stage} | {found['num_parameters']:,} | {counts} | `{found['sha256'][:16]}` |")
+    lines += [f"{stage}: {remark}" for stage, found in report["stages"].items() for remark in found["remarks"]]
     lines += [
         f"{stage}: no vocabulary was given, so no text can be read; import again with --tokenizer."
         for stage, found in report["stages"].items()

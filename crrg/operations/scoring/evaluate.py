@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from crrg.config.base import Settings
 from crrg.config.references import BundleRef, DatasetRef, EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.data.dataset.batches import UNMENTIONED
-from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.dataset.pairs import dataset_image_size, resolve_dataset
 from crrg.data.dataset.spaced import sampled_films
+from crrg.domain.bundle import recorded_image_size
 from crrg.domain.labels import LABELS
 from crrg.domain.study import Split
 from crrg.errors import ConfigError
@@ -181,7 +183,7 @@ def _score(
     scorecard = score_drafts(pipeline, cases, known, dataset, storage, split)
     scorecard = replace(
         scorecard,
-        remarks=(*scored.remarks, *scorecard.remarks),
+        remarks=(*scored.remarks, *_size_remarks(files.spec, dataset, storage), *scorecard.remarks),
         is_held_out=scored.is_held_out,
         num_left_out=scored.num_left_out,
     )
@@ -201,6 +203,19 @@ def _score(
         scorecard = with_meteor(scorecard, cases, known, Path(config.meteor_jar))
     scorecard = replace(scorecard, published=published_tables())
     return scorecard, {**_label_pictures(cases), **example_files(pipeline, cases)}
+
+
+def _size_remarks(spec: Mapping[str, Any], dataset: DatasetRef, storage: Storage) -> tuple[str, ...]:
+    """Say, and log, that a bundle's films are of another size; an older bundle that records none is believed."""
+    own, trained = dataset_image_size(storage, dataset), recorded_image_size(spec)
+    if not trained or own == trained:
+        return ()
+    remark = (
+        f"films of another size: the dataset has at most {own} pixels on the longer side, the bundle was trained on "
+        f"{trained} and nights decode to that; for figures of what it does there ingest with image_size = {trained}"
+    )
+    logger.warning("bundle %s on %s: %s", spec["bundle_id"], dataset.name, remark)
+    return (remark,)
 
 
 def _label_pictures(cases: Sequence[Case]) -> dict[str, bytes]:

@@ -72,6 +72,12 @@ def test_flags_follow_the_film() -> None:
     assert changed.sum() == 2
 
 
+def test_a_finding_that_no_region_can_show_is_given_to_none() -> None:
+    labels = np.zeros((1, 14))
+    labels[0, LABEL_INDEX["Lung Lesion"]] = 0.8
+    assert not reconcile_flags(np.zeros((1, 29, 15)), np.zeros((1, 29, 14)), labels, np.full(14, 0.5)).any()
+
+
 def test_reranking_takes_the_likest_of_the_wordings_that_state_the_flags() -> None:
     flags = np.zeros((2, 15))
     flags[0, [LABEL_INDEX["Pleural Effusion"], 14]] = 1

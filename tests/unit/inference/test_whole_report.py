@@ -68,10 +68,12 @@ def pipeline() -> ReportPipeline:
     with torch.no_grad():
         for parameter in words.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
+    detector = RegionDetector(SMALLEST.detector.architecture).eval()
+    detector.shape_prior.fit(torch.tensor([0.1, 0.2, 0.5, 0.6]).expand(4, NUM_REGIONS, 4))
     ones = np.ones(NUM_LABELS)
     drafter = ReportPipeline(
         bundle_id="none",
-        detector=RegionDetector(SMALLEST.detector.architecture).eval(),
+        detector=detector,
         selector=RegionSelector(SMALLEST.selector.architecture).eval(),
         generator=words.eval(),
         tokenizer=TOKENIZER,

@@ -28,6 +28,7 @@ from crrg.models.region_heads import load_selector
 from crrg.storage import Storage
 from crrg.training.checkpoint import read_stage
 from crrg.training.detector import detect_films, detection_metrics, train_detector, visibility_record
+from crrg.training.generator import train_generator
 from crrg.training.region_targets import RegionTargets
 from crrg.training.selector import RegionBatch, build_selector, selector_loss, train_selector
 from crrg.training.tracker import NullTracker
@@ -179,10 +180,12 @@ def test_data_without_annotation_is_refused(trained: dict[str, Any], tmp_path: P
     blind: DatasetRef = write_dataset(
         storage, "blind", [make_pair(n, Split.TRAIN, annotated=False) for n in range(2)], {}
     )
-    with pytest.raises(TrainingError, match="annotated region"):
+    with pytest.raises(TrainingError, match="annotated region; run crrg ground --model BUNDLE first, or"):
         train_detector(FORM, blind, storage, NullTracker())
     with pytest.raises(TrainingError, match="phrase or a known label"):
         train_selector(FORM, blind, trained["detector"], storage, NullTracker())
+    with pytest.raises(TrainingError, match="region phrase; run crrg ground, or"):
+        train_generator(FORM, blind, trained["detector"], trained["selector"], storage, NullTracker())
 
 
 def test_nothing_is_measured_without_annotated_films(trained: dict[str, Any]) -> None:

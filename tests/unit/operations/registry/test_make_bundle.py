@@ -57,10 +57,10 @@ from tests.support.smallest_stages import Unregistered, remembered, smallest
 PHRASES = ["The left lung is clear.", "A right pleural effusion.", "The heart is large.", END_TOKEN]
 
 
-def write_published(folder: Path, *, seed: int = 7, with_vocabulary: bool = True) -> Path:
+def write_published(folder: Path, *, seed: int = 7, size: int = 64, with_vocabulary: bool = True) -> Path:
     """Write what an import of the paper's modules writes, narrowed, on random weights."""
     torch.manual_seed(seed)
-    detector, selector = narrow_detector(2, 64), narrow_selector(2, 64)
+    detector, selector = narrow_detector(2, size), narrow_selector(2, size)
     vocabulary = train_tokenizer(PHRASES, 300)
     generator = narrow_generator(16, 1, 1, selector.feature_size, vocabulary.vocab_size, 24)
     decoding = PAPER_DECODING.model_copy(update={"num_beams": 1, "max_tokens": 8}).model_dump(mode="json")
@@ -146,7 +146,9 @@ def test_the_fused_classifier_takes_unmentioned_findings_as_absent_where_it_is_a
     assert absent != fitted("told", present, unmentioned_absent=False)
 
 
-def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounded_weights_are_drafted_with_beside_exact_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     form = BundleConfig(
         parts=(str(world.published), world.clip), dataset="drawn", device="cpu", decoding={"precision": "fast"}
     )
@@ -158,10 +160,28 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(world: World, monkey
     monkeypatch.setattr(fast_gate, "MAX_DIFFERENCE", 1e9)
     monkeypatch.setattr(fast_gate, "_compare", lambda *_: pytest.fail("drafted again"))
     made = make_bundle(form, world.storage, world.settings)
-    spec = read_bundle(world.storage, made.bundle).spec
-    assert spec["decoding"]["precision"] == "fast"
-    assert spec["metrics"]["generator"] == refused.value.scorecard
+    caplog.clear()
+    bundle = read_bundle(world.storage, made.bundle)
+    assert bundle.spec["decoding"]["precision"] == "fast"
+    assert bundle.spec["metrics"]["generator"] == refused.value.scorecard
     assert made.bundle != world.made.bundle
+    assert bundle.fast_devices == ("cpu",)
+    assert ReportPipeline.from_bundle(bundle, torch.device("cpu")).decoding.precision == "fast"
+    assert not caplog.records
+    for kinds, told in ((["cuda"], "on cuda and not on cpu"), ([], "on no recorded device and not on cpu")):
+        elsewhere = replace(bundle, spec={**bundle.spec, "fast_devices": kinds})
+        assert ReportPipeline.from_bundle(elsewhere, torch.device("cpu")).decoding.precision == "exact"
+        assert f"{told}, so drafts are exact here; for rounded ones assemble the bundle again" in caplog.text
+
+
+def test_parts_that_read_larger_films_are_named(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world.make(world.published, world.clip)
+    assert "pixels on the longer side" not in caplog.text
+    larger = write_published(tmp_path / "larger", size=96)
+    made = world.make(larger, world.clip)
+    assert read_bundle(world.storage, made.bundle).image_size == 64
+    assert "have 64 pixels on the longer side, less than detector (96) and selector (96) read" in caplog.text
+    assert "ingest the dataset with image_size = 96" in caplog.text
 
 
 def test_the_bundle_says_whose_parts_it_holds(world: World) -> None:
@@ -264,7 +284,7 @@ def test_what_a_bundle_cannot_hold_is_refused_with_the_way_out(world: World, tmp
     for source in ("cxr-clip", "gpt2"):
         stage = ImportedStage({"cxr-clip": "clip"}.get(source, source), torch.nn.Linear(1, 1), {}, {})
         write_import([stage], tmp_path / source, source, LICENCES[source])
-    with pytest.raises(ConfigError, match=r"cxr-clip has none; train one .*--initial-weights"):
+    with pytest.raises(ConfigError, match=r"cxr-clip has none; train one .*--initial-weights.*zero-shot --model"):
         world.make(world.published, tmp_path / "cxr-clip")
     with pytest.raises(ConfigError, match="gpt2 of gpt2 is no part of a bundle"):
         world.make(world.published, tmp_path / "gpt2")

@@ -51,6 +51,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     draw_dataset(storage, home / "few", "few", 1, 0, seed=7)
     draw_dataset(storage, home / "few", "few-again", 0, 0, seed=7)
     draw_dataset(storage, home / "strange", "strange-train", 1, 0, seed=6)
+    draw_dataset(storage, home / "strange", "strange-larger", 0, 0, seed=6, image_size=96)
     return World(storage, train_bundle(storage, "known"))
 
 
@@ -68,6 +69,17 @@ def test_without_a_training_film_the_baselines_that_need_one_are_left_out_and_na
     assert "nearest neighbour: no training films in this dataset" in card.remarks
     assert "- nearest neighbour: no training films in this dataset" in card.to_markdown().split("\n")
     assert world.storage.get_json(result.scorecard_key)["remarks"] == list(card.remarks)
+
+
+def test_films_of_another_size_are_scored_and_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    said = "the dataset has at most 96 pixels on the longer side, the bundle was trained on 64"
+    _, card = world.score("strange-larger")
+    assert [said in remark for remark in card.remarks].count(True) == 1
+    assert said in caplog.text
+    assert not any("another size" in remark for remark in world.score("strange")[1].remarks)
+    spec = {"preprocessing": {}, "bundle_id": "older"}
+    larger = resolve_dataset(world.storage, "strange-larger")
+    assert evaluation._size_remarks(spec, larger, world.storage) == (), "it does not say which films it wants"
 
 
 def test_a_split_that_says_nothing_is_refused_before_anything_is_drafted(

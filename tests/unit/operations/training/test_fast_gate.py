@@ -14,7 +14,7 @@ from crrg.domain.regions import REGIONS
 from crrg.domain.study import DraftReport, Pair, RegionPrediction
 from crrg.errors import ConfigError, GateNotMet
 from crrg.operations.training import fast_gate
-from crrg.operations.training.fast_gate import IDENTICAL, FastComparison, check_fast, compare_drafts
+from crrg.operations.training.fast_gate import IDENTICAL, FastComparison, FastPass, check_fast, compare_drafts
 from crrg.registry.bundle import read_bundle, with_decoding, with_metrics
 from crrg.storage import Storage
 from tests.support.labelled_pair import labelled
@@ -101,6 +101,18 @@ def test_a_refusal_carries_the_figures_and_names_the_way_out(tmp_path: Path, mon
     monkeypatch.setattr(fast_gate, "_compare", lambda *_: pytest.fail("drafted again"))
     with pytest.raises(GateNotMet):
         check_fast(bundle, DATASET, "cpu", storage)
+
+
+def test_each_kind_of_device_passes_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(str(tmp_path))
+    bundle = read_bundle(storage, stand_in_bundle(storage))
+    key = f"models/fast/{bundle.bundle_id}/d-v-cuda.json"
+    monkeypatch.setattr(fast_gate, "_compare", lambda *_: FastComparison(10, {IDENTICAL: 0.99}))
+    assert check_fast(bundle, DATASET, "cpu", storage) == FastPass({IDENTICAL: 0.99}, ("cpu",))
+    storage.put_json(key, {"num_sentences": 10, "figures": {IDENTICAL: 0.5}})
+    assert check_fast(bundle, DATASET, "cpu", storage).kinds == ("cpu",)
+    storage.put_json(key, {"num_sentences": 10, "figures": {IDENTICAL: 0.97}})
+    assert check_fast(bundle, DATASET, "cpu", storage) == FastPass({IDENTICAL: 0.99}, ("cpu", "cuda"))
 
 
 def test_the_search_is_part_of_the_bundle_and_so_are_the_figures(tmp_path: Path) -> None:

@@ -284,6 +284,13 @@ class Settings(BaseSettings):
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
 
+    @field_validator(
+        "hmac_key_file", "old_hmac_key_file", "archive_ca_file", "archive_cert_file", "open_data", mode="before"
+    )
+    @classmethod
+    def _is_no_file_if_empty(cls, path: object) -> object:
+        return path or None  # an empty path would mean the current folder
+
     @field_validator("s3_endpoint", "mlflow_tracking_uri")
     @classmethod
     def _holds_no_password(cls, address: str, info: ValidationInfo) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,13 +101,14 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
         settings: Certificates and the authorization; an address is a parameter, which people see.
 
     Raises:
-        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear; or
-            what sends there is not installed.
+        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear; a
+            certificate file cannot be read; or what sends there is not installed.
     """
     is_web = address.startswith(("http://", "https://"))
     check_installed("dicomweb_client" if is_web else "pynetdicom", "dicom", "send_to")
+    # for https too: what sends there would read the files only after the delivery is noted
+    tls = _tls_context(settings) if address.startswith((_OVER_TLS, "https://")) else None
     if not is_web:
-        tls = _tls_context(settings) if address.startswith(_OVER_TLS) else None
         return Archive.parse(address.removeprefix(_OVER_TLS), called, calling, tls)
     parts = urlsplit(address)
     if parts.username or parts.password or not parts.hostname:
@@ -227,15 +229,26 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     Raises:
         ConfigError: A file cannot be read.
     """
-    try:
+    with _certificate_of("CRRG_ARCHIVE_CA_FILE"):
         context = ssl.create_default_context(cafile=settings.archive_ca_file)
-        if settings.archive_cert_file:
+    if settings.archive_cert_file:
+        with _certificate_of("CRRG_ARCHIVE_CERT_FILE"):
             context.load_cert_chain(settings.archive_cert_file)
-    except OSError as error:  # ssl's own errors are of this kind
-        raise ConfigError(
-            f"the certificates for the archive cannot be read ({type(error).__name__})", "CRRG_ARCHIVE_CA_FILE"
-        ) from error
     return context
+
+
+@contextmanager
+def _certificate_of(variable: str) -> Iterator[None]:
+    """Name the setting whose file cannot be read within the block.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    try:
+        yield
+    except OSError as error:  # ssl's own errors are of this kind
+        reason = f"the certificate file cannot be read ({type(error).__name__}); correct the path, or its owner"
+        raise ConfigError(reason, variable) from error
 
 
 def _is_loopback(host: str) -> bool:

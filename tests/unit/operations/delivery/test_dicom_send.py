@@ -248,12 +248,22 @@ def test_a_kind_of_object_that_the_archive_does_not_take_is_said() -> None:
         ("https://user" + ":word@archive/root", {}, "CRRG_ARCHIVE_AUTHORIZATION"),
         ("https:///root", {}, "password"),
         ("http://archive/root", {"archive_authorization": "Bearer x"}, "https"),
-        ("dicoms://archive:2762", {"archive_ca_file": "/nowhere.pem"}, "certificates"),
     ],
 )
 def test_addresses_that_cannot_be_meant_are_refused(address: str, settings: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         archive_of(address, **settings)
+
+
+@pytest.mark.parametrize("address", ["dicoms://archive:2762", "https://archive/root"])
+@pytest.mark.parametrize("setting", ["archive_ca_file", "archive_cert_file"])
+def test_a_certificate_that_cannot_be_read_is_said_by_its_own_name_before_anything_is_sent(
+    setting: str, address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "none.pem").write_text("no certificate")
+    for path in (tmp_path / "nowhere.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match=rf"^CRRG_{setting.upper()}: .*correct the path"):
+            archive_of(address, **{setting: path})
 
 
 def test_addresses_say_the_way() -> None:

@@ -1,7 +1,7 @@
 """What a night that is held is going to do: the plan that an earlier run left open, or what is new and asked for.
 
 Before either is worked on it is seen that the night may read and write and that there is room for what is left of it.
-Who holds nights is not known here; how plans lie in the store, ``night_plans.py`` knows.
+Who holds nights is not known here; how plans lie in the store, ``plans.py`` knows.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class Settings(BaseSettings):
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
         principal: Who the audit says this process works for; empty = its account.
-        webhook_url: Where the orchestrator sends word of failed and flagged nights; empty = nowhere.
+        webhook_url: Where the orchestrator sends word of failed, cancelled, late and flagged nights; empty = nowhere.
         open_data: Folder of real open data for tests marked ``real``.
         max_file_mib: Largest film file that is read, MiB.
         max_pixels: Most pixels of a film that is decoded.

@@ -41,6 +41,7 @@ _REFUSING_ANSWERS = (400, 409, 413, 422)
 REFUSED = "ARCHIVE.REFUSED"
 """Code of an error that is about the objects of one study: others may be taken."""
 _OVER_TLS = "dicoms://"
+_WAY_OUT = "see the archive's log, then deliver again"
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,13 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
             if status is None:
                 raise StorageError("the archive aborted the connection; send again", archive.called, retryable=True)
             if status in _OUT_OF_RESOURCES:
-                raise StorageError(f"the archive has no room (0x{status:04X})", archive.called, retryable=True)
+                raise StorageError(
+                    f"the archive has no room (0x{status:04X}); {_WAY_OUT}", archive.called, retryable=True
+                )
             if status != _SUCCESS and status not in _WARNINGS:
                 code = "" if status in _NOT_FOR_US else REFUSED
-                raise StorageError(
-                    f"the archive refused an object with status 0x{status:04X}", archive.called, code=code
-                )
+                reason = f"the archive refused an object with status 0x{status:04X}; {_WAY_OUT}"
+                raise StorageError(reason, archive.called, code=code)
     finally:
         association.release()
 
@@ -212,7 +214,8 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
             raise StorageError(reason, host, retryable=True) from None
         code = REFUSED if status in _REFUSING_ANSWERS else ""
         is_passing = status >= 500 or status == 429
-        raise StorageError(f"the archive answered {status}", host, retryable=is_passing, code=code) from None
+        reason = f"the archive answered {status}; {_WAY_OUT}"
+        raise StorageError(reason, host, retryable=is_passing, code=code) from None
     finally:
         session.close()
     wanted = {str(each.SOPInstanceUID) for each in objects}

@@ -132,7 +132,7 @@ def test_a_large_object_arrives_whole() -> None:
 def test_a_refusal_is_an_error_and_says_whether_it_may_pass(status: int, is_retryable: bool) -> None:
     with web_service() as service:
         service.status = status
-        with pytest.raises(StorageError, match=str(status)) as refused:
+        with pytest.raises(StorageError, match=f"{status}; see the archive's log, then deliver again") as refused:
             send_objects(films(), archive_of(service.url))
     assert refused.value.retryable == is_retryable
     assert (refused.value.code == REFUSED) == (status == 409)
@@ -216,7 +216,7 @@ def test_a_status_says_whether_others_would_be_taken(
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
     assert server is not None
     try:
-        with pytest.raises(StorageError, match=f"0x{status:04X}") as refused:
+        with pytest.raises(StorageError, match=rf"0x{status:04X}.*; see the archive's log") as refused:
             send_objects(films(), archive_of(f"127.0.0.1:{server.server_address[1]}"))
     finally:
         server.shutdown()

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.nights import DateOption, absolute
-from crrg.cli.running import RootOption, execute, exits, find_program, program_of_checkout, use_root
+from crrg.cli.running import (
+    DateOption,
+    RootOption,
+    absolute,
+    execute,
+    exits,
+    find_program,
+    program_of_checkout,
+    use_root,
+)
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings

@@ -159,7 +159,8 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
 
 def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str, str]]:
     """Return command and environment of a program beside the library; ends with 2 where there is no checkout."""
-    found = find_program(module)
+    with exits():
+        found = find_program(module)
     if found is None:
         typer.echo(f"crrg: {else_say}", err=True)
         raise SystemExit(EXIT_USAGE)
@@ -169,16 +170,16 @@ def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str
 def find_program(module: str) -> tuple[list[str], dict[str, str]] | None:
     """Return command and environment of a program beside the library, or ``None`` where there is no checkout."""
     import crrg
+    from crrg.config.base import Settings
 
     checkout = Path(crrg.__file__).resolve().parents[1]
     if not (checkout / module.split(".")[0]).is_dir():
         return None
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", module], {
-        **PREFECT_QUIET_ENV,
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    env = {**PREFECT_QUIET_ENV, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if address := Settings().prefect_api_url:
+        env["PREFECT_API_URL"] = address  # Prefect reads no file of ours
+    return [sys.executable, "-P", "-m", module], env
 
 
 def use_root(root: str) -> None:

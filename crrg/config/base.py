@@ -212,6 +212,7 @@ class Settings(BaseSettings):
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
+        prefect_api_url: The orchestrator; empty = none that lasts.
         principal: Who the audit says this process works for; empty = its account.
         webhook_url: Where the orchestrator sends word of failed, cancelled, late and flagged nights; empty = nowhere.
         open_data: Folder of real open data for tests marked ``real``.
@@ -248,6 +249,7 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
     principal: str = ""
     webhook_url: SecretStr = SecretStr("")
     open_data: Path | None = None

@@ -245,7 +245,8 @@ def evaluate(
 
     def run(storage: Storage, settings: Settings) -> str:
         result = operation.evaluate(filled, storage, settings)
-        return operation.read_scorecard(result, storage).to_markdown()
+        scorecard = operation.read_scorecard(result, storage).to_markdown()
+        return f"{scorecard}\n\nWhole scorecard: `{result.scorecard_key}`"
 
     execute(root, run, str)
 

@@ -45,7 +45,7 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
     config = idle.config
     inbox = storage.at(config.inbox).without_names()
     check_outside(storage, inbox, "inbox")
-    objects = list_inbox(inbox, pseudonyms.object_key)
+    objects = list_inbox(inbox, pseudonyms.object_key, says_hidden=True)
     if not objects:  # of a bucket, an address that is mistyped looks the same
         logger.warning("night %s: the inbox is empty; if it should not be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts

@@ -19,7 +19,7 @@ export CRRG_OPEN_DATA ?= $(abspath ../shared/data)
 endif
 export DO_NOT_TRACK := 1
 
-# of benchmarks/: targets of their own, and a tool that draws sentences for people to annotate
+# of benchmarks/: those with targets of their own, and those that need a root, a folder or a person
 NOT_IN_BENCH := adapted_language classification_speed coco_speed detector_maps evidence gpu_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample real_wording watch visibility
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
@@ -149,7 +149,7 @@ scale-out: $(RAY_STAMP)  ## An ingest and a night over a Ray cluster of two node
 	.venv-ray/bin/python -m benchmarks.scale_out
 
 bench-generation: env  ## Film to report beside the published procedure at full size; goes on where it was stopped (an hour)
-	$(PY) -m benchmarks.generation
+	$(PY) -m benchmarks.generation --folder $(or $(FOLDER),.make/generation)
 
 bench-evidence: champion  ## Whether maps of what a sentence rests on point at what was drawn, and what scores say of regions cut off (ROOT)
 	$(PY) -m benchmarks.evidence --root $(ROOT)
@@ -166,7 +166,7 @@ bench-watch: champion  ## How often the watch over nights is wrong, and what it 
 
 gpu: env  ## Tests on a GPU and its speed beside the published procedure, some minutes (DEVICE=cpu tries them without one)
 	$(PY) -m pytest tests/gpu -q -rs --device $(or $(DEVICE),cuda)
-	$(PY) -m benchmarks.gpu_speed --json gpu-speed.json --device $(or $(DEVICE),cuda) $(if $(filter cpu,$(DEVICE)),--size tiny --batches 1 2)
+	$(PY) -m benchmarks.gpu_speed --json .make/gpu-speed.json --device $(or $(DEVICE),cuda) $(if $(filter cpu,$(DEVICE)),--size tiny --batches 1 2)
 
 bench-grounding: env  ## What an archive without boxes teaches once it is grounded (about half an hour)
 	$(PY) -m benchmarks.grounded_training --root $(ROOT)-grounding

@@ -39,7 +39,7 @@ MIN_TRAINING_RATIO = 2.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("bench-classification"))
+    parser.add_argument("--folder", type=Path, default=Path(".make/classification"))
     parser.add_argument("--batch", type=int, default=16, help="studies per training step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=1024)

@@ -274,6 +274,7 @@ def main() -> int:
     found |= {"milliseconds": clock.rows, "left out": clock.left_out, "targets": TARGETS}
     print(json.dumps(found, indent=1))
     if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=1))
     return 0
 

@@ -21,7 +21,7 @@ from crrg.config.watch import DriftFinding, WatchSettings
 from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.domain.study import Film, Split
 from crrg.monitoring import drift
-from crrg.monitoring.habits import Habits, find_faults, read_habits
+from crrg.monitoring.degenerate import Habits, find_faults, read_habits
 from crrg.monitoring.quantities import draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference
 from crrg.operations.drafter import bundle_pipeline

@@ -1,4 +1,4 @@
-"""What the orchestrator does by itself: runs that died are called crashed; failed, late and flagged nights are told.
+"""What the orchestrator does by itself: dead runs are called crashed; failed, cancelled, late, flagged nights are told.
 
 Word goes to the address in ``CRRG_WEBHOOK_URL``, a secret that is kept in a block of the server. It says which night
 and how many objects, nothing of any of them.

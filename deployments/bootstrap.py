@@ -37,7 +37,10 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
         settings = Settings()
         created += [f"automation {name}" for name in ensure_automations(client, settings.webhook_url)]
         if not settings.webhook_url.get_secret_value():
-            logger.info("CRRG_WEBHOOK_URL is not set: failed and flagged nights are not reported")
+            logger.info(
+                "CRRG_WEBHOOK_URL is not set: failed, cancelled, late and flagged nights are not reported; set it and "
+                "run crrg bootstrap again"
+            )
     return created
 
 

@@ -55,7 +55,7 @@ def _pieces(text: str) -> tuple[str, ...]:
 def main() -> None:
     """Measure what is missing and write the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("bench-generation"))
+    parser.add_argument("--folder", type=Path, default=Path(".make/generation"))
     parser.add_argument("--minutes", type=float, default=60.0, help="start nothing after this long; the next goes on")
     parser.add_argument("--pieces", type=_pieces, default=PIECES, help="memory, passes, or both with a comma")
     options = parser.parse_args()

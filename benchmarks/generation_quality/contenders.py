@@ -1,8 +1,8 @@
 """Our architecture and the paper's, each trained by its own rules, stage by stage, on the same films.
 
 Ours: every stage on the frozen ones before it. The paper's: the detector, then detector and heads, then all three
-(``crrg.training.together``). Each stage of both gets the same CPU seconds. What is chosen on validation films after the
-last step (our thresholds) is part of the architecture and not of the budget; the paper's are fixed.
+(``crrg.training.paper_together``). Each stage of both gets the same CPU seconds. What is chosen on validation films
+after the last step (our thresholds) is part of the architecture and not of the budget; the paper's are fixed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from crrg.models.region_heads import AnySelector, FeatureSelector, RegionSelecto
 from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training import detector as detecting
+from crrg.training import paper_together
 from crrg.training import selector as selecting
-from crrg.training import together
 from crrg.training.generator import build_generator
 from crrg.training.generator_scores import tuned
 from crrg.training.phrase_batches import PhraseSampler, collect_phrases
@@ -239,15 +239,15 @@ class Papers:
         clock = CpuClock()
         assert parts.detector is not None
         tokenizer = films.tokenizer if words is not None else None
-        found = together.find_proposals(parts.detector, table, tokenizer, self.narrowed.generator.max_length)
+        found = paper_together.find_proposals(parts.detector, table, tokenizer, self.narrowed.generator.max_length)
         heads = parts.selector or FeatureSelector(self.narrowed.selector)
         assert isinstance(heads, FeatureSelector)
-        whole = together.WholeModel(parts.detector, heads, words)
+        whole = paper_together.WholeModel(parts.detector, heads, words)
         loop = with_rate(self.settings.detector.loop, order.rate)
         effort = fit_within(
             whole,
-            together.batch_maker(found, loop.batch_size, self.settings.detector.augmentation, order.seed),
-            together.whole_loss(whole),
+            paper_together.batch_maker(found, loop.batch_size, self.settings.detector.augmentation, order.seed),
+            paper_together.whole_loss(whole),
             loop,
             order.limit,
             order.counted_from(clock),

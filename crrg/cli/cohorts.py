@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from crrg.cli.nights import absolute
 from crrg.cli.running import (
     DirectOption,
     FileOption,
     RayOption,
     RootOption,
     RunnerOption,
+    absolute,
     execute,
     exits,
     fan_out_of,

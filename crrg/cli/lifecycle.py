@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.nights import InboxOption, absolute
-from crrg.cli.running import RootOption, execute
+from crrg.cli.running import InboxOption, RootOption, absolute, execute
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.nights import DateOption, absolute
-from crrg.cli.running import RootOption, execute, exits, find_program, program_of_checkout, use_root
+from crrg.cli.running import (
+    DateOption,
+    RootOption,
+    absolute,
+    execute,
+    exits,
+    find_program,
+    program_of_checkout,
+    use_root,
+)
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -64,11 +72,12 @@ def check(
 
 def bootstrap(root: RootOption = "") -> None:
     """Create work pools, a limit and automations on the Prefect server of the environment; twice changes nothing."""
+    from crrg.config.base import Settings
     from crrg.errors import ConfigError
 
     use_root(root)
     with exits():
-        if not os.environ.get("PREFECT_API_URL"):
+        if not Settings().prefect_api_url:
             reason = "it is not set; set it to the server that runs the deployments (`make up` prints its address)"
             raise ConfigError(reason, "PREFECT_API_URL")
     command, env = program_of_checkout(
@@ -79,7 +88,9 @@ def bootstrap(root: RootOption = "") -> None:
 
 def _queue() -> str:
     """Return what the orchestrator has not finished, as Markdown; one that does not answer is said, not raised."""
-    if not os.environ.get("PREFECT_API_URL"):
+    from crrg.config.base import Settings
+
+    if not Settings().prefect_api_url:
         return "PREFECT_API_URL is not set, so the orchestrator's queue is not shown."
     program = find_program("flows.waiting")
     if program is None:

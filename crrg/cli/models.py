@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.nights import results_place
 from crrg.cli.running import (
     DirectOption,
     FileOption,
+    ModelOption,
     RootOption,
     execute,
     exits,
     flags_of,
     form,
+    results_place,
     through_prefect,
     use_root,
 )
@@ -59,14 +60,6 @@ RanksOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="exact, or fast: rounded weights, if their drafts are as good.")
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.",
-        show_default="models:/crrg-pipeline@champion",
-    ),
 ]
 
 
@@ -252,7 +245,8 @@ def evaluate(
 
     def run(storage: Storage, settings: Settings) -> str:
         result = operation.evaluate(filled, storage, settings)
-        return operation.read_scorecard(result, storage).to_markdown()
+        scorecard = operation.read_scorecard(result, storage).to_markdown()
+        return f"{scorecard}\n\nWhole scorecard: `{result.scorecard_key}`"
 
     execute(root, run, str)
 

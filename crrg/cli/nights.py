@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from crrg.cli.running import (
+    DateOption,
     DirectOption,
     FileOption,
+    InboxOption,
+    ModelOption,
     RayOption,
     RootOption,
     RunnerOption,
+    absolute,
     execute,
     exits,
     fan_out_of,
     flags_of,
     form,
+    results_place,
     through_prefect,
 )
 from crrg.termination import EXIT_TOO_MANY_QUARANTINED
@@ -26,17 +31,7 @@ from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 if TYPE_CHECKING:
     from crrg.operations.predict import PredictSummary
 
-InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the inbox.")]
-DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD.")]
 Device = Literal["auto", "cpu", "cuda"]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.",
-        show_default="models:/crrg-pipeline@champion",
-    ),
-]
 
 DriftOption = Annotated[
     str | None,
@@ -65,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 def nightly(
     inbox: InboxOption,
-    date: DateOption = None,
+    date: Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD; today if not given.")] = None,
     model: ModelOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of new objects; all if 0.")] = None,
     settle_s: Annotated[
@@ -176,13 +171,15 @@ def deliver(
         list[str] | None, typer.Option("--study", help="Only this study, by pseudonym; repeatable.")
     ] = None,
     form_name: Annotated[
-        list[str] | None, typer.Option("--form", help="fhir, sr or sc; repeatable, all if none.")
+        list[str] | None, typer.Option("--form", help="fhir, sr or sc; repeatable.", show_default="fhir,sr,sc")
     ] = None,
     send_to: Annotated[
         str | None, typer.Option("--send-to", help="Archive: host:port, dicoms://host:port or https://…")
     ] = None,
-    called: Annotated[str | None, typer.Option("--called", help="The archive's AE title.")] = None,
-    calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.")] = None,
+    called: Annotated[
+        str | None, typer.Option("--called", help="The archive's AE title.", show_default="ARCHIVE")
+    ] = None,
+    calling: Annotated[str | None, typer.Option("--calling", help="Our AE title.", show_default="CRRGCLIP")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also deliver what was delivered before.")] = False,
     withheld: Annotated[
         bool, typer.Option("--withheld", help="Also deliver drafts that their night withholds.")
@@ -260,23 +257,3 @@ def _words_of(file: Path) -> tuple[str, ...]:
             raise ConfigError(
                 f"cannot be read as text ({type(error).__name__}); write one id per line", str(file)
             ) from error
-
-
-def results_place(out: str) -> str:
-    """Return where results go, made absolute; an empty address, or that of a file, ends the command with 2."""
-    from crrg.local_files import check_folder
-
-    place = absolute(out)
-    with exits():
-        check_folder(place, "--out")
-    return place
-
-
-def absolute(url: str) -> str:
-    """Return a local path as it will mean the same in another process; an empty one ends the command with 2."""
-    from crrg.errors import ConfigError
-
-    if not url.strip():
-        with exits():
-            raise ConfigError("it is empty (unset variable?); use . for the current folder", "address")
-    return url if "://" in url else str(Path(url).absolute())

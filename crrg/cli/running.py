@@ -1,4 +1,4 @@
-"""What all commands share: the root, forms from files and flags, log lines, exit codes, and the way to Prefect.
+"""What commands share: options, addresses, the root, forms from files and flags, exit codes, the way to Prefect.
 
 Exit codes: 0 done; 1 not done, nothing half-published; 2 wrong usage; 3 done, but too much was quarantined;
 143 stopped by SIGTERM, resumable.
@@ -45,6 +45,16 @@ LONG_S = 10.0
 
 RootOption = Annotated[str, typer.Option("--root", help="Root URL or folder; $CRRG_ROOT or ./crrg-data if empty.")]
 FileOption = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file with settings of the form.")]
+InboxOption = Annotated[str, typer.Option("--inbox", help="Folder or URL of the inbox.")]
+DateOption = Annotated[str | None, typer.Option("--date", help="The night, YYYY-MM-DD; all nights if not given.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="models:/crrg-pipeline@champion, a version like 3, or a bundle folder.",
+        show_default="models:/crrg-pipeline@champion",
+    ),
+]
 DirectOption = Annotated[bool, typer.Option("--no-orchestrator", help="Run in this process, without Prefect.")]
 RunnerOption = Annotated[
     str | None, typer.Option("--task-runner", help="Where shards run: here, processes, ray or flow.")
@@ -149,7 +159,8 @@ def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
 
 def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str, str]]:
     """Return command and environment of a program beside the library; ends with 2 where there is no checkout."""
-    found = find_program(module)
+    with exits():
+        found = find_program(module)
     if found is None:
         typer.echo(f"crrg: {else_say}", err=True)
         raise SystemExit(EXIT_USAGE)
@@ -159,16 +170,16 @@ def program_of_checkout(module: str, else_say: str) -> tuple[list[str], dict[str
 def find_program(module: str) -> tuple[list[str], dict[str, str]] | None:
     """Return command and environment of a program beside the library, or ``None`` where there is no checkout."""
     import crrg
+    from crrg.config.base import Settings
 
     checkout = Path(crrg.__file__).resolve().parents[1]
     if not (checkout / module.split(".")[0]).is_dir():
         return None
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", module], {
-        **PREFECT_QUIET_ENV,
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    env = {**PREFECT_QUIET_ENV, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if address := Settings().prefect_api_url:
+        env["PREFECT_API_URL"] = address  # Prefect reads no file of ours
+    return [sys.executable, "-P", "-m", module], env
 
 
 def use_root(root: str) -> None:
@@ -177,6 +188,26 @@ def use_root(root: str) -> None:
 
     if root:
         os.environ[FLAG_ROOT] = root if "://" in root else str(Path(root).absolute())
+
+
+def results_place(out: str) -> str:
+    """Return where results go, made absolute; an empty address, or that of a file, ends the command with 2."""
+    from crrg.local_files import check_folder
+
+    place = absolute(out)
+    with exits():
+        check_folder(place, "--out")
+    return place
+
+
+def absolute(url: str) -> str:
+    """Return a local path as it will mean the same in another process; an empty one ends the command with 2."""
+    from crrg.errors import ConfigError
+
+    if not url.strip():
+        with exits():
+            raise ConfigError("it is empty (unset variable?); use . for the current folder", "address")
+    return url if "://" in url else str(Path(url).absolute())
 
 
 def printable(text: str) -> str:

@@ -212,8 +212,9 @@ class Settings(BaseSettings):
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
+        prefect_api_url: The orchestrator; empty = none that lasts.
         principal: Who the audit says this process works for; empty = its account.
-        webhook_url: Where the orchestrator sends word of failed and flagged nights; empty = nowhere.
+        webhook_url: Where the orchestrator sends word of failed, cancelled, late and flagged nights; empty = nowhere.
         open_data: Folder of real open data for tests marked ``real``.
         max_file_mib: Largest film file that is read, MiB.
         max_pixels: Most pixels of a film that is decoded.
@@ -248,6 +249,7 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
     principal: str = ""
     webhook_url: SecretStr = SecretStr("")
     open_data: Path | None = None
@@ -283,6 +285,13 @@ class Settings(BaseSettings):
         _check_names(file.toml_data, settings_cls, name)
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
+
+    @field_validator(
+        "hmac_key_file", "old_hmac_key_file", "archive_ca_file", "archive_cert_file", "open_data", mode="before"
+    )
+    @classmethod
+    def _is_no_file_if_empty(cls, path: object) -> object:
+        return path or None  # an empty path would mean the current folder
 
     @field_validator("s3_endpoint", "mlflow_tracking_uri")
     @classmethod

@@ -74,12 +74,13 @@ class Inventory:
         return Inventory(new, (*self.pending, *left), self.num_known)
 
 
-def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObject]:
+def list_inbox(inbox: Storage, hmac_of: Callable[[str], str], *, says_hidden: bool = False) -> list[InboxObject]:
     """Return the objects of an inbox in key order, hidden ones left out.
 
     Args:
         inbox: The inbox; its keys are the source's names.
         hmac_of: Turns a key into its pseudonym.
+        says_hidden: Whether it is logged how many hidden ones there are, since no count holds them.
 
     Raises:
         ConfigError: There is no such inbox, or it is a file; an empty one is fine.
@@ -88,10 +89,12 @@ def list_inbox(inbox: Storage, hmac_of: Callable[[str], str]) -> list[InboxObjec
     found = inbox.list_objects()
     if not found and not inbox.is_reachable():
         raise ConfigError("the inbox does not exist; check its address", "inbox")
+    inputs = [stored for stored in found if not any(part.startswith(".") for part in stored.key.split("/"))]
+    if says_hidden and (num_hidden := len(found) - len(inputs)):
+        logger.info("%d hidden objects of the inbox are no inputs", num_hidden)
     return [
         InboxObject(stored.key, hmac_of(_text_of(stored.key)), stored.etag, stored.size, stored.modified_s)
-        for stored in found
-        if not any(part.startswith(".") for part in stored.key.split("/"))
+        for stored in inputs
     ]
 
 

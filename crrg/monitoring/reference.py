@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.base import FrozenConfig
-from crrg.monitoring.habits import Habits
+from crrg.monitoring.degenerate import Habits
 from crrg.monitoring.quantities import CHOICES, Values
 
 SCHEMA_VERSION = 1

@@ -81,11 +81,19 @@ def put_in_force(settings: Settings) -> None:
 
 
 def make_demo_root() -> None:
-    """Give the root a demo secret, readable by its owner only, unless it or the environment has one."""
+    """Give the root a demo secret, readable by its owner only, unless it or the environment has one.
+
+    Raises:
+        ConfigError: The root is a file, or lies in a bucket, and what a demo there needs is not set.
+    """
     keep_to_owner()
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")
+    if not storage.is_local:
+        needed = {"CRRG_HMAC_KEY": has_secret(settings), "MLFLOW_TRACKING_URI": bool(settings.mlflow_tracking_uri)}
+        if missing := " and ".join(name for name, is_set in needed.items() if not is_set):
+            raise ConfigError(f"a demo on a bucket needs {missing}; set that, or give a folder (--root)", "root")
     if has_secret(settings) or not storage.is_local:
         return
     path = Path(storage.url(DEMO_KEY))

@@ -1,8 +1,8 @@
 """The paper's second and third stage as stages of ours: finished ones are found again, and a bundle is made of them.
 
 Stage 1 is the detector stage with the paper's detector. In stage 2 detector and heads learn together, in stage 3 the
-language model with them (``together``); each stage therefore makes the parts before it anew, and hands them on beside
-its own. Thresholds are the paper's, and nothing is fitted on validation films.
+language model with them (``paper_together``); each stage therefore makes the parts before it anew, and hands them on
+beside its own. Thresholds are the paper's, and nothing is fitted on validation films.
 
 What differs from the published training, in all three stages:
 
@@ -57,10 +57,10 @@ from crrg.training.generator_scores import clinical_micro_f1, score_generator
 from crrg.training.initial_weights import Start, inherited_record, load_strictly, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.paper_starts import paper_generator_start, paper_selector_start
+from crrg.training.paper_together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.phrase_batches import NO_PHRASE
 from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
-from crrg.training.together import FoundFilms, WholeModel, batch_maker, find_proposals, whole_loss
 from crrg.training.tracker import Tracker
 
 CODE_VERSION = "4"

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from crrg.config.base import Settings
 from deployments.bootstrap import IDENTIFIED_POOL, NIGHT_POOL, POOL
 from deployments.services import IDENTIFIED_ENV, LEASE_STORAGE, QUIET_ENV
 
+HANDED_ON = re.compile(r"MAX_|DECODER_|MEMORY_MIB|PRINCIPAL|AWS_REGION")
 SECRETS = re.compile(r"PASSWORD|SECRET|AUTH_STRING|HMAC_KEY$|TOKEN|ACCESS_KEY")
 
 
@@ -100,6 +102,27 @@ def test_the_worker_that_delivers_alone_knows_the_identified_zone_and_has_an_ide
     assert pools == {"worker": POOL, "night": NIGHT_POOL, "deliverer": IDENTIFIED_POOL}
     keys = [services[name]["environment"]["AWS_ACCESS_KEY_ID"] for name in pools]
     assert len({*keys}) == 3
+
+
+def test_the_worker_that_delivers_is_given_all_that_a_delivery_reads_and_its_files_as_secrets(
+    services: dict[str, dict[str, Any]], folder: Path
+) -> None:
+    deliverer = services["deliverer"]
+    assert {*IDENTIFIED_ENV} <= {*deliverer["environment"]}
+    files = yaml.safe_load((folder / "compose.deliver.yaml").read_text())["secrets"]
+    for name, secret in (("CRRG_ARCHIVE_CA_FILE", "archive_ca"), ("CRRG_ARCHIVE_CERT_FILE", "archive_cert")):
+        assert deliverer["environment"][name] == f"${{{name}:+/run/secrets/{secret}}}"  # empty if there is none
+        assert files[secret] == {"file": f"${{{name}:-/dev/null}}"}
+        assert secret in deliverer["secrets"]
+
+
+def test_every_worker_has_the_limits_region_and_principal_of_the_host(services: dict[str, dict[str, Any]]) -> None:
+    fields = Settings.model_fields.items()
+    settings = {str(field.validation_alias or f"CRRG_{name.upper()}") for name, field in fields}
+    asked = {name for name in settings if HANDED_ON.search(name)}
+    assert len(asked) == 11
+    for name in ("worker", "night", "deliverer"):
+        assert asked <= {*services[name]["environment"]}, name
 
 
 def test_services_ask_for_passwords_keep_leases_on_disk_and_report_to_nobody(

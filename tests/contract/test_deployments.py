@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import MagicMock
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +15,7 @@ import yaml
 from prefect.deployments.steps import run_shell_script
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments import bootstrap
 from deployments.bootstrap import IDENTIFIED_POOL, NIGHT_POOL, POOL
 
 
@@ -142,3 +146,14 @@ def test_tasks_try_again_only_what_may_succeed_later() -> None:
     assert not is_worth_retrying(None, None, state(StorageError("denied")))
     assert not is_worth_retrying(None, None, state(ModelError("mixed")))
     assert not is_worth_retrying(None, None, state(ValueError("bug")))
+
+
+def test_without_a_webhook_it_is_said_which_nights_nobody_hears_of_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bootstrap, "get_client", lambda **_: nullcontext(MagicMock()))
+    monkeypatch.setattr(bootstrap, "ensure_automations", lambda *_: [])
+    with caplog.at_level(logging.INFO, logger=bootstrap.logger.name):
+        bootstrap.bootstrap()
+    said = "failed, cancelled, late and flagged nights are not reported; set it and run crrg bootstrap again"
+    assert caplog.messages == [f"CRRG_WEBHOOK_URL is not set: {said}"]

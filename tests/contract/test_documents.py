@@ -41,3 +41,13 @@ def test_a_link_into_a_document_meets_its_heading(path: Path) -> None:
         if anchor not in {slug(title) for title in re.findall(r"^#+ (.+)$", plain, re.MULTILINE)}:
             lost.append(link)
     assert lost == []
+
+
+def test_a_docstring_names_modules_that_are_there() -> None:
+    named = {
+        (path, name)
+        for path in (ROOT / "crrg").rglob("*.py")
+        for name in re.findall(r"``([\w/]+\.py)``", path.read_text())
+    }
+    places = {(path, name): (path.parent / name, ROOT / "crrg" / name, ROOT / name) for path, name in named}
+    assert [each for each, found in places.items() if not any(place.exists() for place in found)] == []

@@ -9,7 +9,7 @@ from crrg.cli import app
 from crrg.config.base import FrozenConfig
 from crrg.config.bundling import BundleConfig
 from crrg.config.data import IngestConfig
-from crrg.config.running import DemoConfig, EvaluateConfig, GroundConfig, NightlyConfig, RetrainConfig
+from crrg.config.running import DeliverConfig, DemoConfig, EvaluateConfig, GroundConfig, NightlyConfig, RetrainConfig
 from crrg.config.training import TrainStageConfig
 from crrg.config.watch import WatchSettings
 
@@ -22,8 +22,12 @@ FORMS: dict[str, type[FrozenConfig]] = {
     "bundle": BundleConfig,
     "evaluate": EvaluateConfig,
     "nightly": NightlyConfig,
+    "deliver": DeliverConfig,
 }
-FIELDS = {"studies": "num_studies", "fresh": "num_fresh_studies"}
+FIELDS = {
+    "studies": "num_studies", "fresh": "num_fresh_studies", "form_name": "forms", "called": "called_title",
+    "calling": "calling_title",
+}  # fmt: skip
 """Names of flags whose field is called otherwise."""
 
 
@@ -40,3 +44,15 @@ def test_flags_say_their_defaults(name: str) -> None:
             wanted[flag.name] = f"{value:g}" if isinstance(value, float) else str(value)
             said[flag.name] = flag.show_default
     assert said == wanted
+
+
+def test_a_date_says_which_nights_are_meant_without_it() -> None:
+    commands = typer.main.get_command(app).commands
+    said = {
+        name: flag.help.partition("; ")[2]
+        for name, command in commands.items()
+        for flag in command.params
+        if flag.name == "date"
+    }
+    everywhere = dict.fromkeys(("deliver", "check", "digest"), "all nights if not given.")
+    assert said == {"nightly": "today if not given.", **everywhere}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import tomllib
 from datetime import date
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,20 @@ def test_nothing_is_locked_below_its_floor(checkout: Path) -> None:
     locked, floors = audit.locked_versions((checkout / "requirements.lock").read_text()), audit.read_floors()
     assert set(floors) == {"pydicom", "prefect", "mlflow", "torch", "transformers", "pyarrow", "s3fs"}
     assert audit.below_floors(locked, floors) == []
+
+
+def test_a_package_that_is_named_is_locked_and_imported_or_known_to_be_needed_unseen(checkout: Path) -> None:
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["dicom"], *extras["auth"]]
+    named = {re.split(r"[<>=,]", requirement)[0] for requirement in asked}
+    assert named <= {*audit.locked_versions((checkout / "requirements.lock").read_text())}
+    rooms = ("crrg", "tasks", "flows", "deployments")
+    text = "\n".join(path.read_text() for room in rooms for path in (checkout / room).rglob("*.py"))
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
+    found = {each for name, whose in packages_distributions().items() if name in imported for each in whose}
+    # a pin of what Prefect imports, the opener of s3:// that fsspec asks for, and what MLflow's passwords need
+    assert named - {each.lower().replace("_", "-") for each in found} == {"fastapi", "s3fs", "flask-wtf"}
 
 
 def test_a_version_below_its_floor_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,3 +49,16 @@ def test_quality_is_measured_at_the_preset_that_was_asked_for(checkout: Path, tm
     for target in ("quality-generation", "quality-classification"):
         assert f"crrg demo --root {root}-small --preset small" in announced(checkout, str(root), target)[0]
     assert announced(checkout, str(root), "quality-generation", "PRESET=tiny")[0].endswith(f"crrg demo --root {root}")
+
+
+def test_what_a_measurement_keeps_lies_beside_no_source(checkout: Path) -> None:
+    text = (checkout / "Makefile").read_text()
+    kept = re.findall(r"--(?:folder|json) (?:\$\(or \$\(FOLDER\),)?([^\s)]+)", text)
+    assert len(kept) == 5
+    assert [path for path in kept if not path.startswith(".make/")] == []
+    assert re.search(r"benchmarks\.generation --folder", text)
+
+
+def test_nothing_is_ignored_twice(checkout: Path) -> None:
+    lines = (checkout / ".gitignore").read_text().splitlines()
+    assert len(lines) == len({*lines})

@@ -139,6 +139,8 @@ def test_gate_promotion_and_rollback(
     assert promotion.gate_and_promote(first, form, storage, settings).promoted
     assert registry.aliases() == {"candidate": "1", "champion": "1"}
     assert recorded_alias(storage, "champion") == first.bundle
+    with pytest.raises(ModelError, match="no previous champion to go back to; name a version: crrg promote VERSION"):
+        promotion.promote(PromoteConfig(rollback=True), storage, settings)
 
     with caplog.at_level(logging.WARNING):
         worse = evaluated(storage, settings, {**GOOD, LABEL_AUC: 0.7}, detector=2)

@@ -16,7 +16,7 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
-from crrg.config.running import DeliverConfig
+from crrg.config.running import DeliverConfig, GroundConfig
 from crrg.config.training import TrainStageConfig
 from crrg.data.dataset.pairs import resolve_dataset
 from crrg.data.privacy.deidentify import Pseudonyms
@@ -24,6 +24,7 @@ from crrg.errors import StorageError
 from crrg.ledger.lease import find_holder
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.delivery.deliver import deliver
+from crrg.operations.ingest.ground import ground
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.night.digest import committed_digest
 from crrg.operations.privacy.forget import forget
@@ -31,6 +32,7 @@ from crrg.operations.privacy.rekey import rekey
 from crrg.operations.privacy.retention import expire_results
 from crrg.operations.upkeep.backup import back_up, restore
 from crrg.operations.upkeep.gc import collect_garbage
+from crrg.registry.aliases import CHAMPION, record_alias
 from crrg.storage import Storage
 from crrg.training.clip import train_clip
 from crrg.training.tracker import NullTracker
@@ -40,6 +42,7 @@ from tests.support.delivered_night import film_bytes
 from tests.support.drawn_night import DATE, PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
 from tests.support.identities import BUCKET, PLACES, RESTORED, GuardedStore, may, start_guarded_store
 from tests.support.keys import KEY, NEW_KEY
+from tests.support.random_bundle import random_bundle
 from tests.support.stand_in_bundle import stand_in_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -48,28 +51,28 @@ NUM_FILMS = 12
 NEW_PSEUDONYMS = Pseudonyms(NEW_KEY.encode())
 ACTIONS = ("get", "list", "put", "delete")
 RIGHTS = """
-                    ingest train nightly deliver gc   retention forget rekey backup restore reviewer
-archive             gl     -     -       -       -    -         -      -     -      -       -
-inbox               -      -     gl      gl      -    -         -      gl    -      -       -
-identified          -      -     -       glp     -    -         gld    -     -      -       -
-backup              -      -     -       -       -    -         -      -     glpd   gl      -
-restored            -      -     -       -       -    -         -      -     -      glp     -
-data/datasets       glp    gl    -       -       gld  gld       glpd   -     gl     -       -
-data/staging        glp    -     -       -       gld  gld       glpd   -     gl     -       -
-data/checkpoints    -      glp   -       -       gld  gld       glpd   -     gl     -       -
-data/models         -      glp   gl      -       gl   gl        glpd   -     gl     -       -
-data/models/aliases -      glp   glp     -       gl   gl        glpd   -     gl     -       -
-data/results        -      -     glp     gl      gld  glpd      glpd   glp   gl     -       gl
-data/quarantine     glp    -     glp     -       gld  glpd      glpd   glp   gl     -       -
-data/ledger         -      -     glp     gl      gld  glpd      glpd   glp   gl     -       -
-data/leases         -      -     glp     -       glpd glpd      glpd   glp   gl     -       -
-data/leases/clock   -      -     glp     -       glpd glpd      glpd   glp   glp    -       -
-data/spool          p      p     glp     -       gld  gld       glpd   -     gl     -       -
-data/audit          glp    glp   glp     glp     glp  glp       glp    glp   glp    -       -
-data/control        gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
-data/control/forgotten gl  gl    gl      gl      gl   gl        glp    glp   gl     -       -
-data/control/forgetting gl gl    gl      gl      gl   gl        glpd   gl    gl     -       -
-data                -      -     -       -       -    -         -      -     gl     -       -
+                    ingest ground train nightly deliver gc   retention forget rekey backup restore reviewer
+archive             gl     -      -     -       -       -    -         -      -     -      -       -
+inbox               -      -      -     gl      gl      -    -         -      gl    -      -       -
+identified          -      -      -     -       glp     -    -         gld    -     -      -       -
+backup              -      -      -     -       -       -    -         -      -     glpd   gl      -
+restored            -      -      -     -       -       -    -         -      -     -      glp     -
+data/datasets       glp    glp    gl    -       -       gld  gld       glpd   -     gl     -       -
+data/staging        glp    -      -     -       -       gld  gld       glpd   -     gl     -       -
+data/checkpoints    -      -      glp   -       -       gld  gld       glpd   -     gl     -       -
+data/models         -      gl     glp   gl      -       gl   gl        glpd   -     gl     -       -
+data/models/aliases -      glp    glp   glp     -       gl   gl        glpd   -     gl     -       -
+data/results        -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -       gl
+data/quarantine     glp    -      -     glp     -       gld  glpd      glpd   glp   gl     -       -
+data/ledger         -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -       -
+data/leases         -      -      -     glp     -       glpd glpd      glpd   glp   gl     -       -
+data/leases/clock   -      -      -     glp     -       glpd glpd      glpd   glp   glp    -       -
+data/spool          p      -      p     glp     -       gld  gld       glpd   -     gl     -       -
+data/audit          glp    glp    glp   glp     glp     glp  glp       glp    glp   glp    -       -
+data/control        gl     gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
+data/control/forgotten gl  gl     gl    gl      gl      gl   gl        glp    glp   gl     -       -
+data/control/forgetting gl gl     gl    gl      gl      gl   gl        glpd   gl    gl     -       -
+data                -      -      -     -       -       -    -         -      -     gl     -       -
 """
 
 
@@ -125,6 +128,11 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     stage = TrainStageConfig(dataset="drawn", preset="tiny", num_steps=2, device="cpu")
     result = train_clip(stage, resolve_dataset(training, "drawn"), training, NullTracker())
     assert training.exists(f"{result.prefix}/result.json")
+    champion = random_bundle(training, resolve_dataset(training, "drawn"))
+    record_alias(training, CHAMPION, champion)
+    grounding = GroundConfig(dataset="drawn", device="cpu")
+    grounded = ground(grounding, store.storage("ground"), Settings(root=PLACES["root"]))
+    assert resolve_dataset(training, "drawn") == grounded
     bundle = stand_in_bundle(training)
     assert training.exists(f"{bundle.prefix}/bundle.json")
 

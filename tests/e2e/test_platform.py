@@ -210,5 +210,5 @@ def test_other_programs_load_the_champion_from_mlflow(
 def test_a_promotion_without_a_gate_is_refused(platform: Platform, retrained: RetrainResult) -> None:
     run = platform.run("promote/local", {"rollback": True})
     assert run.state.is_failed()
-    assert "no previous champion" in run.state.message
+    assert "no previous champion to go back to; name a version" in run.state.message
     assert isinstance(retrained.evaluation.bundle, BundleRef)

@@ -32,7 +32,12 @@ RESTORED = {**PLACES, "root": f"s3://{BUCKET}/restored"}
 NOT_UNDERSTOOD = {"s3:ListBucketMultipartUploads"}
 """Actions that this server refuses in the policy of an identity."""
 SETTLE_S = 20.0
-_LISTED = {"ingest": "data/datasets", "train": "data/datasets", "restore": "restored/results"}
+_LISTED = {
+    "ingest": "data/datasets",
+    "ground": "data/datasets",
+    "train": "data/datasets",
+    "restore": "restored/results",
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from crrg.domain.labels import LABELS
-from crrg.monitoring.habits import Habits
+from crrg.monitoring.degenerate import Habits
 from crrg.monitoring.quantities import Values
 from crrg.monitoring.reference import Reference, histograms, repeats
 

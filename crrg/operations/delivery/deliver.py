@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 CAPTURE_SIZE = 1024
 STUDIES_AT_ONCE = 32
+_NESTED = "must not be nested in each other; give it another bucket, prefix or folder"
 _UNMAKEABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What the libraries that write documents raise where a source's header does not suit them."""
 # it quotes values in its remarks: they must reach neither a log nor a terminal
@@ -120,7 +121,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
     inbox = storage.at(config.inbox).without_names()
     if overlap(zone, inbox):
-        raise ConfigError("the identified root and the inbox must not be nested in each other", "CRRG_IDENTIFIED_ROOT")
+        raise ConfigError(f"the identified root and the inbox {_NESTED}", "CRRG_IDENTIFIED_ROOT")
     pseudonyms = Pseudonyms(settings.pseudonym_key())
     check_secret(storage, pseudonyms)
     rename_notes(zone, pseudonyms)
@@ -155,7 +156,7 @@ def identified_zone(storage: Storage, settings: Settings) -> Storage:
         )
     zone = storage.at(settings.identified_root, kms_key_id=settings.identified_kms_key_id)
     if overlap(zone, storage):
-        raise ConfigError("the identified root and the root must not be nested in each other", "CRRG_IDENTIFIED_ROOT")
+        raise ConfigError(f"the identified root and the root {_NESTED}", "CRRG_IDENTIFIED_ROOT")
     return zone.without_names()
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ _REFUSING_ANSWERS = (400, 409, 413, 422)
 REFUSED = "ARCHIVE.REFUSED"
 """Code of an error that is about the objects of one study: others may be taken."""
 _OVER_TLS = "dicoms://"
+_WAY_OUT = "see the archive's log, then deliver again"
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,14 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
         settings: Certificates and the authorization; an address is a parameter, which people see.
 
     Raises:
-        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear; or
-            what sends there is not installed.
+        ConfigError: The address is of no such form, holds a password, or would carry an authorization in the clear; a
+            certificate file cannot be read; or what sends there is not installed.
     """
     is_web = address.startswith(("http://", "https://"))
     check_installed("dicomweb_client" if is_web else "pynetdicom", "dicom", "send_to")
+    # for https too: what sends there would read the files only after the delivery is noted
+    tls = _tls_context(settings) if address.startswith((_OVER_TLS, "https://")) else None
     if not is_web:
-        tls = _tls_context(settings) if address.startswith(_OVER_TLS) else None
         return Archive.parse(address.removeprefix(_OVER_TLS), called, calling, tls)
     parts = urlsplit(address)
     if parts.username or parts.password or not parts.hostname:
@@ -159,12 +162,13 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
             if status is None:
                 raise StorageError("the archive aborted the connection; send again", archive.called, retryable=True)
             if status in _OUT_OF_RESOURCES:
-                raise StorageError(f"the archive has no room (0x{status:04X})", archive.called, retryable=True)
+                raise StorageError(
+                    f"the archive has no room (0x{status:04X}); {_WAY_OUT}", archive.called, retryable=True
+                )
             if status != _SUCCESS and status not in _WARNINGS:
                 code = "" if status in _NOT_FOR_US else REFUSED
-                raise StorageError(
-                    f"the archive refused an object with status 0x{status:04X}", archive.called, code=code
-                )
+                reason = f"the archive refused an object with status 0x{status:04X}; {_WAY_OUT}"
+                raise StorageError(reason, archive.called, code=code)
     finally:
         association.release()
 
@@ -210,7 +214,8 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
             raise StorageError(reason, host, retryable=True) from None
         code = REFUSED if status in _REFUSING_ANSWERS else ""
         is_passing = status >= 500 or status == 429
-        raise StorageError(f"the archive answered {status}", host, retryable=is_passing, code=code) from None
+        reason = f"the archive answered {status}; {_WAY_OUT}"
+        raise StorageError(reason, host, retryable=is_passing, code=code) from None
     finally:
         session.close()
     wanted = {str(each.SOPInstanceUID) for each in objects}
@@ -227,15 +232,26 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     Raises:
         ConfigError: A file cannot be read.
     """
-    try:
+    with _certificate_of("CRRG_ARCHIVE_CA_FILE"):
         context = ssl.create_default_context(cafile=settings.archive_ca_file)
-        if settings.archive_cert_file:
+    if settings.archive_cert_file:
+        with _certificate_of("CRRG_ARCHIVE_CERT_FILE"):
             context.load_cert_chain(settings.archive_cert_file)
-    except OSError as error:  # ssl's own errors are of this kind
-        raise ConfigError(
-            f"the certificates for the archive cannot be read ({type(error).__name__})", "CRRG_ARCHIVE_CA_FILE"
-        ) from error
     return context
+
+
+@contextmanager
+def _certificate_of(variable: str) -> Iterator[None]:
+    """Name the setting whose file cannot be read within the block.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    try:
+        yield
+    except OSError as error:  # ssl's own errors are of this kind
+        reason = f"the certificate file cannot be read ({type(error).__name__}); correct the path, or its owner"
+        raise ConfigError(reason, variable) from error
 
 
 def _is_loopback(host: str) -> bool:

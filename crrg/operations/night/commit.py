@@ -2,8 +2,8 @@
 
 Only here is the whole night visible, so equal images and studies that lie in several shards are settled here; the few
 shards that this changes get new tables beside the old ones. The manifest comes last: before it nothing is published,
-after it nothing is changed. Nothing is written over on the way either (``beside.py``): a holder that was frozen here
-and wakes up after another committed the run spoils nothing that the other names, before its own commit is refused.
+after it nothing is changed. Nothing is written over on the way either (``ledger/beside.py``): a holder that was frozen
+here and wakes up after another committed the run spoils nothing that the other names, before its own commit is refused.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from crrg.ledger.manifest import (
 from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, read_each, read_table, write_table
 from crrg.operations.night.documents import night_documents, put_page, writing
-from crrg.operations.night.equals import FirstImages, is_open
+from crrg.operations.night.duplicates import FirstImages, is_open
 from crrg.operations.night.late import EarlierFilms, copy_pictures, find_earlier_films, write_earlier_films
 from crrg.operations.night.pictures import settled_pictures
 from crrg.operations.night.plans import listed_inputs

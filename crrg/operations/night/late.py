@@ -3,7 +3,7 @@
 A study is one draft over all its films. Where a film arrives later, the rows, regions and pictures of the study's
 earlier films are repeated beside the new one, and the older draft is named as superseded; it stays where it is. Nothing
 is drafted again here, hence an earlier film keeps the bundle that drafted it. Where something of it is damaged or gone,
-the study is named, and its new film has to wait (``night_equals.py``).
+the study is named, and its new film has to wait (``duplicates.py``).
 """
 
 from __future__ import annotations

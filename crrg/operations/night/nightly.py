@@ -285,7 +285,8 @@ def _is_in_the_way(summary: NightSummary) -> bool:
 def _sized(config: NightlyConfig) -> NightlyConfig:
     """Return the form, whose size of the films was taken from the bundle by whoever resolved it."""
     if not config.image_size:
-        raise ConfigError("size of the films is open; plan it by night_steps, or give the bundle's image_size", "night")
+        way_out = "plan it by crrg.operations.night.steps, or give the bundle's image_size"
+        raise ConfigError(f"size of the films is open; {way_out}", "night")
     return config
 
 

@@ -1,7 +1,7 @@
 """What a night that is held is going to do: the plan that an earlier run left open, or what is new and asked for.
 
 Before either is worked on it is seen that the night may read and write and that there is room for what is left of it.
-Who holds nights is not known here; how plans lie in the store, ``night_plans.py`` knows.
+Who holds nights is not known here; how plans lie in the store, ``plans.py`` knows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
     config = idle.config
     inbox = storage.at(config.inbox).without_names()
     check_outside(storage, inbox, "inbox")
-    objects = list_inbox(inbox, pseudonyms.object_key)
+    objects = list_inbox(inbox, pseudonyms.object_key, says_hidden=True)
     if not objects:  # of a bucket, an address that is mistyped looks the same
         logger.warning("night %s: the inbox is empty; if it should not be, check its address", idle.date)
     # what is read again may have been drafted from an object that is gone: then every row counts

@@ -1,7 +1,7 @@
 """One shard of a night: read, judge, draft, write; its record last.
 
 A finished shard is known by its record and is not done again. A shard that was cut off left objects that its next run
-finds to be the same, or writes beside. What is written per study waits for the end of the night (``night_commit.py``).
+finds to be the same, or writes beside. What is written per study waits for the end of the night (``commit.py``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import run_prefix
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.drafter import Drafter
-from crrg.operations.night.equals import FirstImages
+from crrg.operations.night.duplicates import FirstImages
 from crrg.operations.night.feed import ShardFeed
 from crrg.operations.night.records import (
     InputOutcome,

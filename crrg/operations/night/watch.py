@@ -22,8 +22,8 @@ from crrg.errors import DegenerateNight, StorageError
 from crrg.ledger.beside import put_beside
 from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
 from crrg.ledger.tables import TableFile, read_each
+from crrg.monitoring.degenerate import find_faults, read_habits
 from crrg.monitoring.drift import compare
-from crrg.monitoring.habits import find_faults, read_habits
 from crrg.monitoring.quantities import DraftLook, draft_values, film_values
 from crrg.monitoring.reference import Reference
 from crrg.operations.night.records import InputOutcome

@@ -71,14 +71,15 @@ def rekey(
         StorageError: A night is running, or a store is out of reach; run it again, it goes on where it was.
     """
     if old.key_id == new.key_id:
-        raise ConfigError("the old and the new secret are the same", "CRRG_OLD_HMAC_KEY")
+        raise ConfigError(
+            "the old and the new secret are the same; set CRRG_HMAC_KEY to a new one", "CRRG_OLD_HMAC_KEY"
+        )
     _check_no_removal(storage)
     every = read_manifests(storage)
     manifests = [manifest for manifest in every if manifest.key_id != new.key_id]
     if others := {manifest.key_id for manifest in manifests} - {"", old.key_id}:
-        raise ConfigError(
-            f"nights were made with secret {', '.join(sorted(others))}, this one is {old.key_id}", "CRRG_OLD_HMAC_KEY"
-        )
+        made = f"nights were made with secret {', '.join(sorted(others))}, this one is {old.key_id}"
+        raise ConfigError(f"{made}; give that secret as CRRG_OLD_HMAC_KEY", "CRRG_OLD_HMAC_KEY")
     rows = [row for manifest in manifests for row in ledger_rows(storage, manifest)]
     # nights that are done already tell of films that others repeat
     done = [row for manifest in every if manifest not in manifests for row in ledger_rows(storage, manifest)]

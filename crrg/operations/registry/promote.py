@@ -42,7 +42,9 @@ def promote(config: PromoteConfig, storage: Storage, settings: Settings) -> Prom
     if config.rollback:
         aliases = registry.aliases()
         if PREVIOUS not in aliases:
-            raise ModelError("there is no previous champion to go back to", f"@{PREVIOUS}")
+            raise ModelError(
+                "there is no previous champion to go back to; name a version: crrg promote VERSION", f"@{PREVIOUS}"
+            )
         version = aliases[PREVIOUS]
     tags = registry.version_tags(version)
     if tags.get(GATE_TAG) != GATE_PASSED:

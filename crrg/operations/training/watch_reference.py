@@ -18,7 +18,7 @@ from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LABELS
 from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import ModelError
-from crrg.monitoring.habits import read_habits
+from crrg.monitoring.degenerate import read_habits
 from crrg.monitoring.quantities import DraftLook, FilmLook, draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference, histograms, repeats
 from crrg.operations.drafter import Drafter

@@ -132,7 +132,8 @@ def restore(storage: Storage, source: str) -> Copied:
     check_nights_whole(backup, {key: sha256 for key, (_, sha256, _) in entries.items()})
     there = {stored.key for stored in storage.list_objects()}
     if foreign := sorted(key for key in there - entries.keys() if not _is_since(key, entries)):
-        raise ConfigError(f"the root is not empty ({len(foreign)} objects are not from this backup)", foreign[0])
+        reason = f"the root is not empty ({len(foreign)} objects are not from this backup)"
+        raise ConfigError(f"{reason}; restore into an empty root (--root NEW)", foreign[0])
 
     def copy(key: str) -> bool:
         sha256 = entries[key][1]
@@ -199,7 +200,8 @@ def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) ->
 def _check_apart(storage: Storage, other: Storage) -> None:
     check_folder(other.root, "backup")
     if overlap(storage, other):
-        raise ConfigError("a backup and its root must not be nested in each other", other.root)
+        reason = "a backup and its root must not be nested in each other; give it another bucket, prefix or folder"
+        raise ConfigError(reason, other.root)
 
 
 def _read_list(place: Storage) -> dict[str, _Entry]:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import crrg
 from crrg.cli import app
+from crrg.cli.running import find_program
 
 
 def run_status(root: Path) -> str:
@@ -41,3 +42,13 @@ def test_a_server_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free.getsockname()[1]}/api")
     assert "No night yet." in (said := run_status(tmp_path))
     assert "The orchestrator does not answer" in said
+
+
+def test_a_server_that_the_file_names_is_asked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crrg.toml").write_text('prefect_api_url = "http://127.0.0.1:9/api"\n')
+    program = find_program("flows.waiting")
+    assert program is not None
+    assert program[1]["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
+    assert "The orchestrator does not answer" in run_status(tmp_path)

@@ -22,7 +22,7 @@ from crrg.inference.regions import RegionReadings, RegionThresholds
 from crrg.models import backbone, region_matching
 from crrg.models.proposals import build_proposal_network
 from crrg.models.region_heads import FeatureSelector
-from crrg.training import together
+from crrg.training import paper_together
 
 DETECTOR = {
     "backbone": "resnet50", "input_size": 512, "resnet_width": 64, "pyramid_channels": 0,
@@ -90,8 +90,8 @@ def test_a_region_is_selected_and_abnormal_above_a_logit_of_minus_one() -> None:
 
 
 def test_losses_words_and_search_have_the_published_constants() -> None:
-    assert (together.HEAD_WEIGHT, together.WORD_WEIGHT) == (5.0, 2.0)
-    assert (together.SELECTION_POS_WEIGHT, together.ABNORMAL_POS_WEIGHT) == (2.2, 6.0)
+    assert (paper_together.HEAD_WEIGHT, paper_together.WORD_WEIGHT) == (5.0, 2.0)
+    assert (paper_together.SELECTION_POS_WEIGHT, paper_together.ABNORMAL_POS_WEIGHT) == (2.2, 6.0)
     assert {name: getattr(PAPER_GENERATOR, name) for name in LANGUAGE_MODEL} == LANGUAGE_MODEL
     assert {name: getattr(PAPER_DECODING, name) for name in DECODING} == DECODING
     assert SIMILARITY_THRESHOLD == 0.9

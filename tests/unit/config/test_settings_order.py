@@ -26,6 +26,14 @@ def test_a_variable_wins_over_what_is_built_in() -> None:
     assert Settings().root == "/of/the/variable"
 
 
+def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [name for name, field in Settings.model_fields.items() if field.annotation == Path | None]
+    assert len(files) == 5
+    for name in files:
+        monkeypatch.setenv(f"CRRG_{name.upper()}", "")
+    assert {getattr(Settings(), name) for name in files} == {None}
+
+
 def test_the_file_wins_over_variables_where_it_says_something(tmp_path: Path) -> None:
     (tmp_path / "crrg.toml").write_text('root = "/of/the/file"\n')
     settings = Settings()

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from crrg.errors import ConfigError
 from crrg.operations.root import make_demo_root, open_root
 from crrg.storage import Storage
 from flows import __main__ as flow_entry
+from tests.support.keys import KEY
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,18 @@ def test_so_is_a_root_that_is_made_before_it_is_opened(
     found = [root, *root.rglob("*")]
     assert len(found) == 2
     assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
+def test_a_demo_on_a_bucket_says_at_once_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_ROOT", "s3://bucket/demo")
+    both = "needs CRRG_HMAC_KEY and MLFLOW_TRACKING_URI; set that, or give a folder"
+    with pytest.raises(ConfigError, match=both):
+        make_demo_root()
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
+    with pytest.raises(ConfigError, match="needs MLFLOW_TRACKING_URI;"):
+        make_demo_root()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    make_demo_root()
 
 
 def test_a_crash_leaves_no_memory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

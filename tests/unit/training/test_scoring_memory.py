@@ -13,10 +13,10 @@ from torch import Tensor
 from crrg.config.paper import narrow_detector
 from crrg.errors import DeviceMemoryError
 from crrg.training.detector import detect_films
+from crrg.training.paper_together import find_proposals
 from crrg.training.region_films import RegionFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.selector_scores import judge_films
-from crrg.training.together import find_proposals
 from tests.support.random_stages import boxes, film_table, films, random_detector, random_selector
 
 CPU = torch.device("cpu")

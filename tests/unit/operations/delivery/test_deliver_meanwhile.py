@@ -72,7 +72,8 @@ def test_documents_that_may_not_be_taken_back_are_said(night, monkeypatch):
         deliver(night.form(), night.root, night.settings)
 
 
-def test_zone_and_inbox_must_lie_apart(night):
-    settings = night.settings.model_copy(update={"identified_root": f"{night.inbox.root}/delivered"})
-    with pytest.raises(ConfigError, match="the inbox must not be nested in each other"):
+@pytest.mark.parametrize("nested", ["inbox", "root"])
+def test_zone_inbox_and_root_must_lie_apart(nested: str, night):
+    settings = night.settings.model_copy(update={"identified_root": f"{getattr(night, nested).root}/delivered"})
+    with pytest.raises(ConfigError, match=f"the {nested} must not be nested .*; give it another bucket, prefix or"):
         deliver(night.form(), night.root, settings)

@@ -132,7 +132,7 @@ def test_a_large_object_arrives_whole() -> None:
 def test_a_refusal_is_an_error_and_says_whether_it_may_pass(status: int, is_retryable: bool) -> None:
     with web_service() as service:
         service.status = status
-        with pytest.raises(StorageError, match=str(status)) as refused:
+        with pytest.raises(StorageError, match=f"{status}; see the archive's log, then deliver again") as refused:
             send_objects(films(), archive_of(service.url))
     assert refused.value.retryable == is_retryable
     assert (refused.value.code == REFUSED) == (status == 409)
@@ -216,7 +216,7 @@ def test_a_status_says_whether_others_would_be_taken(
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
     assert server is not None
     try:
-        with pytest.raises(StorageError, match=f"0x{status:04X}") as refused:
+        with pytest.raises(StorageError, match=rf"0x{status:04X}.*; see the archive's log") as refused:
             send_objects(films(), archive_of(f"127.0.0.1:{server.server_address[1]}"))
     finally:
         server.shutdown()
@@ -248,12 +248,22 @@ def test_a_kind_of_object_that_the_archive_does_not_take_is_said() -> None:
         ("https://user" + ":word@archive/root", {}, "CRRG_ARCHIVE_AUTHORIZATION"),
         ("https:///root", {}, "password"),
         ("http://archive/root", {"archive_authorization": "Bearer x"}, "https"),
-        ("dicoms://archive:2762", {"archive_ca_file": "/nowhere.pem"}, "certificates"),
     ],
 )
 def test_addresses_that_cannot_be_meant_are_refused(address: str, settings: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         archive_of(address, **settings)
+
+
+@pytest.mark.parametrize("address", ["dicoms://archive:2762", "https://archive/root"])
+@pytest.mark.parametrize("setting", ["archive_ca_file", "archive_cert_file"])
+def test_a_certificate_that_cannot_be_read_is_said_by_its_own_name_before_anything_is_sent(
+    setting: str, address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "none.pem").write_text("no certificate")
+    for path in (tmp_path / "nowhere.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match=rf"^CRRG_{setting.upper()}: .*correct the path"):
+            archive_of(address, **{setting: path})
 
 
 def test_addresses_say_the_way() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 
@@ -24,7 +25,7 @@ from crrg.operations.night.reading import ReadAhead
 from crrg.operations.night.records import record_key
 from crrg.operations.night.shard import run_shard
 from crrg.storage import Storage
-from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config
+from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config, run_test_night
 from tests.support.keys import KEY
 
 
@@ -236,3 +237,12 @@ def test_while_a_night_is_published_nothing_is_remembered_of_the_inbox(planned, 
         feed.open(plan.shards[0]).readings.close()
     # a feed that is closed, but still known to somebody
     assert [*seen, num_remembered()] == [before, before]
+
+
+def test_a_night_says_once_how_many_hidden_objects_are_no_inputs(tmp_path, caplog):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 3)  # one of them is hidden
+    inbox.put("a/.part/2.dcm", b"x")
+    with caplog.at_level(logging.INFO):
+        assert run_test_night(inbox, root, StandInDrafter(), shard_size=1).num_inputs == 9
+    assert [said for said in caplog.messages if "hidden" in said] == ["2 hidden objects of the inbox are no inputs"]

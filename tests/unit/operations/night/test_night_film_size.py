@@ -99,7 +99,7 @@ def test_of_a_bundle_that_does_not_say_the_form_is_believed(place: Place) -> Non
 
 
 def test_a_night_without_a_size_is_not_planned(place: Place) -> None:
-    with pytest.raises(ConfigError, match="size of the films is open"):
+    with pytest.raises(ConfigError, match=r"size of the films is open; plan it by crrg\.operations\.night\.steps, or"):
         plan_night(place.form(), place.root, BUNDLE, PSEUDONYMS)
     with pytest.raises(ValidationError, match="at least 64 pixels"):
         place.form(32)

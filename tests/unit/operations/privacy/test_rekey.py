@@ -134,9 +134,9 @@ def test_ids_of_two_secrets_never_meet(place):
     place.rekey()
     with pytest.raises(ConfigError, match="change over with crrg rekey"):
         place.night("2026-11-22")
-    with pytest.raises(ConfigError, match="are the same"):
+    with pytest.raises(ConfigError, match="are the same; set CRRG_HMAC_KEY to a new one"):
         rekey(place.inbox.root, place.root, NEW, NEW)
-    with pytest.raises(ConfigError, match="nights were made with secret"):
+    with pytest.raises(ConfigError, match=r"nights were made with secret .*; give that secret as CRRG_OLD_HMAC_KEY"):
         rekey(place.inbox.root, place.root, Pseudonyms(b"x" * 32), PSEUDONYMS)
 
 

@@ -89,7 +89,7 @@ def test_a_restored_root_gives_the_same_digest_and_runs_the_next_night_without_r
     drafter = StandInDrafter()
     assert place.night(place.other, drafter, date="2026-11-21").num_inputs == 1
     # a root that went on is not overwritten
-    with pytest.raises(ConfigError, match="the root is not empty"):
+    with pytest.raises(ConfigError, match=r"the root is not empty .*; restore into an empty root \(--root NEW\)"):
         restore(place.other, place.copy.root)
 
 
@@ -202,7 +202,7 @@ def test_damage_is_found_on_both_ways(place, tmp_path):
 
 def test_a_place_that_is_in_use_is_refused(place):
     for elsewhere in (place.root.url("backup"), place.root.root, str(Path(place.root.root).parent)):
-        with pytest.raises(ConfigError, match="nested in each other"):
+        with pytest.raises(ConfigError, match="nested in each other; give it another bucket, prefix or folder"):
             back_up(place.root, elsewhere)
     with pytest.raises(ConfigError, match="other than a backup; give an empty one"):
         back_up(place.root, place.inbox.root)

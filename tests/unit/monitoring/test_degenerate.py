@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from crrg.monitoring.habits import CHANCE, Habits, find_faults, is_looped, read_habits
+from crrg.monitoring.degenerate import CHANCE, Habits, find_faults, is_looped, read_habits
 from tests.support.made_population import NORMAL, texts_of
 
 REPORTS = Habits(num=1000, alike=0.05, alike_against_labels=0.01, empty=0.0, looped=0.0, mean_words=30)

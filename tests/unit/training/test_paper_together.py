@@ -19,7 +19,7 @@ from crrg.domain.report import Report
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import FeatureSelector
 from crrg.models.report_generator import ReportGenerator
-from crrg.training.together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
+from crrg.training.paper_together import FoundFilms, WholeBatch, WholeModel, batch_maker, find_proposals, whole_loss
 from tests.support.equal_steps import check_equal_steps
 from tests.support.kept_proposals import detector_that_keeps_all, film_batch
 
@@ -143,14 +143,14 @@ def test_without_a_language_model_there_is_nothing_of_words(found: FoundFilms, w
 
 def _part(whole: WholeModel, batch: object, name: str) -> torch.Tensor:
     """Return one part of the loss with its gradient: the whole loss with all other parts' inputs held back."""
-    import crrg.training.together as together
+    from crrg.training import paper_together
 
-    assert isinstance(batch, together.WholeBatch)
+    assert isinstance(batch, paper_together.WholeBatch)
     seen = whole.detector.box_head.mean_features(whole.detector.maps(batch.images), torch.nan_to_num(batch.proposals))
     outputs = whole.selector(seen)
     if name == "words":
         assert whole.generator is not None
-        return together.word_loss(whole.generator, outputs.features[batch.film_index, batch.region_index], batch)
+        return paper_together.word_loss(whole.generator, outputs.features[batch.film_index, batch.region_index], batch)
     targets = {"selection": batch.selection, "abnormal": batch.abnormal}
     logits = {"selection": outputs.selection_logits, "abnormal": outputs.abnormal_logits}
-    return together.masked_bce(logits[name], targets[name], 1.0)
+    return paper_together.masked_bce(logits[name], targets[name], 1.0)

@@ -1,7 +1,7 @@
 """Which of several equal or contradicting images is drafted: the first, by modification time and key.
 
 The same image object with other pixels is a conflict of identity, and so is an image in a study of another patient
-(``night_patients.py``), or one that an earlier night drafted for another; the same pixels again are a duplicate. A
+(``patients.py``), or one that an earlier night drafted for another; the same pixels again are a duplicate. A
 shard asks for what it can see; the commit asks again for the whole night and against earlier nights, and its answer
 counts. Of two images with equal pixels a shard drafts both, since the commit may refuse the first.
 """

@@ -94,9 +94,8 @@ def plan_night(
     """
     check_secret(storage, pseudonyms)
     config = dated(_sized(config), datetime.now(UTC))
-    date = config.date
-    idle = NightPlan(
-        date=date,
+    held = NightPlan(
+        date=config.date,
         run_id="",
         inbox=config.inbox,
         bundle=bundle,
@@ -109,23 +108,20 @@ def plan_night(
         status="held",
         config=config,
     )
-    lease = _take(storage, date)
+    lease = _take(storage, config.date)
     if lease is None:
-        holder = find_holder(storage)
-        held_by = NOBODY if holder is None else holder.describe()
-        logger.info("night %s is not started: %s", date, held_by)
-        return idle.model_copy(update={"held_by": held_by, "is_run_elsewhere": _runs(holder, date)})
+        return _told_by_whom(held, storage)
     started_s = time.monotonic()
     try:
         # again: ids may have been changed while this waited
         check_secret(storage, pseudonyms)
-        plan = _prepared(plan_held_night(idle, lease.fencing, storage, pseudonyms))
+        plan = _prepared(plan_held_night(held, lease.fencing, storage, pseudonyms))
     except BaseException:
         # the error that ended planning is told, also where the store takes nothing any more
         _give_back(lease)
         raise
     if plan.shards:
-        _held[storage.root, date, lease.fencing] = lease
+        _held[storage.root, config.date, lease.fencing] = lease
     else:
         lease.release()
     return plan.model_copy(update={"planning_s": time.monotonic() - started_s})
@@ -324,6 +320,14 @@ def _give_back(lease: Lease) -> None:
         lease.release()
     except StorageError as error:
         logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
+
+
+def _told_by_whom(held: NightPlan, storage: Storage) -> NightPlan:
+    """Return the plan of a night that is held, with what keeps it from beginning."""
+    holder = find_holder(storage)
+    held_by = NOBODY if holder is None else holder.describe()
+    logger.info("night %s is not started: %s", held.date, held_by)
+    return held.model_copy(update={"held_by": held_by, "is_run_elsewhere": _runs(holder, held.date)})
 
 
 def _runs(holder: LeaseState | None, date: str) -> bool:

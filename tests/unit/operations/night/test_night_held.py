@@ -74,6 +74,18 @@ def test_a_holder_that_has_just_ended_is_nobody(places, monkeypatch) -> None:
     )
 
 
+def test_a_second_run_is_held_and_the_first_commits(places) -> None:
+    inbox, root = places
+    plan = nightly.plan_night(night_config(inbox, num_workers=0), root, BUNDLE, PSEUDONYMS)
+    held = run_test_night(inbox, root, StandInDrafter())
+    other_date = run_test_night(inbox, root, StandInDrafter(), date=OTHER_DATE)
+    assert (held.status, nightly.exit_code(held)) == ("held", 0)
+    assert (other_date.status, nightly.exit_code(other_date)) == ("held", 1), "nobody runs that night"
+    result = nightly.run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())
+    assert nightly.commit_night(plan, [result], root).status == "committed"
+    assert root.list_objects("leases") == []
+
+
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
 def test_a_night_without_a_date_has_that_of_its_own_time_zone(tmp_path, zone):
     (tmp_path / "inbox").mkdir()

@@ -221,19 +221,6 @@ def test_missing_shard_fails_the_night(inbox, root):
         commit_night(plan, results, root)
 
 
-def test_second_night_is_held_and_the_first_commits(inbox, root, monkeypatch):
-    monkeypatch.setattr(nightly, "PATIENCE_S", 0.0)
-    inbox.put("1.png", png_bytes(1))
-    plan = planned(inbox, root)
-    held = night(inbox, root)
-    other_date = night(inbox, root, date="2026-11-21")
-    assert (held.status, exit_code(held)) == ("held", 0)
-    assert (other_date.status, exit_code(other_date)) == ("held", 1), "nobody runs that night"
-    result = run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())
-    assert commit_night(plan, [result], root).status == "committed"
-    assert root.list_objects("leases") == []
-
-
 def test_holder_that_was_taken_over_cannot_commit(inbox, root):
     inbox.put("1.png", png_bytes(1))
     plan = planned(inbox, root)

@@ -12,7 +12,7 @@ from typing import Any
 
 from crrg.evaluation.published import PublishedTable, published_markdown
 
-FIGURES_VERSION = 7
+FIGURES_VERSION = 8
 """Raised when evaluations gain figures, or make them otherwise: a scorecard of an earlier number is made again."""
 TABLE_COLUMNS = ("figure", "value", "low", "high", "baseline", "baseline value", "margin")
 

@@ -63,7 +63,7 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     assert all(rivals[f"{protocol}/{name}"] == texts for protocol in PROTOCOLS for name in metrics)
     assert rivals["rgrg/cider_d_given_idf"] == texts
     assert card["text/empty_share"] == 0
-    assert not [name for name in rivals if name.endswith("_told_only")], "no draft is empty"
+    assert not [name for name in rivals if name.endswith("_nonempty_only")], "no draft is empty"
     for name in ("phrase_meteor_offline", "phrase_meteor_offline_abnormal", f"phrase_meteor_offline/{HEART}"):
         assert rivals[f"rgrg/{name}"] == ["usual phrase"]
         # of what the reports speak of, drafts select the heart alone, and the usual phrase of it is the reference's
@@ -111,14 +111,14 @@ def test_reports_of_empty_drafts_are_left_out_where_rgrg_leaves_them_out() -> No
     silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in CASES[:2]]
     figures = list(score_cases([*silent, *CASES[2:]], known()))
     rest = {(each.name, each.baseline_name): each for each in score_cases(CASES[2:], known())}
-    told = [each for each in figures if each.name.endswith("_told_only")]
+    told = [each for each in figures if each.name.endswith("_nonempty_only")]
     assert len(told) == 8 * 3, "metrics of `rgrg`, each beside three texts"
     for each in told:
-        wanted = rest[each.name.removesuffix("_told_only"), each.baseline_name]
+        wanted = rest[each.name.removesuffix("_nonempty_only"), each.baseline_name]
         assert (each.value, each.baseline) == pytest.approx((wanted.value, wanted.baseline)), each.name
     card = {each.name: each.value for each in figures}
-    assert card["rgrg/rouge_l_told_only"] > card["rgrg/rouge_l"]
-    assert not [each for each in score_cases(silent, known()) if each.name.endswith("_told_only")]
+    assert card["rgrg/rouge_l_nonempty_only"] > card["rgrg/rouge_l"]
+    assert not [each for each in score_cases(silent, known()) if each.name.endswith("_nonempty_only")]
 
 
 def test_a_region_without_box_and_phrase_is_unknown() -> None:
@@ -146,14 +146,14 @@ def test_meteor_leaves_out_what_rgrg_leaves_out(tmp_path: Path) -> None:
     nothing = Scorecard((), len(CASES))
     silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in CASES[:2]]
     found = list(with_meteor(nothing, [*silent, *CASES[2:]], known(), jar, java=(sys.executable,)))
-    told = [each for each in found if each.name.endswith("_told_only")]
+    told = [each for each in found if each.name.endswith("_nonempty_only")]
     plain = list(with_meteor(nothing, CASES[2:], known(), jar, java=(sys.executable,)))
     wanted = [each for each in plain if each.name.startswith("rgrg/")]
-    assert told == [replace(each, name=f"{each.name}_told_only") for each in wanted], "interval and baselines too"
+    assert told == [replace(each, name=f"{each.name}_nonempty_only") for each in wanted], "interval and baselines too"
     card = {each.name: each.value for each in found}
-    assert card["rgrg/meteor_1_5_told_only"] > card["rgrg/meteor_1_5"]
+    assert card["rgrg/meteor_1_5_nonempty_only"] > card["rgrg/meteor_1_5"]
     only_silent = with_meteor(nothing, silent, known(), jar, java=(sys.executable,))
-    assert not [each for each in [*plain, *only_silent] if each.name.endswith("_told_only")]
+    assert not [each for each in [*plain, *only_silent] if each.name.endswith("_nonempty_only")]
 
 
 def test_a_scorecard_with_meteor_lies_elsewhere_than_one_without(tmp_path: Path) -> None:

@@ -180,9 +180,9 @@ def _decision_figures(
         for name, combine in _PARTS.items()
         for row in compared(
             f"{prefix}{name}",
-            Statistic(counts, combine),
+            Statistic(counts, combine, empty=0.0),
             samples,
-            {rival: Statistic(other, combine) for rival, other in others.items()},
+            {rival: Statistic(other, combine, empty=0.0) for rival, other in others.items()},
         )
     ]
 

@@ -22,7 +22,7 @@ IDENTIFIED_POOL = "deliver"
 NUM_GPU_SLOTS = 1
 
 
-def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
+def bootstrap() -> list[str]:
     """Create the process pools, the GPU limit and the automations where they are missing; return what was created."""
     created = []
     with get_client(sync_client=True) as client:
@@ -32,8 +32,8 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
             except ObjectNotFound:
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
                 created.append(f"work pool {pool}")
-        if ensure_gpu_limit(num_gpu_slots):
-            created.append(f"limit {GPU_LIMIT} = {num_gpu_slots}")
+        if ensure_gpu_limit():
+            created.append(f"limit {GPU_LIMIT} = {NUM_GPU_SLOTS}")
         settings = Settings()
         created += [f"automation {name}" for name in ensure_automations(client, settings.webhook_url)]
         if not settings.webhook_url.get_secret_value():
@@ -44,7 +44,7 @@ def bootstrap(num_gpu_slots: int = NUM_GPU_SLOTS) -> list[str]:
     return created
 
 
-def ensure_gpu_limit(num_slots: int = NUM_GPU_SLOTS) -> bool:
+def ensure_gpu_limit() -> bool:
     """Create the global limit around GPU work where it is missing; an existing one keeps its number.
 
     Returns:
@@ -54,7 +54,7 @@ def ensure_gpu_limit(num_slots: int = NUM_GPU_SLOTS) -> bool:
         try:
             client.read_global_concurrency_limit_by_name(GPU_LIMIT)
         except ObjectNotFound:
-            client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, num_slots)
+            client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, NUM_GPU_SLOTS)
             return True
     return False
 

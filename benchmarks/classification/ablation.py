@@ -18,7 +18,6 @@ from crrg.evaluation.classification import retrieval_recall
 from crrg.operations.scoring.labels import calibrated, judge_by_probe
 from crrg.storage import Storage
 
-SOURCES = ("real", "generated", "generated-masked", "joint", "supervised")
 TableLoader = Callable[[str], FilmTable]
 
 
@@ -28,7 +27,7 @@ def run_source(
     """Train one tower and score it on the test films; a finished result is found again.
 
     Args:
-        source: One of ``SOURCES``.
+        source: ``real``, ``generated``, ``generated-masked``, ``joint`` or ``supervised``.
         reads: ``train``, ``validation`` and ``test`` as the bundle reads them.
         films: Gives the same films as tables at 128 pixels.
         storage: Root.

@@ -23,6 +23,8 @@ NORMAL_REPORT = (
 )
 """The report that fits most films, and helps nobody."""
 
+REGRESSION_STRENGTH = 0.01
+"""Inverse strength of the L2 penalty (scikit-learn's ``C``) of the classifier to beat."""
 _MAX_CANDIDATES = 200
 _MAX_REFERENCES = 500
 
@@ -102,8 +104,6 @@ def logistic_regression_probabilities(
     train_pixels: NDArray[np.float64],
     train_references: NDArray[np.float64],
     pixels: NDArray[np.float64],
-    *,
-    penalty: float = 0.01,
 ) -> NDArray[np.float64]:
     """Return label probabilities of a logistic regression on small pictures, the classifier to beat.
 
@@ -111,7 +111,6 @@ def logistic_regression_probabilities(
         train_pixels: ``[N, 32, 32]``.
         train_references: ``[N, K]``: 1, 0, NaN where unknown.
         pixels: ``[B, 32, 32]``.
-        penalty: Inverse strength of the L2 penalty (scikit-learn's ``C``).
 
     Returns:
         ``[B, K]`` in 0..1; the training prevalence where only one value is known.
@@ -126,7 +125,7 @@ def logistic_regression_probabilities(
         if len(set(wanted[known])) < 2:
             probabilities[:, i] = wanted[known].mean() if known.any() else 0.5
             continue
-        model = LogisticRegression(C=penalty, max_iter=200).fit(features[known] * scale, wanted[known])
+        model = LogisticRegression(C=REGRESSION_STRENGTH, max_iter=200).fit(features[known] * scale, wanted[known])
         probabilities[:, i] = model.predict_proba(queries * scale)[:, 1]
     return probabilities
 

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 """Share of samples inside an interval."""
+MIN_PATIENTS = 6
+"""Of fewer there is no interval: not even the span of their values would hold the median of all patients as often as
+``LEVEL`` promises (of five, 1 - 2 / 2 ** 5 = 0.94), and that of one patient would have no width at all."""
 _SAMPLES_AT_ONCE = 50
 """Samples whose rows are weighed together, which bounds memory."""
 
@@ -27,16 +30,19 @@ class Statistic:
 
     Attributes:
         counts: What each row adds ``[B, K]``.
-        combine: The figure from summed counts ``[K]``.
+        combine: The figure from summed counts ``[K]``; NaN where they have none. Such samples do not count.
+        empty: The value of rows that have none, where a figure is published as a number nevertheless.
     """
 
     counts: NDArray[np.float64]
     combine: Callable[[NDArray[np.float64]], float]
+    empty: float = float("nan")
 
     def value(self, rows: NDArray[np.int64] | None = None) -> float:
         """Return the figure of all rows, or of those given by number ``[n]``."""
         counts = self.counts if rows is None else self.counts[rows]
-        return self.combine(counts.sum(axis=0))
+        value = self.combine(counts.sum(axis=0))
+        return self.empty if math.isnan(value) else value
 
     def interval(
         self,
@@ -67,10 +73,11 @@ class Resampling:
         self._patients = np.array([numbers[patient_id] for patient_id in patient_ids], dtype=np.int64)
         num = len(numbers)
         rng = np.random.default_rng(seed)
-        self._times = rng.multinomial(num, np.full(num, 1 / num), size=num_samples) if num else None
+        is_enough = num >= MIN_PATIENTS
+        self._times = rng.multinomial(num, np.full(num, 1 / num), size=num_samples) if is_enough else None
 
     def interval(self, statistic: Statistic) -> tuple[float, float]:
-        """Return the percentile interval of a figure of all rows; NaN for no rows."""
+        """Return the percentile interval of a figure of all rows; NaN for too few patients."""
         if self._times is None:
             return float("nan"), float("nan")
         per_patient = np.zeros((self._times.shape[1], statistic.counts.shape[1]))
@@ -84,7 +91,7 @@ class Resampling:
             figure: Values ``[S]`` of samples, given how often each row is in them ``[S, B]``.
 
         Returns:
-            Low and high end; NaN for no rows.
+            Low and high end; NaN for too few patients.
         """
         if self._times is None:
             return float("nan"), float("nan")
@@ -114,10 +121,10 @@ def bootstrap_interval(
         seed: Same seed, same interval.
 
     Returns:
-        Low and high end; NaN for no rows or where no sample has a value.
+        Low and high end; NaN for fewer than ``MIN_PATIENTS`` patients or where no sample has a value.
     """
     rows = _rows_by_patient(patient_ids)
-    if not rows:
+    if len(rows) < MIN_PATIENTS:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     values = np.empty(num_samples)
@@ -143,11 +150,11 @@ def bootstrap_figures(
         seed: Same seed, same intervals.
 
     Returns:
-        Low and high end by name; empty for no rows.
+        Low and high end by name; NaN for fewer than ``MIN_PATIENTS`` patients.
     """
     rows = _rows_by_patient(patient_ids)
-    if not rows:
-        return {}
+    if len(rows) < MIN_PATIENTS:
+        return dict.fromkeys(statistics(np.arange(len(patient_ids))), (float("nan"), float("nan")))
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(rows), size=len(rows)) for _ in range(num_samples)]
     samples = [statistics(np.concatenate([rows[j] for j in drawn])) for drawn in draws]
@@ -172,7 +179,7 @@ def bootstrap_sums(
         seed: Same seed, same interval.
 
     Returns:
-        Low and high end; NaN for no rows.
+        Low and high end; NaN for fewer than ``MIN_PATIENTS`` patients.
     """
     samples = Resampling(patient_ids, num_samples=num_samples, seed=seed)
     return samples.interval(Statistic(counts, combine))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from crrg.domain.labels import FINDINGS, LABELS, POSITIVE, UNCERTAIN, LabelValues, label_column
 from crrg.domain.study import Pair
+from crrg.evaluation.bootstrap import ratio
 from crrg.evaluation.labeler import label_report
 
 FIVE_LABELS: tuple[str, ...] = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -49,8 +50,9 @@ def score_labels(
 
     Returns:
         Figures in 0..1: ``clinical/micro_f1`` (with ``_precision``, ``_recall``, ``_accuracy``) over the 13 findings,
-        the main figure; ``micro14_*`` with "No Finding"; ``micro5_*``; ``example14_*``; ``macro_f1`` over the 13;
-        ``clinical/<label>_f1`` (with ``_precision``, ``_recall``) per label. A ratio without a denominator is 0.
+        the main figure; ``micro14_*`` with "No Finding"; ``micro5_*``; ``example14_*``; ``macro_f1`` over those of the
+        13 that are found or wanted; ``clinical/<label>_f1`` (with ``_precision``, ``_recall``) per label. A ratio
+        without a denominator is 0.
     """
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} candidates but {len(references)} references: give one reference each")
@@ -65,12 +67,11 @@ def score_labels(
     *examples, accuracy = _example_based(candidates, references, counted)
     _add(figures, "example14", *examples)
     figures["clinical/example14_accuracy"] = accuracy
-    per_label = []
     for i, label in enumerate(LABELS):
-        scores = precision_recall_f1(found[:, i], wanted[:, i])
-        _add(figures, label_column(label), *scores)
-        per_label.append(scores[2])
-    figures["clinical/macro_f1"] = float(np.mean(per_label[: len(FINDINGS)]))
+        _add(figures, label_column(label), *precision_recall_f1(found[:, i], wanted[:, i]))
+    sums = [decision_counts(found[:, [i]], wanted[:, [i]]).sum(axis=0) for i in columns_of(FINDINGS)]
+    macro_f1 = macro_f1_from_counts(np.concatenate(sums))
+    figures["clinical/macro_f1"] = 0.0 if np.isnan(macro_f1) else macro_f1
     return figures
 
 
@@ -94,7 +95,6 @@ def precision_recall_f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> 
 def micro_f1_counts(
     candidates: Sequence[LabelValues],
     references: Sequence[LabelValues],
-    labels: Sequence[str] = FINDINGS,
     counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Return per report the sums that ``clinical/micro_f1`` is made of, for a bootstrap.
@@ -102,15 +102,14 @@ def micro_f1_counts(
     Args:
         candidates: Labels of each draft.
         references: Labels of each reference.
-        labels: Which of them count.
         counted: Of which of the 14 labels of each reference ``[B, 14]`` anything is known (``known_labels``); of all by
             default.
 
     Returns:
         ``[B, 3]``: matches, found and wanted findings; F1 of summed rows is ``2 m / (f + w)``.
     """
-    found, wanted = positive_matrix(candidates, labels), positive_matrix(references, labels)
-    return decision_counts(found, wanted, None if counted is None else counted[:, columns_of(labels)])
+    found, wanted = positive_matrix(candidates, FINDINGS), positive_matrix(references, FINDINGS)
+    return decision_counts(found, wanted, None if counted is None else counted[:, columns_of(FINDINGS)])
 
 
 def columns_of(labels: Sequence[str]) -> list[int]:
@@ -163,19 +162,28 @@ def example_scores(
 
 
 def f1_from_counts(counts: NDArray[np.float64]) -> float:
-    """Return F1 of summed counts ``[3]``: matches, found, wanted; 0 where nothing is found or wanted."""
-    total = float(counts[1] + counts[2])
-    return 2 * float(counts[0]) / total if total else 0.0
+    """Return F1 of summed counts ``[3]``: matches, found, wanted; NaN where nothing is found or wanted."""
+    return ratio(np.array([2 * counts[0], counts[1] + counts[2]]))
+
+
+def macro_f1_from_counts(counts: NDArray[np.float64]) -> float:
+    """Return the mean F1 of labels from their summed counts ``[K * 3]``, of those that are found or wanted.
+
+    NaN where none is. A label that is neither says nothing of the drafts. As 0 it would pull the figure down, and in a
+    sample of the patients it happens more often than in all of them: the interval would lie below its value.
+    """
+    known = [f1 for each in counts.reshape(-1, 3) if not np.isnan(f1 := f1_from_counts(each))]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def precision_from_counts(counts: NDArray[np.float64]) -> float:
-    """Return precision of summed counts ``[3]``: matches, found, wanted; 0 where nothing is found."""
-    return float(counts[0] / counts[1]) if counts[1] else 0.0
+    """Return precision of summed counts ``[3]``: matches, found, wanted; NaN where nothing is found."""
+    return ratio(counts[[0, 1]])
 
 
 def recall_from_counts(counts: NDArray[np.float64]) -> float:
-    """Return recall of summed counts ``[3]``: matches, found, wanted; 0 where nothing is wanted."""
-    return float(counts[0] / counts[2]) if counts[2] else 0.0
+    """Return recall of summed counts ``[3]``: matches, found, wanted; NaN where nothing is wanted."""
+    return ratio(counts[[0, 2]])
 
 
 def _example_based(

@@ -22,6 +22,7 @@ from crrg.evaluation.clinical import (
     decision_counts,
     example_scores,
     f1_from_counts,
+    macro_f1_from_counts,
     positive_matrix,
     precision_from_counts,
     recall_from_counts,
@@ -79,7 +80,7 @@ def _statistics(
     found, wanted = positive_matrix(candidates), positive_matrix(references)
     columns = {name: columns_of(labels) for name, labels in _FAMILIES.items()}
     statistics = {
-        f"{name}_{part}": Statistic(decision_counts(found[:, at], wanted[:, at], counted[:, at]), combine)
+        f"{name}_{part}": Statistic(decision_counts(found[:, at], wanted[:, at], counted[:, at]), combine, empty=0.0)
         for name, at in columns.items()
         for part, combine in _PARTS.items()
     }
@@ -92,16 +93,14 @@ def _statistics(
     of_label = {
         label: decision_counts(found[:, [at]], wanted[:, [at]], counted[:, [at]]) for at, label in enumerate(LABELS)
     }
-    statistics["macro_f1"] = Statistic(np.concatenate([of_label[label] for label in FINDINGS], axis=1), _macro_f1)
+    statistics["macro_f1"] = Statistic(
+        np.concatenate([of_label[label] for label in FINDINGS], axis=1), macro_f1_from_counts, empty=0.0
+    )
     for label, counts in of_label.items():
         if counts[:, 2].any():
-            statistics[_of_label(label)] = Statistic(counts, f1_from_counts)
+            statistics[_of_label(label)] = Statistic(counts, f1_from_counts, empty=0.0)
     return statistics
 
 
 def _of_label(label: str) -> str:
     return f"{label_column(label)}_f1"
-
-
-def _macro_f1(counts: NDArray[np.float64]) -> float:
-    return float(np.mean([f1_from_counts(each) for each in counts.reshape(-1, 3)]))

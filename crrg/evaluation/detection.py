@@ -15,6 +15,9 @@ from crrg.domain.boxes import FloatArray, box_area, box_iou
 from crrg.domain.regions import REGIONS
 from crrg.evaluation.clinical import precision_recall_f1
 
+LEAST_IOU = 0.5
+"""From which IoU a box is right, where boxes are right or wrong."""
+
 
 def region_iou(candidate_boxes: FloatArray, reference_boxes: FloatArray) -> FloatArray:
     """Return the IoU of each region on each film.
@@ -54,7 +57,7 @@ def score_boxes(
     per_region = mean_iou_per_region(iou)
     figures = {"detection/mean_region_iou": _nan_mean(per_region)}
     figures["detection/detected_share"] = float(detected[known].mean()) if known.any() else 0.0
-    figures["detection/recall_at_50"] = float((iou[known] >= 0.5).mean()) if known.any() else 0.0
+    figures["detection/recall_at_50"] = float((iou[known] >= LEAST_IOU).mean()) if known.any() else 0.0
     shared, union = (areas.sum() for areas in overlap_areas(candidate_boxes, reference_boxes, detected))
     figures["detection/micro_iou"] = float(shared / union) if union > 0 else 0.0
     names = REGIONS if iou.shape[1] == len(REGIONS) else tuple(str(i) for i in range(iou.shape[1]))
@@ -96,20 +99,18 @@ def mean_average_precision(
     scores: FloatArray,
     detected: NDArray[np.bool_],
     weights: NDArray[np.float64] | None = None,
-    *,
-    least_iou: float = 0.5,
 ) -> NDArray[np.float64]:
     """Return mAP: the mean over regions of the area under precision over recall, each film giving one box per region.
 
-    Precision is made non-increasing (as in VOC from 2010 on); boxes of equal score count as one step. A box of a region
-    that is not annotated on its film is left out, and so is a region that is annotated nowhere.
+    A box is right from ``LEAST_IOU`` on. Precision is made non-increasing (as in VOC from 2010 on); boxes of equal
+    score count as one step. A box of a region that is not annotated on its film is left out, and so is a region that is
+    annotated nowhere.
 
     Args:
         iou: ``[B, R]`` of candidate and reference, NaN where not annotated.
         scores: ``[B, R]``, by which boxes are ranked.
         detected: ``[B, R]``; others were never offered.
         weights: ``[S, B]``, how often each film counts in each of ``S`` samples; once in one sample by default.
-        least_iou: From which IoU a box is right.
 
     Returns:
         ``[S]`` in 0..1; NaN where nothing is annotated.
@@ -129,7 +130,7 @@ def mean_average_precision(
             continue
         falling = -scores[rows, region]
         step_ends = np.searchsorted(falling, falling, side="right") - 1
-        hits = weights[:, rows] * (iou[rows, region] >= least_iou)
+        hits = weights[:, rows] * (iou[rows, region] >= LEAST_IOU)
         seen = np.cumsum(weights[:, rows], axis=1)
         precision = (np.cumsum(hits, axis=1) / np.where(seen > 0, seen, 1.0))[:, step_ends]
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

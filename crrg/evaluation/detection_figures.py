@@ -20,6 +20,7 @@ from crrg.evaluation.bootstrap import Resampling, Statistic, mean_statistic, rat
 from crrg.evaluation.clinical import decision_counts, f1_from_counts, precision_from_counts, recall_from_counts
 from crrg.evaluation.compared import beside_values, compared
 from crrg.evaluation.detection import (
+    LEAST_IOU,
     mean_average_precision,
     mean_iou_per_region,
     overlap_areas,
@@ -180,9 +181,9 @@ def _decision_figures(
         for name, combine in _PARTS.items()
         for row in compared(
             f"{prefix}{name}",
-            Statistic(counts, combine),
+            Statistic(counts, combine, empty=0.0),
             samples,
-            {rival: Statistic(other, combine) for rival, other in others.items()},
+            {rival: Statistic(other, combine, empty=0.0) for rival, other in others.items()},
         )
     ]
 
@@ -199,7 +200,7 @@ def _box_statistics(given: Boxes, references: FloatArray) -> dict[str, Statistic
     statistics = {
         "mean_region_iou": Statistic(np.concatenate([filled, known], axis=1), _mean_over_regions),
         "mean_film_iou": mean_statistic(per_film),
-        "recall_at_50": _share((filled >= 0.5).sum(axis=1), number),
+        "recall_at_50": _share((filled >= LEAST_IOU).sum(axis=1), number),
         "detected_share": _share(found, number),
         "detected_regions": _share(found, number > 0),
         "micro_iou": _share(shared.sum(axis=1), union.sum(axis=1)),

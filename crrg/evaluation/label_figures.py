@@ -48,7 +48,7 @@ def mean_label_figures(
     scores = [(probabilities[:, i], references[:, i]) for i in columns]
     per_label = {
         "auprc": [average_precision(*pair) for pair in scores],
-        "f1": np.where(num_known > 0, 2 * hits / np.maximum(size, 1), np.nan),
+        "f1": np.where(size > 0, 2 * hits / np.maximum(size, 1), np.nan),
         "accuracy": np.where(num_known > 0, right / np.maximum(num_known, 1), np.nan),
         "sensitivity": [sensitivity_at_specificity(*pair) for pair in scores],
         "ece": [expected_calibration_error(*pair) if num_known[i] else np.nan for i, pair in enumerate(scores)],
@@ -101,8 +101,7 @@ def classifier_figures(
         rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
     rival = MAJORITY if rivals else ""
     intervals = bootstrap_figures(of_rows, patient_ids, num_samples=NUM_SAMPLES)
-    if "ece" in intervals:
-        intervals["ece"] = error_interval(values["ece"], intervals["ece"])
+    intervals["ece"] = error_interval(values["ece"], intervals["ece"])
     return [
         Figure(f"{prefix}mean_{name}", value, *intervals[name], rival, rivals.get(name), lower_is_better=name == "ece")
         for name, value in values.items()

@@ -300,17 +300,3 @@ def label_report(text: str | None) -> dict[str, int | None]:
         found = any(values[label] in (POSITIVE, UNCERTAIN) for label in FINDINGS if label != "Support Devices")
         values[NO_FINDING] = int(not found)
     return values
-
-
-def positive_labels(text: str | None, *, include_uncertain: bool = False) -> tuple[str, ...]:
-    """Return the labels that a report states as present, in the order of ``LABELS``.
-
-    Args:
-        text: Report text.
-        include_uncertain: Whether a possible finding counts as well.
-
-    Returns:
-        Label names; empty for no text.
-    """
-    wanted = (POSITIVE, UNCERTAIN) if include_uncertain else (POSITIVE,)
-    return tuple(label for label, value in label_report(text).items() if value in wanted)

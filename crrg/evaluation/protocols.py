@@ -2,8 +2,8 @@
 
 Only text to tokens; the figures are in ``text``. Known differences from the published code:
 
-- ``rgrg``: METEOR without Java has no paraphrases, and an empty draft scores 0; only the figures ``…_told_only`` leave
-  it out with its reference, which flatters a system that says nothing.
+- ``rgrg``: METEOR without Java has no paraphrases, and an empty draft scores 0; only the figures ``…_nonempty_only``
+  leave it out with its reference, which flatters a system that says nothing.
 - ``r2gen``: rare words are kept, where R2Gen replaces them by ``<unk>``.
 - ``nltk``: sentences end at . ? ! before a space instead of by the trained Punkt model; Porter2 stems for Porter's; no
   WordNet; CIDEr over the corpus, since one report alone always gives 0.

@@ -12,7 +12,7 @@ from typing import Any
 
 from crrg.evaluation.published import PublishedTable, published_markdown
 
-FIGURES_VERSION = 7
+FIGURES_VERSION = 8
 """Raised when evaluations gain figures, or make them otherwise: a scorecard of an earlier number is made again."""
 TABLE_COLUMNS = ("figure", "value", "low", "high", "baseline", "baseline value", "margin")
 
@@ -24,8 +24,8 @@ class Figure:
     Attributes:
         name: Family and metric, e.g. ``rgrg/bleu_4``.
         value: The model's value.
-        low: Lower end of the 95 % interval, or ``None``.
-        high: Upper end, or ``None``.
+        low: Lower end of the 95 % interval, or ``None``, which it becomes where it is NaN, as for too few patients.
+        high: Upper end, likewise.
         baseline_name: What the value is compared with, or an empty string.
         baseline: The baseline's value on the same films, or ``None``.
         is_detail: Whether it is of one region or one label, to be shown below the others.
@@ -40,6 +40,11 @@ class Figure:
     baseline: float | None = None
     is_detail: bool = False
     lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        """Leave out ends of an interval that could not be found."""
+        for end in ("low", "high"):
+            object.__setattr__(self, end, _plain(getattr(self, end)))
 
     @property
     def margin(self) -> float | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from crrg.config.report_models import ReportGraphArchitecture
+from crrg.models.bert import build_bert
 from crrg.models.weights import load_network
 
 ROWS = 32
@@ -70,18 +70,7 @@ class ReportGraphNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         width, sizes = architecture.hidden_size, architecture.scorer_sizes
-        self.bert = BertModel(
-            BertConfig(
-                vocab_size=architecture.vocab_size,
-                hidden_size=width,
-                num_hidden_layers=architecture.num_layers,
-                num_attention_heads=architecture.num_heads,
-                intermediate_size=4 * width,
-                max_position_embeddings=architecture.num_positions,
-                type_vocab_size=architecture.num_types,
-            ),
-            add_pooling_layer=False,
-        )
+        self.bert = build_bert(architecture)
         self.width_embedding = nn.Embedding(architecture.max_span_width, architecture.width_size)
         span_size = 2 * width + architecture.width_size
         self.entity_scorer = Scorer(span_size, sizes, len(architecture.entity_labels))

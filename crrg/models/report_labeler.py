@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from crrg.config.report_models import ReportLabelerArchitecture
 from crrg.domain.labels import FINDINGS, LABELS
+from crrg.models.bert import build_bert
 from crrg.models.weights import load_network
 
 NUM_FINDING_CLASSES = 4
@@ -35,18 +35,7 @@ class ReportClassifier(nn.Module):
         """Build the network with random weights."""
         super().__init__()
         self.architecture = architecture
-        self.bert = BertModel(
-            BertConfig(
-                vocab_size=architecture.vocab_size,
-                hidden_size=architecture.hidden_size,
-                num_hidden_layers=architecture.num_layers,
-                num_attention_heads=architecture.num_heads,
-                intermediate_size=4 * architecture.hidden_size,
-                max_position_embeddings=architecture.num_positions,
-                type_vocab_size=architecture.num_types,
-            ),
-            add_pooling_layer=False,
-        )
+        self.bert = build_bert(architecture)
         self.heads = nn.ModuleList(
             nn.Linear(architecture.hidden_size, NUM_FINDING_CLASSES if label in FINDINGS else NUM_NO_FINDING_CLASSES)
             for label in LABELS

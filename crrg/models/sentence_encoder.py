@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, BertConfig, BertModel
+from transformers import AttentionInterface
 
 from crrg.config.report_models import SentenceEncoderArchitecture
+from crrg.models.bert import build_bert
 from crrg.models.products import with_fast_layers
 from crrg.models.weights import load_network
 
@@ -39,19 +40,11 @@ class SentenceEncoder(nn.Module):
         """Build the network with random weights."""
         super().__init__()
         self.architecture = architecture
-        self.bert = BertModel(
-            BertConfig(
-                vocab_size=architecture.vocab_size,
-                hidden_size=architecture.hidden_size,
-                num_hidden_layers=architecture.num_layers,
-                num_attention_heads=architecture.num_heads,
-                intermediate_size=architecture.feed_forward_size,
-                max_position_embeddings=architecture.num_positions,
-                type_vocab_size=architecture.num_types,
-                layer_norm_eps=architecture.norm_epsilon,
-                attn_implementation=WITHIN_SENTENCES,
-            ),
-            add_pooling_layer=False,
+        self.bert = build_bert(
+            architecture,
+            intermediate_size=architecture.feed_forward_size,
+            layer_norm_eps=architecture.norm_epsilon,
+            attn_implementation=WITHIN_SENTENCES,
         )
 
     def forward(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 from typer.core import TyperGroup
 
-from crrg.cli import app
 from deployments.identities import PLACES
+from tests.support.commands import GROUP, every_command
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-GROUP = typer.main.get_command(app)
 
 
 def commands_in(text: str) -> Iterator[str]:
@@ -54,10 +52,7 @@ def test_commands_of_a_document_are_there_with_their_flags(path: Path) -> None:
 def test_flags_that_stand_alone_are_of_some_command() -> None:
     """A flag between back-ticks without its command is one of ours, or of a program beside the library."""
     ours = {
-        flag
-        for command in every_command(GROUP)
-        for each in command.params
-        for flag in (*each.opts, *each.secondary_opts)
+        flag for command in every_command() for each in command.params for flag in (*each.opts, *each.secondary_opts)
     }
     rooms = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "deployments").rglob("*"), ROOT / "Makefile"]
     beside = {
@@ -74,14 +69,6 @@ def test_flags_that_stand_alone_are_of_some_command() -> None:
     }
     assert len(alone) > 20
     assert sorted(each for each in alone if each[1] not in ours | beside | {f"--{place}" for place in PLACES}) == []
-
-
-def every_command(group: object) -> Iterator[typer.core.TyperCommand]:
-    for command in getattr(group, "commands", {}).values():
-        if isinstance(command, TyperGroup):
-            yield from every_command(command)
-        else:
-            yield command
 
 
 def test_every_command_is_in_the_readme_or_the_guide() -> None:

@@ -1,4 +1,7 @@
-"""What tests share lies in ``tests/support``: no module of tests is imported by another."""
+"""What tests share lies in ``tests/support``: no module of tests is imported by another.
+
+And what needs Prefect or MLflow is no unit test: it belongs here or to the end-to-end tests.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,17 @@ from pathlib import Path
 import pytest
 
 SUPPORT = ("tests", "support")
+SERVERS = (
+    "prefect",
+    "mlflow",
+    "flows",
+    "tasks",
+    "deployments.automations",
+    "deployments.bootstrap",
+    "crrg.tracking",
+    "crrg.operations.registry.bundle_model",
+)
+"""Prefect and MLflow, and what is made of them."""
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -61,3 +75,47 @@ def test_tests_and_benchmarks_import_no_module_of_tests_but_those_of_support(che
 )
 def test_an_import_of_a_test_would_be_noticed(line: str, is_found: bool) -> None:
     assert bool(from_tests(line, frozenset({"conftest", "test_bundle"}))) == is_found
+
+
+def of_servers(source: str, supports: dict[str, str]) -> set[str]:
+    """Return what a test imports of Prefect and MLflow, by itself or through modules of support."""
+    waiting, seen, found = [source], set(), set()
+    while waiting:
+        for name in imported(ast.parse(waiting.pop())):
+            found |= {name for server in SERVERS if f"{name}.".startswith(f"{server}.")}
+            used = {module for module in supports if f"{name}.".startswith(f"{module}.")} - seen
+            waiting += [supports[module] for module in used]
+            seen |= used
+    return found
+
+
+def test_unit_tests_import_neither_prefect_nor_mlflow(checkout: Path) -> None:
+    supports = {f"tests.support.{path.stem}": path.read_text() for path in (checkout / "tests/support").glob("*.py")}
+    tests = {path: path.read_text() for path in (checkout / "tests/unit").rglob("*.py")}
+    assert len(tests) > 200
+    found = {str(path.relative_to(checkout)): of_servers(source, supports) for path, source in tests.items()}
+    assert not {name: names for name, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("import prefect", True),
+        ("from prefect.context import FlowRunContext", True),
+        ("def f():\n    import mlflow.pyfunc", True),
+        ("from flows import __main__ as entry", True),
+        ("from crrg.tracking import open_tracker", True),
+        ("from crrg import tracking", True),
+        ("from tests.support.shards import run", True),
+        ("from tests.support import shards", True),
+        ("from crrg.training.tracker import NullTracker", False),
+        ("from tests.support.keys import KEY", False),
+    ],
+)
+def test_an_import_of_a_server_would_be_noticed(line: str, is_found: bool) -> None:
+    supports = {
+        "tests.support.shards": "from tests.support.steps import step",
+        "tests.support.steps": "from tasks.policy import TASK",
+        "tests.support.keys": "KEY = 1",
+    }
+    assert bool(of_servers(line, supports)) == is_found

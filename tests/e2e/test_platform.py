@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crrg.config.references import BundleRef, IngestSummary, NightSummary, RetrainResult
+from crrg.config.references import IngestSummary, NightSummary, RetrainResult
 from crrg.data.phantom.cohort import write_cohort
 from crrg.domain.labels import LABELS
 from crrg.ledger.manifest import Manifest, read_manifests
@@ -207,8 +207,8 @@ def test_other_programs_load_the_champion_from_mlflow(
     assert list(json.loads(draft["probabilities"])) == list(LABELS)
 
 
-def test_a_promotion_without_a_gate_is_refused(platform: Platform, retrained: RetrainResult) -> None:
+@pytest.mark.usefixtures("retrained")
+def test_a_rollback_without_a_previous_champion_is_refused(platform: Platform) -> None:
     run = platform.run("promote/local", {"rollback": True})
     assert run.state.is_failed()
     assert "no previous champion to go back to; name a version" in run.state.message
-    assert isinstance(retrained.evaluation.bundle, BundleRef)

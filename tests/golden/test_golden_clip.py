@@ -25,7 +25,7 @@ from crrg.training.checkpoint import StageFolder
 from crrg.training.clip import clip_loss, train_clip_tokenizer
 from crrg.training.clip_batches import ClipBatches
 from crrg.training.loop import fit
-from crrg.training.tracker import NullTracker
+from tests.support.loss_recorder import LossRecorder
 
 RECORDED: dict[str, list[float]] = {
     "loss": [2.08663, 1.60716, 1.36528, 1.28092],
@@ -36,16 +36,6 @@ RECORDED: dict[str, list[float]] = {
 }
 
 NUM_FILMS = 24
-
-
-class Losses(NullTracker):
-    """Keeps the logged losses."""
-
-    def __init__(self) -> None:
-        self.rows: list[Mapping[str, float]] = []
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.rows.append(metrics)
 
 
 def drawn_films() -> FilmTable:
@@ -83,7 +73,7 @@ def train(folder: Path) -> list[Mapping[str, float]]:
     tokenizer = train_clip_tokenizer([report.text for report in films.texts], 500)
     torch.manual_seed(0)
     model = ClipModel(training.architecture)
-    tracker = Losses()
+    tracker = LossRecorder()
     fit(
         model,
         ClipBatches(films, tokenizer, training, seed=0).make,
@@ -93,7 +83,7 @@ def train(folder: Path) -> list[Mapping[str, float]]:
         folder=StageFolder(Storage(str(folder)), "clip", "golden"),
         tracker=tracker,
     )
-    return tracker.rows
+    return list(tracker.rows.values())
 
 
 def test_twenty_steps_give_the_recorded_losses(tmp_path: Path) -> None:

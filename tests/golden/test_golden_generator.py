@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +16,11 @@ from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from crrg.training.generator import fit_generator
 from crrg.training.phrase_batches import PhraseTable, phrase_flags
-from crrg.training.tracker import NullTracker
+from tests.support.loss_recorder import LossRecorder
 from tests.support.random_stages import PHRASES
 
 RECORDED = {1: 5.78987, 5: 4.05321, 10: 2.42346, 20: 1.45350}
 """Loss at a step; fp32 on a CPU."""
-
-
-class Recorder(NullTracker):
-    """Keeps the losses."""
-
-    def __init__(self) -> None:
-        self.losses: dict[int, float] = {}
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if step is not None and "train/loss" in metrics:
-            self.losses[step] = metrics["train/loss"]
 
 
 def phrase_table() -> PhraseTable:
@@ -50,7 +38,7 @@ def phrase_table() -> PhraseTable:
 
 
 def test_twenty_steps(tmp_path: Path) -> None:
-    table, recorder = phrase_table(), Recorder()
+    table, recorder = phrase_table(), LossRecorder()
     settings = GeneratorTraining(
         architecture=GeneratorArchitecture(hidden_size=64, max_length=24, feature_size=8, dropout=0.0),
         loop=LoopConfig(num_steps=20, batch_size=32, learning_rate=5e-3, log_every=1),

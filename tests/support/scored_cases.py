@@ -20,12 +20,12 @@ def annotation(region: str, phrase: str | None, is_abnormal: bool | None) -> Reg
 
 
 def case(number: int, regions: tuple[RegionAnnotation, ...]) -> Case:
-    """Return a film of noise with its draft; an even number and the next are of one patient."""
+    """Return a film of noise with its draft; each number is of a patient of its own."""
     pixels = np.random.default_rng(number).integers(0, 255, (40, 50), dtype=np.uint8)
     film = Film(pixels, 500, 400, ViewPosition.PA, None, False, b"")
     report = Report(findings="The lungs are clear. There is edema." if number % 2 else "The lungs are clear.")
     labels = {label: (number + place) % 2 for place, label in enumerate(LABELS)}
-    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
+    ids = (f"p{number}", f"s{number}", f"i{number}")
     pair = Pair(*ids, film, report, regions, labels, "drawn", "phantom", b"", Split.TEST)
     return Case(pair, draft_of(film))
 

@@ -94,10 +94,10 @@ class Anatomy:
         fraction = np.interp(np.asarray(level) / self.lung_height, _MEDIAL_T, _MEDIAL_X)
         return np.asarray(sign(side) * self.half_width * fraction + self.turn)
 
-    def dome(self, side: BodySide, num: int = 25) -> Points:
-        """Return the diaphragm of one side from the midline to the costophrenic angle, ``[num, 2]``."""
+    def dome(self, side: BodySide) -> Points:
+        """Return the diaphragm of one side from the midline to the costophrenic angle, ``[25, 2]``."""
         level = self.dome_levels[SIDES.index(side)]
-        u = np.linspace(0, 1, num)
+        u = np.linspace(0, 1, 25)
         medial, lateral = self.medial_x(side, self.lung_height), self.lateral_x(side, self.lung_height)
         outer = np.clip((u - 0.42) / 0.58, 0, 1) ** 2.1 * (self.lung_height - level)
         inner = np.clip((0.42 - u) / 0.42, 0, 1) ** 2 * 0.06 * self.lung_height
@@ -172,9 +172,9 @@ class Anatomy:
         """Return x of the spine's middle at given levels."""
         return np.asarray(self.spine_bend * np.sin(np.pi * np.asarray(level) / self.lung_height))
 
-    def clavicle(self, side: BodySide, num: int = 16) -> Points:
-        """Return the middle line of a clavicle from its medial to its lateral end, ``[num, 2]``."""
-        u = np.linspace(0, 1, num)
+    def clavicle(self, side: BodySide) -> Points:
+        """Return the middle line of a clavicle from its medial to its lateral end, ``[16, 2]``."""
+        u = np.linspace(0, 1, 16)
         start = sign(side) * 1.7 + self.turn * 0.8
         x = start + u * (sign(side) * (self.side_width(side) + 0.6) - start)
         bow = 0.5 * np.sin(2 * np.pi * u)
@@ -185,12 +185,12 @@ class Anatomy:
         level = np.linspace(-3.2, self.carina_level, num)
         return np.stack([self.turn * 0.8 - 0.35 * np.clip(level / self.carina_level, 0, 1), level], axis=1)
 
-    def posterior_rib(self, number: int, side: BodySide, num: int = 20) -> Points:
+    def posterior_rib(self, number: int, side: BodySide) -> Points:
         """Return the middle line of a posterior rib (``number`` from 0) from the spine outwards, ``[N, 2]``.
 
-        It ends where the chest wall ends, so low ribs have fewer than ``num`` points.
+        It ends where the chest wall ends, so low ribs have fewer than the 20 points of the others.
         """
-        u = np.linspace(0, 1, num)
+        u = np.linspace(0, 1, 20)
         root = 0.2 + number * self.rib_spacing
         drop = self.rib_drop * (0.25 + 0.09 * number)
         level = root - 0.9 * np.sin(np.pi * np.clip(u * 1.7, 0, 1)) + drop * u**1.9
@@ -199,11 +199,11 @@ class Anatomy:
         line = np.stack([start + (end - start) * np.sin(u * np.pi / 2) ** 0.92, level], axis=1)
         return line[: max(4, int((level < self.lung_height * 1.01).sum()))]
 
-    def anterior_rib(self, number: int, side: BodySide, num: int = 16) -> Points:
-        """Return the middle line of an anterior rib from the chest wall to its cartilage, ``[num, 2]``."""
+    def anterior_rib(self, number: int, side: BodySide) -> Points:
+        """Return the middle line of an anterior rib from the chest wall to its cartilage, ``[16, 2]``."""
         root = 0.2 + number * self.rib_spacing + self.rib_drop * (0.25 + 0.09 * number)
         wall = self.lateral_x(side, np.clip(root, 0, self.lung_height))
-        u = np.linspace(0, 1, num)
+        u = np.linspace(0, 1, 16)
         end = sign(side) * (2.6 + 0.5 * number) + self.turn
         level = root + (2.2 + 0.35 * number) * np.sin(u * np.pi / 2)
         return np.stack([wall + (end - wall) * (1 - np.cos(u * np.pi / 2)) ** 0.9, level], axis=1)

@@ -116,10 +116,10 @@ def _lay(drawing: Drawing, lines: Sequence[Points], width: float, strength: floa
     drawing.density += drawing.frame.stroke(lines, width) * np.float32(strength)
 
 
-def _curve(points: list[Points], per_segment: int = 10) -> Points:
-    """Return an open Catmull-Rom curve through points, ``[N, 2]``."""
+def _curve(points: list[Points]) -> Points:
+    """Return an open Catmull-Rom curve through points, ``[N, 2]``: ten points from each to the next."""
     control = np.array([2 * points[0] - points[1], *points, 2 * points[-1] - points[-2]])
-    t = np.linspace(0, 1, per_segment, endpoint=False)[None, :, None]
+    t = np.linspace(0, 1, 10, endpoint=False)[None, :, None]
     p0, p1, p2, p3 = (control[i : len(control) - 3 + i, None] for i in range(4))
     curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
     return np.concatenate([curve.reshape(-1, 2), control[-2:-1]])

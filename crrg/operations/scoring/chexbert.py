@@ -15,7 +15,7 @@ from crrg.evaluation.clinical_figures import clinical_figures
 from crrg.evaluation.scorecard import Figure, Scorecard
 from crrg.operations.registry.importing import load_report_labeler
 from crrg.operations.scoring.cases import Baselines, Case
-from crrg.operations.scoring.texts import Texts, told_only, told_texts
+from crrg.operations.scoring.texts import Texts, nonempty_only, told_texts
 
 FAMILY = "chexbert"
 
@@ -26,7 +26,7 @@ def with_chexbert(
     """Add the clinical figures of RGRG: findings of the draft against findings of the report, both read by CheXbert.
 
     Beside them stand the claim of every finding and what CheXbert reads in the baselines' texts. An empty draft says
-    nothing; where there are some, ``chexbert/…_told_only`` leave them out with their reports, as RGRG does.
+    nothing; where there are some, ``chexbert/…_nonempty_only`` leave them out with their reports, as RGRG does.
 
     Args:
         scorecard: What was scored without it.
@@ -45,8 +45,8 @@ def with_chexbert(
     texts = told_texts(told, known, known.neighbours(told))
     read = labels_of_each(labeler.label_reports, [texts.drafts, texts.references, *texts.rivals.values()])
     figures = _figures(read, texts)
-    if rows := texts.told_rows:
-        figures += told_only(_figures([[column[row] for row in rows] for column in read], texts.of_rows(rows)))
+    if rows := texts.nonempty_rows:
+        figures += nonempty_only(_figures([[column[row] for row in rows] for column in read], texts.of_rows(rows)))
     return replace(scorecard, figures=(*scorecard.figures, *figures))
 
 

@@ -17,8 +17,8 @@ from crrg.evaluation.compared import beside_values
 from crrg.evaluation.scorecard import Figure
 from crrg.operations.scoring.main_figures import MainFigure, OfRows
 
-MIN_FILMS = 20
-"""A group of fewer films is not shown: its interval would say nothing."""
+MIN_PATIENTS = 20
+"""A group of fewer patients is not shown, however many films they have: its interval would say nothing."""
 NUM_SAMPLES = 200
 GROUPINGS: Mapping[str, Callable[[Pair], str]] = {
     "view": lambda pair: (
@@ -50,9 +50,9 @@ def group_figures(pairs: Sequence[Pair], main: Mapping[str, MainFigure]) -> list
         groups = np.array([group_of(pair) for pair in pairs])
         for group in np.unique(groups[groups != ""]).tolist():
             rows = np.flatnonzero(groups == group)
-            if not MIN_FILMS <= len(rows) < len(pairs):
-                continue
             patients = [pairs[row].patient_id for row in rows.tolist()]
+            if len(set(patients)) < MIN_PATIENTS or len(rows) == len(pairs):
+                continue
             for name, figure in main.items():
                 value = figure.of_drafts(rows)
                 if not np.isfinite(value):

@@ -124,8 +124,7 @@ def _clinical_figure(cases: Sequence[Case], known: Baselines, neighbours: NDArra
     counted = clinical.known_labels([case.reference for case in cases])
 
     def of_labels(given: Sequence[LabelValues]) -> OfRows:
-        counts = clinical.micro_f1_counts(given, references, counted=counted)
-        return lambda rows: clinical.f1_from_counts(counts[rows].sum(axis=0)) if counted[rows].any() else float("nan")
+        return _f1(clinical.micro_f1_counts(given, references, counted))
 
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
     if not known.is_fitted:

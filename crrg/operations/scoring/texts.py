@@ -37,7 +37,7 @@ class Texts:
     rivals: dict[str, list[str]]
 
     @property
-    def told_rows(self) -> list[int]:
+    def nonempty_rows(self) -> list[int]:
         """Rows of drafts with a word, as RGRG counts; none where every draft has one, and nothing is to be left out."""
         rows = [row for row, draft in enumerate(self.drafts) if draft.strip()]
         return [] if len(rows) == len(self.drafts) else rows
@@ -51,9 +51,9 @@ class Texts:
         return Texts(drafts, references, patients, dict(zip(self.rivals, others, strict=True)))
 
 
-def told_only(figures: Sequence[Figure]) -> list[Figure]:
-    """Return figures of ``Texts.told_rows`` by names of their own, ``…_told_only``, beside those of all reports."""
-    return [replace(figure, name=f"{figure.name}_told_only") for figure in figures]
+def nonempty_only(figures: Sequence[Figure]) -> list[Figure]:
+    """Return figures of ``Texts.nonempty_rows`` by names of their own, which stand beside those of all reports."""
+    return [replace(figure, name=f"{figure.name}_nonempty_only") for figure in figures]
 
 
 def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64]) -> Texts:
@@ -80,7 +80,7 @@ def told_texts(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.i
 def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
     """Return the figures of texts under every protocol, and the share of drafts without a word.
 
-    An empty draft scores 0; RGRG leaves it out with its report, as the figures ``…_told_only`` do.
+    An empty draft scores 0; RGRG leaves it out with its report, as the figures ``…_nonempty_only`` do.
 
     Args:
         texts: Drafts, references and baselines.
@@ -93,10 +93,10 @@ def wording_figures(texts: Texts, validation: Sequence[str]) -> list[Figure]:
         return []
     samples = Resampling(texts.patients)
     figures = text_figures(texts.drafts, texts.references, samples, texts.rivals, validation)
-    if rows := texts.told_rows:
+    if rows := texts.nonempty_rows:
         rest = texts.of_rows(rows)
         of_rest = Resampling(rest.patients)
-        figures += told_only(
+        figures += nonempty_only(
             text_figures(rest.drafts, rest.references, of_rest, rest.rivals, validation, protocols=("rgrg",))
         )
     is_empty = mean_statistic(np.array([not draft.strip() for draft in texts.drafts], dtype=float))
@@ -142,10 +142,10 @@ def with_meteor(
     texts = told_texts(told, known, known.neighbours(told))
     with JavaMeteor(jar, java=java) as running:
         figures = jar_figures(running, texts.drafts, texts.references, Resampling(texts.patients), texts.rivals)
-        if rows := texts.told_rows:
+        if rows := texts.nonempty_rows:
             rest = texts.of_rows(rows)
             samples = Resampling(rest.patients)
-            figures += told_only(
+            figures += nonempty_only(
                 jar_figures(running, rest.drafts, rest.references, samples, rest.rivals, protocols=("rgrg",))
             )
     return replace(scorecard, figures=(*scorecard.figures, *figures))

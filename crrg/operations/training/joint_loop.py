@@ -27,6 +27,7 @@ from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LabelValues
 from crrg.domain.study import Split
 from crrg.evaluation import clinical
+from crrg.evaluation.bootstrap import Statistic
 from crrg.operations.training.nbest_drafts import NBestDataset, draft_nbest
 from crrg.registry.bundle import compose_bundle
 from crrg.registry.gate import LABEL_AUC
@@ -181,7 +182,7 @@ class JointLoop:
             said += pipeline.make_drafts([film for _, film in pairs[first : first + CHUNK_SIZE]]).said
         known = clinical.known_labels([pair for pair, _ in pairs])
         counts = clinical.micro_f1_counts(said, [pair.labels for pair, _ in pairs], counted=known)
-        return float(clinical.f1_from_counts(counts.sum(axis=0))) if pairs else 0.0
+        return Statistic(counts, clinical.f1_from_counts, empty=0.0).value()
 
 
 def _curve(rounds: list[Round[JointState]]) -> dict[str, float]:

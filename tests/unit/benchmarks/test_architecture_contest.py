@@ -132,19 +132,19 @@ def test_a_budget_that_is_used_up_ends_the_training_before_its_plan(monkeypatch:
 
 
 def sums(hits: float) -> dict[str, list[list[float]]]:
-    """Four films of two patients; every decision has ``hits`` of two found and two wanted."""
-    region = [[hits / 2] * NUM_REGIONS + [1.0] * NUM_REGIONS] * 4
-    rows = {kind: [[hits, 2.0, 2.0]] * 4 for kind, _ in FIGURES.values()}
+    """Twelve films of six patients; every decision has ``hits`` of two found and two wanted."""
+    region = [[hits / 2] * NUM_REGIONS + [1.0] * NUM_REGIONS] * 12
+    rows = {kind: [[hits, 2.0, 2.0]] * 12 for kind, _ in FIGURES.values()}
     return rows | {
         "iou": region,
-        "detected": [[hits, 2.0]] * 4,
-        "bleu": [[1.0] * 10] * 4,
-        "rouge": [[hits / 2, 1.0]] * 4,
+        "detected": [[hits, 2.0]] * 12,
+        "bleu": [[1.0] * 10] * 12,
+        "rouge": [[hits / 2, 1.0]] * 12,
     }
 
 
 def test_figures_are_means_over_seeds_and_differences_of_the_same_patients() -> None:
-    found = summarise({"crrg": [sums(2.0), sums(1.0)], "paper": [sums(0.0), sums(1.0)]}, list("aabb"))
+    found = summarise({"crrg": [sums(2.0), sums(1.0)], "paper": [sums(0.0), sums(1.0)]}, list("aabbccddeeff"))
     for name in ("mean region IoU", "detected share", "selection F1", "clinical micro recall", "ROUGE-L"):
         figure = found[name]
         assert figure["crrg"]["seeds"] == pytest.approx([1.0, 0.5])
@@ -152,9 +152,9 @@ def test_figures_are_means_over_seeds_and_differences_of_the_same_patients() -> 
         assert figure["difference"]["mean"] == pytest.approx(0.5)
         assert figure["difference"]["low"] == pytest.approx(0.5), "patients do not differ"
     mixed = sums(1.0)
-    mixed["selection"] = [[2.0, 2.0, 2.0]] * 2 + [[0.0, 2.0, 2.0]] * 2
-    spread = summarise({"crrg": [mixed], "paper": [sums(1.0)]}, list("aabb"))["selection F1"]
-    assert (spread["difference"]["low"], spread["difference"]["high"]) == pytest.approx((-0.5, 0.5))
+    mixed["selection"] = [[2.0, 2.0, 2.0]] * 6 + [[0.0, 2.0, 2.0]] * 6
+    spread = summarise({"crrg": [mixed], "paper": [sums(1.0)]}, list("aabbccddeeff"))["selection F1"]
+    assert (spread["difference"]["low"], spread["difference"]["high"]) == pytest.approx((-1 / 3, 1 / 3))
 
 
 def test_a_region_that_no_film_shows_does_not_count() -> None:
@@ -358,7 +358,7 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
     assert bool(by_name["paper"]) == with_paper
     steps = {name: arena.table.rows[f"{arena.prefix}/steps/{name}/selector"]["num_steps"] for name in arena._paced_by()}
     assert steps == {"crrg with other-maps": 7, **({"crrg": 7, "paper": 7} if with_paper else {})}
-    pairs = [make_pair(number, Split.TEST) for number in range(4)]
+    pairs = [make_pair(number, Split.TEST) for number in range(12)]
     assert Jury(arena, pairs, lambda: pytest.fail("nothing is drafted")).score_all()
     (text,) = contest_tables(arena.table.rows)
     for title in ("At equal CPU time", "At equal steps"):

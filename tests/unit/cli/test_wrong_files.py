@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from crrg.cli import app
-from flows import __main__ as entry
 from tests.support.keys import KEY
 
 
@@ -66,11 +65,3 @@ def test_a_list_of_studies_that_is_no_text(tmp_path: Path) -> None:
 def test_a_table_of_outcomes_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
     assert "in an existing folder" in refused("outcomes", "--inbox", "inbox", "--csv", "nowhere/table.csv")
-
-
-def test_a_wrong_variable_of_a_flow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("CRRG_S3_SSE", "x")
-    with pytest.raises(SystemExit) as ended:
-        entry.main("nightly", '{"inbox": "inbox"}')
-    assert ended.value.code == 2
-    assert "sse" in capsys.readouterr().err.lower()

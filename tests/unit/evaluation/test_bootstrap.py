@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crrg.evaluation.bootstrap import bootstrap_interval, bootstrap_mean, bootstrap_sums, error_interval
+from crrg.evaluation.bootstrap import (
+    MIN_PATIENTS,
+    Resampling,
+    bootstrap_figures,
+    bootstrap_interval,
+    bootstrap_mean,
+    bootstrap_sums,
+    error_interval,
+)
 from crrg.evaluation.classification import expected_calibration_error
 
 
@@ -17,10 +25,10 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
 
 
 def test_patients_are_drawn_whole() -> None:
-    # 4 patients, whose 100 films are alike: the interval is that of 4 values, not of 400
-    values = np.repeat([0.0, 0.0, 1.0, 1.0], 100)
-    patients = np.repeat(["a", "b", "c", "d"], 100).tolist()
-    assert bootstrap_mean(values, patients) == (0.0, 1.0)
+    # 8 patients, whose 50 films are alike: the interval is that of 8 values, not of 400
+    values = np.repeat([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], 50)
+    patients = np.repeat(list("abcdefgh"), 50).tolist()
+    assert bootstrap_mean(values, patients) == (1 / 8, 7 / 8)
     low, high = bootstrap_mean(values, [str(i) for i in range(400)])
     assert 0.4 < low < high < 0.6
 
@@ -43,8 +51,29 @@ def test_sums_are_combined() -> None:
 
 def test_no_rows_and_no_values() -> None:
     assert np.isnan(bootstrap_mean(np.array([]), [])).all()
-    assert np.isnan(bootstrap_interval(lambda rows: float("nan"), ["a"])).all()
-    assert bootstrap_mean(np.array([1.0, np.nan]), ["a", "a"]) == (1.0, 1.0)
+    assert np.isnan(bootstrap_interval(lambda rows: float("nan"), list("abcdef"))).all()
+    assert bootstrap_mean(np.tile([1.0, np.nan], 6), list("aabbccddeeff")) == (1.0, 1.0)
+
+
+def test_few_patients_have_no_interval_however_many_films_they_have() -> None:
+    enough = [str(row % MIN_PATIENTS) for row in range(60)]
+    few = [str(row % (MIN_PATIENTS - 1)) for row in range(60)]
+    values = np.random.default_rng(0).random(60)
+
+    def mean(rows: np.ndarray) -> float:
+        return float(values[rows].mean())
+
+    def tiled(times: np.ndarray) -> np.ndarray:
+        return times @ values / times.sum(axis=1)
+
+    for patients, are_few in ((enough, False), (few, True), (["a"] * 60, True)):
+        intervals = [
+            bootstrap_mean(values, patients),
+            bootstrap_interval(mean, patients),
+            bootstrap_figures(lambda rows: {"mean": mean(rows)}, patients)["mean"],
+            Resampling(patients).weighted_interval(tiled),
+        ]
+        assert np.isnan(intervals).all(axis=1).tolist() == [are_few] * 4
 
 
 def test_the_interval_of_an_error_is_turned_over_its_value() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crrg.domain.labels import LABELS
+from crrg.domain.labels import FINDINGS, LABELS
 from crrg.evaluation.baselines import all_positive_labels
 from crrg.evaluation.bootstrap import Resampling
 from crrg.evaluation.clinical import known_labels, micro_f1_counts, score_labels
@@ -17,7 +17,7 @@ REFERENCES = [{"Edema": 1}, {"No Finding": 1}, {"Cardiomegaly": 1}, {}]
 
 
 def test_both_families_have_their_own_reading_of_an_uncertain_label() -> None:
-    found = clinical_figures("chexbert", CANDIDATES, REFERENCES, Resampling(list("abcd")), {})
+    found = clinical_figures("chexbert", CANDIDATES * 2, REFERENCES * 2, Resampling(list("abcdefgh")), {})
     figures = {figure.name: figure for figure in found}
     # five labels: edema and cardiomegaly are found; the fracture is not among them
     assert figures["chexbert/micro5_f1"].value == figures["chexbert/micro5_accuracy"].value == 1.0
@@ -52,9 +52,9 @@ def test_the_claim_of_every_finding_stands_beside_each_figure() -> None:
 
 
 def test_the_rule_labelers_figures_are_those_of_the_scores_beside_each_baseline() -> None:
-    rivals = {"all positive": [dict.fromkeys(LABELS, 1)] * 4, "nothing": [{}] * 4}
-    figures = clinical_figures("clinical", CANDIDATES, REFERENCES, Resampling(list("abcd")), rivals)
-    scores, claimed = score_labels(CANDIDATES, REFERENCES), score_labels(rivals["all positive"], REFERENCES)
+    rivals = {"all positive": [dict.fromkeys(LABELS, 1)] * 8, "nothing": [{}] * 8}
+    figures = clinical_figures("clinical", CANDIDATES * 2, REFERENCES * 2, Resampling(list("abcdefgh")), rivals)
+    scores, claimed = score_labels(CANDIDATES, REFERENCES), score_labels(rivals["all positive"], REFERENCES * 2)
     found = {each.name: each for each in figures if each.baseline_name == "all positive"}
     assert all(each.value == pytest.approx(scores[name]) for name, each in found.items())
     assert all(each.baseline == pytest.approx(claimed[name]) for name, each in found.items())
@@ -64,6 +64,16 @@ def test_the_rule_labelers_figures_are_those_of_the_scores_beside_each_baseline(
     assert set(found) == families | conditions
     assert len(figures) == 2 * len(found)
     assert all(each.low <= each.high for each in figures)
+
+
+def test_the_interval_of_drafts_without_a_mistake_is_their_value_however_rare_the_findings() -> None:
+    # each finding in one patient of 40, who is in two samples of three
+    references = [{FINDINGS[row]: 1} if row < len(FINDINGS) else {} for row in range(40)]
+    patients = Resampling([str(row) for row in range(40)])
+    figures = {each.name: each for each in clinical_figures("clinical", references, references, patients, {})}
+    names = ["macro_f1", "edema_f1", *(f"{family}_{part}" for family in ("micro", "micro5") for part in PARTS)]
+    for figure in (figures[f"clinical/{name}"] for name in names):
+        assert (figure.low, figure.value, figure.high) == (1.0, 1.0, 1.0), figure.name
 
 
 def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:

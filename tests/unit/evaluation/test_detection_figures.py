@@ -63,7 +63,11 @@ def test_boxes_by_hand() -> None:
     assert figures["detection/iou/left lung"].baseline == pytest.approx(1 / 2)
     assert figures["detection/map_50"].baseline == pytest.approx((1 / 4 + 1) / 2)
     assert {each.baseline_name for each in figures.values()} == {"mean box"}
-    assert all(each.low <= each.high for each in figures.values())
+    thrice = Boxes(
+        *(np.tile(part, (3,) + (1,) * (part.ndim - 1)) for part in (GIVEN.boxes, GIVEN.scores, GIVEN.detected))
+    )
+    again = detection_figures(thrice, np.tile(TRUTH, (3, 1, 1)), Resampling(list("abcdef")), None)
+    assert all(each.low <= each.value <= each.high for each in again)
     assert detection_figures(GIVEN, np.full(TRUTH.shape, np.nan), SAMPLES, GIVEN) == []
 
 

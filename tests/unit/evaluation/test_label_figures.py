@@ -63,6 +63,18 @@ def test_every_figure_has_an_interval_over_patients_and_the_majority_beside_it()
     assert figures[3].baseline == pytest.approx((references[:, EDEMA] == 0).mean())
 
 
+def test_a_label_that_is_neither_given_nor_there_says_nothing_of_the_f1() -> None:
+    # right about each label, which one patient of 40 has
+    references = np.zeros((40, 14))
+    references[range(14), range(14)] = 1
+    patients = [str(row) for row in range(40)]
+    figures = classifier_figures("", references, references == 1, references, patients, references)
+    (f1,) = [figure for figure in figures if figure.name == "mean_f1"]
+    assert (f1.low, f1.value, f1.high) == (1.0, 1.0, 1.0)
+    few = classifier_figures("", references[:5], references[:5] == 1, references[:5], patients[:5], references)
+    assert all(figure.low is None for figure in few)
+
+
 def test_places_count_equal_reports_once() -> None:
     similarities = np.array([[0.1, 0.9, 0.5], [0.9, 0.1, 0.5], [0.3, 0.3, 0.9]])
     assert retrieval_places(similarities, ["a", "b", "c"]).tolist() == [3, 3, 1]

@@ -8,7 +8,7 @@ import pytest
 
 from crrg.domain.labels import LABELS
 from crrg.evaluation import labeler
-from crrg.evaluation.labeler import label_report, label_sentence, positive_labels
+from crrg.evaluation.labeler import label_report, label_sentence
 
 CASES: tuple[tuple[str, dict[str, int]], ...] = (
     ("No pleural effusion or pneumothorax.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
@@ -116,12 +116,6 @@ def test_no_finding(text: str, expected: int) -> None:
 @pytest.mark.parametrize("text", ["", None, " . "])
 def test_no_text_has_no_label(text: str | None) -> None:
     assert set(label_report(text).values()) == {None}
-
-
-def test_positive_labels() -> None:
-    text = "Possible pneumonia. Small effusion."
-    assert positive_labels(text) == ("Pleural Effusion",)
-    assert positive_labels(text, include_uncertain=True) == ("Pneumonia", "Pleural Effusion")
 
 
 def test_a_result_may_be_changed_without_harm() -> None:

@@ -37,9 +37,11 @@ def abnormality() -> np.ndarray:
     return values
 
 
-def figures(rivals: dict[str, list[dict[str, str]]] | None = None) -> dict[str, float]:
-    found = phrase_figures(DRAFTS, REFERENCES, abnormality(), Resampling(["a", "b", "c"]), rivals or {})
+def figures() -> dict[str, float]:
+    twice = np.tile(abnormality(), (2, 1))
+    found = phrase_figures(DRAFTS * 2, REFERENCES * 2, twice, Resampling(list("abcdef")), {})
     assert all(each.low <= each.value <= each.high for each in found)
+    found = phrase_figures(DRAFTS, REFERENCES, abnormality(), Resampling(["a", "b", "c"]), {})
     assert all(each.is_detail == (each.name.count("/") > 1) for each in found)
     return {each.name: each.value for each in found}
 

@@ -77,18 +77,19 @@ def test_figures_are_means_over_reports_with_intervals_and_a_row_per_baseline() 
     one, other = graph(("effusion", PRESENT, ())), graph(("edema", PRESENT, ()), ("effusion", PRESENT, ()))
     drafts, reports = [one, one, ReportGraph()], [one, other, one]
     assert graph_f1s(drafts, reports)[:, 0].tolist() == pytest.approx([1, 2 / 3, 0])
-    figures = graph_figures(drafts, reports, ["a", "b", "b"], {"constant": [other] * 3, "neighbour": drafts})
+    patients = [str(row // 3) for row in range(18)]
+    rivals = {"constant": [other] * 18, "neighbour": drafts * 6}
+    figures = graph_figures(drafts * 6, reports * 6, patients, rivals)
     assert [figure.name for figure in figures[::2]] == [
         f"radgraph/{level}_f1" for level in ("simple", "partial", "complete")
     ]
     assert [figure.baseline_name for figure in figures] == ["constant", "neighbour"] * 3
     assert figures[0].value == figures[1].baseline == pytest.approx(5 / 9)
     assert figures[0].baseline == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
-    # patients are drawn whole: of a alone, of both, of b alone
-    assert figures[0].low == pytest.approx(1 / 3)
-    assert figures[0].high == pytest.approx(1.0)
+    # patients are drawn whole, and these are alike
+    assert (figures[0].low, figures[0].high) == (pytest.approx(5 / 9), pytest.approx(5 / 9))
     (plain, *_) = graph_figures(drafts, reports, ["a", "b", "b"])
-    assert (plain.baseline_name, plain.baseline) == ("", None)
+    assert (plain.baseline_name, plain.baseline, plain.low) == ("", None, None)
     assert graph_figures([], [], []) == []
     assert np.shape(graph_f1s([], [])) == (0, 3)
 

@@ -40,6 +40,14 @@ def test_a_margin_is_above_zero_where_the_value_is_better() -> None:
     assert Scorecard.from_dict(Scorecard((error,)).to_dict()).figures == (error,)
 
 
+def test_an_interval_of_no_value_is_no_interval() -> None:
+    card = Scorecard((Figure("rgrg/bleu_4", 0.25, float("nan"), float("nan")),))
+    assert (card.figures[0].low, card.figures[0].high) == (None, None)
+    assert card.to_markdown().endswith("| rgrg/bleu_4 | 0.250 |  |  |  |  |")
+    assert Scorecard.from_dict(card.to_dict()) == card
+    assert (card.to_table()["low"], card.to_table()["high"]) == ([None], [None])
+
+
 def test_table() -> None:
     lines = CARD.to_markdown().split("\n")
     assert lines[0] == "| figure | value | interval | baseline | baseline value | margin |"

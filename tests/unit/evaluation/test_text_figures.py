@@ -14,11 +14,11 @@ from crrg.evaluation.text import rgrg_document_frequencies, score_text
 from crrg.evaluation.text_figures import jar_figures, text_figures
 from tests.support.stand_in_meteor import STAND_IN_METEOR
 
-DRAFTS = ["The lungs are clear. No effusion.", "The heart is large.", "There is an effusion."]
-REPORTS = ["The lungs are clear. No pneumothorax.", "The heart is not large.", "Right pleural effusion."]
-NORMAL = ["The lungs are clear."] * 3
+DRAFTS = ["The lungs are clear. No effusion.", "The heart is large.", "There is an effusion."] * 2
+REPORTS = ["The lungs are clear. No pneumothorax.", "The heart is not large.", "Right pleural effusion."] * 2
+NORMAL = ["The lungs are clear."] * 6
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "meteor_offline")
-SAMPLES = Resampling(["a", "b", "b"])
+SAMPLES = Resampling(list("abcdef"))
 
 
 def test_every_protocol_has_every_metric_with_interval_and_baselines() -> None:

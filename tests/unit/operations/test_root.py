@@ -12,8 +12,6 @@ import pytest
 
 from crrg.errors import ConfigError
 from crrg.operations.root import make_demo_root, open_root
-from crrg.storage import Storage
-from flows import __main__ as flow_entry
 from tests.support.keys import KEY
 
 
@@ -38,18 +36,11 @@ def test_what_is_written_under_a_root_is_its_owners_alone(tmp_path: Path, monkey
         assert Path(folder).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("make", ["the demo's secret", "the orchestrator's folder"])
-def test_so_is_a_root_that_is_made_before_it_is_opened(
-    make: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_so_is_a_root_that_is_made_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     monkeypatch.setenv("CRRG_ROOT", str(root))
     monkeypatch.delenv("CRRG_HMAC_KEY", raising=False)
-    if make == "the demo's secret":
-        make_demo_root()
-    else:
-        monkeypatch.setattr(flow_entry.os, "environ", {})
-        flow_entry.prepare_environment(Storage(str(root)), is_hurried=False)
+    make_demo_root()
     found = [root, *root.rglob("*")]
     assert len(found) == 2
     assert [path for path in found if path.stat().st_mode & 0o077] == []

@@ -104,13 +104,13 @@ def test_figures_of_their_own_leave_empty_drafts_out_with_their_reports(folder: 
     cases = [case(number, draft, report) for number, (draft, report) in enumerate(zip(drafts, reports, strict=True))]
     found = list(with_chexbert(nothing, cases, known(reports), folder, CPU))
     rest = list(with_chexbert(nothing, cases[2:], known(reports), folder, CPU))
-    told = [figure for figure in found if figure.name.endswith("_told_only")]
-    assert told == [replace(figure, name=f"{figure.name}_told_only") for figure in rest], "interval and baselines too"
-    assert {"chexbert/micro5_f1_told_only", "chexbert/example14_f1_told_only"} <= {figure.name for figure in told}
+    told = [figure for figure in found if figure.name.endswith("_nonempty_only")]
+    assert told == [replace(each, name=f"{each.name}_nonempty_only") for each in rest], "interval and baselines too"
+    assert {f"chexbert/{name}_nonempty_only" for name in ("micro5_f1", "example14_f1")} <= {each.name for each in told}
     values = {figure.name: figure.value for figure in found}
-    assert values["chexbert/example14_accuracy_told_only"] != values["chexbert/example14_accuracy"]
+    assert values["chexbert/example14_accuracy_nonempty_only"] != values["chexbert/example14_accuracy"]
     only_empty = with_chexbert(nothing, cases[:2], known(reports), folder, CPU)
-    assert not [figure for figure in [*rest, *only_empty] if figure.name.endswith("_told_only")]
+    assert not [figure for figure in [*rest, *only_empty] if figure.name.endswith("_nonempty_only")]
 
 
 def test_a_text_that_stands_several_times_is_read_once() -> None:

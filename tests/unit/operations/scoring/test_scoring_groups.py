@@ -14,7 +14,7 @@ from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.operations.scoring.cases import Baselines, Case
-from crrg.operations.scoring.groups import MIN_FILMS, group_figures
+from crrg.operations.scoring.groups import MIN_PATIENTS, group_figures
 from crrg.operations.scoring.main_figures import MainFigure, main_figures
 from tests.support.drawn_night import draft_of
 
@@ -23,7 +23,7 @@ PIXELS = np.full((40, 50), 51, np.uint8)
 
 def pair(number: int, view: ViewPosition, source: str = "phantom") -> Pair:
     film = Film(PIXELS, 500, 400, view, None, False, b"")
-    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
+    ids = (f"p{number}", f"s{number}", f"i{number}")
     return Pair(*ids, film, Report(None, None, None), (), {"Edema": number % 2}, "drawn", source, b"", Split.TEST)
 
 
@@ -32,22 +32,30 @@ def of_films(values: np.ndarray) -> dict[str, MainFigure]:
 
 
 def test_each_group_is_scored_on_its_own_films() -> None:
-    pairs = [pair(n, ViewPosition.AP if n < MIN_FILMS else ViewPosition.PA) for n in range(3 * MIN_FILMS)]
-    pairs += [pair(99 + n, ViewPosition.UNKNOWN) for n in range(MIN_FILMS)]
+    pairs = [pair(n, ViewPosition.AP if n < MIN_PATIENTS else ViewPosition.PA) for n in range(3 * MIN_PATIENTS)]
+    pairs += [pair(99 + n, ViewPosition.UNKNOWN) for n in range(MIN_PATIENTS)]
     values = np.arange(len(pairs), dtype=float)
     figures = group_figures(pairs, {**of_films(values), "none": MainFigure(lambda _: float("nan"))})
     assert [figure.name for figure in figures] == ["view/AP/mean", "view/PA/mean"]
     first, second = figures
-    assert first.value == pytest.approx((MIN_FILMS - 1) / 2)
-    assert second.value == pytest.approx((4 * MIN_FILMS - 1) / 2)
+    assert first.value == pytest.approx((MIN_PATIENTS - 1) / 2)
+    assert second.value == pytest.approx((4 * MIN_PATIENTS - 1) / 2)
     assert first.baseline == second.baseline == pytest.approx(values.mean())
     assert first.low < first.value < first.high < second.low
-    assert group_figures(pairs[:MIN_FILMS], of_films(values)) == []
+    assert group_figures(pairs[:MIN_PATIENTS], of_films(values)) == []
+
+
+def test_many_films_of_few_patients_are_no_group() -> None:
+    pairs = [pair(n, ViewPosition.AP if n < 4 * MIN_PATIENTS else ViewPosition.PA) for n in range(8 * MIN_PATIENTS)]
+    values = np.arange(len(pairs), dtype=float)
+    few = [replace(each, patient_id=f"p{n % (MIN_PATIENTS - 1)}") for n, each in enumerate(pairs[: 4 * MIN_PATIENTS])]
+    figures = group_figures([*few, *pairs[4 * MIN_PATIENTS :]], of_films(values))
+    assert [figure.name for figure in figures] == ["view/PA/mean"]
 
 
 def test_sex_age_and_maker_are_told_apart_where_they_are_known() -> None:
     known = [Acquisition("F", "40-59", "agfa"), Acquisition("M", "80 and over"), Acquisition()]
-    pairs = [replace(pair(n, ViewPosition.PA), acquisition=known[n % 3]) for n in range(3 * MIN_FILMS)]
+    pairs = [replace(pair(n, ViewPosition.PA), acquisition=known[n % 3]) for n in range(3 * MIN_PATIENTS)]
     values = np.arange(len(pairs)) % 3
     figures = group_figures(pairs, of_films(values))
     # what is unknown is in no group, and every group is of its own films alone
@@ -58,7 +66,7 @@ def test_sex_age_and_maker_are_told_apart_where_they_are_known() -> None:
         ("age_band/80 and over/mean", 1, 1),
         ("manufacturer/agfa/mean", 0, 1),
     ]
-    assert group_figures(pairs[: 3 * MIN_FILMS - 3], of_films(values)) == []
+    assert group_figures(pairs[: 3 * MIN_PATIENTS - 3], of_films(values)) == []
 
 
 def test_names_of_groups_can_be_metrics_of_a_tracked_run() -> None:
@@ -67,7 +75,7 @@ def test_names_of_groups_can_be_metrics_of_a_tracked_run() -> None:
 
 
 def test_archives_are_told_apart() -> None:
-    pairs = [pair(n, ViewPosition.PA, "openi" if n % 2 else "folder") for n in range(2 * MIN_FILMS)]
+    pairs = [pair(n, ViewPosition.PA, "openi" if n % 2 else "folder") for n in range(2 * MIN_PATIENTS)]
     figures = group_figures(pairs, of_films(np.arange(len(pairs)) % 2))
     assert [(figure.name, figure.value) for figure in figures] == [
         ("source/folder/mean", 0),
@@ -76,7 +84,7 @@ def test_archives_are_told_apart() -> None:
 
 
 def test_a_group_stands_beside_its_own_baseline_too() -> None:
-    pairs = [pair(n, ViewPosition.AP if n < MIN_FILMS else ViewPosition.PA) for n in range(2 * MIN_FILMS)]
+    pairs = [pair(n, ViewPosition.AP if n < MIN_PATIENTS else ViewPosition.PA) for n in range(2 * MIN_PATIENTS)]
     values = np.arange(len(pairs), dtype=float)
     rival = MainFigure(of_films(values)["mean"].of_drafts, "half", lambda rows: float(values[rows].mean()) / 2)
     figures = group_figures(pairs, {"mean": rival})

@@ -122,20 +122,25 @@ def write(path: Path, content: object) -> Path:
 
 
 def test_annotations_made_elsewhere_are_scored_by_their_keys(tmp_path: Path) -> None:
-    drafts = write(tmp_path / "drafts.json", {"b": annotation("edema"), "a": annotation("effusion"), "c": annotation()})
+    given = {"b": annotation("edema"), "a": annotation("effusion"), "c": annotation()}
     wanted = {"a": annotation("effusion"), "b": annotation("edema", "effusion"), "c": annotation("effusion")}
-    reports = write(tmp_path / "reports.json", wanted)
+    drafts, reports = (
+        write(tmp_path / name, {f"{key}{copy}": each for copy in range(6) for key, each in content.items()})
+        for name, content in (("drafts.json", given), ("reports.json", wanted))
+    )
     card = score_annotations(drafts, reports)
     assert [figure.name for figure in card] == LEVELS
-    assert (card["radgraph/simple_f1"], card.num_studies) == (pytest.approx(5 / 9), 3)
-    patients = write(tmp_path / "patients.json", {"a": 1, "b": 2, "c": 2})
+    assert (card["radgraph/simple_f1"], card.num_studies) == (pytest.approx(5 / 9), 18)
+    assert card.figures[0].low < 5 / 9 < card.figures[0].high
+    # six patients, each with all three reports
+    patients = write(tmp_path / "patients.json", {f"{key}{copy}": copy for copy in range(6) for key in wanted})
     (first, *_) = score_annotations(drafts, reports, patients)
-    assert (first.low, first.high) == (pytest.approx(1 / 3), pytest.approx(1.0))
+    assert (first.low, first.high) == (pytest.approx(5 / 9), pytest.approx(5 / 9))
     arguments = ["radgraph-f1", str(drafts), str(reports), "--patients", str(patients)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "radgraph/simple_f1" in done.stdout
-    assert "0.333 to 1.000" in done.stdout
+    assert "0.556 to 0.556" in done.stdout
 
 
 def test_files_that_do_not_belong_together_are_refused_without_their_keys(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -60,6 +63,31 @@ def caused_by(cause: Exception) -> RuntimeError:
 )
 def test_night_goes_on_without_a_server_that_does_not_answer(monkeypatch, tmp_path, error):
     assert run(monkeypatch, tmp_path, error) == "went on"
+
+
+def test_a_wrong_variable_ends_with_a_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("CRRG_S3_SSE", "x")
+    with pytest.raises(SystemExit) as ended:
+        entry.main("nightly", '{"inbox": "inbox"}')
+    assert ended.value.code == 2
+    assert "sse" in capsys.readouterr().err.lower()
+
+
+def test_the_orchestrators_folder_in_a_root_is_its_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o022)
+    try:
+        monkeypatch.setattr(entry.os, "environ", {})
+        entry.prepare_environment(Storage(str(tmp_path / "root")), is_hurried=False)
+    finally:
+        os.umask(before)
+    found = [tmp_path / "root", *(tmp_path / "root").rglob("*")]
+    assert len(found) == 2
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
 
 
 def test_night_that_was_published_before_its_server_went_away_ends_as_it_was_published(monkeypatch, tmp_path):

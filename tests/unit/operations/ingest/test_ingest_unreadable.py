@@ -12,7 +12,7 @@ import pytest
 
 from crrg import local_files
 from crrg.config.data import IngestConfig
-from crrg.data.archives.givers import Givers, refusal
+from crrg.data.archives.givers import Givers, read_given
 from crrg.data.decoding.pool import decode_many
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import StorageError
@@ -115,8 +115,13 @@ def test_mask_that_is_not_given_out_costs_its_film_and_no_other(archive, root, r
 def test_store_that_is_out_of_reach_is_no_fault_of_one_object(archive):
     remote = Storage("s3://bucket/films")
     stored = archive.list_objects()[0]
-    error = StorageError("no answer", stored.key, retryable=True)
-    assert refusal(error, stored.key, remote, Givers(remote, [stored])) is None
+
+    def read() -> None:
+        raise StorageError("no answer", stored.key, retryable=True)
+
+    with pytest.raises(StorageError, match="an object: no answer") as caught:
+        read_given(read, stored.key, remote, Givers(remote, [stored]), "an object")
+    assert caught.value.retryable
 
 
 def test_a_film_whose_name_is_no_text_is_read_and_found_again(archive, root, refuse):

@@ -24,7 +24,6 @@ from crrg.data.archives.givers import denial
 from crrg.data.archives.source_kinds import open_sources
 from crrg.data.archives.sources import Source
 from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
-from crrg.data.dataset.quarantine import quarantine_key
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.refusals import UNREADABLE, failure_share
 from crrg.errors import ConfigError, CrrgError, StorageError
@@ -136,11 +135,10 @@ def _ingest(
     known: KnownInputs,
 ) -> IngestSummary:
     _check_room(config, storage, plan.num_inputs)
-    key = quarantine_key(config.dataset, plan.inputs_digest)
     staged = StagedInputs(storage, staging_prefix(config.dataset, plan.row_key), known)
     named = full_disk_named(f"dataset {config.dataset}")
     with named, tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
-        run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, key, plan.num_inputs)
+        run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, plan.num_inputs)
         try:
             with closing(run.pairs()) as pairs:
                 dataset = write_dataset(storage, config.dataset, pairs, plan.shaping, run)

@@ -45,10 +45,9 @@ def open_object(url: str, call: Call, *, is_local: bool, is_s3: bool) -> BinaryI
     etag = str(info.get("ETag", "")).strip('"')
 
     def read(start: int, end: int) -> bytes:
-        size = end - start
         if is_s3:
-            return call(lambda fs: read_in_one(fs, url, etag, object_limit_s(size), (start, end)))[0]
-        return bytes(call(lambda fs: fs.cat_file(url, start=start, end=end, timeout=object_limit_s(size))))
+            return call(lambda fs: read_in_one(fs, url, etag, object_limit_s(end - start), (start, end)))[0]
+        return bytes(call(lambda fs: fs.cat_file(url, start=start, end=end)))
 
     return cast("BinaryIO", io.BufferedReader(_Pieces(int(info["size"]), read), READ_AHEAD))
 

@@ -64,8 +64,9 @@ def read_in_one(
     if piece:
         condition["Range"] = f"bytes={piece[0]}-{piece[1] - 1}"
 
+    bucket, key = _bucket_and_key(client, url)
+
     async def fetch() -> tuple[bytes, str]:
-        bucket, key, _ = client.split_path(url)
         answer = await client._call_s3("get_object", Bucket=bucket, Key=key, **condition)
         async with answer["Body"] as body:
             return bytes(await body.read()), str(answer["ETag"]).strip('"')
@@ -85,9 +86,9 @@ def lies_there(client: Any, url: str, timeout_s: float) -> bool:
     Raises:
         OSError: As ``s3fs`` has it: the question is denied.
     """
+    bucket, key = _bucket_and_key(client, url)
 
     async def ask() -> bool:
-        bucket, key, _ = client.split_path(url)
         try:
             await client._call_s3("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
@@ -111,6 +112,12 @@ def list_below(client: Any, url: str, *, is_deep: bool) -> dict[str, Any]:
     path = client._strip_protocol(url)
     found = sync(client.loop, client._lsdir, path, refresh=True, delimiter="" if is_deep else "/")
     return {str(info["name"]): info for info in found}
+
+
+def _bucket_and_key(client: Any, url: str) -> tuple[str, str]:
+    """Return what a URL names; the client would end a key where it reads ``?versionId=``, which names may hold."""
+    bucket = str(client.split_path(url)[0])
+    return bucket, url.partition("://")[2].removeprefix(bucket)[1:]
 
 
 def _send_at_once(request: Any, **_: object) -> None:

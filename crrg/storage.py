@@ -14,8 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -24,10 +23,14 @@ import fsspec
 
 from crrg.config.base import Settings, StorageSettings
 from crrg.errors import Conflict, DigestMismatch, StorageError
-from crrg.local_files import find_files, is_temporary, read_file, read_file_into, write_file
+from crrg.local_files import DISK_FULL, disk_full, find_files, is_temporary, read_file, read_file_into, write_file
 from crrg.object_file import open_object
+from crrg.other_stores import check_can_create, create, read_version
 from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object
 from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
+from crrg.stored_object import StoredObject, local_etag, stored_object
+
+__all__ = ["FOREIGN_OBJECT", "WEIGHTS", "Storage", "StoredObject", "canonical_json", "hash_json"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,23 +41,6 @@ for _library in ("fsspec", "s3fs", "botocore", "aiobotocore"):
     logging.getLogger(_library).setLevel(logging.WARNING)
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as a listing shows it.
-
-    Attributes:
-        key: Key relative to the root.
-        size: Bytes.
-        modified_s: Store's modification time, seconds since the epoch.
-        etag: The store's version mark; for local files a digest over key, size and modification time.
-    """
-
-    key: str
-    size: int
-    modified_s: float
-    etag: str
-
-
 WEIGHTS = ".safetensors"
 """Objects that may have gigabytes: of them several pieces are on the way at a time."""
 FOREIGN_OBJECT = "an object of the archive"
@@ -62,7 +48,7 @@ FOREIGN_OBJECT = "an object of the archive"
 
 
 class Storage:
-    """Objects under one root URL (``file://``, a plain path, or ``s3://bucket/prefix``)."""
+    """Objects under one root URL: ``file://``, a plain path, ``s3://bucket/prefix``, or another that fsspec opens."""
 
     def __init__(self, root: str, settings: StorageSettings | None = None) -> None:
         """Open a root; nothing is touched until the first call.
@@ -72,7 +58,7 @@ class Storage:
             settings: How to reach S3, and for whom; how is read from the environment where not given.
         """
         self.is_local = "://" not in root or root.startswith("file://")
-        self._is_s3 = root.startswith(("s3://", "s3a://"))
+        self.is_s3 = root.startswith(("s3://", "s3a://"))
         self.root = os.path.abspath(root.removeprefix("file://")) if self.is_local else root.rstrip("/")
         self.principal = settings.principal if settings else ""
         self._settings = settings
@@ -118,7 +104,7 @@ class Storage:
             else:
                 settings = self._settings or Settings().storage
                 scheme = self.root.split("://", 1)[0]
-                self._fs = open_s3(scheme, settings.s3fs_options()) if self._is_s3 else fsspec.filesystem(scheme)
+                self._fs = open_s3(scheme, settings.s3fs_options()) if self.is_s3 else fsspec.filesystem(scheme)
             self._fs_pid = os.getpid()
         return self._fs
 
@@ -128,7 +114,7 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        if self._is_s3 and not key.endswith(WEIGHTS):
+        if self.is_s3 and not key.endswith(WEIGHTS):
             return self.call(key, lambda fs: read_in_one(fs, self.url(key), "", object_limit_s(0)))[0]
         return bytes(self.call(key, lambda fs: fs.cat_file(self.url(key), **self._within())))
 
@@ -147,7 +133,7 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached; reading from a store raises it, too.
         """
-        return open_object(self.url(key), partial(self.call, key), is_local=self.is_local, is_s3=self._is_s3)
+        return open_object(self.url(key), partial(self.call, key), is_local=self.is_local, is_s3=self.is_s3)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """Return an object's bytes if their digest is the recorded one.
@@ -158,7 +144,8 @@ class Storage:
         data = self.get(key)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
-            raise DigestMismatch(f"sha256 is {found[:12]}…, recorded is {sha256[:12]}…; restore the object", key)
+            reason = f"sha256 is {found[:12]}…, recorded is {sha256[:12]}…; restore the object"
+            raise DigestMismatch(reason, self._subject(key))
         return data
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
@@ -167,22 +154,27 @@ class Storage:
         Raises:
             StorageError: There is no such object, or the store cannot be reached.
         """
-        url, size = self.url(key), end - start
-        return bytes(self.call(key, lambda fs: fs.cat_file(url, start=start, end=end, **self._within(size))))
+        url, piece = self.url(key), (start, end)
+        if self.is_s3:
+            return self.call(key, lambda fs: read_in_one(fs, url, "", object_limit_s(end - start), piece))[0]
+        return bytes(self.call(key, lambda fs: fs.cat_file(url, start=start, end=end)))
 
     def get_unchanged(self, stored: StoredObject) -> bytes:
-        """Return the bytes of the very version that a listing showed, in one request.
+        """Return the bytes of the very version that a listing showed, of S3 in one request.
 
         Raises:
             Conflict: The object was replaced since.
             StorageError: There is no such object any more, or the store cannot be reached.
         """
+        url, size = self.url(stored.key), stored.size
         if self.is_local:
-            data, status = self.call(stored.key, lambda _: read_file(self.url(stored.key)))
-            etag = _local_etag(stored.key, status)
-        else:
-            url, size = self.url(stored.key), stored.size
+            data, status = self.call(stored.key, lambda _: read_file(url))
+            etag = local_etag(stored.key, status)
+        elif self.is_s3:
             data, etag = self.call(stored.key, lambda fs: read_in_one(fs, url, stored.etag, object_limit_s(size)))
+        else:
+            data, info = self.call(stored.key, lambda fs: read_version(fs, url))
+            etag = stored_object(stored.key, info).etag
         self._check_unchanged(stored, len(data), etag)
         return data
 
@@ -197,12 +189,13 @@ class Storage:
             memory[:] = self.get_unchanged(stored)
             return
         num_bytes, status = self.call(stored.key, lambda _: read_file_into(self.url(stored.key), memory))
-        self._check_unchanged(stored, num_bytes, _local_etag(stored.key, status))
+        self._check_unchanged(stored, num_bytes, local_etag(stored.key, status))
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, replacing what was there; readers see the old or the new bytes, never a mixture."""
         if self.is_local:
-            write_file(self.url(key), data, key, replace=True)
+            with self._naming():
+                write_file(self.url(key), data, key, replace=True)
         else:
             self.call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
 
@@ -212,17 +205,24 @@ class Storage:
         Raises:
             Conflict: The object exists with other bytes. Equal bytes count as our own earlier write whose answer
                 was lost, and as success.
+            ConfigError: It is a kind of store in which several might succeed.
         """
+        url = self.url(key)
+        if not self.is_local and not self.is_s3:
+            check_can_create(self.root)
         try:
             if self.is_local:
-                write_file(self.url(key), data, key, replace=False)
+                with self._naming():
+                    write_file(url, data, key, replace=False)
+            elif self.is_s3:
+                self.call(key, lambda fs: fs.pipe_file(url, data, mode="create", **self._within(len(data))))
             else:
-                self.call(key, lambda fs: fs.pipe_file(self.url(key), data, mode="create", **self._within(len(data))))
+                self.call(key, lambda fs: create(fs, url, data))
         except (FileExistsError, Conflict):
             # who was first may have removed it since, as holders of leases do
             if self.get_if_there(key) == data:
                 return
-            raise Conflict("another writer was first", key) from None
+            raise Conflict("another writer was first", self._subject(key)) from None
 
     def get_json(self, key: str) -> Any:
         """Return an object parsed as JSON."""
@@ -235,9 +235,7 @@ class Storage:
     def exists(self, key: str) -> bool:
         """Return whether an object exists."""
         url = self.url(key)
-        return bool(
-            self.call(key, lambda fs: lies_there(fs, url, object_limit_s(0)) if self._is_s3 else fs.exists(url))
-        )
+        return bool(self.call(key, lambda fs: lies_there(fs, url, object_limit_s(0)) if self.is_s3 else fs.exists(url)))
 
     def is_reachable(self) -> bool:
         """Return whether the root's folder, or its bucket, is there; an empty prefix of a bucket is."""
@@ -268,8 +266,9 @@ class Storage:
         Raises:
             StorageError: The store is out of reach, or a folder cannot be read: no part of a listing is left out.
         """
-        found, start = self._list(prefix, is_deep=True), len(self.root.split("://", 0 if self.is_local else 1)[-1]) + 1
-        objects = [_stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
+        found = self._list(prefix, is_deep=True)
+        start = len(self.root if self.is_local else self.filesystem._strip_protocol(self.root)) + 1
+        objects = [stored_object(str(path)[start:], info) for path, info in found.items() if info["type"] == "file"]
         return sorted(objects, key=lambda stored: stored.key)
 
     def list_folder(self, prefix: str = "") -> list[str]:
@@ -290,8 +289,8 @@ class Storage:
         return list(paths)
 
     def _within(self, num_bytes: int | None = None) -> dict[str, float]:
-        """Return how long a try that begins now may take, as a client takes it; a folder needs no limit."""
-        return {} if self.is_local else {"timeout": object_limit_s(num_bytes)}
+        """Return how long a try that begins now may take, as the client of S3 takes it; no other one is known to."""
+        return {"timeout": object_limit_s(num_bytes)} if self.is_s3 else {}
 
     def _list(self, prefix: str, *, is_deep: bool) -> dict[str, Any]:
         """Return what a store says of what lies below a prefix, or directly in it, by its name as the store has it.
@@ -301,7 +300,7 @@ class Storage:
         base = self.url(prefix.rstrip("/"))
 
         def find(fs: Any) -> dict[str, Any]:
-            if self._is_s3:
+            if self.is_s3:
                 return list_below(fs, base, is_deep=is_deep)
             if not is_deep:
                 return {str(name): {} for name in fs.ls(base, detail=False)}
@@ -314,18 +313,28 @@ class Storage:
 
     def _check_unchanged(self, stored: StoredObject, num_bytes: int, etag: str) -> None:
         if etag != stored.etag or num_bytes != stored.size:
-            subject = stored.key if self._names_objects else FOREIGN_OBJECT
-            raise Conflict("the object was replaced since it was listed", subject)
+            raise Conflict("the object was replaced since it was listed", self._subject(stored.key))
 
-    def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
-        """Run one store action; what goes wrong names the object only where its name is ours."""
+    def _subject(self, key: str) -> str:
+        """Return what stands for an object in an error."""
+        return key if self._names_objects else FOREIGN_OBJECT
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Let errors name an object, and the folder that it lies in, only where the names are ours."""
         try:
-            with one_object():
-                return self._try(key, action, missing_is_error=missing_is_error)
+            yield
         except StorageError as error:
             if self._names_objects:
                 raise
+            if error.code == DISK_FULL:
+                raise disk_full(self.root, FOREIGN_OBJECT) from None
             raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable, code=error.code) from None
+
+    def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
+        """Run one store action; what goes wrong names the object only where its name is ours."""
+        with self._naming(), one_object():
+            return self._try(key, action, missing_is_error=missing_is_error)
 
     def _try(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool) -> T:
         """Run one store action; transient failures of the whole object are tried again as the store's guard says."""
@@ -383,18 +392,3 @@ def canonical_json(value: Any) -> bytes:
 def hash_json(value: Any, length: int = 16) -> str:
     """Return the first hex digits of the sha256 over a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:length]
-
-
-def _local_etag(key: str, status: os.stat_result) -> str:
-    return _stored_object(key, {"size": status.st_size, "mtime": status.st_mtime}).etag
-
-
-def _stored_object(key: str, info: dict[str, Any]) -> StoredObject:
-    modified = info.get("mtime", info.get("LastModified", 0.0))
-    modified_s = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-    size, etag = int(info["size"]), str(info.get("ETag", "")).strip('"')
-    if not etag:
-        # hashed with the key: records keep it, and when a source's file was written is a date of the examination
-        named = f"{key}\0{size:x}\0{int(modified_s * 1e6):x}".encode("utf-8", "surrogateescape")
-        etag = hashlib.sha256(named).hexdigest()[:24]
-    return StoredObject(key=key, size=size, modified_s=modified_s, etag=etag)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS = {
-    "drop": 1, "reset": 5, "cut": 6, "half_written": 6, "answer_lost": 6, "500": 4, "503": 6, "403": 0.1, "delay": 3,
+    "drop": 1, "reset": 5, "cut": 6, "half_written": 6, "answer_lost": 6, "500": 4, "503": 6, "403": 2, "delay": 3,
 }  # fmt: skip
 REFUSALS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
 STATUS = {"ExpiredToken": 400, "AccessDenied": 403, "RequestTimeTooSkewed": 403, "SlowDown": 503}

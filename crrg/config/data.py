@@ -27,7 +27,7 @@ class IngestConfig(FrozenConfig):
         validation_share: Share of patients in the validation split, 0..1; the rest is the test split.
         use_published_split: Whether an archive's own split is kept where it has one.
         seed: Seed of the split.
-        max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good ingest, 0..1.
+        max_failure_rate: Highest share of quarantined inputs of a good ingest, 0..1; out-of-scope ones are left out.
         num_workers: Decoder processes; 0 takes what suits this machine, and one for a shard that runs elsewhere.
         limit: Most inputs to take from each archive; 0 takes all.
         grounding: How films without a scene graph get regions: ``auto`` ties their findings to regions by words and

@@ -88,7 +88,7 @@ class IngestSummary(FrozenConfig):
         num_quarantined: Objects refused.
         reasons: Count per reason code.
         reused: Whether the same version existed already.
-        failure_rate: Share of inputs refused for a reason within scope, 0..1.
+        failure_rate: Share of the inputs in scope that were refused, 0..1.
         is_over_limit: Whether that share is above the form's ``max_failure_rate``.
         quarantine_key: Key of the record of refused inputs.
         card_key: Key of the version's data card (JSON; Markdown and a sheet of samples beside it).
@@ -241,7 +241,7 @@ class NightSummary(FrozenConfig):
         reasons: Count per reason code.
         review_key: Key of the review page, empty if there is none.
         digest: ``crrg digest`` of the night.
-        failure_share: Quarantined inputs without the out-of-scope ones, over the inputs that were read, 0..1.
+        failure_share: Share of the inputs in scope that were quarantined, 0..1.
         exceeds_failure_rate: Whether that share is above the form's ``max_failure_rate`` (exit code 3).
         num_failed_studies: Studies of which an input counts in that share; inputs of an unknown study count each.
         watch: What the night looks like beside its training reference; ``None`` where nothing was drafted.

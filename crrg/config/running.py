@@ -38,7 +38,7 @@ class NightlyConfig(FrozenConfig):
         limit: Most new objects a night takes, in key order; 0 takes all.
         settle_s: Objects younger than this many seconds wait, since they may still be being written, and so does all
             of their study.
-        max_failure_rate: Highest share of quarantined inputs (out-of-scope ones not counted) of a good night, 0..1.
+        max_failure_rate: Highest share of quarantined inputs of a good night, 0..1; out-of-scope ones are left out.
         resend_policy: What happens to an image whose identifier was drafted on an earlier night with other pixels or
             for another patient: ``conflict`` quarantines it, ``supersede`` drafts it and marks the older draft as
             superseded.

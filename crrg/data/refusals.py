@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 OUT_OF_SCOPE = frozenset({"VIEW", "SOP_CLASS", "MODALITY", "BODY_PART", "DUPLICATE"})
 """Families that are listed and counted, but are nobody's failure (``docs/operations.md``)."""
 UNREADABLE = "CHANGED.UNREADABLE"
@@ -15,6 +17,17 @@ _PASSING = (_ABSENT, "DECODE.TIMEOUT", "DECODE.CRASH", "LIMIT.MEMORY", EARLIER_D
 def is_failure(reason: str) -> bool:
     """Return whether a refusal counts in the share behind ``max_failure_rate``."""
     return reason.split(".", 1)[0] not in OUT_OF_SCOPE
+
+
+def failure_share(reasons: Mapping[str, int], num_accepted: int) -> float:
+    """Return which share of the inputs in scope was refused, 0..1: of those accepted and those that are failures.
+
+    Args:
+        reasons: Count per reason code, out of scope or not.
+        num_accepted: Inputs that were accepted.
+    """
+    num_failures = sum(count for reason, count in reasons.items() if is_failure(reason))
+    return num_failures / max(1, num_accepted + num_failures)
 
 
 def may_pass(reason: str) -> bool:

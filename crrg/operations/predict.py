@@ -18,6 +18,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.decoding.pool import decode_many
 from crrg.data.film import DecodedFilm
 from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.refusals import failure_share
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.study import DraftReport, Film
 from crrg.errors import ConfigError, DataError
@@ -28,7 +29,7 @@ from crrg.ledger.ledger import Outcome
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night.reading import check_view, identify
-from crrg.operations.night.records import InputOutcome, failure_share, primary_images
+from crrg.operations.night.records import InputOutcome, primary_images
 from crrg.operations.night.shard import NightDrafter, even_window
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
@@ -52,7 +53,7 @@ class PredictSummary:
     @property
     def exceeds_failure_rate(self) -> bool:
         """Whether more was refused than a night allows by default; what is out of scope does not count there either."""
-        share = failure_share(Counter(self.reasons.values()), self.num_drafted + len(self.reasons))
+        share = failure_share(Counter(self.reasons.values()), self.num_drafted)
         highest: float = NightlyConfig.model_fields["max_failure_rate"].default
         return share > highest
 

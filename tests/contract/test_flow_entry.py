@@ -120,7 +120,7 @@ def test_a_single_bad_study_of_a_small_night_says_so_and_fails_no_night(caplog):
     small = {"reasons": {"PARSE.TRUNCATED": 5, "VIEW.LATERAL": 9}, "failure_share": 0.25, "num_failed_studies": 2}
     summary = REFUSED.model_copy(update=small)
     check_ended_well(summary)
-    assert "25 % of its inputs were refused" in caplog.text
+    assert "25 % of its inputs in scope were refused" in caplog.text
     assert "but of 2 studies" in caplog.text
     assert exit_code(summary) == 3
     with pytest.raises(TooManyRefused):

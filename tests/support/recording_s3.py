@@ -21,10 +21,12 @@ class Request:
     Attributes:
         operation: Name of the S3 operation.
         headers: Its headers, names in lower case.
+        path: What it names, as it was sent.
     """
 
     operation: str
     headers: dict[str, str]
+    path: str
 
 
 @dataclass
@@ -86,7 +88,7 @@ def recording_store(object_bytes: int = 1000) -> Iterator[RecordingStore]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             operation = operation_of(self.command, self.path, headers)
-            store.requests.append(Request(operation, headers))
+            store.requests.append(Request(operation, headers, self.path))
             if store.meeting is not None:
                 store.meeting.wait()
             refused = operation == "DeleteObject" and not store.may_delete

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import traceback
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,14 @@ import pytest
 from crrg import local_files
 from crrg.errors import ConfigError, StorageError
 from crrg.local_files import DISK_FULL, check_folder, free_bytes, full_disk_named, write_file
-from crrg.storage import Storage
+from crrg.storage import FOREIGN_OBJECT, Storage
+
+UID = "1.2.3"
 
 
 def failing(number: int):
-    def fail(_: int) -> None:
-        raise OSError(number, os.strerror(number))
+    def fail(what: object) -> None:
+        raise OSError(number, os.strerror(number), what)
 
     return fail
 
@@ -112,6 +116,52 @@ def test_a_file_in_place_of_a_folder_is_said_and_stays(tmp_path: Path, name: str
     with pytest.raises(StorageError, match="table: cannot write: "):
         write_file(tmp_path / name, b"x", "table", replace=replace)
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize("put", [Storage.put, Storage.put_if_absent])
+@pytest.mark.parametrize("fault", ["full", "denied", "a file"])
+def test_a_folder_without_names_tells_no_name_of_what_it_cannot_write(tmp_path, monkeypatch, put, fault):
+    root = Storage(str(tmp_path)).without_names()
+    if fault == "a file":
+        (tmp_path / UID).write_text("a file")
+    else:
+        monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC if fault == "full" else errno.EACCES))
+    with pytest.raises(StorageError) as caught:
+        put(root, f"{UID}/4.5.dcm", b"x")
+    assert caught.value.code == (DISK_FULL if fault == "full" else "")
+    assert ("are free in " + str(tmp_path) + ";" in str(caught.value)) == (fault == "full")
+    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
+    assert UID not in told
+    assert FOREIGN_OBJECT in told
+
+
+def test_a_folder_without_names_tells_none_whatever_is_asked_of_it(tmp_path, monkeypatch):
+    root = Storage(str(tmp_path)).without_names()
+    root.put(f"{UID}/4.5.dcm", b"x")
+    root.put(f"{UID}/6/a", b"x")
+    (stored,) = (each for each in root.list_objects() if each.key.endswith("dcm"))
+    asked = {
+        "get": lambda: root.get(f"{UID}/none"),
+        "digest": lambda: root.get_verified(stored.key, "0"),
+        "other bytes": lambda: root.put_if_absent(stored.key, b"y"),
+        "delete": lambda: root.delete(f"{UID}/6"),
+        "list": lambda: root.list_objects(f"{UID}/4.5.dcm"),
+        "list folder": lambda: root.list_folder(UID),
+        "exists": lambda: root.exists(UID * 100),
+        "piece": lambda: root.get_range(f"{UID}/6", 0, 1),
+        "version": lambda: root.get_unchanged(dataclasses.replace(stored, size=9)),
+    }
+    broken = failing(errno.EIO)
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.ls", lambda _, path, **__: broken(path))
+    for name, ask in asked.items():
+        told = ""
+        try:
+            ask()
+        except StorageError as error:
+            told = "".join(traceback.format_exception(error, limit=0)) + repr(error.__cause__)
+            assert FOREIGN_OBJECT in told, name
+        assert UID not in told, name
+        assert told or name == "exists", name
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

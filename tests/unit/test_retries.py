@@ -80,7 +80,7 @@ class Answering:
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
 
-    def cat_file(self, _: str, *, timeout: float, start: int = 0, end: int = 0) -> object:
+    def read(self, timeout: float) -> object:
         self.timeout_s = timeout
         answer = self.answers.pop(0)
         if isinstance(answer, BaseException):
@@ -113,8 +113,10 @@ def refused(code: str, kind: type[Exception] = PermissionError) -> Exception:
 
 @pytest.fixture(autouse=True)
 def _in_one(monkeypatch):
-    def read_in_one(client: Answering, url: str, _etag: str, timeout_s: float) -> tuple[object, str]:
-        return client.cat_file(url, timeout=timeout_s), ""
+    def read_in_one(
+        client: Answering, _url: str, _etag: str, timeout_s: float, _piece: tuple[int, int] | None = None
+    ) -> tuple[object, str]:
+        return client.read(timeout_s), ""
 
     monkeypatch.setattr(storage, "read_in_one", read_in_one)
 
@@ -191,14 +193,14 @@ def test_a_later_try_of_an_object_has_what_earlier_ones_left(s3, monkeypatch):
     now_s = [1000.0]
     monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     store, timeouts_s = s3(ConnectionResetError(), ConnectionResetError(), b"data"), []
-    read = store._fs.cat_file
+    read = store._fs.read
 
-    def cat_file(*given, timeout, **more):
+    def read_slowly(timeout):
         timeouts_s.append(timeout)
         now_s[0] += 50
-        return read(*given, timeout=timeout, **more)
+        return read(timeout)
 
-    monkeypatch.setattr(store._fs, "cat_file", cat_file)
+    monkeypatch.setattr(store._fs, "read", read_slowly)
     assert store.get_range("key", 0, 4) == b"data"
     assert timeouts_s == [120.0, 70.0, 20.0]
     assert object_limit_s(1) == 120.0, "the next object has all of it"

@@ -38,6 +38,14 @@ def test_one_question_says_whether_an_object_is_there(store: RecordingStore, roo
     assert [each.operation for each in store.requests] == ["HeadObject"] * 2
 
 
+def test_a_name_that_looks_like_a_version_is_a_name(store: RecordingStore, root: Storage) -> None:
+    key = "x.dcm?versionId=1.dcm"
+    root.get(key)
+    root.get_range(key, 0, 1)
+    root.exists(key)
+    assert [each.path for each in store.requests] == ["/bucket/root/x.dcm%3FversionId%3D1.dcm"] * 3
+
+
 def test_an_empty_prefix_is_listed_in_one_request(store: RecordingStore, root: Storage) -> None:
     assert root.list_objects("spool/runs") == []
     assert root.list_folder("results/date=2026-11-29") == []

@@ -6,18 +6,26 @@ night from its drafts, or an archive from becoming a dataset; a store that gives
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from crrg.data.refusals import UNREADABLE
-from crrg.errors import DataError, StorageError
+from crrg.errors import Conflict, DataError, DigestMismatch, StorageError
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
+
+T = TypeVar("T")
 
 NUM_ASKED = 8
 """Objects asked for a byte, spread over the listing, and as many of the newest: archived ones are old, new ones may be
 another's."""
+NUM_TRIES = 3
+"""How often an object is asked for that is denied while others are given: a store's rights may fail for a moment."""
+LONGEST_WAIT_S = 0.4
+"""Before it is asked for again. Some hundred objects that stay denied must not hold up a night."""
 
 
 class Listed(Protocol):
@@ -92,14 +100,40 @@ def denial(storage: Storage, found: Listed) -> StorageError | None:
     return None
 
 
-def refusal(error: StorageError, key: str, storage: Storage, givers: Givers) -> DataError | None:
-    """Return why one object is refused that could not be read; ``None`` where the store as a whole is at fault.
+def read_given(read: Callable[[], T], key: str, storage: Storage, givers: Givers, subject: str) -> T:
+    """Return what reading an object returns; one that is denied while others are given is asked for some more times.
 
     Args:
-        error: What reading it said.
+        read: Reads it.
         key: The object.
         storage: The store.
         givers: Other objects of it.
+        subject: What stands for the object in an error of the store as a whole.
+
+    Raises:
+        DataError: It is gone, or stays denied while others are given.
+        Conflict: It was replaced.
+        DigestMismatch: It is not what it was.
+        StorageError: The store is out of reach, or does not let itself be read.
+    """
+    num_tries = 1 if storage.is_local else NUM_TRIES
+    for attempt in range(1, num_tries + 1):
+        try:
+            return read()
+        except (Conflict, DigestMismatch):
+            raise
+        except StorageError as error:
+            reason = _refusal(error, key, storage, givers)
+            if reason is None:
+                raise nameless(error, subject) from None
+            if error.code != ACCESS_DENIED or attempt == num_tries:
+                raise reason from None
+        time.sleep(random.uniform(0.25, 1.0) * LONGEST_WAIT_S)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _refusal(error: StorageError, key: str, storage: Storage, givers: Givers) -> DataError | None:
+    """Return why one object is refused that could not be read; ``None`` where the store as a whole is at fault.
 
     Raises:
         StorageError: The store is out of reach.
@@ -135,10 +169,7 @@ def read_beside(storage: Storage, key: str, givers: Givers) -> bytes:
         DataError: It is gone, or not given out while others are.
         StorageError: The store is out of reach, or does not let itself be read.
     """
-    try:
-        return storage.get(key)
-    except StorageError as error:
-        raise refusal(error, key, storage, givers) or nameless(error, "object of an archive") from None
+    return read_given(lambda: storage.get(key), key, storage, givers, "object of an archive")
 
 
 def _is_passing(error: StorageError, storage: Storage) -> bool:

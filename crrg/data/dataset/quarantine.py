@@ -6,9 +6,11 @@ An input is named by the HMAC of its key; the source's name, identifiers and tex
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from crrg.storage import Storage
 
 INBOX = "inbox"
 """What stands as the source of what a night refused."""
+SCHEMA_VERSION = 2
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("key_hmac", pa.string(), nullable=False),
@@ -34,7 +37,7 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("version", pa.string(), nullable=False),
     ],
-    metadata={"schema": "crrg.quarantine", "schema_version": "2"},
+    metadata={"schema": "crrg.quarantine", "schema_version": str(SCHEMA_VERSION)},
 )
 """One row per refused input; see ``docs/operations.md``. Of an ingest there is no digest, no id and no run, of a night
 no size and no stage: null, or empty."""
@@ -70,18 +73,36 @@ class Refusal:
         return is_failure(self.reason)
 
 
-def quarantine_key(dataset: str, inputs_digest: str) -> str:
-    """Return the key of an ingest's quarantine record."""
-    return f"quarantine/{dataset}/{inputs_digest}.parquet"
+def write_quarantine(storage: Storage, dataset: str, refusals: list[Refusal], version: str) -> dict[str, Any]:
+    """Write the record of one ingest, sorted; the same refusals give the same bytes.
 
+    Its key is a digest of it: another ingest of the same inputs may be given an object that this one was denied, and
+    what a manifest names must stay what it was.
 
-def write_quarantine(storage: Storage, key: str, refusals: list[Refusal], version: str) -> None:
-    """Write the record of one ingest, sorted; the same refusals give the same bytes."""
+    Args:
+        storage: Where ``quarantine/`` lies.
+        dataset: Name of the dataset.
+        refusals: What was refused.
+        version: Of the program.
+
+    Returns:
+        Its entry in a manifest.
+    """
     unknown = {"study_id": "", "instance_id": "", "run_id": ""}
     rows = sorted(({**vars(refusal), **unknown, "version": version} for refusal in refusals), key=_order)
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA), sink, compression="LZ4")
-    storage.put(key, sink.getvalue())
+    data = sink.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    key = f"quarantine/{dataset}/{digest[:16]}.parquet"
+    storage.put(key, data)
+    return {
+        "key": key,
+        "num_rows": len(rows),
+        "num_bytes": len(data),
+        "sha256": digest,
+        "schema_version": SCHEMA_VERSION,
+    }
 
 
 def as_quarantine(table: pa.Table) -> pa.Table:

@@ -45,7 +45,7 @@ class DecoderLimits:
     Attributes:
         max_memory_bytes: Its address space.
         cpu_limit_s: Processor seconds per file.
-        timeout_s: Wall seconds per file, start of the process included.
+        timeout_s: Wall seconds per file, start of the process included; time in which the parent was stopped is not.
         files_per_child: Files after which it is replaced.
         niceness: By how much it steps back behind its parent where processors are short, 0 to 19.
         inputs: What a file may be.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import selectors
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from crrg.data.decoding.isolation import Isolation
 from crrg.data.decoding.limits import DecoderLimits, in_force
-from crrg.data.decoding.process import Child, Job
+from crrg.data.decoding.process import LOOK_S, Child, Job, own_clock
 from crrg.data.decoding.shared_films import FilmPlaces, PlacedFilm
 from crrg.data.film import DecodedFilm, read_film
 from crrg.data.identity import DicomHeader
@@ -171,7 +170,7 @@ def examine_child(limits: DecoderLimits | None = None, *, within_s: float = EXAM
         child.give(Job(0, b""), 0)
         answer = child.read(0)
         if answer is None:
-            return ChildReport(None, {}, is_late=child.deadline_s <= time.monotonic())
+            return ChildReport(None, {}, is_late=child.is_late)
         return ChildReport(Isolation(**answer[0]["isolation"]), answer[0]["problems"])
     except (ValueError, KeyError, TypeError):
         return ChildReport(None, {})
@@ -243,9 +242,9 @@ class _Pool:
         return next((child for child in self.children if child.has_room), None)
 
     def _collect(self) -> None:
-        """Wait for an answer, a death or a deadline."""
-        deadline_s = min(child.deadline_s for child in self.children if child.job)
-        for key, _ in self.selector.select(max(0.0, deadline_s - time.monotonic())):
+        """Wait for an answer, a death, a deadline or the time to look again."""
+        left_s = min(child.deadline_s for child in self.children if child.job) - own_clock.now_s()
+        for key, _ in self.selector.select(min(LOOK_S, max(0.0, left_s))):
             child: Child = key.data
             if child.job is None:
                 self._drop(child)
@@ -256,7 +255,7 @@ class _Pool:
             else:
                 self.outcomes[child.job.index] = outcome
                 child.finish().end()
-        for child in [child for child in self.children if child.job and child.deadline_s <= time.monotonic()]:
+        for child in [child for child in self.children if child.job and child.is_late]:
             self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")
 
     def _outcome_of(self, child: Child) -> DecodeOutcome | None:
@@ -270,7 +269,7 @@ class _Pool:
     def _bury(self, child: Child) -> None:
         """Deal with a child that died over its job: once more in a fresh one, then refuse."""
         job = child.job
-        is_late = child.deadline_s <= time.monotonic()
+        is_late = child.is_late
         status = child.end()
         if is_late:
             self._refuse(child, f"decoding took longer than {self.limits.timeout_s:g} s", "DECODE.TIMEOUT")

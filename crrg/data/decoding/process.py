@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -31,6 +32,9 @@ MAX_DESCRIPTION_BYTES = 2**20
 """A child that says more about a film is not believed."""
 MAX_KEPT_BYTES = 64 * 2**20
 """A larger file's shared memory is given back before the next one."""
+LOOK_S = 1.0
+"""Whoever waits for a child looks at the clock that often."""
+LONGEST_STEP_S = 2 * LOOK_S
 _CHILD_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -40,6 +44,29 @@ _CHILD_VARIABLES = {
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
 }
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+class OwnClock:
+    """Seconds in which this process ran: one that is stopped as a whole, as with a container, has its children stopped.
+
+    Of a time without a look at it, be it for that or since nobody waited, no more than ``LONGEST_STEP_S`` counts.
+    """
+
+    def __init__(self) -> None:
+        """Start."""
+        self._looked_s = self._now_s = time.monotonic()
+        self._lock = threading.Lock()
+
+    def now_s(self) -> float:
+        """Return the seconds since any start."""
+        with self._lock:
+            looked_s = time.monotonic()
+            self._now_s += min(LONGEST_STEP_S, looked_s - self._looked_s)
+            self._looked_s = looked_s
+            return self._now_s
+
+
+own_clock = OwnClock()
 
 
 @dataclass
@@ -102,6 +129,11 @@ class Child:
         return self.jobs[0] if self.jobs else None
 
     @property
+    def is_late(self) -> bool:
+        """Whether the job's time is over."""
+        return self.deadline_s <= own_clock.now_s()
+
+    @property
     def has_room(self) -> bool:
         """Whether it can be given another file."""
         return len(self.jobs) < JOBS_PER_CHILD and self.num_files < self.limits.files_per_child
@@ -138,7 +170,7 @@ class Child:
 
     def _begin(self) -> None:
         self.jobs[0].tries += 1
-        self.deadline_s = time.monotonic() + self.limits.timeout_s
+        self.deadline_s = own_clock.now_s() + self.limits.timeout_s
 
     def read(self, image_size: int) -> tuple[dict[str, Any], bytes] | None:
         """Return description and pixels, or ``None`` where the child died or stopped in its answer."""
@@ -190,4 +222,7 @@ class Child:
         """Return whether a pipe becomes ready before the job's deadline."""
         poll = select.poll()
         poll.register(pipe, event)
-        return bool(poll.poll(1000 * max(0.0, self.deadline_s - time.monotonic())))
+        while not poll.poll(1000 * min(LOOK_S, max(0.0, self.deadline_s - own_clock.now_s()))):
+            if self.is_late:
+                return False
+        return True

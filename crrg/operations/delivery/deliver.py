@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from crrg.config.base import Settings
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
-from crrg.data.archives.givers import Givers, nameless, refusal
+from crrg.data.archives.givers import Givers, read_given
 from crrg.data.decoding.pool import DecodeOutcome, decode_many
 from crrg.data.dicom.structure import looks_like_dicom
 from crrg.data.privacy.deidentify import Pseudonyms
@@ -350,14 +351,12 @@ def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:
             "the source is no longer in the inbox; put it back to deliver", instance_id, code="CHANGED.GONE"
         )
     try:
-        data = work.inbox.get_verified(found.key, row.source_digest.hex())
+        read = partial(work.inbox.get_verified, found.key, row.source_digest.hex())
+        data = read_given(read, found.key, work.inbox, work.givers, row.key_hmac)
     except DigestMismatch:
         raise DataError("the source was replaced since it was drafted", instance_id, code="CHANGED.REPLACED") from None
     except Conflict:
         raise DataError("the source is being replaced", instance_id, code="CHANGED.REPLACED") from None
-    except StorageError as error:
-        reason = refusal(error, found.key, work.inbox, work.givers)
-        raise reason or nameless(error, row.key_hmac) from None
     work.givers.note(found)
     if not looks_like_dicom(data):
         raise DataError("PNG and JPEG films belong to no study of an archive", instance_id, code="IDENTITY.NO_DICOM")

@@ -24,9 +24,8 @@ from crrg.data.archives.givers import denial
 from crrg.data.archives.source_kinds import open_sources
 from crrg.data.archives.sources import Source
 from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
-from crrg.data.dataset.quarantine import quarantine_key
 from crrg.data.privacy.deidentify import Pseudonyms
-from crrg.data.refusals import UNREADABLE
+from crrg.data.refusals import UNREADABLE, failure_share
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.local_files import check_disk, full_disk_named
@@ -136,11 +135,10 @@ def _ingest(
     known: KnownInputs,
 ) -> IngestSummary:
     _check_room(config, storage, plan.num_inputs)
-    key = quarantine_key(config.dataset, plan.inputs_digest)
     staged = StagedInputs(storage, staging_prefix(config.dataset, plan.row_key), known)
     named = full_disk_named(f"dataset {config.dataset}")
     with named, tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
-        run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, key, plan.num_inputs)
+        run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, plan.num_inputs)
         try:
             with closing(run.pairs()) as pairs:
                 dataset = write_dataset(storage, config.dataset, pairs, plan.shaping, run)
@@ -171,7 +169,8 @@ def _ingest(
         run.num_taken_over - staged.num_found,
     )
     if summary.is_over_limit:
-        logger.warning("%.1f %% of the inputs were refused, more than the form allows", 100 * summary.failure_rate)
+        percent = 100 * summary.failure_rate
+        logger.warning("%.1f %% of the inputs in scope were refused, more than the form allows", percent)
     return summary
 
 
@@ -250,7 +249,7 @@ def _find_version(storage: Storage, name: str, version: str) -> DatasetRef | Non
 
 
 def _summary(config: IngestConfig, dataset: DatasetRef, counts: Mapping[str, Any], *, reused: bool) -> IngestSummary:
-    failure_rate = counts["num_failures"] / max(1, counts["num_inputs"])
+    failure_rate = failure_share(counts["reasons"], counts["num_accepted"])
     return IngestSummary(
         dataset=dataset,
         num_inputs=counts["num_inputs"],

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-from crrg.data.archives.givers import Givers, nameless, refusal
+from crrg.data.archives.givers import Givers, read_given
 from crrg.data.archives.sources import Source, SourceItem
 from crrg.data.decoding.pool import DecodeItem
 from crrg.data.decoding.shared_films import FilmPlaces, PlacedFilm
 from crrg.data.dicom.structure import size_refusal
-from crrg.errors import Conflict, DataError, StorageError
+from crrg.errors import Conflict, DataError
 from crrg.operations.ingest.inputs import InputRecord
 from crrg.storage import Storage, StoredObject
 
@@ -158,25 +158,22 @@ def read_object(
 
 
 def _read(storage: Storage, film: StoredObject, placed: PlacedFilm | None, givers: Givers) -> tuple[DecodeItem, bytes]:
-    read: DecodeItem
-    try:
+    def read() -> tuple[DecodeItem, bytes]:
         if placed is None:
-            read = storage.get_unchanged(film)
-            digest = hashlib.sha256(read).digest()
-        else:
-            read = placed
-            with placed.view() as memory:
-                storage.read_unchanged(film, memory)
-                digest = hashlib.sha256(memory).digest()
+            data = storage.get_unchanged(film)
+            return data, hashlib.sha256(data).digest()
+        with placed.view() as memory:
+            storage.read_unchanged(film, memory)
+            return placed, hashlib.sha256(memory).digest()
+
+    try:
+        found = read_given(read, film.key, storage, givers, "object of an archive")
     except Conflict:
         return DataError("the object was replaced while the archive was read", code="CHANGED.REPLACED"), b""
-    except StorageError as error:
-        reason = refusal(error, film.key, storage, givers)
-        if reason is None:
-            raise nameless(error, "object of an archive") from None
+    except DataError as reason:
         return reason, b""
     givers.note(film)
-    return read, digest
+    return found
 
 
 def keep_freed_memory() -> None:

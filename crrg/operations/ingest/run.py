@@ -82,7 +82,6 @@ class IngestRun:
         known: EarlierInputs,
         folder: Path,
         shaping: Mapping[str, Any],
-        quarantine: str,
         num_expected: int,
     ) -> None:
         """Prepare a pass; nothing is read yet.
@@ -95,12 +94,12 @@ class IngestRun:
             known: What an earlier ingest, or a shard of this one, made of the same objects.
             folder: Local folder for what must wait; the caller removes it.
             shaping: What shapes the rows, for the card.
-            quarantine: Key of the record of refused inputs.
             num_expected: About how many inputs there are.
         """
         self.num_inputs = self.num_read = self.num_taken_over = 0
         self._config, self._storage, self._pseudonyms, self._sources = config, storage, pseudonyms, sources
-        self._known, self._shaping, self._quarantine_key = known, shaping, quarantine
+        self._known, self._shaping = known, shaping
+        self._quarantine: dict[str, Any] = {}
         self._inputs: list[_Input] = []
         self._wishes: list[SplitWish] = []
         self._row_of_film: list[int] = []
@@ -177,10 +176,10 @@ class IngestRun:
         }
         logger.info("dataset %s: %s", dataset.name, ", ".join(f"{name} {n}" for name, n in self._card.joins().items()))
         card = write_card(self._storage, version_prefix(dataset), self._card, about)
-        return {**counts, "leaks": asdict(self._leaks), "card": card}
+        return {**counts, "quarantine": self._quarantine, "leaks": asdict(self._leaks), "card": card}
 
     def counts(self) -> dict[str, Any]:
-        """Return what the manifest and the summary say of this run."""
+        """Return what the manifest and the summary say of this run, whose quarantine is written."""
         refusals = self._refusals()
         return {
             "num_inputs": self.num_inputs,
@@ -188,7 +187,7 @@ class IngestRun:
             "num_quarantined": len(refusals),
             "num_failures": sum(refusal.is_failure for refusal in refusals),
             "reasons": count_reasons(refusals),
-            "quarantine_key": self._quarantine_key,
+            "quarantine_key": self._quarantine["key"],
         }
 
     def records(self) -> Iterator[InputRecord]:
@@ -198,7 +197,7 @@ class IngestRun:
     def write_quarantine(self) -> None:
         """Write the record of refused inputs; the same refusals give the same bytes."""
         version = f"{crrg.__version__}+{PREPROCESSING_VERSION}"
-        write_quarantine(self._storage, self._quarantine_key, self._refusals(), version)
+        self._quarantine = write_quarantine(self._storage, self._config.dataset, self._refusals(), version)
 
     def close(self) -> None:
         """Close local files."""

@@ -261,13 +261,13 @@ def check_ended_well(summary: NightSummary) -> None:
         raise NightStopped(f"not begun: {summary.held_by}", f"night {summary.date}", summary=summary)
     if summary.exceeds_failure_rate and summary.num_failed_studies < FEWEST_FAILED_STUDIES:
         logger.warning(
-            "night %s: %.0f %% of its inputs were refused, more than max_failure_rate allows, but of %d studies: too "
-            "few for a night that failed", summary.date, 100 * summary.failure_share, summary.num_failed_studies,
+            "night %s: %.0f %% of its inputs in scope were refused, more than max_failure_rate allows, but of %d "
+            "studies, too few to fail a night", summary.date, 100 * summary.failure_share, summary.num_failed_studies,
         )  # fmt: skip
     elif summary.exceeds_failure_rate:
         raise TooManyRefused(
-            f"{summary.failure_share:.0%} of its inputs were refused, more than max_failure_rate allows; what could be "
-            f"drafted is published. Look at the source of the films:\n\n{reasons_table(summary.reasons)}",
+            f"{summary.failure_share:.0%} of its inputs in scope were refused, more than max_failure_rate allows; what "
+            f"could be drafted is published. Look at the source of the films:\n\n{reasons_table(summary.reasons)}",
             f"night {summary.date}",
             summary=summary,
         )

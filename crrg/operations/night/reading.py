@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from crrg.data.archives.givers import Givers, gone, nameless, refusal
+from crrg.data.archives.givers import Givers, gone, read_given
 from crrg.data.decoding.limits import in_force
 from crrg.data.decoding.pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.dicom.structure import size_refusal
@@ -27,7 +27,7 @@ from crrg.data.identity import DicomHeader, check_identity, find_study_uid
 from crrg.data.privacy.deidentify import CONTENT_SITE, Pseudonyms
 from crrg.data.privacy.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.domain.study import Film
-from crrg.errors import Conflict, DataError, StorageError
+from crrg.errors import Conflict, DataError
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Outcome
 from crrg.monitoring.quantities import look_at
@@ -258,14 +258,12 @@ def _fetch(wanted: ShardInput, found: InboxObject | None, inbox: Storage, givers
         return _Fetched(wanted, "", _replaced())
     if (too_large := size_refusal(found.size)) is not None:
         return _Fetched(wanted, "", too_large)
+    stored = StoredObject(found.key, found.size, found.modified_s, found.etag)
     try:
-        data = inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
+        data = read_given(lambda: inbox.get_unchanged(stored), found.key, inbox, givers, wanted.key_hmac)
     except Conflict:
         return _Fetched(wanted, "", _replaced())
-    except StorageError as error:
-        reason = refusal(error, found.key, inbox, givers)
-        if reason is None:
-            raise nameless(error, wanted.key_hmac) from None
+    except DataError as reason:
         return _Fetched(wanted, "", reason)
     givers.note(found)
     digest = hashlib.sha256(data).hexdigest()

@@ -7,7 +7,7 @@ pseudonyms only: which object of the inbox is meant is found again by computing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -234,12 +234,6 @@ def plan_identity(config: NightlyConfig, bundle_id: str, inbox_hmac: str) -> str
     asked = asked_rereads(config)
     shown = (config.evidence.model_dump(mode="json"),) if config.evidence.is_on else ()
     return hash_json([bundle_id, inbox_hmac, *shaping, *(asked if any(asked) else ()), *shown])
-
-
-def failure_share(reasons: Mapping[str, int], num_read: int) -> float:
-    """Return the share of inputs that were quarantined for a reason that is somebody's failure, 0..1."""
-    failures = sum(count for reason, count in reasons.items() if is_failure(reason))
-    return failures / num_read if num_read else 0.0
 
 
 def num_failed_studies(outcomes: Iterable[InputOutcome]) -> int:

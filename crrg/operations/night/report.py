@@ -66,7 +66,7 @@ def tell_untold(
     try:
         for summary in untold_nights(storage):
             told.append((summary, report_night(summary, storage, settings, tags=tags)))
-            share = f"{summary.failure_share:.0%} of its inputs were refused"
+            share = f"{summary.failure_share:.0%} of its inputs in scope were refused"
             more = f"; {share}, more than max_failure_rate allows" if summary.exceeds_failure_rate else ""
             logger.warning("the process of night %s ended before it could announce it%s", summary.date, more)
     except (CrrgError, OSError, ValueError) as error:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from crrg.config.base import FrozenConfig
 from crrg.config.references import NightSummary
 from crrg.config.watch import NightWatch
-from crrg.data.refusals import is_failure
+from crrg.data.refusals import failure_share, is_failure
 from crrg.errors import StorageError
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.night.digest import committed_digest
-from crrg.operations.night.records import failure_share, get_value, put_value
+from crrg.operations.night.records import get_value, put_value
 from crrg.operations.night.watch import find_watch, usual_prevalence
 from crrg.storage import Storage
 
@@ -83,7 +83,7 @@ def _summary(
     digest: str,
     usual: Mapping[str, float],
 ) -> NightSummary:
-    share = failure_share(manifest.reasons, manifest.num_accepted + manifest.num_quarantined)
+    share = failure_share(manifest.reasons, manifest.num_accepted)
     num_failures = sum(number for reason, number in manifest.reasons.items() if is_failure(reason))
     return NightSummary(
         date=manifest.date,

@@ -13,12 +13,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from crrg.data.archives.givers import Givers, nameless, refusal
+from crrg.data.archives.givers import Givers, read_given
 from crrg.data.archives.source_kinds import source_class
 from crrg.data.dicom.structure import looks_like_dicom
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.source_kind import SourceKind
-from crrg.errors import DataError, StorageError
+from crrg.errors import DataError
 from crrg.exports.originals import read_original
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
@@ -125,11 +125,8 @@ def _matched(match: Match, by_key: Mapping[str, InboxObject], inbox: Storage, gi
 
 def _source(pseudonym: str, kind: str, found: InboxObject, inbox: Storage, givers: Givers) -> Source:
     try:
-        data = inbox.get(found.key)
-    except StorageError as error:
-        reason = refusal(error, found.key, inbox, givers)
-        if reason is None:
-            raise nameless(error, found.key_hmac) from None
+        data = read_given(lambda: inbox.get(found.key), found.key, inbox, givers, found.key_hmac)
+    except DataError as reason:
         return Source(pseudonym, kind, found.key, reason=reason.code)
     givers.note(found)
     try:

@@ -307,6 +307,7 @@ def _recorded_digests(storage: Storage, nights: Mapping[str, bytes]) -> dict[str
             written = read_manifest(storage, resolve_dataset(storage, name, version))
             listed = [*written["files"], *written.get("ingest", {}).get("card", [])]
             listed += [written[MANIFEST_FIELD]] if MANIFEST_FIELD in written else []
+            listed += [written["ingest"]["quarantine"]] if "quarantine" in written.get("ingest", {}) else []
             digests |= {entry["key"]: entry["sha256"] for entry in listed}
     for name in storage.list_folder("models/bundles"):
         key = f"models/bundles/{name}/bundle.json"

@@ -43,7 +43,7 @@ def list_open_uploads(storage: Storage) -> list[OpenUpload]:
     Raises:
         StorageError: The store is out of reach, or does not let uploads be listed.
     """
-    if storage.is_local:
+    if not storage.is_s3:
         return []
     found: list[OpenUpload] = []
     markers: dict[str, str] = {}

@@ -37,8 +37,8 @@ OF_A_NIGHT = {
 
 def test_what_an_ingest_writes_has_the_schema_of_nights(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    write_quarantine(storage, "q.parquet", [Refusal("k", "folder", "e", 7, "EMPTY.FILE", "no bytes", "decode")], "1+4")
-    table = pq.read_table(tmp_path / "q.parquet")
+    refusals = [Refusal("k", "folder", "e", 7, "EMPTY.FILE", "no bytes", "decode")]
+    table = pq.read_table(tmp_path / write_quarantine(storage, "demo", refusals, "1+4")["key"])
     assert table.schema.equals(QUARANTINE_SCHEMA, check_metadata=True)
     assert table.to_pylist() == [
         {

@@ -8,12 +8,14 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from crrg.data.decoding import pool as decoder_pool
+from crrg.data.decoding import process as decoder_process
 from crrg.data.decoding.limits import DecoderLimits
 from crrg.data.decoding.pool import IdleDecoders, decode_many
 from crrg.data.decoding.process import Child
@@ -79,6 +81,33 @@ def test_a_hanging_child_is_replaced(monkeypatch):
     assert isinstance(slow, DicomError)
     assert slow.code == "DECODE.TIMEOUT"
     assert isinstance(last, DecodedFilm)
+
+
+def test_time_in_which_all_of_this_was_stopped_is_no_file_s(monkeypatch):
+    """A container that is paused, and goes on after an hour."""
+    give, away_s = Child.give, [0.0]
+
+    def give_and_stop(self, job, image_size):
+        give(self, job, image_size)
+        away_s[0] += 3600
+
+    monkeypatch.setattr(decoder_process, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + away_s[0]))
+    clock = decoder_process.OwnClock()
+    monkeypatch.setattr(decoder_process, "own_clock", clock)
+    monkeypatch.setattr(decoder_pool, "own_clock", clock)
+    monkeypatch.setattr(Child, "give", give_and_stop)
+    pictures = [picture(number) for number in range(4)]
+    assert all(isinstance(outcome, DecodedFilm) for outcome in decode_many(pictures, 64, 2))
+
+
+def test_a_clock_that_nobody_looked_at_goes_on_by_a_little(monkeypatch):
+    now_s = [0.0]
+    monkeypatch.setattr(decoder_process, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    clock, seen = decoder_process.OwnClock(), []
+    for step_s in (0, 1, 1, 100, 1):
+        now_s[0] += step_s
+        seen.append(clock.now_s())
+    assert seen == [0, 1, 2, 4, 5]
 
 
 def test_a_file_that_kills_two_children_is_refused(monkeypatch):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from crrg import local_files
 from crrg.config.data import IngestConfig
-from crrg.data.archives.givers import Givers, refusal
+from crrg.data.archives.givers import Givers, read_given
+from crrg.data.dataset.pairs import read_manifest
 from crrg.data.decoding.pool import decode_many
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import StorageError
@@ -65,6 +68,12 @@ def test_one_film_that_is_not_given_out_is_refused_and_read_once_it_is(archive, 
     refuse(number, [])
     second = ingest(form(archive), root, PSEUDONYMS)
     assert (second.num_accepted, second.reasons, second.reused) == (4, {}, False)
+    for summary, num_refused in ((first, 1), (second, 0)):
+        named = read_manifest(root, summary.dataset)["ingest"]["quarantine"]
+        data = root.get_verified(named["key"], named["sha256"])
+        assert named["key"] == summary.quarantine_key
+        assert (named["num_rows"], named["num_bytes"], named["schema_version"]) == (num_refused, len(data), 2)
+        assert pq.read_metadata(io.BytesIO(data)).num_rows == num_refused
     assert ingest(form(archive), root, PSEUDONYMS).dataset == second.dataset
 
 
@@ -115,8 +124,13 @@ def test_mask_that_is_not_given_out_costs_its_film_and_no_other(archive, root, r
 def test_store_that_is_out_of_reach_is_no_fault_of_one_object(archive):
     remote = Storage("s3://bucket/films")
     stored = archive.list_objects()[0]
-    error = StorageError("no answer", stored.key, retryable=True)
-    assert refusal(error, stored.key, remote, Givers(remote, [stored])) is None
+
+    def read() -> None:
+        raise StorageError("no answer", stored.key, retryable=True)
+
+    with pytest.raises(StorageError, match="an object: no answer") as caught:
+        read_given(read, stored.key, remote, Givers(remote, [stored]), "an object")
+    assert caught.value.retryable
 
 
 def test_a_film_whose_name_is_no_text_is_read_and_found_again(archive, root, refuse):

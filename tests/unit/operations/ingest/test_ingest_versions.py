@@ -18,10 +18,11 @@ from crrg.data.dataset.staging import StagedRows
 from crrg.data.decoding.pool import decode_many
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
-from crrg.errors import StorageError
+from crrg.errors import DigestMismatch, StorageError
 from crrg.operations.ingest import run as ingest_run
 from crrg.operations.ingest import tracking as ingest_tracking
 from crrg.operations.ingest.ingest import ingest
+from crrg.operations.upkeep.backup import back_up
 from crrg.storage import Storage
 from tests.support.dicom_builder import build_dicom
 from tests.support.keys import KEY
@@ -325,3 +326,11 @@ def test_the_same_rows_from_another_archive_are_the_same_version(films, storage,
 
 def set_age(path: Path, age_s: int) -> None:
     os.utime(path, (1_700_000_000 - age_s, 1_700_000_000 - age_s))
+
+
+def test_a_damaged_quarantine_is_not_backed_up(films, storage, tmp_path):
+    summary = run(storage, films)
+    back_up(storage, str(tmp_path / "copy"))
+    storage.put(summary.quarantine_key, b"damaged")
+    with pytest.raises(DigestMismatch):
+        back_up(storage, str(tmp_path / "other"))

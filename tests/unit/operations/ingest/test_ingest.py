@@ -279,7 +279,7 @@ def test_an_ingest_that_accepts_nothing_says_why_in_the_quarantine(tmp_path, sto
     folder = tmp_path / "films"
     folder.mkdir()
     (folder / "hip.dcm").write_bytes(build_dicom(BodyPartExamined="HIP"))
-    with pytest.raises(CrrgError, match="none of 1 inputs was accepted: BODY_PART.NOT_CHEST 1"):
+    with pytest.raises(CrrgError, match=r"none of 1 inputs was accepted: BODY_PART\.NOT_CHEST 1"):
         run(storage, str(folder))
     (record,) = storage.list_objects("quarantine")
     assert pq.read_table(io.BytesIO(storage.get(record.key))).column("reason").to_pylist() == ["BODY_PART.NOT_CHEST"]

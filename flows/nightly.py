@@ -34,7 +34,7 @@ def nightly(config: NightlyConfig) -> NightSummary:
 
     A night that was cut off is run again: finished shards are kept. Drafts are for review by a radiologist. Of a night
     that refused too much the drafts are published and the run has failed, with the reasons in its state. The run of a
-    night that control/STOP ended has failed, too, and nothing of the night is published.
+    night that control/STOP ended, or that another one kept from beginning, has failed, too: nothing of it is published.
 
     Args:
         config: Inbox, date, model, shard size, limits, where shards run.

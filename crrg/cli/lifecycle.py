@@ -45,7 +45,9 @@ def gc(
     from crrg.operations.privacy.retention import expire_results
     from crrg.operations.upkeep.gc import collect_garbage
 
-    is_to_remove = _is_meant("Remove these for good?", dry_run=dry_run, yes=yes)
+    is_to_remove = _is_meant(
+        "Remove for good what no commit names, and the drafts that the options name?", dry_run=dry_run, yes=yes
+    )
 
     def collect(storage: Storage, _settings: Settings) -> tuple[Expired | None, Garbage]:
         expired = None
@@ -65,7 +67,7 @@ def reidentify(
     ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images or objects.")],
     root: RootOption = "",
 ) -> None:
-    """Find the source of pseudonyms in an inbox, or of objects that an ingest refused in its archive.
+    """Find the source of pseudonyms in an inbox, or of training films and refused objects in the archive of an ingest.
 
     The question is audited, the answer is printed and stored nowhere.
     """
@@ -89,7 +91,7 @@ def forget(
     """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
     from crrg.operations.privacy.forget import forget as forget_patients
 
-    remove = _is_meant("Remove these patients for good?", dry_run=dry_run, yes=yes)
+    remove = _is_meant(f"Remove everything of the patients of these {len(ids)} ids for good?", dry_run=dry_run, yes=yes)
     execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=remove), _forgetting_shown)
 
 
@@ -121,9 +123,9 @@ def _is_meant(question: str, *, dry_run: bool, yes: bool) -> bool:
     Raises:
         typer.Abort: A person said no; the command ends with 1.
     """
-    if dry_run or yes or not sys.stdin.isatty():
+    if dry_run or yes or sys.stdin is None or not sys.stdin.isatty():
         return not dry_run
-    return typer.confirm(f"{question} --dry-run only lists", abort=True)
+    return typer.confirm(f"{question} --dry-run shows what that is", abort=True, err=True)
 
 
 def _rekeyed_shown(rekeyed: Rekeyed) -> str:

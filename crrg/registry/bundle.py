@@ -37,6 +37,7 @@ from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, Stora
 from crrg.registry.matching_parts import check_matching
 from crrg.registry.model_card import model_card
 from crrg.registry.stage_files import WEIGHTS_FILE, read_stage_config, read_stage_file
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
@@ -212,13 +213,20 @@ def take_in(storage: Storage, ref: BundleRef) -> BundleRef:
     What is committed names its bundle by a place that goes with the root, and that nobody clears away.
 
     Raises:
-        ModelError, DigestMismatch, StorageError: As ``read_bundle``, or nothing may be written there.
+        ModelError, DigestMismatch, StorageError: As ``read_bundle``; also ModelError where this identity may not write
+            models, as that of nights.
     """
     if not _is_elsewhere(ref.prefix):
         return ref
     prefix = f"models/bundles/{ref.bundle_id}"
     if not storage.exists(f"{prefix}/{BUNDLE_FILE}"):
-        commit_bundle(storage, read_bundle(storage, ref))
+        try:
+            commit_bundle(storage, read_bundle(storage, ref))
+        except StorageError as error:
+            if error.code != ACCESS_DENIED:
+                raise
+            reason = f"may not be copied to models/ of the root ({error.reason}); run this once as who trains"
+            raise ModelError(reason, f"bundle {ref.bundle_id[:12]}") from error
     return ref.model_copy(update={"prefix": prefix})
 
 

@@ -188,9 +188,9 @@ def read_identity(attributes: Dataset) -> DicomHeader:
     """Collect identifiers and names; nothing is checked here."""
     names = [name for tag in _NAME_TAGS for name in _names(attributes, tag)]
     return DicomHeader(
-        patient_id=_identifier(attributes, "PatientID"),
-        study_instance_uid=_identifier(attributes, "StudyInstanceUID"),
-        sop_instance_uid=_identifier(attributes, "SOPInstanceUID"),
+        patient_id=identifier_of(attributes, "PatientID"),
+        study_instance_uid=identifier_of(attributes, "StudyInstanceUID"),
+        sop_instance_uid=identifier_of(attributes, "SOPInstanceUID"),
         names=tuple(dict.fromkeys(name for name in names if name.strip("^= "))),
     )
 
@@ -340,7 +340,7 @@ def _values(value: Any) -> list[Any]:
     return [value]
 
 
-def _identifier(attributes: Dataset, name: str) -> str:
+def identifier_of(attributes: Dataset, name: str) -> str:
     """Return an identifier as a whole, several values as they were written: the first alone may be another's."""
     return "\\".join(str(value).strip(" \0") for value in _values(attributes.get(name)))
 

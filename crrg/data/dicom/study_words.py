@@ -51,7 +51,7 @@ def read_study_words(head: bytes) -> StudyWords:
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
 
-    from crrg.data.dicom.header import text_value
+    from crrg.data.dicom.header import identifier_of, text_value
 
     try:
         start, syntax = find_data_set(head)
@@ -69,10 +69,10 @@ def read_study_words(head: bytes) -> StudyWords:
                 specific_tags=[Tag(name) for name in _TAGS],
             )
             return StudyWords(
-                patient_id=text_value(attributes, "PatientID"),
+                patient_id=identifier_of(attributes, "PatientID"),
                 accession_number=text_value(attributes, "AccessionNumber"),
-                study_instance_uid=text_value(attributes, "StudyInstanceUID"),
-                sop_instance_uid=text_value(attributes, "SOPInstanceUID"),
+                study_instance_uid=identifier_of(attributes, "StudyInstanceUID"),
+                sop_instance_uid=identifier_of(attributes, "SOPInstanceUID"),
             )
     except (DataError, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, RecursionError, OSError):
         return StudyWords()

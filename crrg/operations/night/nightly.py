@@ -109,8 +109,8 @@ def plan_night(
         config=config,
     )
     lease = _take(storage, config.date)
-    if lease is None:
-        return _told_by_whom(held, storage)
+    if not isinstance(lease, Lease):
+        return _told_by_whom(held, lease)
     started_s = time.monotonic()
     try:
         # again: ids may have been changed while this waited
@@ -286,8 +286,8 @@ def _sized(config: NightlyConfig) -> NightlyConfig:
     return config
 
 
-def _take(storage: Storage, date: str) -> Lease | None:
-    """Take a night, or return ``None`` where it is being run, or what is in its way did not end in time.
+def _take(storage: Storage, date: str) -> Lease | LeaseState | None:
+    """Take a night, or return who runs it or was in its way for too long; ``None`` if that has just ended.
 
     Two dates that come at once both step back, and drafts are marked, patients forgotten and ids changed under leases
     of seconds: a night that gave up for these would not run before its next schedule.
@@ -296,7 +296,7 @@ def _take(storage: Storage, date: str) -> Lease | None:
     while (lease := acquire_lease(storage, date)) is None:
         holder, left_s = find_holder(storage), until_s - time.monotonic()
         if left_s <= 0 or _runs(holder, date):
-            return None
+            return holder
         time.sleep(min(left_s, random.uniform(*WAITS_S)))
     return lease
 
@@ -322,9 +322,8 @@ def _give_back(lease: Lease) -> None:
         logger.warning("the lease of %s was not removed and will expire: %s", lease.date, error.reason)
 
 
-def _told_by_whom(held: NightPlan, storage: Storage) -> NightPlan:
+def _told_by_whom(held: NightPlan, holder: LeaseState | None) -> NightPlan:
     """Return the plan of a night that is held, with what keeps it from beginning."""
-    holder = find_holder(storage)
     held_by = NOBODY if holder is None else holder.describe()
     logger.info("night %s is not started: %s", held.date, held_by)
     return held.model_copy(update={"held_by": held_by, "is_run_elsewhere": _runs(holder, held.date)})

@@ -71,7 +71,6 @@ def reidentify(
 
     Raises:
         ConfigError: There is no such inbox, or the nights were made with another secret.
-        DataError: A table of the archive cannot be read.
         StorageError: Inbox or root is out of reach, or the inbox gives nothing out; the question itself is audited
             first.
     """
@@ -95,7 +94,7 @@ def reidentify(
             "%d of these ids are in no night over this inbox: looking at its %d objects", len(left), len(objects)
         )
         by_key = {each.key: each for each in objects}
-        found += [_matched(match, by_key, inbox, givers) for match in matches(inbox, by_key, left, pseudonyms)]
+        found += [_matched(match, by_key, inbox, givers) for match in matches(inbox, by_key, left, pseudonyms, givers)]
     return sorted(found, key=lambda each: (asked.index(each.pseudonym), each.file))
 
 

@@ -97,4 +97,4 @@ def test_a_terminal_is_asked_before_anything_goes(places, answer, code, num_left
     command = [sys.executable, "-c", script, "gc", "--min-age-h", "0", "--root", root.root]
     done = subprocess.run(command, stdin=answering, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, len(root.list_objects(left_over))) == (code, num_left), done.stderr
-    assert "Remove these for good?" in done.stdout
+    assert "Remove for good what no commit names" in done.stderr

@@ -9,13 +9,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from crrg.config.base import Settings
+from crrg.config.references import BundleRef
 from crrg.config.running import NightlyConfig
 from crrg.domain.study import DraftReport, Film
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, ModelError, StorageError
 from crrg.ledger.lease import find_holder
 from crrg.operations.night import steps as night_steps
 from crrg.operations.night.nightly import plan_night
-from crrg.registry.bundle import bundle_digest, read_bundle
+from crrg.registry.bundle import bundle_digest, read_bundle, take_in
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, night_config, png_bytes
 from tests.support.keys import KEY
@@ -122,3 +124,15 @@ def test_a_bundle_of_the_root_keeps_its_place_when_the_root_is_copied(place: Pla
     plan = night_steps.open_night(place.form(), place.root, place.settings)
     night_steps.nightly.release_night(plan, place.root)
     assert plan.bundle.prefix == place.bundle.prefix
+
+
+def test_who_may_not_write_models_is_told_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, elsewhere = Place(tmp_path), Storage(str(tmp_path / "elsewhere"))
+    bundle = stand_in_bundle(elsewhere, image_size=TRAINED_ON, clip=2)
+
+    def denied(_storage: Storage, key: str, _data: bytes) -> None:
+        raise StorageError("PutObject is denied", key, code=ACCESS_DENIED)
+
+    monkeypatch.setattr(Storage, "put", denied)
+    with pytest.raises(ModelError, match=r"PutObject is denied\); run this once as who trains"):
+        take_in(place.root, BundleRef(bundle_id=bundle.bundle_id, prefix=elsewhere.url(bundle.prefix)))

@@ -10,15 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from crrg.config.data import IngestConfig
+from crrg.data.archives.chexpert import ChexpertSource
 from crrg.data.dataset.pairs import read_pairs
 from crrg.domain.study import Split
-from crrg.errors import CrrgError
+from crrg.errors import CrrgError, StorageError
 from crrg.ledger.audit import read_audit
 from crrg.operations.ingest.ingest import ingest
+from crrg.operations.privacy import recomputed
 from crrg.operations.privacy.reidentify import reidentify
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 from tests.support.delivered_night import ACCESSION, NUMBER, DeliverableNight
-from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, png_bytes, run_test_night
+from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, dicom_bytes, png_bytes, run_test_night
 
 
 @pytest.fixture
@@ -106,3 +109,36 @@ def test_every_id_of_a_training_cohort_leads_to_its_source(tmp_path):
         assert {(each.patient_id, each.study_uid) for each in found} == {
             ("p-1", "p-1/s-1") if file == "a.png" else ("", "")
         }
+
+
+def test_what_is_not_given_out_or_damaged_keeps_no_answer_back(tmp_path, monkeypatch, caplog):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    for name in ("denied.dcm", "z.png"):
+        inbox.put(name, png_bytes(len(name)))
+    inbox.put("table.csv", b"file,patient_id\n\xff\xfe,\x00")
+    inbox.put("two.dcm", dicom_bytes(3, patient="A\\B"))
+    real = Storage.get
+
+    def denying(storage, key):
+        if key == "denied.dcm":
+            raise StorageError("denied", key, code=ACCESS_DENIED)
+        return real(storage, key)
+
+    monkeypatch.setattr(Storage, "get", denying)
+    asked = [PSEUDONYMS.instance(hashlib.sha256(png_bytes(5)).hexdigest(), "content"), PSEUDONYMS.patient("A")]
+    (found,) = reidentify(inbox.root, asked, root, PSEUDONYMS)
+    assert (found.pseudonym, found.file) == (asked[0], "z.png"), "of two persons' film nobody is told"
+    assert "2 objects could not be read or have no identity" in caplog.text
+
+
+def test_of_an_archive_that_names_all_ids_no_film_is_read_to_find_one(tmp_path, monkeypatch):
+    archive, root = Storage(str(tmp_path / "archive")), Storage(str(tmp_path / "root"))
+    film = "train/patient00001/study1/view1_frontal.jpg"
+    archive.put(film, b"never read")
+    archive.put("train.csv", f"Path,No Finding\n{film},1\n".encode())
+    asked_for = []
+    monkeypatch.setattr(recomputed, "read_head", lambda _inbox, key, _size: asked_for.append(key) or b"")
+    (item,) = ChexpertSource(archive).items()
+    asked = PSEUDONYMS.patient(item.patient_id, ChexpertSource.site)
+    (found,) = reidentify(archive.root, [asked], root, PSEUDONYMS)
+    assert (found.kind, found.file, asked_for) == ("patient", film, ["train.csv"])

@@ -94,12 +94,18 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
 
 
 def test_patients_are_resampled_not_films(card: Scorecard) -> None:
+    names = ("rgrg/rouge_l", "clinical/micro_accuracy")
     # films differ, but each patient has one of either kind, so that every sample of patients has the same value
-    for figure in (next(each for each in card if each.name == name) for name in ("rgrg/rouge_l", "clinical/macro_f1")):
+    for figure in (next(each for each in card if each.name == name) for name in names):
         assert (figure.low, figure.high) == pytest.approx((figure.value, figure.value)), figure.name
+    right = [np.mean([each.draft.labels[name] == each.reference.labels[name] for name in LABELS]) for each in CASES]
+    rng, of_patients = np.random.default_rng(0), np.reshape(right, (6, 2)).mean(axis=1)
+    wanted = np.quantile([of_patients[rng.integers(6, size=6)].mean() for _ in range(200)], [0.025, 0.975])
+    accuracy = next(each for each in card if each.name == "classification/mean_accuracy")
+    assert (accuracy.low, accuracy.high) == pytest.approx(tuple(wanted))
     alone = [replace(each, reference=replace(each.reference, patient_id=f"q{row}")) for row, each in enumerate(CASES)]
-    found = next(each for each in score_cases(alone, known()) if each.name == "rgrg/rouge_l")
-    assert found.low < found.value < found.high
+    found = {each.name: each for each in score_cases(alone, known())}
+    assert all(found[name].low < found[name].value < found[name].high for name in names)
 
 
 def test_a_film_whose_report_is_not_tied_to_regions_says_nothing_of_selection(card: Scorecard) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 """Share of samples inside an interval."""
 MIN_PATIENTS = 6
-"""Of fewer there is no interval: not even the span of their values would hold the median of all patients as often as
-``LEVEL`` promises (of five, 1 - 2 / 2 ** 5 = 0.94), and that of one patient would have no width at all."""
+"""A figure made of fewer has no interval: not even the span of their values would hold the median of all patients as
+often as ``LEVEL`` promises (of five, 1 - 2 / 2 ** 5 = 0.94), and that of one patient would have no width at all."""
 _SAMPLES_AT_ONCE = 50
 """Samples whose rows are weighed together, which bounds memory."""
 
@@ -77,23 +78,29 @@ class Resampling:
         self._times = rng.multinomial(num, np.full(num, 1 / num), size=num_samples) if is_enough else None
 
     def interval(self, statistic: Statistic) -> tuple[float, float]:
-        """Return the percentile interval of a figure of all rows; NaN for too few patients."""
+        """Return the percentile interval of a figure of all rows; NaN where too few patients alone have a value."""
         if self._times is None:
             return float("nan"), float("nan")
         per_patient = np.zeros((self._times.shape[1], statistic.counts.shape[1]))
         np.add.at(per_patient, self._patients, statistic.counts)
+        own = (sums for sums in per_patient if sums.any() and not math.isnan(statistic.combine(sums)))
+        if len(list(islice(own, MIN_PATIENTS))) < MIN_PATIENTS:
+            return float("nan"), float("nan")
         return _percentiles(np.array([statistic.combine(total) for total in self._times @ per_patient]))
 
-    def weighted_interval(self, figure: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> tuple[float, float]:
+    def weighted_interval(
+        self, figure: Callable[[NDArray[np.float64]], NDArray[np.float64]], known: NDArray[np.bool_]
+    ) -> tuple[float, float]:
         """Return the percentile interval of a figure that is no sum.
 
         Args:
             figure: Values ``[S]`` of samples, given how often each row is in them ``[S, B]``.
+            known: Which rows ``[B]``, or entries of rows ``[B, K]``, the figure is made of.
 
         Returns:
-            Low and high end; NaN for too few patients.
+            Low and high end; NaN where too few patients have such a row.
         """
-        if self._times is None:
+        if self._times is None or len(np.unique(self._patients[np.nonzero(known)[0]])) < MIN_PATIENTS:
             return float("nan"), float("nan")
         parts = np.array_split(self._times.astype(float), -(-len(self._times) // _SAMPLES_AT_ONCE))
         return _percentiles(np.concatenate([figure(part[:, self._patients]) for part in parts]))
@@ -109,6 +116,7 @@ def bootstrap_interval(
     statistic: Callable[[NDArray[np.int64]], float],
     patient_ids: Sequence[str],
     *,
+    known: NDArray[np.bool_] | None = None,
     num_samples: int = 500,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -117,15 +125,16 @@ def bootstrap_interval(
     Args:
         statistic: Value of a sample, given the row numbers ``[B']`` in it (with repeats).
         patient_ids: Patient of each row; patients are drawn with replacement, each with all its rows.
+        known: Which rows ``[B]``, or entries of rows ``[B, K]``, the statistic is made of; all by default.
         num_samples: Number of samples.
         seed: Same seed, same interval.
 
     Returns:
-        Low and high end; NaN for fewer than ``MIN_PATIENTS`` patients or where no sample has a value.
+        Low and high end; NaN where fewer than ``MIN_PATIENTS`` patients have a known row or no sample has a value.
     """
-    rows = _rows_by_patient(patient_ids)
-    if len(rows) < MIN_PATIENTS:
+    if not _is_enough(patient_ids, known):
         return float("nan"), float("nan")
+    rows = _rows_by_patient(patient_ids)
     rng = np.random.default_rng(seed)
     values = np.empty(num_samples)
     for i in range(num_samples):
@@ -138,6 +147,7 @@ def bootstrap_figures(
     statistics: Callable[[NDArray[np.int64]], dict[str, float]],
     patient_ids: Sequence[str],
     *,
+    known: NDArray[np.bool_] | None = None,
     num_samples: int = 200,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
@@ -146,15 +156,16 @@ def bootstrap_figures(
     Args:
         statistics: Values of a sample by name, given the row numbers ``[B']`` in it; always the same names.
         patient_ids: Patient of each row.
+        known: Which rows ``[B]``, or entries of rows ``[B, K]``, the figures are made of; all by default.
         num_samples: Number of samples.
         seed: Same seed, same intervals.
 
     Returns:
-        Low and high end by name; NaN for fewer than ``MIN_PATIENTS`` patients.
+        Low and high end by name; NaN where fewer than ``MIN_PATIENTS`` patients have a known row.
     """
-    rows = _rows_by_patient(patient_ids)
-    if len(rows) < MIN_PATIENTS:
+    if not _is_enough(patient_ids, known):
         return dict.fromkeys(statistics(np.arange(len(patient_ids))), (float("nan"), float("nan")))
+    rows = _rows_by_patient(patient_ids)
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(rows), size=len(rows)) for _ in range(num_samples)]
     samples = [statistics(np.concatenate([rows[j] for j in drawn])) for drawn in draws]
@@ -179,7 +190,7 @@ def bootstrap_sums(
         seed: Same seed, same interval.
 
     Returns:
-        Low and high end; NaN for fewer than ``MIN_PATIENTS`` patients.
+        Low and high end; NaN where fewer than ``MIN_PATIENTS`` patients have a value of their own.
     """
     samples = Resampling(patient_ids, num_samples=num_samples, seed=seed)
     return samples.interval(Statistic(counts, combine))
@@ -215,6 +226,11 @@ def error_interval(value: float, percentiles: tuple[float, float]) -> tuple[floa
 def ratio(counts: NDArray[np.float64]) -> float:
     """Return the first of two sums ``[2]`` over the second; NaN where that is 0."""
     return float(counts[0] / counts[1]) if counts[1] else float("nan")
+
+
+def _is_enough(patient_ids: Sequence[str], known: NDArray[np.bool_] | None) -> bool:
+    counted = patient_ids if known is None else [patient_ids[row] for row in np.nonzero(known)[0].tolist()]
+    return len(set(counted)) >= MIN_PATIENTS
 
 
 def _rows_by_patient(patient_ids: Sequence[str]) -> list[NDArray[np.int64]]:

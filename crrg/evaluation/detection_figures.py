@@ -87,7 +87,9 @@ def detection_figures(
     ]
     iou, scores = overlaps(given, references), given.scores
     value = _average_precision(given, references)
-    interval = samples.weighted_interval(lambda weights: mean_average_precision(iou, scores, given.detected, weights))
+    interval = samples.weighted_interval(
+        lambda weights: mean_average_precision(iou, scores, given.detected, weights), np.isfinite(iou)
+    )
     beside = {rival: _average_precision(boxes, references) for rival, boxes in others.items()}
     return [*figures, *beside_values("detection/map_50", value, interval, beside)]
 

@@ -100,7 +100,7 @@ def classifier_figures(
     if len(train_references):
         rivals = mean_label_figures(*majority(train_references, len(probabilities)), references)
     rival = MAJORITY if rivals else ""
-    intervals = bootstrap_figures(of_rows, patient_ids, num_samples=NUM_SAMPLES)
+    intervals = bootstrap_figures(of_rows, patient_ids, known=np.isfinite(references), num_samples=NUM_SAMPLES)
     intervals["ece"] = error_interval(values["ece"], intervals["ece"])
     return [
         Figure(f"{prefix}mean_{name}", value, *intervals[name], rival, rivals.get(name), lower_is_better=name == "ece")

@@ -20,12 +20,12 @@ def annotation(region: str, phrase: str | None, is_abnormal: bool | None) -> Reg
 
 
 def case(number: int, regions: tuple[RegionAnnotation, ...]) -> Case:
-    """Return a film of noise with its draft; each number is of a patient of its own."""
+    """Return a film of noise with its draft; an even number and the next are of one patient."""
     pixels = np.random.default_rng(number).integers(0, 255, (40, 50), dtype=np.uint8)
     film = Film(pixels, 500, 400, ViewPosition.PA, None, False, b"")
     report = Report(findings="The lungs are clear. There is edema." if number % 2 else "The lungs are clear.")
     labels = {label: (number + place) % 2 for place, label in enumerate(LABELS)}
-    ids = (f"p{number}", f"s{number}", f"i{number}")
+    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
     pair = Pair(*ids, film, report, regions, labels, "drawn", "phantom", b"", Split.TEST)
     return Case(pair, draft_of(film))
 
@@ -36,17 +36,17 @@ TIED = (
     annotation("right lung", None, None),
     annotation("left lung", "The left lung is clear.", False),
 )
-CASES = [case(number, TIED) for number in range(6)]
+CASES = [case(number, TIED) for number in range(12)]
 
 
 def known() -> Baselines:
     """Return what is known of training: its films are those of the cases, so that each is its own neighbour."""
-    texts = [f"The lungs are clear. Film {number}." for number in range(6)]
+    texts = [f"The lungs are clear. Film {number}." for number in range(12)]
     return Baselines(
         mean_boxes=np.tile([0.1, 0.1, 0.6, 0.9], (NUM_REGIONS, 1)),
         usual_regions=np.array([region == HEART for region in REGIONS]),
         thumbnails=thumbnails_of(CASES),
-        labels=np.zeros((6, len(LABELS))),
+        labels=np.zeros((12, len(LABELS))),
         findings=texts,
         texts=texts,
         constant="The lungs are clear.",

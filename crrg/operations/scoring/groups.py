@@ -15,7 +15,7 @@ from crrg.domain.study import Pair, ViewPosition
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.compared import beside_values
 from crrg.evaluation.scorecard import Figure
-from crrg.operations.scoring.main_figures import MainFigure, OfRows
+from crrg.operations.scoring.main_figures import MainFigure
 
 MIN_PATIENTS = 20
 """A group of fewer patients is not shown, however many films they have: its interval would say nothing."""
@@ -60,10 +60,13 @@ def group_figures(pairs: Sequence[Pair], main: Mapping[str, MainFigure]) -> list
                 beside = {"all films": whole[name]}
                 if figure.of_rival is not None:
                     beside[figure.rival] = figure.of_rival(rows)
-                interval = _interval(figure.of_drafts, rows, patients)
+                interval = _interval(figure, rows, patients)
                 figures += beside_values(f"{grouping}/{group}/{name}", value, interval, beside)
     return figures
 
 
-def _interval(of_rows: OfRows, rows: Rows, patients: Sequence[str]) -> tuple[float, float]:
-    return bootstrap_interval(lambda drawn: of_rows(rows[drawn]), patients, num_samples=NUM_SAMPLES)
+def _interval(figure: MainFigure, rows: Rows, patients: Sequence[str]) -> tuple[float, float]:
+    known = None if figure.known is None else figure.known[rows]
+    return bootstrap_interval(
+        lambda drawn: figure.of_drafts(rows[drawn]), patients, known=known, num_samples=NUM_SAMPLES
+    )

@@ -7,7 +7,7 @@ the best constant report, the nearest training film's labels. Of labels there is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,13 @@ class MainFigure:
         of_drafts: The drafts'.
         rival: Name of the baseline; empty without one.
         of_rival: The baseline's.
+        known: Which films ``[B]``, or entries of films ``[B, K]``, the drafts' figure is made of; ``None`` for all.
     """
 
     of_drafts: OfRows
     rival: str = ""
     of_rival: OfRows | None = None
+    known: NDArray[np.bool_] | None = None
 
 
 def main_figures(
@@ -63,7 +65,9 @@ def main_figures(
     probabilities = np.array([[case.draft.probabilities[label] for label in FINDINGS] for case in cases])
     return {
         **_region_figures(cases, known, abnormal_threshold),
-        LABEL_AUC: MainFigure(lambda rows: mean_auc(probabilities[rows], references[rows])),
+        LABEL_AUC: MainFigure(
+            lambda rows: mean_auc(probabilities[rows], references[rows]), known=np.isfinite(references)
+        ),
         **_text_figures(cases, known),
         CLINICAL_F1: _clinical_figure(cases, known, neighbours),
     }
@@ -73,27 +77,27 @@ def _region_figures(cases: Sequence[Case], known: Baselines, abnormal_threshold:
     arrays = region_arrays(cases)
     shape = arrays.has_phrase.shape
 
-    def iou_of(boxes: Boxes) -> OfRows:
+    def iou_of(boxes: Boxes) -> MainFigure:
         iou = overlaps(boxes, arrays.truth)
-        return lambda rows: mean_of_regions(iou[rows])
+        return MainFigure(lambda rows: mean_of_regions(iou[rows]), known=np.isfinite(iou))
 
-    def selection_of(given: NDArray[np.bool_]) -> OfRows:
-        return _f1(clinical.decision_counts(np.broadcast_to(given, shape), arrays.has_phrase, arrays.is_told))
+    def selection_of(given: NDArray[np.bool_]) -> MainFigure:
+        return _f1_of_wanted(clinical.decision_counts(np.broadcast_to(given, shape), arrays.has_phrase, arrays.is_told))
 
-    def abnormality_of(called: NDArray[np.bool_]) -> OfRows:
+    def abnormality_of(called: NDArray[np.bool_]) -> MainFigure:
         counted = np.isfinite(arrays.is_abnormal) & arrays.given.detected
-        return _f1(clinical.decision_counts(called, arrays.is_abnormal == 1, counted))
+        return _f1_of_wanted(clinical.decision_counts(called, arrays.is_abnormal == 1, counted))
 
-    iou, selection = MainFigure(iou_of(arrays.given)), MainFigure(selection_of(arrays.selected))
+    iou, selection = iou_of(arrays.given), selection_of(arrays.selected)
     if known.is_fitted:
         mean_boxes = Boxes.constant(np.asarray(mean_box_candidates(known.mean_boxes, arrays.sizes), dtype=np.float64))
-        iou = MainFigure(iou.of_drafts, MEAN_BOX, iou_of(mean_boxes))
-        selection = MainFigure(selection.of_drafts, "usual regions", selection_of(known.usual_regions))
+        iou = _beside(iou, MEAN_BOX, iou_of(mean_boxes))
+        selection = _beside(selection, "usual regions", selection_of(known.usual_regions))
     figures = {REGION_IOU: iou, SELECTION_F1: selection}
     if abnormal_threshold is not None:
         called = abnormality_of(arrays.abnormal_probabilities >= abnormal_threshold)
         every = abnormality_of(np.ones((len(cases), NUM_REGIONS), dtype=np.bool_))
-        figures[ABNORMALITY_F1] = MainFigure(called, "all abnormal", every)
+        figures[ABNORMALITY_F1] = _beside(called, "all abnormal", every)
     return figures
 
 
@@ -103,37 +107,44 @@ def _text_figures(cases: Sequence[Case], known: Baselines) -> dict[str, MainFigu
     has_findings = np.array([bool(reference) for reference in references], dtype=np.bool_)
     wanted = [tokenize(reference, PROTOCOL) for reference in references]
 
-    def of_texts(texts: Sequence[str]) -> dict[str, OfRows]:
+    def of_texts(texts: Sequence[str]) -> dict[str, MainFigure]:
         given = [tokenize(text, PROTOCOL) for text in texts]
         bleu = Statistic(bleu_counts(given, wanted) * has_findings[:, None], lambda sums: bleu_from_counts(sums)[3])
         rouge = mean_statistic(np.where(has_findings, rouge_l_per_report(given, wanted), np.nan))
         return {
-            BLEU_4: lambda rows: bleu.value(rows) if has_findings[rows].any() else float("nan"),
-            ROUGE_L: rouge.value,
+            BLEU_4: MainFigure(
+                lambda rows: bleu.value(rows) if has_findings[rows].any() else float("nan"), known=has_findings
+            ),
+            ROUGE_L: MainFigure(rouge.value, known=has_findings),
         }
 
     of_drafts = of_texts([case.draft.findings for case in cases])
     if not known.is_fitted:
-        return {name: MainFigure(of_rows) for name, of_rows in of_drafts.items()}
+        return of_drafts
     of_constant = of_texts([known.constant] * len(cases))
-    return {name: MainFigure(each, "best constant report", of_constant[name]) for name, each in of_drafts.items()}
+    return {name: _beside(each, "best constant report", of_constant[name]) for name, each in of_drafts.items()}
 
 
 def _clinical_figure(cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64]) -> MainFigure:
     references: list[Mapping[str, int | None]] = [case.reference.labels for case in cases]
     counted = clinical.known_labels([case.reference for case in cases])
 
-    def of_labels(given: Sequence[LabelValues]) -> OfRows:
-        return _f1(clinical.micro_f1_counts(given, references, counted))
+    def of_labels(given: Sequence[LabelValues]) -> MainFigure:
+        counts = clinical.micro_f1_counts(given, references, counted)
+        return MainFigure(Statistic(counts, clinical.f1_from_counts).value, known=counts > 0)
 
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
     if not known.is_fitted:
-        return MainFigure(of_labels(drafts))
+        return of_labels(drafts)
     others = clinical.read_labels([known.texts[row] for row in neighbours])
-    return MainFigure(of_labels(drafts), "nearest neighbour", of_labels(others))
+    return _beside(of_labels(drafts), "nearest neighbour", of_labels(others))
 
 
-def _f1(counts: NDArray[np.float64]) -> OfRows:
+def _f1_of_wanted(counts: NDArray[np.float64]) -> MainFigure:
     """Return the F1 of hits, found and wanted ``[B, 3]``; NaN where nothing is wanted."""
     statistic = Statistic(counts, lambda sums: clinical.f1_from_counts(sums) if sums[2] else float("nan"))
-    return statistic.value
+    return MainFigure(statistic.value, known=counts > 0)
+
+
+def _beside(drafts: MainFigure, rival: str, other: MainFigure) -> MainFigure:
+    return replace(drafts, rival=rival, of_rival=other.of_drafts)

@@ -81,20 +81,24 @@ def visibility_figures(visibility: Visibility, cases: VisibilityCases, score_thr
     chances = visibility.probabilities(scores)
     shown, found = chances >= visibility.threshold, (scores > 0) & (scores >= score_threshold)
 
-    def figure(name: str, of: Callable[[FloatArray, NDArray[np.bool_], FloatArray], float]) -> Figure:
+    def figure(
+        name: str, counted: NDArray[np.bool_], of: Callable[[FloatArray, NDArray[np.bool_], FloatArray], float]
+    ) -> Figure:
         def sampled(rows: NDArray[np.int64]) -> float:
             return of(chances[rows], shown[rows], truth[rows])
 
-        interval, value = bootstrap_interval(sampled, cases.patient_ids), sampled(np.arange(len(truth)))
+        interval = bootstrap_interval(sampled, cases.patient_ids, known=counted)
+        value = sampled(np.arange(len(truth)))
         low, high = error_interval(value, interval) if name == "ece" else interval
         rival = of(scores, found, truth)
         return Figure(f"visibility/{name}", value, low, high, RIVAL, rival, lower_is_better=name == "ece")
 
+    known = np.isfinite(truth)
     return [
-        figure("ece", lambda chance, _, visible: expected_calibration_error(chance.ravel(), visible.ravel())),
-        figure("auc", lambda chance, _, visible: roc_auc(chance.ravel(), visible.ravel())),
-        figure("kept_visible", lambda _, is_shown, visible: _share(is_shown[visible == 1])),
-        figure("found_missing", lambda _, is_shown, visible: _share(~is_shown[visible == 0])),
+        figure("ece", known, lambda chance, _, visible: expected_calibration_error(chance.ravel(), visible.ravel())),
+        figure("auc", known, lambda chance, _, visible: roc_auc(chance.ravel(), visible.ravel())),
+        figure("kept_visible", truth == 1, lambda _, is_shown, visible: _share(is_shown[visible == 1])),
+        figure("found_missing", truth == 0, lambda _, is_shown, visible: _share(~is_shown[visible == 0])),
     ]
 
 

@@ -115,7 +115,7 @@ def test_conditions_that_are_never_right_are_named_only_where_they_are_frequent(
 
 def test_a_cohorts_tables_hold_the_figures_of_its_scorecard() -> None:
     missed = annotation("mediastinum", "The mediastinum is wide.", True)
-    cases = [case(number, (*TIED, missed)) for number in range(6)]
+    cases = [case(number, (*TIED, missed)) for number in range(12)]
     cases = [Case(each.reference, replace(each.draft, impression="There is edema.")) for each in cases]
     card = score_cases(cases, known(), abnormal_threshold=0.5)
     regions = region_figures(cases, known(), 0.5)

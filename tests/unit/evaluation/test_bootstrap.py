@@ -13,6 +13,7 @@ from crrg.evaluation.bootstrap import (
     error_interval,
 )
 from crrg.evaluation.classification import expected_calibration_error
+from crrg.evaluation.clinical import precision_from_counts
 
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
@@ -55,6 +56,37 @@ def test_no_rows_and_no_values() -> None:
     assert bootstrap_mean(np.tile([1.0, np.nan], 6), list("aabbccddeeff")) == (1.0, 1.0)
 
 
+def test_patients_without_a_value_make_no_interval() -> None:
+    patients = [str(row) for row in range(30)]
+    for num_known, has_interval in ((1, False), (MIN_PATIENTS - 1, False), (MIN_PATIENTS, True)):
+        known = np.arange(30) < num_known
+        values = np.where(known, 0.7, np.nan)
+
+        def mean(rows: np.ndarray, values: np.ndarray = values) -> float:
+            return float(np.nanmean(values[rows])) if np.isfinite(values[rows]).any() else float("nan")
+
+        counts = np.stack([np.zeros(30), known, np.ones(30)], axis=1)
+        intervals = [
+            bootstrap_mean(values, patients),
+            bootstrap_interval(mean, patients, known=known),
+            bootstrap_figures(lambda rows, mean=mean: {"mean": mean(rows)}, patients, known=known)["mean"],
+            Resampling(patients).weighted_interval(lambda times: np.full(len(times), 0.7), known),
+            # a precision: everyone has findings, few are told any
+            bootstrap_sums(counts, precision_from_counts, patients),
+        ]
+        assert np.isfinite(intervals).all(axis=1).tolist() == [has_interval] * 5
+        assert not has_interval or intervals[0] == pytest.approx((0.7, 0.7))
+
+
+def test_the_same_draws_by_hand_have_the_same_interval() -> None:
+    values = np.random.default_rng(1).random(16)
+    patients = [str(row // 2) for row in range(16)]
+    found = bootstrap_figures(lambda rows: {"mean": float(values[rows].mean())}, patients)
+    rng, of_patients = np.random.default_rng(0), values.reshape(8, 2).mean(axis=1)
+    wanted = np.quantile([of_patients[rng.integers(8, size=8)].mean() for _ in range(200)], [0.025, 0.975])
+    assert found["mean"] == pytest.approx(tuple(wanted))
+
+
 def test_few_patients_have_no_interval_however_many_films_they_have() -> None:
     enough = [str(row % MIN_PATIENTS) for row in range(60)]
     few = [str(row % (MIN_PATIENTS - 1)) for row in range(60)]
@@ -71,7 +103,7 @@ def test_few_patients_have_no_interval_however_many_films_they_have() -> None:
             bootstrap_mean(values, patients),
             bootstrap_interval(mean, patients),
             bootstrap_figures(lambda rows: {"mean": mean(rows)}, patients)["mean"],
-            Resampling(patients).weighted_interval(tiled),
+            Resampling(patients).weighted_interval(tiled, np.ones(60, dtype=bool)),
         ]
         assert np.isnan(intervals).all(axis=1).tolist() == [are_few] * 4
 

@@ -14,10 +14,12 @@ from tests.support.labelled_pair import labelled
 CANDIDATES = [{"Edema": 1, "Fracture": -1}, {"No Finding": 1}, {"Cardiomegaly": -1}, {}]
 PARTS = ("f1", "precision", "recall", "accuracy")
 REFERENCES = [{"Edema": 1}, {"No Finding": 1}, {"Cardiomegaly": 1}, {}]
+PATIENTS = Resampling([str(row) for row in range(24)])
+"""Each label that is there is in six."""
 
 
 def test_both_families_have_their_own_reading_of_an_uncertain_label() -> None:
-    found = clinical_figures("chexbert", CANDIDATES * 2, REFERENCES * 2, Resampling(list("abcdefgh")), {})
+    found = clinical_figures("chexbert", CANDIDATES * 6, REFERENCES * 6, PATIENTS, {})
     figures = {figure.name: figure for figure in found}
     # five labels: edema and cardiomegaly are found; the fracture is not among them
     assert figures["chexbert/micro5_f1"].value == figures["chexbert/micro5_accuracy"].value == 1.0
@@ -52,9 +54,9 @@ def test_the_claim_of_every_finding_stands_beside_each_figure() -> None:
 
 
 def test_the_rule_labelers_figures_are_those_of_the_scores_beside_each_baseline() -> None:
-    rivals = {"all positive": [dict.fromkeys(LABELS, 1)] * 8, "nothing": [{}] * 8}
-    figures = clinical_figures("clinical", CANDIDATES * 2, REFERENCES * 2, Resampling(list("abcdefgh")), rivals)
-    scores, claimed = score_labels(CANDIDATES, REFERENCES), score_labels(rivals["all positive"], REFERENCES * 2)
+    rivals = {"all positive": [dict.fromkeys(LABELS, 1)] * 24, "nothing": [{}] * 24}
+    figures = clinical_figures("clinical", CANDIDATES * 6, REFERENCES * 6, PATIENTS, rivals)
+    scores, claimed = score_labels(CANDIDATES, REFERENCES), score_labels(rivals["all positive"], REFERENCES * 6)
     found = {each.name: each for each in figures if each.baseline_name == "all positive"}
     assert all(each.value == pytest.approx(scores[name]) for name, each in found.items())
     assert all(each.baseline == pytest.approx(claimed[name]) for name, each in found.items())
@@ -71,9 +73,11 @@ def test_the_interval_of_drafts_without_a_mistake_is_their_value_however_rare_th
     references = [{FINDINGS[row]: 1} if row < len(FINDINGS) else {} for row in range(40)]
     patients = Resampling([str(row) for row in range(40)])
     figures = {each.name: each for each in clinical_figures("clinical", references, references, patients, {})}
-    names = ["macro_f1", "edema_f1", *(f"{family}_{part}" for family in ("micro", "micro5") for part in PARTS)]
-    for figure in (figures[f"clinical/{name}"] for name in names):
+    for figure in (figures[f"clinical/{name}"] for name in ("macro_f1", *(f"micro_{part}" for part in PARTS))):
         assert (figure.low, figure.value, figure.high) == (1.0, 1.0, 1.0), figure.name
+    # of one patient, and of five
+    for figure in (figures[f"clinical/{name}"] for name in ("edema_f1", "micro5_precision", "micro5_recall")):
+        assert (figure.low, figure.value, figure.high) == (None, 1.0, None), figure.name
 
 
 def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:

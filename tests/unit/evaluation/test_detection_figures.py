@@ -63,12 +63,16 @@ def test_boxes_by_hand() -> None:
     assert figures["detection/iou/left lung"].baseline == pytest.approx(1 / 2)
     assert figures["detection/map_50"].baseline == pytest.approx((1 / 4 + 1) / 2)
     assert {each.baseline_name for each in figures.values()} == {"mean box"}
-    thrice = Boxes(
-        *(np.tile(part, (3,) + (1,) * (part.ndim - 1)) for part in (GIVEN.boxes, GIVEN.scores, GIVEN.detected))
+    often = Boxes(
+        *(np.tile(part, (6,) + (1,) * (part.ndim - 1)) for part in (GIVEN.boxes, GIVEN.scores, GIVEN.detected))
     )
-    again = detection_figures(thrice, np.tile(TRUTH, (3, 1, 1)), Resampling(list("abcdef")), None)
+    truth, samples = np.tile(TRUTH, (6, 1, 1)), Resampling(list("abcdefghijkl"))
+    again = detection_figures(often, truth, samples, None)
     assert all(each.low <= each.value <= each.high for each in again)
     assert detection_figures(GIVEN, np.full(TRUTH.shape, np.nan), SAMPLES, GIVEN) == []
+    # of twelve patients five are annotated
+    mostly_unknown = np.where(np.arange(12)[:, None, None] < 5, truth, np.nan)
+    assert all(each.low is None for each in detection_figures(often, mostly_unknown, samples, None))
 
 
 def test_average_precision_by_hand() -> None:
@@ -90,12 +94,15 @@ def test_the_interval_of_a_figure_that_is_no_sum_is_that_of_the_same_samples() -
     iou = rng.random((40, 2))
     samples = Resampling([str(row // 2) for row in range(40)])
     low, high = samples.weighted_interval(
-        lambda weights: mean_average_precision(iou, np.ones((40, 2)), np.ones((40, 2), dtype=bool), weights)
+        lambda weights: mean_average_precision(iou, np.ones((40, 2)), np.ones((40, 2), dtype=bool), weights),
+        np.ones(40, dtype=bool),
     )
     # with one score for all boxes there is one step: precision and recall are both the share of right boxes
     share = (iou >= 0.5).mean(axis=0)
     assert low < float((share * share).mean()) < high
-    mean = samples.weighted_interval(lambda weights: (weights @ iou[:, 0]) / weights.sum(axis=1))
+    mean = samples.weighted_interval(
+        lambda weights: (weights @ iou[:, 0]) / weights.sum(axis=1), np.ones(40, dtype=bool)
+    )
     assert mean == pytest.approx(samples.interval(mean_statistic(iou[:, 0])))
 
 

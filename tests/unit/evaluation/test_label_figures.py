@@ -73,6 +73,10 @@ def test_a_label_that_is_neither_given_nor_there_says_nothing_of_the_f1() -> Non
     assert (f1.low, f1.value, f1.high) == (1.0, 1.0, 1.0)
     few = classifier_figures("", references[:5], references[:5] == 1, references[:5], patients[:5], references)
     assert all(figure.low is None for figure in few)
+    known_of_five = np.where(np.arange(40)[:, None] < 5, references, np.nan)
+    few = classifier_figures("", references, references == 1, known_of_five, patients, references)
+    assert few
+    assert all(figure.low is None for figure in few)
 
 
 def test_places_count_equal_reports_once() -> None:

@@ -38,9 +38,12 @@ def abnormality() -> np.ndarray:
 
 
 def figures() -> dict[str, float]:
-    twice = np.tile(abnormality(), (2, 1))
-    found = phrase_figures(DRAFTS * 2, REFERENCES * 2, twice, Resampling(list("abcdef")), {})
+    often, samples = np.tile(abnormality(), (6, 1)), Resampling([str(row) for row in range(18)])
+    found = phrase_figures(DRAFTS * 6, REFERENCES * 6, often, samples, {})
     assert all(each.low <= each.value <= each.high for each in found)
+    # of six patients two have phrases of the heart and the spine
+    few = phrase_figures(DRAFTS * 2, REFERENCES * 2, often[:6], Resampling(list("abcdef")), {})
+    assert all(each.low is None for each in few)
     found = phrase_figures(DRAFTS, REFERENCES, abnormality(), Resampling(["a", "b", "c"]), {})
     assert all(each.is_detail == (each.name.count("/") > 1) for each in found)
     return {each.name: each.value for each in found}

@@ -94,4 +94,10 @@ def test_figures_stand_beside_the_detectors_own_score() -> None:
     assert by_name["visibility/auc"].low < by_name["visibility/auc"].value < by_name["visibility/auc"].high
     assert by_name["visibility/kept_visible"].value == pytest.approx(KEPT_VISIBLE, abs=0.01)
     assert all(figure.baseline_name == "detector's score" for figure in found)
+    mostly_there = np.where(np.arange(len(scores))[:, None] < 6, visible, 1)
+    found = visibility_figures(
+        fitted, VisibilityCases(scores, mostly_there, [str(i // 2) for i in range(len(scores))]), 0
+    )
+    # regions are missing on films of three patients
+    assert [figure.name for figure in found if figure.low is None] == ["visibility/found_missing"]
     assert visibility_figures(fitted, VisibilityCases(scores, np.ones_like(visible), [""] * len(scores)), 0.05) == []

@@ -93,9 +93,24 @@ def test_every_family_of_figures_stands_beside_its_baselines(card: Scorecard) ->
     assert beside.baseline == pytest.approx(itself["rgrg/bleu_1"])
 
 
+def test_patients_are_resampled_not_films(card: Scorecard) -> None:
+    names = ("rgrg/rouge_l", "clinical/micro_accuracy")
+    # films differ, but each patient has one of either kind, so that every sample of patients has the same value
+    for figure in (next(each for each in card if each.name == name) for name in names):
+        assert (figure.low, figure.high) == pytest.approx((figure.value, figure.value)), figure.name
+    right = [np.mean([each.draft.labels[name] == each.reference.labels[name] for name in LABELS]) for each in CASES]
+    rng, of_patients = np.random.default_rng(0), np.reshape(right, (6, 2)).mean(axis=1)
+    wanted = np.quantile([of_patients[rng.integers(6, size=6)].mean() for _ in range(200)], [0.025, 0.975])
+    accuracy = next(each for each in card if each.name == "classification/mean_accuracy")
+    assert (accuracy.low, accuracy.high) == pytest.approx(tuple(wanted))
+    alone = [replace(each, reference=replace(each.reference, patient_id=f"q{row}")) for row, each in enumerate(CASES)]
+    found = {each.name: each for each in score_cases(alone, known())}
+    assert all(found[name].low < found[name].value < found[name].high for name in names)
+
+
 def test_a_film_whose_report_is_not_tied_to_regions_says_nothing_of_selection(card: Scorecard) -> None:
     plain = [annotation(HEART, None, None), annotation(SPINE, None, None)]
-    untied = [case(number, tuple(plain)) for number in range(6, 12)]
+    untied = [case(number, tuple(plain)) for number in range(12, 24)]
     together = score_cases([*CASES, *untied], known())
     # drafts select the right lung and the heart; the reports speak of the heart and the left lung, not of the others
     assert card["selection/precision"] == card["selection/recall"] == 0.5
@@ -146,7 +161,7 @@ def test_meteor_leaves_out_what_rgrg_leaves_out(tmp_path: Path) -> None:
     jar = tmp_path / "meteor.jar"
     jar.write_text(STAND_IN_METEOR)
     nothing = Scorecard((), len(CASES))
-    silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in (case(6, TIED), case(7, TIED))]
+    silent = [replace(each, draft=replace(each.draft, findings=" ")) for each in (case(12, TIED), case(13, TIED))]
     found = list(with_meteor(nothing, [*silent, *CASES], known(), jar, java=(sys.executable,)))
     told = [each for each in found if each.name.endswith("_nonempty_only")]
     plain = list(with_meteor(nothing, CASES, known(), jar, java=(sys.executable,)))
@@ -211,3 +226,6 @@ def test_a_draft_is_not_blamed_for_what_an_archive_without_reports_never_asked()
     assert main[CLINICAL_F1].of_drafts(np.array([0, 1])) == 1.0
     assert np.isnan(main[CLINICAL_F1].of_drafts(np.array([2])))
     assert np.isnan([main[name].of_drafts(np.array([0])) for name in (BLEU_4, ROUGE_L)]).all(), "no report"
+    invented = of_archive({"Edema": 0})
+    assert score_cases([invented], known())[CLINICAL_F1] == 0
+    assert main_figures([invented], known(), np.array([0]), None)[CLINICAL_F1].of_drafts(np.array([0])) == 0

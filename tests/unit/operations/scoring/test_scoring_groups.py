@@ -14,16 +14,18 @@ from crrg.domain.regions import NUM_REGIONS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
 from crrg.operations.scoring.cases import Baselines, Case
-from crrg.operations.scoring.groups import MIN_PATIENTS, group_figures
+from crrg.operations.scoring.groups import MIN_PATIENTS, NUM_SAMPLES, group_figures
 from crrg.operations.scoring.main_figures import MainFigure, main_figures
 from tests.support.drawn_night import draft_of
 
 PIXELS = np.full((40, 50), 51, np.uint8)
+NUM_FILMS = 2 * MIN_PATIENTS
 
 
 def pair(number: int, view: ViewPosition, source: str = "phantom") -> Pair:
+    """Return a film; an even number and the next are of one patient."""
     film = Film(PIXELS, 500, 400, view, None, False, b"")
-    ids = (f"p{number}", f"s{number}", f"i{number}")
+    ids = (f"p{number // 2}", f"s{number}", f"i{number}")
     return Pair(*ids, film, Report(None, None, None), (), {"Edema": number % 2}, "drawn", source, b"", Split.TEST)
 
 
@@ -32,17 +34,29 @@ def of_films(values: np.ndarray) -> dict[str, MainFigure]:
 
 
 def test_each_group_is_scored_on_its_own_films() -> None:
-    pairs = [pair(n, ViewPosition.AP if n < MIN_PATIENTS else ViewPosition.PA) for n in range(3 * MIN_PATIENTS)]
-    pairs += [pair(99 + n, ViewPosition.UNKNOWN) for n in range(MIN_PATIENTS)]
+    pairs = [pair(n, ViewPosition.AP if n < NUM_FILMS else ViewPosition.PA) for n in range(3 * NUM_FILMS)]
+    pairs += [pair(3 * NUM_FILMS + n, ViewPosition.UNKNOWN) for n in range(NUM_FILMS)]
     values = np.arange(len(pairs), dtype=float)
     figures = group_figures(pairs, {**of_films(values), "none": MainFigure(lambda _: float("nan"))})
     assert [figure.name for figure in figures] == ["view/AP/mean", "view/PA/mean"]
     first, second = figures
-    assert first.value == pytest.approx((MIN_PATIENTS - 1) / 2)
-    assert second.value == pytest.approx((4 * MIN_PATIENTS - 1) / 2)
+    assert first.value == pytest.approx((NUM_FILMS - 1) / 2)
+    assert second.value == pytest.approx((4 * NUM_FILMS - 1) / 2)
     assert first.baseline == second.baseline == pytest.approx(values.mean())
     assert first.low < first.value < first.high < second.low
-    assert group_figures(pairs[:MIN_PATIENTS], of_films(values)) == []
+    rng, of_patients = np.random.default_rng(0), values[:NUM_FILMS].reshape(-1, 2).mean(axis=1)
+    draws = [rng.integers(MIN_PATIENTS, size=MIN_PATIENTS) for _ in range(NUM_SAMPLES)]
+    by_hand = np.quantile([of_patients[drawn].mean() for drawn in draws], [0.025, 0.975])
+    assert (first.low, first.high) == pytest.approx(tuple(by_hand)), "patients are drawn, not films"
+    assert group_figures(pairs[:NUM_FILMS], of_films(values)) == []
+
+
+def test_a_figure_of_few_of_a_groups_patients_has_no_interval() -> None:
+    pairs = [pair(n, ViewPosition.AP if n < NUM_FILMS else ViewPosition.PA) for n in range(2 * NUM_FILMS)]
+    mean = of_films(np.ones(len(pairs)))["mean"]
+    figures = group_figures(pairs, {"mean": replace(mean, known=np.arange(len(pairs)) >= NUM_FILMS - 10)})
+    # five patients of the first view
+    assert [(figure.name, figure.low) for figure in figures] == [("view/AP/mean", None), ("view/PA/mean", 1)]
 
 
 def test_many_films_of_few_patients_are_no_group() -> None:
@@ -55,8 +69,8 @@ def test_many_films_of_few_patients_are_no_group() -> None:
 
 def test_sex_age_and_maker_are_told_apart_where_they_are_known() -> None:
     known = [Acquisition("F", "40-59", "agfa"), Acquisition("M", "80 and over"), Acquisition()]
-    pairs = [replace(pair(n, ViewPosition.PA), acquisition=known[n % 3]) for n in range(3 * MIN_PATIENTS)]
-    values = np.arange(len(pairs)) % 3
+    pairs = [replace(pair(n, ViewPosition.PA), acquisition=known[n // 2 % 3]) for n in range(3 * NUM_FILMS)]
+    values = np.arange(len(pairs)) // 2 % 3
     figures = group_figures(pairs, of_films(values))
     # what is unknown is in no group, and every group is of its own films alone
     assert [(figure.name, figure.value, figure.baseline) for figure in figures] == [
@@ -66,7 +80,7 @@ def test_sex_age_and_maker_are_told_apart_where_they_are_known() -> None:
         ("age_band/80 and over/mean", 1, 1),
         ("manufacturer/agfa/mean", 0, 1),
     ]
-    assert group_figures(pairs[: 3 * MIN_PATIENTS - 3], of_films(values)) == []
+    assert group_figures(pairs[: 3 * NUM_FILMS - 6], of_films(values)) == []
 
 
 def test_names_of_groups_can_be_metrics_of_a_tracked_run() -> None:
@@ -84,7 +98,7 @@ def test_archives_are_told_apart() -> None:
 
 
 def test_a_group_stands_beside_its_own_baseline_too() -> None:
-    pairs = [pair(n, ViewPosition.AP if n < MIN_PATIENTS else ViewPosition.PA) for n in range(2 * MIN_PATIENTS)]
+    pairs = [pair(n, ViewPosition.AP if n < NUM_FILMS else ViewPosition.PA) for n in range(2 * NUM_FILMS)]
     values = np.arange(len(pairs), dtype=float)
     rival = MainFigure(of_films(values)["mean"].of_drafts, "half", lambda rows: float(values[rows].mean()) / 2)
     figures = group_figures(pairs, {"mean": rival})

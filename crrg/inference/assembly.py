@@ -208,6 +208,7 @@ def _covers(statement: Statement, other: Statement, labeler: Labeler) -> bool:
         and other.is_pathological <= statement.is_pathological
         and other.certain <= statement.certain
         and other.details <= statement.details
+        and other.grade <= statement.grade
     )
 
 

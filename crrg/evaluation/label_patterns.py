@@ -142,7 +142,8 @@ RESUMES = r"(?:following|after|status post|s/p|because of|given)\b"
 
 HEART = r"(?:heart(?: size)?s?|cardiac (?:silhouette|size|contours?|shadow|outline|borders?))(?! (?:failure|valve))\b"
 CARDIOMEDIASTINUM = (
-    r"(?:cardio-?mediastin\w+|cardiac (?:and|&) mediastinal|heart and mediastin\w+)(?: (?:silhouettes?|contours?))?"
+    r"(?:cardio-?mediastin\w+|cardiac(?:, hilar)?(?:,? (?:and|&)|,) mediastinal(?:,? (?:and|&) hilar)?|"
+    r"heart and mediastin\w+)(?: (?:silhouettes?|contours?))?"
 )
 MEDIASTINUM = r"(?:superior |upper )?mediastin\w+(?: (?:silhouettes?|contours?|width|size))?"
 LUNGS = (

@@ -22,6 +22,8 @@ DISCLAIMER = (
     "DRAFT - NOT REVIEWED. Written by a machine (CRRG-CLIP); no radiologist has read or signed it. "
     "Not for diagnosis without a radiologist. Research software, not a medical device."
 )
+NO_IMPRESSION = "(no conclusion drafted; see findings)"
+"""Stands for an empty impression, which does not say that nothing was found."""
 TEXT_WIDTH = 100
 DECIMALS = 4
 
@@ -72,8 +74,8 @@ def study_documents(
 def report_text(document: Mapping[str, Any]) -> str:
     """Return a study document as plain text; its first line says that it is a draft."""
     lines = [DISCLAIMER, "", f"Study {document['study_id']}", ""]
-    for title, key in (("FINDINGS", "findings"), ("IMPRESSION", "impression")):
-        lines += [title, *(textwrap.wrap(document[key], TEXT_WIDTH) or ["(none)"]), ""]
+    for title, key, empty in (("FINDINGS", "findings", "(none)"), ("IMPRESSION", "impression", NO_IMPRESSION)):
+        lines += [title, *(textwrap.wrap(document[key], TEXT_WIDTH) or [empty]), ""]
     lines.append("LABELS (calibrated probability, the highest of the films; * = at or above its threshold on a film,")
     lines.append(f"        {NO_FINDING} on every film)")
     for label in LABELS:

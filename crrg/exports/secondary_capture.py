@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from crrg.domain.labels import LABELS
 from crrg.exports.delivered import BANNER, MANUFACTURER, Delivery
 from crrg.exports.dicom_sr import stamped
-from crrg.exports.documents import attention_flags, film_model, is_region_abnormal
+from crrg.exports.documents import NO_IMPRESSION, attention_flags, film_model, is_region_abnormal
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -118,7 +118,7 @@ def _panel_lines(document: Mapping[str, Any], film: Mapping[str, Any]) -> list[t
         colour = _AMBER if is_region_abnormal(region) else _WHITE
         lines += [(line, colour) for line in textwrap.wrap(f"{number}  {region['phrase']}", LINE_CHARACTERS)]
     lines += [("", _GREY), ("IMPRESSION", _GREY)]
-    lines += [(line, _WHITE) for line in textwrap.wrap(film["impression"], LINE_CHARACTERS) or ["(none)"]]
+    lines += [(line, _WHITE) for line in textwrap.wrap(film["impression"], LINE_CHARACTERS) or [NO_IMPRESSION]]
     lines += [("", _GREY), ("LABELS AT OR ABOVE THEIR THRESHOLD", _GREY)]
     labels = [label for label in LABELS if document["labels"][label]]
     lines += [(f"{document['probabilities'][label]:.2f}  {label}", _WHITE) for label in labels] or [("(none)", _WHITE)]

@@ -33,6 +33,8 @@ from crrg.inference.statements import (
     says_abnormal,
 )
 
+ASSEMBLY_VERSION = "1"
+"""Raised when the same phrases would make another draft, so that what was learnt of earlier drafts is not reused."""
 MANY_DENIALS = 10
 """A sentence that denies so much at once ("No acute disease.") is dropped as a whole when any of it is wrong."""
 NORMAL_IMPRESSION = "No acute cardiopulmonary abnormality."
@@ -208,6 +210,7 @@ def _covers(statement: Statement, other: Statement, labeler: Labeler) -> bool:
         and other.is_pathological <= statement.is_pathological
         and other.certain <= statement.certain
         and other.details <= statement.details
+        and other.grade <= statement.grade
     )
 
 

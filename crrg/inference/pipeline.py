@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from crrg.config.running import DecodingSettings
 from crrg.data.images import model_input
 from crrg.data.tokenizer import PhraseTokenizer, TextTokenizer
 from crrg.device import autocast, in_batches, in_tiles
-from crrg.domain.bundle import UNRECORDED_IMAGE_SIZE, BundleFiles
+from crrg.domain.bundle import FAST_DEVICES, UNRECORDED_IMAGE_SIZE, BundleFiles
 from crrg.domain.evidence import SentenceEvidence
 from crrg.domain.film_labels import FilmLabels
 from crrg.domain.labels import LABELS, LabelValues
@@ -103,6 +104,7 @@ class ReportPipeline:
         Raises:
             ModelError: A part is missing or does not fit.
         """
+        _warn_of_exact_drafts(device, bundle)
         try:
             stages, files = bundle.spec["stages"], bundle.files
             return cls(
@@ -120,7 +122,7 @@ class ReportPipeline:
                 ),
                 calibration=Calibration.from_config(stages["clip"]),
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
-                decoding=_decoding_on(device, bundle),
+                decoding=decoding_on(device.type, bundle.spec),
                 fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
                 visibility=Visibility.from_config(stages["detector"]),
                 repeats=bundled_similarity(bundle, device),
@@ -340,17 +342,27 @@ class ReportPipeline:
         )
 
 
-def _decoding_on(device: torch.device, bundle: BundleFiles) -> DecodingSettings:
-    """Return how a bundle drafts on a kind of device: exactly where nobody has found its rounded weights as good."""
-    decoding = DecodingSettings.model_validate(bundle.spec.get("decoding", {}))
-    if decoding.precision == "exact" or device.type in bundle.fast_devices:
-        return decoding
+def decoding_on(kind: str, spec: Mapping[str, Any]) -> DecodingSettings:
+    """Return how a bundle drafts on a kind of device: exactly where nobody has found its rounded weights as good.
+
+    Args:
+        kind: Of device (``cpu``, ``cuda``).
+        spec: The bundle's ``bundle.json``.
+    """
+    decoding = DecodingSettings.model_validate(spec.get("decoding", {}))
+    is_passed = kind in spec.get(FAST_DEVICES, ())
+    return decoding if is_passed else decoding.model_copy(update={"precision": "exact"})
+
+
+def _warn_of_exact_drafts(device: torch.device, bundle: BundleFiles) -> None:
+    """Say where a bundle that asks for rounded weights drafts exactly, and how that is changed."""
+    if bundle.spec.get("decoding", {}).get("precision") != "fast" or device.type in bundle.fast_devices:
+        return
     logger.warning(
         "bundle %s: rounded weights have passed their gate on %s and not on %s, so drafts are exact here; for rounded "
-        "ones assemble the bundle again with device = %s",
+        "ones assemble the bundle again with device = %s, then register and promote it",
         bundle.bundle_id, " and ".join(bundle.fast_devices) or "no recorded device", device.type, device.type,
     )  # fmt: skip
-    return decoding.model_copy(update={"precision": "exact"})
 
 
 def _inputs(films: Sequence[Film], size: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from crrg.data.reports.grounding_tone import is_phrase_abnormal
 from crrg.domain.labels import FINDINGS, NEGATIVE
-from crrg.inference.decisive_words import WORD, DecisiveWord, Kind, decisive_words, grade_of, severity_of
+from crrg.inference.decisive_words import GRADES, WORD, DecisiveWord, Kind, decisive_words, grade_of, severity_of
 
 Labeler = Callable[[str], Mapping[str, int | None]]
 """Text to label values, as ``crrg.evaluation.labeler.label_report``."""
@@ -127,11 +127,12 @@ class Statement:
     def details(self) -> frozenset[str]:
         """What parts it from others of its topic: degree by grade, number, bone, kind, device, where it ends.
 
+        The grade of what a film or a side has once parts nothing: it has one grade, and the worse one is told.
         Of a sentence without labels every word that is no filler counts, since no list knows all that it may say, and
         so does that none leaves it open.
         """
         kept = {word for kind, word in self._decisive if self._parts(kind)}
-        kept |= {grade_of(word) for kind, word in self._decisive if kind == "degree"}
+        kept |= set() if self._is_only_one else self._grades
         if "Pneumothorax" in self.present:
             kept |= self.places
         if not self.present:
@@ -139,6 +140,11 @@ class Statement:
             words = [word for word in WORD.findall(self.text.lower()) if not _FILLER_WORD.fullmatch(word)]
             kept |= {word[:_STEM_LENGTH] for word in words if not decisive_words([word])}
         return frozenset(kept)
+
+    @property
+    def grade(self) -> int:
+        """Its worst grade, counted from 1 (mild); 0 where it says none."""
+        return max((number for number, grade in enumerate(GRADES, 1) if grade in self._grades), default=0)
 
     @property
     def severity(self) -> float:
@@ -152,11 +158,24 @@ class Statement:
     def _decisive(self) -> frozenset[DecisiveWord]:
         return decisive_words(WORD.findall(self.text.lower()))
 
+    @property
+    def _grades(self) -> frozenset[str]:
+        return frozenset(grade_of(word) for kind, word in self._decisive if kind == "degree")
+
+    @property
+    def _is_only_one(self) -> bool:
+        """Whether it states but one thing that there is no second of: of a film, or an effusion of the one side."""
+        if self.present == {"Pleural Effusion"}:
+            return len(self.sides) == 1
+        return bool(self.present) and self.present <= MIDLINE_LABELS
+
     def _parts(self, kind: Kind) -> bool:
         """Whether words of a kind part statements of one topic, which says sides and coarse levels already."""
         if kind == "level":
             return SUPPORT_DEVICES in self.present or not self.present
-        if kind == "middle":
+        if kind == "end":
+            return bool(self.present & {SUPPORT_DEVICES, "Lung Lesion"}) or not self.present
+        if kind == "area":
             return not self.present or not self.present <= _ANYWHERE
         if kind == "number":
             return self.places != _AIRWAY

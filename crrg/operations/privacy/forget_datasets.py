@@ -27,7 +27,7 @@ from crrg.ledger.tables import table_bytes
 from crrg.operations.ingest.inputs import InputRecord, put_inputs, read_inputs
 from crrg.operations.privacy.retire_secret import clear_retired
 from crrg.operations.privacy.traces import Traces, dataset_triples, mentions
-from crrg.operations.training.draft_store import DRAFTS, FILMS_PER_PART
+from crrg.operations.training.draft_store import DRAFTS, FILMS_PER_PART, NBEST
 from crrg.storage import Storage
 
 
@@ -129,22 +129,24 @@ def _clean_inputs(storage: Storage, key: str, traces: Traces) -> None:
 
 
 def _rewrite_drafts(storage: Storage, rewritten: RewrittenVersion, traces: Traces) -> None:
-    """Move the drafts of a version's training films to the new version, in parts that fit its films again."""
+    """Move the drafts of a version's training films to the new version, in parts that fit its films again.
+
+    Those with all wordings go: they may be of a sample of films, and of what stays another sample is drawn.
+    """
+    old, name = rewritten.old, rewritten.old.name
     folders = [
-        f"{DRAFTS}/{bundle}/{folder}"
+        (f"{DRAFTS}/{bundle}", folder.removeprefix(f"{name}-{old.version}-"))
         for bundle in storage.list_folder(DRAFTS)
         for folder in storage.list_folder(f"{DRAFTS}/{bundle}")
+        if folder.startswith(f"{name}-{old.version}-")
     ]
-    old, name = rewritten.old, rewritten.old.name
-    for prefix in folders:
-        start, _, split = prefix.rpartition("-")
-        if not start.endswith(f"/{name}-{old.version}"):
-            continue
+    for parent, kind in folders:
+        prefix = f"{parent}/{name}-{old.version}-{kind}"
         keys = [stored.key for stored in storage.list_objects(prefix)]
         # the manifest speaks of the old parts; the next drafting writes that of the new version
         tables = [pq.read_table(io.BytesIO(storage.get(key))) for key in keys if key.endswith(".parquet")]
-        if tables and rewritten.new_version:
-            new_prefix = f"{start.removesuffix(old.version)}{rewritten.new_version}-{split}"
+        if tables and rewritten.new_version and NBEST not in kind:
+            new_prefix = f"{parent}/{name}-{rewritten.new_version}-{kind}"
             for index, part in enumerate(_whole_parts(pa.concat_tables(tables), traces)):
                 # what an earlier run wrote was made of all old parts, which may be gone by now
                 if not storage.exists(key := f"{new_prefix}/part-{index:05d}.parquet"):

@@ -1,10 +1,10 @@
 """Drafts of a dataset's training films as a versioned dataset, of whichever kind: what the joint stage learns from.
 
 ``models/drafts/<bundle id>/<folder>/part-*.parquet`` in the order of the films, and last ``_manifest.json``: who
-drafted, how it searched, which dataset version, how many films, and the parts' digests. A drafting that was cut off
-goes on with its next part. What is read must be what the manifest names, and each row the draft of the very film at its
-place, by instance id and digest of the pixels. Only rows of the training split come here, and ``crrg.training.joint``
-checks that once more.
+drafted, how it searched and put together, which dataset version, how many films, and the parts' digests. A drafting
+that was cut off goes on with its next part. What is read must be what the manifest names, and each row the draft of the
+very film at its place, by instance id and digest of the pixels. Only rows of the training split come here, and
+``crrg.training.joint`` checks that once more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from crrg.data.privacy.forgotten import check_still_whole
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Film, Pair, Split
 from crrg.errors import DigestMismatch
+from crrg.inference.assembly import ASSEMBLY_VERSION
 from crrg.ledger.tables import table_bytes
 from crrg.progress import count_progress
 from crrg.storage import Storage, hash_json
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 DRAFTS = "models/drafts"
 MANIFEST = "_manifest.json"
+NBEST = "nbest"
+"""In the name of folders whose drafts have all wordings."""
 FILMS_PER_PART = 64
 """Films drafted in one go and kept as one part; bounds what is in memory and what is done twice."""
 SCHEMA = pa.schema(
@@ -57,7 +60,7 @@ class DraftFolder:
         dataset: Whose training films.
         bundle_id: Who drafts.
         decoding: How it searches.
-        name: Folder under the bundle's.
+        name: Folder under the bundle's, with ``how_drafted`` at its end.
         schema: ``SCHEMA`` and what the kind has behind it.
     """
 
@@ -79,9 +82,16 @@ class DraftFolder:
             "dataset_version": self.dataset.version,
             "split": Split.TRAIN.value,
             "decoding": self.decoding.model_dump(mode="json"),
+            "assembly": ASSEMBLY_VERSION,
             "num_films": num_films,
             "parts": dict(parts),
         }
+
+
+def how_drafted(decoding: DecodingSettings, **more: str) -> str:
+    """Return a short name of how drafts are made: their search, how they are put together, and what a kind adds."""
+    about = {"decoding": decoding.model_dump(mode="json"), "assembly": ASSEMBLY_VERSION, **more}
+    return hash_json(about)[:8]
 
 
 def draft_films(

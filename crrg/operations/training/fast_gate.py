@@ -22,6 +22,7 @@ from crrg.evaluation.clinical import known_labels, score_clinical
 from crrg.evaluation.protocols import Protocol
 from crrg.evaluation.text import score_text
 from crrg.progress import count_progress
+from crrg.registry.bundle import with_fast_devices
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,9 @@ def _compare(bundle: BundleFiles, dataset: DatasetRef, device: Device, storage: 
             "decoding.precision = exact, or a dataset with a validation split",
             "decoding.precision",
         )
-    pipeline = ReportPipeline.from_bundle(bundle, resolve_device(device))
+    resolved = resolve_device(device)
+    # what is to be found out here is taken as found, or the pipeline would warn of rounded weights that nobody compared
+    pipeline = ReportPipeline.from_bundle(with_fast_devices(bundle, (resolved.type,)), resolved)
     rounded, exact = (pipeline.decoding.model_copy(update={"precision": each}) for each in ("fast", "exact"))
     drafts: dict[str, list[DraftReport]] = {"exact": [], "fast": []}
     say = count_progress("rounded weights beside exact ones", "films")

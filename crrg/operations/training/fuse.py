@@ -18,6 +18,7 @@ from crrg.data.dataset.spaced import sampled_films
 from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import deny_unmentioned
 from crrg.domain.study import Film, Pair, Split
+from crrg.inference.assembly import ASSEMBLY_VERSION
 from crrg.progress import count_progress
 from crrg.storage import Storage, hash_json
 
@@ -43,8 +44,8 @@ def fit_fusion(
     Returns:
         What stands in ``bundle.json`` as ``fusion``; ``None`` where there is no validation film or none is wanted.
     """
-    name = f"{dataset.name}-{dataset.version}-{hash_json({**settings.model_dump(mode='json'), 'code': CODE_VERSION})}"
-    key = f"models/fusion/{bundle.bundle_id}/{name}.json"
+    how = {**settings.model_dump(mode="json"), "code": CODE_VERSION, "assembly": ASSEMBLY_VERSION}
+    key = f"models/fusion/{bundle.bundle_id}/{dataset.name}-{dataset.version}-{hash_json(how)}.json"
     if storage.exists(key):
         logger.info("fused classifier found, reused")
         return dict(storage.get_json(key))

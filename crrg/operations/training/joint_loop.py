@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raised when the same settings would score otherwise."""
 FOLDER = "checkpoints/joint-rounds"
 CHUNK_SIZE = 64
@@ -133,8 +133,11 @@ class JointLoop:
         return compose_bundle(self.storage, stages, dataset_version=self.dataset.version, image_size=image_size)
 
     def decoding(self, bundle: BundleFiles) -> DecodingSettings:
-        """Return how a bundle's drafts are searched in the rounds."""
-        decoding = DecodingSettings.model_validate(bundle.spec["decoding"])
+        """Return how a bundle's drafts are searched in the rounds, on the device of the form."""
+        from crrg.device import resolve_device
+        from crrg.inference.pipeline import decoding_on
+
+        decoding = decoding_on(resolve_device(self.config.device).type, bundle.spec)
         return decoding.model_copy(update={"reconcile": True}) if self.rounds.film_flags else decoding
 
     def pipeline(self, bundle: BundleFiles) -> ReportPipeline:

@@ -19,8 +19,8 @@ from crrg.config.references import DatasetRef
 from crrg.data.dataset.spaced import sampled_films
 from crrg.domain.nbest import DraftsOrigin, NBestDraft, Wording
 from crrg.domain.study import Film, Split
-from crrg.operations.training.draft_store import SCHEMA, DraftFolder, draft_films
-from crrg.storage import Storage, hash_json
+from crrg.operations.training.draft_store import NBEST, SCHEMA, DraftFolder, draft_films, how_drafted
+from crrg.storage import Storage
 
 _WORDING = pa.struct(
     [pa.field("text", pa.string()), pa.field("score", pa.float32()), pa.field("logprob", pa.float32())]
@@ -75,8 +75,8 @@ def draft_nbest(
     Raises:
         DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
     """
-    how = hash_json({"decoding": decoding.model_dump(mode="json"), "films": "spaced", "wordings": "scored"})[:8]
-    name = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-nbest-{limit or 'all'}-{how}"
+    how = how_drafted(decoding, films="spaced", wordings="scored")
+    name = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-{NBEST}-{limit or 'all'}-{how}"
     folder = DraftFolder(dataset, bundle_id, decoding, name, NBEST_SCHEMA)
     drafter = cache(make_drafter)
     drafts: dict[str, NBestDraft] = {}

@@ -21,7 +21,7 @@ from crrg.operations.stop import check_not_stopped
 from crrg.operations.training.ranks import check_ranks, train_in_ranks
 from crrg.operations.training.training_drafts import TrainingDrafts, draft_training_films
 from crrg.progress import span
-from crrg.registry.bundle import read_bundle
+from crrg.registry.bundle import bundle_folder, read_bundle, read_spec
 from crrg.storage import Storage
 from crrg.tracking import ModelRegistry, open_tracker
 from crrg.training.tracker import Entry, PatientTracker, Tracker
@@ -241,10 +241,13 @@ def _training_drafts(
     image_size = dataset_image_size(storage, dataset)
     bundle = assemble_bundle([finished[name] for name in STAGES], dataset.version, image_size, storage)
 
+    from crrg.device import resolve_device
+    from crrg.inference.pipeline import ReportPipeline, decoding_on
+
+    device = resolve_device(config.device)
+
     def make_drafter() -> Drafter:
-        from crrg.device import resolve_device
-        from crrg.inference.pipeline import ReportPipeline
+        return ReportPipeline.from_bundle(read_bundle(storage, bundle), device)
 
-        return ReportPipeline.from_bundle(read_bundle(storage, bundle), resolve_device(config.device))
-
-    return draft_training_films(dataset, bundle, storage, make_drafter)
+    decoding = decoding_on(device.type, read_spec(bundle_folder(storage, bundle.prefix)))
+    return draft_training_films(dataset, bundle.bundle_id, decoding, storage, make_drafter)

@@ -1,6 +1,6 @@
 """Drafts of a dataset's training films, written by a bundle: what the joint stage reads beside their reports.
 
-A version of ``draft_store`` under ``models/drafts/<bundle id>/<dataset>-<version>-train``.
+A version of ``draft_store`` under ``models/drafts/<bundle id>/<dataset>-<version>-train-<how>``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from functools import cache
 from typing import Any
 
 from crrg.config.models import DecodingSettings
-from crrg.config.references import BundleRef, DatasetRef
+from crrg.config.references import DatasetRef
 from crrg.data.dataset.spaced import sampled_films
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Film, Split
 from crrg.operations.drafter import Drafter
-from crrg.operations.training.draft_store import DraftFolder, draft_films
-from crrg.registry.bundle import bundle_folder, read_spec
+from crrg.operations.training.draft_store import DraftFolder, draft_films, how_drafted
 from crrg.storage import Storage
 
 
@@ -35,26 +34,26 @@ class TrainingDrafts:
 
 
 def draft_training_films(
-    dataset: DatasetRef, bundle: BundleRef, storage: Storage, make_drafter: Callable[[], Drafter]
+    dataset: DatasetRef,
+    bundle_id: str,
+    decoding: DecodingSettings,
+    storage: Storage,
+    make_drafter: Callable[[], Drafter],
 ) -> TrainingDrafts:
     """Draft every frontal training film of a dataset that has no draft of this bundle yet.
 
     Args:
         dataset: Whose training films.
-        bundle: Who drafts.
-        storage: Root with the dataset and the bundle; keeps the drafts.
+        bundle_id: Who drafts.
+        decoding: How it searches.
+        storage: Root with the dataset; keeps the drafts.
         make_drafter: Builds the bundle's pipeline; called only if there is something to draft.
 
     Raises:
         DigestMismatch: A part is not the one that the manifest names, or holds drafts of other films.
     """
-    spec = read_spec(bundle_folder(storage, bundle.prefix))
-    folder = DraftFolder(
-        dataset,
-        bundle.bundle_id,
-        DecodingSettings.model_validate(spec["decoding"]),
-        f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}",
-    )
+    name = f"{dataset.name}-{dataset.version}-{Split.TRAIN.value}-{how_drafted(decoding)}"
+    folder = DraftFolder(dataset, bundle_id, decoding, name)
     drafter = cache(make_drafter)
     texts: dict[str, str] = {}
 

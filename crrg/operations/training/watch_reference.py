@@ -18,6 +18,7 @@ from crrg.domain.bundle import BundleFiles
 from crrg.domain.labels import LABELS
 from crrg.domain.study import DraftReport, Film, Split
 from crrg.errors import ModelError
+from crrg.inference.assembly import ASSEMBLY_VERSION
 from crrg.monitoring.degenerate import read_habits
 from crrg.monitoring.quantities import DraftLook, FilmLook, draft_values, film_values, look_at
 from crrg.monitoring.reference import Reference, histograms, repeats
@@ -41,7 +42,7 @@ def reference_bytes(bundle: BundleFiles, dataset: DatasetRef, storage: Storage, 
         storage: Root with the dataset; keeps the reference.
         device: Where the drafts are made.
     """
-    key = f"models/references/{bundle.bundle_id}-{dataset.name}-{dataset.version}.json"
+    key = f"models/references/{bundle.bundle_id}-{dataset.name}-{dataset.version}-{ASSEMBLY_VERSION}.json"
     if not storage.exists(key):
         from crrg.device import resolve_device
         from crrg.inference.pipeline import ReportPipeline

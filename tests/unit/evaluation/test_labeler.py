@@ -14,6 +14,7 @@ CASES: tuple[tuple[str, dict[str, int]], ...] = (
     ("No pleural effusion or pneumothorax.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
     ("The heart is normal in size.", {"Cardiomegaly": 0}),
     ("Heart size and mediastinal contours are normal.", {"Cardiomegaly": 0, "Enlarged Cardiomediastinum": 0}),
+    ("Cardiac, hilar, and mediastinal contours are normal.", {"Cardiomegaly": 0, "Enlarged Cardiomediastinum": 0}),
     ("The heart is mildly enlarged.", {"Cardiomegaly": 1}),
     ("The heart is not enlarged.", {"Cardiomegaly": 0}),
     ("Borderline cardiomegaly.", {"Cardiomegaly": -1}),

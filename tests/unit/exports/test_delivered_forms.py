@@ -7,6 +7,7 @@ import copy
 import uuid
 from datetime import UTC, datetime
 
+import cv2
 import numpy as np
 import pytest
 from pydicom import Dataset
@@ -242,14 +243,17 @@ def test_films_that_differ_about_no_finding_are_no_conclusion():
     assert sides == [1] * 13 + [0]
 
 
-def test_a_draft_without_impression_is_told_by_its_findings():
+def test_a_draft_without_impression_is_told_by_its_findings(monkeypatch):
     film = {**document()["films"][0], "impression": ""}
     made = delivery(impression="", films=[film])
     report = fhir_bundle(made)["entry"][-1]["resource"]
     assert report["conclusion"] == "DRAFT - NOT REVIEWED BY A RADIOLOGIST. The lungs are clear."
     text = base64.b64decode(report["presentedForm"][0]["data"]).decode()
-    assert "FINDINGS\nThe lungs are clear.\n\nIMPRESSION\n(none)\n" in text
+    assert "FINDINGS\nThe lungs are clear.\n\nIMPRESSION\n(no conclusion drafted; see findings)\n" in text
+    written = []
+    monkeypatch.setattr(cv2, "putText", lambda _canvas, said, *_: written.append(said))
     assert secondary_capture(made, film, np.full((50, 50), 90, np.uint8)).Rows > 0
+    assert written[written.index("IMPRESSION") + 1] == "(no conclusion drafted; see findings)"
 
 
 def test_every_form_says_that_it_is_a_draft_and_not_for_diagnosis():

@@ -134,6 +134,8 @@ def test_devices_alone_leave_the_impression_normal() -> None:
         ("No right pneumothorax.", "No left pneumothorax.", "The heart is normal in size.", "The trachea is midline."),
         ("No acute cardiopulmonary process.",),
         ("Normal heart and lungs.",),
+        ("The lungs are clear.", "The cardiac, mediastinal and hilar contours are normal."),
+        ("The lungs are clear.", "Cardiac, mediastinal, and hilar contours are unremarkable."),
     ],
 )
 def test_a_chest_that_is_called_normal_is_so_in_the_impression(sentences: tuple[str, ...]) -> None:

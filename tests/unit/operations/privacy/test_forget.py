@@ -66,8 +66,10 @@ class Place:
              "pixel_digest": pair.film.pixel_digest, "findings": "", "impression": ""}
             for pair in train
         ]  # fmt: skip
-        self.drafts = f"models/drafts/{'b' * 32}/chest-{self.dataset.version}-train/part-00000.parquet"
+        self.drafts = f"models/drafts/{'b' * 32}/chest-{self.dataset.version}-train-0123abcd/part-00000.parquet"
         self.root.put(self.drafts, table_bytes(pa.Table.from_pylist(rows, SCHEMA)))
+        nbest = self.drafts.replace("-train-", "-train-nbest-8-")
+        self.root.put(nbest, table_bytes(pa.Table.from_pylist(rows, SCHEMA)))
         self.root.put_json(f"{self.drafts.rpartition('/')[0]}/_manifest.json", {"parts": {self.drafts: "0" * 64}})
 
     def night(self, date):
@@ -192,7 +194,8 @@ def test_the_old_dataset_version_is_refused_and_the_next_ingest_reads_nothing_ag
     other = place.ingest(seed=7)
     assert (other.num_accepted, other.reasons) == (3, {"IDENTITY.FORGOTTEN": 4})
     assert not place.root.exists(place.drafts)
-    assert not [each.key for each in place.root.list_objects("models/drafts") if each.key.endswith("_manifest.json")]
+    left = [each.key for each in place.root.list_objects("models/drafts")]
+    assert not [key for key in left if key.endswith("_manifest.json") or "nbest" in key]
 
 
 def test_rows_of_the_table_beside_the_parts_go_and_with_the_last_known_one_the_table(place):

@@ -156,10 +156,12 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(
     with pytest.raises(GateNotMet, match="sentences are the same, at least 110% are required") as refused:
         make_bundle(form, world.storage, world.settings)
     assert 0 <= refused.value.scorecard[fast_gate.IDENTICAL] <= 1
+    assert "drafts are exact here" not in caplog.text
     monkeypatch.setattr(fast_gate, "MIN_IDENTICAL", 0.0)
     monkeypatch.setattr(fast_gate, "MAX_DIFFERENCE", 1e9)
     monkeypatch.setattr(fast_gate, "_compare", lambda *_: pytest.fail("drafted again"))
     made = make_bundle(form, world.storage, world.settings)
+    assert "drafts are exact here" not in caplog.text
     caplog.clear()
     bundle = read_bundle(world.storage, made.bundle)
     assert bundle.spec["decoding"]["precision"] == "fast"
@@ -172,6 +174,7 @@ def test_rounded_weights_are_drafted_with_beside_exact_ones(
         elsewhere = replace(bundle, spec={**bundle.spec, "fast_devices": kinds})
         assert ReportPipeline.from_bundle(elsewhere, torch.device("cpu")).decoding.precision == "exact"
         assert f"{told}, so drafts are exact here; for rounded ones assemble the bundle again" in caplog.text
+        assert "with device = cpu, then register and promote it" in caplog.text
 
 
 def test_parts_that_read_larger_films_are_named(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ import torch
 from crrg.config import presets
 from crrg.config.base import STAGES, Settings
 from crrg.config.data import IngestConfig
-from crrg.config.models import FusionSettings
+from crrg.config.models import DecodingSettings, FusionSettings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.config.training import JointRounds, TrainStageConfig
@@ -79,7 +79,7 @@ def patients(storage: Storage, dataset: DatasetRef, *splits: Split) -> set[str]:
 
 
 def drafted_rows(storage: Storage) -> list[dict[str, object]]:
-    found = [each for each in storage.list_objects("models/drafts") if re.search(r"-train/part-", each.key)]
+    found = [each for each in storage.list_objects("models/drafts") if re.search(r"-train-[0-9a-f]{8}/part-", each.key)]
     return [row for each in found for row in pq.read_table(io.BytesIO(storage.get(each.key))).to_pylist()]
 
 
@@ -97,7 +97,7 @@ def test_the_joint_stage_learns_from_drafts_of_its_own_pipeline(
     (manifest_key,) = [
         each.key
         for each in storage.list_objects(f"models/drafts/{drafter.bundle_id}")
-        if each.key.endswith("-train/_manifest.json")
+        if re.search(r"-train-[0-9a-f]{8}/_manifest", each.key)
     ]
     manifest = storage.get_json(manifest_key)
     assert manifest["decoding"] == read_spec(storage.child(drafter.prefix))["decoding"]
@@ -159,40 +159,37 @@ class HalfwayDrafter:
         return [empty] * len(films)
 
 
-def test_a_drafting_that_was_cut_off_goes_on(storage: Storage, stages: dict[str, StageResult]) -> None:
+def test_a_drafting_that_was_cut_off_goes_on(storage: Storage) -> None:
     dataset = resolve_dataset(storage, "drawn")
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage).model_copy(
-        update={"bundle_id": "other"}
-    )
     with pytest.raises(KeyboardInterrupt):
-        draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(2))
+        draft_training_films(dataset, "other", DecodingSettings(), storage, lambda: HalfwayDrafter(2))
     rest = HalfwayDrafter(99)
-    drafts = draft_training_films(dataset, bundle, storage, lambda: rest)
+    drafts = draft_training_films(dataset, "other", DecodingSettings(), storage, lambda: rest)
     assert rest.num_films == dataset.num_rows["train"] - 2 * 3
     assert set(drafts.texts.values()) == {"Edema."}
     assert len(drafts.texts) == dataset.num_rows["train"] == drafts.origin.num_films
-    assert draft_training_films(dataset, bundle, storage, lambda: pytest.fail("drafted again")) == drafts
-
-
-def test_changed_drafts_and_drafts_of_other_films_are_refused(storage: Storage, stages: dict[str, StageResult]) -> None:
-    dataset = resolve_dataset(storage, "drawn")
-    bundle = assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage).model_copy(
-        update={"bundle_id": "third"}
+    assert (
+        draft_training_films(dataset, "other", DecodingSettings(), storage, lambda: pytest.fail("drafted again"))
+        == drafts
     )
-    draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(99))
-    prefix = f"models/drafts/third/drawn-{dataset.version}-train"
+
+
+def test_changed_drafts_and_drafts_of_other_films_are_refused(storage: Storage) -> None:
+    dataset = resolve_dataset(storage, "drawn")
+    draft_training_films(dataset, "third", DecodingSettings(), storage, lambda: HalfwayDrafter(99))
+    prefix = f"models/drafts/third/drawn-{dataset.version}-train-{draft_store.how_drafted(DecodingSettings())}"
     part = f"{prefix}/part-00001.parquet"
     table = pq.read_table(io.BytesIO(storage.get(part)))
     flattered = table.set_column(4, table.field("findings"), pa.array(["No edema."] * len(table)))
     storage.put(part, table_bytes(flattered))
     with pytest.raises(DigestMismatch, match="the manifest names"):
-        draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(0))
+        draft_training_films(dataset, "third", DecodingSettings(), storage, lambda: HalfwayDrafter(0))
     # without a manifest, as after a run that was cut off, the pixels tell whose drafts they are
     storage.delete(f"{prefix}/_manifest.json")
     pixels = pa.array([bytes(32)] * len(table), pa.binary(32))
     storage.put(part, table_bytes(table.set_column(3, table.field("pixel_digest"), pixels)))
     with pytest.raises(DigestMismatch, match="other films"):
-        draft_training_films(dataset, bundle, storage, lambda: HalfwayDrafter(0))
+        draft_training_films(dataset, "third", DecodingSettings(), storage, lambda: HalfwayDrafter(0))
 
 
 def test_a_retrained_bundle_gives_out_fused_probabilities(storage: Storage, stages: dict[str, StageResult]) -> None:

@@ -15,9 +15,10 @@ from crrg.data.archives.notes import sentences_of_picture
 from crrg.data.archives.sources import SourceItem
 from crrg.data.dataset.split import SplitShares, SplitWish, split_of
 from crrg.data.film import DecodedFilm
+from crrg.data.film_ids import Ids, ids_of_content, ids_of_header
 from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.pair_grounding import ground_pair
-from crrg.data.privacy.deidentify import CONTENT_SITE, Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import ForgottenPatients
 from crrg.data.privacy.person_masks import check_masked, mask_text
 from crrg.data.reports.language import check_language
@@ -62,21 +63,6 @@ class PairingRules:
     forgotten: ForgottenPatients | None = None
 
 
-@dataclass(frozen=True)
-class Ids:
-    """Pseudonyms of a pair.
-
-    Attributes:
-        patient_id: Of the person.
-        study_id: Of the examination.
-        instance_id: Of the image object, or of the report where there is none.
-    """
-
-    patient_id: str
-    study_id: str
-    instance_id: str
-
-
 def identify(item: SourceItem, header: DicomHeader | None, site: str, content: str, pseudonyms: Pseudonyms) -> Ids:
     """Return pseudonyms: of an archive that names all three, else DICOM's, then the table's, then the content's.
 
@@ -100,16 +86,13 @@ def identify(item: SourceItem, header: DicomHeader | None, site: str, content: s
         )
     if header is not None:
         check_identity(replace(header, patient_id=header.patient_id or item.patient_id))
-        from_table = not header.patient_id
-        return Ids(
-            pseudonyms.patient(item.patient_id, site) if from_table else pseudonyms.patient(header.patient_id),
-            pseudonyms.study(header.study_instance_uid),
-            pseudonyms.instance(header.sop_instance_uid),
-        )
+        ids = ids_of_header(header, pseudonyms)
+        return ids if header.patient_id else ids._replace(patient_id=pseudonyms.patient(item.patient_id, site))
+    ids = ids_of_content(content, pseudonyms)
     return Ids(
-        pseudonyms.patient(item.patient_id, site) if item.patient_id else pseudonyms.patient(content, CONTENT_SITE),
-        pseudonyms.study(item.study_id, site) if item.study_id else pseudonyms.study(content, CONTENT_SITE),
-        pseudonyms.instance(content, CONTENT_SITE),
+        pseudonyms.patient(item.patient_id, site) if item.patient_id else ids.patient_id,
+        pseudonyms.study(item.study_id, site) if item.study_id else ids.study_id,
+        ids.instance_id,
     )
 
 

@@ -23,8 +23,9 @@ from crrg.data.decoding.limits import in_force
 from crrg.data.decoding.pool import DecodeItem, IdleDecoders, decode_many
 from crrg.data.dicom.structure import size_refusal
 from crrg.data.film import DecodedFilm
-from crrg.data.identity import DicomHeader, check_identity, find_study_uid
-from crrg.data.privacy.deidentify import CONTENT_SITE, Pseudonyms
+from crrg.data.film_ids import Ids, ids_of_content, ids_of_header
+from crrg.data.identity import check_identity, find_study_uid
+from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.domain.study import Film
 from crrg.errors import Conflict, DataError
@@ -45,8 +46,6 @@ MAX_BYTES_AHEAD = 256 * 2**20
 """Objects that are fetched and not yet decoded, at most: while models have the cores a store goes on answering. A disk
 answers at once; of it no more is fetched than there are threads, since that would only take from the models."""
 FILMS_AHEAD = 64
-Ids = tuple[str, str, str]
-"""Pseudonyms of patient, study and instance."""
 
 
 @dataclass(frozen=True)
@@ -116,24 +115,6 @@ def identify(decoded: DecodedFilm, data_digest: str, pseudonyms: Pseudonyms) -> 
         return ids_of_content(data_digest, pseudonyms)
     check_identity(decoded.header)
     return ids_of_header(decoded.header, pseudonyms)
-
-
-def ids_of_header(header: DicomHeader, pseudonyms: Pseudonyms) -> Ids:
-    """Return the ids of a DICOM film; nothing is checked."""
-    return (
-        pseudonyms.patient(header.patient_id),
-        pseudonyms.study(header.study_instance_uid),
-        pseudonyms.instance(header.sop_instance_uid),
-    )
-
-
-def ids_of_content(data_digest: str, pseudonyms: Pseudonyms) -> Ids:
-    """Return the ids of a film without header: its bytes are patient, study and instance alike."""
-    return (
-        pseudonyms.patient(data_digest, CONTENT_SITE),
-        pseudonyms.study(data_digest, CONTENT_SITE),
-        pseudonyms.instance(data_digest, CONTENT_SITE),
-    )
 
 
 def check_view(film: Film) -> None:

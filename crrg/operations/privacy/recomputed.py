@@ -16,9 +16,10 @@ from crrg.data.archives.source_kinds import detect_kind, source_class
 from crrg.data.archives.sources import Source, SourceItem
 from crrg.data.dicom.structure import looks_like_dicom
 from crrg.data.dicom.study_words import find_study_words, read_head
+from crrg.data.film_ids import Ids
 from crrg.data.identity import DicomHeader
 from crrg.data.map_ahead import map_ahead
-from crrg.data.pairing import Ids, identify, text_digest
+from crrg.data.pairing import identify, text_digest
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import DataError
 from crrg.ledger.inventory import InboxObject

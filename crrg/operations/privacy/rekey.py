@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from crrg.data.dicom.header import read_attributes, read_identity
 from crrg.data.dicom.structure import open_dicom
+from crrg.data.film_ids import NONE, Ids, ids_of_content, ids_of_header
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import REASON, UNFINISHED, read_forgotten, write_forgotten_ids, write_tombstone
 from crrg.errors import ConfigError, Conflict, DataError
@@ -23,7 +24,6 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
-from crrg.operations.night.reading import Ids, ids_of_content, ids_of_header
 from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.private_runs import forget_private_runs
 from crrg.operations.privacy.traces import open_runs
@@ -179,9 +179,9 @@ class _NewIds:
     def _both(self, row: LedgerRow, found: InboxObject | None) -> tuple[Ids, Ids]:
         """Return the ids that both secrets make of an object; empty ones where it is gone or not what the row says."""
         by_content = self._of_content(row.source_digest.hex())
-        if row.patient_id and row.patient_id in (by_content[0][0], by_content[1][0]):
+        if row.patient_id and row.patient_id in (by_content[0].patient_id, by_content[1].patient_id):
             return by_content
-        both = ("", "", ""), ("", "", "")
+        both = NONE, NONE
         if found is None or found.etag != row.etag:
             return both
         try:
@@ -192,7 +192,7 @@ class _NewIds:
         except DataError:
             return self._of_content(hashlib.sha256(data).hexdigest()) if row.reason == REASON else both
         one, other = ids_of_header(header, self.old), ids_of_header(header, self.new)
-        return (one, other) if row.reason == REASON or row.patient_id in (one[0], other[0]) else both
+        return (one, other) if row.reason == REASON or row.patient_id in (one.patient_id, other.patient_id) else both
 
     def _of_content(self, digest: str) -> tuple[Ids, Ids]:
         return ids_of_content(digest, self.old), ids_of_content(digest, self.new)

@@ -155,8 +155,12 @@ def test_a_pod_has_no_rights_no_token_and_takes_secrets_from_a_secret(folder: Pa
     }  # fmt: skip
     assert "secretRef" in container["envFrom"][0]
     assert all("hostPath" not in volume for volume in pod["volumes"])
+    # certificates of an archive; user 10001 reads them as a member of fsGroup, and no pool must have any
+    (files,) = (volume["secret"] for volume in pod["volumes"] if "secret" in volume)
+    assert files == {"secretName": "{{ files_secret_name }}", "optional": True, "defaultMode": 0o440}
+    assert {"name": "files", "mountPath": "/run/secrets/crrg", "readOnly": True} in container["volumeMounts"]
     assert template["variables"]["properties"]["image"]["pattern"] == "@sha256:[0-9a-f]{64}$"
     assert template["variables"]["required"] == ["image"]
     named = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
     assert named == set(template["variables"]["properties"])
-    assert not [name for name in named if SECRETS.search(name.upper()) and name != "secret_name"]
+    assert not [name for name in named if SECRETS.search(name.upper()) and not name.endswith("secret_name")]

@@ -5,7 +5,8 @@ const night = window.CRRG_NIGHT;
 const SVG = "http://www.w3.org/2000/svg";
 const FILM_AGAINST_TEXT = /^(text_without_label|label_without_text):/;
 const BOX_MODES = ["reported", "all", "none"];
-const state = { item: null, film: 0, boxes: "reported", isInverted: false, showsHeat: true, pinned: null };
+const ADDRESS_AFTER_MS = 300;
+const state = { item: null, film: 0, boxes: "reported", isInverted: false, showsHeat: true, pinned: null, addressTimer: 0 };
 
 function svgElement(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
@@ -285,6 +286,19 @@ function drawRefused(entry) {
     element("p", { class: "quiet" }, "Nothing was drafted from this object. Names are pseudonyms; the object itself stays in the inbox."));
 }
 
+// Browsers refuse an address that changes a hundred times in some seconds, as a key held down would make it; the study
+// that was reached in the end names itself.
+function setAddress(id) {
+  clearTimeout(state.addressTimer);
+  state.addressTimer = setTimeout(() => {
+    try {
+      history.replaceState(null, "", `#${encodeURIComponent(id)}`);
+    } catch {
+      // the page works without
+    }
+  }, ADDRESS_AFTER_MS);
+}
+
 function drawStudy(item) {
   Object.assign(state, { item, film: 0, pinned: null });
   const study = document.getElementById("study");
@@ -293,7 +307,6 @@ function drawStudy(item) {
     document.getElementById("draft-pane").replaceChildren(element("p", { class: "empty" }, "No entry under this filter."));
     return;
   }
-  history.replaceState(null, "", `#${encodeURIComponent(item.id)}`);
   if (item.isQuarantined) drawRefused(item.refused);
   else {
     drawFilm();
@@ -301,6 +314,7 @@ function drawStudy(item) {
     const next = worklist.shown[worklist.shown.indexOf(item) + 1];
     if (next && next.study) new Image().src = next.study.films[0].picture;
   }
+  setAddress(item.id);
 }
 
 function stepSentence(by) {
@@ -350,15 +364,15 @@ document.addEventListener("keydown", (event) => {
 });
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 
-function askedStudy() {
+function askedStudy(address) {
   try {
-    return decodeURIComponent(location.hash.slice(1));
+    return decodeURIComponent(new URL(address).hash.slice(1));
   } catch {
     return "";  // a link that was cut within a percent sign names no study
   }
 }
 
-const asked = askedStudy();
+const asked = askedStudy(location.href);
 const worklist = new WorkList(night, drawStudy);
 worklist.refresh();
 const numReplaced = worklist.items.filter((item) => item.newer).length;
@@ -369,4 +383,4 @@ if (numReplaced) {
   if (window.CRRG_LIST) document.getElementById("list-file").href = window.CRRG_LIST;
 }
 if (asked) worklist.chooseId(asked);
-window.addEventListener("hashchange", () => worklist.chooseId(askedStudy()));
+window.addEventListener("hashchange", (event) => worklist.chooseId(askedStudy(event.newURL)));

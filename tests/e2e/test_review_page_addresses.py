@@ -1,0 +1,71 @@
+"""How the review page names a study in its address, and finds one by it, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.review_browser import drafted, run_browser, wait_until, write_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.e2e
+
+SHOWN = """() => [
+    document.querySelector(".row[aria-selected=true] .row-id").textContent,
+    document.querySelector(".draft-pane h2 code").textContent,
+    document.querySelector("#film-stage image").getAttribute("href").replace(/films.image(.*).png/, "study$1"),
+]"""
+REFUSE_ADDRESSES = """() => {
+    window.numAddresses = 0;
+    history.replaceState = () => { window.numAddresses += 1; throw new DOMException("too often", "SecurityError"); };
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    yield from run_browser()
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    films = [drafted(f"study-{number:02d}", f"image-{number:02d}", 60 + number) for number in range(40)]
+    opened = browser.new_page(viewport={"width": 1400, "height": 850})
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.goto(write_page(tmp_path / "review", films).as_uri())
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def test_film_and_draft_belong_together_where_the_browser_refuses_the_address(page):
+    wait_until(page, "location.hash === '#study-00'")
+    page.evaluate(REFUSE_ADDRESSES)
+    for number in range(1, 31):
+        page.keyboard.press("j")
+        assert page.evaluate(SHOWN) == [f"study-{number:02d}"] * 3
+    wait_until(page, "window.numAddresses > 0")
+    page.keyboard.press("j")
+    assert page.evaluate(SHOWN) == ["study-31"] * 3
+
+
+def test_a_key_held_down_sets_the_address_once(page):
+    page.evaluate("location.hash = '#study-03'")
+    wait_until(page, "document.querySelector('.draft-pane h2 code').textContent === 'study-03'")
+    num_set = page.evaluate(
+        """() => {
+            const real = history.replaceState.bind(history);
+            window.numAddresses = 0;
+            history.replaceState = (...given) => { window.numAddresses += 1; real(...given); };
+            for (let i = 0; i < 30; i++) worklist.step(1);
+            return window.numAddresses;
+        }"""
+    )
+    assert num_set == 0
+    wait_until(page, "location.hash === '#study-33'")
+    assert page.evaluate("window.numAddresses") == 1

@@ -17,13 +17,14 @@ from typing import IO, Any, NamedTuple
 import jinja2
 
 from crrg.domain.labels import LABELS
-from crrg.domain.regions import REGIONS
+from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.evaluation.labeler import label_report
 from crrg.exports.documents import attention_flags, film_model, is_region_abnormal
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.exports.script_text import script_text
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
 from crrg.exports.work_list import LIST_FILE, RefusedObject, study_row, work_list
+from crrg.inference.sentence_sources import sentence_sources
 from crrg.inference.statements import read_statement
 from crrg.local_files import full_disk_named
 
@@ -210,7 +211,7 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
                 "view": film["view_position"],
                 "width": film["width"],
                 "height": film["height"],
-                "findings": film["findings"],
+                "findings": _pieces(film),
                 "impression": film["impression"],
                 "consistency": round(film["consistency"], 3),
                 "flags": film["flags"],
@@ -224,7 +225,6 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
                         int(region["detected"]),
                         int(region["selected"]),
                         region["phrase"],
-                        _stated(region["phrase"]),
                         int(is_region_abnormal(region)),
                     ]
                     for region in film["regions"]
@@ -235,9 +235,25 @@ def _study_value(document: Mapping[str, Any], facts: NightFacts, pictures: Pictu
     }
 
 
-def _stated(phrase: str | None) -> int:
+def _pieces(film: Mapping[str, Any]) -> list[str | list[Any]]:
+    """Return a film's findings in pieces: text alone, or a sentence with places of regions and what it states."""
+    findings: str = film["findings"]
+    phrases = {region["region"]: region["phrase"] for region in film["regions"] if region["phrase"]}
+    pieces: list[str | list[Any]] = []
+    end = 0
+    for sentence, regions in sentence_sources(findings, phrases):
+        start = findings.find(sentence, end)
+        if not regions or start < 0:  # a sentence of which the white space was tidied stays text
+            continue
+        pieces += [findings[end:start]] if start > end else []
+        pieces.append([sentence, [REGION_INDEX[region] for region in regions], _stated(sentence)])
+        end = start + len(sentence)
+    return [*pieces, findings[end:]] if end < len(findings) else pieces
+
+
+def _stated(sentence: str) -> int:
     """Return 1 where a sentence states a finding, however unsurely, -1 where it denies what it names, else 0."""
-    statement = read_statement(phrase or "", label_report)
+    statement = read_statement(sentence, label_report)
     return 1 if statement.present else -bool(statement.denied)
 
 

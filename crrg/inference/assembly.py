@@ -157,7 +157,7 @@ def impression_of(findings: str, labeler: Labeler = label_report) -> str:
 
 def _statements(told: Sequence[RegionPhrase], labeler: Labeler, similarity: Similarity | None) -> list[Statement]:
     """Return what phrases state, repeats told once; what any region says that was drafted as abnormal is marked."""
-    said = [(sentence, item.is_abnormal) for item in told for sentence in _whole_sentences(item.phrase)]
+    said = [(sentence, item.is_abnormal) for item in told for sentence in whole_sentences(item.phrase)]
     kept = kept_sentences([sentence for sentence, _ in said], similarity=similarity)
     flagged = {kept[sentence] for sentence, is_abnormal in said if is_abnormal}
     return [
@@ -167,7 +167,7 @@ def _statements(told: Sequence[RegionPhrase], labeler: Labeler, similarity: Simi
     ]
 
 
-def _whole_sentences(phrase: str) -> list[str]:
+def whole_sentences(phrase: str) -> list[str]:
     """Return a phrase's sentences; a last one that was cut off goes if there are others, else it gets a full stop.
 
     A side is compared with no side but the other one.
@@ -226,12 +226,19 @@ def _without_contradictions(statements: list[Statement], labeler: Labeler) -> li
     for statement in statements:
         if is_flagged and statement.is_normal and len(statement.denied) >= MANY_DENIALS:
             continue
-        wrong = statement.wrong_denials(statements) if statement.is_normal else frozenset()
-        if not wrong:
-            kept.append(statement)
-        elif not statement.is_local and len(statement.denied) < MANY_DENIALS:
-            kept += [read_statement(sentence, labeler) for sentence in _denials(statement.denied - wrong)]
+        left = what_holds(statement, statements)
+        kept += [statement] if left == [statement.text] else [read_statement(sentence, labeler) for sentence in left]
     return kept
+
+
+def what_holds(statement: Statement, others: Sequence[Statement]) -> list[str]:
+    """Return a statement's sentence or, where it denies what others state, plain sentences of the rest it denies."""
+    wrong = statement.wrong_denials(others) if statement.is_normal else frozenset()
+    if not wrong:
+        return [statement.text]
+    if statement.is_local or len(statement.denied) >= MANY_DENIALS:
+        return []
+    return _denials(statement.denied - wrong)
 
 
 def _denials(denied: frozenset[SidedLabel]) -> list[str]:

@@ -41,7 +41,7 @@ _FILLER_WORD = re.compile(
     r"|changes?|disease|stable|unchanged"
 )
 
-_SIDES = ("right", "left")
+SIDES = ("right", "left")
 _BOTH_SIDES = re.compile(r"\b(?:bilateral\w*|both|bi-?(?:basilar|basal|apical)\w*)\b")
 _LEVELS = (
     ("upper", r"upper|apical|apex|apices"),
@@ -192,7 +192,7 @@ class Statement:
     @property
     def stated(self) -> frozenset[SidedLabel]:
         """The findings it states, by side."""
-        sides = frozenset(_SIDES)
+        sides = frozenset(SIDES)
         return frozenset(
             (label, side) for label in self.present for side in (sides if label in MIDLINE_LABELS else self.sides)
         )
@@ -202,8 +202,8 @@ def read_statement(sentence: str, labeler: Labeler) -> Statement:
     """Return the meaning of one sentence."""
     lowered = sentence.lower()
     values = labeler(sentence)
-    named = frozenset(side for side in _SIDES if re.search(rf"\b{side}\b", lowered))
-    sides = named if named and not _BOTH_SIDES.search(lowered) else frozenset(_SIDES)
+    named = frozenset(side for side in SIDES if re.search(rf"\b{side}\b", lowered))
+    sides = named if named and not _BOTH_SIDES.search(lowered) else frozenset(SIDES)
     present = frozenset(label for label in FINDINGS if values.get(label) not in (None, NEGATIVE))
     denied = {label for label in FINDINGS if values.get(label) == NEGATIVE}
     if not present and _BONES.search(lowered) and _NORMAL_WORD.search(lowered):

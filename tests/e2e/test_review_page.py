@@ -336,6 +336,28 @@ def test_a_sentence_is_underlined_for_what_it_states_and_not_where_it_denies(
     opened.close()
 
 
+def test_sentences_of_longer_phrases_and_reworded_denials_light_their_boxes_too(browser, tmp_path):
+    film = drafted("study-a", "image-a1", 30)
+    effusion, clear = "There is a small left pleural effusion.", "The lungs are clear."
+    said = {
+        "right costophrenic angle": "No pleural effusion.",
+        "left lung": f"{clear} {effusion}",
+        "left costophrenic angle": f"{effusion} {clear}",
+    }
+    regions = tuple(replace(region, phrase=said.get(region.region)) for region in film.draft.regions)
+    draft = replace(film.draft, findings=f"No right pleural effusion. {clear} {effusion}", regions=regions)
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", [replace(film, draft=draft)]).as_uri())
+    assert opened.locator(".findings").inner_text() == draft.findings
+    left = ["left costophrenic angle", "left lung"]
+    lit = {"No right pleural effusion.": ["right costophrenic angle"], clear: left, effusion: left}
+    for text, names in lit.items():
+        opened.locator(".sentence", has_text=text).focus()
+        assert sorted(opened.locator(".box.is-lit title").all_text_contents()) == names
+    assert opened.locator(".sentence.is-abnormal").all_inner_texts() == [effusion]
+    opened.close()
+
+
 def test_flags_of_film_against_text_say_what_they_compare(page):
     flags = page.locator(".draft-pane .flags")
     assert flags.count() == 0

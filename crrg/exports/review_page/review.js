@@ -15,12 +15,11 @@ function svgElement(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, stated, reads abnormal], where
-// stated is 1 if the phrase states a finding, -1 if it denies what it names, else 0.
+// A region row is [x1, y1, x2, y2, score, abnormal probability, detected, selected, phrase, reads abnormal].
 function regionsOf(film) {
   return film.regions.map((row, i) => ({
     name: night.regions[i], box: row.slice(0, 4), score: row[4], abnormal: row[5], isDetected: Boolean(row[6]),
-    isSelected: Boolean(row[7]), phrase: row[8], stated: row[9], isAbnormal: Boolean(row[10]),
+    isSelected: Boolean(row[7]), phrase: row[8], isAbnormal: Boolean(row[9]),
   }));
 }
 
@@ -160,41 +159,26 @@ function showFilm(place) {
   drawDraft();
 }
 
-// Splits the findings into pieces, each either a drafted sentence with its regions or text between them.
-function sentences(film) {
-  const byPhrase = new Map();
-  for (const region of regionsOf(film)) {
-    if (region.phrase) byPhrase.set(region.phrase, [...(byPhrase.get(region.phrase) || []), region]);
-  }
-  const found = [...byPhrase].map(([phrase, regions]) => [film.findings.indexOf(phrase), phrase, regions])
-    .filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1].length - a[1].length);
-  const pieces = [];
-  let end = 0;
-  for (const [at, phrase, regions] of found) {
-    if (at < end) continue;
-    if (at > end) pieces.push([film.findings.slice(end, at), []]);
-    pieces.push([phrase, regions]);
-    end = at + phrase.length;
-  }
-  if (end < film.findings.length) pieces.push([film.findings.slice(end), []]);
-  return pieces;
-}
-
+// Findings are pieces: text, or [sentence, places of the regions that said it, stated], where stated is 1 if the sentence
+// states a finding, -1 if it denies what it names, else 0.
 function findingsNode(film) {
   const node = element("p", { class: "findings" });
-  for (const [text, regions] of sentences(film)) {
-    if (!regions.length) {
-      node.append(text);
+  const all = regionsOf(film);
+  for (const piece of film.findings) {
+    if (typeof piece === "string") {
+      node.append(piece);
       continue;
     }
+    const [text, places, stated] = piece;
+    const regions = places.map((place) => all[place]);
     // a region may read abnormal for another reason than the one its sentence denies
-    const kind = regions.some(({ stated, isAbnormal }) => stated > 0 || (stated === 0 && isAbnormal)) ? " is-abnormal" : "";
+    const kind = stated > 0 || (stated === 0 && regions.some((region) => region.isAbnormal)) ? " is-abnormal" : "";
     const names = regions.map((region) => region.name);
     node.append(lights(element("span", {
       class: `sentence${kind}`, tabIndex: 0, role: "button", "aria-label": `${text} Region: ${names.join(", ")}`,
     }, text), names));
   }
-  if (!film.findings) node.append(element("span", { class: "quiet" }, "The models had nothing to say about any region."));
+  if (!film.findings.length) node.append(element("span", { class: "quiet" }, "The models had nothing to say about any region."));
   return node;
 }
 

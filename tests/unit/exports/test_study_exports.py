@@ -206,7 +206,7 @@ def test_page_data_cannot_break_out_of_its_script():
     assert not any(character in data + part for character in (b"<", b">", b"&", "\u2028".encode()))
     value = json.loads(data.removeprefix(b"window.CRRG_NIGHT=").rstrip(b";\n"))
     study = json.loads(part.removeprefix(b"window.CRRG_NIGHT.studies.push(").removesuffix(b");\n"))
-    assert study["films"][0]["findings"] == value["quarantined"][0]["detail"] == evil
+    assert "".join(study["films"][0]["findings"]) == value["quarantined"][0]["detail"] == evil
     assert value["thresholds"][LABELS.index("Edema")] == 0.25
     assert b"<b>7" not in files["index.html"]
     assert b"Content-Security-Policy" in files["index.html"]

@@ -100,21 +100,35 @@ def test_box_lies_where_the_region_is(page):
     assert page.locator("#film-stage svg").get_attribute("viewBox") == "0 0 500 400"
 
 
-@pytest.mark.parametrize("left_edge", [2, 470])
-def test_name_of_a_box_at_the_edge_stays_on_the_film(page, left_edge):
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((2, 300, 27, 330), "above"),
+        ((470, 300, 495, 330), "above"),
+        ((230, 3, 270, 370), "below"),
+        ((230, 3, 270, 395), "inside"),
+        ((2, 0, 27, 400), "inside"),
+        ((470, 12, 500, 400), "inside"),
+    ],
+)
+def test_name_of_a_box_at_the_edge_stays_on_the_film(page, box, place):
     page.evaluate(
-        """(x) => {
+        """(box) => {
             const name = "left costophrenic angle";
-            state.item.study.films[state.film].regions[night.regions.indexOf(name)].splice(0, 4, x, 300, x + 25, 330);
+            state.item.study.films[state.film].regions[night.regions.indexOf(name)].splice(0, 4, ...box);
             light([name]);
         }""",
-        left_edge,
+        box,
     )
     film, name = page.locator("#film-stage svg").bounding_box(), page.locator("#box-name").bounding_box()
     assert page.locator("#box-name").text_content() == "left costophrenic angle"
     outline_px = 6
     assert name["x"] >= film["x"] - outline_px
     assert name["x"] + name["width"] <= film["x"] + film["width"] + outline_px
+    assert name["y"] >= film["y"] - outline_px
+    assert name["y"] + name["height"] <= film["y"] + film["height"] + outline_px
+    baseline = float(page.locator("#box-name").get_attribute("y"))
+    assert place == ("above" if baseline < box[1] else "below" if baseline > box[3] else "inside")
 
 
 def test_keys_walk_the_list_and_filters_narrow_it(page):

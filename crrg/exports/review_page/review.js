@@ -40,11 +40,15 @@ function light(names) {
   name.textContent = regions.length === 1 ? regions[0].name : "";
   if (regions.length === 1) {
     const size = Number(name.dataset.size);
+    const { width, height } = state.item.study.films[state.film];
+    const [x1, y1, x2, y2] = regions[0].box;
     // a name that begins in the right half ends with its box, so that it stays on the film
-    const isRight = regions[0].box[0] > state.item.study.films[state.film].width / 2;
+    const isRight = x1 > width / 2;
     name.setAttribute("text-anchor", isRight ? "end" : "start");
-    name.setAttribute("x", regions[0].box[isRight ? 2 : 0]);
-    name.setAttribute("y", regions[0].box[1] > size * 1.6 ? regions[0].box[1] - size * 0.4 : regions[0].box[3] + size);
+    name.setAttribute("x", isRight ? x2 : x1);
+    // above the box, else below it, else inside at its top, so that the film's edge cuts no letter
+    const below = y2 + size * 1.3 < height ? y2 + size : Math.max(0, y1) + size * 1.2;
+    name.setAttribute("y", y1 > size * 1.6 ? y1 - size * 0.4 : below);
   }
   const caption = document.getElementById("film-caption");
   if (regions.length === 0) caption.textContent = captionOf(state.item.study.films[state.film]);

@@ -34,6 +34,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     films = [drafted(f"study-{number:02d}", f"image-{number:02d}", 60 + number) for number in range(40)]
+    films.append(drafted("study-39", "other-39", 60))
     opened = browser.new_page(viewport={"width": 1400, "height": 850})
     troubles: list[str] = []
     opened.on("pageerror", lambda error: troubles.append(str(error)))
@@ -69,3 +70,26 @@ def test_a_key_held_down_sets_the_address_once(page):
     assert num_set == 0
     wait_until(page, "location.hash === '#study-33'")
     assert page.evaluate("window.numAddresses") == 1
+
+
+def test_a_film_is_found_by_its_own_id_too(page):
+    for words, study in (("other-39", "study-39"), ("image-07", "study-07"), ("lateral-1", "object-1")):
+        page.locator("#find").fill(words)
+        assert page.locator(".row .row-id").all_inner_texts() == [study]
+    page.locator("#find").fill("")
+    address = page.url.split("#")[0]
+    for film, study, picture in (("other-39", "study-39", "films/other-39.png"), ("lateral-1", "object-1", None)):
+        page.goto("about:blank")
+        page.goto(f"{address}#{film}")
+        assert page.locator(".draft-pane h2 code").inner_text() == study
+        if picture:
+            assert page.locator("#film-stage image").get_attribute("href") == picture
+    page.evaluate("location.hash = '#image-05'")
+    wait_until(page, "document.querySelector('.draft-pane h2 code').textContent === 'study-05'")
+
+
+def test_no_id_is_not_that_of_an_object_whose_film_is_unknown(page):
+    assert page.evaluate("worklist.items.filter((item) => item.refused).map((item) => item.refused.instanceId)") == [
+        "", "lateral-1"
+    ]  # fmt: skip
+    assert page.evaluate("worklist.chooseId('')") is False

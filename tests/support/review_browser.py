@@ -70,7 +70,10 @@ def write_page(folder: Path, films: list[DraftedFilm], num_refused: int = 2, rem
         {film.instance_id: (500, 400) for film in films},
         BUNDLES,
     )
-    refused = [RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", "") for number in range(num_refused)]
+    refused = [
+        RefusedObject(f"object-{number}", "VIEW.LATERAL", "a lateral film", f"lateral-{number}" if number else "")
+        for number in range(num_refused)
+    ]
     facts = NightFacts("2026-11-20", "b" * 32, "7", 3, dict.fromkeys(LABELS, 0.5), remarks)
     (folder / "films").mkdir(parents=True)
     for name, data in review_files(facts, shown, refused, find_pictures(map(evidence_name, EXPLAINED))):

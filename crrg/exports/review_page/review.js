@@ -352,15 +352,21 @@ document.addEventListener("keydown", (event) => {
 });
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 
-function askedStudy(address) {
+function askedId(address) {
   try {
     return decodeURIComponent(new URL(address).hash.slice(1));
   } catch {
-    return "";  // a link that was cut within a percent sign names no study
+    return "";  // a link that was cut within a percent sign names nothing
   }
 }
 
-const asked = askedStudy(location.href);
+function openId(id) {
+  if (!worklist.chooseId(id) || !state.item.study) return;
+  const place = state.item.study.films.findIndex((film) => film.id === id);
+  if (place > 0) showFilm(place);
+}
+
+const asked = askedId(location.href);
 const worklist = new WorkList(night, drawStudy);
 worklist.refresh();
 const numReplaced = worklist.items.filter((item) => item.newer).length;
@@ -370,5 +376,5 @@ if (numReplaced) {
   note.hidden = false;
   if (window.CRRG_LIST) document.getElementById("list-file").href = window.CRRG_LIST;
 }
-if (asked) worklist.chooseId(asked);
-window.addEventListener("hashchange", (event) => worklist.chooseId(askedStudy(event.newURL)));
+if (asked) openId(asked);
+window.addEventListener("hashchange", (event) => openId(askedId(event.newURL)));

@@ -53,7 +53,7 @@ function listItems(night) {
       .sort((a, b) => b[1] - a[1]);
     const thresholds = thresholdsOf(night, study);
     return {
-      id: study.id, study, newer: newerDraft(study), flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
+      id: study.id, images: study.films.map((film) => film.id), study, newer: newerDraft(study), flags: study.flags, isQuarantined: false, isAbnormal: positive.length > 0,
       worst: Math.max(...study.probabilities.slice(0, finding)), consistency: study.consistency,
       isUnsure: study.consistency < LEAST_AGREEMENT || study.probabilities.some((value, i) =>
         i < finding && thresholds[i] !== null && Math.abs(value - thresholds[i]) < CLOSE_TO_THRESHOLD),
@@ -62,13 +62,13 @@ function listItems(night) {
     };
   });
   const refused = night.quarantined.map((entry) => ({
-    id: entry.id, refused: entry, newer: null, flags: [], isQuarantined: true, isAbnormal: false, isUnsure: false, worst: -1, consistency: 2,
+    id: entry.id, images: entry.instanceId ? [entry.instanceId] : [], refused: entry, newer: null, flags: [], isQuarantined: true, isAbnormal: false, isUnsure: false, worst: -1, consistency: 2,
     view: "", line: entry.reason,
   }));
   const items = [...studies, ...refused];
   items.forEach((item, place) => {
     item.place = place;
-    item.text = [item.id, item.line, item.newer ? "replaced" : "", ...item.flags].join(" ").toLowerCase();
+    item.text = [item.id, ...item.images, item.line, item.newer ? "replaced" : "", ...item.flags].join(" ").toLowerCase();
   });
   return items;
 }
@@ -127,8 +127,9 @@ class WorkList {
     this.onChoose(item);
   }
 
+  // Of a study, an object or, where none has that id, of a film; drafts come before what was refused.
   chooseId(id) {
-    const item = this.items.find((each) => each.id === id);
+    const item = this.items.find((each) => each.id === id) || this.items.find((each) => each.images.includes(id));
     if (item) this.choose(item);
     return Boolean(item);
   }

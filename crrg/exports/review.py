@@ -19,7 +19,7 @@ import jinja2
 from crrg.domain.labels import LABELS
 from crrg.domain.regions import REGION_INDEX, REGIONS
 from crrg.evaluation.labeler import label_report
-from crrg.exports.documents import attention_flags, film_model, is_region_abnormal
+from crrg.exports.documents import NO_IMPRESSION, attention_flags, film_model, is_region_abnormal
 from crrg.exports.page_pictures import NAMED_AS_USUAL, Pictures
 from crrg.exports.script_text import script_text
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
@@ -180,6 +180,7 @@ def _night_value(facts: NightFacts, refused: Iterable[RefusedObject]) -> dict[st
         "labels": LABELS,
         "regions": REGIONS,
         "families": dict(FAMILIES),
+        "noImpression": NO_IMPRESSION,
         "studies": [],
         "thresholds": _threshold_row(facts.thresholds),
         "quarantined": [

@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+from crrg.exports.documents import NO_IMPRESSION
 from tests.support.review_browser import drafted, run_browser, wait_until, write_page
 
 pytestmark = pytest.mark.e2e
@@ -114,6 +115,14 @@ def test_text_of_a_draft_is_never_markup(browser, tmp_path):
     assert opened.locator(".findings").inner_text() == evil
     assert opened.locator(".findings b").count() == 0
     assert opened.evaluate("window.hacked") is None
+    opened.close()
+
+
+def test_an_empty_impression_is_told_in_the_words_of_the_report(browser, tmp_path):
+    film = drafted("study-x", "image-x", 10)
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path / "review", [replace(film, draft=replace(film.draft, impression=""))]).as_uri())
+    assert opened.locator(".impression").inner_text() == NO_IMPRESSION
     opened.close()
 
 

@@ -251,7 +251,7 @@ function drawDraft() {
   document.getElementById("draft-pane").replaceChildren(
     element("h2", {}, element("span", { class: "tag" }, "DRAFT"), element("code", {}, study.id.slice(0, 24))),
     ...(state.item.newer ? [replacedNode(study, state.item.newer)] : []),
-    element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || "—"),
+    element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || night.noImpression),
     element("h3", {}, "Findings"), findingsNode(film),
     element("h3", {}, "Flags"), flagsNode(study),
     ...(flagsOf(study).some(([flag]) => FILM_AGAINST_TEXT.test(flag))

@@ -89,4 +89,4 @@ def test_the_page_shows_the_bundle_of_each_film_and_the_thresholds_of_each_study
     assert set(mixed["thresholds"]) <= {0.5, 0.25}
     assert [film["model"] for film in mixed["films"]] == [["7", BUNDLE.bundle_id], None]
     for film, bundle in zip(mixed["films"], (BUNDLE, NEWER), strict=True):
-        assert (film["abnormalFrom"], sum(region[10] for region in film["regions"])) == ABNORMAL[bundle]
+        assert (film["abnormalFrom"], sum(region[-1] for region in film["regions"])) == ABNORMAL[bundle]

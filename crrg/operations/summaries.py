@@ -160,7 +160,7 @@ def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:
     if summary.watch is not None and summary.watch.findings:
         drift = [
             (each.quantity, f"{each.psi:.3f}", f"{each.ks:.3f}", f"{each.limit:.3f}" if each.limit else "-", each.level,
-             f"{each.reference:.3g}", f"{each.night:.3g}")
+             *each.shown)
             for each in summary.watch.findings
         ]  # fmt: skip
         header = ("quantity", "PSI", "KS", "chance reaches", "level", "in training", "tonight")

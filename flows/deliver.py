@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
 from crrg.operations.summaries import delivery_markdown
+from flows.pages import show_page
 from tasks.delivery import deliver_drafts
 from tasks.policy import FLOW
 
@@ -28,5 +28,5 @@ def deliver(config: DeliverConfig) -> DeliverySummary:
         config: Inbox, night, documents, archive.
     """
     summary = deliver_drafts(config)
-    create_markdown_artifact(delivery_markdown(summary), key="deliver")
+    show_page(delivery_markdown(summary), "deliver")
     return summary

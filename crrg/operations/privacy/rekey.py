@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from crrg.data.dicom.header import read_attributes, read_identity
@@ -24,6 +24,7 @@ from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
+from crrg.operations.night.duplicates import freed_duplicates
 from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.private_runs import forget_private_runs
 from crrg.operations.privacy.traces import open_runs
@@ -107,7 +108,8 @@ def rekey(
         # first, since a later removal could not tell whose the old ids are
         of_rows = {each for row in rows for each in (row.patient_id, row.study_id, row.instance_id)}
         forget_private_runs(storage, {*ids.known, *of_rows} - {""})
-        _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
+        freed = freed_duplicates(rows, lambda row: ids.row(row) is None or row.study_id in ids.lost)
+        _rewrite(storage, manifests, ids, ids.kept_images(rows, done), freed)
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
         write_audit(storage, "rekey", counts=counts)
         rekeyed.is_done = True
@@ -198,10 +200,12 @@ class _NewIds:
         return ids_of_content(digest, self.old), ids_of_content(digest, self.new)
 
 
-def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str]) -> None:
+def _rewrite(
+    storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str], freed: Collection[LedgerRow]
+) -> None:
     change = RunChange(
         keeps_draft=lambda row: row["instance_id"] in kept,
-        ledger_row=lambda row: None if row.study_id in ids.lost else ids.row(row),
+        ledger_row=lambda row: None if row.study_id in ids.lost or row in freed else ids.row(row),
         keeps_mark=lambda instance_id: instance_id in kept,
         renamed=ids.known,
         key_id=ids.new.key_id,

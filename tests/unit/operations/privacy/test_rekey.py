@@ -165,7 +165,7 @@ def test_a_change_that_was_cut_off_goes_on(place, monkeypatch):
 
 def test_what_is_gone_from_the_inbox_is_left_out_only_where_that_is_said(place):
     place.inbox.delete("a/1.dcm")
-    with pytest.raises(ConfigError, match="2 objects that nights read are not in this inbox"):
+    with pytest.raises(ConfigError, match="2 objects that nights read are not in the given inboxes"):
         place.rekey()
     assert {manifest.key_id for manifest in read_manifests(place.root)} == {PSEUDONYMS.key_id}
     assert place.rekey(drop_missing=True).num_missing == 2

@@ -137,8 +137,9 @@ def _rekeyed_shown(rekeyed: Rekeyed) -> str:
         lines.append(f"{rekeyed.num_missing} objects are not in the inboxes as they were; "
                      "--drop-missing leaves them out")  # fmt: skip
     if rekeyed.num_lost_tombstones:
-        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients could not be carried over, since no film of "
-                     "theirs is in the inbox; one that arrives would be drafted: forget them again then")  # fmt: skip
+        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients could not be carried over, since no night read "
+                     "a film of theirs that is in the inboxes; ingests and nights that still get the old secret as "
+                     "CRRG_OLD_HMAC_KEY refuse one that arrives, others take it")  # fmt: skip
     return "\n".join(lines)
 
 

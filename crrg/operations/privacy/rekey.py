@@ -18,7 +18,14 @@ from crrg.data.dicom.header import read_attributes, read_identity
 from crrg.data.dicom.structure import open_dicom
 from crrg.data.film_ids import NONE, Ids, ids_of_content, ids_of_header
 from crrg.data.privacy.deidentify import Pseudonyms
-from crrg.data.privacy.forgotten import REASON, UNFINISHED, read_forgotten, write_forgotten_ids, write_tombstone
+from crrg.data.privacy.forgotten import (
+    REASON,
+    UNFINISHED,
+    carry_over,
+    read_forgotten,
+    read_left_behind,
+    write_forgotten_ids,
+)
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
@@ -42,7 +49,8 @@ class Rekeyed:
         num_nights: Committed runs under the old secret.
         num_rows: Rows of their ledgers.
         num_missing: Rows whose source is gone from the inboxes, or was replaced; of a drafted film all of its study.
-        num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
+        num_lost_tombstones: Patients forgotten under the old secret of whom no film that nights read is there: only a
+            process that has that secret, too, refuses one that comes.
         is_done: Whether it was done.
     """
 
@@ -90,11 +98,12 @@ def rekey(
     # of a study's draft a film that was refused is no part
     accepted = (row for row in rows if row.outcome is Outcome.ACCEPTED)
     ids.lost = frozenset(row.study_id for row in accepted if ids.row(row) is None) - {""}
+    left = read_left_behind(storage, new)
     rekeyed = Rekeyed(
         num_nights=len(manifests),
         num_rows=len(rows),
         num_missing=sum(ids.row(row) is None or row.study_id in ids.lost for row in rows),
-        num_lost_tombstones=len(read_forgotten(storage, old).tombstones - ids.forgotten.keys()),
+        num_lost_tombstones=sum(key_id == old.key_id for name, key_id in left.items() if name not in ids.forgotten),
     )
     if do:
         if rekeyed.num_missing and not drop_missing:
@@ -104,8 +113,7 @@ def rekey(
                 "--drop-missing to leave them out",
                 "inbox",
             )
-        for patient_id in ids.forgotten.values():
-            write_tombstone(storage, new, patient_id)
+        carry_over(storage, new, ids.forgotten)
         write_forgotten_ids(storage, new, ids.forgotten_ids)
         _rewrite(storage, manifests, ids, rows, done)
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}

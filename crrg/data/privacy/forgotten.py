@@ -11,7 +11,7 @@ film tells the patient by both (``Pseudonyms.earlier``); then the old tombstone 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crrg.config.references import DatasetRef
@@ -88,8 +88,12 @@ def read_left_behind(storage: Storage, pseudonyms: Pseudonyms) -> dict[str, str]
         pseudonyms: The present secret, under which nothing tells these patients.
     """
     said = {tombstone: storage.get_json(_key_of(tombstone)) for tombstone in _tombstones(storage)}
-    others = {name: each for name, each in said.items() if each["key_id"] != pseudonyms.key_id}
-    return {name: each["key_id"] for name, each in others.items() if not each.get("followed_by")}
+    return {
+        name: each["key_id"]
+        for name, each in said.items()
+        # one that was carried over from the present secret tells of a patient whom this secret knows as well
+        if not each.get("followed_by") and pseudonyms.key_id not in (each["key_id"], *each.get("follows", ()))
+    }
 
 
 def carry_over(storage: Storage, pseudonyms: Pseudonyms, patients: Mapping[str, str]) -> None:
@@ -106,7 +110,7 @@ def carry_over(storage: Storage, pseudonyms: Pseudonyms, patients: Mapping[str, 
     for tombstone, patient_id in sorted(patients.items()):
         said = storage.get_json(_key_of(tombstone))
         if said.get("followed_by") != pseudonyms.key_id:
-            write_tombstone(storage, pseudonyms, patient_id)
+            write_tombstone(storage, pseudonyms, patient_id, {*said.get("follows", ()), said["key_id"]})
             storage.put_json(_key_of(tombstone), {**said, "followed_by": pseudonyms.key_id})
 
 
@@ -155,10 +159,17 @@ def write_forgotten_ids(storage: Storage, pseudonyms: Pseudonyms, names: Iterabl
         storage.put(f"{IDS}/{hash_json(tombstones)}.json", canonical_json(value))
 
 
-def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str) -> None:
-    """Make a patient a forgotten one; a second call changes nothing."""
-    key = _key_of(pseudonyms.tombstone(patient_id))
-    storage.put(key, canonical_json({"key_id": pseudonyms.key_id, "schema_version": 1}))
+def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, follows: Collection[str] = ()) -> None:
+    """Make a patient a forgotten one; a second call changes nothing.
+
+    Args:
+        storage: The root.
+        pseudonyms: The present secret.
+        patient_id: Pseudonym of the patient.
+        follows: ``key_id`` of each earlier secret under which the patient has a tombstone, too.
+    """
+    value = {"key_id": pseudonyms.key_id, "schema_version": 1, **({"follows": sorted(follows)} if follows else {})}
+    storage.put_json(_key_of(pseudonyms.tombstone(patient_id)), value)
 
 
 def _tombstones(storage: Storage) -> list[str]:

@@ -74,9 +74,9 @@ def test_who_was_forgotten_is_carried_over_and_the_secret_before_needed_no_more(
     for changes in ({}, {"new_secret": True}, {"dataset": "another"}):
         made = archive.ingest(NEW, **changes)
         assert (archive.patients(made), made.reasons) == ({2, 3, 4}, {"IDENTITY.FORGOTTEN": 2})
-    # and from secret to secret
-    made = archive.ingest(THIRD, new_secret=True)
-    assert made.reasons == {"IDENTITY.FORGOTTEN": 2}
+    # and from secret to secret, and back
+    for pseudonyms in (THIRD, PSEUDONYMS):
+        assert archive.ingest(pseudonyms, new_secret=True).reasons == {"IDENTITY.FORGOTTEN": 2}
 
 
 def test_what_is_lost_may_come_back_where_that_is_said(archive, caplog):

@@ -207,7 +207,8 @@ class Settings(BaseSettings):
         s3_kms_key_id: Key for ``aws:kms``.
         hmac_key: Secret of the pseudonyms, at least 32 bytes.
         hmac_key_file: File that holds the secret instead.
-        old_hmac_key: Secret that `crrg rekey` changes from.
+        old_hmac_key: Secret that `crrg rekey` changes from, and by which ingests and nights tell who was
+            forgotten under it.
         old_hmac_key_file: File that holds that one instead.
         archive_authorization: Value of the header ``Authorization`` for an archive's DICOMweb service, with its scheme.
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
@@ -345,6 +346,11 @@ class Settings(BaseSettings):
         key = read_secret_key(self.hmac_key, self.hmac_key_file, "CRRG_HMAC_KEY")
         check_secret_key(key, "CRRG_HMAC_KEY")
         return key
+
+    @property
+    def has_old_pseudonym_key(self) -> bool:
+        """Whether the secret that pseudonyms are changed from is given."""
+        return bool(self.old_hmac_key_file or self.old_hmac_key.get_secret_value())
 
     def old_pseudonym_key(self) -> bytes:
         """Return the secret that pseudonyms are changed from, which may be one that has to be left behind.

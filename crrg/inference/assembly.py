@@ -229,32 +229,37 @@ def _without_contradictions(statements: list[Statement], labeler: Labeler) -> li
     for statement in statements:
         if is_flagged and statement.is_normal and len(statement.denied) >= MANY_DENIALS:
             continue
-        others = [other for other in statements if other is not statement]
-        wrong = statement.wrong_denials(others)
-        if not wrong:
-            kept.append(statement)
-        elif not statement.is_normal:
-            kept += _without_denial(statement, wrong, others, labeler)
-        elif not statement.is_local and len(statement.denied) < MANY_DENIALS:
-            kept += [read_statement(sentence, labeler) for sentence in _denials(statement.denied - wrong)]
+        left = what_holds(statement, statements, labeler)
+        kept += [statement] if left == [statement.text] else [_left_of(statement, text, labeler) for text in left]
     return kept
 
 
-def _without_denial(
-    statement: Statement, wrong: frozenset[SidedLabel], others: Sequence[Statement], labeler: Labeler
-) -> list[Statement]:
-    """Return the longest part of a finding's sentence that says as much without a wrong denial, then its other ones.
+def _left_of(statement: Statement, text: str, labeler: Labeler) -> Statement:
+    """Return the statement that a sentence of ``what_holds`` makes; what is abnormal in it stays marked as such."""
+    return replace(read_statement(text, labeler), is_flagged=statement.is_flagged and says_abnormal(text, labeler))
 
-    A sentence that cannot be parted stays as it is: a finding is never dropped.
+
+def what_holds(statement: Statement, others: Sequence[Statement], labeler: Labeler) -> list[str]:
+    """Return a statement's sentence or, where it denies what others state, what it says besides.
+
+    Of a finding's sentence that is its longest part that says as much without the wrong denial; one that cannot be
+    parted stays as it is, since a finding is never dropped. What else was denied follows in plain sentences.
     """
+    others = [other for other in others if other is not statement]
+    wrong = statement.wrong_denials(others)
+    if not wrong:
+        return [statement.text]
+    if statement.is_normal:
+        is_left = not statement.is_local and len(statement.denied) < MANY_DENIALS
+        return _denials(statement.denied - wrong) if is_left else []
     whole = statement.text.rstrip(".")
     parts = [part for seam in _SEAM.finditer(whole) for part in (whole[: seam.start()], whole[seam.end() :])]
     for part in sorted(filter(None, parts), key=len, reverse=True):
-        left = replace(read_statement(f"{part[0].upper()}{part[1:]}.", labeler), is_flagged=statement.is_flagged)
+        text = f"{part[0].upper()}{part[1:]}."
+        left = read_statement(text, labeler)
         if _says_as_much(left, statement, labeler) and not left.wrong_denials(others):
-            rest = statement.denied - wrong - left.denied
-            return [left, *(read_statement(sentence, labeler) for sentence in _denials(rest))]
-    return [statement]
+            return [text, *_denials(statement.denied - wrong - left.denied)]
+    return [statement.text]
 
 
 def _says_as_much(part: Statement, whole: Statement, labeler: Labeler) -> bool:

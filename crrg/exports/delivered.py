@@ -19,7 +19,6 @@ from crrg.exports.documents import film_model, film_models
 from crrg.exports.originals import OriginalFilm
 from crrg.storage import hash_json
 
-MANUFACTURER = "CRRG-CLIP"
 DEVICE_NAME = "CRRG-CLIP draft report pipeline"
 BANNER = "DRAFT - NOT REVIEWED BY A RADIOLOGIST"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.exports.codes import (
     LABEL_CODES,
@@ -25,7 +26,7 @@ from crrg.exports.codes import (
     own_code,
     region_site,
 )
-from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, DEVICE_NAME, Delivery
 
 if TYPE_CHECKING:
     from highdicom import sr
@@ -61,7 +62,7 @@ def structured_report(delivery: Delivery) -> Dataset:
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=delivery.uid("device"),
         name=DEVICE_NAME,
-        manufacturer_name=MANUFACTURER,
+        manufacturer_name=OWN_MANUFACTURER,
         model_name=", ".join(delivery.versions()),
     )
     content = sr.MeasurementReport(
@@ -81,7 +82,7 @@ def structured_report(delivery: Delivery) -> Dataset:
         series_number=SERIES_NUMBER,
         sop_instance_uid=delivery.uid("sr"),
         instance_number=1,
-        manufacturer=MANUFACTURER,
+        manufacturer=OWN_MANUFACTURER,
         is_complete=False,
         is_final=False,
         is_verified=False,
@@ -91,7 +92,7 @@ def structured_report(delivery: Delivery) -> Dataset:
     scheme = Dataset()
     scheme.CodingSchemeDesignator = OWN_SCHEME
     scheme.CodingSchemeName = "CRRG-CLIP observations and regions"
-    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    scheme.CodingSchemeResponsibleOrganization = OWN_MANUFACTURER
     report.CodingSchemeIdentificationSequence = [scheme]
     return stamped(report, delivery)
 
@@ -188,7 +189,7 @@ def _regions(
 def _algorithm(part: str, versions: Sequence[str]) -> sr.AlgorithmIdentification:
     from highdicom import sr
 
-    return sr.AlgorithmIdentification(f"{MANUFACTURER} {part}", ", ".join(versions), manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(f"{OWN_MANUFACTURER} {part}", ", ".join(versions), manufacturer=OWN_MANUFACTURER)
 
 
 def _measurement(name: Code, value: float) -> sr.Measurement:

@@ -19,10 +19,11 @@ from datetime import date as Date
 from datetime import datetime
 from typing import Any
 
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.errors import DataError
 from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SYSTEM_URLS, Code
-from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, DEVICE_NAME, Delivery
 from crrg.exports.documents import DISCLAIMER, report_text
 
 CATEGORY_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0074"
@@ -176,7 +177,7 @@ def _device(delivery: Delivery) -> dict[str, Any]:
         "id": delivery.resource_id("device"),
         "identifier": [{"system": "urn:crrg-clip:bundle", "value": bundle_id} for bundle_id, _ in delivery.models()],
         "status": "active",
-        "manufacturer": MANUFACTURER,
+        "manufacturer": OWN_MANUFACTURER,
         "deviceName": [{"name": DEVICE_NAME, "type": "model-name"}],
         "version": [{"value": version} for version in delivery.versions()],
         "note": [{"text": DISCLAIMER}],

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS
-from crrg.exports.delivered import BANNER, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, Delivery
 from crrg.exports.dicom_sr import stamped
 from crrg.exports.documents import NO_IMPRESSION, attention_flags, film_model, is_region_abnormal
 
@@ -85,7 +86,7 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
         series_number=SERIES_NUMBER,
         sop_instance_uid=delivery.uid("sc", instance_id=film["instance_id"]),
         instance_number=1 + [each["instance_id"] for each in delivery.document["films"]].index(film["instance_id"]),
-        manufacturer=MANUFACTURER,
+        manufacturer=OWN_MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     # as the film was drawn, which is as its source lies

@@ -115,3 +115,11 @@ def test_source_of_which_only_the_header_was_corrected_is_delivered_once_a_night
     assert (summary.num_delivered, summary.reasons) == (2, {})
     films = [pydicom.dcmread(DicomBytesIO(data)) for key, data in night.delivered().items() if key.endswith(".dcm")]
     assert {each.AccessionNumber for each in films if each.StudyInstanceUID == STUDY_UIDS[0]} == {"ACC-9"}
+
+
+def test_a_capture_that_an_archive_sends_back_is_no_film(night):
+    deliver(night.form(forms=("sc",)), night.root, night.settings)
+    for place, data in enumerate(night.delivered().values()):
+        night.inbox.put(f"sent-back/{place}.dcm", data)
+    summary = run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    assert (summary.num_accepted, summary.reasons) == (0, {"SOP_CLASS.OWN_CAPTURE": 3})

@@ -77,6 +77,8 @@ def _published(phrases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     places: dict[str, tuple[int, int]] = {}
     for region, phrase in phrases.items():
         text = " ".join(phrase.split())
+        if not text:
+            continue
         places[region] = len(joined), len(joined) + len(text)
         joined += f"{text} "
     start = 0

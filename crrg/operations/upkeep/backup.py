@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -42,6 +41,7 @@ from crrg.operations.upkeep.backup_nights import (
 from crrg.operations.upkeep.gc import unnamed_objects
 from crrg.progress import count_progress
 from crrg.storage import Storage, StoredObject, canonical_json, hash_json
+from crrg.working_folder import working_folder
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -325,8 +325,8 @@ def _read(storage: Storage, key: str, sha256: str | None) -> bytes:
 
 
 def _database_bytes(path: Path) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="crrg-backup-") as folder:
-        copy = Path(folder, DATABASE)
+    with working_folder() as folder:
+        copy = folder / DATABASE
         with (
             closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as live,
             closing(sqlite3.connect(copy)) as still,

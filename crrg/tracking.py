@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from crrg.config.flat import flatten
 from crrg.config.references import BundleRef, StageResult
 from crrg.errors import ConfigError, ModelError, StorageError
 from crrg.storage import Storage
+from crrg.working_folder import working_folder
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -111,8 +111,8 @@ class MlflowTracker:
 
     def _log_bytes(self, name: str, data: bytes) -> None:
         folder, _, base = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as temporary:
-            (path := Path(temporary, base)).write_bytes(data)
+        with working_folder() as temporary:
+            (path := temporary / base).write_bytes(data)
             _reach(lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
 
     def _experiment_id(self) -> str:

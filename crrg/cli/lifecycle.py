@@ -90,9 +90,16 @@ def forget(
 ) -> None:
     """Remove patients everywhere: datasets, nights, pages, delivered documents; lists models trained on them."""
     from crrg.operations.privacy.forget import forget as forget_patients
+    from crrg.working_folder import clear_left_folders
 
     remove = _is_meant(f"Remove everything of the patients of these {len(ids)} ids for good?", dry_run=dry_run, yes=yes)
-    execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=remove), _forgetting_shown)
+
+    def remove_patients(storage: Storage, settings: Settings) -> Forgetting:
+        found = forget_patients(ids, storage, settings, remove=remove)
+        clear_left_folders(remove=remove)
+        return found
+
+    execute(root, remove_patients, _forgetting_shown)
 
 
 def rekey(
@@ -215,13 +222,15 @@ def _forgetting_shown(found: Forgetting) -> str:
 
 
 def _shown(garbage: Garbage) -> str:
-    would = "would be removed" if garbage.objects or garbage.uploads else "to remove"
-    verb = "removed" if garbage.is_removed else would
+    is_anything = garbage.objects or garbage.uploads or garbage.num_folders
+    verb = "removed" if garbage.is_removed else "would be removed" if is_anything else "to remove"
     young = f"; {garbage.num_young} younger ones are kept" if garbage.num_young else ""
     lines = [f"{len(garbage.objects)} objects ({garbage.num_bytes / 2**20:.1f} MB) {verb}{young}"]
     if garbage.uploads:
         done = "aborted" if garbage.is_removed else "would be aborted"
         lines.append(f"{len(garbage.uploads)} unfinished uploads {done}")
+    if garbage.num_folders:
+        lines.append(f"{garbage.num_folders} folders of killed processes among temporary files {verb}")
     return "\n".join([*lines, *(f"  {stored.key}" for stored in garbage.objects[:20])])
 
 

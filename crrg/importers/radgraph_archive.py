@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 
 from crrg.errors import ModelError
 from crrg.importers.torch_file import MAX_FILE_BYTES, TorchContents, open_torch_file
+from crrg.working_folder import working_folder
 
 SETTINGS, WEIGHTS, LABELS = "config.json", "weights.th", "vocabulary"
 MAX_TEXT_BYTES = 2**20
@@ -51,11 +51,11 @@ def open_graph_archive(path: Path) -> Iterator[GraphArchive]:
     Raises:
         ModelError: It is neither, a part is missing, or a part is too large or damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="crrg-import-") as folder:
+    with working_folder() as folder:
         if path.is_dir():
             source = path
         else:
-            source = Path(folder)
+            source = folder
             _take_out(path, source)
         settings = _settings(source)
         labels = {file.stem: _lines(file) for file in sorted((source / LABELS).glob("*.txt"))}

@@ -13,7 +13,6 @@ import re
 import resource
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crrg.errors import ModelError
+from crrg.working_folder import working_folder
 
 MAX_FILE_BYTES = 16 * 2**30
 TIMEOUT_S = 900
@@ -103,10 +103,10 @@ def open_torch_file(path: Path) -> Iterator[TorchContents]:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ModelError(f"the file has {size} bytes, at most {MAX_FILE_BYTES} are read", "checkpoint")
-    with tempfile.TemporaryDirectory(prefix="crrg-import-") as folder:
-        _run_child(path, Path(folder), size)
-        record = json.loads((Path(folder) / _VALUES).read_text())
-        with safe_open(str(Path(folder) / _TENSORS), framework="pt") as file:
+    with working_folder() as folder:
+        _run_child(path, folder, size)
+        record = json.loads((folder / _VALUES).read_text())
+        with safe_open(str(folder / _TENSORS), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             yield TorchContents(tensors, record["aliases"], record["values"])
 

@@ -67,6 +67,22 @@ def test_a_run_begins_with_the_first_thing_logged(storage: Storage, settings: Se
     assert (Path(run.info.artifact_uri) / "pictures/a.png").read_bytes() == b"\x89PNG"
 
 
+def test_a_picture_on_its_way_lies_in_a_folder_that_goes_with_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Path] = []
+
+    class Client:
+        def log_artifact(self, _run_id: str, path: str, _folder: str | None) -> None:
+            sent.append(Path(path))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    MlflowTracker(Client(), "train-detector", "", "demo", {}, "run").log_picture("pictures/a.png", b"\x89PNG")
+    (path,) = sent
+    assert path.name == "a.png"
+    assert path.relative_to(tmp_path).parts[0].startswith("crrg-work-")
+
+
 def test_an_error_ends_the_run_as_failed(storage: Storage, settings: Settings) -> None:
     tracked = open_tracker(settings, storage, "train-clip", "bad")
     tracker = tracked.__enter__()

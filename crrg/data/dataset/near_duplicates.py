@@ -12,8 +12,8 @@ Knows no patients; ``split`` draws the consequences.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,10 +35,9 @@ _ROWS_AT_ONCE = 4096
 class FilmIndex:
     """Remembers films in the order in which they come and finds pairs that show the same exposure."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start empty; thumbnails go to a file in ``folder``, which the caller removes."""
-        self._path = folder / "thumbnails"
-        self._file = self._path.open("wb")
+    def __init__(self) -> None:
+        """Start empty; thumbnails go to a local file without a name, which nobody finds after this process."""
+        self._file = tempfile.TemporaryFile(prefix="crrg-thumbnails-")  # noqa: SIM115 - outlives this call
         self._hashes = bytearray()
 
     def __len__(self) -> int:
@@ -57,7 +56,7 @@ class FilmIndex:
         if len(self) < 2:
             return []
         hashes = np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, HASH_BITS // 8)
-        thumbnails = np.memmap(self._path, np.uint8, "r", shape=(len(hashes), THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        thumbnails = np.memmap(self._file, np.uint8, "r", shape=(len(hashes), THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return [
             (int(first), int(second))
             for first, second in sorted(set(_candidates(hashes)))

@@ -8,10 +8,9 @@ how rows lie in files in ``parts``; training reads at random through ``reader``.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from crrg.config.data import DEFAULT_IMAGE_SIZE
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.acquisition_table import MANIFEST_FIELD, AcquisitionRows, read_acquisitions
 from crrg.data.dataset.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
-from crrg.data.dataset.parts import LAYOUT_VERSION, ROW_GROUP_ROWS, PartWriter
+from crrg.data.dataset.parts import LAYOUT_VERSION, ROW_GROUP_ROWS, PartWriter, open_writers
 from crrg.data.dataset.staging import StagedRows
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
@@ -80,7 +79,7 @@ def write_dataset(
 ) -> DatasetRef:
     """Write pairs as one dataset version and commit it by its manifest.
 
-    Rows wait in a local temporary folder, since the version is a fingerprint over what they hold. Equal pairs and
+    Rows wait in local temporary files, since the version is a fingerprint over what they hold. Equal pairs and
     settings give the same version; a version that exists is left as it is.
 
     Args:
@@ -100,8 +99,8 @@ def write_dataset(
         StorageError: The disk of temporary files is full (``DISK.FULL``), or the store is out of reach.
     """
     check_dataset_name(name)
-    with full_disk_named(f"dataset {name}"), tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
-        writers, known = _write_parts(Path(folder), pairs, plan)
+    with full_disk_named(f"dataset {name}"), open_writers() as writers:
+        known = _write_parts(writers, pairs, plan)
         ref = commit_parts(storage, name, writers, known, settings, plan.record if plan else lambda _ref: {})
     point_to(storage, ref)
     return ref
@@ -150,29 +149,26 @@ def commit_parts(
     return ref
 
 
-def _write_parts(
-    folder: Path, pairs: Iterable[Pair], plan: WritePlan | None
-) -> tuple[dict[Split, PartWriter], AcquisitionRows]:
-    """Take all pairs, then write those that stay into local part files; what is known beside them stays in memory."""
-    staged, known = StagedRows(folder), AcquisitionRows()
+def _write_parts(writers: Mapping[Split, PartWriter], pairs: Iterable[Pair], plan: WritePlan | None) -> AcquisitionRows:
+    """Take all pairs, then write those that stay into local parts; what is known beside them stays in memory."""
+    known = AcquisitionRows()
     own_splits: list[Split | None] = []
     acquisitions: list[Acquisition] = []
-    for pair in pairs:
-        staged.add(pair)
-        own_splits.append(pair.split)
-        acquisitions.append(pair.acquisition)
-    staged.close()
-    splits = plan.splits() if plan else own_splits
-    writers = {split: PartWriter(folder, split) for split in Split}
-    for (row, digest), split, acquisition in zip(staged.rows(), splits, acquisitions, strict=True):
-        if split is not None:
-            writers[split].add(row, digest)
-            known.add(row, acquisition)
-            if plan is not None:
-                plan.see(row, split, acquisition)
+    with closing(StagedRows()) as staged:
+        for pair in pairs:
+            staged.add(pair)
+            own_splits.append(pair.split)
+            acquisitions.append(pair.acquisition)
+        splits = plan.splits() if plan else own_splits
+        for (row, digest), split, acquisition in zip(staged.rows(), splits, acquisitions, strict=True):
+            if split is not None:
+                writers[split].add(row, digest)
+                known.add(row, acquisition)
+                if plan is not None:
+                    plan.see(row, split, acquisition)
     for writer in writers.values():
         writer.close()
-    return writers, known
+    return known
 
 
 def resolve_dataset(storage: Storage, name: str, version: str = "") -> DatasetRef:

@@ -3,16 +3,20 @@
 Row groups of 32 films of 512 px are 8 MB. ``benchmarks/reader_speed.py`` measures the choice, in films per second with
 4, 8, 16, 32, 64 and 128 rows: an epoch in mixed windows of 256 films gives 599, 1507, 2238, 2520, 1307, 721; reads
 without any neighbourhood 202, 193, 129, 49, 34, 15. Training reads in windows, so 32. A manifest names every row
-group's bytes with their sha256, so that a reader who fetches only these can verify them (``reader``).
+group's bytes with their sha256, so that a reader who fetches only these can verify them (``reader``). Until they are
+sent, all parts of a split lie one behind the other in a local file without a name, so that none outlives this process.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import io
+import mmap
+import tempfile
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,15 +45,15 @@ _COMPRESSION = {"image": "NONE", **dict.fromkeys(TEXT_COLUMNS, "LZ4"), "regions.
 
 
 class PartWriter:
-    """One split's rows on their way into local part files."""
+    """One split's rows on their way into parts."""
 
-    def __init__(self, folder: Path, split: Split) -> None:
-        """Write into ``folder``, which the caller removes."""
+    def __init__(self, split: Split, file: BinaryIO) -> None:
+        """Write into an empty ``file``, which the caller closes."""
         self.split = split
         self.num_rows = 0
-        self._folder = folder
+        self._file = file
         self._rows: list[dict[str, Any]] = []
-        self._parts: list[tuple[Path, int]] = []
+        self._parts: list[_Part] = []
         self._writer: pq.ParquetWriter | None = None
         self._digest = hashlib.sha256()
 
@@ -73,34 +77,79 @@ class PartWriter:
 
     def send(self, storage: Storage, prefix: str) -> list[dict[str, Any]]:
         """Put the parts under a prefix, some at once, and return their manifest entries in order."""
+        if not self._parts:
+            return []
 
-        def send_part(path: Path, rows: int) -> dict[str, Any]:
-            data = path.read_bytes()
-            key = f"{prefix}/split={self.split.value}/{path.name.split('-', 1)[1]}"
+        def send_part(number: int, part: _Part) -> dict[str, Any]:
+            data = whole[part.start : part.end]
+            key = f"{prefix}/split={self.split.value}/part-{number:05d}.parquet"
             storage.put(key, data)
-            return {"key": key, "split": self.split.value, "num_rows": rows, **describe_part(data)}
+            return {"key": key, "split": self.split.value, "num_rows": part.num_rows, **describe_part(data)}
 
-        with ThreadPoolExecutor(SENDERS, thread_name_prefix="crrg-send") as senders:
-            return list(senders.map(send_part, *zip(*self._parts, strict=True))) if self._parts else []
+        with (
+            mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            ThreadPoolExecutor(SENDERS, thread_name_prefix="crrg-send") as senders,
+        ):
+            return list(senders.map(send_part, range(len(self._parts)), self._parts))
 
     def _flush(self) -> None:
         if not self._rows:
             return
         if self._writer is None:
-            path = self._folder / f"{self.split.value}-part-{len(self._parts):05d}.parquet"
-            self._parts.append((path, 0))
-            self._writer = _open_writer(path)
+            self._parts.append(_Part(self._file))
+            self._writer = _open_writer(self._parts[-1])
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=PAIR_SCHEMA))
-        path, rows = self._parts[-1]
-        self._parts[-1] = (path, rows + len(self._rows))
+        self._parts[-1].num_rows += len(self._rows)
         self._rows = []
-        if self._parts[-1][1] >= PART_ROWS:
+        if self._parts[-1].num_rows >= PART_ROWS:
             self._end_part()
 
     def _end_part(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._file.flush()
+
+
+class _Part(io.RawIOBase):
+    """What is written behind the end of a file, as a file of its own.
+
+    Attributes:
+        start: Where it begins in the file, bytes.
+        end: Where it ends by now, bytes.
+        num_rows: Rows in it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Begin where the file ends by now."""
+        self._file, self.start, self.num_rows = file, file.tell(), 0
+        self.end = self.start
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append bytes; return how many."""
+        # the Parquet writer of a part that was given up still ends it when it goes
+        if not self._file.closed:
+            self._file.write(data)
+        self.end += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Return its size by now, bytes."""
+        return self.end - self.start
+
+
+@contextmanager
+def open_writers() -> Iterator[dict[Split, PartWriter]]:
+    """Yield a writer for every split, each with a local file of its own that is gone after the block."""
+    with ExitStack() as files:
+        yield {
+            split: PartWriter(split, files.enter_context(tempfile.TemporaryFile(prefix="crrg-parts-")))
+            for split in Split
+        }
 
 
 def describe_part(data: bytes) -> dict[str, Any]:
@@ -134,9 +183,9 @@ def _first_byte(column: pq.ColumnChunkMetaData) -> int:
     return int(column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset)
 
 
-def _open_writer(path: Path) -> pq.ParquetWriter:
+def _open_writer(part: _Part) -> pq.ParquetWriter:
     return pq.ParquetWriter(
-        path,
+        part,
         PAIR_SCHEMA,
         compression=_COMPRESSION,
         use_dictionary=list(_WORD_COLUMNS),

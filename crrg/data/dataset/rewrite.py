@@ -7,10 +7,8 @@ and its bytes. Which rows go is decided by the caller.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from crrg.config.references import DatasetRef
@@ -26,7 +24,7 @@ from crrg.data.dataset.pairs import (
     version_key,
     version_prefix,
 )
-from crrg.data.dataset.parts import PartWriter
+from crrg.data.dataset.parts import open_writers
 from crrg.data.dataset.staging import row_digest
 from crrg.domain.study import Split
 from crrg.storage import Storage, canonical_json
@@ -68,8 +66,7 @@ def rewrite_version(
     manifest = read_manifest(storage, dataset)
     card, known, kept = DataCard(), read_acquisitions(storage, manifest), AcquisitionRows()
     removed: dict[str, list[int]] = {split.value: [] for split in Split}
-    with tempfile.TemporaryDirectory(prefix="crrg-parts-") as folder:
-        writers = {split: PartWriter(Path(folder), split) for split in Split}
+    with open_writers() as writers:
         for split, writer in writers.items():
             number = 0
             for table in read_tables(storage, dataset, split):

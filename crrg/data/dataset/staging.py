@@ -1,15 +1,16 @@
-"""Rows of a dataset on their way: kept in a local folder until it is known which of them stay, and in which split.
+"""Rows of a dataset on their way: kept in local files until it is known which of them stay, and in which split.
 
 Which of equal films counts and which patients belong together is known only when everything was read; until then rows
-wait on disk, so that memory does not grow with the archive. Knows no Parquet (``parts``) and no store.
+wait on disk, so that memory does not grow with the archive. The files have no name: films and reports do not outlive a
+process that is killed. Knows no Parquet (``parts``) and no store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from crrg.data.dataset.pair_schema import pair_to_row
@@ -22,10 +23,10 @@ _BYTES_COLUMNS = ("source_digest", "pixel_digest")
 class StagedRows:
     """Rows in the order in which they came, written once and read once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Stage into ``folder``, which the caller removes."""
-        self._images_path, self._rows_path = folder / "images", folder / "rows"
-        self._images, self._rows = self._images_path.open("wb"), self._rows_path.open("wb")
+    def __init__(self) -> None:
+        """Begin without a row; close it in the end."""
+        self._images = tempfile.TemporaryFile(prefix="crrg-images-")  # noqa: SIM115 - outlives this call
+        self._rows = tempfile.TemporaryFile(prefix="crrg-rows-")  # noqa: SIM115 - outlives this call
         self._num_rows = 0
 
     def __len__(self) -> int:
@@ -41,20 +42,21 @@ class StagedRows:
         self._num_rows += 1
 
     def close(self) -> None:
-        """End writing."""
+        """Give the rows up."""
         self._images.close()
         self._rows.close()
 
     def rows(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         """Yield each row with its digest: sha256 over everything but the pixels, which ``pixel_digest`` stands for."""
-        with self._images_path.open("rb") as images, self._rows_path.open("rb") as rows:
-            for line in rows:
-                row = json.loads(line)
-                num_bytes = row.pop("image_bytes")
-                row["image"] = None if num_bytes is None else images.read(num_bytes)
-                for column in _BYTES_COLUMNS:
-                    row[column] = None if row[column] is None else bytes.fromhex(row[column])
-                yield row, hashlib.sha256(line).digest()
+        self._images.seek(0)
+        self._rows.seek(0)
+        for line in self._rows:
+            row = json.loads(line)
+            num_bytes = row.pop("image_bytes")
+            row["image"] = None if num_bytes is None else self._images.read(num_bytes)
+            for column in _BYTES_COLUMNS:
+                row[column] = None if row[column] is None else bytes.fromhex(row[column])
+            yield row, hashlib.sha256(line).digest()
 
 
 def row_digest(row: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,6 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -141,9 +140,8 @@ def _ingest(
 ) -> IngestSummary:
     _check_room(config, storage, plan.num_inputs)
     staged = StagedInputs(storage, staging_prefix(config.dataset, plan.row_key), known)
-    named = full_disk_named(f"dataset {config.dataset}")
-    with named, tempfile.TemporaryDirectory(prefix="crrg-ingest-") as folder:
-        run = IngestRun(config, storage, pseudonyms, sources, staged, Path(folder), plan.shaping, plan.num_inputs)
+    with full_disk_named(f"dataset {config.dataset}"):
+        run = IngestRun(config, storage, pseudonyms, sources, staged, plan.shaping, plan.num_inputs)
         try:
             with closing(run.pairs()) as pairs:
                 dataset = write_dataset(storage, config.dataset, pairs, plan.shaping, run)

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import crrg
@@ -81,7 +80,6 @@ class IngestRun:
         pseudonyms: Pseudonyms,
         sources: list[Source],
         known: EarlierInputs,
-        folder: Path,
         shaping: Mapping[str, Any],
         num_expected: int,
     ) -> None:
@@ -93,7 +91,6 @@ class IngestRun:
             pseudonyms: Turns identifiers into pseudonyms.
             sources: The archives.
             known: What an earlier ingest, or a shard of this one, made of the same objects.
-            folder: Local folder for what must wait; the caller removes it.
             shaping: What shapes the rows, for the card.
             num_expected: About how many inputs there are.
         """
@@ -104,7 +101,7 @@ class IngestRun:
         self._inputs: list[_Input] = []
         self._wishes: list[SplitWish] = []
         self._row_of_film: list[int] = []
-        self._film_index = FilmIndex(folder)
+        self._film_index = FilmIndex()
         self._card = DataCard()
         self._leaks = LeakReport(0, 0, 0)
         self._num_expected = num_expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from crrg.registry.bundle import (
 )
 from crrg.storage import Storage
 from crrg.tracking import PIPELINE_MODEL, ModelRegistry, open_tracker
+from crrg.working_folder import working_folder
 
 logger = logging.getLogger(__name__)
 
@@ -153,10 +153,10 @@ def _register(
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         log_scorecard(evaluation, storage, tracker)
-        with tempfile.TemporaryDirectory() as temporary:
-            folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], Path(temporary))
+        with working_folder() as temporary:
+            folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], temporary)
             page = evaluation_markdown(evaluation)
-            version = registry.register_bundle(bundle, Path(temporary), MODEL_FILE, tracker.run_id, about, page)
+            version = registry.register_bundle(bundle, temporary, MODEL_FILE, tracker.run_id, about, page)
     spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"
     write_audit(
         storage,

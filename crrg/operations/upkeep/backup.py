@@ -3,8 +3,8 @@
 Left out is what can be made again or must not travel: left-overs that no manifest names, unfinished runs, training
 states, staging, leases, the stop flag, metrics that wait, the demo's secret, and the private orchestrator's records.
 ``_backup.json`` is written last and lists every object with its digest; a backup without it is unfinished and goes on
-where it was. Manifests and pointers are copied after what they name, so that a copy that was cut off is believed
-nowhere; those of nights as they were read before anything was listed, so that a night that commits meanwhile is in the
+where it was, or counts as it was before (``backup_list``). Manifests and pointers are copied after what they name;
+those of nights as they were read before anything was listed, so that a night that commits meanwhile is in the
 next backup, and one that is written again is whole in this one. Paths in manifests are relative: a restored root works
 wherever it lies, with the same secret.
 """
@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
-from crrg.checked_json import check_schema_version
 from crrg.data.dataset.acquisition_table import MANIFEST_FIELD
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.errors import ConfigError, DigestMismatch, StorageError
@@ -33,6 +30,7 @@ from crrg.ledger.manifest import run_prefix
 from crrg.local_files import check_folder
 from crrg.operations.privacy.traces import open_runs
 from crrg.operations.root import PREFECT_HOME, overlap
+from crrg.operations.upkeep.backup_list import LIST_KEY, SCHEMA_VERSION, Entry, free_name, read_list, write_list
 from crrg.operations.upkeep.backup_nights import (
     NIGHT_OBJECTS,
     check_nights_whole,
@@ -43,14 +41,11 @@ from crrg.operations.upkeep.backup_nights import (
 from crrg.operations.upkeep.gc import unnamed_objects
 from crrg.progress import count_progress
 from crrg.storage import Storage, StoredObject, canonical_json, hash_json
+from crrg.working_folder import working_folder
 
 T = TypeVar("T")
 U = TypeVar("U")
-_Entry: TypeAlias = tuple[int, str, str]
-"""Size, sha256, and the version mark that the source had."""
-
-LIST_KEY, BEGUN_KEY = "_backup.json", "_backup_begun.json"
-SCHEMA_VERSION = 1
+BEGUN_KEY = "_backup_begun.json"
 DATABASE = "mlflow.db"
 COPIERS = 8
 TRIES = 3
@@ -89,7 +84,7 @@ def back_up(storage: Storage, destination: str) -> Copied:
     """
     target = storage.at(destination)
     _check_apart(storage, target)
-    earlier = _read_list(target)
+    earlier = read_list(target)
     there = {stored.key: stored for stored in target.list_objects()}
     if not earlier and there and BEGUN_KEY not in there:
         raise ConfigError("this place contains something other than a backup; give an empty one", "destination")
@@ -97,19 +92,19 @@ def back_up(storage: Storage, destination: str) -> Copied:
     # before anything leaves, so that the entry stands in the backup, too, and one that was cut off is known
     write_audit(storage, "backup", outputs=(hash_json(target.root, 64),))
     pointers, recorded, chosen = _prepared(storage)
-    copying = _Copying(storage, target, earlier, there, pointers, recorded)
-    entries: dict[str, _Entry] = {}
+    taken = frozenset(entry.name for entry in earlier.values())
+    copying = _Copying(storage, target, earlier, there, taken, pointers, recorded)
+    entries: dict[str, Entry] = {}
     num_copied = 0
     for key, entry, is_new in _copied(_in_order(chosen, lambda stored: stored.key), copying.copy, "backup"):
         entries[key] = entry
         num_copied += is_new
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    target.put(LIST_KEY, canonical_json({"schema_version": SCHEMA_VERSION, "created_utc": created, "objects": entries}))
-    stale = sorted(there.keys() - {*entries, LIST_KEY, BEGUN_KEY})
-    for key in stale:
-        target.delete(key)
+    write_list(target, entries)
+    for name in sorted(there.keys() - {*(entry.name for entry in entries.values()), LIST_KEY, BEGUN_KEY}):
+        target.delete(name)
     target.delete(BEGUN_KEY)
-    return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied, len(stale))
+    num_removed = len(earlier.keys() - entries.keys())
+    return Copied(len(entries), sum(entry.size for entry in entries.values()), num_copied, num_removed)
 
 
 def restore(storage: Storage, source: str) -> Copied:
@@ -126,31 +121,31 @@ def restore(storage: Storage, source: str) -> Copied:
     """
     backup = storage.at(source)
     _check_apart(storage, backup)
-    entries = _read_list(backup)
+    entries = read_list(backup)
     if not entries:
         raise ConfigError("there is no finished backup here; run crrg backup to its end, or give another place", source)
-    check_nights_whole(backup, {key: sha256 for key, (_, sha256, _) in entries.items()})
+    check_nights_whole(entries, lambda key, sha256: backup.get_verified(entries[key].name, sha256))
     there = {stored.key for stored in storage.list_objects()}
     if foreign := sorted(key for key in there - entries.keys() if not _is_since(key, entries)):
         reason = f"the root is not empty ({len(foreign)} objects are not from this backup)"
         raise ConfigError(f"{reason}; restore into an empty root (--root NEW)", foreign[0])
 
     def copy(key: str) -> bool:
-        sha256 = entries[key][1]
+        sha256 = entries[key].sha256
         if key in there:
             if storage.sha256(key) != sha256:
                 raise ConfigError("the root holds another version; restore into an empty root", key)
             return False
         # buckets let an entry of the audit be written only where there is none
         write = storage.put_if_absent if key.startswith(f"{AUDIT}/") else storage.put
-        write(key, backup.get_verified(key, sha256))
+        write(key, backup.get_verified(entries[key].name, sha256))
         return True
 
     num_copied = sum(_copied(_in_order(entries, str), copy, "restore"))
     if num_copied or not any(_is_since(key, entries) for key in there):
         counts = {"objects": len(entries), "copied": num_copied}
         write_audit(storage, RESTORE, inputs=(hash_json(backup.root, 64),), counts=counts)
-    return Copied(len(entries), sum(entry[0] for entry in entries.values()), num_copied)
+    return Copied(len(entries), sum(entry.size for entry in entries.values()), num_copied)
 
 
 def _is_since(key: str, entries: Iterable[str]) -> bool:
@@ -165,25 +160,31 @@ class _Copying:
 
     storage: Storage
     target: Storage
-    earlier: Mapping[str, _Entry]
+    earlier: Mapping[str, Entry]
     there: Mapping[str, StoredObject]
+    taken: frozenset[str]
     pointers: Mapping[str, bytes]
     recorded: Mapping[str, str]
 
-    def copy(self, stored: StoredObject) -> tuple[str, _Entry, bool]:
+    def copy(self, stored: StoredObject) -> tuple[str, Entry, bool]:
         """Copy an object unless it is there; return its key, its entry in the list, and whether it was copied now."""
         key, known = stored.key, self.earlier.get(stored.key)
-        is_same = known is not None and (known[0], known[2]) == (stored.size, stored.etag) and key in self.there
-        if known is not None and is_same and self.recorded.get(key, known[1]) == known[1]:
+        if known is not None and self._is_same(stored, known):
             return key, known, False
         data = self.pointers.get(key) or _read(self.storage, key, self.recorded.get(key))
         sha256 = hashlib.sha256(data).hexdigest()
-        is_there = key in self.there and self.there[key].size == len(data) and self.target.sha256(key) == sha256
+        name = known.name if known is not None and known.sha256 == sha256 else free_name(key, sha256, self.taken)
+        is_there = name in self.there and self.there[name].size == len(data) and self.target.sha256(name) == sha256
         if not is_there:
-            self.target.put(key, data)
+            self.target.put(name, data)
         # what was read before it was listed may have another mark by now: a later backup looks at it again
-        etag = "" if key in self.pointers else stored.etag
-        return key, (len(data), sha256, etag), not is_there
+        mark = "" if key in self.pointers else stored.etag
+        return key, Entry(len(data), sha256, mark, name), not is_there
+
+    def _is_same(self, stored: StoredObject, known: Entry) -> bool:
+        """Return whether an object changed on neither side since an earlier backup, and is what manifests record."""
+        is_unchanged = (known.size, known.mark) == (stored.size, stored.etag) and known.is_whole(self.there)
+        return is_unchanged and self.recorded.get(stored.key, known.sha256) == known.sha256
 
 
 def _copied(groups: Sequence[Sequence[T]], copy: Callable[[T], U], what: str) -> Iterator[U]:
@@ -202,14 +203,6 @@ def _check_apart(storage: Storage, other: Storage) -> None:
     if overlap(storage, other):
         reason = "a backup and its root must not be nested in each other; give it another bucket, prefix or folder"
         raise ConfigError(reason, other.root)
-
-
-def _read_list(place: Storage) -> dict[str, _Entry]:
-    if not place.exists(LIST_KEY):
-        return {}
-    value = place.get_json(LIST_KEY)
-    check_schema_version(value["schema_version"], [SCHEMA_VERSION], LIST_KEY)
-    return {key: (int(size), str(sha256), str(etag)) for key, (size, sha256, etag) in value["objects"].items()}
 
 
 def _prepared(storage: Storage) -> tuple[dict[str, bytes], dict[str, str], list[StoredObject]]:
@@ -301,7 +294,7 @@ def _recorded_digests(storage: Storage, nights: Mapping[str, bytes]) -> dict[str
     """Return what manifests of nights, datasets and bundles record of their objects."""
     digests: dict[str, str] = {}
     for manifest in pointed_manifests(nights):
-        digests |= recorded_objects(storage, manifest)
+        digests |= recorded_objects(manifest, storage.get_verified)
     for name in storage.list_folder("datasets"):
         for version in list_versions(storage, name):
             written = read_manifest(storage, resolve_dataset(storage, name, version))
@@ -332,8 +325,8 @@ def _read(storage: Storage, key: str, sha256: str | None) -> bytes:
 
 
 def _database_bytes(path: Path) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="crrg-backup-") as folder:
-        copy = Path(folder, DATABASE)
+    with working_folder() as folder:
+        copy = folder / DATABASE
         with (
             closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as live,
             closing(sqlite3.connect(copy)) as still,

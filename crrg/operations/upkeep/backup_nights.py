@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeAlias
 
 from crrg.errors import ConfigError, StorageError
 from crrg.ledger.manifest import READERS, Manifest, current_manifests, manifest_keys, parse_manifest
+from crrg.operations.upkeep.backup_list import Entry
 from crrg.storage import Storage
 
+Read: TypeAlias = Callable[[str, str], bytes]
 NIGHT_OBJECTS = ("results/date=", "ledger/date=", "quarantine/date=")
 _MANIFEST = re.compile(r"results/date=[\d-]+/_manifest-\d+\.json")
 _RUN = re.compile(r"results/date=([\d-]+)/run=([^/]+)/")
@@ -48,8 +51,12 @@ def pointed_manifests(pointers: Mapping[str, bytes]) -> list[Manifest]:
     return current_manifests(parse_manifest(key, pointers[key]) for key in pointers if _MANIFEST.fullmatch(key))
 
 
-def recorded_objects(storage: Storage, manifest: Manifest) -> dict[str, str]:
+def recorded_objects(manifest: Manifest, read: Read) -> dict[str, str]:
     """Return the sha256 of every object of a run that its manifest tells of, by key.
+
+    Args:
+        manifest: The run's manifest.
+        read: Returns an object, verified by its digest.
 
     Raises:
         DigestMismatch: The index is not the one that the manifest recorded.
@@ -58,39 +65,39 @@ def recorded_objects(storage: Storage, manifest: Manifest) -> dict[str, str]:
     digests = {file.key: file.sha256 for file in manifest.files}
     if manifest.index_key:
         digests[manifest.index_key] = manifest.index_sha256
-        digests |= json.loads(storage.get_verified(manifest.index_key, manifest.index_sha256))
+        digests |= json.loads(read(manifest.index_key, manifest.index_sha256))
     if manifest.watch_key:
         digests[manifest.watch_key] = manifest.watch_sha256
     return digests
 
 
-def check_nights_whole(backup: Storage, digests: Mapping[str, str]) -> None:
+def check_nights_whole(entries: Mapping[str, Entry], read: Read) -> None:
     """Check that a backup holds every night that is in it as a whole.
 
     Args:
-        backup: The backup.
-        digests: The sha256 of its objects by key.
+        entries: Its objects by key.
+        read: Returns one of them by its key, verified by its digest.
 
     Raises:
         ConfigError: Something is missing, or is not what a night's manifest recorded.
         DigestMismatch: A manifest or an index in the backup is damaged.
     """
+    digests = {key: entry.sha256 for key, entry in entries.items()}
     keys = [key for key in digests if _MANIFEST.fullmatch(key)]
     with ThreadPoolExecutor(READERS, thread_name_prefix="pointers") as pool:
-        read = pool.map(lambda key: backup.get_verified(key, digests[key]), keys)
-        pointers = dict(zip(keys, read, strict=True))
+        pointers = dict(zip(keys, pool.map(read, keys, map(digests.__getitem__, keys)), strict=True))
         manifests = pointed_manifests(pointers)
-        for manifest, missing in zip(manifests, pool.map(partial(_missing, backup, digests), manifests), strict=True):
+        for manifest, missing in zip(manifests, pool.map(partial(_missing, read, digests), manifests), strict=True):
             if missing:
                 raise _not_whole(manifest.date, f"{len(missing)} objects that its manifest names are not in it")
     for date in sorted({date for date, _ in _nameless_runs(digests, manifests)} & _sealed(pointers)):
         raise _not_whole(date, "it holds drafts of the night without their manifest")
 
 
-def _missing(backup: Storage, digests: Mapping[str, str], manifest: Manifest) -> list[str]:
+def _missing(read: Read, digests: Mapping[str, str], manifest: Manifest) -> list[str]:
     if manifest.index_key and digests.get(manifest.index_key) != manifest.index_sha256:
         return [manifest.index_key]
-    wanted = recorded_objects(backup, manifest)
+    wanted = recorded_objects(manifest, read)
     lost = [key for key, sha256 in wanted.items() if digests.get(key) != sha256]
     return lost + [key for key in (manifest.replaced_key,) if key and key not in digests]
 

@@ -6,7 +6,7 @@ finished checkpoints, the audit and anything unknown stay. What is younger than 
 somebody may be working on it, and so does a night that was begun and can be gone on with: as long as no other has read
 its inputs. A dataset whose manifest cannot be read is left alone. What was found is looked for again where something
 was committed between looking and removing; what was written again since, and what lies in a night that somebody holds,
-stays for another time.
+stays for another time. On this machine, working folders of killed processes go as well, whichever root they worked for.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from crrg.operations.upkeep.gc_left_behind import left_behind
 from crrg.operations.upkeep.gc_uploads import OpenUpload, abort_upload, list_open_uploads
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, StoredObject
+from crrg.working_folder import clear_left_folders
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Garbage:
         objects: Old enough to go.
         num_bytes: Their size.
         uploads: Uploads that were begun and never ended, old enough to be given up.
+        num_folders: Working folders of killed processes among this machine's temporary files.
         num_young: Left because they are younger than the age asked for.
         is_removed: Whether they are gone.
     """
@@ -58,6 +60,7 @@ class Garbage:
     objects: list[StoredObject] = field(default_factory=list)
     num_bytes: int = 0
     uploads: list[OpenUpload] = field(default_factory=list)
+    num_folders: int = 0
     num_young: int = 0
     is_removed: bool = False
 
@@ -93,11 +96,12 @@ def collect_garbage(storage: Storage, *, min_age_h: float = MIN_AGE_H, remove: b
         garbage.objects = _remove(storage, garbage.objects, commits)
         for upload in garbage.uploads:
             abort_upload(storage, upload)
+    garbage.num_folders = clear_left_folders(remove=remove)
     garbage.num_bytes = sum(stored.size for stored in garbage.objects)
+    garbage.is_removed = remove and bool(garbage.objects or garbage.uploads or garbage.num_folders)
     if remove and (garbage.objects or garbage.uploads):
         counts = {"objects": len(garbage.objects), "bytes": garbage.num_bytes, "uploads": len(garbage.uploads)}
         write_audit(storage, "gc", counts=counts)
-        garbage.is_removed = True
     return garbage
 
 

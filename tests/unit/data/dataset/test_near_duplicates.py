@@ -30,8 +30,8 @@ SAVED_AGAIN = {
 
 
 @pytest.mark.parametrize("way", SAVED_AGAIN)
-def test_a_film_that_was_saved_again_is_found_and_no_other(films, tmp_path, way):
-    index = FilmIndex(tmp_path)
+def test_a_film_that_was_saved_again_is_found_and_no_other(films, way):
+    index = FilmIndex()
     for film in films:
         index.add(film)
     for film in films[:5]:
@@ -40,8 +40,8 @@ def test_a_film_that_was_saved_again_is_found_and_no_other(films, tmp_path, way)
     index.close()
 
 
-def test_blank_films_and_single_films_are_nobodys_double(tmp_path):
-    index = FilmIndex(tmp_path)
+def test_blank_films_and_single_films_are_nobodys_double():
+    index = FilmIndex()
     blank = np.zeros((40, 40), dtype=np.uint8)
     index.add(blank)
     assert index.find_pairs() == []

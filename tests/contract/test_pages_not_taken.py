@@ -50,6 +50,7 @@ def test_a_flow_whose_page_is_not_taken_has_done_its_work(
     monkeypatch.setattr(pages, "create_markdown_artifact", refuse)
     module: Any = without_its_work(importlib.import_module(f"flows.{name}"), monkeypatch)
     monkeypatch.setattr(module, "pin_version", lambda config: config, raising=False)
+    monkeypatch.setattr(module, "check_delivered", lambda _: None, raising=False)
     assert vars(module)[name].fn(FORMS[name]) is DONE
     assert asked == [name.replace("_", "-")]
     assert f"the Prefect server did not take the page {asked[0]} (ConnectError); the run continues" in caplog.text

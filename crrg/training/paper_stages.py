@@ -63,7 +63,7 @@ from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 
@@ -215,7 +215,11 @@ def _fit_whole(
     tracker: Tracker,
     score: Callable[[], float],
 ) -> FitOutcome:
-    """Train all parts together and leave them in ``eval`` mode."""
+    """Train all parts together and leave them in ``eval`` mode.
+
+    Which regions the films annotate is no part of stored weights; the mean boxes are, and stay those of stage 1.
+    """
+    whole.detector.teach_regions(torch.from_numpy(found.films.input_boxes_xyxy))
     outcome = fit(
         whole, batch_maker(found, loop.batch_size, augmentation, seed), whole_loss(whole), loop,
         device=next(whole.parameters()).device, folder=folder, tracker=tracker, score=score,

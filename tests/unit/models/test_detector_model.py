@@ -90,6 +90,9 @@ def test_films_are_complete_that_have_every_region_which_training_annotates(monk
     model.fit_regions(targets / 64)
     assert model.taught.nonzero()[:, 0].tolist() == [0, 1]
     assert "taught" not in model.state_dict(), "weights of an earlier version still fit"
+    model.teach_regions(torch.full((2, 29, 4), NAN))
+    assert model.taught.all(), "films without any box say of no region that there is none"
+    model.teach_regions(targets)
     seen: list[bool] = []
 
     def watched(anchors: torch.Tensor, own: torch.Tensor, is_complete: bool) -> AnchorMatch:

@@ -37,8 +37,8 @@ class LoopConfig(FrozenConfig):
         ema_decay: Decay of a moving average of the weights, which is then validated and kept; 0 = off.
         freeze_normalisation: Whether batch normalisation keeps the statistics and weights it starts with: for batches
             of a few films and weights that were trained before.
-        validate_every: Steps between scores on validation films, of which the best weights are kept; 0 = only the last
-            weights are measured. What the score is says each stage.
+        validate_every: Steps between scores on validation films, of which the best weights are kept; the last step is
+            scored in any case. 0 = only the last weights are measured. What the score is says each stage.
         patience: Scores without a better one after which training ends; 0 = never. Where no film can be scored, it
             does not end before its time.
         log_every: Steps between logged losses.

@@ -18,7 +18,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -42,6 +41,7 @@ from crrg.training.checkpoint import (
 from crrg.training.counted_loss import CountedLoss, LossOf, losses_of_step
 from crrg.training.loss_log import LossLog
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
+from crrg.training.prefetch import prefetched
 from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank, seed_step, share_buffers
 from crrg.training.running_statistics import RunningStatistics
 from crrg.training.tracker import Tracker
@@ -94,7 +94,7 @@ def fit(
         folder: Where states go.
         tracker: Receives ``train/loss``, the parts and the learning rate.
         score: Validation score of the network in ``eval`` mode, higher is better; asked for every
-            ``config.validate_every`` steps.
+            ``config.validate_every`` steps and after the last one.
         slower: Parts of the network, and the share of the learning rate that each takes.
 
     Raises:
@@ -104,30 +104,31 @@ def fit(
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
     started = time.monotonic()
-    if config.freeze_normalisation:
-        freeze_normalisation(module)
-    run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
-    first = run.restore(is_scored=score is not None and config.validate_every > 0)
-    saved_at = time.monotonic()
-    run.start_training()
-    done = first
-    with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
-        for step, batches in steps:
-            if run.best.is_exhausted:  # asked before a step, since SIGTERM may have come where patience ran out
-                logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
-                break
-            with failures_named(run.memory_reason):
+    # around all of it: a device that fails says so wherever it is asked next, not where it failed
+    with failures_named(_memory_reason(config, folder.stage)):
+        if config.freeze_normalisation:
+            freeze_normalisation(module)
+        run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
+        first = run.restore(is_scored=score is not None and config.validate_every > 0)
+        saved_at = time.monotonic()
+        run.start_training()
+        done = first
+        with _stop_flag() as stop, prefetched(make_batch, first, config) as steps:
+            for step, batches in steps:
+                if run.best.is_exhausted:  # asked before a step, since SIGTERM may have come where patience ran out
+                    logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
+                    break
                 loss, parts = run.step(step, batches, loss_of)
-            done = step + 1
-            run.log.add(step, loss, parts, run.learning_rate(step))
-            if score is not None and config.validate_every and done % config.validate_every == 0:
-                tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
-            if any_rank(stop.is_set(), device):
-                run.terminate(done)
-            if time.monotonic() - saved_at > config.checkpoint_every_s:
-                run.save(done)
-                saved_at = time.monotonic()
-    return FitOutcome(done, time.monotonic() - started, run.finish(done))
+                done = step + 1
+                run.log.add(step, loss, parts, run.learning_rate(step))
+                if score is not None and _is_scored_after(done, config):
+                    tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
+                if any_rank(stop.is_set(), device):
+                    run.terminate(done)
+                if time.monotonic() - saved_at > config.checkpoint_every_s:
+                    run.save(done)
+                    saved_at = time.monotonic()
+        return FitOutcome(done, time.monotonic() - started, run.finish(done))
 
 
 def freeze_normalisation(module: nn.Module) -> None:
@@ -163,14 +164,6 @@ class _Run:
         self.num_rollbacks = 0
 
     @property
-    def memory_reason(self) -> str:
-        """What to say where the memory does not suffice for a batch."""
-        return (
-            f"not enough memory for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
-            "loop.batch_size of the stage and double loop.accumulate, or use a device with more memory"
-        )
-
-    @property
     def scoring_reason(self) -> str:
         """What to say where the memory does not suffice for a score."""
         return (
@@ -182,6 +175,7 @@ class _Run:
         """Take up the newest stored state, or store the start; return the step to go on with.
 
         Raises:
+            DeviceError: The device has failed, or its memory does not suffice for the state.
             StorageError: There is no room for states.
             TrainingError: The state does not fit the network.
         """
@@ -191,7 +185,8 @@ class _Run:
             self.save(0)
             return 0
         try:
-            self._load(state)
+            with failures_named(_memory_reason(self.config, self.folder.stage)):
+                self._load(state)
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"the state of step {state.step} is of another network ({type(error).__name__}); go on with the "
@@ -330,6 +325,19 @@ class _Run:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
 
 
+def _is_scored_after(num_done: int, config: LoopConfig) -> bool:
+    """Return whether the network is scored after so many steps: now and then, and at the end, if at all."""
+    return config.validate_every > 0 and (num_done % config.validate_every == 0 or num_done == config.num_steps)
+
+
+def _memory_reason(config: LoopConfig, stage: str) -> str:
+    """Return what to say where the memory does not suffice for a batch."""
+    return (
+        f"not enough memory for a batch of {config.batch_size} of stage {stage}; halve loop.batch_size of the stage "
+        "and double loop.accumulate, or use a device with more memory"
+    )
+
+
 def _normalisations(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 
@@ -358,30 +366,3 @@ def _stop_flag() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, previous)
         for end in ends:
             end.cancel()
-
-
-@contextmanager
-def _prefetched(
-    make_batch: Callable[[int], Batch], first: int, config: LoopConfig
-) -> Iterator[Iterator[tuple[int, list[Batch]]]]:
-    """Yield an iterator over steps and their batches; those of one step are made ahead in a thread."""
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-
-    def begin(step: int) -> list[Future[Batch]]:
-        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
-        return [pool.submit(make_batch, number) for number in numbers]
-
-    def steps() -> Iterator[tuple[int, list[Batch]]]:
-        if first >= config.num_steps:
-            return
-        ahead = begin(first)
-        for step in range(first, config.num_steps):
-            batches = [future.result() for future in ahead]
-            if step + 1 < config.num_steps:
-                ahead = begin(step + 1)
-            yield step, batches
-
-    try:
-        yield steps()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

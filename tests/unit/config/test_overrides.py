@@ -150,6 +150,10 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
         ({"clip": {"num_epochs": 2}, "num_steps": 9}, "remove one of them"),
         ({"generator": {"loop": {"patience": 2}}}, r"generator\.loop\.patience.*set validate_every as well"),
         (
+            {"num_steps": 30, "detector": {"loop": {"validate_every": 40, "patience": 2}}},
+            r"detector\.loop\.patience: .*after the last of 30 steps; set validate_every \(now 40\)",
+        ),
+        (
             {"detector": {"architecture": {"pyramid_channels": 32, "anchor_sizes": (20, 40)}}},
             r"detector\.architecture: .*pyramid_channels needs 3 anchor_sizes or more",
         ),

@@ -32,6 +32,7 @@ from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.counted_loss import CountedLoss, step_parts
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
@@ -71,7 +72,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     """
     settings, start = detector_start(detector_settings(config), config.initial_weights.detector)
     keep_changes(config.detector.architecture, settings.architecture, "detector.architecture")
-    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
+    parts = {"settings": hashed_settings(settings), "data": dataset.version, "seed": config.seed, **start_parts(start)}
     parts |= rank_parts(config) | step_parts(settings.loop)
     folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts), dataset.version)
     finished = folder.result()

@@ -27,6 +27,7 @@ from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.generator_scores import clinical_micro_f1, score_generator, tuned
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import (
     Start,
     generator_start,
@@ -117,7 +118,7 @@ def stage_hash(
     """Return the hash over everything that decides the outcome of the stage."""
     return config_hash(
         code=CODE_VERSION,
-        settings=settings.model_dump(mode="json"),
+        settings=hashed_settings(settings),
         seed=config.seed,
         dataset=dataset.version,
         detector=detector.sha256,

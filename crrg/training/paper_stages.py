@@ -54,6 +54,7 @@ from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
 from crrg.training.generator import build_generator, stage_config, vocabulary_of
 from crrg.training.generator_scores import clinical_micro_f1, score_generator
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import Start, inherited_record, load_strictly, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.paper_starts import paper_generator_start, paper_selector_start
@@ -88,7 +89,7 @@ def train_paper_selector(
     """
     before = read_stage_config(storage, detector)
     settings, start = paper_selector_start(config, before)
-    parts: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    parts: dict[str, Any] = {"settings": hashed_settings(settings), "data": dataset.version}
     folder = _folder(storage, "selector", {"detector": detector}, {**parts, "seed": config.seed, **start_parts(start)})
     finished = folder.result()
     if finished is not None:
@@ -147,7 +148,7 @@ def train_paper_generator(
     before = {name: read_stage_config(storage, part) for name, part in upstream.items()}
     settings, start = paper_generator_start(config, before["selector"])
     augmentation = selector_settings(config).augmentation
-    about: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    about: dict[str, Any] = {"settings": hashed_settings(settings), "data": dataset.version}
     about |= {"augmentation": augmentation.model_dump(mode="json"), "seed": config.seed, **start_parts(start)}
     folder = _folder(storage, "generator", upstream, about)
     finished = folder.result()

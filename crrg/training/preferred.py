@@ -27,6 +27,7 @@ from crrg.registry.stage_files import read_stage_file
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.clip_validation import film_outputs
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.joint_rounds import finetune_generator, prefer_phrases
 from crrg.training.phrase_batches import PhraseTable, collect_phrases
 from crrg.training.read_films import read_films
@@ -119,7 +120,7 @@ def _hash(
 ) -> str:
     return config_hash(
         code=CODE_VERSION,
-        settings=settings.model_dump(mode="json"),
+        settings=hashed_settings(settings),
         rounds=config.rounds.model_dump(mode="json", exclude={"max_rounds", "min_gain", "num_validation_films"}),
         seed=config.seed + phrases.number,
         dataset=dataset.version,

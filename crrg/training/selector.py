@@ -31,6 +31,7 @@ from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.counted_loss import CountedLoss
 from crrg.training.denials import warn_of_denials
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.loop import fit
 from crrg.training.losses import masked_bce
 from crrg.training.order import balanced_rows_of_step
@@ -91,7 +92,7 @@ def train_selector(
         TrainingError: There is no training film with a phrase or a known label.
     """
     settings = selector_settings(config)
-    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
+    parts = {"settings": hashed_settings(settings), "data": dataset.version, "seed": config.seed}
     name = config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts)
     folder = StageFolder(storage, STAGE, name, dataset.version)
     finished = folder.result()

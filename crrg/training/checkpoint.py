@@ -1,8 +1,9 @@
 """A stage's folder in the store: training states while it runs, the finished weights when it is done.
 
 ``checkpoints/<stage>/<config hash>/``
-    ``state-<step>.safetensors`` + ``state-<step>.json``  model, optimiser and random state; newest two kept; the JSON
-    is written last and carries the digest, so that a half-written state is never read;
+    ``state-<step>.safetensors`` + ``state-<step>.json``  model, optimiser and random state; newest two kept, others
+    removed, or emptied where nothing may be deleted; the JSON is written last and carries the digest, so that a
+    half-written state is never read;
     ``model.safetensors``, ``config.json``, other files of the stage, and last ``result.json``: the commit.
 
 Safetensors and JSON only; no pickle.
@@ -179,14 +180,16 @@ class StageFolder:
         return result
 
     def _discard(self, states: Iterable[str]) -> None:
-        """Remove training states; an identity that may not delete leaves them to ``crrg gc``."""
+        """Remove training states; an identity that may not delete empties them, and ``crrg gc`` removes the rest."""
         for key in states:
             # the record last: whoever cleans up knows a state by it
-            if not (self._storage.discard(weights_key(key)) and self._storage.discard(key)):
-                return
+            for each in (weights_key(key), key):
+                if not self._storage.discard(each):
+                    self._storage.put(each, b"")
 
     def _states(self) -> list[str]:
-        stored = self._storage.list_objects(self.prefix)
+        """Return the keys of the records that are not emptied, those of fewer steps first."""
+        stored = [item for item in self._storage.list_objects(self.prefix) if item.size]
         return [item.key for item in stored if "/state-" in item.key and item.key.endswith(".json")]
 
 

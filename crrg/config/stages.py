@@ -42,7 +42,8 @@ class LoopConfig(FrozenConfig):
         patience: Scores without a better one after which training ends; 0 = never. Where no film can be scored, it
             does not end before its time.
         log_every: Steps between logged losses.
-        checkpoint_every_s: Seconds between checkpoints of the full training state.
+        checkpoint_every_s: Least seconds between checkpoints of the full training state, and at least twenty times
+            what the last one took.
     """
 
     num_steps: int = Field(300, ge=1)

@@ -44,6 +44,7 @@ from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_
 from crrg.training.prefetch import prefetched
 from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank, seed_step, share_buffers
 from crrg.training.running_statistics import RunningStatistics
+from crrg.training.state_timer import StateTimer
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,6 @@ def fit(
             freeze_normalisation(module)
         run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
         first = run.restore(is_scored=score is not None and config.validate_every > 0)
-        saved_at = time.monotonic()
         run.start_training()
         done = first
         with _stop_flag() as stop, prefetched(make_batch, first, config) as steps:
@@ -125,9 +125,8 @@ def fit(
                     tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
                 if any_rank(stop.is_set(), device):
                     run.terminate(done)
-                if time.monotonic() - saved_at > config.checkpoint_every_s:
+                if run.timer.is_due:
                     run.save(done)
-                    saved_at = time.monotonic()
         return FitOutcome(done, time.monotonic() - started, run.finish(done))
 
 
@@ -158,6 +157,7 @@ class _Run:
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.best = BestWeights(config.patience)
         self.statistics = RunningStatistics(module)
+        self.timer = StateTimer(config.checkpoint_every_s, time.monotonic)
         self.seed = torch.initial_seed()
         self.rate_factor = 1.0
         self.num_skipped = 0
@@ -209,13 +209,8 @@ class _Run:
         """Write a state after ``step`` steps; not while steps are being skipped, nor one that is not finite."""
         if self.num_skipped or rank() > 0:
             return
-        tensors = self._tensors()
-        if bad := non_finite(tensors):
-            logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
-            return
-        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
-        values |= {**self.best.values(), **self.log.values()}
-        self.folder.save_state(TrainingState(step, tensors, values))
+        with self.timer.saving():
+            self._write_state(step)
 
     def start_training(self) -> None:
         """Put the network into ``train`` mode; frozen normalisation stays as in use."""
@@ -295,6 +290,15 @@ class _Run:
         self.num_skipped = 0
         self.save(step + 1)
 
+    def _write_state(self, step: int) -> None:
+        tensors = self._tensors()
+        if bad := non_finite(tensors):
+            logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
+            return
+        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
+        values |= {**self.best.values(), **self.log.values()}
+        self.folder.save_state(TrainingState(step, tensors, values))
+
     def _state_bytes(self, is_scored: bool) -> int:
         """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""
         weights = sum(tensor.nbytes for tensor in self.module.state_dict().values())
@@ -302,15 +306,16 @@ class _Run:
         return weights * (1 + is_scored + (self.average is not None)) + moments
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
-        tensors |= {name: tensor.detach().cpu() for name, tensor in optimizer_tensors(self.optimizer).items()}
-        tensors |= self.best.tensors()
+        tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer)
         if self.average is not None:
             tensors |= self.average.tensors()
-        tensors["rng.cpu"] = torch.get_rng_state()
+        # one copy each, wherever they lie: names that share a tensor, as tied weights, are not stored otherwise
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        tensors |= {**self.best.tensors(), "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {name: tensor.clone() for name, tensor in tensors.items()}
+        return tensors
 
     def _load(self, state: TrainingState) -> None:
         tensors = state.tensors

@@ -159,7 +159,7 @@ class GeneratorTraining(GrownConfig):
         text_only_share: Share of sentences of reports without a film, learnt without any condition; only where there
             are such reports.
         num_length_buckets: Groups of similar length that batches are drawn from.
-        num_validation_films: Most validation films that are drafted and scored.
+        num_validation_films: Most validation films that are drafted and scored, spread over the split.
         lora_rank: Rank of the updates that attention and feed-forward layers of a frozen language model learn, and that
             are part of its weights afterwards; 0 = none.
         decoding: How drafts are decoded.

@@ -22,6 +22,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import detector_settings, keep_changes
 from crrg.config.training import DetectorTraining, TrainStageConfig
 from crrg.data.dataset.batches import FilmTable, has_boxes, load_films
+from crrg.data.dataset.spaced import spread_rows
 from crrg.device import in_batches, resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
@@ -43,7 +44,7 @@ from crrg.training.visibility import visibility_cases
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "detector"
@@ -107,7 +108,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     if rank() > 0:
         return wait_for_result(folder)
     model.eval()
-    calibrate_shape(model, train, device)
+    calibrate_shape(model, train, device, config.seed)
     metrics = measure(model, validation, device, tracker, outcome.num_steps)
     about = {"architecture": settings.architecture.model_dump(), **start_record(start)}
     about |= visibility_record(model, validation, device, config.seed)
@@ -186,9 +187,17 @@ def detector_loss(model: RegionDetector) -> CountedLoss[DetectorBatch]:
     return CountedLoss(lambda batch: model(batch.images, batch.boxes, batch.sample), counts, prepare=prepare)
 
 
-def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device) -> None:
-    """Measure on training films how the boxes err that the detector finds, so that it can weigh them together."""
-    images, boxes = films.images[:NUM_CALIBRATION_FILMS], films.input_boxes_xyxy[:NUM_CALIBRATION_FILMS]
+def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device, seed: int = 0) -> None:
+    """Measure on training films how the boxes err that the detector finds, so that it can weigh them together.
+
+    Args:
+        model: Detector in ``eval`` mode.
+        films: Annotated films; of more than ``NUM_CALIBRATION_FILMS`` some from all over the table are taken.
+        device: Where the model is.
+        seed: Decides which films are taken.
+    """
+    rows = spread_rows(len(films), NUM_CALIBRATION_FILMS, seed)
+    images, boxes = films.images[rows], films.input_boxes_xyxy[rows]
     found = _in_batches(model.find, images, device).input_boxes_xyxy
     size = model.architecture.input_size
     model.shape_prior.calibrate((found / size).to(device), torch.from_numpy(boxes / size).to(device))
@@ -196,7 +205,7 @@ def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.devic
 
 def visibility_record(model: RegionDetector, films: FilmTable, device: torch.device, seed: int) -> dict[str, Any]:
     """Return ``visibility`` for ``config.json``, fitted on validation films; empty where none is annotated."""
-    if not len(films):
+    if not films.is_annotated.any():
         return {}
     cases = visibility_cases(films, lambda images: detect_films(model, images, device).scores.numpy(), seed)
     fitted = fit_visibility(cases.scores, cases.visible)
@@ -234,7 +243,7 @@ def detection_metrics(model: RegionDetector, films: FilmTable, device: torch.dev
         ``detection/mean_box_iou`` (the same for the mean training box), ``detection/worst_region_iou`` and
         ``detection/detected_share``. Empty where nothing is annotated.
     """
-    if not np.isfinite(films.input_boxes_xyxy).all(axis=-1).any():
+    if not films.is_annotated.any():
         logger.warning("stage %s: no annotated validation film, nothing is measured", STAGE)
         return {}
     found = detect_films(model, films.images, device)

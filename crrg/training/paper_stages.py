@@ -38,7 +38,7 @@ from crrg.config.paper import paper_thresholds
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import selector_settings
 from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
-from crrg.data.dataset.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films, sample_films
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
@@ -239,12 +239,12 @@ def _folder(storage: Storage, stage: str, upstream: Mapping[str, StageResult], p
 def _films(
     storage: Storage, dataset: DatasetRef, detector: RegionDetector, limit: int = 0
 ) -> tuple[FilmTable, FilmTable]:
-    """Return training and validation films at the detector's input size; ``limit`` = most validation films, 0 = all."""
+    """Return training and validation films at the detector's input size, ``limit`` of these at most, 0 = all."""
     size = detector.architecture.input_size
     films = load_films(storage, dataset, Split.TRAIN, size)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
-    return films, load_films(storage, dataset, Split.VALIDATION, size, limit)
+    return films, sample_films(storage, dataset, Split.VALIDATION, size, limit)
 
 
 def _load_detector(storage: Storage, result: StageResult, device: torch.device) -> RegionDetector:

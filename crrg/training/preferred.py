@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -143,9 +144,8 @@ def _tables(
         return pair.instance_id in phrases.hypotheses
 
     num_films = len(phrases.hypotheses)
-    read = read_films(
-        dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, device, limit=num_films, keep=is_drafted
-    )
+    load = partial(load_films, storage, dataset, Split.TRAIN, limit=num_films, keep=is_drafted)
+    read = read_films(load, stages["detector"], stages["selector"], storage, device)
     real = read.phrases()
     if config.rounds.prefer == "real":
         return (real, real), 0.0
@@ -153,7 +153,7 @@ def _tables(
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
     tokenizer = text_tokenizer(clip_config, read_stage_file(storage, stages["clip"], "tokenizer.json"))
-    films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, num_films, keep=is_drafted)
+    films = load(clip.architecture.input_size)
     preferred = _preferred(clip, tokenizer, films, hypotheses, is_checked=config.rounds.prefer == "checked")
     pairs = [
         (chosen, hypotheses[row][region][0]) for row, found in enumerate(preferred) for region, chosen in found.items()

@@ -65,6 +65,8 @@ def test_films_without_any_box_teach_nothing_and_break_nothing() -> None:
     assert torch.isfinite(total)
     assert losses["loss_objectness"].item() == 0
     assert losses["loss_rpn_box_reg"].item() == 0
+    missing = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+    assert missing == [], "a rank whose films teach nothing still takes part with every weight"
 
 
 def test_partly_annotated_film_has_no_background() -> None:

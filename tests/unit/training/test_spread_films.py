@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
 from crrg.storage import Storage
 from crrg.training import detector, generator, paper_stages, visibility
+from crrg.training.loop import FitOutcome
 from crrg.training.tracker import NullTracker
 
 NUM_FILMS, MOST, MOST_SCORED = 120, 5, 24
@@ -129,23 +131,28 @@ def test_a_generator_is_scored_on_films_all_over_the_split_and_learns_without_th
     class Begun(Exception):
         pass
 
-    def begin(*_: Any, validation: Any, **__: Any) -> None:
+    def begin(*_: Any, validation: Any, **__: Any) -> tuple[None, FitOutcome]:
         assert read[0]() is None, "films and readings of the training split are gone"
         assert validation is read[1]()
-        raise Begun
+        return None, FitOutcome(num_steps=7, duration_s=1.0, best_step=4)
+
+    class Figures(NullTracker):
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            assert step == 7, "patience had ended it there"
+            raise Begun
 
     settings = GeneratorTraining(num_validation_films=MOST_SCORED)
     replaced = {
         "read_films": read_films, "fit_generator": begin, "stage_hash": lambda *_: "0", "report_order": lambda _: (),
         "add_text_only": lambda table, *_: table, "vocabulary_of": lambda *_: None,
         "replace": lambda found, order: found,
-        "generator_settings": lambda _: settings,
+        "generator_settings": lambda _: settings, "tuned": lambda *_: None, "score_generator": lambda *_: {},
     }  # fmt: skip
     for name, value in replaced.items():
         monkeypatch.setattr(generator, name, value)
     form, upstream = TrainStageConfig(device="cpu"), cast(StageResult, None)
     with pytest.raises(Begun):
-        generator.train_generator(form, dataset, upstream, upstream, storage, NullTracker())
+        generator.train_generator(form, dataset, upstream, upstream, storage, Figures())
     assert [len(table) for table in tables] == [2, MOST_SCORED]
     wanted = [pair.instance_id for pair, _ in sampled_films(storage, dataset, Split.VALIDATION, MOST_SCORED)]
     assert tables[1].instance_ids == wanted

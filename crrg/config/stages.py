@@ -6,6 +6,7 @@ A preset and a recipe give them (``crrg.config.presets``), and the form of a tra
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -107,6 +108,16 @@ class Augmentation(GrownConfig):
     def _noise_is_in_order(self) -> Self:
         if self.least_noise > self.noise:
             raise ValueError("least_noise is the smallest noise; set it to noise at most")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_are_in_order(self) -> Self:
+        smallest, largest = self.crop_area
+        if not 0 <= smallest <= largest < math.inf:
+            raise ValueError(
+                "crop_area is the smallest share of a film that a crop keeps and the largest, both 0 or more, got "
+                f"({smallest:g}, {largest:g})"
+            )
         return self
 
 

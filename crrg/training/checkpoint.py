@@ -30,6 +30,7 @@ from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, re
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.training.ranks import wait_for_all
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,15 @@ class TrainingState:
     Attributes:
         step: Steps done.
         tensors: ``model.*``, ``optimizer.*`` and ``rng.*``; ``best.*`` and ``average.*`` where the loop keeps them.
-        values: Small JSON values: the learning-rate factor after roll-backs, their number, the best score so far, and
-            the losses that are not reported yet.
+        values: Small JSON values: the learning-rate factor after roll-backs, their number, the best score so far,
+            seconds trained, and the losses that are not reported yet.
+        run_id: Tracked run; empty where there is none.
     """
 
     step: int
     tensors: dict[str, Tensor]
     values: dict[str, float] = field(default_factory=dict)
+    run_id: str = ""
 
 
 class StageFolder:
@@ -77,6 +80,19 @@ class StageFolder:
         self._discard(self._states())
         return result.model_copy(update={"reused": True})
 
+    def begin_run(self, tracker: Tracker, params: Mapping[str, Any]) -> None:
+        """Begin the stage's tracked run, or go on with the one that its newest state names.
+
+        Args:
+            tracker: Receives the stage's hash and settings.
+            params: Settings.
+
+        Raises:
+            StorageError: The store or the tracking server is out of reach.
+        """
+        tracker.begin(self._last_run(), {"config_hash": self.config_hash})
+        tracker.log_params(params)
+
     def check_room(self, state_bytes: int) -> None:
         """Check that the disk takes the states that are kept, and one more while it is written.
 
@@ -99,7 +115,8 @@ class StageFolder:
         name = f"{self.prefix}/state-{state.step:08d}"
         self._storage.put(f"{name}.safetensors", data)
         digest = hashlib.sha256(data).hexdigest()
-        self._storage.put_json(f"{name}.json", {"step": state.step, "sha256": digest, "values": state.values})
+        record = {"step": state.step, "sha256": digest, "values": state.values, "run_id": state.run_id}
+        self._storage.put_json(f"{name}.json", record)
         states = self._states()
         num_until_now = states.index(f"{name}.json") + 1
         self._discard(states[num_until_now:] + states[:num_until_now][:-NUM_STATES_KEPT])
@@ -178,6 +195,18 @@ class StageFolder:
         self._storage.put_json(f"{self.prefix}/{RESULT_FILE}", result.model_dump(mode="json"))
         self._discard(self._states())
         return result
+
+    def _last_run(self) -> str:
+        """Return the tracked run of the newest state; empty where there is none, or its record is damaged."""
+        states = self._states()
+        if not states:
+            return ""
+        try:
+            return str(self._storage.get_json(states[-1])["run_id"])
+        except (StorageError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, StorageError) and error.retryable:
+                raise
+            return ""
 
     def _discard(self, states: Iterable[str]) -> None:
         """Remove training states; an identity that may not delete empties them, and ``crrg gc`` removes the rest."""

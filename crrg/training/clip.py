@@ -110,7 +110,7 @@ def run_clip_stage(
     seed_everything(config.seed)
     record = start_record(*start.starts)
     settings = {**training.model_dump(mode="json"), **record}
-    tracker.log_params({"stage": stage, "dataset_version": dataset.version, **settings})
+    folder.begin_run(tracker, {"stage": stage, "dataset_version": dataset.version, **settings})
     texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)

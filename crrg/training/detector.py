@@ -91,7 +91,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     device = resolve_device(config.device)
     tracker = tracker if rank() == 0 else NullTracker()
     params = {"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train), **start_record(start)}
-    tracker.log_params(params)
+    folder.begin_run(tracker, params)
     seed_everything(config.seed)
     model = sync_normalisation(build_detector(settings, start).to(device), config, device)
     model.fit_regions(torch.from_numpy(train.input_boxes_xyxy / size).to(device))

@@ -79,8 +79,8 @@ def train_generator(
     finished = folder.result()
     if finished is not None:
         return finished
-    tracker.log_params({"stage": STAGE, "dataset_version": dataset.version, **settings.model_dump(mode="json")})
-    tracker.log_params(start_record(start))
+    about = {"stage": STAGE, "dataset_version": dataset.version, **start_record(start)}
+    folder.begin_run(tracker, {**settings.model_dump(mode="json"), **about})
     device = resolve_device(config.device)
     table, order = _training_phrases(dataset, detector, selector, storage, device)
     tokenizer = vocabulary_of(table.texts, settings, start)

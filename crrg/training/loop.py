@@ -60,7 +60,8 @@ class FitOutcome:
 
     Attributes:
         num_steps: Steps done in all, fewer than asked for where training was stopped early.
-        duration_s: Wall time of this call, seconds.
+        duration_s: Wall time of the training, seconds: of this call, and of those before it up to the states that were
+            gone on with.
         best_step: Steps after which the weights were best that the network has now; ``num_steps`` without a score.
     """
 
@@ -104,7 +105,6 @@ def fit(
         StorageError: The disk has no room for the states that are kept (``DISK.FULL``), or the store cannot be reached.
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
-    started = time.monotonic()
     # around all of it: a device that fails says so wherever it is asked next, not where it failed
     with failures_named(_memory_reason(config, folder.stage)):
         if config.freeze_normalisation:
@@ -127,7 +127,7 @@ def fit(
                     run.terminate(done)
                 if run.timer.is_due:
                     run.save(done)
-        return FitOutcome(done, time.monotonic() - started, run.finish(done))
+        return FitOutcome(done, run.trained_s, run.finish(done))
 
 
 def freeze_normalisation(module: nn.Module) -> None:
@@ -158,10 +158,16 @@ class _Run:
         self.best = BestWeights(config.patience)
         self.statistics = RunningStatistics(module)
         self.timer = StateTimer(config.checkpoint_every_s, time.monotonic)
+        self.began_s, self.trained_before_s = time.monotonic(), 0.0
         self.seed = torch.initial_seed()
         self.rate_factor = 1.0
         self.num_skipped = 0
         self.num_rollbacks = 0
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds trained so far, those of earlier calls included."""
+        return self.trained_before_s + time.monotonic() - self.began_s
 
     @property
     def scoring_reason(self) -> str:
@@ -195,6 +201,7 @@ class _Run:
             ) from error
         self.rate_factor = state.values.get("rate_factor", 1.0)
         self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
+        self.trained_before_s = state.values.get("trained_s", 0.0)
         self.log.load(state.step, state.values)
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
@@ -296,8 +303,8 @@ class _Run:
             logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
             return
         values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
-        values |= {**self.best.values(), **self.log.values()}
-        self.folder.save_state(TrainingState(step, tensors, values))
+        values |= {"trained_s": self.trained_s, **self.best.values(), **self.log.values()}
+        self.folder.save_state(TrainingState(step, tensors, values, self.log.run_id))
 
     def _state_bytes(self, is_scored: bool) -> int:
         """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""

@@ -98,7 +98,7 @@ def train_paper_selector(
     finder = _load_detector(storage, detector, device)
     films, validation = _films(storage, dataset, finder)
     about = {"selector": settings.model_dump(mode="json"), "recipe": "paper", "seed": config.seed}
-    tracker.log_params({**about, **start_record(start)})
+    folder.begin_run(tracker, {**about, **start_record(start)})
     found = find_proposals(finder, films, None, 0)
     seed_everything(config.seed)
     whole = WholeModel(finder, build_heads(settings.architecture, start)).to(device)
@@ -158,7 +158,7 @@ def train_paper_generator(
     finder, heads = _load_detector(storage, parts["detector"], device), _load_heads(storage, parts["selector"], device)
     films, validation = _films(storage, dataset, finder, settings.num_validation_films)
     tokenizer = _vocabulary(films, settings, start)
-    tracker.log_params({"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
+    folder.begin_run(tracker, {"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
     found = find_proposals(finder, films, tokenizer, settings.architecture.max_length)
     seed_everything(config.seed)
     words = build_generator(settings, tokenizer, heads.architecture.feature_size, start)

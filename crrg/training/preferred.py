@@ -82,6 +82,7 @@ def train_preferred(
     finished = folder.result()
     if finished is not None:
         return finished
+    folder.begin_run(tracker, {})
     device = resolve_device(config.device)
     seed_everything(config.seed)
     generator_config, tensors = read_stage(storage, stages["generator"])

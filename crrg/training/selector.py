@@ -106,7 +106,8 @@ def train_selector(
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
     warn_of_denials(train.targets.study, STAGE)
-    tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
+    about = {"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)}
+    folder.begin_run(tracker, about)
     validation = load(Split.VALIDATION, finder, size, device)
     seed_everything(config.seed)
     model = build_selector(settings, train.targets, finder, device)

@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 from crrg.config.base import Settings
 from crrg.config.flat import flatten
 from crrg.config.references import BundleRef, StageResult
-from crrg.errors import ConfigError, ModelError, StorageError
+from crrg.errors import ModelError, StorageError
 from crrg.storage import Storage
+from crrg.tracking_server import hurried, prepare_environment, tracking_uri
 from crrg.working_folder import working_folder
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ MODELS: Mapping[str, str] = {
 MISSING_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 EVERY_STATE = 3
 """``mlflow.entities.ViewType.ALL``: experiments and runs that were deleted, too, whose artifacts are still there."""
-HURRIED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 PYFUNC_PACKAGES = ("numpy", "pillow", "pydantic", "safetensors", "tokenizers", "torch", "torchvision", "transformers")
 
 
@@ -63,6 +63,7 @@ class MlflowTracker:
         self._run_name = run_name
         self._tags = dict(tags)
         self._run_id = run_id
+        self._known_params: frozenset[str] = frozenset()
 
     @property
     def run_id(self) -> str:
@@ -74,11 +75,35 @@ class MlflowTracker:
             logger.info("%s: MLflow run %s of experiment %s", self._run_name, self._run_id, self._experiment)
         return self._run_id
 
+    def begin(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Go on with an earlier run, where the server still has it, else with a new one, which begins later; tag it.
+
+        Nothing happens where a run has begun already.
+        """
+        if self._run_id:
+            return
+        self._tags |= tags
+        run = self._earlier_run(run_id)
+        if run is None:
+            return
+        self._run_id, self._known_params = run_id, frozenset(run.data.params)
+        _reach(lambda: self._client.update_run(run_id, status="RUNNING"))
+        for key, value in self._tags.items():
+            _reach(partial(self._client.set_tag, run_id, key, value))
+        logger.info("%s: goes on as MLflow run %s of experiment %s", self._run_name, run_id, self._experiment)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record settings; nested mappings are flattened with dots, long values are cut."""
+        """Record settings; nested mappings are flattened with dots, long values are cut.
+
+        Those that an earlier piece of the run has recorded stay: a server refuses to change them.
+        """
         from mlflow.entities import Param
 
-        flat = [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in flatten(params).items()]
+        flat = [
+            Param(name, value[:MAX_PARAM_LENGTH])
+            for name, value in flatten(params).items()
+            if name not in self._known_params
+        ]
         for start in range(0, len(flat), MAX_PARAMS_PER_CALL):
             part = flat[start : start + MAX_PARAMS_PER_CALL]
             _reach(partial(self._client.log_batch, self.run_id, params=part))
@@ -108,6 +133,19 @@ class MlflowTracker:
         """End the run, if it ever began, as ``FINISHED``, ``FAILED`` or ``KILLED``."""
         if self._run_id:
             _reach(lambda: self._client.set_terminated(self._run_id, status))
+
+    def _earlier_run(self, run_id: str) -> Any:
+        """Return a run of an earlier process; ``None`` where there was none, or the server has lost it."""
+        if not run_id:
+            return None
+        try:
+            run = _reach(lambda: self._client.get_run(run_id))
+        except ModelError:
+            run = None
+        if run is None or run.info.lifecycle_stage != "active":
+            logger.info("%s: the tracking server has no run %s any more, a new one begins", self._run_name, run_id)
+            return None
+        return run
 
     def _log_bytes(self, name: str, data: bytes) -> None:
         folder, _, base = name.rpartition("/")
@@ -164,27 +202,12 @@ def open_tracker(
     except BaseException as error:
         is_killed = not isinstance(error, Exception)
         try:
-            with _hurried() if is_killed else contextlib.nullcontext():
+            with hurried() if is_killed else contextlib.nullcontext():
                 tracker.finish("KILLED" if is_killed else "FAILED")
         except StorageError as away:
             logger.warning("%s: the end of its run could not be recorded: %s", run_name, away)
         raise
     tracker.finish("FINISHED")
-
-
-@contextlib.contextmanager
-def _hurried() -> Iterator[None]:
-    """Ask a server once, for seconds: a process that is told to end does not wait for one that hangs."""
-    before = {name: os.environ.get(name) for name in HURRIED}
-    os.environ.update(HURRIED)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class ModelRegistry:
@@ -311,32 +334,9 @@ class ModelRegistry:
                 _reach(lambda: self._client.get_registered_model(name), name)
 
 
-def tracking_uri(settings: Settings, storage: Storage) -> str:
-    """Return the address of the tracking server, or of the database under a local root.
-
-    Raises:
-        ConfigError: The root is in an object store, where no database can lie, and no server is named.
-    """
-    if settings.mlflow_tracking_uri:
-        return settings.mlflow_tracking_uri
-    if not storage.is_local:
-        raise ConfigError(
-            "a root in an object store needs a tracking server; set MLFLOW_TRACKING_URI (make up starts one)",
-            "MLFLOW_TRACKING_URI",
-        )
-    return f"sqlite:///{storage.url('mlflow.db')}"
-
-
 def mlflow_client(settings: Settings, storage: Storage) -> Any:
     """Return a client of the tracking server or database; it reports nothing to anybody and gives up early."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    if written := settings.storage.write_arguments():
-        os.environ.setdefault("MLFLOW_S3_UPLOAD_EXTRA_ARGS", json.dumps(written))
+    prepare_environment(settings)
     uri = tracking_uri(settings, storage)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

@@ -133,9 +133,11 @@ def train(stage: Stage, _source: Storage, root: Storage, _delay_s: float, _num_w
     """Train a stage in this process, which ends afterwards."""
     from crrg.config import presets
     from crrg.operations.training import train as operation
+    from crrg.training import state_timer
     from tests.support.smallest_stages import Unregistered, remembered
 
     presets.__dict__["_PRESETS"]["tiny"] = with_states
+    state_timer.__dict__["TIMES_APART"] = 0
     operation.__dict__.update(open_tracker=remembered, ModelRegistry=Unregistered)
     form = TrainStageConfig(dataset=DATASET, device="cpu")
     operation.train_stage(stage, form, root, Settings(root=root.root))

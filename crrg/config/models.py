@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+import math
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from crrg.config.base import Compat, FrozenConfig, GrownConfig, Precision
 from crrg.domain.labels import NUM_LABELS
@@ -13,6 +14,19 @@ from crrg.domain.regions import NUM_REGIONS
 PYRAMID_LEVELS = 3
 COARSEST_STRIDES = {"conv": 16, "resnet50": 32}
 """Input pixels per cell of a pyramid's coarsest level; each finer level has half of the one before."""
+
+Number = TypeVar("Number", int, float)
+
+
+def _all_positive(values: tuple[Number, ...]) -> tuple[Number, ...]:
+    for value in values:
+        if not 0 < value < math.inf:
+            raise ValueError(f"each must be a number above 0, got {value}")
+    return values
+
+
+POSITIVE = AfterValidator(_all_positive)
+"""Of a field with several numbers: each of them is above 0 and finite."""
 
 
 class DetectorArchitecture(GrownConfig):
@@ -54,8 +68,8 @@ class DetectorArchitecture(GrownConfig):
     width: int = Field(24, ge=4, le=256)
     resnet_width: int = Field(64, ge=1, le=64)
     pyramid_channels: int = Field(0, ge=0, le=512)
-    anchor_sizes: tuple[int, ...] = (12, 20, 32, 48, 72)
-    anchor_ratios: tuple[float, ...] = (0.33, 0.6, 1.0, 1.6, 2.6, 5.0)
+    anchor_sizes: Annotated[tuple[int, ...], POSITIVE] = Field((12, 20, 32, 48, 72), min_length=1)
+    anchor_ratios: Annotated[tuple[float, ...], POSITIVE] = Field((0.33, 0.6, 1.0, 1.6, 2.6, 5.0), min_length=1)
     roi_size: int = Field(5, ge=1, le=14)
     roi_samples: int = Field(1, ge=1, le=4)
     roi_channels: int = Field(48, ge=0, le=2048)
@@ -246,10 +260,10 @@ class ClipArchitecture(FrozenConfig):
     input_size: int = Field(128, ge=32, le=1024)
     pixel_scale: float = Field(255.0, gt=0)
     pixel_mean: tuple[float, ...] = Field((0.471,), min_length=1, max_length=3)
-    pixel_std: tuple[float, ...] = Field((0.302,), min_length=1, max_length=3)
+    pixel_std: Annotated[tuple[float, ...], POSITIVE] = Field((0.302,), min_length=1, max_length=3)
     image_width: int = Field(24, ge=4, le=2048)
-    image_layers: tuple[int, ...] = Field((2, 2, 6, 2), min_length=1, max_length=8)
-    image_heads: tuple[int, ...] = Field((3, 6, 12, 24), min_length=1, max_length=8)
+    image_layers: Annotated[tuple[int, ...], POSITIVE] = Field((2, 2, 6, 2), min_length=1, max_length=8)
+    image_heads: Annotated[tuple[int, ...], POSITIVE] = Field((3, 6, 12, 24), min_length=1, max_length=8)
     patch_size: int = Field(4, ge=1, le=64)
     window_size: int = Field(7, ge=1, le=64)
     image_pooling: Literal["mean", "token0"] = "mean"

@@ -205,6 +205,12 @@ def _behind_detector(settings: SelectorTraining, config: TrainStageConfig) -> Se
 
 
 def _check_patience(loop: LoopConfig, stage: str) -> None:
+    if loop.patience and loop.validate_every > loop.num_steps:
+        raise ConfigError(
+            f"patience counts validation scores, and there is one alone, after the last of {loop.num_steps} steps; set "
+            f"validate_every (now {loop.validate_every}) to fewer steps than that, or patience to 0",
+            f"{stage}.loop.patience",
+        )
     if loop.patience and not loop.validate_every:
         raise ConfigError(
             "patience counts validation scores; set validate_every as well, or patience to 0", f"{stage}.loop.patience"

@@ -6,6 +6,7 @@ A preset and a recipe give them (``crrg.config.presets``), and the form of a tra
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -37,12 +38,13 @@ class LoopConfig(FrozenConfig):
         ema_decay: Decay of a moving average of the weights, which is then validated and kept; 0 = off.
         freeze_normalisation: Whether batch normalisation keeps the statistics and weights it starts with: for batches
             of a few films and weights that were trained before.
-        validate_every: Steps between scores on validation films, of which the best weights are kept; 0 = only the last
-            weights are measured. What the score is says each stage.
+        validate_every: Steps between scores on validation films, of which the best weights are kept; the last step is
+            scored in any case. 0 = only the last weights are measured. What the score is says each stage.
         patience: Scores without a better one after which training ends; 0 = never. Where no film can be scored, it
             does not end before its time.
         log_every: Steps between logged losses.
-        checkpoint_every_s: Seconds between checkpoints of the full training state.
+        checkpoint_every_s: Least seconds between checkpoints of the full training state, and at least twenty times
+            what the last one took.
     """
 
     num_steps: int = Field(300, ge=1)
@@ -108,6 +110,16 @@ class Augmentation(GrownConfig):
             raise ValueError("least_noise is the smallest noise; set it to noise at most")
         return self
 
+    @model_validator(mode="after")
+    def _crops_are_in_order(self) -> Self:
+        smallest, largest = self.crop_area
+        if not 0 <= smallest <= largest < math.inf:
+            raise ValueError(
+                "crop_area is the smallest share of a film that a crop keeps and the largest, both 0 or more, got "
+                f"({smallest:g}, {largest:g})"
+            )
+        return self
+
 
 class DetectorTraining(FrozenConfig):
     """Detector stage: network, loop and augmentation."""
@@ -158,7 +170,7 @@ class GeneratorTraining(GrownConfig):
         text_only_share: Share of sentences of reports without a film, learnt without any condition; only where there
             are such reports.
         num_length_buckets: Groups of similar length that batches are drawn from.
-        num_validation_films: Most validation films that are drafted and scored.
+        num_validation_films: Most validation films that are drafted and scored, spread over the split.
         lora_rank: Rank of the updates that attention and feed-forward layers of a frozen language model learn, and that
             are part of its weights afterwards; 0 = none.
         decoding: How drafts are decoded.

@@ -163,7 +163,9 @@ def read_regions(
     # a region that was not found has the feature of an arbitrary proposal, and its box where no mean boxes were learnt
     has_places = not isinstance(selector, FeatureSelector) and bool(detector.shape_prior.is_fitted())
 
-    def read(rows: NDArray[np.int64], num_real: int) -> list[Tensor]:
+    arrays: list[NDArray[Any]] = []
+
+    def read(rows: NDArray[np.int64], num_real: int) -> None:
         with autocast(device, precision):
             found = detector.detect(_to_device(images[rows], device))
             judged = _judge(selector, found, _to_device(selector_images[rows], device), scale)
@@ -177,12 +179,15 @@ def read_regions(
             outputs.abnormal_logits.float().sigmoid(),
             outputs.finding_logits.float().sigmoid(),
         )
-        return [value[:num_real].cpu() for value in values]
+        tile = [_as_array(value[:num_real]) for value in values]
+        if not arrays:
+            arrays.extend(np.empty((len(images), *part.shape[1:]), part.dtype) for part in tile)
+        # each in its place at once: a split has gigabytes of features, and never twice
+        for array, part in zip(arrays, tile, strict=True):
+            array[rows[0] : rows[0] + num_real] = part
 
-    parts = in_tiles(len(images), films_per_tile(max(sides), device), read)
-    arrays = [torch.cat(column) for column in zip(*parts, strict=True)]
-    numbers = [array.float().numpy() if array.dtype != torch.bool else array.numpy() for array in arrays]
-    return RegionReadings(*numbers)
+    in_tiles(len(images), films_per_tile(max(sides), device), read)
+    return RegionReadings(*arrays)
 
 
 @torch.inference_mode()
@@ -243,6 +248,10 @@ def _silenced(judged: RegionOutputs, detected: Tensor) -> RegionOutputs:
 
 def _to_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device)[:, None]
+
+
+def _as_array(values: Tensor) -> NDArray[Any]:
+    return np.asarray((values if values.dtype == torch.bool else values.float()).cpu().numpy())
 
 
 def _no_readings(selector: AnySelector) -> RegionReadings:

@@ -122,8 +122,19 @@ class RegionDetector(nn.Module):
         Args:
             boxes: ``[N, R, 4]``, relative to the input, rows of NaN where not annotated.
         """
-        self.taught.copy_(torch.isfinite(boxes).all(dim=-1).any(dim=0))
+        self.teach_regions(boxes)
         self.shape_prior.fit(boxes)
+
+    def teach_regions(self, boxes: Tensor) -> None:
+        """Learn from all training boxes, before the first step of each stage, which regions there are.
+
+        Where none is annotated nothing is known of any: what a detector learnt before is not background then.
+
+        Args:
+            boxes: ``[N, R, 4]`` in any unit, rows of NaN where not annotated.
+        """
+        annotated = torch.isfinite(boxes).all(dim=-1).any(dim=0)
+        self.taught.copy_(annotated | ~annotated.any())
 
     def forward(self, images: Tensor, targets: Tensor, sample: TrainingSample | None = None) -> dict[str, Tensor]:
         """Return the four losses of Faster R-CNN; the module must be in ``train`` mode.

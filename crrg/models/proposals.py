@@ -142,10 +142,9 @@ class ProposalNetwork(RegionProposalNetwork):
 
 
 def _distances(objectness: Tensor, deltas: Tensor, sample: AnchorSample) -> dict[str, Tensor]:
-    """Return the two losses, means over the anchors of a sample; 0, with a gradient, where there is none."""
+    """Return the two losses, means over the anchors of a sample; 0, with gradients of 0, where there is none."""
     if len(sample.films) == 0:
-        nothing = objectness.sum() * 0
-        return {"loss_objectness": nothing, "loss_rpn_box_reg": nothing}
+        return {"loss_objectness": objectness.sum() * 0, "loss_rpn_box_reg": deltas.sum() * 0}
     chosen, num_positive = (sample.films, sample.anchors), len(sample.codes)
     found = deltas[sample.films[:num_positive], sample.anchors[:num_positive]]
     distance = smooth_l1_loss(found, sample.codes, beta=SMOOTH_L1_BETA, reduction="sum")

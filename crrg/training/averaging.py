@@ -53,8 +53,8 @@ class WeightAverage:
         self._module.load_state_dict(self._average, strict=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the average and how many steps it has seen, as named tensors."""
-        named = {f"{PREFIX}{name}": tensor.detach().cpu() for name, tensor in self._average.items()}
+        """Return the average, where it lies, and how many steps it has seen, as named tensors."""
+        named = {f"{PREFIX}{name}": tensor for name, tensor in self._average.items()}
         return {**named, "averaged.steps": torch.tensor(self._num_updates)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,8 +1,9 @@
 """A stage's folder in the store: training states while it runs, the finished weights when it is done.
 
 ``checkpoints/<stage>/<config hash>/``
-    ``state-<step>.safetensors`` + ``state-<step>.json``  model, optimiser and random state; newest two kept; the JSON
-    is written last and carries the digest, so that a half-written state is never read;
+    ``state-<step>.safetensors`` + ``state-<step>.json``  model, optimiser and random state; newest two kept, others
+    removed, or emptied where nothing may be deleted; the JSON is written last and carries the digest, so that a
+    half-written state is never read;
     ``model.safetensors``, ``config.json``, other files of the stage, and last ``result.json``: the commit.
 
 Safetensors and JSON only; no pickle.
@@ -29,6 +30,7 @@ from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, re
 from crrg.storage import Storage, canonical_json, hash_json
 from crrg.training.ranks import wait_for_all
 from crrg.training.state_files import NUM_STATES_KEPT, weights_key
+from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,15 @@ class TrainingState:
     Attributes:
         step: Steps done.
         tensors: ``model.*``, ``optimizer.*`` and ``rng.*``; ``best.*`` and ``average.*`` where the loop keeps them.
-        values: Small JSON values: the learning-rate factor after roll-backs, their number, the best score so far, and
-            the losses that are not reported yet.
+        values: Small JSON values: the learning-rate factor after roll-backs, their number, the best score so far,
+            seconds trained, and the losses that are not reported yet.
+        run_id: Tracked run; empty where there is none.
     """
 
     step: int
     tensors: dict[str, Tensor]
     values: dict[str, float] = field(default_factory=dict)
+    run_id: str = ""
 
 
 class StageFolder:
@@ -76,6 +80,19 @@ class StageFolder:
         self._discard(self._states())
         return result.model_copy(update={"reused": True})
 
+    def begin_run(self, tracker: Tracker, params: Mapping[str, Any]) -> None:
+        """Begin the stage's tracked run, or go on with the one that its newest state names.
+
+        Args:
+            tracker: Receives the stage's hash and settings.
+            params: Settings.
+
+        Raises:
+            StorageError: The store or the tracking server is out of reach.
+        """
+        tracker.begin(self._last_run(), {"config_hash": self.config_hash})
+        tracker.log_params(params)
+
     def check_room(self, state_bytes: int) -> None:
         """Check that the disk takes the states that are kept, and one more while it is written.
 
@@ -98,7 +115,8 @@ class StageFolder:
         name = f"{self.prefix}/state-{state.step:08d}"
         self._storage.put(f"{name}.safetensors", data)
         digest = hashlib.sha256(data).hexdigest()
-        self._storage.put_json(f"{name}.json", {"step": state.step, "sha256": digest, "values": state.values})
+        record = {"step": state.step, "sha256": digest, "values": state.values, "run_id": state.run_id}
+        self._storage.put_json(f"{name}.json", record)
         states = self._states()
         num_until_now = states.index(f"{name}.json") + 1
         self._discard(states[num_until_now:] + states[:num_until_now][:-NUM_STATES_KEPT])
@@ -178,15 +196,29 @@ class StageFolder:
         self._discard(self._states())
         return result
 
+    def _last_run(self) -> str:
+        """Return the tracked run of the newest state; empty where there is none, or its record is damaged."""
+        states = self._states()
+        if not states:
+            return ""
+        try:
+            return str(self._storage.get_json(states[-1])["run_id"])
+        except (StorageError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, StorageError) and error.retryable:
+                raise
+            return ""
+
     def _discard(self, states: Iterable[str]) -> None:
-        """Remove training states; an identity that may not delete leaves them to ``crrg gc``."""
+        """Remove training states; an identity that may not delete empties them, and ``crrg gc`` removes the rest."""
         for key in states:
             # the record last: whoever cleans up knows a state by it
-            if not (self._storage.discard(weights_key(key)) and self._storage.discard(key)):
-                return
+            for each in (weights_key(key), key):
+                if not self._storage.discard(each):
+                    self._storage.put(each, b"")
 
     def _states(self) -> list[str]:
-        stored = self._storage.list_objects(self.prefix)
+        """Return the keys of the records that are not emptied, those of fewer steps first."""
+        stored = [item for item in self._storage.list_objects(self.prefix) if item.size]
         return [item.key for item in stored if "/state-" in item.key and item.key.endswith(".json")]
 
 

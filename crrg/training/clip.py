@@ -40,6 +40,7 @@ from crrg.training.clip_validation import TEXT_SPREAD, ClipValidation, selection
 from crrg.training.contrastive import StudyFeatures, contrast_parts, study_loss
 from crrg.training.counted_loss import CountedLoss, step_parts
 from crrg.training.denials import warn_of_denials
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.losses import label_loss, label_weights, num_known, num_placed, place_loss, prompt_loss
@@ -109,7 +110,7 @@ def run_clip_stage(
     seed_everything(config.seed)
     record = start_record(*start.starts)
     settings = {**training.model_dump(mode="json"), **record}
-    tracker.log_params({"stage": stage, "dataset_version": dataset.version, **settings})
+    folder.begin_run(tracker, {"stage": stage, "dataset_version": dataset.version, **settings})
     texts = [*(report.text for report in load_texts(storage, dataset, Split.TRAIN)), *(drafts or {}).values()]
     tokenizer = start.vocabulary() or train_clip_tokenizer(texts, training.architecture.text_vocab_size)
     batches = ClipBatches(films, tokenizer, training, config.seed, drafts, laterals=laterals)
@@ -221,9 +222,8 @@ def stage_hash(
     start: ClipStart,
 ) -> str:
     """Return the hash over everything that decides the outcome of the stage."""
-    settings: dict[str, Any] = training.model_dump(mode="json", exclude={"paraphrases"})
     return config_hash(
-        training=settings,
+        training=hashed_settings(training, without=("paraphrases",)),
         seed=config.seed,
         dataset=dataset.version,
         drafts=dict(sorted(drafts.items())) if drafts else {},

@@ -22,6 +22,7 @@ from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import detector_settings, keep_changes
 from crrg.config.training import DetectorTraining, TrainStageConfig
 from crrg.data.dataset.batches import FilmTable, has_boxes, load_films
+from crrg.data.dataset.spaced import spread_rows
 from crrg.device import in_batches, resolve_device, seed_everything
 from crrg.domain.study import Split
 from crrg.errors import TrainingError
@@ -32,6 +33,7 @@ from crrg.storage import Storage
 from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, wait_for_result
 from crrg.training.counted_loss import CountedLoss, step_parts
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import Start, detector_start, load_detector_start, start_parts, start_record
 from crrg.training.loop import fit
 from crrg.training.order import rows_of_step
@@ -42,7 +44,7 @@ from crrg.training.visibility import visibility_cases
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 STAGE = "detector"
@@ -71,7 +73,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     """
     settings, start = detector_start(detector_settings(config), config.initial_weights.detector)
     keep_changes(config.detector.architecture, settings.architecture, "detector.architecture")
-    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed, **start_parts(start)}
+    parts = {"settings": hashed_settings(settings), "data": dataset.version, "seed": config.seed, **start_parts(start)}
     parts |= rank_parts(config) | step_parts(settings.loop)
     folder = StageFolder(storage, STAGE, config_hash(stage=STAGE, code=CODE_VERSION, **parts), dataset.version)
     finished = folder.result()
@@ -89,7 +91,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     device = resolve_device(config.device)
     tracker = tracker if rank() == 0 else NullTracker()
     params = {"detector": settings.model_dump(), "seed": config.seed, "num_films": len(train), **start_record(start)}
-    tracker.log_params(params)
+    folder.begin_run(tracker, params)
     seed_everything(config.seed)
     model = sync_normalisation(build_detector(settings, start).to(device), config, device)
     model.fit_regions(torch.from_numpy(train.input_boxes_xyxy / size).to(device))
@@ -106,7 +108,7 @@ def train_detector(config: TrainStageConfig, dataset: DatasetRef, storage: Stora
     if rank() > 0:
         return wait_for_result(folder)
     model.eval()
-    calibrate_shape(model, train, device)
+    calibrate_shape(model, train, device, config.seed)
     metrics = measure(model, validation, device, tracker, outcome.num_steps)
     about = {"architecture": settings.architecture.model_dump(), **start_record(start)}
     about |= visibility_record(model, validation, device, config.seed)
@@ -185,9 +187,17 @@ def detector_loss(model: RegionDetector) -> CountedLoss[DetectorBatch]:
     return CountedLoss(lambda batch: model(batch.images, batch.boxes, batch.sample), counts, prepare=prepare)
 
 
-def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device) -> None:
-    """Measure on training films how the boxes err that the detector finds, so that it can weigh them together."""
-    images, boxes = films.images[:NUM_CALIBRATION_FILMS], films.input_boxes_xyxy[:NUM_CALIBRATION_FILMS]
+def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.device, seed: int = 0) -> None:
+    """Measure on training films how the boxes err that the detector finds, so that it can weigh them together.
+
+    Args:
+        model: Detector in ``eval`` mode.
+        films: Annotated films; of more than ``NUM_CALIBRATION_FILMS`` some from all over the table are taken.
+        device: Where the model is.
+        seed: Decides which films are taken.
+    """
+    rows = spread_rows(len(films), NUM_CALIBRATION_FILMS, seed)
+    images, boxes = films.images[rows], films.input_boxes_xyxy[rows]
     found = _in_batches(model.find, images, device).input_boxes_xyxy
     size = model.architecture.input_size
     model.shape_prior.calibrate((found / size).to(device), torch.from_numpy(boxes / size).to(device))
@@ -195,7 +205,7 @@ def calibrate_shape(model: RegionDetector, films: FilmTable, device: torch.devic
 
 def visibility_record(model: RegionDetector, films: FilmTable, device: torch.device, seed: int) -> dict[str, Any]:
     """Return ``visibility`` for ``config.json``, fitted on validation films; empty where none is annotated."""
-    if not len(films):
+    if not films.is_annotated.any():
         return {}
     cases = visibility_cases(films, lambda images: detect_films(model, images, device).scores.numpy(), seed)
     fitted = fit_visibility(cases.scores, cases.visible)
@@ -233,7 +243,7 @@ def detection_metrics(model: RegionDetector, films: FilmTable, device: torch.dev
         ``detection/mean_box_iou`` (the same for the mean training box), ``detection/worst_region_iou`` and
         ``detection/detected_share``. Empty where nothing is annotated.
     """
-    if not np.isfinite(films.input_boxes_xyxy).all(axis=-1).any():
+    if not films.is_annotated.any():
         logger.warning("stage %s: no annotated validation film, nothing is measured", STAGE)
         return {}
     found = detect_films(model, films.images, device)

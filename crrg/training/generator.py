@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from crrg.config.models import GeneratorArchitecture
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import generator_settings, keep_changes
 from crrg.config.training import GeneratorTraining, TrainStageConfig
-from crrg.data.dataset.batches import load_texts
+from crrg.data.dataset.batches import load_films, load_texts, sample_films
 from crrg.data.tokenizer import PhraseTokenizer, train_tokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
@@ -27,6 +28,7 @@ from crrg.models.report_generator import ReportGenerator
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash
 from crrg.training.generator_scores import clinical_micro_f1, score_generator, tuned
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import (
     Start,
     generator_start,
@@ -35,7 +37,7 @@ from crrg.training.initial_weights import (
     start_parts,
     start_record,
 )
-from crrg.training.loop import fit
+from crrg.training.loop import FitOutcome, fit
 from crrg.training.phrase_batches import NO_PHRASE, PhraseSampler, PhraseTable, add_text_only
 from crrg.training.phrase_loss import token_loss
 from crrg.training.read_films import ReadFilms, read_films
@@ -77,30 +79,25 @@ def train_generator(
     finished = folder.result()
     if finished is not None:
         return finished
-    tracker.log_params({"stage": STAGE, "dataset_version": dataset.version, **settings.model_dump(mode="json")})
-    tracker.log_params(start_record(start))
+    about = {"stage": STAGE, "dataset_version": dataset.version, **start_record(start)}
+    folder.begin_run(tracker, {**settings.model_dump(mode="json"), **about})
     device = resolve_device(config.device)
-    train = read_films(dataset, Split.TRAIN, detector, selector, storage, device)
-    table = add_text_only(train.phrases(), load_texts(storage, dataset, Split.TRAIN), train.films)
-    if not table.is_seen.any():
-        raise TrainingError(NO_PHRASE, dataset.name)
+    table, order = _training_phrases(dataset, detector, selector, storage, device)
     tokenizer = vocabulary_of(table.texts, settings, start)
-    validation = read_films(
-        dataset, Split.VALIDATION, detector, selector, storage, device, limit=settings.num_validation_films
-    )
-    validation = replace(validation, order=report_order(train.films))
-    model, duration_s = fit_generator(
+    load = partial(sample_films, storage, dataset, Split.VALIDATION, most=settings.num_validation_films)
+    validation = replace(read_films(load, detector, selector, storage, device), order=order)
+    model, outcome = fit_generator(
         table, tokenizer, settings, folder, tracker, device=device, seed=config.seed, validation=validation, start=start
     )
     validation = tuned(model, tokenizer, validation, settings)
     metrics = score_generator(model, tokenizer, validation, settings)
-    tracker.log_metrics(metrics, step=settings.loop.num_steps)
+    tracker.log_metrics(metrics, step=outcome.num_steps)
     return folder.finish(
         model,
         {**stage_config(model.architecture, tokenizer, settings, validation), **start_record(start)},
         metrics,
         files={"tokenizer.json": tokenizer.to_bytes()},
-        duration_s=duration_s,
+        duration_s=outcome.duration_s,
         run_id=tracker.run_id,
         trained_on={"detector": detector, "selector": selector},
     )
@@ -117,13 +114,28 @@ def stage_hash(
     """Return the hash over everything that decides the outcome of the stage."""
     return config_hash(
         code=CODE_VERSION,
-        settings=settings.model_dump(mode="json"),
+        settings=hashed_settings(settings),
         seed=config.seed,
         dataset=dataset.version,
         detector=detector.sha256,
         selector=selector.sha256,
         **start_parts(start),
     )
+
+
+def _training_phrases(
+    dataset: DatasetRef, detector: StageResult, selector: StageResult, storage: Storage, device: torch.device
+) -> tuple[PhraseTable, tuple[str, ...]]:
+    """Return the phrases to learn from, and the order of regions in training reports; films and readings go again.
+
+    Raises:
+        TrainingError: No training film has a region phrase.
+    """
+    read = read_films(partial(load_films, storage, dataset, Split.TRAIN), detector, selector, storage, device)
+    table = add_text_only(read.phrases(), load_texts(storage, dataset, Split.TRAIN), read.films)
+    if not table.is_seen.any():
+        raise TrainingError(NO_PHRASE, dataset.name)
+    return table, report_order(read.films)
 
 
 def vocabulary_of(phrases: Sequence[str], settings: GeneratorTraining, start: Start | None) -> PhraseTokenizer:
@@ -189,7 +201,7 @@ def fit_generator(
     seed: int = 0,
     validation: ReadFilms | None = None,
     start: Start | None = None,
-) -> tuple[ReportGenerator, float]:
+) -> tuple[ReportGenerator, FitOutcome]:
     """Train a generator on phrases.
 
     Args:
@@ -204,11 +216,10 @@ def fit_generator(
         start: First weights, whose vocabulary the tokenizer is; random ones without.
 
     Returns:
-        The trained generator in ``eval`` mode, and the wall time in seconds.
+        The trained generator in ``eval`` mode, and what the loop reports.
     """
     seed_everything(seed)
-    seen = table.features[table.is_seen]
-    model = build_generator(settings, tokenizer, table.features.shape[1], start, features=seen).to(device)
+    model = build_generator(settings, tokenizer, table.features.shape[1], start, features=table.features).to(device)
     sampler = PhraseSampler(table, tokenizer, settings, seed)
 
     def score() -> float:
@@ -220,4 +231,4 @@ def fit_generator(
             model, sampler.batch, token_loss(model), settings.loop,
             device=device, folder=folder, tracker=tracker, score=score if validation is not None else None,
         )  # fmt: skip
-    return model.eval(), outcome.duration_s
+    return model.eval(), outcome

@@ -18,7 +18,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -42,8 +41,10 @@ from crrg.training.checkpoint import (
 from crrg.training.counted_loss import CountedLoss, LossOf, losses_of_step
 from crrg.training.loss_log import LossLog
 from crrg.training.optim import build_optimizer, learning_rate_at, set_learning_rate
+from crrg.training.prefetch import prefetched
 from crrg.training.ranks import any_rank, average_gradients, mean_over_ranks, rank, seed_step, share_buffers
 from crrg.training.running_statistics import RunningStatistics
+from crrg.training.state_timer import StateTimer
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class FitOutcome:
 
     Attributes:
         num_steps: Steps done in all, fewer than asked for where training was stopped early.
-        duration_s: Wall time of this call, seconds.
+        duration_s: Wall time of the training, seconds: of this call, and of those before it up to the states that were
+            gone on with.
         best_step: Steps after which the weights were best that the network has now; ``num_steps`` without a score.
     """
 
@@ -94,7 +96,7 @@ def fit(
         folder: Where states go.
         tracker: Receives ``train/loss``, the parts and the learning rate.
         score: Validation score of the network in ``eval`` mode, higher is better; asked for every
-            ``config.validate_every`` steps.
+            ``config.validate_every`` steps and after the last one.
         slower: Parts of the network, and the share of the learning rate that each takes.
 
     Raises:
@@ -103,31 +105,29 @@ def fit(
         StorageError: The disk has no room for the states that are kept (``DISK.FULL``), or the store cannot be reached.
         SystemExit: SIGTERM arrived; a state was written, the code is 143.
     """
-    started = time.monotonic()
-    if config.freeze_normalisation:
-        freeze_normalisation(module)
-    run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
-    first = run.restore(is_scored=score is not None and config.validate_every > 0)
-    saved_at = time.monotonic()
-    run.start_training()
-    done = first
-    with _stop_flag() as stop, _prefetched(make_batch, first, config) as steps:
-        for step, batches in steps:
-            if run.best.is_exhausted:  # asked before a step, since SIGTERM may have come where patience ran out
-                logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
-                break
-            with failures_named(run.memory_reason):
+    # around all of it: a device that fails says so wherever it is asked next, not where it failed
+    with failures_named(_memory_reason(config, folder.stage)):
+        if config.freeze_normalisation:
+            freeze_normalisation(module)
+        run = _Run(module, config, device, folder, slower, LossLog(tracker, folder.stage, config))
+        first = run.restore(is_scored=score is not None and config.validate_every > 0)
+        run.start_training()
+        done = first
+        with _stop_flag() as stop, prefetched(make_batch, first, config) as steps:
+            for step, batches in steps:
+                if run.best.is_exhausted:  # asked before a step, since SIGTERM may have come where patience ran out
+                    logger.info("stage %s: stopped at step %d, best at %d", folder.stage, done, run.best.step)
+                    break
                 loss, parts = run.step(step, batches, loss_of)
-            done = step + 1
-            run.log.add(step, loss, parts, run.learning_rate(step))
-            if score is not None and config.validate_every and done % config.validate_every == 0:
-                tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
-            if any_rank(stop.is_set(), device):
-                run.terminate(done)
-            if time.monotonic() - saved_at > config.checkpoint_every_s:
-                run.save(done)
-                saved_at = time.monotonic()
-    return FitOutcome(done, time.monotonic() - started, run.finish(done))
+                done = step + 1
+                run.log.add(step, loss, parts, run.learning_rate(step))
+                if score is not None and _is_scored_after(done, config):
+                    tracker.log_metrics({"validation/score": run.validate(score, done)}, step=done)
+                if any_rank(stop.is_set(), device):
+                    run.terminate(done)
+                if run.timer.is_due:
+                    run.save(done)
+        return FitOutcome(done, run.trained_s, run.finish(done))
 
 
 def freeze_normalisation(module: nn.Module) -> None:
@@ -157,18 +157,17 @@ class _Run:
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.best = BestWeights(config.patience)
         self.statistics = RunningStatistics(module)
+        self.timer = StateTimer(config.checkpoint_every_s, time.monotonic)
+        self.began_s, self.trained_before_s = time.monotonic(), 0.0
         self.seed = torch.initial_seed()
         self.rate_factor = 1.0
         self.num_skipped = 0
         self.num_rollbacks = 0
 
     @property
-    def memory_reason(self) -> str:
-        """What to say where the memory does not suffice for a batch."""
-        return (
-            f"not enough memory for a batch of {self.config.batch_size} of stage {self.folder.stage}; halve "
-            "loop.batch_size of the stage and double loop.accumulate, or use a device with more memory"
-        )
+    def trained_s(self) -> float:
+        """Seconds trained so far, those of earlier calls included."""
+        return self.trained_before_s + time.monotonic() - self.began_s
 
     @property
     def scoring_reason(self) -> str:
@@ -182,6 +181,7 @@ class _Run:
         """Take up the newest stored state, or store the start; return the step to go on with.
 
         Raises:
+            DeviceError: The device has failed, or its memory does not suffice for the state.
             StorageError: There is no room for states.
             TrainingError: The state does not fit the network.
         """
@@ -191,7 +191,8 @@ class _Run:
             self.save(0)
             return 0
         try:
-            self._load(state)
+            with failures_named(_memory_reason(self.config, self.folder.stage)):
+                self._load(state)
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"the state of step {state.step} is of another network ({type(error).__name__}); go on with the "
@@ -200,6 +201,7 @@ class _Run:
             ) from error
         self.rate_factor = state.values.get("rate_factor", 1.0)
         self.num_rollbacks = int(state.values.get("num_rollbacks", 0))
+        self.trained_before_s = state.values.get("trained_s", 0.0)
         self.log.load(state.step, state.values)
         logger.info("stage %s: resumed at step %d", self.folder.stage, state.step)
         return state.step
@@ -214,13 +216,8 @@ class _Run:
         """Write a state after ``step`` steps; not while steps are being skipped, nor one that is not finite."""
         if self.num_skipped or rank() > 0:
             return
-        tensors = self._tensors()
-        if bad := non_finite(tensors):
-            logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
-            return
-        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
-        values |= {**self.best.values(), **self.log.values()}
-        self.folder.save_state(TrainingState(step, tensors, values))
+        with self.timer.saving():
+            self._write_state(step)
 
     def start_training(self) -> None:
         """Put the network into ``train`` mode; frozen normalisation stays as in use."""
@@ -300,6 +297,15 @@ class _Run:
         self.num_skipped = 0
         self.save(step + 1)
 
+    def _write_state(self, step: int) -> None:
+        tensors = self._tensors()
+        if bad := non_finite(tensors):
+            logger.warning("stage %s: no state at step %d, %d tensors not finite", self.folder.stage, step, len(bad))
+            return
+        values = {"rate_factor": self.rate_factor, "num_rollbacks": float(self.num_rollbacks)}
+        values |= {"trained_s": self.trained_s, **self.best.values(), **self.log.values()}
+        self.folder.save_state(TrainingState(step, tensors, values, self.log.run_id))
+
     def _state_bytes(self, is_scored: bool) -> int:
         """Return how many bytes a state takes, with moments of all gradients and, where scored, best weights."""
         weights = sum(tensor.nbytes for tensor in self.module.state_dict().values())
@@ -307,15 +313,16 @@ class _Run:
         return weights * (1 + is_scored + (self.average is not None)) + moments
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.module.state_dict().items()}
-        tensors |= {name: tensor.detach().cpu() for name, tensor in optimizer_tensors(self.optimizer).items()}
-        tensors |= self.best.tensors()
+        tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer)
         if self.average is not None:
             tensors |= self.average.tensors()
-        tensors["rng.cpu"] = torch.get_rng_state()
+        # one copy each, wherever they lie: names that share a tensor, as tied weights, are not stored otherwise
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        tensors |= {**self.best.tensors(), "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {name: tensor.clone() for name, tensor in tensors.items()}
+        return tensors
 
     def _load(self, state: TrainingState) -> None:
         tensors = state.tensors
@@ -328,6 +335,19 @@ class _Run:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _is_scored_after(num_done: int, config: LoopConfig) -> bool:
+    """Return whether the network is scored after so many steps: now and then, and at the end, if at all."""
+    return config.validate_every > 0 and (num_done % config.validate_every == 0 or num_done == config.num_steps)
+
+
+def _memory_reason(config: LoopConfig, stage: str) -> str:
+    """Return what to say where the memory does not suffice for a batch."""
+    return (
+        f"not enough memory for a batch of {config.batch_size} of stage {stage}; halve loop.batch_size of the stage "
+        "and double loop.accumulate, or use a device with more memory"
+    )
 
 
 def _normalisations(module: nn.Module) -> list[nn.Module]:
@@ -358,30 +378,3 @@ def _stop_flag() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, previous)
         for end in ends:
             end.cancel()
-
-
-@contextmanager
-def _prefetched(
-    make_batch: Callable[[int], Batch], first: int, config: LoopConfig
-) -> Iterator[Iterator[tuple[int, list[Batch]]]]:
-    """Yield an iterator over steps and their batches; those of one step are made ahead in a thread."""
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-
-    def begin(step: int) -> list[Future[Batch]]:
-        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
-        return [pool.submit(make_batch, number) for number in numbers]
-
-    def steps() -> Iterator[tuple[int, list[Batch]]]:
-        if first >= config.num_steps:
-            return
-        ahead = begin(first)
-        for step in range(first, config.num_steps):
-            batches = [future.result() for future in ahead]
-            if step + 1 < config.num_steps:
-                ahead = begin(step + 1)
-            yield step, batches
-
-    try:
-        yield steps()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -43,6 +43,11 @@ class LossLog:
         self._say = count_progress(stage, "steps")
         self.last = math.nan
 
+    @property
+    def run_id(self) -> str:
+        """Id of the tracked run; empty where nothing is tracked."""
+        return self._tracker.run_id
+
     def add(self, step: int, loss: Tensor, parts: Mapping[str, Tensor], rate: float) -> None:
         """Take in a step's loss and its parts, and report where the window ends with it."""
         if bool(torch.isfinite(loss)):  # what a skipped step says would blot out the others of its window

@@ -38,7 +38,7 @@ from crrg.config.paper import paper_thresholds
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.resolved import selector_settings
 from crrg.config.training import Augmentation, GeneratorTraining, LoopConfig, TrainStageConfig
-from crrg.data.dataset.batches import FilmTable, load_films
+from crrg.data.dataset.batches import FilmTable, load_films, sample_films
 from crrg.data.tokenizer import PhraseTokenizer
 from crrg.device import resolve_device, seed_everything
 from crrg.domain.study import Split
@@ -54,6 +54,7 @@ from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.detector import detection_metrics
 from crrg.training.generator import build_generator, stage_config, vocabulary_of
 from crrg.training.generator_scores import clinical_micro_f1, score_generator
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.initial_weights import Start, inherited_record, load_strictly, start_parts, start_record
 from crrg.training.loop import FitOutcome, fit
 from crrg.training.paper_starts import paper_generator_start, paper_selector_start
@@ -88,7 +89,7 @@ def train_paper_selector(
     """
     before = read_stage_config(storage, detector)
     settings, start = paper_selector_start(config, before)
-    parts: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    parts: dict[str, Any] = {"settings": hashed_settings(settings), "data": dataset.version}
     folder = _folder(storage, "selector", {"detector": detector}, {**parts, "seed": config.seed, **start_parts(start)})
     finished = folder.result()
     if finished is not None:
@@ -97,7 +98,7 @@ def train_paper_selector(
     finder = _load_detector(storage, detector, device)
     films, validation = _films(storage, dataset, finder)
     about = {"selector": settings.model_dump(mode="json"), "recipe": "paper", "seed": config.seed}
-    tracker.log_params({**about, **start_record(start)})
+    folder.begin_run(tracker, {**about, **start_record(start)})
     found = find_proposals(finder, films, None, 0)
     seed_everything(config.seed)
     whole = WholeModel(finder, build_heads(settings.architecture, start)).to(device)
@@ -147,7 +148,7 @@ def train_paper_generator(
     before = {name: read_stage_config(storage, part) for name, part in upstream.items()}
     settings, start = paper_generator_start(config, before["selector"])
     augmentation = selector_settings(config).augmentation
-    about: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "data": dataset.version}
+    about: dict[str, Any] = {"settings": hashed_settings(settings), "data": dataset.version}
     about |= {"augmentation": augmentation.model_dump(mode="json"), "seed": config.seed, **start_parts(start)}
     folder = _folder(storage, "generator", upstream, about)
     finished = folder.result()
@@ -157,7 +158,7 @@ def train_paper_generator(
     finder, heads = _load_detector(storage, parts["detector"], device), _load_heads(storage, parts["selector"], device)
     films, validation = _films(storage, dataset, finder, settings.num_validation_films)
     tokenizer = _vocabulary(films, settings, start)
-    tracker.log_params({"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
+    folder.begin_run(tracker, {"generator": settings.model_dump(mode="json"), "recipe": "paper", **start_record(start)})
     found = find_proposals(finder, films, tokenizer, settings.architecture.max_length)
     seed_everything(config.seed)
     words = build_generator(settings, tokenizer, heads.architecture.feature_size, start)
@@ -215,7 +216,11 @@ def _fit_whole(
     tracker: Tracker,
     score: Callable[[], float],
 ) -> FitOutcome:
-    """Train all parts together and leave them in ``eval`` mode."""
+    """Train all parts together and leave them in ``eval`` mode.
+
+    Which regions the films annotate is no part of stored weights; the mean boxes are, and stay those of stage 1.
+    """
+    whole.detector.teach_regions(torch.from_numpy(found.films.input_boxes_xyxy))
     outcome = fit(
         whole, batch_maker(found, loop.batch_size, augmentation, seed), whole_loss(whole), loop,
         device=next(whole.parameters()).device, folder=folder, tracker=tracker, score=score,
@@ -234,12 +239,12 @@ def _folder(storage: Storage, stage: str, upstream: Mapping[str, StageResult], p
 def _films(
     storage: Storage, dataset: DatasetRef, detector: RegionDetector, limit: int = 0
 ) -> tuple[FilmTable, FilmTable]:
-    """Return training and validation films at the detector's input size; ``limit`` = most validation films, 0 = all."""
+    """Return training and validation films at the detector's input size, ``limit`` of these at most, 0 = all."""
     size = detector.architecture.input_size
     films = load_films(storage, dataset, Split.TRAIN, size)
     if not len(films):
         raise TrainingError("the training split has no frontal film; ingest films first", dataset.name)
-    return films, load_films(storage, dataset, Split.VALIDATION, size, limit)
+    return films, sample_films(storage, dataset, Split.VALIDATION, size, limit)
 
 
 def _load_detector(storage: Storage, result: StageResult, device: torch.device) -> RegionDetector:

@@ -37,7 +37,7 @@ class PhraseTable:
         texts: ``N`` phrases.
         film_index: Row of the film in its table, int64 ``[N]``; -1 for a sentence without a film.
         region_index: 0..28, int64 ``[N]``; 0 where there is no film.
-        features: Region features ``[N, F]``; zeros where there is no film.
+        features: Region features ``[S, F]`` of the ``S`` phrases with a film, in their order.
         reference_flags: Findings and abnormality in the phrase's own words ``[N, 15]``: 1, 1/2 uncertain, 0.
         predicted_flags: The selector's flags ``[N, 15]``: 1 or 0.
     """
@@ -100,7 +100,7 @@ def collect_phrases(films: FilmTable, features: FloatArray, flags: FloatArray) -
         texts=texts,
         film_index=films_of,
         region_index=regions_of,
-        features=features[films_of, regions_of].astype(np.float32),
+        features=features[films_of, regions_of].astype(np.float32, copy=False),
         reference_flags=np.array(reference, dtype=np.float32).reshape(-1, NUM_LABELS + 1),
         predicted_flags=flags[films_of, regions_of].astype(np.float32),
     )
@@ -128,7 +128,7 @@ def add_text_only(table: PhraseTable, reports: Sequence[Report], films: FilmTabl
         texts=table.texts + sentences,
         film_index=np.concatenate([table.film_index, np.full(num, -1)]),
         region_index=np.concatenate([table.region_index, np.zeros(num, dtype=np.int64)]),
-        features=np.concatenate([table.features, np.zeros((num, table.features.shape[1]), dtype=np.float32)]),
+        features=table.features,
         reference_flags=np.concatenate([table.reference_flags, flags.reshape(nothing.shape)]),
         predicted_flags=np.concatenate([table.predicted_flags, nothing]),
     )
@@ -209,6 +209,7 @@ class PhraseSampler:
         self._seed = seed
         self._end_id = tokenizer.end_id
         self._reports = ToldReports(table)
+        self._feature_rows = table.is_seen.cumsum() - 1
         self._rows = tokenizer.encode_phrases(table.texts, config.architecture.max_length)
         weights = _weights(table, config)
         by_length = np.argsort([len(row) for row in self._rows], kind="stable")
@@ -248,13 +249,20 @@ class PhraseSampler:
         return PhraseBatch(
             token_ids=torch.from_numpy(token_ids),
             targets=torch.from_numpy(targets),
-            features=torch.from_numpy(table.features[index]),
+            features=torch.from_numpy(self._features(index)),
             region_index=torch.from_numpy(table.region_index[index]),
             finding_flags=torch.from_numpy(np.ascontiguousarray(flags, dtype=np.float32)),
             report_flags=torch.from_numpy(self._reports.flags(index, is_predicted)),
             is_flagged=torch.from_numpy(is_flagged),
             is_seen=torch.from_numpy(table.is_seen[index]),
         )
+
+    def _features(self, index: NDArray[np.int64]) -> FloatArray:
+        """Return region features ``[B, F]`` of rows; zeros where there is no film."""
+        is_seen = self._table.is_seen[index]
+        features = np.zeros((len(index), self._table.features.shape[1]), dtype=np.float32)
+        features[is_seen] = self._table.features[self._feature_rows[index[is_seen]]]
+        return features
 
 
 def _weights(table: PhraseTable, config: GeneratorTraining) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -27,6 +28,7 @@ from crrg.registry.stage_files import read_stage_file
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.clip_validation import film_outputs
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.joint_rounds import finetune_generator, prefer_phrases
 from crrg.training.phrase_batches import PhraseTable, collect_phrases
 from crrg.training.read_films import read_films
@@ -80,6 +82,7 @@ def train_preferred(
     finished = folder.result()
     if finished is not None:
         return finished
+    folder.begin_run(tracker, {})
     device = resolve_device(config.device)
     seed_everything(config.seed)
     generator_config, tensors = read_stage(storage, stages["generator"])
@@ -119,7 +122,7 @@ def _hash(
 ) -> str:
     return config_hash(
         code=CODE_VERSION,
-        settings=settings.model_dump(mode="json"),
+        settings=hashed_settings(settings),
         rounds=config.rounds.model_dump(mode="json", exclude={"max_rounds", "min_gain", "num_validation_films"}),
         seed=config.seed + phrases.number,
         dataset=dataset.version,
@@ -142,9 +145,8 @@ def _tables(
         return pair.instance_id in phrases.hypotheses
 
     num_films = len(phrases.hypotheses)
-    read = read_films(
-        dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, device, limit=num_films, keep=is_drafted
-    )
+    load = partial(load_films, storage, dataset, Split.TRAIN, limit=num_films, keep=is_drafted)
+    read = read_films(load, stages["detector"], stages["selector"], storage, device)
     real = read.phrases()
     if config.rounds.prefer == "real":
         return (real, real), 0.0
@@ -152,7 +154,7 @@ def _tables(
     clip_config, tensors = read_stage(storage, stages["clip"])
     clip = load_clip(clip_config, tensors, device)
     tokenizer = text_tokenizer(clip_config, read_stage_file(storage, stages["clip"], "tokenizer.json"))
-    films = load_films(storage, dataset, Split.TRAIN, clip.architecture.input_size, num_films, keep=is_drafted)
+    films = load(clip.architecture.input_size)
     preferred = _preferred(clip, tokenizer, films, hypotheses, is_checked=config.rounds.prefer == "checked")
     pairs = [
         (chosen, hypotheses[row][region][0]) for row, found in enumerate(preferred) for region, chosen in found.items()

@@ -18,7 +18,7 @@ from crrg.errors import DeviceError
 
 Network = TypeVar("Network", bound=nn.Module)
 
-RANKS_VERSION = "3"
+RANKS_VERSION = "4"
 """Raised when the same ranks would train another model, so that a finished run is not reused."""
 
 
@@ -103,14 +103,22 @@ class _GatherRows(torch.autograd.Function):
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Replace each gradient by its mean over the ranks; a parameter without one keeps none, but takes part."""
+    """Replace each gradient by its mean over the ranks; a parameter without one on any of them keeps none.
+
+    Where a rank alone has none, as for a part that its films do not reach, it steps with the mean like the others:
+    their weights would drift apart.
+    """
     if num_ranks() == 1:
         return
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            distributed.all_reduce(gradient)
-            gradient /= num_ranks()
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    has_one = torch.tensor([parameter.grad is not None for parameter in parameters], device=parameters[0].device).int()
+    distributed.all_reduce(has_one, distributed.ReduceOp.MAX)
+    for parameter, is_reached in zip(parameters, has_one.tolist(), strict=True):
+        if is_reached:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= num_ranks()
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crrg.config.references import DatasetRef, StageResult
-from crrg.data.dataset.batches import FilmTable, load_films
+from crrg.config.references import StageResult
+from crrg.data.dataset.batches import FilmTable
 from crrg.domain.regions import REGIONS
-from crrg.domain.study import Pair, Split
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions
 from crrg.inference.visibility import Visibility
 from crrg.models.detector import load_detector
@@ -57,38 +56,30 @@ class ReadFilms:
 
 
 def read_films(
-    dataset: DatasetRef,
-    split: Split,
+    load: Callable[[int], FilmTable],
     detector: StageResult,
     selector: StageResult,
     storage: Storage,
     device: torch.device,
-    *,
-    limit: int = 0,
-    keep: Callable[[Pair], bool] = lambda _pair: True,
 ) -> ReadFilms:
-    """Read the films of a split with finished detector and selector.
+    """Read films with finished detector and selector.
 
     Args:
-        dataset: Dataset version.
-        split: Part of it.
+        load: Side of a model's square input, pixels, to the films at that size; the same ones for every size.
         detector: Finished detector.
         selector: Finished selector.
         storage: Where both lie.
         device: Where to compute.
-        limit: Most films; 0 = all.
-        keep: Which rows to take.
     """
     detector_config, detector_tensors = read_stage(storage, detector)
     detector_model = load_detector(detector_config, detector_tensors, device)
     selector_config, selector_tensors = read_stage(storage, selector)
     selector_model = load_selector(selector_config, selector_tensors, device)
     size = detector_model.architecture.input_size
-    films = load_films(storage, dataset, split, size, limit, keep=keep)
+    films = load(size)
     selector_images = films.images
     if selector_model.architecture.input_size != size:
-        other = selector_model.architecture.input_size
-        selector_images = load_films(storage, dataset, split, other, limit, keep=keep).images
+        selector_images = load(selector_model.architecture.input_size).images
     readings = read_regions(detector_model, selector_model, films.images, selector_images)
     visibility = Visibility.from_config(detector_config)
     readings = readings if visibility is None else visibility.applied(readings)

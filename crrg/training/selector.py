@@ -31,6 +31,7 @@ from crrg.training.augment import augment_films
 from crrg.training.checkpoint import StageFolder, config_hash, read_stage
 from crrg.training.counted_loss import CountedLoss
 from crrg.training.denials import warn_of_denials
+from crrg.training.hashed_settings import hashed_settings
 from crrg.training.loop import fit
 from crrg.training.losses import masked_bce
 from crrg.training.order import balanced_rows_of_step
@@ -91,7 +92,7 @@ def train_selector(
         TrainingError: There is no training film with a phrase or a known label.
     """
     settings = selector_settings(config)
-    parts = {"settings": settings.model_dump(), "data": dataset.version, "seed": config.seed}
+    parts = {"settings": hashed_settings(settings), "data": dataset.version, "seed": config.seed}
     name = config_hash(stage=STAGE, code=CODE_VERSION, detector=detector.sha256, **parts)
     folder = StageFolder(storage, STAGE, name, dataset.version)
     finished = folder.result()
@@ -105,7 +106,8 @@ def train_selector(
     if not (np.isfinite(train.targets.selection).any() or np.isfinite(train.targets.study).any()):
         raise TrainingError("no training film has a phrase or a known label; ingest films with reports", STAGE)
     warn_of_denials(train.targets.study, STAGE)
-    tracker.log_params({"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)})
+    about = {"selector": settings.model_dump(), "seed": config.seed, "num_films": len(train.images)}
+    folder.begin_run(tracker, about)
     validation = load(Split.VALIDATION, finder, size, device)
     seed_everything(config.seed)
     model = build_selector(settings, train.targets, finder, device)

@@ -23,6 +23,12 @@ class Tracker(Protocol):
     def run_id(self) -> str:
         """Id of the run; empty where nothing is tracked."""
 
+    def begin(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Go on with an earlier run, where there was one and it is still known, else with a new one; tag it.
+
+        Nothing happens where a run has begun already.
+        """
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings are flattened with dots."""
 
@@ -43,6 +49,9 @@ class NullTracker:
     """A tracker that forgets everything."""
 
     run_id = ""
+
+    def begin(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Forget that there was a run."""
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Forget settings."""
@@ -95,6 +104,11 @@ class PatientTracker:
     def run_id(self) -> str:
         """Id of the run; empty where nothing is tracked."""
         return self._tracker.run_id
+
+    def begin(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Go on with an earlier run, or begin a new one, where nothing has been logged yet."""
+        if not self._has_begun:
+            self._tracker.begin(run_id, tags)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings are flattened with dots."""

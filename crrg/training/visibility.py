@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crrg.data.cut_films import cut_films
 from crrg.data.dataset.batches import FilmTable
+from crrg.data.dataset.spaced import spread_rows
 
 MAX_FILMS = 300
 """Films that are looked at, whole and cut; a curve per region needs no more."""
@@ -39,16 +40,24 @@ def visibility_cases(films: FilmTable, score: Callable[[NDArray[np.uint8]], Floa
     """Score films whole and cut.
 
     Args:
-        films: Films with annotation; of more than ``MAX_FILMS`` the first ones are taken.
+        films: Films with annotation; of more than ``MAX_FILMS``, annotated ones are taken from all over the table.
         score: Returns the detector's scores ``[N, R]`` of model inputs ``[N, S, S]``.
-        seed: Of the cuts.
+        seed: Of the cuts, and of the films that are taken.
     """
-    images, boxes = films.images[:MAX_FILMS], films.input_boxes_xyxy[:MAX_FILMS]
+    rows = _rows_to_look_at(films, seed)
+    images, boxes = films.images[rows], films.input_boxes_xyxy[rows]
     sizes = films.original_sizes if films.kept_sizes is None else films.kept_sizes
-    cut, shown = cut_films(images, sizes[:MAX_FILMS], boxes, seed)
+    cut, shown = cut_films(images, sizes[rows], boxes, seed)
     is_annotated = np.where(np.isfinite(boxes).all(axis=-1), 1.0, np.nan)
     return VisibilityCases(
         np.concatenate([score(images), score(cut)]),
         np.concatenate([is_annotated, shown]),
-        films.patient_ids[:MAX_FILMS] * 2,
+        [films.patient_ids[row] for row in rows] * 2,
     )
+
+
+def _rows_to_look_at(films: FilmTable, seed: int) -> NDArray[np.int64]:
+    if len(films) <= MAX_FILMS:
+        return np.arange(len(films))
+    annotated = np.flatnonzero(films.is_annotated)
+    return annotated[spread_rows(len(annotated), MAX_FILMS, seed)]

@@ -22,7 +22,8 @@ from crrg.operations.registry.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage
-from crrg.tracking import MlflowTracker, ModelRegistry, _reach, mlflow_client, open_tracker, tracking_uri
+from crrg.tracking import MlflowTracker, ModelRegistry, _reach, mlflow_client, open_tracker
+from crrg.tracking_server import tracking_uri
 from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
 
 DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})

@@ -128,6 +128,8 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     stage = TrainStageConfig(dataset="drawn", preset="tiny", num_steps=2, device="cpu")
     result = train_clip(stage, resolve_dataset(training, "drawn"), training, NullTracker())
     assert training.exists(f"{result.prefix}/result.json")
+    states = [each for each in training.list_objects(result.prefix) if "/state-" in each.key]
+    assert [each.size for each in states] == [0, 0], "it may not delete, and empties what nobody goes on with"
     champion = random_bundle(training, resolve_dataset(training, "drawn"))
     record_alias(training, CHAMPION, champion)
     grounding = GroundConfig(dataset="drawn", device="cpu")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.pairs import TEXT_COLUMNS, read_tables
 from crrg.data.dataset.reader import PairReader
+from crrg.data.dataset.spaced import sampled_films
 from crrg.data.images import model_input
 from crrg.data.map_ahead import map_ahead
 from crrg.domain.boxes import Letterbox
@@ -80,6 +81,11 @@ class FilmTable:
     def __len__(self) -> int:
         """Return the number of films."""
         return len(self.instance_ids)
+
+    @property
+    def is_annotated(self) -> NDArray[np.bool_]:
+        """Whether any region of a film is annotated, ``[N]``."""
+        return np.asarray(np.isfinite(self.input_boxes_xyxy).all(axis=-1).any(axis=-1))
 
     def letterbox(self, row: int) -> Letterbox:
         """Return how a film lies in its row of ``images``."""
@@ -141,6 +147,33 @@ def load_films(
             pairs.append(pair)
     values = [deny_unmentioned(pair.labels) if unmentioned_absent else pair.labels for pair in pairs]
     return _film_table(pairs, values, images.array(), size)
+
+
+def sample_films(storage: Storage, dataset: DatasetRef, split: Split, size: int, most: int) -> FilmTable:
+    """Read frontal films that stand for a split (``sampled_films``), ready for a model of one input size.
+
+    Args:
+        storage: Where ``datasets/`` lies.
+        dataset: The version to read.
+        split: Part of it.
+        size: Side of the model's square input, pixels.
+        most: Most films; 0 takes all.
+
+    Returns:
+        The films in dataset order; empty arrays where there is none.
+
+    Raises:
+        DigestMismatch: The bytes of a row group are not the recorded ones.
+        StorageError: There is no such version.
+    """
+    if not most:
+        return load_films(storage, dataset, split, size)
+    pairs: list[Pair] = []
+    images = _Pictures(size)
+    for pair, film in sampled_films(storage, dataset, split, most):
+        images.add(model_input(film.pixels, size))
+        pairs.append(_without_pixels(pair))
+    return _film_table(pairs, [pair.labels for pair in pairs], images.array(), size)
 
 
 def load_texts(storage: Storage, dataset: DatasetRef, split: Split) -> list[Report]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.reader import PairReader
@@ -60,6 +61,23 @@ def sampled_films(
         chosen = np.random.default_rng([seed, group]).permutation(len(films))[:share]
         num_left, rows_left = num_left - len(chosen), rows_left - sizes[group]
         yield from (films[row] for row in sorted(chosen.tolist()))
+
+
+def spread_rows(num_rows: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return which rows of a table stand for all: one is drawn from each of equal stretches, all are taken of few.
+
+    Args:
+        num_rows: Rows of the table.
+        most: Most rows to take.
+        seed: Decides which row of a stretch is drawn.
+
+    Returns:
+        Row numbers ``[min(num_rows, most)]``, ascending.
+    """
+    if num_rows <= most:
+        return np.arange(num_rows)
+    ends = np.arange(most + 1) * num_rows // most
+    return np.random.default_rng(seed).integers(ends[:-1], ends[1:])
 
 
 def _spaced(num_groups: int, wanted: int) -> list[int]:

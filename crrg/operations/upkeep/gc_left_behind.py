@@ -42,13 +42,13 @@ def _leases(storage: Storage) -> Iterator[StoredObject]:
 
 
 def _training_states(storage: Storage) -> Iterator[StoredObject]:
-    """Yield the states of finished stages, and of unfinished ones all but the newest."""
+    """Yield the states of finished stages, and of unfinished ones all but the newest; those emptied in any case."""
     folders: dict[str, dict[str, StoredObject]] = {}
     for stored in storage.list_objects("checkpoints"):
         folder, _, name = stored.key.rpartition("/")
         folders.setdefault(folder, {})[name] = stored
     for files in folders.values():
         states = sorted(name for name in files if name.startswith("state-") and name.endswith(".json"))
-        gone = states if "result.json" in files else states[:-NUM_STATES_KEPT]
-        for name in gone:
+        whole = [name for name in states if files[name].size and "result.json" not in files]
+        for name in sorted(set(states) - set(whole[-NUM_STATES_KEPT:])):
             yield from (files[each] for each in (name, weights_key(name)) if each in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -150,6 +151,10 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
         ({"clip": {"num_epochs": 2}, "num_steps": 9}, "remove one of them"),
         ({"generator": {"loop": {"patience": 2}}}, r"generator\.loop\.patience.*set validate_every as well"),
         (
+            {"num_steps": 30, "detector": {"loop": {"validate_every": 40, "patience": 2}}},
+            r"detector\.loop\.patience: .*after the last of 30 steps; set validate_every \(now 40\)",
+        ),
+        (
             {"detector": {"architecture": {"pyramid_channels": 32, "anchor_sizes": (20, 40)}}},
             r"detector\.architecture: .*pyramid_channels needs 3 anchor_sizes or more",
         ),
@@ -157,6 +162,15 @@ def test_a_stage_of_its_own_goes_before_what_holds_for_all() -> None:
             {"recipe": "paper", "detector": {"architecture": {"pyramid_channels": 32}}},
             r"detector\.architecture\.pyramid_channels: the recipe `paper` has no .*pyramid_channels; .*remove",
         ),
+        ({"detector": {"architecture": {"anchor_sizes": []}}}, r"architecture\.anchor_sizes: .*at least 1 item"),
+        ({"detector": {"architecture": {"anchor_sizes": [1, 2, 0]}}}, r"anchor_sizes: .*a number above 0, got 0"),
+        ({"detector": {"architecture": {"anchor_ratios": []}}}, r"architecture\.anchor_ratios: .*at least 1 item"),
+        ({"detector": {"architecture": {"anchor_ratios": [0.0]}}}, r"anchor_ratios: .*a number above 0, got 0"),
+        ({"detector": {"architecture": {"anchor_ratios": [math.inf]}}}, r"anchor_ratios: .*above 0, got inf"),
+        ({"clip": {"architecture": {"pixel_std": [0.0]}}}, r"clip\.architecture\.pixel_std: .*above 0, got 0"),
+        ({"clip": {"architecture": {"image_heads": [0, 1, 1, 1]}}}, r"image_heads: .*above 0, got 0"),
+        ({"clip": {"augmentation": {"crop_area": [-1, 0.5]}}}, r"augmentation: .*both 0 or more, got \(-1, 0\.5\)"),
+        ({"detector": {"augmentation": {"crop_area": [0.9, 0.0]}}}, r"augmentation: .*the largest, .*got \(0\.9, 0\)"),
         (
             {"generator": {"lora_rank": 4}},
             r"set initial_weights\.generator and .*freeze_language_model, or lora_rank to 0",

@@ -78,6 +78,18 @@ def test_a_film_has_the_same_bits_alone_and_among_a_thousand() -> None:
         assert_same(read(stages, images[[row]]), rows(many, [row]))
 
 
+def test_what_was_read_of_a_split_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of half a million films the features have gigabytes; parts that are joined at the end would double them."""
+    stages, images = smallest_stages(), films(40, 32)
+    kept: list[Any] = []
+    in_tiles = regions.in_tiles
+    monkeypatch.setattr(regions, "in_tiles", lambda *given: kept.extend(in_tiles(*given)))
+    readings = read(stages, images)
+    assert kept == [None] * 3
+    assert readings.features.shape[:2] == (40, 29)
+    assert readings.features.dtype == np.float32
+
+
 @pytest.mark.parametrize("make", [large_stages, large_paper_stages])
 def test_halved_tiles_change_the_last_digits_alone(make: Callable[[], Stages], monkeypatch: pytest.MonkeyPatch) -> None:
     stages, images = make(), films(4, LARGE_INPUT)

@@ -65,6 +65,8 @@ def test_films_without_any_box_teach_nothing_and_break_nothing() -> None:
     assert torch.isfinite(total)
     assert losses["loss_objectness"].item() == 0
     assert losses["loss_rpn_box_reg"].item() == 0
+    missing = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+    assert missing == [], "a rank whose films teach nothing still takes part with every weight"
 
 
 def test_partly_annotated_film_has_no_background() -> None:
@@ -90,6 +92,9 @@ def test_films_are_complete_that_have_every_region_which_training_annotates(monk
     model.fit_regions(targets / 64)
     assert model.taught.nonzero()[:, 0].tolist() == [0, 1]
     assert "taught" not in model.state_dict(), "weights of an earlier version still fit"
+    model.teach_regions(torch.full((2, 29, 4), NAN))
+    assert model.taught.all(), "films without any box say of no region that there is none"
+    model.teach_regions(targets)
     seen: list[bool] = []
 
     def watched(anchors: torch.Tensor, own: torch.Tensor, is_complete: bool) -> AnchorMatch:

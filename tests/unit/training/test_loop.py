@@ -240,6 +240,16 @@ def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path
     assert torch.equal(module.linear.weight, seen[1])
 
 
+@pytest.mark.parametrize(("validate_every", "wanted"), [(4, 3), (20, 1)])
+def test_the_last_step_is_scored_however_far_the_score_before_lies_back(
+    tmp_path: Path, validate_every: int, wanted: int
+) -> None:
+    config = LoopConfig(num_steps=10, validate_every=validate_every, learning_rate=0.05)
+    module, num_steps, best, seen = scored(tmp_path, config, [0.1, 0.2, 0.9][-wanted:])
+    assert (num_steps, best, len(seen)) == (10, 10, wanted)
+    assert torch.equal(module.linear.weight, seen[-1])
+
+
 def test_without_any_score_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, folder = Line(), StageFolder(Storage(str(tmp_path)), "line", "unjudged")

@@ -152,7 +152,7 @@ def test_roll_backs_are_counted_over_all_runs_of_a_training(tmp_path: Path) -> N
 
 
 def test_a_roll_back_behind_the_first_score_forgets_it(tmp_path: Path) -> None:
-    scores = iter([0.9, 0.1, 0.2, 0.1])
+    scores = iter([0.9, 0.1, 0.2, 0.1, 0.1])
     config = STEADY.model_copy(update={"num_steps": 9, "validate_every": 2})
     _, outcome = train(tmp_path, "scored", config, bad_at(2, 3, 4, 5), lambda: next(scores))
     assert outcome.best_step == 6, "0.9 was of weights that are gone; 0.2 is the best of what came after"

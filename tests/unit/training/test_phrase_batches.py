@@ -85,7 +85,7 @@ def test_sentences_of_reports_without_a_film_are_added_once_and_have_no_conditio
     table = add_text_only(phrase_table(), reports, film_table())
     assert table.texts[4:] == ["Heart size is normal.", "Mild cardiomegaly."]
     assert table.is_seen.tolist() == [True] * 4 + [False] * 2
-    assert table.features[4:].tolist() == [[0.0] * 4] * 2
+    assert len(table.features) == 4, "only phrases with a film have a feature"
     unchanged = add_text_only(phrase_table(), [Report(findings=NORMAL)], film_table())
     assert len(unchanged) == 4
 
@@ -102,6 +102,25 @@ def test_targets_are_the_next_tokens_and_padding_is_ignored() -> None:
     num_words = len(tokenizer.encode(NORMAL)) + 1
     assert num_words < batch.targets.shape[1]
     assert batch.targets[short, num_words:].eq(IGNORED).all()
+
+
+def test_features_come_with_their_phrases_in_any_order_and_zeros_with_sentences() -> None:
+    table = add_text_only(phrase_table(), [Report(findings="Mild cardiomegaly.")], film_table())
+    mixed = [4, 2, 0, 3, 1]
+    shuffled = PhraseTable(
+        texts=[table.texts[row] for row in mixed],
+        film_index=table.film_index[mixed],
+        region_index=table.region_index[mixed],
+        features=table.features[[2, 0, 3, 1]],
+        reference_flags=table.reference_flags[mixed],
+        predicted_flags=table.predicted_flags[mixed],
+    )
+    for each in (table, shuffled):
+        sampler = PhraseSampler(each, train_tokenizer(table.texts, 400), settings(num_length_buckets=1))
+        (batch,) = sampler.reference_batches()
+        wanted = {int(region): table.features[row].tolist() for row, region in enumerate(table.region_index[:4])}
+        for feature, region, is_seen in zip(batch.features, batch.region_index, batch.is_seen, strict=True):
+            assert feature.tolist() == (wanted[int(region)] if is_seen else [0.0] * 4)
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
@@ -150,7 +169,7 @@ def test_a_report_is_what_the_phrases_of_its_film_say() -> None:
         texts=[table.texts[i] for i in shuffled],
         film_index=table.film_index[shuffled],
         region_index=table.region_index[shuffled],
-        features=table.features[shuffled],
+        features=table.features[shuffled[shuffled < 4]],
         reference_flags=table.reference_flags[shuffled],
         predicted_flags=table.predicted_flags[shuffled],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from crrg.config.contrast import ContrastConfig
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
+from crrg.training import state_timer
 from crrg.training.checkpoint import StageFolder
 from crrg.training.contrastive import StudyFeatures, study_loss
 from crrg.training.counted_loss import CountedLoss
@@ -104,11 +106,12 @@ def train_dropping(folder: str, name: str, dies_at: int = -1) -> dict[str, Any]:
     module = Dropping()
     config = LOOP.model_copy(update={"validate_every": 2})
     try:
-        fit(
-            module, make, module.loss, config,
-            device=CPU, folder=StageFolder(Storage(folder), "dropping", name), tracker=NullTracker(),
-            score=lambda: float(module.body(batch_at(99)["i1"]).square().mean().detach()),
-        )  # fmt: skip
+        with patch.object(state_timer, "TIMES_APART", 0.0):  # a state after each step, however long one takes
+            fit(
+                module, make, module.loss, config,
+                device=CPU, folder=StageFolder(Storage(folder), "dropping", name), tracker=NullTracker(),
+                score=lambda: float(module.body(batch_at(99)["i1"]).square().mean().detach()),
+            )  # fmt: skip
     except Interrupted:
         distributed.barrier()
     weights = {key: value.tolist() for key, value in module.state_dict().items()}
@@ -135,6 +138,22 @@ def train_counted(folder: str, make) -> list[float]:
     return [module.weight.item(), module.bias.item()]
 
 
+def step_unequally() -> list[list[float]]:
+    """Do a step of a network with a part that the first rank's rows alone reach; return all weights."""
+    torch.manual_seed(3)
+    parts = nn.ModuleList([nn.Linear(2, 1), nn.Linear(2, 1)])
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=0.1)
+    loss = parts[0](torch.ones(1, 2)).sum()
+    if rank() == 0:
+        loss = loss + 4 * parts[1](torch.ones(1, 2)).sum()
+    loss.backward()
+    average_gradients(parts)
+    optimizer.step()
+    gradient = parts[1].weight.grad
+    assert gradient is not None
+    return [*(each.flatten().tolist() for each in parts.parameters()), gradient.flatten().tolist()]
+
+
 def one_rank(number: int, folder: str, answers: Any) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=NUM_RANKS)
@@ -145,6 +164,7 @@ def one_rank(number: int, folder: str, answers: Any) -> None:
     found = {
         "loss": loss.item(),
         "gradients": {name: p.grad.tolist() for name, p in module.named_parameters() if p.grad is not None},
+        "unequal": step_unequally(),
         "any": [any_rank(number == 1, CPU), any_rank(False, CPU)],
         "gathered": gather_rows(torch.tensor([number == 1, True])).tolist(),
         "counted": train_counted(folder, lambda step: known_rows(step)[2 * number : 2 * number + 2]),
@@ -207,6 +227,12 @@ def test_every_rank_goes_on_with_its_own_random_numbers(together: dict[int, dict
         assert len(found["cut"]["drawn"]) == 3
         assert found["cut"]["drawn"] + found["resumed"]["drawn"] == found["whole"]["drawn"]
         assert found["resumed"]["weights"] == found["whole"]["weights"]
+
+
+def test_a_part_that_one_rank_alone_reaches_stays_the_same_on_all(together: dict[int, dict[str, Any]]) -> None:
+    first, second = (together[number]["unequal"] for number in range(2))
+    assert first == second
+    assert first[-1] == [2.0, 2.0], "the mean of 4 and nothing"
 
 
 def test_ranks_decide_together(together: dict[int, dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
+from crrg.training import state_timer
 from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import fit
 from crrg.training.tracker import NullTracker
@@ -56,7 +58,8 @@ def train(root: str, name: str, killed_at: int = -1) -> tuple[int, float]:
     # the end is a window of losses in which the process may have been killed
     config = LoopConfig(num_steps=NUM_STEPS, log_every=20, checkpoint_every_s=1e-9)
     folder = StageFolder(Storage(root), "line", name)
-    fit(module, batch, loss, config, device=torch.device("cpu"), folder=folder, tracker=tracker)
+    with patch.object(state_timer, "TIMES_APART", 0):
+        fit(module, batch, loss, config, device=torch.device("cpu"), folder=folder, tracker=tracker)
     return steps[0], tracker.last_loss
 
 

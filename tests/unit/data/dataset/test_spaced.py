@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from crrg.data.dataset import parts
+from crrg.data.dataset.batches import sample_films
 from crrg.data.dataset.pairs import write_dataset
-from crrg.data.dataset.spaced import sampled_films, spaced_rows
+from crrg.data.dataset.spaced import sampled_films, spaced_rows, spread_rows
 from crrg.domain.labels import LABELS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, Split, ViewPosition
@@ -76,3 +77,22 @@ def test_one_row_group_is_held_at_a_time(drawn, monkeypatch: pytest.MonkeyPatch)
     assert len(read) == 1
     list(films)
     assert len(read) <= -(-NUM_ROWS // parts.ROW_GROUP_ROWS)
+
+
+def test_films_of_a_sample_are_those_drawn_at_the_size_of_a_model(drawn) -> None:
+    films = sample_films(*drawn, Split.TRAIN, 16, 12)
+    assert [int(each) for each in films.instance_ids] == numbers(sampled_films(*drawn, Split.TRAIN, 12))
+    assert films.images.shape == (len(films), 16, 16)
+    assert films.images.max(axis=(1, 2)).tolist() == [int(each) for each in films.instance_ids]
+    assert len(sample_films(*drawn, Split.TRAIN, 16, 0)) == NUM_ROWS // 2
+    assert sample_films(*drawn, Split.VALIDATION, 16, 12).images.shape == (0, 16, 16)
+
+
+def test_rows_that_stand_for_a_table_lie_all_over_it() -> None:
+    rows = spread_rows(1000, 10, 3)
+    assert (rows // 100).tolist() == list(range(10))
+    assert rows.tolist() == spread_rows(1000, 10, 3).tolist() != spread_rows(1000, 10, 4).tolist()
+    assert len(set((rows % 100).tolist())) > 1, "a table with a period is not met at one place of it"
+    assert spread_rows(4, 10, 3).tolist() == [0, 1, 2, 3]
+    assert spread_rows(0, 10, 3).tolist() == []
+    assert len(set(spread_rows(11, 10, 3).tolist())) == 10

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from crrg.config.models import DecodingSettings, FusionSettings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.running import EvaluateConfig, RetrainConfig
 from crrg.config.training import JointRounds, TrainStageConfig
+from crrg.data.dataset.batches import load_films
 from crrg.data.dataset.pairs import read_pairs, read_tables, resolve_dataset
 from crrg.data.phantom.cohort import write_cohort
 from crrg.data.privacy.deidentify import Pseudonyms
@@ -251,7 +253,8 @@ def test_a_generator_is_scored_on_regions_that_the_night_would_speak_of(
     pipeline = ReportPipeline.from_bundle(
         read_bundle(storage, assemble_bundle([stages[name] for name in STAGES], "d1", 64, storage)), cpu
     )
-    read = read_films(dataset, Split.TRAIN, stages["detector"], stages["selector"], storage, cpu)
+    load = partial(load_films, storage, dataset, Split.TRAIN)
+    read = read_films(load, stages["detector"], stages["selector"], storage, cpu)
     found = pipeline.read_regions([pair.film for pair in read_pairs(storage, dataset, Split.TRAIN) if pair.film])
     assert read.visibility is not None
     np.testing.assert_allclose(read.readings.scores, found.scores, atol=1e-6)

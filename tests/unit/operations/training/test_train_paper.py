@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
@@ -77,6 +78,35 @@ def test_no_step_of_theirs_is_skipped(trained: Trained, caplog: pytest.LogCaptur
     assert not trained.again("selector", seed=5).reused
     assert "selector: trained" in caplog.text
     assert "skipped" not in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["selector", "generator"])
+def test_a_region_that_nobody_annotates_keeps_no_film_from_teaching_background(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    class Begun(Exception):
+        pass
+
+    taught: list[list[int]] = []
+    priors = [load(read_stage(trained.storage, trained.stages[0])[1])["shape_prior.mean_boxes"]]
+    find = paper_stages.find_proposals
+
+    def without_one(detector: Any, films: Any, *others: Any) -> Any:
+        films.input_boxes_xyxy[:, 13] = np.nan
+        return find(detector, films, *others)
+
+    def begin(whole: Any, *_: Any, **__: Any) -> None:
+        taught.append((~whole.detector.taught).nonzero()[:, 0].tolist())
+        priors.append(whole.detector.shape_prior.mean_boxes)
+        raise Begun
+
+    monkeypatch.setattr(paper_stages, "find_proposals", without_one)
+    monkeypatch.setattr(paper_stages, "fit", begin)
+    with pytest.raises(Begun):
+        trained.again(stage, seed=6)
+    assert 13 in taught[0]
+    if stage == "selector":
+        assert torch.equal(*priors), "mean boxes are those of stage 1"
 
 
 def test_the_bundle_drafts_with_what_learnt_on_last(trained: Trained) -> None:

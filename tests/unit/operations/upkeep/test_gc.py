@@ -173,9 +173,10 @@ def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(in
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "delete", refuse)
         summary = run_test_night(inbox, root, StandInDrafter())
-        folders = [StageFolder(root, "detector", each) for each in ("finished", "unfinished")]
+        steps = {"finished": range(4), "unfinished": range(4), "rolled-back": (7, 8, 9, 4)}
+        folders = [StageFolder(root, "detector", each) for each in steps]
         for folder in folders:
-            for step in range(4):
+            for step in steps[folder.config_hash]:
                 folder.save_state(TrainingState(step, {"model.a": torch.zeros(1)}))
         result = folders[0].finish(torch.nn.Linear(1, 1), {}, {})
     assert summary.num_accepted
@@ -183,19 +184,23 @@ def test_what_an_identity_without_deletion_left_goes_and_what_is_in_use_stays(in
     root.put("spool/doctor-0", b"")
     root.put("spool/run-0.json", b"")
     note_told(summary.manifest_key, root)
-    before = keys(root)
-    assert len([key for key in before if "/state-" in key]) == 16
+    states = [stored for stored in root.list_objects("checkpoints") if "/state-" in stored.key]
+    assert len(states) == 24
+    whole = {stored.key for stored in states if stored.size and stored.key.endswith("safetensors")}
+    assert whole == {
+        f"checkpoints/detector/{name}.safetensors"
+        for name in ("unfinished/state-00000002", "unfinished/state-00000003", "rolled-back/state-00000004")
+    }, "no more than two of a training take room"
     held = acquire_lease(root, "2026-11-22")
     assert held is not None
 
     collect_garbage(root, min_age_h=0, remove=True)
     left = keys(root)
     assert {key for key in left if key.startswith("leases/")} == {held.key}
-    assert {key for key in left if "/state-" in key} == {
-        f"checkpoints/detector/unfinished/state-{step:08d}.{suffix}"
-        for step in (2, 3)
-        for suffix in ("json", "safetensors")
-    }
+    assert {key for key in left if "/state-" in key} == whole | {key.replace("safetensors", "json") for key in whole}
+    newest = folders[2].latest_state()
+    assert newest is not None
+    assert newest.step == 4
     assert folders[0].result() == result.model_copy(update={"reused": True})
     assert {key for key in left if key.startswith("spool/")} == {"spool/run-0.json"}
     held.release()

@@ -32,9 +32,9 @@ _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 Row: TypeAlias = "dict[str, Any]"
 
-_LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
+LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
 # the name of the same observation in labels by people (test sets of CheXpert and MIMIC-CXR)
-_LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
+LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
 _LABEL_VALUES = {
     word: value
     for value, words in (
@@ -171,7 +171,7 @@ def labels_of(row: Mapping[str, Any]) -> LabelValues:
     """
     labels: dict[str, int | None] = {}
     for name in row:
-        label, value = _LABEL_NAMES.get(name), text_of(row, name).lower()
+        label, value = LABEL_NAMES.get(name), text_of(row, name).lower()
         if label is None or value in _NO_VALUE:
             continue
         if value not in _LABEL_VALUES:

@@ -64,10 +64,10 @@ def gc(
 
 def reidentify(
     inbox: InboxOption,
-    ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images or objects.")],
+    ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images, objects or table rows.")],
     root: RootOption = "",
 ) -> None:
-    """Find the source of pseudonyms in an inbox, or of training films and refused objects in the archive of an ingest.
+    """Find the source of pseudonyms in an inbox, or of training films and refused inputs in the archive of an ingest.
 
     The question is audited, the answer is printed and stored nowhere.
     """

@@ -153,7 +153,7 @@ def _ingest(
             staged.close()
         # another archive may hold the same rows, so that the version was there; what was refused is of this one
         run.write_quarantine()
-    counts = {**run.counts(), "version": dataset.version}
+    counts = {**run.counts(), "details": run.details(), "version": dataset.version}
     write_inputs(storage, config.dataset, plan.row_key, plan.inputs_digest, run.records(), counts)
     clear_staged(storage, config.dataset, plan.row_key)
     summary = _summary(config, dataset, counts, reused=False)
@@ -256,6 +256,7 @@ def _summary(config: IngestConfig, dataset: DatasetRef, counts: Mapping[str, Any
         num_accepted=counts["num_accepted"],
         num_quarantined=counts["num_quarantined"],
         reasons=counts["reasons"],
+        details=counts["details"],
         reused=reused,
         failure_rate=failure_rate,
         is_over_limit=failure_rate > config.max_failure_rate,

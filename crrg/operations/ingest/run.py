@@ -22,7 +22,7 @@ from crrg.data.archives.sources import Source, SourceItem
 from crrg.data.dataset.data_card import DataCard, write_card
 from crrg.data.dataset.near_duplicates import FilmIndex
 from crrg.data.dataset.pairs import version_prefix
-from crrg.data.dataset.quarantine import Refusal, count_reasons, write_quarantine
+from crrg.data.dataset.quarantine import Refusal, count_reasons, usual_details, write_quarantine
 from crrg.data.dataset.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.data.decoding.pool import decode_many
 from crrg.data.decoding.shared_films import FilmPlaces
@@ -189,6 +189,10 @@ class IngestRun:
             "reasons": count_reasons(refusals),
             "quarantine_key": self._quarantine["key"],
         }
+
+    def details(self) -> dict[str, str]:
+        """Return in words why inputs were refused, by reason."""
+        return usual_details(self._refusals())
 
     def records(self) -> Iterator[InputRecord]:
         """Yield what the next ingest may take over."""

@@ -13,12 +13,14 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.inventory import list_inbox
 from crrg.operations import predict, zero_shot
+from crrg.operations.night import feed as night_feed
 from crrg.operations.predict import PredictSummary
 from crrg.operations.root import check_outside
 from crrg.retries import lasting_error
 from crrg.storage import Storage
 from tests.support.drawn_archives import write_picture
-from tests.support.keys import KEY
+from tests.support.drawn_night import StandInDrafter, png_bytes, run_test_night
+from tests.support.keys import KEY, NEW_KEY
 
 FILES = ["films/a.png", "films/b.txt", "texts/read.me"]
 
@@ -109,6 +111,27 @@ def test_results_into_a_file_or_an_unset_variable(command: tuple[str, ...]) -> N
 def test_films_that_are_not_there_are_told_before_a_model_is_looked_for(command: tuple[str, ...]) -> None:
     line = refused(*command, "films/a.png", "films", "films/c.dcm", "--out", "drafts")
     assert "files: 2 of 3 paths are not files (number 2, 3 of them); give existing files" in line
+
+
+@pytest.mark.parametrize("command", [("predict",), ("zero-shot", "--label", "Edema")])
+def test_results_that_go_by_names_of_files_into_the_root(command: tuple[str, ...]) -> None:
+    Path("elsewhere").symlink_to("crrg-data")
+    for out in ("crrg-data", "crrg-data/results/x", "elsewhere/y"):
+        line = refused(*command, "films/a.png", "--out", out)
+        assert "--out: it lies within the root, which holds pseudonyms alone" in line
+    assert not Path("crrg-data").exists()
+
+
+@pytest.mark.parametrize("command", [("predict",), ("zero-shot", "--label", "Edema")])
+def test_a_secret_that_is_not_that_of_the_nights(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
+    inbox, root = Storage("inbox"), Storage("crrg-data")
+    inbox.put("1.png", png_bytes(1))
+    run_test_night(inbox, root, StandInDrafter(), date="2020-01-01", num_workers=0)
+    monkeypatch.setenv("CRRG_HMAC_KEY", NEW_KEY)
+    line = refused(*command, "films/a.png", "--out", "drafts")
+    assert "CRRG_HMAC_KEY: the nights of this root were made with secret" in line
+    assert not Path("drafts").exists()
 
 
 def test_an_inbox_that_is_a_file_or_holds_the_root() -> None:

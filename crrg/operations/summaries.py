@@ -146,7 +146,8 @@ def too_many_refused(summary: NightSummary) -> str:
     share, limit = f"{100 * summary.failure_share:.1f}", f"{100 * summary.max_failure_rate:.1f}"
     return (
         f"{share} % of the inputs in scope were refused, more than max_failure_rate ({limit} %): exit code "
-        f"{EXIT_TOO_MANY_QUARANTINED}. What could be drafted is published; `crrg outcomes --inbox INBOX` names the rest."
+        f"{EXIT_TOO_MANY_QUARANTINED}. What could be drafted is published, `crrg outcomes --inbox INBOX` names the "
+        "others."
     )
 
 

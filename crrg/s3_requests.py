@@ -15,6 +15,20 @@ from fsspec.asyn import sync
 LARGE_BYTES = 2**20
 """A body from this size on is sent only when the store has said that it would take it."""
 
+CONTENT_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+    "md": "text/markdown; charset=utf-8",
+    "json": "application/json",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+}
+"""By the ending of a name what a browser is told of an object; of any other one the store says that it is bytes."""
+
 _sessions: dict[int, Any] = {}
 """The session of this process, by its number: a child makes its own."""
 
@@ -43,6 +57,12 @@ def forget_clients(client: Any) -> None:
     """Make the next client read its credentials anew."""
     type(client).clear_instance_cache()
     _sessions.clear()
+
+
+def content_type(key: str) -> dict[str, str]:
+    """Return the argument of a write that lets a browser show an object instead of saving it; empty for mere bytes."""
+    found = CONTENT_TYPES.get(key.rpartition(".")[2])
+    return {"ContentType": found} if found else {}
 
 
 def read_in_one(

@@ -27,7 +27,7 @@ from crrg.local_files import DISK_FULL, disk_full, find_files, is_temporary, rea
 from crrg.object_file import open_object
 from crrg.other_stores import check_can_create, create, read_version
 from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object
-from crrg.s3_requests import forget_clients, lies_there, list_below, open_s3, read_in_one
+from crrg.s3_requests import content_type, forget_clients, lies_there, list_below, open_s3, read_in_one
 from crrg.stored_object import StoredObject, local_etag, stored_object
 
 __all__ = ["FOREIGN_OBJECT", "WEIGHTS", "Storage", "StoredObject", "canonical_json", "hash_json"]
@@ -197,7 +197,7 @@ class Storage:
             with self._naming():
                 write_file(self.url(key), data, key, replace=True)
         else:
-            self.call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._within(len(data))))
+            self.call(key, lambda fs: fs.pipe_file(self.url(key), data, **self._written(key, data)))
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Write an object only where there is none; of several writers exactly one succeeds.
@@ -215,7 +215,7 @@ class Storage:
                 with self._naming():
                     write_file(url, data, key, replace=False)
             elif self.is_s3:
-                self.call(key, lambda fs: fs.pipe_file(url, data, mode="create", **self._within(len(data))))
+                self.call(key, lambda fs: fs.pipe_file(url, data, mode="create", **self._written(key, data)))
             else:
                 self.call(key, lambda fs: create(fs, url, data))
         except (FileExistsError, Conflict):
@@ -291,6 +291,10 @@ class Storage:
     def _within(self, num_bytes: int | None = None) -> dict[str, float]:
         """Return how long a try that begins now may take, as the client of S3 takes it; no other one is known to."""
         return {"timeout": object_limit_s(num_bytes)} if self.is_s3 else {}
+
+    def _written(self, key: str, data: bytes) -> dict[str, Any]:
+        """Return what the client of S3 is told of an object that it writes: the time for it, and what it is."""
+        return {**self._within(len(data)), **content_type(key)} if self.is_s3 else {}
 
     def _list(self, prefix: str, *, is_deep: bool) -> dict[str, Any]:
         """Return what a store says of what lies below a prefix, or directly in it, by its name as the store has it.

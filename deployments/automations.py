@@ -113,6 +113,8 @@ def tell_flagged_nights(block_id: object) -> AutomationCore:
         "num_accepted": "{{ event.payload.num_accepted }}",
         "num_quarantined": "{{ event.payload.num_quarantined }}",
         "differs": "{{ event.payload.differs | default([]) | join(', ') }}",
+        "faults": _quoted("event.payload.faults | default([]) | join('; ')"),
+        "withheld": _quoted("event.payload.withheld | default('')"),
     }
     return AutomationCore(
         name="crrg: tell of flagged nights",
@@ -125,6 +127,11 @@ def tell_flagged_nights(block_id: object) -> AutomationCore:
         ),
         actions=[_call(block_id, {"what": "flagged", **values})],
     )
+
+
+def _quoted(expression: str) -> str:
+    """Return the template of a sentence, which may hold what ends a JSON string, for the inside of one."""
+    return f"{{{{ ({expression} | tojson)[1:-1] }}}}"
 
 
 def _call(block_id: object, values: dict[str, str]) -> CallWebhook:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import DemoResult
 from crrg.config.running import DemoConfig
 from crrg.operations.demo_run import night_form, retrain_form
 from flows.ingest import ingest
 from flows.nightly import nightly
+from flows.pages import show_page
 from flows.retrain import retrain
 from tasks.data import describe_cohorts, draw_cohort, draw_fresh
 from tasks.evaluation import score_fresh, show_demo
@@ -31,5 +31,5 @@ def demo(config: DemoConfig = DemoConfig()) -> DemoResult:
     fresh = ingest(fresh_form)
     key = score_fresh(config, training.dataset, fresh.dataset, retraining.evaluation.bundle, night)
     result = DemoResult(training=training, retraining=retraining, night=night, scorecard_key=key)
-    create_markdown_artifact(show_demo(result), key="demo")
+    show_page(show_demo(result), "demo")
     return result

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import EvaluationResult
 from crrg.config.running import EvaluateConfig
 from crrg.operations.summaries import evaluation_markdown
+from flows.pages import show_page
 from tasks.evaluation import score_model
 from tasks.policy import FLOW
 
@@ -20,5 +20,5 @@ def evaluate(config: EvaluateConfig = EvaluateConfig()) -> EvaluationResult:
         config: Model, dataset, split, number of films and device.
     """
     result = score_model(config)
-    create_markdown_artifact(evaluation_markdown(result), key="evaluate")
+    show_page(evaluation_markdown(result), "evaluate")
     return result

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import DatasetRef
 from crrg.config.running import GroundConfig
 from crrg.operations.summaries import grounding_markdown
+from flows.pages import show_page
 from tasks.data import ground_films
 from tasks.policy import FLOW
 
@@ -20,5 +20,5 @@ def ground(config: GroundConfig = GroundConfig()) -> DatasetRef:
         config: Dataset, model, least score of a box and device.
     """
     grounded = ground_films(config)
-    create_markdown_artifact(grounding_markdown(grounded), key="ground")
+    show_page(grounding_markdown(grounded), "ground")
     return grounded

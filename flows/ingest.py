@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.data import IngestConfig
 from crrg.config.references import IngestSummary
 from crrg.operations.summaries import ingest_markdown, shards_markdown
 from flows.finished import keep
+from flows.pages import show_page
 from tasks.data import decode_films, ingest_archives, plan_shards
 from tasks.policy import SHARDED_FLOW
 from tasks.runners import run_shards
@@ -28,5 +28,5 @@ def ingest(config: IngestConfig) -> IngestSummary:
     staged = run_shards(config.fan_out, decode_films, [{"config": config, "shard": shard} for shard in shards])
     summary = ingest_archives(config)
     keep(summary)
-    create_markdown_artifact(ingest_markdown(summary) + shards_markdown(staged), key="ingest")
+    show_page(ingest_markdown(summary) + shards_markdown(staged), "ingest")
     return summary

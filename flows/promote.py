@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import PromotionResult
 from crrg.config.running import PromoteConfig
 from crrg.operations.summaries import promotion_markdown
+from flows.pages import show_page
 from tasks.policy import FLOW
 from tasks.registry import move_champion
 
@@ -25,5 +25,5 @@ def promote(config: PromoteConfig) -> PromotionResult:
         config: Version, or rollback.
     """
     result = move_champion(config)
-    create_markdown_artifact(promotion_markdown(result), key="promote")
+    show_page(promotion_markdown(result), "promote")
     return result

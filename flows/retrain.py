@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import RetrainResult
 from crrg.config.running import RetrainConfig
 from crrg.operations.summaries import retrain_markdown
 from crrg.operations.training.retrain import evaluation_form
 from flows.finished import keep
+from flows.pages import show_page
 from flows.stage import run_stage
 from flows.train_clip import train_clip
 from flows.train_detector import train_detector
@@ -43,5 +43,5 @@ def retrain(config: RetrainConfig = RetrainConfig()) -> RetrainResult:
     promotion = decide_promotion(evaluation, config)
     result = RetrainResult(stages=tuple(stages), evaluation=evaluation, promotion=promotion)
     keep(result)
-    create_markdown_artifact(retrain_markdown(result), key="retrain")
+    show_page(retrain_markdown(result), "retrain")
     return result

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.operations.summaries import stage_markdown
+from flows.pages import show_page
 from tasks.policy import FLOW
 from tasks.training import fit_generator
 
@@ -20,5 +20,5 @@ def train_generator(config: TrainStageConfig = TrainStageConfig()) -> StageResul
         config: Dataset, size, length, seed and device.
     """
     result = fit_generator(config)
-    create_markdown_artifact(stage_markdown(result), key="train-generator")
+    show_page(stage_markdown(result), "train-generator")
     return result

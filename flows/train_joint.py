@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.operations.summaries import stage_markdown
+from flows.pages import show_page
 from tasks.policy import FLOW
 from tasks.training import fit_joint
 
@@ -20,5 +20,5 @@ def train_joint(config: TrainStageConfig = TrainStageConfig()) -> StageResult:
         config: Dataset, size, length, seed and device.
     """
     result = fit_joint(config)
-    create_markdown_artifact(stage_markdown(result), key="train-joint")
+    show_page(stage_markdown(result), "train-joint")
     return result

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from crrg.config.references import StageResult
 from crrg.config.training import TrainStageConfig
 from crrg.operations.summaries import stage_markdown
+from flows.pages import show_page
 from tasks.policy import FLOW
 from tasks.training import fit_selector
 
@@ -20,5 +20,5 @@ def train_selector(config: TrainStageConfig = TrainStageConfig()) -> StageResult
         config: Dataset, size, length, seed and device.
     """
     result = fit_selector(config)
-    create_markdown_artifact(stage_markdown(result), key="train-selector")
+    show_page(stage_markdown(result), "train-selector")
     return result

@@ -7,7 +7,7 @@ from prefect import task
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestShard, IngestSummary, StagedShard
 from crrg.config.running import DemoConfig, GroundConfig, RetrainConfig
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import pseudonyms_of
 from crrg.operations.demo import draw_fresh_studies, draw_training_cohort, fresh_ingest, training_ingest
 from crrg.operations.ingest import ground
 from crrg.operations.ingest import shards as ingest_shards
@@ -28,15 +28,14 @@ def ingest_archives(config: IngestConfig) -> IngestSummary:
 def plan_shards(config: IngestConfig) -> tuple[IngestShard, ...]:
     """Cut what an ingest must read into shards."""
     storage, settings = open_root()
-    return ingest_shards.plan_shards(config, storage, Pseudonyms(settings.pseudonym_key()), settings.storage)
+    return ingest_shards.plan_shards(config, storage, pseudonyms_of(settings), settings.storage)
 
 
 @task(task_run_name="decode-films[{config.dataset}-{shard.index}]", **TASK)
 def decode_films(config: IngestConfig, shard: IngestShard) -> StagedShard:
     """Decode the films of one shard and stage what became of them."""
     storage, settings = open_root()
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
-    staged = ingest_shards.decode_shard(config, shard, storage, pseudonyms, settings.storage)
+    staged = ingest_shards.decode_shard(config, shard, storage, pseudonyms_of(settings), settings.storage)
     return staged.model_copy(update={"ran_on": place()})
 
 

@@ -63,7 +63,8 @@ def tell_of_night(summary: NightSummary) -> str:
 
 def _raise_if_flagged(summary: NightSummary) -> None:
     """Raise the event of a night that somebody should look at."""
-    if summary.is_flagged:
+    if (watch := summary.watch) is not None and summary.is_flagged:
         counts = {"num_accepted": summary.num_accepted, "num_quarantined": summary.num_quarantined}
-        watch = {"differs": [each.quantity for each in summary.watch.flagged]} if summary.watch else {}
-        emit_event(FLAGGED_NIGHT, {"prefect.resource.id": f"crrg.night.{summary.date}"}, payload={**counts, **watch})
+        differs = [each.quantity for each in watch.flagged]
+        why = {"differs": differs, "faults": list(watch.faults), "withheld": watch.withheld}
+        emit_event(FLAGGED_NIGHT, {"prefect.resource.id": f"crrg.night.{summary.date}"}, payload={**counts, **why})

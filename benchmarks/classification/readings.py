@@ -19,7 +19,7 @@ from crrg.inference.pipeline import ReportPipeline
 from crrg.storage import Storage
 
 CHUNK_SIZE = 64
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same bundle would be read otherwise, so that what was read before is not taken for it."""
 FloatArray = NDArray[np.float64]
 

@@ -104,6 +104,9 @@ def ingest(
     new_secret: Annotated[
         bool, typer.Option("--new-secret", help="The pseudonym secret was changed: versions made with the old one go.")
     ] = False,
+    forgotten_may_return: Annotated[
+        bool, typer.Option("--forgotten-may-return", help="Go on although patients were forgotten under a lost secret.")
+    ] = False,
     task_runner: RunnerOption = None,
     ray_address: RayOption = None,
     config: FileOption = None,
@@ -120,7 +123,7 @@ def ingest(
     filled = form(
         IngestConfig, config, source=tuple(source), dataset=dataset, source_kind=source_kind, image_size=image_size,
         seed=seed, limit=limit, grounding=grounding, languages=languages, fan_out=fan_out_of(task_runner, ray_address),
-        new_secret=new_secret or None,
+        new_secret=new_secret or None, forgotten_may_return=forgotten_may_return or None,
     )  # fmt: skip
     if filled.fan_out.task_runner != "here":
         through_prefect("ingest", filled, root)

@@ -96,7 +96,9 @@ def forget(
 
 
 def rekey(
-    inbox: InboxOption,
+    inbox: Annotated[
+        list[str], typer.Option("--inbox", help="Folder or URL of an inbox that nights read; give all of them.")
+    ],
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     drop_missing: Annotated[
@@ -112,7 +114,7 @@ def rekey(
 
     def change(storage: Storage, settings: Settings) -> Rekeyed:
         old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
-        return change_secret(absolute(inbox), storage, old, new, drop_missing=drop_missing, do=do)
+        return change_secret([absolute(each) for each in inbox], storage, old, new, drop_missing=drop_missing, do=do)
 
     execute(root, change, _rekeyed_shown)
 
@@ -132,10 +134,12 @@ def _rekeyed_shown(rekeyed: Rekeyed) -> str:
     verb = "rewritten" if rekeyed.is_done else "would be rewritten"
     lines = [f"{rekeyed.num_nights} nights with {rekeyed.num_rows} objects {verb}"]
     if rekeyed.num_missing:
-        lines.append(f"{rekeyed.num_missing} objects are not in the inbox as they were; --drop-missing leaves them out")
+        lines.append(f"{rekeyed.num_missing} objects are not in the inboxes as they were; "
+                     "--drop-missing leaves them out")  # fmt: skip
     if rekeyed.num_lost_tombstones:
-        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients could not be carried over, since no film of "
-                     "theirs is in the inbox; one that arrives would be drafted: forget them again then")  # fmt: skip
+        lines.append(f"{rekeyed.num_lost_tombstones} forgotten patients could not be carried over, since no night read "
+                     "a film of theirs that is in the inboxes; ingests and nights that still get the old secret as "
+                     "CRRG_OLD_HMAC_KEY refuse one that arrives, others take it")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -190,6 +190,7 @@ def deliver(
     """Write current drafts as FHIR, DICOM SR and Secondary Capture into $CRRG_IDENTIFIED_ROOT, and send them."""
     from crrg.config.running import DeliverConfig
     from crrg.operations.delivery.deliver import deliver as deliver_drafts
+    from crrg.operations.delivery.ending import exit_code
     from crrg.operations.summaries import delivery_markdown
 
     filled = form(
@@ -197,7 +198,7 @@ def deliver(
         forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
         again=again or None, withheld=withheld or None,
     )  # fmt: skip
-    execute(root, lambda storage, settings: deliver_drafts(filled, storage, settings), delivery_markdown)
+    execute(root, lambda storage, settings: deliver_drafts(filled, storage, settings), delivery_markdown, exit_code)
 
 
 def outcomes(

@@ -74,7 +74,7 @@ def execute(
         root: Root of the ``--root`` flag; empty takes the environment's.
         action: Gets the storage of the root and the settings of this process.
         render: Result to the text that is printed.
-        exit_code: Result to 0 or 3.
+        exit_code: Result to 0, 1 or 3.
     """
     use_root(root)
     with exits():

@@ -48,6 +48,7 @@ OTHER_SECRETS = (
 _SECRET_BESIDE = {
     "s3_endpoint": ("CRRG_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "mlflow_tracking_uri": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "mlflow_public_url": ("CRRG_MLFLOW_PUBLIC_URL", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
 }
 """Setting to its variable, and those in which a password belongs that stands in its address."""
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -206,12 +207,14 @@ class Settings(BaseSettings):
         s3_kms_key_id: Key for ``aws:kms``.
         hmac_key: Secret of the pseudonyms, at least 32 bytes.
         hmac_key_file: File that holds the secret instead.
-        old_hmac_key: Secret that `crrg rekey` changes from.
+        old_hmac_key: Secret that `crrg rekey` changes from, and by which ingests and nights tell who was
+            forgotten under it.
         old_hmac_key_file: File that holds that one instead.
         archive_authorization: Value of the header ``Authorization`` for an archive's DICOMweb service, with its scheme.
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
         mlflow_tracking_uri: Tracking server; empty = SQLite under the root.
+        mlflow_public_url: Its address for links that people open; empty takes the one that this process uses.
         prefect_api_url: The orchestrator; empty = none that lasts.
         principal: Who the audit says this process works for; empty = its account.
         webhook_url: Where the orchestrator sends word of failed, cancelled, late and flagged nights; empty = nowhere.
@@ -249,6 +252,7 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
     aws_region: str = Field("us-east-1", validation_alias="AWS_REGION")
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_public_url: str = ""
     prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
     principal: str = ""
     webhook_url: SecretStr = SecretStr("")
@@ -293,7 +297,7 @@ class Settings(BaseSettings):
     def _is_no_file_if_empty(cls, path: object) -> object:
         return path or None  # an empty path would mean the current folder
 
-    @field_validator("s3_endpoint", "mlflow_tracking_uri")
+    @field_validator("s3_endpoint", "mlflow_tracking_uri", "mlflow_public_url")
     @classmethod
     def _holds_no_password(cls, address: str, info: ValidationInfo) -> str:
         if address.startswith(("http://", "https://")) and "@" in address.split("/")[2]:
@@ -342,6 +346,11 @@ class Settings(BaseSettings):
         key = read_secret_key(self.hmac_key, self.hmac_key_file, "CRRG_HMAC_KEY")
         check_secret_key(key, "CRRG_HMAC_KEY")
         return key
+
+    @property
+    def has_old_pseudonym_key(self) -> bool:
+        """Whether the secret that pseudonyms are changed from is given."""
+        return bool(self.old_hmac_key_file or self.old_hmac_key.get_secret_value())
 
     def old_pseudonym_key(self) -> bytes:
         """Return the secret that pseudonyms are changed from, which may be one that has to be left behind.

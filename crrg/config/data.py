@@ -41,6 +41,8 @@ class IngestConfig(FrozenConfig):
             of MIMIC-CXR as published work does, and leaves out those it leaves out, to compare texts with it.
         new_secret: Whether a dataset whose newest version was made with another pseudonym secret gets a version with
             this one; nothing is taken over then, splits are drawn anew, and versions of the other secret are deleted.
+        forgotten_may_return: Whether a dataset is begun although patients were forgotten under a secret that is lost,
+            so that their films come in.
     """
 
     source: tuple[str, ...] = Field(title="Sources", min_length=1, json_schema_extra={"position": 0})
@@ -70,6 +72,9 @@ class IngestConfig(FrozenConfig):
         "general", title="How reports are cut", json_schema_extra={"position": 15}
     )
     new_secret: bool = Field(False, title="Made with a new secret", json_schema_extra={"position": 16})
+    forgotten_may_return: bool = Field(
+        False, title="Patients forgotten under a lost secret may return", json_schema_extra={"position": 17}
+    )
 
     @field_validator("source", mode="before")
     @classmethod

@@ -1,11 +1,12 @@
-"""Days as people write them: of a night, of the audit."""
+"""Days and time zones as people write them: of a night, of the audit, of delivered documents."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from crrg.errors import ConfigError
 
@@ -43,3 +44,20 @@ def _check_field(value: Any) -> Any:
 
 OptionalDate = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$"), BeforeValidator(_check_field)]
 """A day of a form, ``YYYY-MM-DD``, or empty."""
+
+
+def _check_zone(value: str) -> str:
+    if value:
+        try:
+            ZoneInfo(value)
+        except (
+            ZoneInfoNotFoundError,
+            ValueError,
+            OSError,
+        ):  # a folder of zones, such as Europe, is an error of its own
+            raise ValueError("not a time zone; write it like Europe/Berlin") from None
+    return value
+
+
+OptionalZone = Annotated[str, AfterValidator(_check_zone)]
+"""A time zone of a form, such as ``Europe/Berlin``, or empty."""

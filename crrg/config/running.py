@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from crrg.config.ae_titles import AeTitle
 from crrg.config.base import STAGES, TRAINABLE, Device, FrozenConfig, Preset, Recipe, Stage
-from crrg.config.dates import OptionalDate
+from crrg.config.dates import OptionalDate, OptionalZone
 from crrg.config.evidence import EvidenceSettings
 from crrg.config.fan_out import FanOut
 from crrg.config.models import DecodingSettings as DecodingSettings
@@ -58,7 +58,7 @@ class NightlyConfig(FrozenConfig):
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
     date: OptionalDate = Field("", title="Date (empty = today)", json_schema_extra={"position": 1})
-    timezone: str = Field("", title="Time zone (empty = this machine's)", json_schema_extra={"position": 2})
+    timezone: OptionalZone = Field("", title="Time zone (empty = this machine's)", json_schema_extra={"position": 2})
     model: str = Field(CHAMPION_MODEL, title="Model", min_length=1, json_schema_extra={"position": 3})
     limit: int = Field(0, ge=0, title="Most new films (0 = all)", json_schema_extra={"position": 4})
     settle_s: float = Field(60.0, ge=0, title="Settling time (s)", json_schema_extra={"position": 5})
@@ -88,16 +88,6 @@ class NightlyConfig(FrozenConfig):
             raise ValueError("give at least 64 pixels, or 0 for the size that the models were trained on")
         return value
 
-    @field_validator("timezone")
-    @classmethod
-    def _is_a_zone(cls, value: str) -> str:
-        if value:
-            try:
-                ZoneInfo(value)
-            except (ZoneInfoNotFoundError, ValueError):
-                raise ValueError("not a time zone; write it like Europe/Berlin") from None
-        return value
-
 
 class DeliverConfig(FrozenConfig):
     """Form of a delivery: current drafts as FHIR and DICOM under the identifiers of their sources.
@@ -114,6 +104,8 @@ class DeliverConfig(FrozenConfig):
         again: Whether what was delivered before is delivered again; it replaces what it equals.
         withheld: Whether drafts are delivered, too, that their night withholds: it differs much from training, or they
             are degenerate.
+        timezone: Zone in which DICOM documents tell when their draft was made, e.g. ``Europe/Berlin``, unless the
+            source says its own; empty takes UTC, never this machine's: the same draft has the same bytes anywhere.
     """
 
     inbox: str = Field(min_length=1, title="Inbox", json_schema_extra={"position": 0})
@@ -123,10 +115,11 @@ class DeliverConfig(FrozenConfig):
         ("fhir", "sr", "sc"), min_length=1, title="Documents", json_schema_extra={"position": 3}
     )
     send_to: str = Field("", title="Archive (empty = none)", json_schema_extra={"position": 4})
-    called_title: str = Field("ARCHIVE", title="Archive's AE title", max_length=16, json_schema_extra={"position": 5})
-    calling_title: str = Field("CRRGCLIP", title="Our AE title", max_length=16, json_schema_extra={"position": 6})
+    called_title: AeTitle = Field("ARCHIVE", title="Archive's AE title", json_schema_extra={"position": 5})
+    calling_title: AeTitle = Field("CRRGCLIP", title="Our AE title", json_schema_extra={"position": 6})
     again: bool = Field(False, title="Also what was delivered before", json_schema_extra={"position": 7})
     withheld: bool = Field(False, title="Also what its night withholds", json_schema_extra={"position": 8})
+    timezone: OptionalZone = Field("", title="Time zone of documents (empty = UTC)", json_schema_extra={"position": 9})
 
 
 class Gate(FrozenConfig):

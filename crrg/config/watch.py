@@ -49,8 +49,10 @@ class DriftFinding(FrozenConfig):
         ks: Largest distance of the two cumulated histograms, 0..1; 0 for unordered choices.
         limit: Index that chance alone exceeds too rarely to count; 0 where the index is below the warning anyway.
         level: ``ok``, ``warn`` or ``stop``.
-        reference: Mean in the reference, or the share of its most frequent choice.
+        reference: Mean in the reference, or the share of the choice that is told.
         night: The same of the night.
+        choice: Which choice that is: the most frequent one of the reference, of a label the positive one. Empty for a
+            number, and in findings of before it was noted: there it is the most frequent one of a label, too.
     """
 
     quantity: str
@@ -60,6 +62,13 @@ class DriftFinding(FrozenConfig):
     level: Literal["ok", "warn", "stop"]
     reference: float
     night: float
+    choice: str = ""
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """What is told of the reference and of the night, for people; of a choice with its name."""
+        of_what = f"{self.choice} " if self.choice else ""
+        return f"{of_what}{self.reference:.3g}", f"{of_what}{self.night:.3g}"
 
 
 class NightWatch(FrozenConfig):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 from crrg.data.archives.notes import sentences_of_picture
@@ -19,7 +20,7 @@ from crrg.data.film_ids import Ids, ids_of_content, ids_of_header
 from crrg.data.identity import DicomHeader, check_identity
 from crrg.data.pair_grounding import ground_pair
 from crrg.data.privacy.deidentify import Pseudonyms
-from crrg.data.privacy.forgotten import ForgottenPatients
+from crrg.data.privacy.forgotten import REASON, SENTENCE, ForgottenPatients
 from crrg.data.privacy.person_masks import check_masked, mask_text
 from crrg.data.reports.language import check_language
 from crrg.data.reports.sections import clean_text
@@ -136,9 +137,11 @@ class PairBuilder:
             DataError: IDENTITY, REPORT, LANG, LIMIT or GEOMETRY.
         """
         header = decoded.header if decoded else None
-        ids = identify(item, header, site, source_digest.hex(), self._rules.pseudonyms)
-        if self._rules.forgotten is not None:
-            self._rules.forgotten.check(ids.patient_id)
+        ids_by = partial(identify, item, header, site, source_digest.hex())
+        ids = ids_by(self._rules.pseudonyms)
+        forgotten = self._rules.forgotten
+        if forgotten is not None and forgotten.tell(lambda pseudonyms: ids_by(pseudonyms).patient_id):
+            raise IdentityError(SENTENCE, code=REASON)
         names = header.names if header else ()
         report = Report(
             findings=_clean(item.report.findings, names),

@@ -22,6 +22,8 @@ MANUFACTURERS = (
 """``other`` is whoever is named and is not in the list. References count by place: a new name comes last."""
 WORDS: Mapping[str, tuple[str, ...]] = {"sex": SEXES, "age_band": AGE_BANDS, "manufacturer": MANUFACTURERS}
 """Every word that a field of ``Acquisition`` may hold."""
+OWN_MANUFACTURER = "CRRG-CLIP"
+"""What this program names itself in DICOM objects that it makes, and knows them by when an archive sends them back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,16 +57,46 @@ BREAKS: tuple[str, ...] = (
     r"and (?=(?:\w+ ){1,4}(?:has|have|is|are|was|were)\b)",
     r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
+_WORD = r"(?:(?!(?:or|nor|no|not|without|that|which|is|are)\b)[\w/'-]+ )"
+_STATED = (
+    rf"{_WORD}{{1,7}}?(?:persists?\b|(?:is|are|remains?|appears?|has|have) (?:(?:also|again|now|been|\w+ly) )*"
+    r"(?:stable|unchanged|similar|enlarged|(?:in|de)creas(?:ed|ing)|improv(?:ed|ing)|wors(?:e|ened|ening)|larger?|"
+    r"smaller|small|mild|moderate|severe|minimal|persistent|progressed|normal|unremarkable|clear)\b)"
+)
+_DEVICE_STATED = (
+    rf"{_WORD}{{0,5}}?(?:tubes?|lines?|catheters?|picc|ports?|pacemaker|pacer|leads?|wires?|drains?) "
+    rf"(?:(?:is|are) |{_WORD}){{0,3}}?(?:in place|in situ|in (?:\w+ )?position|remains?|terminat\w+|ends?|project\w*)\b"
+)
+_PLACED = r"(?:left|right|bilateral|bibasilar|basilar|tiny|trace|new)\b"
+OTHER_CLAUSE: tuple[str, ...] = (
+    rf"(?:and|with) (?=(?:{_STATED}|{_DEVICE_STATED}))",
+    rf"with (?={_PLACED})",
+)
+"""Begins a clause of its own, to which a denial or a doubt before it does not reach; without one it is no break."""
+COMMA_OTHER_CLAUSE = (
+    rf"(?:,\s*|\s[-\u2013\u2014]+\s+)(?=(?:{_STATED}|{_DEVICE_STATED}))|"
+    rf"\s[-\u2013\u2014]+\s+(?=(?:small|mild|moderate|{_PLACED}))"
+)
+"""The same behind a comma or a dash."""
 GONE = (
     rf",\s*which (?:has|have|is|are) (?:now |since |been |completely )*"
     rf"(?:resolved|cleared|removed|gone|no longer {_SEEN}|not {_SEEN})\b(?! {_BEFORE})"
 )
 """Says of what stands before it that it is not there."""
+_ONE = r"(?:(?:the )?(?:left|right)(?:[- ]sided)?(?: (?:one|side))?|an? (?:\w+ )?one)"
+OTHER_SIDE = (
+    rf"(?:[,;]\s*(?:(?:and|but|while|whereas) )?|\b(?:and|but|while|whereas) ){_ONE} "
+    r"(?=persists?\b|(?:is|was|has|remains?|appears?) (?:(?:also|now|been|\w+ly) )*(?:stable|unchanged|similar|present|"
+    r"(?:in|de)creas\w+|improv\w+|wors\w+|larger?|smaller|small|resolv\w+|cleared|gone|no longer|not)\b)"
+)
+"""Begins to speak of another finding of the same kind ("right effusion is larger, the left has resolved")."""
 _ANSWER_END = r"(?=\s*(?:[.,;]|$))"
 _ANSWER = r"(?:\s*:|\s+[-\u2013\u2014]+)\s*"
 ANSWER_NO = rf"{_ANSWER}(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN}|no evidence){_ANSWER_END}"
 ANSWER_PERHAPS = rf"{_ANSWER}(?:possible|questionable|equivocal|suspected|uncertain){_ANSWER_END}"
 """Answers to a heading ("Pneumothorax: none.")."""
+ASKED = r"(?<=[\w)])\?(?!\w)|\?(?=\W*$)"
+"""A question mark behind what it asks for."""
 COMMA_BREAK = (
     r",\s*(?=(?:the|there|heart|lungs?|cardiac|mediastinal|mild|mildly|moderate|minimal|stable|unchanged|persistent|"
     r"small|tiny|trace|increased|new|probabl[ey]|possibl[ey]|likely|questionable|suspected|which|this|these|it|suggesting|suggestive|"
@@ -75,17 +105,24 @@ COMMA_BREAK = (
 
 _QUITE = r"(?:entirely |completely |fully |definitively |confidently )*"
 
+_NOT_EXCLUDED = rf"(?:(?:can ?not|can't|could not|may not) {_QUITE}be|not) {_QUITE}(?:excluded|ruled out)\b"
+
 POST_UNCERTAIN: tuple[str, ...] = (
     r"(?:is|are|remains?|appears?|seems?) (?:also |much |felt |felt to be |considered )*"
     r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question|"
     r"less likely)\b",
-    rf"(?:can ?not|can't|could not|may not) {_QUITE}be {_QUITE}(?:excluded|ruled out)\b",
-    rf"not {_QUITE}(?:excluded|ruled out)\b",
+    r"(?<=cardiomegaly )(?:is|appears?|remains?) borderline\b",
+    _NOT_EXCLUDED,
     rf"(?:(?:is|are) )?(?:difficult|hard) to {_QUITE}exclude(?=\s*(?:[.,;]|$|given|because|due|on|in|at|with))",
     r"(?:may|might|could|can) (?:partly |partially )?account for\b",
     r"(?:should|might|may|could) be (?:considered|present)\b",
     r"to be considered\b",
 )
+STILL_POSSIBLE = (
+    r"(?:,\s*|\b)(?:but|although|though|however|yet),? (?:(?:it|this|they|these|(?:an? )?(?:(?:very )?"
+    rf"(?:small|tiny|trace|subtle|occult) )?ones?) )?(?:(?:is|are) )?{_NOT_EXCLUDED}(?! that)"
+)
+"""Takes back a denial: "is not seen but cannot be excluded"."""
 POST_NEGATED: tuple[str, ...] = (
     rf"(?:is|are|was|were) (?:no longer|not) (?:clearly |well |definitely |definitively )?{_SEEN}",
     r"not (?:seen|identified|evident|visuali[sz]ed|apparent|demonstrated|appreciated|detected|visible|observed)\b",
@@ -101,19 +138,23 @@ SHORT_POST_NEGATED: tuple[str, ...] = (
 )
 """Post-negations without a verb, which reach back no further than the last comma."""
 
+PART_OF = r"(?:tips?|ends?|course|side ?ports?|(?:distal|proximal) (?:portions?|aspects?|segments?)) of\b"
+"""Begins to speak of a part of a device: where that is not seen, the device is still there."""
+
 REMOVED: tuple[str, ...] = (r"removal\b(?! of)",)
 """Words after a device that say that it is gone."""
 
 UNCERTAIN_CUES: tuple[str, ...] = (
     rf"(?:can ?not|can't|could not|unable to|(?:is |are )?(?:difficult|hard) to) {_QUITE}(?:exclude|rule out)\b",
-    r"(?:to )?(?:exclude|rule out|evaluate for|assess for)\b|\?(?=\w)",
+    r"(?:to )?(?:exclude|rule out|evaluate for|assess for)\b|\?(?=\s*\w)",
+    r"over (?=(?:\w+ )?(?:pneumoni|infecti|consolidat|atelec|o?edema|infiltrat|aspirat|scar))",
     r"(?:may|might|could|can)\b(?! not)",
     r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
     r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
     r"(?:raising|raises) (?:the )?(?:question|possibility|concern)\b",
     r"less likely\b|more likely than\b",
     r"(?:evaluation|assessment|sensitivity|detection) for\b",
-    r"(?:differential|question|r/o)\b",
+    r"(?:differential|question|r/o|considerations (?:would )?include)\b",
 )
 UNCERTAIN_LINKS: tuple[str, ...] = (
     r"(?:versus|vs)\b",
@@ -136,7 +177,7 @@ NEGATED_CUES: tuple[str, ...] = (
 HISTORY = r"(?:history of|h/o|hx of)"
 """Begins what the patient once had, up to the next comma: not what the film shows."""
 
-ALTERNATIVE = r"or\b"
+ALTERNATIVE = r"or\b(?: (?:an? |any )?new\b)?"
 RESUMES = r"(?:following|after|status post|s/p|because of|given)\b"
 """Begins a circumstance, of which an earlier denial or doubt says nothing."""
 
@@ -185,7 +226,8 @@ MENTIONS: dict[str, tuple[str, ...]] = {
         r"cardiomegal\w+",
         r"(?:cardiac|heart) (?:enlarg\w+)",
         r"(?:large|big|globular) (?:heart|cardiac silhouette)\b",
-        r"(?:heart|cardiac silhouette) is (?:\w+ )?(?:large|big|globular)\b",
+        r"(?:heart(?: size)?|cardiac (?:silhouette|size)) (?:is|appears) (?:(?!not |borderline )\w+ )?"
+        r"(?:large|big|globular|increased)\b",
     ),
     "Enlarged Cardiomediastinum": (
         r"(?:wide|prominent|broad) (?:\w+ )?(?:cardio-?)?mediastin\w+",

@@ -38,9 +38,11 @@ def _build_pattern() -> re.Pattern[str]:
     groups: list[tuple[str, tuple[str, ...]]] = [
         ("neutral", words.NEUTRAL),
         ("break", words.BREAKS),
+        ("other_clause", words.OTHER_CLAUSE),
         ("post_negated", words.POST_NEGATED),
         ("post_uncertain", words.POST_UNCERTAIN),
         ("short_post_negated", words.SHORT_POST_NEGATED),
+        ("part_of", (words.PART_OF,)),
         ("removed", words.REMOVED),
         ("history", (words.HISTORY,)),
         ("uncertain", words.UNCERTAIN_CUES),
@@ -65,13 +67,21 @@ def _build_pattern() -> re.Pattern[str]:
         ("blunted", (words.BLUNTED,)),
     ]
     branches = "|".join(f"(?P<{name}>{'|'.join(fragments)})" for name, fragments in groups)
-    answers = rf"(?P<answer_no>{words.ANSWER_NO})|(?P<answer_perhaps>{words.ANSWER_PERHAPS})|(?P<asked>\?(?!\w))"
-    stops = rf"(?P<gone>{words.GONE})|(?P<semicolon>;)|(?P<colon>:)|(?P<comma_break>{words.COMMA_BREAK})|(?P<comma>,)"
+    answers = rf"(?P<answer_no>{words.ANSWER_NO})|(?P<answer_perhaps>{words.ANSWER_PERHAPS})|(?P<asked>{words.ASKED})"
+    commas = rf"(?P<comma_break>{words.COMMA_BREAK})|(?P<comma_other_clause>{words.COMMA_OTHER_CLAUSE})|(?P<comma>,)"
+    turns = rf"(?P<gone>{words.GONE})|(?P<still_possible>{words.STILL_POSSIBLE})|(?P<other_side>{words.OTHER_SIDE})"
+    stops = rf"{turns}|(?P<semicolon>;)|(?P<colon>:)|{commas}"
     return re.compile(rf"{answers}|{stops}|(?<![a-z0-9])(?:{branches})")
 
 
 _PATTERN = _build_pattern()
-_STOPS = frozenset({"semicolon", "colon", "comma_break", "comma", "break"})
+_STOPS = frozenset(
+    {"semicolon", "colon", "comma_break", "comma_other_clause", "comma", "other_clause", "other_side", "break"}
+)
+_LOOKING_BACK = frozenset(
+    {"post_negated", "short_post_negated", "gone", "removed", "post_uncertain", "still_possible", "asked"}
+    | {"answer_no", "answer_perhaps"}
+)
 _SPACES = re.compile(r"\s+")
 
 
@@ -94,14 +104,17 @@ class _SentenceReader:
         self.subjects: list[str] = []
         self.num_before_comma = 0
         self.mention_end: int | None = None
+        self.named: str | None = None
         self.alternative_end: int | None = None
         self.is_history = False
         self.is_settled = False
+        self.is_of_part = False
         self.is_normal_ahead = False
         self.is_clear_ahead = False
         self.enlarged_ahead: int | None = None
         self.blunted_ahead: int | None = None
         self.is_borderline_ahead = False
+        self.is_borderline_heart = False
 
     def read(self, sentence: str) -> dict[str, int]:
         """Return label values of a lower-case sentence."""
@@ -119,6 +132,8 @@ class _SentenceReader:
                 self._state(kind)
             elif kind == "alternative":
                 self._alternative(match)
+            elif kind in _LOOKING_BACK:
+                self._look_back(kind)
             else:
                 self._cue(kind)
         self._close_clause()
@@ -127,15 +142,19 @@ class _SentenceReader:
 
     def _alternative(self, match: re.Match[str]) -> None:
         """Remember an "or" that stands close behind a finding, unless that is known to be there ("no change in")."""
+        if self.is_settled and match.group().endswith("new"):
+            self.polarity = NEGATIVE
         is_near = self.mention_end is not None and _num_words(match.string, self.mention_end, match.start()) <= 2
         self.alternative_end = match.end() if is_near and not self.is_settled else None
 
     def _stop(self, kind: str) -> None:
-        if kind == "comma":
+        if kind == "other_clause" and self.polarity == POSITIVE:
+            return
+        if kind == "comma" or (kind == "comma_other_clause" and self.polarity == POSITIVE):
             self.num_before_comma = len(self.clause)
             self.is_history = False
             return
-        subjects = self.subjects
+        subjects, named = self.subjects, self.named
         if kind == "colon":
             _keep(self.heading, self.clause)
             self.clause = []
@@ -144,6 +163,8 @@ class _SentenceReader:
         self.carried = [] if kind == "semicolon" else subjects or self.carried
         if kind == "colon":
             self.subjects = subjects
+        if kind == "other_side" and named is not None:
+            self._mention(named, POSITIVE)
 
     def _cue(self, kind: str) -> None:
         if kind == "negated":
@@ -156,9 +177,16 @@ class _SentenceReader:
             self.is_normal_ahead = self.polarity == NEGATIVE
         elif kind == "neutral":
             self.is_settled = True
+        elif kind == "part_of":
+            self.is_of_part = True
         elif kind == "uncertain" and self.polarity != NEGATIVE:
             self.polarity = UNCERTAIN
-        elif kind in ("post_negated", "answer_no"):
+        elif kind == "link":
+            self._revise(len(self.clause) - 1, UNCERTAIN)
+            self.polarity = NEGATIVE if self.polarity == NEGATIVE else UNCERTAIN
+
+    def _look_back(self, kind: str) -> None:
+        if kind in ("post_negated", "answer_no"):
             self._revise(0, NEGATIVE)
         elif kind in ("short_post_negated", "gone"):
             self._revise(self.num_before_comma, NEGATIVE)
@@ -168,14 +196,22 @@ class _SentenceReader:
             self._revise(0, UNCERTAIN)
         elif kind == "asked":
             self._revise(self.num_before_comma, UNCERTAIN)
-        elif kind == "link":
-            self._revise(min(self.num_before_comma, len(self.clause) - 1), UNCERTAIN)
-            self.polarity = NEGATIVE if self.polarity == NEGATIVE else UNCERTAIN
+        elif kind == "still_possible":
+            last = len(self.clause) - 1
+            for i in range(max(0, min(self.num_before_comma, last)), last + 1):
+                label, old = self.clause[i]
+                self.clause[i] = (label, UNCERTAIN if old == NEGATIVE or i == last else old)
+            self.polarity = POSITIVE
 
     def _revise(self, start: int, value: int) -> None:
-        """Give the mentions of the clause from ``start`` on another value; a denied one does not become uncertain."""
+        """Give the mentions of the clause from ``start`` on another value; a denied one does not become uncertain.
+
+        Where a part of a device is spoken of, the device keeps its value.
+        """
         for i in range(max(start, 0), len(self.clause)):
             label, old = self.clause[i]
+            if self.is_of_part and label == "Support Devices":
+                continue
             self.clause[i] = (label, value if value == NEGATIVE or old == POSITIVE else old)
 
     def _named(self, match: re.Match[str], *labels: str) -> None:
@@ -190,7 +226,7 @@ class _SentenceReader:
                 self.clause[-1] = (self.clause[-1][0], UNCERTAIN)
         for label in labels:
             self._mention(label, value)
-        self.mention_end, self.alternative_end = match.end(), None
+        self.mention_end, self.alternative_end, self.named = match.end(), None, labels[-1]
 
     def _mention(self, label: str, value: int) -> None:
         self.clause.append((label, value))
@@ -212,11 +248,14 @@ class _SentenceReader:
         if kind == "borderline":
             if "heart" in self.subjects:
                 self._mention("Cardiomegaly", UNCERTAIN)
+                self.is_borderline_heart = True
             elif self.polarity != NEGATIVE:
                 self.polarity = UNCERTAIN
                 self.is_borderline_ahead = True
         elif kind == "enlarged":
             self.is_normal_ahead = False
+            if self.is_borderline_heart and self.subjects[-1] == "heart":
+                return
             if self.subjects:
                 self._call_enlarged(self.subjects[-1], self.polarity)
             else:

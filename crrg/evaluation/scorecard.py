@@ -12,7 +12,7 @@ from typing import Any
 
 from crrg.evaluation.published import PublishedTable, published_markdown
 
-FIGURES_VERSION = 8
+FIGURES_VERSION = 9
 """Raised when evaluations gain figures, or make them otherwise: a scorecard of an earlier number is made again."""
 TABLE_COLUMNS = ("figure", "value", "low", "high", "baseline", "baseline value", "margin")
 
@@ -27,7 +27,7 @@ class Figure:
         low: Lower end of the 95 % interval, or ``None``, which it becomes where it is NaN, as for too few patients.
         high: Upper end, likewise.
         baseline_name: What the value is compared with, or an empty string.
-        baseline: The baseline's value on the same films, or ``None``.
+        baseline: The baseline's value on the same films, or ``None``, which it becomes where it is not finite.
         is_detail: Whether it is of one region or one label, to be shown below the others.
         lower_is_better: Whether less is better, as for an error.
     """
@@ -42,9 +42,9 @@ class Figure:
     lower_is_better: bool = False
 
     def __post_init__(self) -> None:
-        """Leave out ends of an interval that could not be found."""
-        for end in ("low", "high"):
-            object.__setattr__(self, end, _plain(getattr(self, end)))
+        """Leave out ends of an interval, and a baseline, that could not be found."""
+        for part in ("low", "high", "baseline"):
+            object.__setattr__(self, part, _plain(getattr(self, part)))
 
     @property
     def margin(self) -> float | None:

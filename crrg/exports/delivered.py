@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from typing import Any
 
@@ -19,9 +19,10 @@ from crrg.exports.documents import film_model, film_models
 from crrg.exports.originals import OriginalFilm
 from crrg.storage import hash_json
 
-MANUFACTURER = "CRRG-CLIP"
 DEVICE_NAME = "CRRG-CLIP draft report pipeline"
 BANNER = "DRAFT - NOT REVIEWED BY A RADIOLOGIST"
+NUMBERED_FROM = datetime(2020, 1, 1, tzinfo=UTC)
+"""Seconds since then fit into DICOM's whole numbers until 2088."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,34 @@ class Delivery:
         originals: Source headers by ``instance_id``; never shown.
         committed: When the night was committed, with time zone.
         replaced: By form, the newest older draft of the study that was delivered in it.
+        zone: In which DICOM documents tell times where their source does not say its own.
     """
 
     document: Mapping[str, Any]
     originals: Mapping[str, OriginalFilm] = field(repr=False)
     committed: datetime
     replaced: Mapping[str, Delivery] = field(default_factory=dict, repr=False)
+    zone: tzinfo = UTC
 
     @property
     def primary(self) -> OriginalFilm:
         """Source of the film that stands for the study."""
         return self.originals[next(film["instance_id"] for film in self.document["films"] if film["is_primary"])]
+
+    @cached_property
+    def films(self) -> list[Mapping[str, Any]]:
+        """Films of the document, the primary one first, the others in the order of their sources' UIDs."""
+        films: list[Mapping[str, Any]] = list(self.document["films"])
+        return sorted(films, key=lambda film: (not film["is_primary"], self.instance_uid(film["instance_id"])))
+
+    @property
+    def number(self) -> int:
+        """A number that is higher the later the draft was committed: by it the newest of a series is told."""
+        return max(1, int((self.committed - NUMBERED_FROM).total_seconds()))
+
+    def moment(self, original: OriginalFilm) -> datetime:
+        """Return when the draft was committed, in the zone in which a source tells its times."""
+        return self.committed.astimezone(original.zone or self.zone)
 
     def models(self, film: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
         """Return the bundles that drafted a film, or all films with the primary one's first.
@@ -61,7 +79,7 @@ class Delivery:
     @cached_property
     def named_document(self) -> dict[str, Any]:
         """The study document under the source's own UIDs instead of pseudonyms; for the identified zone only."""
-        films = [{**film, "instance_id": self.instance_uid(film["instance_id"])} for film in self.document["films"]]
+        films = [{**film, "instance_id": self.instance_uid(film["instance_id"])} for film in self.films]
         return {**self.document, "study_id": self.primary.study_uid, "films": films}
 
     def instance_uid(self, instance_id: str) -> str:

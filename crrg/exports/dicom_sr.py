@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.exports.codes import (
     LABEL_CODES,
@@ -25,7 +26,8 @@ from crrg.exports.codes import (
     own_code,
     region_site,
 )
-from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, DEVICE_NAME, Delivery
+from crrg.exports.source_text import plain_text
 
 if TYPE_CHECKING:
     from highdicom import sr
@@ -54,14 +56,13 @@ def structured_report(delivery: Delivery) -> Dataset:
     from highdicom import sr
     from pydicom import Dataset
 
-    films = [film for film in delivery.document["films"] if film["instance_id"] in delivery.originals]
     groups: list[Any] = list(_observations(delivery))
-    for film in films:
+    for film in delivery.films:
         groups += _regions(delivery, film)
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=delivery.uid("device"),
         name=DEVICE_NAME,
-        manufacturer_name=MANUFACTURER,
+        manufacturer_name=OWN_MANUFACTURER,
         model_name=", ".join(delivery.versions()),
     )
     content = sr.MeasurementReport(
@@ -75,13 +76,13 @@ def structured_report(delivery: Delivery) -> Dataset:
         title=_concept(Code("126000", "DCM", "Imaging Measurement Report")),
     )
     report = sr.ComprehensiveSR(
-        evidence=[delivery.originals[film["instance_id"]].header for film in films],
+        evidence=[delivery.originals[film["instance_id"]].reference for film in delivery.films],
         content=content[0],
         series_instance_uid=delivery.series_uid("sr"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=delivery.uid("sr"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        instance_number=delivery.number,
+        manufacturer=OWN_MANUFACTURER,
         is_complete=False,
         is_final=False,
         is_verified=False,
@@ -91,7 +92,7 @@ def structured_report(delivery: Delivery) -> Dataset:
     scheme = Dataset()
     scheme.CodingSchemeDesignator = OWN_SCHEME
     scheme.CodingSchemeName = "CRRG-CLIP observations and regions"
-    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    scheme.CodingSchemeResponsibleOrganization = OWN_MANUFACTURER
     report.CodingSchemeIdentificationSequence = [scheme]
     return stamped(report, delivery)
 
@@ -108,18 +109,23 @@ def _reference(delivery: Delivery) -> Dataset:
 
 
 def stamped(dataset: Dataset, delivery: Delivery, film: Mapping[str, Any] | None = None) -> Dataset:
-    """Date a made object by its draft's commit, so that the same draft gives the same bytes, and name the models.
+    """Put a made object into its study, date it by its draft's commit, and name the models.
+
+    The same draft gives the same bytes. The series is not dated: drafts of other nights lie in it, too.
 
     Args:
         dataset: What was made.
         delivery: The draft.
         film: The one it is about; none where it is about all.
     """
-    day, moment = delivery.committed.strftime("%Y%m%d"), delivery.committed.strftime("%H%M%S")
-    dataset.ContentDate = dataset.SeriesDate = dataset.InstanceCreationDate = day
-    dataset.ContentTime = dataset.SeriesTime = dataset.InstanceCreationTime = moment
+    original = delivery.originals[film["instance_id"]] if film else delivery.primary
+    original.place(dataset)
+    committed = delivery.moment(original)
+    day, time = committed.strftime("%Y%m%d"), committed.strftime("%H%M%S")
+    dataset.ContentDate = dataset.InstanceCreationDate = day
+    dataset.ContentTime = dataset.InstanceCreationTime = time
     for equipment in dataset.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = f"{day}{moment}"
+        equipment.ContributionDateTime = f"{day}{time}"
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.DeviceSerialNumber = delivery.models(film)[0][0][:64]
     dataset.SoftwareVersions = delivery.versions(film)
@@ -130,13 +136,13 @@ def _observations(delivery: Delivery) -> Iterator[sr.MeasurementsAndQualitativeE
     """Yield one TID 1501 group per observation: its probability, and on which side of the threshold it lies.
 
     Of "No Finding" the side is left out where films differ: its probability is the highest of the films, and speaks for
-    the study only where every film shows nothing.
+    the study only where every film shows nothing. The source of a probability is every film, since it is their maximum.
     """
     from highdicom import sr
 
     document = delivery.document
-    source = delivery.primary.header
-    image = sr.SourceImageForMeasurementGroup(str(source.SOPClassUID), str(source.SOPInstanceUID))
+    sources = [delivery.originals[film["instance_id"]].header for film in delivery.films]
+    images = [sr.SourceImageForMeasurementGroup(str(each.SOPClassUID), str(each.SOPInstanceUID)) for each in sources]
     for label in LABELS:
         side = _concept(_ABOVE if document["labels"][label] else _BELOW)
         evaluations = [sr.QualitativeEvaluation(_concept(_AT_THRESHOLD), side)]
@@ -146,7 +152,7 @@ def _observations(delivery: Delivery) -> Iterator[sr.MeasurementsAndQualitativeE
             algorithm_id=_algorithm("calibrated label head", delivery.versions()),
             measurements=[_measurement(_PROBABILITY, document["probabilities"][label])],
             qualitative_evaluations=None if _films_differ(document, label) else evaluations,
-            source_images=[image],
+            source_images=images,
         )
 
 
@@ -171,7 +177,7 @@ def _regions(
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(
                 uid=delivery.uid("region", region["region"], instance_id=film["instance_id"]),
-                identifier=f"{region['region']}: {region['phrase']}"[:MAX_LABEL_CHARACTERS],
+                identifier=plain_text(f"{region['region']}: {region['phrase']}")[:MAX_LABEL_CHARACTERS],
             ),
             referenced_region=sr.ImageRegion(
                 sr.GraphicTypeValues.POLYLINE,
@@ -188,7 +194,7 @@ def _regions(
 def _algorithm(part: str, versions: Sequence[str]) -> sr.AlgorithmIdentification:
     from highdicom import sr
 
-    return sr.AlgorithmIdentification(f"{MANUFACTURER} {part}", ", ".join(versions), manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(f"{OWN_MANUFACTURER} {part}", ", ".join(versions), manufacturer=OWN_MANUFACTURER)
 
 
 def _measurement(name: Code, value: float) -> sr.Measurement:

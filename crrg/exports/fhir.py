@@ -19,10 +19,12 @@ from datetime import date as Date
 from datetime import datetime
 from typing import Any
 
+from crrg.data.dicom.header import identifier_of, text_value
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS, NO_FINDING
 from crrg.errors import DataError
 from crrg.exports.codes import LABEL_CODES, LABEL_CONCEPTS, REGION_CODES, SYSTEM_URLS, Code
-from crrg.exports.delivered import BANNER, DEVICE_NAME, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, DEVICE_NAME, Delivery
 from crrg.exports.documents import DISCLAIMER, report_text
 
 CATEGORY_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0074"
@@ -176,7 +178,7 @@ def _device(delivery: Delivery) -> dict[str, Any]:
         "id": delivery.resource_id("device"),
         "identifier": [{"system": "urn:crrg-clip:bundle", "value": bundle_id} for bundle_id, _ in delivery.models()],
         "status": "active",
-        "manufacturer": MANUFACTURER,
+        "manufacturer": OWN_MANUFACTURER,
         "deviceName": [{"name": DEVICE_NAME, "type": "model-name"}],
         "version": [{"value": version} for version in delivery.versions()],
         "note": [{"text": DISCLAIMER}],
@@ -217,7 +219,7 @@ def _observation(delivery: Delivery, label: str, device: str) -> dict[str, Any]:
 def _report(delivery: Delivery, observations: list[str]) -> dict[str, Any]:
     document = delivery.document
     older = [delivery.replaced["fhir"]] if "fhir" in delivery.replaced else []
-    told = [region for film in document["films"] for region in film["regions"] if region["phrase"]]
+    told = [region for film in delivery.films for region in film["regions"] if region["phrase"]]
     report: dict[str, Any] = {
         "resourceType": "DiagnosticReport",
         "id": delivery.resource_id("report"),
@@ -246,7 +248,7 @@ def _report(delivery: Delivery, observations: list[str]) -> dict[str, Any]:
         ],
         "extension": [*map(_replaces, older), *(_region_extension(each) for each in told)],
     }
-    accession = str(delivery.primary.header.AccessionNumber or "")
+    accession = text_value(delivery.primary.header, "AccessionNumber")
     if accession:
         kind = _concept_of(IDENTIFIER_TYPES, "ACSN", "Accession ID")
         report["basedOn"] = [{"identifier": {"type": kind, "value": accession}, "type": "ServiceRequest"}]
@@ -281,9 +283,9 @@ def _subject(delivery: Delivery) -> dict[str, Any]:
     header = delivery.primary.header
     identifier: dict[str, Any] = {
         "type": _concept_of(IDENTIFIER_TYPES, "MR", "Medical record number"),
-        "value": str(header.PatientID),
+        "value": identifier_of(header, "PatientID"),
     }
-    issuer = str(header.get("IssuerOfPatientID") or "")
+    issuer = text_value(header, "IssuerOfPatientID")
     if issuer:
         identifier["assigner"] = {"display": issuer}
     return {"type": "Patient", "identifier": identifier}

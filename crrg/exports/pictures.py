@@ -26,7 +26,10 @@ PANEL_SIDE = 384
 HEAT_OPACITY = 0.6
 """Of the cell that most rests on."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_AMBER, _BLUE, _WHITE = (84, 180, 255), (255, 196, 124), (255, 255, 255)
+_FONT_SCALE = 0.34
+_OUTLINE = 1
+"""Width of the dark line around letters, pixels."""
+_AMBER, _BLUE, _WHITE, _BLACK = (84, 180, 255), (255, 196, 124), (255, 255, 255), (0, 0, 0)
 """Blue, green, red."""
 
 
@@ -97,14 +100,60 @@ def _panel(
         shown += HEAT_OPACITY * cover[..., None] * (np.array(_AMBER, np.float32) - shown)
     canvas: NDArray[np.uint8] = np.round(shown).astype(np.uint8)
     across, down = width / film.original_width, height / film.original_height
+    corners = []
     for region in regions:
         x1, y1, x2, y2 = region.box_xyxy
-        corner = (round(x1 * across), round(y1 * down))
+        corners.append((round(x1 * across), round(y1 * down)))
         colour = _AMBER if reads_abnormal(region.abnormal_probability, abnormal_threshold) else _BLUE
-        cv2.rectangle(canvas, corner, (round(x2 * across), round(y2 * down)), colour, 1)
-        place = (corner[0] + 2, max(10, corner[1] - 3))
-        cv2.putText(canvas, region.region, place, _FONT, 0.34, _WHITE, 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, corners[-1], (round(x2 * across), round(y2 * down)), colour, 1)
+    names = [region.region for region in regions]
+    for name, (left, _, _, bottom) in zip(names, place_names(names, corners, width, height), strict=True):
+        _write(canvas, name, left + _OUTLINE, bottom - _text_size(name)[2])
     return canvas
+
+
+def place_names(
+    names: Sequence[str], corners: Sequence[tuple[int, int]], width: int, height: int
+) -> list[tuple[int, int, int, int]]:
+    """Return where names stand on a picture: over the corners of their boxes, or as near to them as there is room.
+
+    A name is moved sideways only to stay on the picture, and up or down only while it would cover an earlier one. Where
+    a picture has no room for it at all, it stands over its corner nevertheless.
+
+    Args:
+        names: What is written.
+        corners: Top left corner of each box, pixels of the picture.
+        width: Of the picture.
+        height: Of the picture.
+
+    Returns:
+        A rectangle around each name with its outline, pixels of the picture, max exclusive.
+    """
+    taken: NDArray[np.bool_] = np.zeros((height, width), np.bool_)
+    places = []
+    for name, (x, y) in zip(names, corners, strict=True):
+        across, down, _ = _text_size(name)
+        left, wanted = max(0, min(x, width - across)), max(0, min(y - down, height - down))
+        rows = np.asarray(taken[:, left : left + across].any(axis=1))
+        free = ((abs(top - wanted), top) for top in range(height - down + 1) if not rows[top : top + down].any())
+        _, top = min(free, default=(0, wanted))
+        taken[top : top + down, left : left + across] = True
+        places.append((left, top, left + across, top + down))
+    return places
+
+
+def _write(canvas: NDArray[np.uint8], name: str, x: int, y: int) -> None:
+    """Write a name in white with a dark outline; thicker letters would be wider, and no outline of these."""
+    steps = range(-_OUTLINE, _OUTLINE + 1)
+    dark = [((x + across, y + down), _BLACK) for across in steps for down in steps]
+    for start, colour in (*dark, ((x, y), _WHITE)):
+        cv2.putText(canvas, name, start, _FONT, _FONT_SCALE, colour, 1, cv2.LINE_AA)
+
+
+def _text_size(name: str) -> tuple[int, int, int]:
+    """Return width and height of a name with its outline, and how far above its lower end its letters stand."""
+    (across, down), below = cv2.getTextSize(name, _FONT, _FONT_SCALE, 1)
+    return across + 2 * _OUTLINE, down + below + 2 * _OUTLINE, below + _OUTLINE
 
 
 def _encoded(picture: NDArray[np.uint8]) -> bytes:

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.labels import LABELS
-from crrg.exports.delivered import BANNER, MANUFACTURER, Delivery
+from crrg.exports.delivered import BANNER, Delivery
 from crrg.exports.dicom_sr import stamped
 from crrg.exports.documents import NO_IMPRESSION, attention_flags, film_model, is_region_abnormal
+from crrg.exports.source_text import plain_text
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -75,7 +77,7 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
 
     original = delivery.originals[film["instance_id"]]
     image = SCImage.from_ref_dataset(
-        ref_dataset=original.header,
+        ref_dataset=original.reference,
         pixel_array=capture_picture(delivery.document, film, pixels),
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -84,8 +86,8 @@ def secondary_capture(delivery: Delivery, film: Mapping[str, Any], pixels: NDArr
         series_instance_uid=delivery.series_uid("sc"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=delivery.uid("sc", instance_id=film["instance_id"]),
-        instance_number=1 + [each["instance_id"] for each in delivery.document["films"]].index(film["instance_id"]),
-        manufacturer=MANUFACTURER,
+        instance_number=delivery.number + delivery.films.index(film),
+        manufacturer=OWN_MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     # as the film was drawn, which is as its source lies
@@ -134,5 +136,4 @@ def _write_panel(canvas: NDArray[np.uint8], lines: list[tuple[str, tuple[int, in
     if len(lines) > room:
         lines = [*lines[: room - 1], ("… the rest stands in the report", _GREY)]
     for index, (text, colour) in enumerate(lines):
-        plain = text.encode("ascii", "replace").decode()
-        cv2.putText(canvas, plain, (left, top + index * LINE_HEIGHT), _FONT, 0.46, colour, 1, cv2.LINE_AA)
+        cv2.putText(canvas, plain_text(text), (left, top + index * LINE_HEIGHT), _FONT, 0.46, colour, 1, cv2.LINE_AA)

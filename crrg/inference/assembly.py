@@ -2,10 +2,10 @@
 
 Repeated sentences go (``dedup``), then second descriptions of one thing that say nothing more of it, then normal
 sentences that contradict a stated finding ("The lungs are clear." beside an opacity) or that only repeat what others
-deny already. Sentences that state a finding are never dropped for a normal one, and the impression is made of them;
-where there is none it calls the chest normal only if sentences do, of lungs or pleura and of the heart. What a region
-that was drafted as abnormal says counts as such without a label too. ``assemble_published`` is the published way:
-repeats go, nothing else. Knows no models.
+deny already. Sentences that state a finding are never dropped for a normal one, only parted from what they deny
+wrongly, and the impression is made of them; where there is none it calls the chest normal only if sentences do, of
+lungs or pleura and of the heart, and none names free air. What a region that was drafted as abnormal says counts as
+such without a label too. ``assemble_published`` is the published way: repeats go, nothing else. Knows no models.
 
 Source: RGRG (Tanida et al., CVPR 2023), report post-processing, for ``assemble_published``.
 """
@@ -33,7 +33,7 @@ from crrg.inference.statements import (
     says_abnormal,
 )
 
-ASSEMBLY_VERSION = "1"
+ASSEMBLY_VERSION = "2"
 """Raised when the same phrases would make another draft, so that what was learnt of earlier drafts is not reused."""
 MANY_DENIALS = 10
 """A sentence that denies so much at once ("No acute disease.") is dropped as a whole when any of it is wrong."""
@@ -58,6 +58,9 @@ _FILLER = re.compile(
 
 _SIDE_BESIDE_ITSELF = re.compile(r",? (?:on the )?\b(right|left) (?:greater|more|worse) than (?:the )?\1\b", re.I)
 """A comparison that can be true of no film ("opacities, right greater than right"); what is compared may be."""
+
+_SEAM = re.compile(r"[,;]?\s+(?:and|but|with|without|although|though)\b\s*|[,;]\s+", re.I)
+"""Where a finding and a denial in one sentence may be parted."""
 
 
 @dataclass(frozen=True)
@@ -220,25 +223,51 @@ def _is_abnormal(statement: Statement, labeler: Labeler) -> bool:
 
 
 def _without_contradictions(statements: list[Statement], labeler: Labeler) -> list[Statement]:
-    """Drop normal statements that deny what others state, keeping the part that still holds."""
+    """Drop what denies what others state, keeping of the sentence the part that still holds."""
     kept: list[Statement] = []
     is_flagged = any(statement.is_flagged for statement in statements)
     for statement in statements:
         if is_flagged and statement.is_normal and len(statement.denied) >= MANY_DENIALS:
             continue
-        left = what_holds(statement, statements)
-        kept += [statement] if left == [statement.text] else [read_statement(sentence, labeler) for sentence in left]
+        left = what_holds(statement, statements, labeler)
+        kept += [statement] if left == [statement.text] else [_left_of(statement, text, labeler) for text in left]
     return kept
 
 
-def what_holds(statement: Statement, others: Sequence[Statement]) -> list[str]:
-    """Return a statement's sentence or, where it denies what others state, plain sentences of the rest it denies."""
-    wrong = statement.wrong_denials(others) if statement.is_normal else frozenset()
+def _left_of(statement: Statement, text: str, labeler: Labeler) -> Statement:
+    """Return the statement that a sentence of ``what_holds`` makes; what is abnormal in it stays marked as such."""
+    return replace(read_statement(text, labeler), is_flagged=statement.is_flagged and says_abnormal(text, labeler))
+
+
+def what_holds(statement: Statement, others: Sequence[Statement], labeler: Labeler) -> list[str]:
+    """Return a statement's sentence or, where it denies what others state, what it says besides.
+
+    Of a finding's sentence that is its longest part that says as much without the wrong denial; one that cannot be
+    parted stays as it is, since a finding is never dropped. What else was denied follows in plain sentences.
+    """
+    others = [other for other in others if other is not statement]
+    wrong = statement.wrong_denials(others)
     if not wrong:
         return [statement.text]
-    if statement.is_local or len(statement.denied) >= MANY_DENIALS:
-        return []
-    return _denials(statement.denied - wrong)
+    if statement.is_normal:
+        is_left = not statement.is_local and len(statement.denied) < MANY_DENIALS
+        return _denials(statement.denied - wrong) if is_left else []
+    whole = statement.text.rstrip(".")
+    parts = [part for seam in _SEAM.finditer(whole) for part in (whole[: seam.start()], whole[seam.end() :])]
+    for part in sorted(filter(None, parts), key=len, reverse=True):
+        text = f"{part[0].upper()}{part[1:]}."
+        left = read_statement(text, labeler)
+        if _says_as_much(left, statement, labeler) and not left.wrong_denials(others):
+            return [text, *_denials(statement.denied - wrong - left.denied)]
+    return [statement.text]
+
+
+def _says_as_much(part: Statement, whole: Statement, labeler: Labeler) -> bool:
+    """Return whether a part of a sentence states the same as the whole, denials apart."""
+    if whole.is_flagged and not says_abnormal(part.text, labeler):
+        return False
+    is_same_place = not whole.present or part.places == whole.places
+    return is_same_place and (part.present, part.certain, part.sides) == (whole.present, whole.certain, whole.sides)
 
 
 def _denials(denied: frozenset[SidedLabel]) -> list[str]:
@@ -275,7 +304,13 @@ def _impression(statements: list[Statement]) -> str:
 
 
 def _call_chest_normal(statements: list[Statement]) -> bool:
-    """Return whether statements deny something of both lungs or pleurae and call the heart normal."""
+    """Return whether statements deny something of both lungs or pleurae and call the heart normal.
+
+    Air outside lung and bowel makes no normal chest, even where its region was not drafted as abnormal. Other words
+    without a label ("tortuous aorta") do: real reports with them are called normal as well.
+    """
+    if any(statement.names_free_air for statement in statements):
+        return False
     denied = frozenset[SidedLabel]().union(*(each.denied for each in statements if not each.is_local))
     is_chest_normal = any({(label, "right"), (label, "left")} <= denied for label in LUNG_LABELS | SIDE_LABELS)
     return is_chest_normal and any(label == "Cardiomegaly" for label, _ in denied)

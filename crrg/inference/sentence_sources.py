@@ -56,7 +56,7 @@ def _became(sentence: str, told: Sequence[str], labeler: Labeler) -> frozenset[s
     scores = lexical_similarity([sentence, *told])[0, 1:]
     near = {other for other, score in zip(told, scores.tolist(), strict=True) if score > SIMILARITY_THRESHOLD}
     stated = [read_statement(other, labeler) for other in told]
-    left = what_holds(read_statement(sentence, labeler), stated)
+    left = what_holds(read_statement(sentence, labeler), stated, labeler)
     return frozenset(near.union(each for each in left if each in told))
 
 
@@ -77,6 +77,8 @@ def _published(phrases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     places: dict[str, tuple[int, int]] = {}
     for region, phrase in phrases.items():
         text = " ".join(phrase.split())
+        if not text:
+            continue
         places[region] = len(joined), len(joined) + len(text)
         joined += f"{text} "
     start = 0

@@ -73,6 +73,10 @@ _NEUTRAL = re.compile(
     r"\b(?:stable|unchanged|similar|left-sided|views?|radiographs?|examination|study|images?|comparison)\b"
 )
 """Words of a sentence that calls nothing abnormal without calling anything normal."""
+_FREE_AIR = re.compile(
+    r"\b(?:free (?:\w+ )?air|pneumoperitoneum|pneumomediastinum|subcutaneous (?:emphysema|air|gas))\b"
+)
+_DENIAL = re.compile(r"\b(?:no|not|without|negative for|free of|absence of|nor|rather than|resolved)\b")
 _NOWHERE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
@@ -109,6 +113,12 @@ class Statement:
     def is_pathological(self) -> bool:
         """Whether it states anything but devices."""
         return self.is_flagged or bool(self.present - {SUPPORT_DEVICES})
+
+    @property
+    def names_free_air(self) -> bool:
+        """Whether it speaks of air outside lung and bowel, which no label stands for, without a denial beside it."""
+        lowered = self.text.lower()
+        return _FREE_AIR.search(lowered) is not None and not _DENIAL.search(lowered)
 
     @property
     def topic(self) -> Topic:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.watch import DriftFinding, WatchSettings
-from crrg.monitoring.quantities import ALIKE, CHOICES, MAKER, Values
+from crrg.monitoring.quantities import ALIKE, CHOICES, MAKER, POSITIVE, Values
 from crrg.monitoring.reference import Histogram, Reference, repeats
 
 PRIOR = 0.5
@@ -126,14 +126,17 @@ def _compare_histogram(
     if index >= settings.warn_psi:
         is_maker = name == MAKER
         limit = predicted_limit(samples[0], numbers[1], level) if is_maker else chance_limit(expected, numbers, level)
+    # of a label never the negative drafts, whose share rises where that of the positive ones falls
+    told = POSITIVE if name.startswith("draft/label/") else int(expected.argmax())
     return DriftFinding(
         quantity=name,
         psi=round(index, DECIMALS),
         ks=0.0 if is_choice else round(float(np.abs(steps).max()), DECIMALS),
         limit=round(limit, DECIMALS),
         level=_level(index, limit, settings),
-        reference=round(histogram.mean, DECIMALS),
-        night=round(float((values == expected.argmax()).mean() if is_choice else values.mean()), DECIMALS),
+        reference=round(float(expected[told] / expected.sum()) if is_choice else histogram.mean, DECIMALS),
+        night=round(float((values == told).mean() if is_choice else values.mean()), DECIMALS),
+        choice=CHOICES[name][told] if is_choice else "",
     )
 
 

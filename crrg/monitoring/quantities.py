@@ -26,9 +26,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     VIEW: tuple(view.value for view in ViewPosition),
     POLARITY: ("as stored", "inverted"),
     MAKER: MANUFACTURERS,
-    **{f"draft/label/{label}": ("below", "at or above its threshold") for label in LABELS},
+    **{f"draft/label/{label}": ("negative", "positive") for label in LABELS},
 }
-"""Quantities that are one of a few; every other one is a number."""
+"""Quantities that are one of a few; every other one is a number. A label is positive at or above its threshold."""
+POSITIVE = 1
+"""Number of the choice of a label that people ask for."""
 ALIKE = "draft/alike"
 """Share of the drafts that read like the most frequent one; its reference is how often each text occurs."""
 

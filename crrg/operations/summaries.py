@@ -116,8 +116,13 @@ def shards_markdown(shards: Sequence[StagedShard | ShardResult]) -> str:
     return f"\n\n{table(('shard', 'films', 'refused', 'done by'), rows)}" if rows else ""
 
 
-def night_markdown(summary: NightSummary) -> str:
-    """Return the counts of a night."""
+def night_markdown(summary: NightSummary, root: str = "") -> str:
+    """Return the counts of a night.
+
+    Args:
+        summary: The night.
+        root: Where its results lie, for readers who do not know; stands in front of their keys.
+    """
     rows = [
         ("inputs", summary.num_inputs),
         ("drafted", summary.num_accepted),
@@ -129,8 +134,10 @@ def night_markdown(summary: NightSummary) -> str:
         rows.append(("shards on the CPU", summary.num_shards_on_cpu))
     head = f"# Night of {summary.date}: {summary.status.replace('_', ' ')}\n\nBundle `{summary.bundle_id}`."
     if summary.status == "committed":
-        places = (("Manifest", summary.manifest_key), ("Review page", summary.review_key), ("Digest", summary.digest))
-        said = [f"{name} `{value}`" for name, value in places if value]
+        front = f"{root}/" if root else ""
+        keys = (("Manifest", summary.manifest_key), ("Review page", summary.review_key))
+        said = [f"{name} `{front}{key}`" for name, key in keys if key]
+        said += [f"Digest `{summary.digest}`"] if summary.digest else []
         too_many = too_many_refused(summary) if summary.exceeds_failure_rate else ""
         rest = [reasons_table(summary.reasons), too_many, *said, _watch(summary)]
     elif summary.status == "stopped":
@@ -162,18 +169,19 @@ def plan_markdown(plan: NightPlan) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def night_report(summary: NightSummary, links: Mapping[str, str]) -> str:
+def night_report(summary: NightSummary, links: Mapping[str, str], root: str = "") -> str:
     """Return all that is known of a night: counts, drift, prevalence beside the last nights, times, links.
 
     Args:
         summary: The night.
         links: Text to address of pages about it.
+        root: See ``night_markdown``.
     """
-    parts = [night_markdown(summary)]
+    parts = [night_markdown(summary, root)]
     if summary.watch is not None and summary.watch.findings:
         drift = [
             (each.quantity, f"{each.psi:.3f}", f"{each.ks:.3f}", f"{each.limit:.3f}" if each.limit else "-", each.level,
-             f"{each.reference:.3g}", f"{each.night:.3g}")
+             *each.shown)
             for each in summary.watch.findings
         ]  # fmt: skip
         header = ("quantity", "PSI", "KS", "chance reaches", "level", "in training", "tonight")

@@ -49,7 +49,7 @@ from crrg.training.tracker import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 MIN_TEXT_SPREAD = 1e-3
 """Least spread of validation texts that a text tower must tell apart: random ones have 0.25, trained ones about 0.1."""

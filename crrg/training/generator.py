@@ -42,7 +42,7 @@ from crrg.training.read_films import ReadFilms, read_films
 from crrg.training.report_order import report_order
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "generator"
 

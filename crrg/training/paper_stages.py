@@ -63,7 +63,7 @@ from crrg.training.read_films import ReadFilms
 from crrg.training.region_targets import region_targets
 from crrg.training.tracker import Tracker
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 
 

@@ -34,7 +34,7 @@ from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raised when the same settings would train another model, so that a finished run is not reused."""
 STAGE = "joint-generator"
 

@@ -125,6 +125,12 @@ def test_every_worker_has_the_limits_region_and_principal_of_the_host(services: 
         assert asked <= {*services[name]["environment"]}, name
 
 
+def test_workers_link_to_the_address_of_mlflow_that_people_use(services: dict[str, dict[str, Any]]) -> None:
+    (origins,) = [part for part in services["mlflow"]["command"] if part.startswith("--cors-allowed-origins=")]
+    for name in ("worker", "night"):
+        assert services[name]["environment"]["CRRG_MLFLOW_PUBLIC_URL"] == origins.partition("=")[2]
+
+
 def test_services_ask_for_passwords_keep_leases_on_disk_and_report_to_nobody(
     services: dict[str, dict[str, Any]],
 ) -> None:

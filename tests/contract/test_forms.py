@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from crrg.config.running import NightlyConfig, PromoteConfig, RetrainConfig
+from crrg.config.running import DeliverConfig, NightlyConfig, PromoteConfig, RetrainConfig
 from tests.support.flow_forms import FORMS
 
 SNAPSHOTS = Path(__file__).parent / "forms"
@@ -44,6 +44,13 @@ def test_a_bad_value_names_the_field() -> None:
         PromoteConfig()
     with pytest.raises(ValidationError, match="Europe/Berlin"):
         NightlyConfig(inbox="x", timezone="Berlin")
+    for zone in ("Berlin", "Europe", "../UTC"):
+        with pytest.raises(ValidationError, match="Europe/Berlin"):
+            DeliverConfig(inbox="x", timezone=zone)
+    for title in ("", "   ", "A\\B", "Ä", "A\n", "A" * 17):
+        with pytest.raises(ValidationError, match="not an AE title"):
+            DeliverConfig(inbox="x", calling_title=title)
+    assert DeliverConfig(inbox="x", called_title="PACS 1", timezone="Europe/Berlin").called_title == "PACS 1"
 
 
 def test_the_retraining_hands_its_settings_to_the_stages() -> None:

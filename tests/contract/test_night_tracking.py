@@ -9,6 +9,7 @@ import pytest
 from crrg.config.base import Settings
 from crrg.ledger.manifest import read_manifests
 from crrg.operations.night import feed as night_feed
+from crrg.operations.night import report
 from crrg.operations.night.report import report_night
 from crrg.operations.spool import send_waiting
 from crrg.storage import Storage
@@ -61,6 +62,24 @@ def test_a_night_is_a_run_and_a_page_beside_the_last_nights(root: Storage, tmp_p
             if "/documents/" in key:
                 assert key.split("/")[-2] not in said
     assert "heart measures" not in said
+
+
+def test_links_lead_where_people_can_go_and_the_page_names_its_root(
+    root: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "track", lambda *_: "run-1")
+    inbox = Storage(str(tmp_path / "inbox"))
+    inbox.put("1.png", png_bytes(1))
+    summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0).model_copy(update={"model_version": "3"})
+    settings = Settings(root=root.root, mlflow_tracking_uri="http://mlflow:5000/")
+    assert "(http://mlflow:5000/#/runs/run-1)" in report_night(summary, root, settings)
+    monkeypatch.setenv("CRRG_MLFLOW_PUBLIC_URL", "https://mlflow.example.org")
+    page = report_night(summary, root, Settings(root=root.root, mlflow_tracking_uri="http://mlflow:5000"))
+    assert "(https://mlflow.example.org/#/runs/run-1)" in page
+    assert "(https://mlflow.example.org/#/models/crrg-pipeline/versions/3)" in page
+    assert "http://mlflow:5000" not in page
+    assert f"Review page `{root.root}/{summary.review_key}`" in page
+    assert f"Manifest `{root.root}/{summary.manifest_key}`" in page
 
 
 def test_a_night_waits_in_the_spool_while_the_tracking_server_is_away(

@@ -105,16 +105,24 @@ def test_night_that_is_told_late_gets_the_page_that_it_would_have_had(given_back
 def test_flagged_night_that_is_told_late_raises_its_event(monkeypatch, tmp_path):
     flagged, plain = (
         NightSummary(
-            date=date, status="committed", watch=NightWatch(status="no_reference", num_patients=1, faults=faults)
+            date=date,
+            status="committed",
+            num_accepted=3,
+            watch=NightWatch(status="no_reference", num_patients=1, faults=faults, withheld="is degenerate"),
         )
         for date, faults in (("2026-11-18", ("all drafts are the same",)), ("2026-11-19", ()))
     )
-    raised: list[str] = []
+    raised: list[tuple[dict[str, str], dict[str, object]]] = []
     monkeypatch.setattr(inference, "open_root", lambda: (None, None))
     monkeypatch.setattr(inference, "tell_of_earlier", lambda *_: [(flagged, "one"), (plain, "other")])
-    monkeypatch.setattr(inference, "emit_event", lambda _, resource, payload: raised.extend(resource.values()))
+    monkeypatch.setattr(inference, "emit_event", lambda _, resource, payload: raised.append((resource, payload)))
     assert inference.tell_of_earlier_nights.fn(None) == ["one", "other"]
-    assert raised == ["crrg.night.2026-11-18"]
+    ((resource, payload),) = raised
+    assert resource == {"prefect.resource.id": "crrg.night.2026-11-18"}
+    assert payload == {
+        "num_accepted": 3, "num_quarantined": 0, "differs": [], "faults": ["all drafts are the same"],
+        "withheld": "is degenerate",
+    }  # fmt: skip
 
 
 def test_night_whose_server_goes_away_is_given_back(given_back, monkeypatch, tmp_path):

@@ -56,12 +56,20 @@ def test_failed_and_flagged_nights_send_word(
     emit_event(
         FLAGGED_NIGHT,
         {"prefect.resource.id": "crrg.night.2026-03-10"},
-        payload={"num_accepted": 7, "num_quarantined": 2, "differs": ["film/likeness", "film/view"]},
-    )
+        payload={
+            "num_accepted": 7, "num_quarantined": 2, "differs": ["film/likeness", "film/view"],
+            "faults": ['64% of 25 drafts "read the same"', "drafts have 2 words on average, 9\\40 & <more>"],
+            "withheld": "is degenerate",
+        },
+    )  # fmt: skip
     assert sink.wait_for("flagged") == {
         "what": "flagged", "night": "nightly-2026-03-10", "num_accepted": "7", "num_quarantined": "2",
-        "differs": "film/likeness, film/view",
+        "differs": "film/likeness, film/view", "withheld": "is degenerate",
+        "faults": '64% of 25 drafts "read the same"; drafts have 2 words on average, 9\\40 & <more>',
     }  # fmt: skip
+    emit_event(FLAGGED_NIGHT, {"prefect.resource.id": "crrg.night.2026-03-09"}, payload={"num_accepted": 7})
+    older = sink.wait_for("flagged", "nightly-2026-03-09")
+    assert (older["differs"], older["faults"], older["withheld"]) == ("", "", ""), "of a worker that says less"
     with get_client(sync_client=True) as client:
         automations = {each.name: each for each in client.read_automations()}
     dead = automations["crrg: runs without a heartbeat have crashed"]

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from pydantic import SecretStr
 from pydicom.filebase import DicomBytesIO
 
 from crrg.errors import StorageError
+from crrg.exports.originals import read_original
 from crrg.operations.delivery.deliver import deliver
 from crrg.operations.delivery.dicom_send import Archive, find_archive, send_objects
 from deployments.services import free_port
 from tests.support.delivered_night import STUDY_UIDS, DeliverableNight, film_bytes
+from tests.support.drawn_delivery import COMMITTED, drawn_delivery, drawn_document, stored_objects
 from tests.support.drawn_night import StandInDrafter, run_test_night
+from tests.support.source_names import NAMES, named_film
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
@@ -161,6 +165,46 @@ def test_documents_satisfy_the_validators(night, tmp_path):
             assert dumped.returncode == 0, dumped.stderr
             assert "Imaging Measurement Report" in dumped.stdout
             assert "right lung: The lungs are clear." in dumped.stdout
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of what the sources hold
+@pytest.mark.parametrize("character_set", NAMES, ids="\\".join)
+def test_documents_are_as_valid_as_their_source_in_every_character_set(character_set, tmp_path):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("no dciodvfy here; `make system-deps` installs it")
+    source = tmp_path / "source.dcm"
+    source.write_bytes(named_film(character_set))
+    # it knows neither katakana nor GBK
+    known = errors_of(["dciodvfy", "-new", str(source)])
+    for place, each in enumerate(stored_objects(drawn_delivery({"i": read_original(source.read_bytes(), "i")}))):
+        each.save_as(tmp_path / f"{place}.dcm")
+        assert errors_of(["dciodvfy", "-new", str(tmp_path / f"{place}.dcm")]) <= known
+
+
+def test_objects_of_one_study_do_not_contradict_each_other(tmp_path):
+    if shutil.which("dcentvfy") is None:
+        pytest.skip("no dcentvfy here; `make system-deps` installs it")
+    film = film_bytes(1, "5", "51", IssuerOfPatientID="HOSP-A", StudyDescription="Chest", TimezoneOffsetFromUTC="+0900")
+    files = [tmp_path / "source.dcm"]
+    files[0].write_bytes(film)
+    for phrase, day in (("The lungs are clear.", 0), ("There is an effusion.", 1)):
+        made = drawn_delivery(
+            {"i": read_original(film, "i")},
+            document=drawn_document("i", phrase=phrase),
+            committed=COMMITTED + timedelta(days=day),
+        )
+        for each in stored_objects(made):
+            files.append(tmp_path / f"{len(files)}.dcm")
+            each.save_as(files[-1])
+    told = subprocess.run(["dcentvfy", *map(str, files)], capture_output=True, text=True, check=False)
+    lines = (told.stdout + told.stderr).splitlines()
+    # it takes the accession number of a report for one of the study, and that of a capture for one of the series
+    assert [line for line in lines if line.strip() and "<AccessionNumber> IE <Study> versus <Series>" not in line] == []
+
+
+def errors_of(command: list[str]) -> set[str]:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
 
 
 def test_a_wrong_document_is_found_by_the_validator(night, tmp_path):

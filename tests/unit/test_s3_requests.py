@@ -75,6 +75,32 @@ def test_only_a_large_body_waits_for_leave(
     assert [each.headers.get("expect") for each in writes] == (["100-continue"] * 2 if is_asked else [None] * 2)
 
 
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("review/index.html", "text/html; charset=utf-8"),
+        ("review/review.css", "text/css; charset=utf-8"),
+        ("review/review.js", "text/javascript; charset=utf-8"),
+        ("review/worklist.csv", "text/csv; charset=utf-8"),
+        ("documents/report.txt", "text/plain; charset=utf-8"),
+        ("evaluation/scorecard.md", "text/markdown; charset=utf-8"),
+        ("watch.json", "application/json"),
+        ("films/x.png", "image/png"),
+        ("films/x.jpg", "image/jpeg"),
+        ("control/STOP", None),
+        ("results/part-0.parquet", None),
+    ],
+)
+def test_what_people_open_is_written_with_its_type(
+    store: RecordingStore, root: Storage, key: str, expected: str | None
+) -> None:
+    root.put(key, b"x")
+    root.put_if_absent(key, b"x")
+    root.put(key, b"x" * LARGE_BYTES)
+    said = [each.headers.get("content-type") for each in store.of("PutObject")]
+    assert said == [expected] * 3
+
+
 def test_a_client_that_is_forgotten_leaves_its_session(store: RecordingStore, root: Storage) -> None:
     before = root.filesystem.session
     assert Storage("s3://bucket/other", root._settings).filesystem.session is before

@@ -25,7 +25,7 @@ from crrg.data.dicom.structure import PIXEL_GROUP, DicomBody
 from crrg.data.identity import DicomHeader
 from crrg.data.privacy.name_spellings import readings_of_names
 from crrg.data.view_words import view_of_words
-from crrg.domain.acquisition import Acquisition
+from crrg.domain.acquisition import OWN_MANUFACTURER, Acquisition
 from crrg.domain.study import ViewPosition
 from crrg.errors import DicomError
 
@@ -205,7 +205,7 @@ def read_acquisition(attributes: Dataset) -> Acquisition:
 
 
 def check_scope(attributes: Dataset) -> tuple[str, ...]:
-    """Refuse what is no chest radiograph, and what shows a name.
+    """Refuse what is no chest radiograph, and what shows a name or one of our own drafts.
 
     Returns:
         Flags: ``body_part_unknown``, ``view_unknown``, ``age_unknown``, ``paediatric``.
@@ -216,6 +216,8 @@ def check_scope(attributes: Dataset) -> tuple[str, ...]:
     kind = SOP_CLASSES.get(text_value(attributes, "SOPClassUID"))
     if kind is None:
         raise DicomError("the object is not a projection radiograph", code="SOP_CLASS.NOT_A_RADIOGRAPH")
+    if kind == "SC" and text_value(attributes, "Manufacturer") == OWN_MANUFACTURER:
+        raise DicomError("the object is a draft that this program delivered", code="SOP_CLASS.OWN_CAPTURE")
     modality = text_value(attributes, "Modality").upper()
     if modality not in _MODALITIES[kind]:
         raise DicomError("the modality does not fit a projection radiograph", code="MODALITY.NOT_A_RADIOGRAPH")

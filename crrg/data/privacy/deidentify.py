@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import hmac
 
+from crrg.config.base import Settings
 from crrg.errors import DataError
 
 PSEUDONYM_CHARACTERS = 26
@@ -23,15 +24,21 @@ CONTENT_SITE = "content"
 
 
 class Pseudonyms:
-    """Turns identifiers of a source into pseudonyms with one secret key."""
+    """Turns identifiers of a source into pseudonyms with one secret key.
 
-    def __init__(self, key: bytes) -> None:
-        """Keep the secret; see ``Settings.pseudonym_key`` for where it comes from.
+    Attributes:
+        earlier: The same with the secret before, where this process was given it: patients who were forgotten under it
+            are told by it.
+    """
+
+    def __init__(self, key: bytes, earlier: Pseudonyms | None = None) -> None:
+        """Keep the secret; see ``pseudonyms_of`` for where it comes from.
 
         Args:
             key: At least 32 bytes.
+            earlier: Of another secret, which this one took the place of.
         """
-        self._key = key
+        self._key, self.earlier = key, earlier
 
     def __repr__(self) -> str:
         """Show which key it is, never the key."""
@@ -114,3 +121,14 @@ class Pseudonyms:
         message = b"\0".join(part.encode("utf-8", "surrogatepass") for part in (domain, site, value))
         digest = hmac.digest(self._key, message, "sha256")
         return base64.b32encode(digest)[:PSEUDONYM_CHARACTERS].decode().lower()
+
+
+def pseudonyms_of(settings: Settings) -> Pseudonyms:
+    """Return what makes pseudonyms with the secret of settings, and tells who was forgotten under the one before.
+
+    Raises:
+        ConfigError: There is no secret, or it, or the one before where that is given, cannot be used.
+    """
+    key = settings.pseudonym_key()
+    old_key = settings.old_pseudonym_key() if settings.has_old_pseudonym_key else key
+    return Pseudonyms(key, Pseudonyms(old_key) if old_key != key else None)

@@ -4,11 +4,14 @@
 the secret and a film of the patient can tell that it must not be read, nobody else can tell anything. Lists under
 ``control/forgotten/ids/`` hold HMACs of what went with them, so that who asks for a study or an image a second time is
 told so. Who is forgotten, and what is removed, is the business of ``crrg.operations.privacy.forget``.
+
+A tombstone is found by the secret it was made with alone. After a change of the secret, who still has the old one and a
+film tells the patient by both (``Pseudonyms.earlier``); then the old tombstone gets a follower (``carry_over``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crrg.config.references import DatasetRef
@@ -31,11 +34,13 @@ class ForgottenPatients:
 
     Attributes:
         pseudonyms: The key under which patients were forgotten.
-        tombstones: What was found; see ``read_forgotten``.
+        tombstones: What was found, of whichever secret; see ``read_forgotten``.
+        met: Present pseudonyms of patients who were told by the secret before, by the tombstones of that one.
     """
 
     pseudonyms: Pseudonyms = field(compare=False)
     tombstones: frozenset[str] = frozenset()
+    met: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __contains__(self, patient_id: str) -> bool:
         """Return whether a patient, by pseudonym, was forgotten."""
@@ -50,6 +55,20 @@ class ForgottenPatients:
         if patient_id in self:
             raise IdentityError(SENTENCE, code=REASON)
 
+    def tell(self, patient_of: Callable[[Pseudonyms], str]) -> bool:
+        """Return whether a patient was forgotten, under the present secret or under the one before where that is known.
+
+        Args:
+            patient_of: Makes the patient's pseudonym with a secret.
+        """
+        if not self.tombstones:
+            return False
+        patient_id, earlier = patient_of(self.pseudonyms), self.pseudonyms.earlier
+        if earlier is not None and (tombstone := earlier.tombstone(patient_of(earlier))) in self.tombstones:
+            self.met[tombstone] = patient_id
+            return True
+        return patient_id in self
+
 
 def read_forgotten(storage: Storage, pseudonyms: Pseudonyms) -> ForgottenPatients:
     """Return who was forgotten under a root, as of now.
@@ -58,8 +77,41 @@ def read_forgotten(storage: Storage, pseudonyms: Pseudonyms) -> ForgottenPatient
         storage: The root.
         pseudonyms: The key under which patients were forgotten.
     """
-    names = (name for name in storage.list_folder(PREFIX) if name.endswith(".json"))
-    return ForgottenPatients(pseudonyms, frozenset(name.removesuffix(".json") for name in names))
+    return ForgottenPatients(pseudonyms, frozenset(_tombstones(storage)))
+
+
+def read_left_behind(storage: Storage, pseudonyms: Pseudonyms) -> dict[str, str]:
+    """Return the tombstones of other secrets that nobody carried over, with the ``key_id`` of each.
+
+    Args:
+        storage: The root.
+        pseudonyms: The present secret, under which nothing tells these patients.
+    """
+    said = {tombstone: storage.get_json(_key_of(tombstone)) for tombstone in _tombstones(storage)}
+    return {
+        name: each["key_id"]
+        for name, each in said.items()
+        # one that was carried over from the present secret tells of a patient whom this secret knows as well
+        if not each.get("followed_by") and pseudonyms.key_id not in (each["key_id"], *each.get("follows", ()))
+    }
+
+
+def carry_over(storage: Storage, pseudonyms: Pseudonyms, patients: Mapping[str, str]) -> None:
+    """Make patients who were forgotten under an earlier secret forgotten ones under the present; twice changes nothing.
+
+    Args:
+        storage: The root.
+        pseudonyms: The present secret.
+        patients: Their present pseudonyms by their earlier tombstones.
+
+    Raises:
+        StorageError: The root is out of reach, or this process may write no tombstones.
+    """
+    for tombstone, patient_id in sorted(patients.items()):
+        said = storage.get_json(_key_of(tombstone))
+        if said.get("followed_by") != pseudonyms.key_id:
+            write_tombstone(storage, pseudonyms, patient_id, {*said.get("follows", ()), said["key_id"]})
+            storage.put_json(_key_of(tombstone), {**said, "followed_by": pseudonyms.key_id})
 
 
 def is_removed_from(storage: Storage, dataset: DatasetRef) -> bool:
@@ -107,7 +159,22 @@ def write_forgotten_ids(storage: Storage, pseudonyms: Pseudonyms, names: Iterabl
         storage.put(f"{IDS}/{hash_json(tombstones)}.json", canonical_json(value))
 
 
-def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str) -> None:
-    """Make a patient a forgotten one; a second call changes nothing."""
-    key = f"{PREFIX}/{pseudonyms.tombstone(patient_id)}.json"
-    storage.put(key, canonical_json({"key_id": pseudonyms.key_id, "schema_version": 1}))
+def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, follows: Collection[str] = ()) -> None:
+    """Make a patient a forgotten one; a second call changes nothing.
+
+    Args:
+        storage: The root.
+        pseudonyms: The present secret.
+        patient_id: Pseudonym of the patient.
+        follows: ``key_id`` of each earlier secret under which the patient has a tombstone, too.
+    """
+    value = {"key_id": pseudonyms.key_id, "schema_version": 1, **({"follows": sorted(follows)} if follows else {})}
+    storage.put_json(_key_of(pseudonyms.tombstone(patient_id)), value)
+
+
+def _tombstones(storage: Storage) -> list[str]:
+    return [name.removesuffix(".json") for name in storage.list_folder(PREFIX) if name.endswith(".json")]
+
+
+def _key_of(tombstone: str) -> str:
+    return f"{PREFIX}/{tombstone}.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-LEXICON_VERSION = 2
+LEXICON_VERSION = 3
 """Raised when the same report would be grounded in another way; a part of a dataset's fingerprint."""
 
 

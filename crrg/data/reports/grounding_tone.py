@@ -17,7 +17,7 @@ _ABNORMAL = re.compile(
     r"|eventration|hyper-?(?:inflat|expan)\w+|emphysem\w*|copd|chronic|scar\w*|fibro\w+|granulom\w+|bronchiect\w+"
     r"|prominen\w+|low lung volumes|deviat\w+|displac\w+|enlarg\w+|widen\w+|obscur\w+|blunt\w+|adenopathy"
     r"|lymphadenopathy|collaps\w+|volume loss|resect\w+|lobectomy|congest\w+|crowding|thicken\w+"
-    r"|free (?:\w+ )?air|pneumoperitoneum)\b",
+    r"|free (?:\w+ )?air|pneumoperitoneum|pneumomediastinum)\b",
     re.IGNORECASE,
 )
 _NORMAL = re.compile(

@@ -16,10 +16,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from crrg.config.base import Settings
 from crrg.config.references import DeliverySummary
@@ -201,9 +202,11 @@ def _deliver_study(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the source's values
         originals = {name: read_original(data, name) for name, data in sources.items()}
-        delivery = _delivery(draft, originals)
+        delivery = _delivery(draft, originals, work)
         delivery = replace(delivery, replaced=_replaced(draft, delivery, work))
-        objects, files = _documents(delivery, pictures, work.config.forms)
+        objects, files, failure = _documents(delivery, pictures, work.config.forms)
+        if failure and not files:
+            raise failure
     noted = _note_key(draft, work)
     with _unless_forgotten(draft, (*files, noted), work):
         # before anything leaves: wherever it is cut off, a later removal knows what may lie in the zone or an archive
@@ -217,7 +220,7 @@ def _deliver_study(
         )
         for key, data in files.items():
             work.zone.put(key, data)
-        if (refusal := _send(objects, work)) is not None:
+        if (refusal := failure or _send(objects, work)) is not None:
             raise refusal
         note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
         work.zone.put(noted, canonical_json(note))
@@ -260,34 +263,53 @@ def _check_remembered(patients: Iterable[str], work: _Work) -> None:
         forgotten.check(patient_id)
 
 
-def _delivery(draft: StudyDraft, originals: Mapping[str, OriginalFilm]) -> Delivery:
-    return Delivery(draft.document, originals, datetime.fromisoformat(draft.manifest.committed_utc))
+def _delivery(draft: StudyDraft, originals: Mapping[str, OriginalFilm], work: _Work) -> Delivery:
+    zone = ZoneInfo(work.config.timezone) if work.config.timezone else UTC
+    return Delivery(draft.document, originals, datetime.fromisoformat(draft.manifest.committed_utc), zone=zone)
 
 
 def _documents(
     delivery: Delivery, pictures: Mapping[str, DecodeOutcome], forms: Sequence[str]
-) -> tuple[list[Dataset], dict[str, bytes]]:
-    """Return the DICOM objects of a draft, and every document by its key.
+) -> tuple[list[Dataset], dict[str, bytes], DataError | None]:
+    """Return the DICOM objects of a draft, every document by its key, and why there are no DICOM objects.
+
+    FHIR asks less of a header and of films, so that it is made also where they are not.
 
     Raises:
-        DataError: A film cannot be decoded, or DOCUMENT.FAILED where a header does not let one be written.
+        DataError: DOCUMENT.FAILED or DOCUMENT.INVALID where a header does not let the FHIR document be written.
     """
-    folder, study_id = delivery.primary.study_uid, str(delivery.document["study_id"])
-    try:
-        objects = [structured_report(delivery)] if "sr" in forms else []
-        for film in delivery.document["films"]:
-            if (picture := pictures.get(film["instance_id"])) is None:
-                continue
-            if isinstance(picture, DataError):
-                raise picture
-            objects.append(secondary_capture(delivery, film, picture.film.pixels))
-        files = {f"{folder}/{each.SOPInstanceUID}.dcm": _file_bytes(each) for each in objects}
-        if "fhir" in forms:
+    folder = delivery.primary.study_uid
+    files: dict[str, bytes] = {}
+    if "fhir" in forms:
+        with _made_of_header(delivery):
             files[_fhir_key(delivery)] = canonical_json(fhir_bundle(delivery))
+    try:
+        with _made_of_header(delivery):
+            objects = [structured_report(delivery)] if "sr" in forms else []
+            for film in delivery.films:
+                if (picture := pictures.get(film["instance_id"])) is None:
+                    continue
+                if isinstance(picture, DataError):
+                    raise picture
+                objects.append(secondary_capture(delivery, film, picture.film.pixels))
+            files |= {f"{folder}/{each.SOPInstanceUID}.dcm": _file_bytes(each) for each in objects}
+    except DataError as error:
+        return [], files, error
+    return objects, files, None
+
+
+@contextmanager
+def _made_of_header(delivery: Delivery) -> Iterator[None]:
+    """Name what a source's header does not let the block write.
+
+    Raises:
+        DataError: DOCUMENT.FAILED.
+    """
+    try:
+        yield
     except _UNMAKEABLE as error:
         reason = f"the source's header does not let a document be written ({type(error).__name__})"
-        raise DataError(reason, study_id, code="DOCUMENT.FAILED") from None
-    return objects, files
+        raise DataError(reason, str(delivery.document["study_id"]), code="DOCUMENT.FAILED") from None
 
 
 def _replaced(draft: StudyDraft, delivery: Delivery, work: _Work) -> dict[str, Delivery]:
@@ -298,7 +320,7 @@ def _replaced(draft: StudyDraft, delivery: Delivery, work: _Work) -> dict[str, D
     for older in work.drafts.older(draft):
         if not all(film["instance_id"] in delivery.originals for film in older.films):
             continue
-        earlier = _delivery(older, delivery.originals)
+        earlier = _delivery(older, delivery.originals, work)
         if earlier.uid("sr") == delivery.uid("sr"):
             # the same draft under a corrected patient, which takes the wrong one's place
             continue

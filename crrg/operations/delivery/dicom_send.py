@@ -4,7 +4,7 @@ Knows no draft: it takes objects and says whether the archive took all of them. 
 ``host:port`` and ``dicoms://host:port`` are C-STORE, ``https://…`` is the root of a DICOMweb service. Certificates are
 always verified. What the web client logs names studies, hence it is silenced.
 
-Source: DICOM PS3.4 annex B, PS3.7 section 9.1.1, PS3.15 annex B.1, PS3.18 section 10.5.
+Source: DICOM PS3.4 annex B, PS3.5 section 10.1, PS3.7 section 9.1.1 and annex C, PS3.15 annex B.1, PS3.18 section 10.5.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 from pydantic import SecretStr
 
@@ -27,19 +28,26 @@ from crrg.operations.extras import check_installed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
+    from requests import Response
 
 TIMEOUT_S = 30.0
 _SUCCESS = 0x0000
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 """The archive kept the object and changed or did not use an element."""
+_HELD_BEFORE = 0x0111
+"""The archive holds an object of that UID and keeps it: the same draft, since a UID is made from what a draft says."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _NOT_FOR_US = (0x0122, 0x0124)
 """The archive takes no such objects, or none from us: the next study would fare no better."""
-_REFUSING_ANSWERS = (400, 409, 413, 422)
+_CONFLICT = 409
+_REFUSING_ANSWERS = (400, _CONFLICT, 413, 422)
 """Answers of a web service that are about the objects sent, not about whoever sends them."""
 REFUSED = "ARCHIVE.REFUSED"
 """Code of an error that is about the objects of one study: others may be taken."""
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, ParseError)
+"""What the client raises where an answer is not of the standard's form."""
 _OVER_TLS = "dicoms://"
 _WAY_OUT = "see the archive's log, then deliver again"
 
@@ -123,7 +131,7 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
 
 
 def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> None:
-    """Store objects in an archive; all of them, or an error.
+    """Store objects in an archive; all of them, or an error. What it holds already counts as stored.
 
     Args:
         objects: DICOM objects with their file meta information.
@@ -131,7 +139,7 @@ def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> N
 
     Raises:
         StorageError: The archive cannot be reached (retryable), rejects the connection, or, with the code
-            ``ARCHIVE.REFUSED``, an object; what came before it may be stored.
+            ``ARCHIVE.REFUSED``, an object, or its answer cannot be read; other objects may be stored.
     """
     if isinstance(archive, WebArchive):
         _post(objects, archive)
@@ -141,36 +149,49 @@ def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> N
 
 def _store(objects: Sequence[Dataset], archive: Archive) -> None:
     """Send by C-STORE."""
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
     from pynetdicom import AE
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     entity = AE(ae_title=archive.calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = TIMEOUT_S
     entity.connection_timeout = TIMEOUT_S
-    for sop_class, syntax in sorted(_contexts(objects)):
-        entity.add_requested_context(sop_class, syntax)
+    for sop_class in _classes(objects):
+        entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     tls = (archive.tls, archive.host) if archive.tls else None
     association = entity.associate(archive.host, archive.port, ae_title=archive.called, tls_args=tls)
-    if not association.is_established:
-        is_rejected = association.is_rejected
-        what = "rejects the association; check both AE titles" if is_rejected else "cannot be reached"
-        raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
     try:
-        _check_accepted(objects, association.accepted_contexts, archive)
-        for each in objects:
-            status = association.send_c_store(each).get("Status") if association.is_established else None
-            if status is None:
-                raise StorageError("the archive aborted the connection; send again", archive.called, retryable=True)
-            if status in _OUT_OF_RESOURCES:
-                raise StorageError(
-                    f"the archive has no room (0x{status:04X}); {_WAY_OUT}", archive.called, retryable=True
-                )
-            if status != _SUCCESS and status not in _WARNINGS:
-                code = "" if status in _NOT_FOR_US else REFUSED
-                reason = f"the archive refused an object with status 0x{status:04X}; {_WAY_OUT}"
-                raise StorageError(reason, archive.called, code=code)
+        if association.is_established or association.rejected_contexts:
+            _check_accepted(objects, association.accepted_contexts, archive)
+        if not association.is_established:
+            is_rejected = association.is_rejected
+            what = "rejects the association; check both AE titles" if is_rejected else "cannot be reached"
+            raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
+        _store_each(objects, association, archive)
     finally:
         association.release()
+
+
+def _store_each(objects: Sequence[Dataset], association: Association, archive: Archive) -> None:
+    """Send every object, also where one before it is refused.
+
+    Raises:
+        StorageError: The first refusal, once all were sent; at once where the next object would fare no better.
+    """
+    refusal: StorageError | None = None
+    for each in objects:
+        status = association.send_c_store(each).get("Status") if association.is_established else None
+        if status is None:
+            raise StorageError("the archive aborted the connection; send again", archive.called, retryable=True)
+        if status in _OUT_OF_RESOURCES:
+            raise StorageError(f"the archive has no room (0x{status:04X}); {_WAY_OUT}", archive.called, retryable=True)
+        reason = f"the archive refused an object with status 0x{status:04X}; {_WAY_OUT}"
+        if status in _NOT_FOR_US:
+            raise StorageError(reason, archive.called)
+        if status not in (_SUCCESS, _HELD_BEFORE, *_WARNINGS):
+            refusal = refusal or StorageError(reason, archive.called, code=REFUSED)
+    if refusal:
+        raise refusal
 
 
 def _check_accepted(objects: Iterable[Dataset], accepted: Iterable[PresentationContext], archive: Archive) -> None:
@@ -179,25 +200,29 @@ def _check_accepted(objects: Iterable[Dataset], accepted: Iterable[PresentationC
     Raises:
         StorageError: It does not take one of them.
     """
-    agreed = {(str(each.abstract_syntax), str(syntax)) for each in accepted for syntax in each.transfer_syntax}
-    for sop_class, _ in sorted(_contexts(objects) - agreed):
-        raise StorageError(f"the archive accepts no objects of class {sop_class}; leave their form out", archive.called)
+    agreed = {str(each.abstract_syntax) for each in accepted}
+    for sop_class in _classes(objects):
+        if sop_class not in agreed:
+            raise StorageError(
+                f"the archive accepts no objects of class {sop_class}; leave their form out", archive.called
+            )
 
 
-def _contexts(objects: Iterable[Dataset]) -> set[tuple[str, str]]:
-    return {(str(each.SOPClassUID), str(each.file_meta.TransferSyntaxUID)) for each in objects}
+def _classes(objects: Iterable[Dataset]) -> list[str]:
+    return sorted({str(each.SOPClassUID) for each in objects})
 
 
 def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
     """Send by STOW-RS in one request."""
     from dicomweb_client.web import DICOMwebClient
-    from requests import RequestException, Session
+    from requests import JSONDecodeError, RequestException, Session
 
     for name in ("dicomweb_client", "retrying"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     session = Session()
     session.trust_env = False  # variables of the environment would win over the certificates and the header below
     session.headers["Accept"] = "application/dicom+json"
+    session.hooks["response"].append(_name_media_type_plainly)
     if secret := archive.authorization.get_secret_value():
         session.headers["Authorization"] = secret
     session.verify = str(archive.ca_file) if archive.ca_file else True
@@ -205,25 +230,57 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
     client = DICOMwebClient(archive.url, session=session, timeout=TIMEOUT_S)
     client.set_http_retry_params(retry=False)  # a delivery is tried again as a whole
     host = urlsplit(archive.url).hostname or ""
+    unreadable = StorageError(f"the archive's answer cannot be read; {_WAY_OUT}", host, code=REFUSED)
     try:
-        answer = client.store_instances(objects)
+        num_missing = _num_missing(objects, client.store_instances(objects))
+    except JSONDecodeError:
+        raise unreadable from None
     except RequestException as error:
-        status = error.response.status_code if error.response is not None else 0
-        if not status:
+        if error.response is None:
             reason = f"the archive cannot be reached ({type(error).__name__})"
             raise StorageError(reason, host, retryable=True) from None
+        if _holds_all(objects, error.response):
+            return
+        status = error.response.status_code
         code = REFUSED if status in _REFUSING_ANSWERS else ""
         is_passing = status >= 500 or status == 429
         reason = f"the archive answered {status}; {_WAY_OUT}"
         raise StorageError(reason, host, retryable=is_passing, code=code) from None
+    except _UNREADABLE:
+        raise unreadable from None
     finally:
         session.close()
-    wanted = {str(each.SOPInstanceUID) for each in objects}
-    stored = {str(each.ReferencedSOPInstanceUID) for each in answer.get("ReferencedSOPSequence", ())}
-    if failed := len(answer.get("FailedSOPSequence", ())) or len(wanted - stored):
+    if num_missing:
         raise StorageError(
-            f"the archive did not confirm {failed} of {len(wanted)} objects; see its log", host, code=REFUSED
+            f"the archive did not confirm {num_missing} of {len(objects)} objects; see its log", host, code=REFUSED
         )
+
+
+def _name_media_type_plainly(response: Response, **_: object) -> None:
+    """Leave the media type alone in a header that the client compares as a whole, and that may be missing."""
+    response.headers["Content-Type"] = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _num_missing(objects: Sequence[Dataset], answer: Dataset) -> int:
+    """Return how many objects an answer does not say to be in the archive, now or before.
+
+    Source: DICOM PS3.18 annex I.2 (Store Instances Response Module).
+    """
+    failed = answer.get("FailedSOPSequence") or ()
+    held = {str(each.ReferencedSOPInstanceUID) for each in failed if each.get("FailureReason") == _HELD_BEFORE}
+    stored = {str(each.ReferencedSOPInstanceUID) for each in answer.get("ReferencedSOPSequence") or ()}
+    wanted = {str(each.SOPInstanceUID) for each in objects}
+    return sum(each.get("FailureReason") != _HELD_BEFORE for each in failed) or len(wanted - stored - held)
+
+
+def _holds_all(objects: Sequence[Dataset], refusal: Response) -> bool:
+    """Return whether an archive stored nothing because it holds every object already."""
+    from pydicom import Dataset
+
+    try:
+        return refusal.status_code == _CONFLICT and not _num_missing(objects, Dataset.from_json(refusal.json()))
+    except _UNREADABLE:
+        return False
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -24,11 +24,12 @@ from crrg.data.archives.givers import denial
 from crrg.data.archives.source_kinds import open_sources
 from crrg.data.archives.sources import Source
 from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms, pseudonyms_of
 from crrg.data.refusals import UNREADABLE, failure_share
 from crrg.errors import ConfigError, CrrgError, StorageError
 from crrg.ledger.audit import write_audit
 from crrg.local_files import check_disk, full_disk_named
+from crrg.operations.ingest.earlier_secret import check_all_told
 from crrg.operations.ingest.inputs import (
     KnownInputs,
     read_known_inputs,
@@ -66,22 +67,21 @@ def ingest(
     Args:
         config: The form.
         storage: Root to write to.
-        pseudonyms: Turns identifiers into pseudonyms.
+        pseudonyms: Turns identifiers into pseudonyms; knows the secret before where patients are to be told by it.
         settings: How to reach archives on S3.
         tracked_by: Names the tracking server that is told of a new version; not tracked where not given.
         tags: Ids that tie the tracked run to the orchestrator.
 
     Raises:
         ConfigError: A source is not there or holds the root, the dataset's name cannot be used, it was made with
-            another secret, or nothing at all was accepted.
+            another secret, patients were forgotten under one that is not given, or nothing at all was accepted.
         CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached, or there is no room (``DISK.FULL``).
         DataError: A table as a whole cannot be read.
     """
     check_dataset_name(config.dataset)
     check_not_stopped(storage, "nothing was read")
-    if not config.new_secret:
-        check_dataset_secret(storage, config.dataset, pseudonyms)
+    _check_secrets(config, storage, pseudonyms)
     sources = open_sources(config, settings)
     for source in sources:
         check_outside(storage, source.storage, "source")
@@ -122,8 +122,13 @@ def ingest_as_set(
         StorageError: As ``ingest``.
         DataError: As ``ingest``.
     """
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
-    return ingest(config, storage, pseudonyms, settings.storage, tracked_by=settings, tags=tags)
+    return ingest(config, storage, pseudonyms_of(settings), settings.storage, tracked_by=settings, tags=tags)
+
+
+def _check_secrets(config: IngestConfig, storage: Storage, pseudonyms: Pseudonyms) -> None:
+    if not config.new_secret:
+        check_dataset_secret(storage, config.dataset, pseudonyms)
+    check_all_told(config, storage, pseudonyms)
 
 
 def _ingest(

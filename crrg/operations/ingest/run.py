@@ -36,6 +36,7 @@ from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import CrrgError, DataError, StorageError
 from crrg.evaluation.labeler import label_report
+from crrg.operations.ingest.earlier_secret import carry_over_met
 from crrg.operations.ingest.inputs import EarlierInputs, InputRecord, stale, what_is_said
 from crrg.operations.ingest.reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
 from crrg.operations.stop import StopWatch
@@ -136,6 +137,7 @@ class IngestRun:
                         self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
                         stop.check("nothing of this pass is kept")
                 self.num_inputs += feed.num_handed_over
+        self._forgotten = carry_over_met(self._storage, self._forgotten)
 
     def splits(self) -> Sequence[Split | None]:
         """Settle which rows stay and in which split; see ``WritePlan``."""

@@ -29,6 +29,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import read_forgotten
 from crrg.domain.source_kind import SourceKind
 from crrg.errors import ConfigError, Conflict, DataError
+from crrg.operations.ingest.earlier_secret import carry_over_met, check_all_told
 from crrg.operations.ingest.inputs import InputRecord, KnownInputs, read_known_inputs, read_summary, what_is_said
 from crrg.operations.ingest.plan import row_key, shaping_settings, survey
 from crrg.operations.ingest.reading import FilmFeed, ReadItem, film_givers, keep_freed_memory
@@ -57,10 +58,12 @@ def plan_shards(
         The shards; none where nothing must be read.
 
     Raises:
-        ConfigError: A source is not there, or the dataset's name cannot be used.
+        ConfigError: A source is not there, the dataset's name cannot be used, or patients were forgotten under a secret
+            that is not given.
         StorageError: A store cannot be reached.
     """
     check_dataset_name(config.dataset)
+    check_all_told(config, storage, pseudonyms)
     sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     if read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest) is not None:
@@ -106,18 +109,21 @@ def decode_shard(
         settings: How to reach archives on S3.
 
     Raises:
-        ConfigError: This process would make other rows than the one that planned, or has another root.
+        ConfigError: This process would make other rows than the one that planned, or has another root, or patients were
+            forgotten under a secret that it does not have.
         CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
     """
     if storage.exists(shard.key):
         return StagedShard(index=shard.index, num_inputs=shard.num_inputs, reused=True)
     check_not_stopped(storage, "finished shards are kept")
+    check_all_told(config, storage, pseudonyms)
     sources = open_sources(config, settings)
     _check_place(config, shard, storage, sources, pseudonyms)
     known = read_known_inputs(storage, config.dataset, shard.row_key)
     pending = islice(_pending(config, sources, known, pseudonyms), shard.first, shard.first + shard.num_inputs)
-    builder, writer = pair_builder(config, pseudonyms, read_forgotten(storage, pseudonyms)), StagedShardWriter()
+    forgotten = read_forgotten(storage, pseudonyms)
+    builder, writer = pair_builder(config, pseudonyms, forgotten), StagedShardWriter()
     keep_freed_memory()
     for number, entries in groupby(pending, key=lambda entry: entry[0]):
         source = _Slice(sources[number], [item for _, _, item in entries])
@@ -129,6 +135,7 @@ def decode_shard(
             for outcome in outcomes:
                 _stage(feed.waiting.popleft(), outcome, source, pseudonyms, builder, writer)
     data = writer.data()
+    carry_over_met(storage, forgotten)
     try:
         storage.put_if_absent(shard.key, data)
     except Conflict:

@@ -8,11 +8,11 @@ counts. Of two images with equal pixels a shard drafts both, since the commit ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Literal
 
 from crrg.data.refusals import EARLIER_DAMAGED
-from crrg.ledger.ledger import DUPLICATE, DUPLICATE_RESENT, Ledger, LedgerRow
+from crrg.ledger.ledger import DUPLICATE, DUPLICATE_RESENT, Ledger, LedgerRow, Outcome
 from crrg.ledger.manifest import Superseded
 from crrg.operations.night.patients import CONFLICT_OF_IMAGE, CONFLICT_OF_STUDY, StudyPatients
 from crrg.operations.night.records import InputOutcome
@@ -28,6 +28,26 @@ _REASONS = frozenset(code for code, _ in (RESENT, PIXELS, CONFLICT, CONFLICT_OF_
 def is_open(image: InputOutcome) -> bool:
     """Return whether what becomes of an image hangs on others: it was drafted, or refused for another's sake."""
     return image.is_drafted or (image.reason in _REASONS and not image.is_carried)
+
+
+def freed_duplicates(rows: Iterable[LedgerRow], goes: Callable[[LedgerRow], bool]) -> frozenset[LedgerRow]:
+    """Return rows of objects that were refused for the sake of an equal draft that goes: without it they are new again.
+
+    Args:
+        rows: Of all committed runs; few of them are held at a time.
+        goes: Whether a row goes, with its draft where it has one.
+    """
+    gone: set[tuple[str, bytes]] = set()
+    duplicates: list[LedgerRow] = []
+    for row in rows:
+        if row.reason == DUPLICATE:
+            duplicates.append(row)
+        elif row.outcome is Outcome.ACCEPTED and not row.is_carried and goes(row):
+            gone.add((row.run_id, row.pixel_digest))
+    freed = {row for row in duplicates if not row.is_carried and (row.run_id, row.pixel_digest) in gone}
+    # a later night that found the same bytes again only repeated the refusal
+    objects = {_object(row) for row in freed}
+    return frozenset(freed | {row for row in duplicates if row.is_carried and _object(row) in objects})
 
 
 class FirstImages:
@@ -113,6 +133,10 @@ class FirstImages:
         if self._resend_policy == "conflict":
             return CONFLICT_OF_IMAGE if has_its_pixels else CONFLICT
         return None
+
+
+def _object(row: LedgerRow) -> tuple[str, bytes]:
+    return row.key_hmac, row.source_digest
 
 
 def _is_of(earlier: LedgerRow, image: InputOutcome) -> bool:

@@ -285,8 +285,9 @@ def _judge(
         look=look_at(film, decoded.acquisition.manufacturer),
     )
     try:
-        patient_id, study_id, instance_id = identify(decoded, fetched.source_digest, pseudonyms)
-        if patient_id in forgotten:
+        ids_by = partial(identify, decoded, fetched.source_digest)
+        patient_id, study_id, instance_id = ids_by(pseudonyms)
+        if forgotten.tell(lambda secret: ids_by(secret).patient_id):
             unknown = replace(start, source_digest="", counted_study=REASON)
             return ReadInput(unknown.refused(REASON, SENTENCE), None)
         seen = replace(seen, patient_id=patient_id, study_id=study_id, instance_id=instance_id)

@@ -46,7 +46,7 @@ def report_night(
         logger.warning("night %s did not reach the tracking server: %s", summary.date, reason_of(error))
     with suppress(StorageError):
         note_told(summary.manifest_key, storage)
-    return night_report(summary, links)
+    return night_report(summary, links, storage.root)
 
 
 def tell_untold(
@@ -110,10 +110,10 @@ def _track(summary: NightSummary, storage: Storage, settings: Settings, tags: Ma
         run_name=f"{EXPERIMENT}-{summary.date}",
         tags={**tags, **about},
         metrics=night_metrics(summary),
-        texts={"night.md": night_report(summary, {})},
+        texts={"night.md": night_report(summary, {}, storage.root)},
     )
     run_id = track(run, storage, settings)
-    server = settings.mlflow_tracking_uri.rstrip("/")
+    server = (settings.mlflow_public_url or settings.mlflow_tracking_uri).rstrip("/")
     if not (run_id and server.startswith("http")):
         return {}
     links = {"Run of this night": f"{server}/#/runs/{run_id}"}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from crrg.config.base import Settings
 from crrg.config.references import BundleRef, NightPlan, NightSummary, ShardRef, ShardResult
 from crrg.config.running import NightlyConfig
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms, pseudonyms_of
 from crrg.domain.bundle import UNRECORDED_IMAGE_SIZE
 from crrg.errors import ConfigError
 from crrg.operations.drafter import bundle_pipeline
@@ -39,7 +39,7 @@ def open_night(config: NightlyConfig, storage: Storage, settings: Settings) -> N
             the models were trained on.
         ModelError: There is no such model, or it has not passed its gate; nothing was read.
     """
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    pseudonyms = pseudonyms_of(settings)
     config, resolved = _resolved(config, storage, settings)
     plan = nightly.plan_night(config, storage, resolved.ref, pseudonyms, registry_available=resolved.registry_available)
     logger.info(
@@ -66,7 +66,7 @@ def tell_of_earlier(
 def draft_shard(plan: NightPlan, shard: ShardRef, storage: Storage, settings: Settings) -> ShardResult:
     """Draft what a shard lists; models, listing and decoders are kept for the next shard of the same night."""
     pipeline = bundle_pipeline(storage, plan.bundle, plan.config.device)
-    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    pseudonyms = pseudonyms_of(settings)
     return nightly.run_shard(
         plan,
         shard,
@@ -98,7 +98,7 @@ def run_night(config: NightlyConfig, storage: Storage, settings: Settings) -> Ni
         config,
         storage,
         resolved.ref,
-        Pseudonyms(settings.pseudonym_key()),
+        pseudonyms_of(settings),
         lambda: bundle_pipeline(storage, resolved.ref, config.device),
         make_cpu_drafter=lambda: bundle_pipeline(storage, resolved.ref, "cpu"),
         registry_available=resolved.registry_available,

@@ -233,7 +233,8 @@ def _say(plan: NightPlan, watch: NightWatch) -> None:
         logger.info("night %s is compared with the training of bundle %s: %d patients",
                     plan.date, watch.reference_bundle_id, watch.num_reference_patients)  # fmt: skip
     for each in watch.flagged[:NUM_NAMED]:
-        logger.warning("night %s differs from training: %s, index %.2f (%.3g, in training %.3g)",
-                       plan.date, each.quantity, each.psi, each.night, each.reference)  # fmt: skip
+        in_training, tonight = each.shown
+        logger.warning("night %s differs from training: %s, index %.2f (%s, in training %s)",
+                       plan.date, each.quantity, each.psi, tonight, in_training)  # fmt: skip
     for fault in watch.faults:
         logger.warning("night %s: %s; published because the form says so", plan.date, fault)

@@ -34,6 +34,7 @@ from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
 from crrg.operations.delivery.deliver import identified_zone
 from crrg.operations.delivery.withdraw import check_zone, delivered_of, withdraw
+from crrg.operations.night.duplicates import freed_duplicates
 from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.forget_datasets import ancestors, forget_in_datasets, versions_holding
 from crrg.operations.privacy.private_runs import forget_private_runs
@@ -185,7 +186,7 @@ def _counted(removal: Removal, storage: Storage) -> Forgetting:
         dataset_rows={f"{name} version {version}": rows for name, version, rows in versions_holding(storage, traces)},
         night_drafts={
             f"{manifest.date} commit {manifest.fencing}": num_drafts
-            for manifest, num_drafts in _runs_holding(storage, traces)
+            for manifest, num_drafts in _runs_holding(storage, traces, _freed(storage, traces))
         },
     )
 
@@ -199,8 +200,10 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         write_forgotten_ids(storage, pseudonyms, traces.studies | traces.instances)
         storage.put(note, canonical_json(removal.model_dump(mode="json")))
     forget_in_datasets(storage, traces)
-    for manifest, _ in _runs_holding(storage, traces):
-        rewrite_night(storage, manifest.date, manifest.run_id, _change(traces))
+    freed = _freed(storage, traces)
+    # the newest first: what repeats a refusal is found by the run that made it
+    for manifest, _ in reversed(_runs_holding(storage, traces, freed)):
+        rewrite_night(storage, manifest.date, manifest.run_id, _change(traces, freed))
         logger.info("night %s was rewritten without the patients", manifest.date)
     with no_night(storage) as lease:
         _remove_left_overs(storage, lease, traces)
@@ -223,14 +226,15 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         storage.delete(stored.key)
 
 
-def _runs_holding(storage: Storage, traces: Traces) -> list[tuple[Manifest, int]]:
-    """Return the committed runs that know the patients, with the number of their drafts of them."""
+def _runs_holding(storage: Storage, traces: Traces, freed: Collection[LedgerRow]) -> list[tuple[Manifest, int]]:
+    """Return the committed runs that know the patients or hold such rows, with the number of drafts of the patients."""
     found = []
     for manifest in read_manifests(storage):
         reports = read_tables(storage, manifest.files, "reports", REPORTS_SCHEMA).select(["study_id", "instance_id"])
         num_drafts = sum(traces.has(row) for row in reports.to_pylist())
         is_named = any(each.instance_id in traces.instances for each in manifest.superseded)
-        if num_drafts or is_named or any(_is_theirs(row, traces) for row in ledger_rows(storage, manifest)):
+        is_known = any(_is_theirs(row, traces) or row in freed for row in ledger_rows(storage, manifest))
+        if num_drafts or is_named or is_known:
             found.append((manifest, num_drafts))
     return found
 
@@ -241,9 +245,17 @@ def _is_theirs(row: LedgerRow, traces: Traces) -> bool:
     return row.reason != REASON and traces.has(ids)
 
 
-def _change(traces: Traces) -> RunChange:
-    def ledger_row(row: LedgerRow) -> LedgerRow:
-        return _refused(row) if _is_theirs(row, traces) else row
+def _freed(storage: Storage, traces: Traces) -> frozenset[LedgerRow]:
+    """Return rows of other patients' objects that were refused since a film of these patients has the same pixels."""
+    rows = (row for manifest in read_manifests(storage) for row in ledger_rows(storage, manifest))
+    return freed_duplicates(rows, lambda row: _is_theirs(row, traces))
+
+
+def _change(traces: Traces, freed: Collection[LedgerRow]) -> RunChange:
+    def ledger_row(row: LedgerRow) -> LedgerRow | None:
+        if _is_theirs(row, traces):
+            return _refused(row)
+        return None if row in freed else row
 
     return RunChange(
         keeps_draft=lambda row: not traces.has(row),

@@ -1,8 +1,8 @@
 """The secret of the pseudonyms changed over: every night is written again under the ids that the new secret makes.
 
-Nothing is drafted again. Which id belongs to which is found by computing both from the inbox, where the sources lie;
+Nothing is drafted again. Which id belongs to which is found by computing both from the inboxes, where the sources lie;
 nothing stores it. A study of which a source is gone has no new ids: it stays out, or nothing is done, as is asked, and
-what of it lies in the inbox is new then. Nights are written again one by one, so that a change that was cut off goes on
+what of it lies in an inbox is new then. Nights are written again one by one, so that a change that was cut off goes on
 where it was; until it is done no night runs, since ids of two secrets would meet. Datasets are ingested again
 (``--new-secret``), which drafts nothing either.
 """
@@ -11,19 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crrg.data.dicom.header import read_attributes, read_identity
 from crrg.data.dicom.structure import open_dicom
 from crrg.data.film_ids import NONE, Ids, ids_of_content, ids_of_header
 from crrg.data.privacy.deidentify import Pseudonyms
-from crrg.data.privacy.forgotten import REASON, UNFINISHED, read_forgotten, write_forgotten_ids, write_tombstone
+from crrg.data.privacy.forgotten import (
+    REASON,
+    UNFINISHED,
+    carry_over,
+    read_forgotten,
+    read_left_behind,
+    write_forgotten_ids,
+)
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
+from crrg.operations.night.duplicates import freed_duplicates
 from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
 from crrg.operations.privacy.private_runs import forget_private_runs
 from crrg.operations.privacy.traces import open_runs
@@ -40,8 +48,9 @@ class Rekeyed:
     Attributes:
         num_nights: Committed runs under the old secret.
         num_rows: Rows of their ledgers.
-        num_missing: Rows whose source is gone from the inbox, or was replaced; of a drafted film all of its study.
-        num_lost_tombstones: Forgotten patients of whom no film lies in the inbox: one that comes again is drafted.
+        num_missing: Rows whose source is gone from the inboxes, or was replaced; of a drafted film all of its study.
+        num_lost_tombstones: Patients forgotten under the old secret of whom no film that nights read is there: only a
+            process that has that secret, too, refuses one that comes.
         is_done: Whether it was done.
     """
 
@@ -53,12 +62,18 @@ class Rekeyed:
 
 
 def rekey(
-    inbox_url: str, storage: Storage, old: Pseudonyms, new: Pseudonyms, *, drop_missing: bool = False, do: bool = False
+    inbox_urls: str | Sequence[str],
+    storage: Storage,
+    old: Pseudonyms,
+    new: Pseudonyms,
+    *,
+    drop_missing: bool = False,
+    do: bool = False,
 ) -> Rekeyed:
     """Write all nights again under the ids of a new secret.
 
     Args:
-        inbox_url: The inbox that the nights read.
+        inbox_urls: The inbox that the nights read, or all of them where they read several.
         storage: The root.
         old: The secret that the nights were made with.
         new: The secret that takes its place.
@@ -70,48 +85,56 @@ def rekey(
             are gone and may not be dropped.
         StorageError: A night is running, or a store is out of reach; run it again, it goes on where it was.
     """
-    if old.key_id == new.key_id:
-        raise ConfigError(
-            "the old and the new secret are the same; set CRRG_HMAC_KEY to a new one", "CRRG_OLD_HMAC_KEY"
-        )
-    _check_no_removal(storage)
     every = read_manifests(storage)
     manifests = [manifest for manifest in every if manifest.key_id != new.key_id]
-    if others := {manifest.key_id for manifest in manifests} - {"", old.key_id}:
-        made = f"nights were made with secret {', '.join(sorted(others))}, this one is {old.key_id}"
-        raise ConfigError(f"{made}; give that secret as CRRG_OLD_HMAC_KEY", "CRRG_OLD_HMAC_KEY")
+    _check_secrets(manifests, old, new)
+    _check_no_removal(storage)
     rows = [row for manifest in manifests for row in ledger_rows(storage, manifest)]
     # nights that are done already tell of films that others repeat
     done = [row for manifest in every if manifest not in manifests for row in ledger_rows(storage, manifest)]
-    ids = _NewIds(storage.at(inbox_url).without_names(), old, new)
+    urls = (inbox_urls,) if isinstance(inbox_urls, str) else inbox_urls
+    ids = _NewIds([storage.at(url).without_names() for url in urls], old, new)
     ids.learn([*rows, *done], read_forgotten(storage, old).tombstones)
     # of a study's draft a film that was refused is no part
     accepted = (row for row in rows if row.outcome is Outcome.ACCEPTED)
     ids.lost = frozenset(row.study_id for row in accepted if ids.row(row) is None) - {""}
+    left = read_left_behind(storage, new)
     rekeyed = Rekeyed(
         num_nights=len(manifests),
         num_rows=len(rows),
         num_missing=sum(ids.row(row) is None or row.study_id in ids.lost for row in rows),
-        num_lost_tombstones=len(read_forgotten(storage, old).tombstones - ids.forgotten.keys()),
+        num_lost_tombstones=sum(key_id == old.key_id for name, key_id in left.items() if name not in ids.forgotten),
     )
     if do:
         if rekeyed.num_missing and not drop_missing:
             raise ConfigError(
-                f"{rekeyed.num_missing} objects that nights read are not in this inbox as they were, and have no new "
-                "id; put them back, or give --drop-missing to leave them out",
+                f"{rekeyed.num_missing} objects that nights read are not in the given inboxes as they were, and have "
+                "no new id; give every inbox that nights read (--inbox, several times), put them back, or give "
+                "--drop-missing to leave them out",
                 "inbox",
             )
-        for patient_id in ids.forgotten.values():
-            write_tombstone(storage, new, patient_id)
+        carry_over(storage, new, ids.forgotten)
         write_forgotten_ids(storage, new, ids.forgotten_ids)
-        # first, since a later removal could not tell whose the old ids are
-        of_rows = {each for row in rows for each in (row.patient_id, row.study_id, row.instance_id)}
-        forget_private_runs(storage, {*ids.known, *of_rows} - {""})
-        _rewrite(storage, manifests, ids, ids.kept_images(rows, done))
+        _rewrite(storage, manifests, ids, rows, done)
         counts = {"nights": rekeyed.num_nights, "rows": rekeyed.num_rows, "dropped": rekeyed.num_missing}
         write_audit(storage, "rekey", counts=counts)
         rekeyed.is_done = True
     return rekeyed
+
+
+def _check_secrets(manifests: Iterable[Manifest], old: Pseudonyms, new: Pseudonyms) -> None:
+    """Check that the nights that are left were made with the old secret, and that the new one is another.
+
+    Raises:
+        ConfigError: They were not, or it is not.
+    """
+    if old.key_id == new.key_id:
+        raise ConfigError(
+            "the old and the new secret are the same; set CRRG_HMAC_KEY to a new one", "CRRG_OLD_HMAC_KEY"
+        )
+    if others := {manifest.key_id for manifest in manifests} - {"", old.key_id}:
+        made = f"nights were made with secret {', '.join(sorted(others))}, this one is {old.key_id}"
+        raise ConfigError(f"{made}; give that secret as CRRG_OLD_HMAC_KEY", "CRRG_OLD_HMAC_KEY")
 
 
 def _check_no_removal(storage: Storage) -> None:
@@ -128,28 +151,36 @@ def _check_no_removal(storage: Storage) -> None:
         )
 
 
-class _NewIds:
-    """Old ids to new ones, as far as the inbox shows them."""
+class _Inbox:
+    """What lies in one inbox, by the pseudonyms of both secrets."""
 
-    def __init__(self, inbox: Storage, old: Pseudonyms, new: Pseudonyms) -> None:
-        self.inbox, self.old, self.new = inbox, old, new
+    def __init__(self, storage: Storage, old: Pseudonyms, new: Pseudonyms) -> None:
+        self.storage = storage
+        self.ids = [each.object_key(storage.root, "inbox") for each in (old, new)]
+        before, after = list_inbox(storage, old.object_key), list_inbox(storage, new.object_key)
+        self.located = {found.key_hmac: found for found in (*before, *after)}
+        self.objects = {one.key_hmac: other.key_hmac for one, other in zip(before, after, strict=True)}
+
+
+class _NewIds:
+    """Old ids to new ones, as far as the inboxes show them."""
+
+    def __init__(self, inboxes: Iterable[Storage], old: Pseudonyms, new: Pseudonyms) -> None:
+        self.old, self.new = old, new
+        self.inboxes = [_Inbox(inbox, old, new) for inbox in inboxes]
         self.known: dict[str, str] = {}
         self.forgotten: dict[str, str] = {}
         self.forgotten_ids: set[str] = set()
         self.lost: frozenset[str] = frozenset()
-        before, after = list_inbox(inbox, old.object_key), list_inbox(inbox, new.object_key)
-        self.located = {found.key_hmac: found for found in (*before, *after)}
-        self.objects = {one.key_hmac: other.key_hmac for one, other in zip(before, after, strict=True)}
-        self.known[old.object_key(inbox.root, "inbox")] = new.object_key(inbox.root, "inbox")
+        self.known |= dict(inbox.ids for inbox in self.inboxes)
 
     def learn(self, rows: Iterable[LedgerRow], tombstones: frozenset[str]) -> None:
         """Read what must be read; forgotten patients are noted by their old tombstones."""
-        wanted = list({(row.key_hmac, row.etag): row for row in rows}.values())
+        wanted = list({(row.inbox_id, row.key_hmac, row.etag): row for row in rows}.values())
         say = count_progress("ids of the inbox", "objects")
         for number, row in enumerate(wanted):
-            found = self.located.get(row.key_hmac)
             if row.patient_id or row.reason == REASON:
-                one, other = self._both(row, found)
+                one, other = self._both(row)
                 self.known |= {each: its for each, its in zip(one, other, strict=True) if each}
                 if row.reason == REASON and one[0] and self.old.tombstone(one[0]) in tombstones:
                     self.forgotten[self.old.tombstone(one[0])] = other[0]
@@ -170,22 +201,34 @@ class _NewIds:
     def row(self, row: LedgerRow) -> LedgerRow | None:
         """Return a row under the new ids; ``None`` where one of them is not known."""
         ids = [row.patient_id, row.study_id, row.instance_id]
-        if row.key_hmac not in self.objects or any(each and each not in self.known for each in ids):
+        key_hmac = next((key for each in self._read_by(row) if (key := each.objects.get(row.key_hmac))), None)
+        if key_hmac is None or any(each and each not in self.known for each in ids):
             return None
         patient_id, study_id, instance_id = (self.known.get(each, "") for each in ids)
-        key_hmac = self.objects[row.key_hmac]
         return replace(row, key_hmac=key_hmac, patient_id=patient_id, study_id=study_id, instance_id=instance_id)
 
-    def _both(self, row: LedgerRow, found: InboxObject | None) -> tuple[Ids, Ids]:
+    def _read_by(self, row: LedgerRow) -> list[_Inbox]:
+        """Return the inbox of a row; all of them where its night noted none, or one that has another address now."""
+        return [each for each in self.inboxes if row.inbox_id in each.ids] or self.inboxes
+
+    def _find(self, row: LedgerRow) -> tuple[Storage, InboxObject] | None:
+        for inbox in self._read_by(row):
+            found = inbox.located.get(row.key_hmac)
+            if found is not None and found.etag == row.etag:
+                return inbox.storage, found
+        return None
+
+    def _both(self, row: LedgerRow) -> tuple[Ids, Ids]:
         """Return the ids that both secrets make of an object; empty ones where it is gone or not what the row says."""
         by_content = self._of_content(row.source_digest.hex())
         if row.patient_id and row.patient_id in (by_content[0].patient_id, by_content[1].patient_id):
             return by_content
         both = NONE, NONE
-        if found is None or found.etag != row.etag:
+        if (located := self._find(row)) is None:
             return both
+        inbox, found = located
         try:
-            data = self.inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
+            data = inbox.get_unchanged(StoredObject(found.key, found.size, found.modified_s, found.etag))
             header = read_identity(read_attributes(open_dicom(data)))
         except Conflict:
             return both
@@ -198,10 +241,22 @@ class _NewIds:
         return ids_of_content(digest, self.old), ids_of_content(digest, self.new)
 
 
-def _rewrite(storage: Storage, manifests: Iterable[Manifest], ids: _NewIds, kept: frozenset[str]) -> None:
+def _rewrite(
+    storage: Storage,
+    manifests: Iterable[Manifest],
+    ids: _NewIds,
+    rows: Sequence[LedgerRow],
+    done: Iterable[LedgerRow],
+) -> None:
+    """Write the nights again whose rows are given, beside those of nights that are done."""
+    # first, since a later removal could not tell whose the old ids are
+    of_rows = {each for row in rows for each in (row.patient_id, row.study_id, row.instance_id)}
+    forget_private_runs(storage, {*ids.known, *of_rows} - {""})
+    kept = ids.kept_images(rows, done)
+    freed = freed_duplicates(rows, lambda row: ids.row(row) is None or row.study_id in ids.lost)
     change = RunChange(
         keeps_draft=lambda row: row["instance_id"] in kept,
-        ledger_row=lambda row: None if row.study_id in ids.lost else ids.row(row),
+        ledger_row=lambda row: None if row.study_id in ids.lost or row in freed else ids.row(row),
         keeps_mark=lambda instance_id: instance_id in kept,
         renamed=ids.known,
         key_id=ids.new.key_id,

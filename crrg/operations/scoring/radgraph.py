@@ -13,6 +13,7 @@ from crrg.errors import ConfigError
 from crrg.evaluation.radgraph import graph_figures
 from crrg.evaluation.scorecard import Scorecard
 from crrg.operations.scoring.cases import Baselines, Case
+from crrg.operations.scoring.texts import told_texts
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def with_radgraph(
     scorecard: Scorecard, cases: Sequence[Case], known: Baselines, folder: Path, device: torch.device
 ) -> Scorecard:
-    """Add RadGraph F1 at its three levels, beside the best constant report and the nearest training film's.
+    """Add RadGraph F1 at its three levels, beside the normal report, the best constant one and the nearest film's.
 
     Args:
         scorecard: What was scored without it.
@@ -39,15 +40,12 @@ def with_radgraph(
     told = [case for case in cases if case.reference.report.findings]
     if not told:
         return scorecard
-    rivals = {
-        "best constant report": [known.constant] * len(told),
-        "nearest neighbour": [known.findings[row] for row in known.neighbours(told)],
-    }
+    texts = told_texts(told, known, known.neighbours(told))
     figures = graph_figures(
-        annotator.annotate([case.draft.findings for case in told]),
-        annotator.annotate([case.reference.report.findings or "" for case in told]),
-        [case.reference.patient_id for case in told],
-        {name: annotator.annotate(texts) for name, texts in rivals.items() if known.is_fitted},
+        annotator.annotate(texts.drafts),
+        annotator.annotate(texts.references),
+        texts.patients,
+        {name: annotator.annotate(rival) for name, rival in texts.rivals.items()},
     )
     return replace(scorecard, figures=(*scorecard.figures, *figures))
 

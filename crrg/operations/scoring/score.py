@@ -185,13 +185,15 @@ def _label_figures(
 def _clinical_figures(
     cases: Sequence[Case], known: Baselines, neighbours: NDArray[np.int64], samples: Resampling
 ) -> list[Figure]:
-    rivals: dict[str, Sequence[LabelValues]] = {
+    fitted: dict[str, Sequence[LabelValues]] = {
         "best constant report": clinical.read_labels([known.constant]) * len(cases),
-        "all positive": baselines.all_positive_labels(len(cases)),
         "nearest neighbour": clinical.read_labels([known.texts[row] for row in neighbours]),
     }
-    if not known.is_fitted:
-        rivals = {"all positive": rivals["all positive"]}
+    rivals = {
+        **(fitted if known.is_fitted else {}),
+        "all positive": baselines.all_positive_labels(len(cases)),
+        "always normal": clinical.read_labels([baselines.NORMAL_REPORT]) * len(cases),
+    }
     drafts = clinical.read_labels([f"{case.draft.findings} {case.draft.impression}" for case in cases])
     references = [case.reference.labels for case in cases]
     return clinical_figures("clinical", drafts, references, samples, rivals, _known_labels(cases))

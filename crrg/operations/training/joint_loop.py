@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 """Raised when the same settings would score otherwise."""
 FOLDER = "checkpoints/joint-rounds"
 CHUNK_SIZE = 64

@@ -81,7 +81,7 @@ def test_rekey(places, monkeypatch):
     inbox.delete("1.png")
     shown = said(root, "rekey", "--inbox", inbox.root, "--dry-run")
     assert "1 nights with 2 objects would be rewritten" in shown
-    assert "1 objects are not in the inbox as they were; --drop-missing leaves them out" in shown
+    assert "1 objects are not in the inboxes as they were; --drop-missing leaves them out" in shown
     assert "--drop-missing" in said(root, "rekey", "--inbox", inbox.root, code=2)
     assert "rewritten" in said(root, "rekey", "--inbox", inbox.root, "--drop-missing")
 

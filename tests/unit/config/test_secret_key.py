@@ -49,7 +49,11 @@ def test_the_secrets_of_the_tests_are_taken_and_differ() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "instead"),
-    [("CRRG_S3_ENDPOINT", "AWS_ACCESS_KEY_ID"), ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")],
+    [
+        ("CRRG_S3_ENDPOINT", "AWS_ACCESS_KEY_ID"),
+        ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME"),
+        ("CRRG_MLFLOW_PUBLIC_URL", "MLFLOW_TRACKING_USERNAME"),
+    ],
 )
 def test_an_address_holds_no_password(monkeypatch: pytest.MonkeyPatch, variable: str, instead: str) -> None:
     password = secrets.token_hex(8)

@@ -84,7 +84,58 @@ HEADED = (
 )
 
 
-@pytest.mark.parametrize(("sentence", "expected"), [*CASES, *COMPARED, *HEADED])
+CLAUSES = (
+    ("There is no pneumothorax and cardiomegaly is unchanged.", {"Pneumothorax": 0, "Cardiomegaly": 1}),
+    ("No effusion and heart size is enlarged.", {"Pleural Effusion": 0, "Cardiomegaly": 1}),
+    ("No pneumothorax, bibasilar atelectasis is unchanged.", {"Pneumothorax": 0, "Atelectasis": 1}),
+    ("No pneumothorax and the cardiac silhouette is normal.", {"Pneumothorax": 0, "Cardiomegaly": 0}),
+    ("No pneumothorax with bibasilar atelectasis.", {"Pneumothorax": 0, "Atelectasis": 1}),
+    ("No pneumothorax with tiny left effusion.", {"Pneumothorax": 0, "Pleural Effusion": 1}),
+    ("No pneumothorax - small left effusion", {"Pneumothorax": 0, "Pleural Effusion": 1}),
+    ("No pneumothorax, right chest tube remains in place.", {"Pneumothorax": 0, "Support Devices": 1}),
+    ("No pneumothorax, ET tube ends 3 cm above the carina.", {"Pneumothorax": 0, "Support Devices": 1}),
+    ("Possible left pneumonia, right PICC line in place.", {"Pneumonia": -1, "Support Devices": 1}),
+    ("Possible edema, cardiomegaly is stable.", {"Edema": -1, "Cardiomegaly": 1}),
+    ("No pleural effusion and pneumothorax is seen.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
+    (
+        "No effusion, pneumothorax or consolidation has increased.",
+        {"Pleural Effusion": 0, "Pneumothorax": 0, "Consolidation": 0},
+    ),
+    ("Effusion with left atelectasis has resolved.", {"Pleural Effusion": 0, "Atelectasis": 0}),
+    ("Cardiomegaly with left infiltrate versus scar.", {"Cardiomegaly": 1, "Lung Opacity": -1}),
+    ("Right line and basilar atelectasis and/or pneumonia.", {"Atelectasis": -1, "Pneumonia": -1}),
+    ("Right effusion has increased, left has resolved.", {"Pleural Effusion": 1}),
+    ("The right effusion has resolved, the left is unchanged.", {"Pleural Effusion": 1}),
+    ("The right effusion has resolved and the left has resolved.", {"Pleural Effusion": 0}),
+    ("The right lung is clear, the left is unchanged.", {"Lung Opacity": 0}),
+    ("No effusion on the right; a small one persists.", {"Pleural Effusion": 1}),
+)
+
+DOUBTED = (
+    ("Pneumothorax is not seen but is not excluded.", {"Pneumothorax": -1}),
+    ("No pneumothorax is identified but cannot be excluded on supine film.", {"Pneumothorax": -1}),
+    (
+        "Chest tube without pneumothorax, although a tiny one cannot be excluded.",
+        {"Support Devices": 1, "Pneumothorax": -1},
+    ),
+    ("No pneumothorax, but effusion cannot be excluded.", {"Pneumothorax": 0, "Pleural Effusion": -1}),
+    ("The heart is borderline enlarged.", {"Cardiomegaly": -1}),
+    ("Cardiomegaly is borderline.", {"Cardiomegaly": -1}),
+    ("Heart size is borderline, mediastinum is widened.", {"Cardiomegaly": -1, "Enlarged Cardiomediastinum": 1}),
+    ("Heart size is increased.", {"Cardiomegaly": 1}),
+    ("Heart size is not large.", {}),
+    ("Basal consolidation ? pneumonia.", {"Consolidation": 1, "Pneumonia": -1}),
+    ("Atelectasis is favored over pneumonia.", {"Atelectasis": 1, "Pneumonia": -1}),
+    ("Hazy opacity over the right lung.", {"Lung Opacity": 1}),
+    ("No increase in size of the effusion or new pneumothorax.", {"Pleural Effusion": 1, "Pneumothorax": 0}),
+    ("Pneumonia or new edema.", {"Pneumonia": -1, "Edema": -1}),
+    ("The tip of the endotracheal tube is not well seen.", {"Support Devices": 1}),
+    ("The distal portion of the NG tube and a pneumothorax are not seen.", {"Support Devices": 1, "Pneumothorax": 0}),
+    ("The endotracheal tube is no longer seen.", {"Support Devices": 0}),
+)
+
+
+@pytest.mark.parametrize(("sentence", "expected"), [*CASES, *COMPARED, *HEADED, *CLAUSES, *DOUBTED])
 def test_sentence(sentence: str, expected: dict[str, int]) -> None:
     assert label_sentence(sentence) == expected
     assert label_sentence(sentence.upper()) == expected
@@ -112,6 +163,18 @@ def test_a_present_finding_wins_over_an_uncertain_one_and_that_over_a_denied_one
 )
 def test_no_finding(text: str, expected: int) -> None:
     assert label_report(text)["No Finding"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "expected"),
+    [
+        ("No pneumothorax on the film of 6 a.m. Moderate left effusion.", "Pleural Effusion", 1),
+        ("Right basal opacity, ? pneumonia", "Pneumonia", -1),
+        ("Right basal opacity (? pneumonia).", "Pneumonia", -1),
+    ],
+)
+def test_a_report_is_read_by_its_sentences(text: str, label: str, expected: int) -> None:
+    assert label_report(text)[label] == expected
 
 
 @pytest.mark.parametrize("text", ["", None, " . "])

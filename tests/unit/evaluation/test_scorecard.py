@@ -48,6 +48,12 @@ def test_an_interval_of_no_value_is_no_interval() -> None:
     assert (card.to_table()["low"], card.to_table()["high"]) == ([None], [None])
 
 
+def test_a_baseline_of_no_value_is_none_in_every_form() -> None:
+    card = Scorecard((Figure("clinical/micro_f1", 0.0, None, None, "nearest neighbour", float("nan")),))
+    assert card.to_markdown().endswith("| clinical/micro_f1 | 0.000 |  | nearest neighbour |  |  |")
+    assert Scorecard.from_dict(json.loads(json.dumps(card.to_dict()))).to_markdown() == card.to_markdown()
+
+
 def test_table() -> None:
     lines = CARD.to_markdown().split("\n")
     assert lines[0] == "| figure | value | interval | baseline | baseline value | margin |"

@@ -78,6 +78,49 @@ def test_what_remains_of_a_contradicted_sentence(normal: str, finding: str, expe
     assert report(normal, finding).findings == " ".join([*expected, finding])
 
 
+@pytest.mark.parametrize(
+    ("sentence", "finding", "expected"),
+    [
+        ("Left chest tube in place without pneumothorax.", "Small left pneumothorax.", ["Left chest tube in place."]),
+        ("Cardiomegaly, no edema.", "Mild pulmonary edema.", ["Cardiomegaly."]),
+        (
+            "No pneumothorax, left chest tube remains in place.",
+            "Small left pneumothorax.",
+            ["Left chest tube remains in place."],
+        ),
+        (
+            "No pneumothorax with bibasilar atelectasis.",
+            "Small left pneumothorax.",
+            ["Bibasilar atelectasis.", "No right pneumothorax."],
+        ),
+        (
+            "Left chest tube in place without pneumothorax or pleural effusion.",
+            "Small left pneumothorax.",
+            ["Left chest tube in place.", "No left pleural effusion."],
+        ),
+        (
+            "Left chest tube in place without pneumothorax.",
+            "Small right pneumothorax.",
+            ["Left chest tube in place without pneumothorax."],
+        ),
+        (
+            "Left basilar atelectasis without focal opacity.",
+            "Heart size is normal.",
+            ["Left basilar atelectasis without focal opacity."],
+        ),
+        (
+            "Left effusion without edema, and right effusion.",
+            "Mild edema.",
+            ["Left effusion without edema, and right effusion."],
+        ),
+    ],
+)
+def test_a_finding_is_parted_from_a_wrong_denial_where_it_can_be(
+    sentence: str, finding: str, expected: list[str]
+) -> None:
+    assert report(sentence, finding).findings == " ".join([*expected, finding])
+
+
 def test_a_possible_finding_contradicts_as_well_and_reaches_the_impression() -> None:
     drafted = report("No pleural effusion.", "There is a possible small left pleural effusion.")
     assert drafted.findings == "No right pleural effusion. There is a possible small left pleural effusion."

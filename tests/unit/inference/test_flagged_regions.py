@@ -45,7 +45,8 @@ def report(*phrases: tuple[str, bool]) -> AssembledReport:
 def test_what_a_flagged_region_says_without_a_label_is_the_impression(sentence: str) -> None:
     drafted = report((CLEAR, False), (sentence, True))
     assert drafted == AssembledReport(f"{CLEAR} {sentence}", sentence)
-    assert report((CLEAR, False), (sentence, False)).impression == NORMAL_IMPRESSION, "of a region without a flag"
+    of_no_flag = report((CLEAR, False), (sentence, False)).impression
+    assert of_no_flag == ("" if sentence == FREE_AIR else NORMAL_IMPRESSION), "only free air is never normal"
     assert assemble_published([RegionPhrase("right hemidiaphragm", sentence, True)]) == AssembledReport(sentence, "")
 
 
@@ -107,8 +108,28 @@ def test_a_labelled_finding_reaches_the_impression_with_and_without_a_flag() -> 
 
 
 def test_findings_alone_have_no_flags() -> None:
-    assert impression_of(f"{CLEAR} {FREE_AIR}") == NORMAL_IMPRESSION
+    assert impression_of(f"{CLEAR} The aorta is tortuous.") == NORMAL_IMPRESSION
     assert impression_of(FREE_AIR) == impression_of("") == ""
+
+
+@pytest.mark.parametrize(
+    "sentence", [FREE_AIR, "Pneumomediastinum.", "Possible pneumoperitoneum.", "Subcutaneous emphysema on the left."]
+)
+def test_no_chest_with_free_air_is_called_normal_flag_or_not(sentence: str) -> None:
+    # no label stands for it, and a region's flag may miss it; few findings are more urgent
+    assert report((CLEAR, False), (sentence, False)) == AssembledReport(f"{CLEAR} {sentence}", "")
+    assert impression_of(f"{CLEAR} {sentence}") == ""
+    assert report((CLEAR, False), (sentence, True)).impression == sentence
+
+
+@pytest.mark.parametrize("sentence", ["No free air under the diaphragm.", "The pneumomediastinum has resolved."])
+def test_denied_free_air_leaves_a_chest_normal(sentence: str) -> None:
+    assert report((CLEAR, False), (sentence, False)).impression == NORMAL_IMPRESSION
+
+
+def test_a_flagged_sentence_is_parted_from_a_wrong_denial() -> None:
+    drafted = report(("The aorta is tortuous without effusion.", True), ("Small left effusion.", True))
+    assert drafted.findings == "The aorta is tortuous. No right pleural effusion. Small left effusion."
 
 
 def test_a_pipeline_hands_its_flags_on() -> None:

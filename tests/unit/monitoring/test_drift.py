@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from crrg.config.watch import WatchSettings
+from crrg.config.watch import DriftFinding, WatchSettings
 from crrg.monitoring import drift
 from crrg.monitoring.drift import chance_limit, compare, predicted_limit, psi, sparse_psi
 from crrg.monitoring.quantities import ALIKE, CHOICES, Values
@@ -69,6 +69,26 @@ def test_every_quantity_that_changes_is_named_and_no_other():
     assert found["film/likeness"].reference == pytest.approx(0.5, abs=0.02)
     assert found["film/likeness"].night == pytest.approx(-0.5, abs=0.02)
     assert found[ALIKE].night > 0.6 > found[ALIKE].reference
+
+
+def test_of_a_choice_its_name_and_share_are_told_and_of_a_label_the_positive_one():
+    rng = np.random.default_rng(3)
+    films, drafts = films_of(rng, 40), drafts_of(rng, 40)
+    name = "draft/label/Lung Opacity"
+    films["film/view"], drafts[0][name] = np.array([0.0] * 30 + [1] * 10), np.array([1.0] * 10 + [0] * 30)
+    reference = reference_of(rng, 1000, 400)
+    known = {"film/view": Histogram(counts=(200, 300, 0, 0, 0), mean=0.6), name: Histogram(counts=(3, 2), mean=0.6)}
+    found = findings_of(reference.model_copy(update={"histograms": {**reference.histograms, **known}}), films, drafts)
+    view, label, number = found["film/view"], found[name], found["film/exposure"]
+    assert (view.choice, view.reference, view.night, view.shown) == ("AP", 0.6, 0.25, ("AP 0.6", "AP 0.25"))
+    assert (label.choice, label.reference, label.night) == ("positive", 0.4, 0.25)
+    assert label.shown == ("positive 0.4", "positive 0.25"), "positive drafts fell, and so does what is told"
+    assert (number.choice, number.shown[0]) == ("", f"{number.reference:.3g}")
+
+
+def test_a_finding_of_before_choices_were_named_is_still_read():
+    older = {"quantity": "film/view", "psi": 0.2, "ks": 0, "limit": 0, "level": "ok", "reference": 0.5, "night": 0.25}
+    assert DriftFinding.model_validate(older).shown == ("0.5", "0.25")
 
 
 def test_a_new_maker_is_named_and_an_unknown_one_is_compared_with_nothing():

@@ -12,6 +12,7 @@ from pydicom.sequence import Sequence
 from crrg.data.decoding.limits import InputLimits
 from crrg.data.dicom.film import read_dicom_film
 from crrg.data.identity import check_identity
+from crrg.domain.acquisition import OWN_MANUFACTURER
 from crrg.domain.study import Film, ViewPosition
 from crrg.errors import DataError, IdentityError
 from tests.support.dicom_builder import SECONDARY_CAPTURE, build_dicom, gradient
@@ -186,6 +187,10 @@ def test_a_frame_header_larger_than_allowed_is_refused_undecoded():
     [
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, "SOP_CLASS.NOT_A_RADIOGRAPH"),
         ({"SOPClassUID": None}, "SOP_CLASS.NOT_A_RADIOGRAPH"),
+        (
+            {"SOPClassUID": SECONDARY_CAPTURE, "Modality": "OT", "Manufacturer": OWN_MANUFACTURER},
+            "SOP_CLASS.OWN_CAPTURE",
+        ),
         ({"Modality": "CT"}, "MODALITY.NOT_A_RADIOGRAPH"),
         ({"SOPClassUID": SECONDARY_CAPTURE, "Modality": "MG"}, "MODALITY.NOT_A_RADIOGRAPH"),
         ({"BodyPartExamined": "HIP"}, "BODY_PART.NOT_CHEST"),
@@ -224,6 +229,8 @@ def test_floating_point_pixels_are_refused():
         ({"PatientAge": "190M"}, ("paediatric",)),
         ({"PatientAge": None}, ("age_unknown",)),
         ({"SOPClassUID": SECONDARY_CAPTURE, "Modality": "OT"}, ()),
+        ({"SOPClassUID": SECONDARY_CAPTURE, "Modality": "OT", "Manufacturer": "Scanner"}, ()),
+        ({"Manufacturer": OWN_MANUFACTURER}, ()),
         ({"BodyPartExamined": "THORAX"}, ()),
     ],
 )

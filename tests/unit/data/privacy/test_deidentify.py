@@ -4,9 +4,12 @@ import base64
 import hashlib
 import hmac
 
+from crrg.config.base import Settings
 from crrg.data.dataset.split import SplitShares, split_of
-from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.deidentify import Pseudonyms, pseudonyms_of
 from crrg.domain.study import Split
+from tests.support.keys import KEY as RANDOM_KEY
+from tests.support.keys import NEW_KEY
 
 KEY = b"k" * 32
 
@@ -30,6 +33,16 @@ def test_domains_sites_and_keys_are_apart():
     assert len(set(values)) == 6
     assert KEY.decode() not in repr(pseudonyms)
     assert pseudonyms.key_id != Pseudonyms(b"j" * 32).key_id
+
+
+def test_settings_give_the_secret_before_where_there_is_one(tmp_path):
+    (tmp_path / "old").write_text(f"{RANDOM_KEY}\n")
+    for given in ({"old_hmac_key": RANDOM_KEY}, {"old_hmac_key_file": tmp_path / "old"}):
+        pseudonyms = pseudonyms_of(Settings.model_validate({"hmac_key": NEW_KEY, **given}))
+        assert pseudonyms.key_id == Pseudonyms(NEW_KEY.encode()).key_id
+        assert pseudonyms.earlier.key_id == Pseudonyms(RANDOM_KEY.encode()).key_id
+    for given in ({}, {"old_hmac_key": NEW_KEY}):
+        assert pseudonyms_of(Settings.model_validate({"hmac_key": NEW_KEY, **given})).earlier is None
 
 
 def test_split_shares_are_met_and_never_change():

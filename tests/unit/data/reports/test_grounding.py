@@ -89,4 +89,5 @@ def test_abnormal_beyond_the_labels_and_denied() -> None:
     assert grounded["aortic arch"].is_abnormal is True
     assert grounded["spine"].is_abnormal is False
     assert is_phrase_abnormal("Free air under the right hemidiaphragm.", label_report) is True
+    assert is_phrase_abnormal("Small pneumomediastinum.", label_report) is True
     assert is_phrase_abnormal("No free air under the right hemidiaphragm.", label_report) is False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pydicom
 import pytest
@@ -11,11 +13,15 @@ from typer.testing import CliRunner
 
 from crrg.cli.main import app
 from crrg.errors import StorageError
+from crrg.ledger.audit import read_audit
+from crrg.ledger.manifest import read_manifests
+from crrg.operations.delivery import deliver as delivery
 from crrg.operations.delivery.deliver import deliver
 from crrg.operations.privacy.reidentify import reidentify
 from tests.support.delivered_night import NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, run_test_night
 from tests.support.keys import KEY
+from tests.support.source_names import named_film
 from tests.support.store_hooks import refusing
 
 pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
@@ -115,3 +121,38 @@ def test_source_of_which_only_the_header_was_corrected_is_delivered_once_a_night
     assert (summary.num_delivered, summary.reasons) == (2, {})
     films = [pydicom.dcmread(DicomBytesIO(data)) for key, data in night.delivered().items() if key.endswith(".dcm")]
     assert {each.AccessionNumber for each in films if each.StudyInstanceUID == STUDY_UIDS[0]} == {"ACC-9"}
+
+
+def test_a_capture_that_an_archive_sends_back_is_no_film(night):
+    deliver(night.form(forms=("sc",)), night.root, night.settings)
+    for place, data in enumerate(night.delivered().values()):
+        night.inbox.put(f"sent-back/{place}.dcm", data)
+    summary = run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    assert (summary.num_accepted, summary.reasons) == (0, {"SOP_CLASS.OWN_CAPTURE": 3})
+
+
+def test_a_name_in_another_alphabet_keeps_no_study_back(night):
+    night.inbox.put("d/pa.dcm", named_film(("", "ISO 2022 IR 87"), "7"))
+    run_test_night(night.inbox, night.root, StandInDrafter(), date="2026-11-21")
+    summary = deliver(night.form(date="2026-11-21", timezone="Asia/Tokyo"), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (1, {})
+    (manifest,) = read_manifests(night.root, "2026-11-21")
+    committed = datetime.fromisoformat(manifest.committed_utc).astimezone(ZoneInfo("Asia/Tokyo"))
+    objects = [pydicom.dcmread(DicomBytesIO(data)) for key, data in night.delivered().items() if key.endswith(".dcm")]
+    assert {(each.ContentDate, each.ContentTime) for each in objects} == {tuple(f"{committed:%Y%m%d %H%M%S}".split())}
+
+
+@pytest.mark.parametrize("forms", [("fhir", "sr", "sc"), ("sr", "sc")])
+def test_where_dicom_objects_cannot_be_made_fhir_is_written_and_the_rest_tried_again(night, monkeypatch, forms):
+    def fails(_):
+        raise ValueError(NUMBER)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "structured_report", fails)
+        summary = deliver(night.form(forms=forms), night.root, night.settings)
+    assert (summary.num_delivered, summary.reasons) == (0, {"DOCUMENT.FAILED": 2})
+    written = night.delivered()
+    assert [key.rpartition(".")[2] for key in written] == ["json"] * (2 if "fhir" in forms else 0)
+    assert sum(entry.action == "deliver" for entry in read_audit(night.root)) == len(written)
+    assert deliver(night.form(forms=forms), night.root, night.settings).num_delivered == 2
+    assert written.items() <= night.delivered().items()

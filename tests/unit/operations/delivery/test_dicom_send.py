@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydicom
 import pytest
@@ -22,6 +23,9 @@ from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, fi
 from tests.support.certificates import self_signed
 from tests.support.delivered_night import NAME, film_bytes
 from tests.support.served import served
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
 
 pytest.importorskip("dicomweb_client", reason="delivery needs the extra dicom")
 
@@ -37,7 +41,9 @@ class WebService:
     url: str = ""
     status: int = 200
     refused: int = 0
-    media_type: str = "application/dicom+json"
+    failure_reason: int = 0xC000
+    body: bytes | None = None
+    media_type: str | None = "application/dicom+json"
     authorizations: list[str | None] = field(default_factory=list)
     received: list[pydicom.Dataset] = field(default_factory=list)
 
@@ -56,16 +62,17 @@ class WebService:
             self.received.append(found)
             uids.append(str(found.SOPInstanceUID))
         assert uids
-        if self.status != 200:
-            return self.status, b"{}"
+        if self.body is not None:
+            return self.status, self.body
         answer = {"00081199": _items(uids[self.refused :])}
         if self.refused:
-            answer["00081198"] = _items(uids[: self.refused])
-        return 202 if self.refused else 200, json.dumps(answer).encode()
+            why = {"00081197": {"vr": "US", "Value": [self.failure_reason]}}
+            answer["00081198"] = _items(uids[: self.refused], why)
+        return self.status, json.dumps(answer).encode()
 
 
-def _items(uids: list[str]) -> dict[str, object]:
-    return {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]}
+def _items(uids: list[str], why: dict[str, object] | None = None) -> dict[str, object]:
+    return {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}, **(why or {})} for uid in uids]}
 
 
 @contextmanager
@@ -88,7 +95,8 @@ def web_service(certificate: Path | None = None) -> Iterator[WebService]:
                 problems.append(error)
                 status, answer = 400, b""
             self.send_response(status)
-            self.send_header("Content-Type", service.media_type)
+            if service.media_type is not None:
+                self.send_header("Content-Type", service.media_type)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -100,6 +108,25 @@ def web_service(certificate: Path | None = None) -> Iterator[WebService]:
         service.url = f"{'https' if certificate else 'http'}://localhost:{port}/dicom-web"
         yield service
     assert not problems
+
+
+@contextmanager
+def storage_service(
+    store: Callable[[Event], int], classes: Sequence[str] = (), syntaxes: Sequence[str] = ()
+) -> Iterator[Archive]:
+    """Take objects of some SOP classes by C-STORE, of all where none is named, and answer as a function says."""
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.supported_contexts = [] if classes else AllStoragePresentationContexts
+    for sop_class in classes:
+        entity.add_supported_context(sop_class, *([list(syntaxes)] if syntaxes else []))
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    try:
+        yield Archive("127.0.0.1", server.server_address[1], "ARCHIVE", "CRRGCLIP")
+    finally:
+        server.shutdown()
 
 
 def archive_of(address: str, **settings: object) -> Archive | WebArchive:
@@ -131,7 +158,7 @@ def test_a_large_object_arrives_whole() -> None:
 )
 def test_a_refusal_is_an_error_and_says_whether_it_may_pass(status: int, is_retryable: bool) -> None:
     with web_service() as service:
-        service.status = status
+        service.status, service.body = status, b"{}"
         with pytest.raises(StorageError, match=f"{status}; see the archive's log, then deliver again") as refused:
             send_objects(films(), archive_of(service.url))
     assert refused.value.retryable == is_retryable
@@ -147,11 +174,49 @@ def test_one_refused_object_is_an_error() -> None:
     assert refused.value.code == REFUSED
 
 
-def test_an_answer_that_confirms_nothing_is_an_error() -> None:
+@pytest.mark.parametrize("media_type", ["text/html", None])
+def test_an_answer_that_confirms_nothing_is_an_error(media_type: str | None) -> None:
     with web_service() as service:
-        service.media_type = "text/html"
-        with pytest.raises(StorageError, match="2 of 2"):
+        service.media_type = media_type
+        with pytest.raises(StorageError, match="2 of 2") as refused:
             send_objects(films(), archive_of(service.url))
+    assert refused.value.code == REFUSED
+
+
+@pytest.mark.parametrize("media_type", ["application/dicom+json; charset=utf-8", "Application/DICOM+JSON"])
+def test_an_answer_counts_however_its_media_type_is_written(media_type: str) -> None:
+    with web_service() as service:
+        service.media_type = media_type
+        send_objects(films(), archive_of(service.url))
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/dicom+json", b"[]"),
+        ("application/dicom+json", b"{"),
+        ("application/dicom+json", b'{"00081199": {"vr": "SQ", "Value": [{}]}}'),
+        ("application/dicom+json", b'{"00081199": {"vr": "US", "Value": [1]}}'),
+        ("application/dicom+xml", b"<html>x"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_a_refusal(media_type: str, body: bytes) -> None:
+    with web_service() as service:
+        service.media_type, service.body = media_type, body
+        with pytest.raises(StorageError, match="answer cannot be read") as refused:
+            send_objects(films(), archive_of(service.url))
+    assert (refused.value.code, refused.value.retryable) == (REFUSED, False)
+
+
+@pytest.mark.parametrize(("status", "refused"), [(202, 1), (409, 2)])
+def test_what_a_web_service_holds_already_counts_as_stored(status: int, refused: int) -> None:
+    with web_service() as service:
+        service.status, service.refused, service.failure_reason = status, refused, 0x0111
+        send_objects(films(), archive_of(service.url))
+        service.failure_reason = 0x0110
+        with pytest.raises(StorageError) as error:
+            send_objects(films(), archive_of(service.url))
+    assert error.value.code == REFUSED
 
 
 def test_a_service_that_is_away_may_come_back() -> None:
@@ -209,36 +274,51 @@ def test_c_store_over_tls_checks_the_archive(scp: tuple[str, Path, list[str]]) -
 def test_a_status_says_whether_others_would_be_taken(
     status: int, is_about_the_object: bool, is_retryable: bool
 ) -> None:
-    from pynetdicom import AE, AllStoragePresentationContexts, evt
-
-    entity = AE(ae_title="ARCHIVE")
-    entity.supported_contexts = AllStoragePresentationContexts
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
-    assert server is not None
-    try:
-        with pytest.raises(StorageError, match=rf"0x{status:04X}.*; see the archive's log") as refused:
-            send_objects(films(), archive_of(f"127.0.0.1:{server.server_address[1]}"))
-    finally:
-        server.shutdown()
+    told = pytest.raises(StorageError, match=rf"0x{status:04X}.*; see the archive's log")
+    with storage_service(lambda _: status) as archive, told as refused:
+        send_objects(films(), archive)
     assert (refused.value.code == REFUSED, refused.value.retryable) == (is_about_the_object, is_retryable)
 
 
 def test_a_kind_of_object_that_the_archive_does_not_take_is_said() -> None:
-    from pynetdicom import AE
     from pynetdicom.sop_class import ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation
 
-    entity = AE(ae_title="ARCHIVE")
-    entity.add_supported_context(ComprehensiveSRStorage)
-    server = entity.start_server(("127.0.0.1", 0), block=False)
-    assert server is not None
     (film, *_), report = films(), pydicom.Dataset()
     report.SOPClassUID, report.file_meta = ComprehensiveSRStorage, film.file_meta
     assert film.SOPClassUID == DigitalXRayImageStorageForPresentation
-    try:
-        with pytest.raises(StorageError, match="leave their form out"):
-            send_objects([report, film], archive_of(f"127.0.0.1:{server.server_address[1]}"))
-    finally:
-        server.shutdown()
+    with storage_service(lambda _: 0, [ComprehensiveSRStorage]) as archive:
+        for sent in ([report, film], [film]):  # of one film alone it takes nothing at all
+            with pytest.raises(StorageError, match="leave their form out"):
+                send_objects(sent, archive)
+
+
+def test_an_archive_that_knows_the_default_syntax_alone_is_sent_that() -> None:
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    received: list[pydicom.Dataset] = []
+
+    def store(event: Event) -> int:
+        received.append(event.dataset)
+        return 0
+
+    classes = [films()[0].SOPClassUID]
+    with storage_service(store, classes, [ImplicitVRLittleEndian]) as archive:
+        send_objects(films(), archive)
+    assert received == films()
+
+
+@pytest.mark.parametrize(("first", "is_stored"), [(0x0111, True), (0xC001, False)])
+def test_an_object_that_is_held_already_or_refused_keeps_no_other_back(first: int, is_stored: bool) -> None:
+    received: list[str] = []
+
+    def store(event: Event) -> int:
+        received.append(str(event.dataset.SOPInstanceUID))
+        return first if len(received) == 1 else 0
+
+    told = nullcontext() if is_stored else pytest.raises(StorageError, match="0xC001")
+    with storage_service(store) as archive, told:
+        send_objects(films(), archive)
+    assert received == [str(film.SOPInstanceUID) for film in films()]
 
 
 @pytest.mark.parametrize(

@@ -149,13 +149,15 @@ def test_a_polarity_flip_is_noticed_the_same_night_and_stops_delivery(trained, f
     assert exit_code(summary) == 0
 
 
-def test_thirty_percent_laterals_are_noticed_the_same_night(trained, fresh, tmp_path):
+def test_thirty_percent_laterals_are_noticed_the_same_night(trained, fresh, tmp_path, caplog):
     num_lateral = NUM_NIGHT * 3 // 10
     files = [changed(data, ViewPosition="LATERAL") for data in fresh[:num_lateral]] + fresh[num_lateral:]
     root, run = night(trained, tmp_path, files)
     summary = run()
     assert summary.reasons == {"VIEW.LATERAL": num_lateral}
     assert flagged(summary.watch) == {"film/view"}
+    assert "| PA 0.56 | PA 0.3 |" in night_report(summary, {})
+    assert "(PA 0.3, in training PA 0.56)" in caplog.text
     assert read_manifests(root)[0].withheld == ""
 
 

@@ -165,7 +165,7 @@ def test_a_change_that_was_cut_off_goes_on(place, monkeypatch):
 
 def test_what_is_gone_from_the_inbox_is_left_out_only_where_that_is_said(place):
     place.inbox.delete("a/1.dcm")
-    with pytest.raises(ConfigError, match="2 objects that nights read are not in this inbox"):
+    with pytest.raises(ConfigError, match="2 objects that nights read are not in the given inboxes"):
         place.rekey()
     assert {manifest.key_id for manifest in read_manifests(place.root)} == {PSEUDONYMS.key_id}
     assert place.rekey(drop_missing=True).num_missing == 2
@@ -226,3 +226,14 @@ def test_a_refused_film_that_was_taken_out_of_the_inbox_costs_no_other_film_its_
         if file.kind == "reports"
         for row in pq.read_table(io.BytesIO(place.root.get(file.key))).to_pylist()
     }
+
+
+def test_a_draft_that_is_left_out_lets_a_film_of_equal_pixels_be_drafted(place):
+    place.inbox.put("e/1.dcm", dicom_bytes(7, study="4", instance="41", patient="P4"))
+    place.inbox.put("f/1.dcm", dicom_bytes(7, study="5", instance="51", patient="P5"))
+    assert place.night("2026-11-22").reasons == {"DUPLICATE.PIXELS": 1}
+    place.inbox.delete("e/1.dcm")
+    assert place.rekey(drop_missing=True).num_missing == 1
+    assert place.night("2026-11-23", NEW).num_accepted == 1
+    outcomes = {each.file: each.outcome for each in inbox_outcomes(place.inbox.root, place.root, NEW)}
+    assert outcomes["f/1.dcm"] == "accept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,18 @@ def test_drafts_stand_beside_the_constant_report_and_the_nearest_films(folder: P
     told = known(REPORTS, REPORTS[0])
     found = with_radgraph(before, [*same, case(8, "word1", None)], told, folder, CPU)
     figures = list(found)[1:]
-    assert [figure.name for figure in figures] == [name for name in LEVELS for _ in range(2)]
-    assert [figure.baseline_name for figure in figures] == ["best constant report", "nearest neighbour"] * 3
+    assert [figure.name for figure in figures] == [name for name in LEVELS for _ in range(3)]
+    rivals = ["best constant report", "nearest neighbour", "always normal"]
+    assert [figure.baseline_name for figure in figures] == rivals * 3
     # the nearest training film of each is itself; the constant report is right for one
-    assert [figure.value for figure in figures] == [1.0] * 6
-    assert [figure.baseline for figure in figures[1::2]] == [1.0] * 3
-    assert all(1 / 8 <= figure.baseline < 1.0 for figure in figures[::2])
+    assert [figure.value for figure in figures] == [1.0] * 9
+    assert [figure.baseline for figure in figures[1::3]] == [1.0] * 3
+    assert all(1 / 8 <= figure.baseline < 1.0 for figure in figures[::3])
+    assert all(figure.baseline < 1.0 for figure in figures[2::3])
     assert (found.num_studies, found.subject) == (9, {"split": "test"})
     turned = [case(number, REPORTS[number - 3], text) for number, text in enumerate(REPORTS)]
+    unfitted = replace(told, thumbnails=told.thumbnails[:0])
+    assert {each.baseline_name for each in with_radgraph(before, same, unfitted, folder, CPU)} == {"", "always normal"}
     worse = with_radgraph(before, turned, told, folder, CPU)
     assert all(worse[name] < 1.0 for name in LEVELS)
     assert with_radgraph(before, [case(8, "word1", None)], told, folder, CPU) == before

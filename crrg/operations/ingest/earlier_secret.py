@@ -1,0 +1,78 @@
+"""Patients who were forgotten before the secret was changed, and whom no night showed to ``crrg rekey``.
+
+An ingest sees what an archive calls its patients. With the secret before beside the present one it tells who was
+forgotten under that, and carries them over (``crrg.data.privacy.forgotten``), so that later ingests and nights tell
+them without it. Without it they would come in: a dataset is not begun under a new secret then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+
+from crrg.config.data import IngestConfig
+from crrg.data.dataset.pairs import list_versions
+from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.data.privacy.forgotten import ForgottenPatients, carry_over, read_left_behind
+from crrg.errors import ConfigError, StorageError
+from crrg.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+
+def check_all_told(config: IngestConfig, storage: Storage, pseudonyms: Pseudonyms) -> None:
+    """Check that a dataset that is begun under a secret gets no patient who was forgotten under an earlier one.
+
+    Args:
+        config: The form.
+        storage: The root.
+        pseudonyms: The present secret, with the one before where that is given.
+
+    Raises:
+        ConfigError: Patients were forgotten under a secret that is not given, and the form does not say that they may
+            come in.
+    """
+    if not config.new_secret and list_versions(storage, config.dataset):
+        return
+    given = pseudonyms.earlier.key_id if pseudonyms.earlier is not None else ""
+    untold = Counter(key_id for key_id in read_left_behind(storage, pseudonyms).values() if key_id != given)
+    if not untold:
+        return
+    secrets = ", ".join(sorted(untold))
+    reason = f"{untold.total()} patients were forgotten under secret {secrets}, without which their films come in"
+    if not config.forgotten_may_return:
+        raise ConfigError(
+            f"{reason}; give it as CRRG_OLD_HMAC_KEY or, where it is lost, say --forgotten-may-return, and forget them "
+            "again where they do",
+            f"dataset {config.dataset}",
+        )
+    logger.warning("dataset %s: %s", config.dataset, reason)
+
+
+def carry_over_met(storage: Storage, forgotten: ForgottenPatients) -> ForgottenPatients:
+    """Let those who were told by the secret before be told by the present one alone from now on.
+
+    Args:
+        storage: The root.
+        forgotten: What films were compared with.
+
+    Returns:
+        The same with the tombstones that were written; none where this process may write none, which is logged.
+
+    Raises:
+        StorageError: The root is out of reach.
+    """
+    try:
+        carry_over(storage, forgotten.pseudonyms, forgotten.met)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        logger.warning(
+            "%d patients who were forgotten under the secret before were refused, but this identity may not note that "
+            "under the present one (control/forgotten): go on giving CRRG_OLD_HMAC_KEY to ingests and nights",
+            len(forgotten.met),
+        )
+        return forgotten
+    written = {forgotten.pseudonyms.tombstone(patient_id) for patient_id in forgotten.met.values()}
+    return replace(forgotten, tombstones=forgotten.tombstones | written)

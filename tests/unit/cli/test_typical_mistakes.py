@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from crrg.cli import app
+from crrg.config.data import IngestConfig
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
 from crrg.ledger.inventory import list_inbox
 from crrg.operations import predict, zero_shot
+from crrg.operations.ingest.ingest import ingest
 from crrg.operations.night import feed as night_feed
 from crrg.operations.predict import PredictSummary
 from crrg.operations.root import check_outside
@@ -65,6 +67,55 @@ def test_an_ingest_that_refuses_everything_says_why() -> None:
     line = refused("ingest", "films", "--dataset", "d", code=1)
     assert "dataset d: none of 3 inputs was accepted: " in line
     assert "EMPTY.FILE 2" in line
+
+
+def test_an_archive_that_is_not_of_its_kind_is_told_what_is_looked_for() -> None:
+    line = refused("ingest", "films", "--dataset", "d", "--source", "phantom")
+    assert "(phantom: reports.csv and truth.parquet, as `crrg phantom` writes them; links are not followed)" in line
+    line = refused("ingest", "films", "rsna:films", "--dataset", "d", "--source", "chexpert")
+    assert "chexpert: train.csv" in line
+    assert "rsna: stage_2_train_labels.csv" in line
+
+
+def test_a_table_that_cannot_be_read_says_in_which_of_several_archives_and_on_which_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_picture(Path("second/a.png"), 9)
+    Path("second/reports.csv").write_bytes("file,findings\na.png,Clear.\nb.png,Ödem.\n".encode("latin-1"))
+    done = CliRunner().invoke(app, ["ingest", "films", "second", "--dataset", "d"])
+    assert done.exit_code == 1
+    place = "archive 2 of 2: table 1 of 1 in order of names: line 3: the table is not UTF-8"
+    assert place in done.stderr.splitlines()[-1]
+    Path("second/reports.csv").unlink()
+    form = IngestConfig(source=("films", "rsna:texts"), dataset="d", image_size=64, num_workers=1)
+    ingest(form, Storage("crrg-data"), Pseudonyms(KEY.encode()))
+    assert "archive 2 of 2 has no input of its kind" in caplog.text
+
+
+def test_a_list_with_a_wrong_entry_is_told_once() -> None:
+    assert refused("ingest", "films", "--dataset", "d", "--languages", "en,xx").startswith("crrg: languages.1: Input ")
+    assert refused("deliver", "--inbox", "films", "--form", "pdf").startswith("crrg: forms.0: Input should be 'fhir'")
+
+
+def test_a_setting_is_named_as_it_was_set_and_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_MAX_FILE_MIB", "many")
+    line = refused("digest")
+    assert "CRRG_MAX_FILE_MIB: Input should be a valid integer" in line
+    assert line.endswith("; it is 'many'")
+    Path("crrg.toml").write_text("max_file_mib = 0\n")
+    assert "max_file_mib in crrg.toml: Input should be greater than or equal to 1; it is '0'" in refused("digest")
+    Path("crrg.toml").write_text("max_file_mib = 1\nhmac_key = [7]\n")
+    line = refused("digest")
+    assert "hmac_key in crrg.toml: Input should be a valid string" in line
+    assert "7" not in line
+
+
+def test_nothing_to_promote_and_newest_drafts_of_no_nights() -> None:
+    assert refused("promote").endswith("give VERSION or --rollback")
+    assert refused("promote", "3", "--rollback").endswith("give VERSION or --rollback, not both")
+    assert "--with-newest: it says which drafts of old nights go; give --results-older" in refused(
+        "gc", "--with-newest"
+    )
 
 
 def test_a_root_that_is_a_file() -> None:

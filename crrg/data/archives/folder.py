@@ -54,6 +54,9 @@ class FolderSource:
     """Films as they lie in a tree of folders."""
 
     kind = SourceKind.FOLDER
+    looked_for = (
+        "films (.dcm, .dicom, .png, .jpg, .jpeg, or names without suffix) and tables at the top (.csv, .parquet)"
+    )
 
     def __init__(self, storage: Storage) -> None:
         """Open the folder; identifiers of its table are valid under the folder's own name."""

@@ -77,7 +77,8 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         else:
             yield from _csv_rows(data)
     except UnicodeDecodeError as error:
-        raise DataError(_NOT_UTF_8, code="PARSE.TABLE") from error
+        line = _first_undecodable_line(data)
+        raise DataError(f"line {line}: {_NOT_UTF_8}", code="PARSE.TABLE") from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
 
@@ -138,6 +139,15 @@ def _check_rows(num_rows: int) -> None:
 
 def _encoding_of(data: bytes) -> str:
     return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _first_undecodable_line(data: bytes) -> int:
+    encoding = "utf-16" if _encoding_of(data) == "utf-16" else "utf-8"
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode(encoding, "replace").count("\n") + 1
+    raise AssertionError("unreachable: asked for a table that cannot be decoded")
 
 
 def _find_header(text: io.TextIOWrapper) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from crrg.config.base import Settings, StorageSettings
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestSummary
 from crrg.data.archives.givers import denial
-from crrg.data.archives.source_kinds import open_sources
+from crrg.data.archives.source_kinds import open_sources, source_class
 from crrg.data.archives.sources import Source
 from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
 from crrg.data.privacy.deidentify import Pseudonyms, pseudonyms_of
@@ -152,7 +152,7 @@ def _ingest(
             run.write_quarantine()
             if run.counts()["num_accepted"]:
                 raise
-            raise _nothing_accepted(config, run.counts()) from None
+            raise _nothing_accepted(config, sources, run.counts()) from None
         finally:
             run.close()
             staged.close()
@@ -186,11 +186,13 @@ def _check_room(config: IngestConfig, storage: Storage, num_inputs: int) -> None
         check_disk(place, f"dataset {config.dataset}", needed)
 
 
-def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> CrrgError:
+def _nothing_accepted(config: IngestConfig, sources: Sequence[Source], counts: Mapping[str, Any]) -> CrrgError:
     subject = f"dataset {config.dataset}"
     if not counts["num_inputs"]:
-        reason = "this kind of archive finds neither films nor reports here; check the address and --source"
-        return ConfigError(f"{reason} (links are not followed)", subject)
+        kinds = dict.fromkeys(source.kind for source in sources)
+        wanted = "; ".join(f"{kind}: {source_class(kind).looked_for}" for kind in kinds)
+        reason = f"this kind of archive finds neither films nor reports here ({wanted}; links are not followed)"
+        return ConfigError(f"{reason}; check the address and --source", subject)
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
     return CrrgError(f"none of {counts['num_inputs']} inputs was accepted: {reasons}", subject)
 

@@ -38,7 +38,15 @@ from crrg.errors import CrrgError, DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest.earlier_secret import carry_over_met
 from crrg.operations.ingest.inputs import EarlierInputs, InputRecord, stale, what_is_said
-from crrg.operations.ingest.reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
+from crrg.operations.ingest.reading import (
+    READ_AHEAD,
+    FilmFeed,
+    ReadItem,
+    archive_named,
+    archive_place,
+    film_givers,
+    keep_freed_memory,
+)
 from crrg.operations.stop import StopWatch
 from crrg.progress import count_progress
 from crrg.storage import Storage
@@ -129,6 +137,7 @@ class IngestRun:
                 look_up = partial(self._look_up, source)
                 feed = FilmFeed(source, self._config.limit, look_up, film_givers(source), places)
                 with (
+                    archive_named(number, len(self._sources)),
                     closing(feed.films()) as films,
                     closing(decode_many(films, self._config.image_size, num_workers, places=places)) as outcomes,
                 ):
@@ -137,6 +146,8 @@ class IngestRun:
                         self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
                         stop.check("nothing of this pass is kept")
                 self.num_inputs += feed.num_handed_over
+                if not feed.num_handed_over and len(self._sources) > 1:
+                    logger.warning("%s has no input of its kind", archive_place(number, len(self._sources)))
         self._forgotten = carry_over_met(self._storage, self._forgotten)
 
     def splits(self) -> Sequence[Split | None]:

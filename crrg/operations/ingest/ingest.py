@@ -46,6 +46,7 @@ from crrg.operations.privacy.secret import check_dataset_secret
 from crrg.operations.root import check_outside
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage
+from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +175,10 @@ def _ingest(
         run.num_taken_over - staged.num_found,
     )
     if summary.is_over_limit:
-        percent = 100 * summary.failure_rate
-        logger.warning("%.1f %% of the inputs in scope were refused, more than the form allows", percent)
+        logger.warning(
+            "%.1f %% of the inputs in scope were refused, more than max_failure_rate (%.1f %%): exit code %d",
+            100 * summary.failure_rate, 100 * config.max_failure_rate, EXIT_TOO_MANY_QUARANTINED,
+        )  # fmt: skip
     return summary
 
 

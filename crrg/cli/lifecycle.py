@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrg.cli.running import InboxOption, RootOption, absolute, execute
+from crrg.cli.running import InboxOption, RootOption, absolute, execute, exits
 
 if TYPE_CHECKING:
     from crrg.config.base import Settings
@@ -42,9 +42,13 @@ def gc(
     root: RootOption = "",
 ) -> None:
     """Remove what no manifest names, and where asked drafts of old nights; objects read stay known."""
+    from crrg.errors import ConfigError
     from crrg.operations.privacy.retention import expire_results
     from crrg.operations.upkeep.gc import collect_garbage
 
+    if with_newest and results_older_than is None:
+        with exits():
+            raise ConfigError("it says which drafts of old nights go; give --results-older-than, too", "--with-newest")
     is_to_remove = _is_meant(
         "Remove for good what no commit names, and the drafts that the options name?", dry_run=dry_run, yes=yes
     )
@@ -64,10 +68,10 @@ def gc(
 
 def reidentify(
     inbox: InboxOption,
-    ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images or objects.")],
+    ids: Annotated[list[str], typer.Argument(help="Pseudonyms of patients, studies, images, objects or table rows.")],
     root: RootOption = "",
 ) -> None:
-    """Find the source of pseudonyms in an inbox, or of training films and refused objects in the archive of an ingest.
+    """Find the source of pseudonyms in an inbox, or of training films and refused inputs in the archive of an ingest.
 
     The question is audited, the answer is printed and stored nowhere.
     """

@@ -268,7 +268,7 @@ def radgraph_f1(
 
 
 def promote(
-    version: Annotated[int, typer.Argument(help="Registered version of crrg-pipeline.")] = 0,
+    version: Annotated[int, typer.Argument(help="Registered version of crrg-pipeline.", show_default=False)] = 0,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the previous champion.")] = False,
     root: RootOption = "",
 ) -> None:

@@ -29,7 +29,9 @@ from crrg.cli.running import (
 from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 
 if TYPE_CHECKING:
+    from crrg.config.base import Settings
     from crrg.operations.predict import PredictSummary
+    from crrg.storage import Storage
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -159,7 +161,7 @@ def zero_shot(
     execute(
         root,
         lambda storage, settings: ask_with(files, label, place, model or [CHAMPION_MODEL], device, storage, settings),
-        lambda summary: _answers_shown(f"{summary.num_drafted} films answered, see {out}", summary.reasons),
+        lambda summary: _answers_shown(f"films answered: {summary.num_drafted}; see {out}", summary.reasons),
         _files_code,
     )
 
@@ -208,28 +210,18 @@ def outcomes(
 ) -> None:
     """Say of each object of the inbox whether it was accepted, quarantined (why), or is pending."""
     from crrg.data.privacy.deidentify import Pseudonyms
-    from crrg.errors import ConfigError
-    from crrg.operations.night.outcomes import inbox_outcomes, outcomes_csv
+    from crrg.operations.night.outcomes import check_csv, inbox_outcomes, outcomes_csv, write_csv
 
-    def shown(text: str) -> str:
+    def found(storage: Storage, settings: Settings) -> str:
+        if csv is not None:
+            check_csv(csv)  # before an inbox is listed, which takes its time
+        text = outcomes_csv(inbox_outcomes(absolute(inbox), storage, Pseudonyms(settings.pseudonym_key())))
         if csv is None:
             return text.rstrip("\n")
-        # a file system may hold names that are no text
-        try:
-            csv.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise ConfigError(
-                f"cannot be written ({error.strerror}); name a file in an existing folder", str(csv)
-            ) from error
+        write_csv(csv, text)
         return f"written to {csv}"
 
-    execute(
-        root,
-        lambda storage, settings: outcomes_csv(
-            inbox_outcomes(absolute(inbox), storage, Pseudonyms(settings.pseudonym_key()))
-        ),
-        shown,
-    )
+    execute(root, found, str)
 
 
 def digest(date: DateOption = None, root: RootOption = "") -> None:

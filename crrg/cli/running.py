@@ -30,6 +30,8 @@ from crrg.termination import (
 )
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from crrg.config.base import FrozenConfig, Settings
     from crrg.config.references import IngestSummary
     from crrg.storage import Storage
@@ -107,13 +109,23 @@ def exits() -> Iterator[None]:
             end_within()
         raise
     except ValidationError as error:
-        for problem in error.errors():
+        for problem in _told(error.errors()):
             where = ".".join(str(part) for part in problem["loc"]) or error.title
             typer.echo(f"crrg: {where}: {problem['msg'].removeprefix('Value error, ')}", err=True)
         raise SystemExit(EXIT_USAGE) from None
     except CrrgError as error:
         typer.echo(f"crrg: {type(error).__name__}: {error}", err=True)
         raise SystemExit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_DONE) from None
+
+
+def _told(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Return problems without those of a list that is too short once its wrong entries are left out."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] != "too_short" or not any(each[: len(place)] == place != each for each in places)
+    ]
 
 
 def form(config: type[F], file: Path | None = None, **flags: Any) -> F:

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -34,6 +35,7 @@ from pydantic_settings import (
 
 from crrg.config.redaction import keep_out_of_logs
 from crrg.config.secret_key import check_secret_key, read_secret_key
+from crrg.config.setting_faults import setting_fault
 from crrg.errors import ConfigError
 
 FLAG_ROOT = "CRRG_FLAG_ROOT"
@@ -266,6 +268,18 @@ class Settings(BaseSettings):
     decoder_cpu_s: int = Field(20, ge=1, le=3600)
     decoder_timeout_s: float = Field(60.0, ge=1, le=3600)
     memory_mib: int = Field(0, ge=0, le=2**24)
+
+    def __init__(self, **values: Any) -> None:
+        """Read the settings.
+
+        Raises:
+            ConfigError: One cannot be used.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            fields, names = type(self).model_fields, self.model_config
+            raise setting_fault(error, fields, str(names["env_prefix"]), str(names["toml_file"])) from None
 
     @classmethod
     def settings_customise_sources(

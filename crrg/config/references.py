@@ -87,6 +87,7 @@ class IngestSummary(FrozenConfig):
         num_accepted: Rows written.
         num_quarantined: Objects refused.
         reasons: Count per reason code.
+        details: What is most often said of a reason in words, by its code.
         reused: Whether the same version existed already.
         failure_rate: Share of the inputs in scope that were refused, 0..1.
         is_over_limit: Whether that share is above the form's ``max_failure_rate``.
@@ -99,6 +100,7 @@ class IngestSummary(FrozenConfig):
     num_accepted: int
     num_quarantined: int
     reasons: dict[str, int] = Field(default_factory=dict)
+    details: dict[str, str] = Field(default_factory=dict)
     reused: bool = False
     failure_rate: float = 0.0
     is_over_limit: bool = False
@@ -243,6 +245,7 @@ class NightSummary(FrozenConfig):
         digest: ``crrg digest`` of the night.
         failure_share: Share of the inputs in scope that were quarantined, 0..1.
         exceeds_failure_rate: Whether that share is above the form's ``max_failure_rate`` (exit code 3).
+        max_failure_rate: That limit, 0..1.
         num_failed_studies: Studies of which an input counts in that share; inputs of an unknown study count each.
         watch: What the night looks like beside its training reference; ``None`` where nothing was drafted.
         usual_prevalence: Label to its share of positive drafts over the last nights before this one; empty without.
@@ -268,6 +271,7 @@ class NightSummary(FrozenConfig):
     digest: str = ""
     failure_share: float = 0.0
     exceeds_failure_rate: bool = False
+    max_failure_rate: float = 0.0
     num_failed_studies: int = 0
     watch: NightWatch | None = None
     usual_prevalence: dict[str, float] = Field(default_factory=dict)

@@ -277,7 +277,7 @@ class PromoteConfig(FrozenConfig):
     @model_validator(mode="after")
     def _names_one_target(self) -> PromoteConfig:
         if bool(self.version) == self.rollback:
-            raise ValueError("give either a version to promote or rollback, not both")
+            raise ValueError(f"give VERSION or --rollback{', not both' if self.rollback else ''}")
         return self
 
 

@@ -31,6 +31,8 @@ from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night.reading import check_view, identify
 from crrg.operations.night.records import InputOutcome, primary_images
 from crrg.operations.night.shard import NightDrafter, even_window
+from crrg.operations.privacy.secret import check_secret
+from crrg.operations.root import check_not_in_root
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
@@ -96,12 +98,33 @@ def predict_with(
         evidence: Which sentences are explained; none if not given.
 
     Raises:
-        ConfigError: A file does not exist, or two have one name.
+        ConfigError: As ``check_request``.
         ModelError: There is no such model.
     """
-    check_files(files)  # before models are loaded
+    place, pseudonyms = check_request(files, out, storage, settings)  # before models are loaded
     pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
-    return predict_files(files, storage.at(out), Pseudonyms(settings.pseudonym_key()), pipeline, evidence=evidence)
+    return predict_files(files, place, pseudonyms, pipeline, evidence=evidence)
+
+
+def check_request(files: Sequence[Path], out: str, storage: Storage, settings: Settings) -> tuple[Storage, Pseudonyms]:
+    """Return where results of local files go and what makes their ids.
+
+    Args:
+        files: DICOM, PNG or JPEG files.
+        out: Folder or URL for the results.
+        storage: The root.
+        settings: With the secret of the pseudonyms.
+
+    Raises:
+        ConfigError: A file does not exist, two have one name, the results would lie within the root, there is no
+            secret, or the root's nights were made with another one, under which the same patient has other ids.
+    """
+    check_files(files)
+    place = storage.at(out)
+    check_not_in_root(storage, place, "--out")
+    pseudonyms = Pseudonyms(settings.pseudonym_key())
+    check_secret(storage, pseudonyms)
+    return place, pseudonyms
 
 
 def predict_files(

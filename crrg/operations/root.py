@@ -119,13 +119,32 @@ def check_outside(root: Storage, place: Storage, subject: str) -> None:
     Raises:
         ConfigError: It does.
     """
-    inner, outer = (os.path.realpath(each.root) if each.is_local else each.root for each in (root, place))
-    if f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
+    if _lies_within(root, place):
         raise ConfigError(
             "it contains the root, so that the program's own output would be read as films; "
             "give another --root, or a folder that contains only the films",
             subject,
         )
+
+
+def check_not_in_root(root: Storage, out: Storage, subject: str) -> None:
+    """Refuse to write what names files of a source into the root, which holds pseudonyms alone.
+
+    Raises:
+        ConfigError: The place is the root or lies within it.
+    """
+    if _lies_within(out, root):
+        raise ConfigError(
+            "it lies within the root, which holds pseudonyms alone, while results here go by the names of the files; "
+            "give a folder elsewhere",
+            subject,
+        )
+
+
+def _lies_within(inner: Storage, outer: Storage) -> bool:
+    """Return whether a place is another one or lies within it, links followed."""
+    first, second = (os.path.realpath(each.root) if each.is_local else each.root for each in (inner, outer))
+    return f"{first.rstrip('/')}/".startswith(f"{second.rstrip('/')}/")
 
 
 def has_secret(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from crrg.config.references import (
     DatasetRef,
@@ -19,6 +20,7 @@ from crrg.config.references import (
 )
 from crrg.operations.stop import WAY_OUT
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
+from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 
 WHY_PENDING = (
     "Pending objects were written too recently (`settle_s`), belong to a study that is still arriving, or exceed "
@@ -99,12 +101,12 @@ def ingest_markdown(summary: IngestSummary) -> str:
     """Return the counts of an ingest."""
     rows = [("seen", summary.num_inputs), ("accepted", summary.num_accepted), ("quarantined", summary.num_quarantined)]
     head = f"# Ingest of `{summary.dataset.name}`\n\nVersion `{summary.dataset.version}`."
-    counts = f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{reasons_table(summary.reasons)}"
+    counts = f"{head}\n\n{table(('inputs', 'number'), rows)}\n\n{reasons_table(summary.reasons, summary.details)}"
     if not summary.reasons:
         return counts
     return (
-        f"{counts}\n\nWhich, and why in words: `{summary.quarantine_key}`. "
-        "`crrg reidentify --inbox SOURCE OBJECT_ID` names the file."
+        f"{counts}\n\nWhich: `{summary.quarantine_key}`. "
+        "`crrg reidentify --inbox SOURCE KEY_HMAC` names the file, or the row of a table."
     )
 
 
@@ -136,13 +138,24 @@ def night_markdown(summary: NightSummary, root: str = "") -> str:
         keys = (("Manifest", summary.manifest_key), ("Review page", summary.review_key))
         said = [f"{name} `{front}{key}`" for name, key in keys if key]
         said += [f"Digest `{summary.digest}`"] if summary.digest else []
-        rest = [reasons_table(summary.reasons), *said, _watch(summary)]
+        too_many = too_many_refused(summary) if summary.exceeds_failure_rate else ""
+        rest = [reasons_table(summary.reasons), too_many, *said, _watch(summary)]
     elif summary.status == "stopped":
         rest = [f"Nothing is published: {WAY_OUT}."]
     else:
         rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else [summary.held_by]
     parts = (head, table(("night", "number"), rows), *rest)
     return "\n\n".join(part for part in parts if part)
+
+
+def too_many_refused(summary: NightSummary) -> str:
+    """Return what share of a night was refused, beside what its form allows, and where to look."""
+    share, limit = f"{100 * summary.failure_share:.1f}", f"{100 * summary.max_failure_rate:.1f}"
+    return (
+        f"{share} % of the inputs in scope were refused, more than max_failure_rate ({limit} %): exit code "
+        f"{EXIT_TOO_MANY_QUARANTINED}. What could be drafted is published, `crrg outcomes --inbox INBOX` names the "
+        "others."
+    )
 
 
 def plan_markdown(plan: NightPlan) -> str:
@@ -224,9 +237,12 @@ def _shard_counts(shard: StagedShard | ShardResult) -> tuple[int, int]:
     return shard.num_accepted + shard.num_quarantined, shard.num_quarantined
 
 
-def reasons_table(reasons: Mapping[str, int]) -> str:
-    """Return how often each reason occurred, the most frequent first."""
+def reasons_table(reasons: Mapping[str, int], details: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return how often each reason occurred, the most frequent first, and where known what it says in words."""
     if not reasons:
         return "Nothing was quarantined."
     most_first: list[tuple[str, int]] = sorted(reasons.items(), key=lambda item: item[1], reverse=True)
-    return table(("reason", "number"), most_first)
+    if not details:
+        return table(("reason", "number"), most_first)
+    rows = [(reason, number, details.get(reason, "").replace("|", "/")) for reason, number in most_first]
+    return table(("reason", "number", "in words"), rows)

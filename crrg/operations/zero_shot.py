@@ -21,7 +21,7 @@ from crrg.exports.documents import DISCLAIMER
 from crrg.inference.prompts import asked_labels
 from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.predict import DECIMALS, PredictSummary, check_files, pretty_json, read_files
+from crrg.operations.predict import DECIMALS, PredictSummary, check_request, pretty_json, read_files
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.imported import KEY_REPORT_FILE, import_digest, import_report
@@ -144,14 +144,14 @@ def ask_with(
         settings: With the secret of the pseudonyms.
 
     Raises:
-        ConfigError: A file does not exist, two have one name, a label has no word or is too long, or the models were
-            trained on films of different sizes.
+        ConfigError: As ``check_request``; or a label has no word or is too long, or the models were trained on films of
+            different sizes.
         ModelError: There is no such model.
     """
     asked_labels(labels)  # before models are loaded
-    check_files(files)
+    place, pseudonyms = check_request(files, out, storage, settings)
     askers = tuple(_load_asker(model, device, storage, settings) for model in models)
-    return ask_files(files, labels, storage.at(out), Pseudonyms(settings.pseudonym_key()), Ensemble(askers))
+    return ask_files(files, labels, place, pseudonyms, Ensemble(askers))
 
 
 def _load_asker(model: str, device: Device, storage: Storage, settings: Settings) -> Asker:

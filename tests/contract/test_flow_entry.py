@@ -109,7 +109,7 @@ def test_night_that_refused_too_much_fails_with_its_reasons_and_exit_code_3(monk
     with pytest.raises(TooManyRefused) as caught:
         check_ended_well(REFUSED)
     said = str(caught.value)
-    assert "70%" in said
+    assert "70.0 % of the inputs in scope were refused" in said
     assert said.index("| DECODE.CRASH | 5 |") < said.index("| PARSE.TRUNCATED | 2 |")
     summary = run(monkeypatch, tmp_path, caught.value)
     assert (summary, exit_code(summary)) == (REFUSED, 3)
@@ -120,8 +120,8 @@ def test_a_single_bad_study_of_a_small_night_says_so_and_fails_no_night(caplog):
     small = {"reasons": {"PARSE.TRUNCATED": 5, "VIEW.LATERAL": 9}, "failure_share": 0.25, "num_failed_studies": 2}
     summary = REFUSED.model_copy(update=small)
     check_ended_well(summary)
-    assert "25 % of its inputs in scope were refused" in caplog.text
-    assert "but of 2 studies" in caplog.text
+    assert "25.0 % of the inputs in scope were refused" in caplog.text
+    assert "fewer than 3 studies" in caplog.text
     assert exit_code(summary) == 3
     with pytest.raises(TooManyRefused):
         check_ended_well(summary.model_copy(update={"num_failed_studies": 3}))

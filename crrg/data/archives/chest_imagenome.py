@@ -44,6 +44,7 @@ class ChestImagenomeSource:
     """Films of MIMIC-CXR with the silver annotations."""
 
     kind = SourceKind.CHEST_IMAGENOME
+    looked_for = "films like p10/p10000032/s50414267/<dicom_id>.jpg with scene graphs"
     site = SITE
 
     def __init__(self, storage: Storage) -> None:

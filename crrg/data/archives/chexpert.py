@@ -46,6 +46,7 @@ class ChexpertSource:
     """Films of the release with their labels."""
 
     kind = SourceKind.CHEXPERT
+    looked_for = "train.csv, valid.csv or test.csv and films like patient00001/study1/view1_frontal.jpg"
     site = "chexpert"
 
     def __init__(self, storage: Storage) -> None:

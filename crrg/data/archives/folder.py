@@ -19,7 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from crrg.data.acquisition_words import acquisition_of_words
-from crrg.data.archives.folder_tables import PATIENT_COLUMNS, FolderTables, Said
+from crrg.data.archives.folder_columns import (
+    AGE_COLUMNS,
+    PATIENT_COLUMNS,
+    SEX_COLUMNS,
+    VIEW_COLUMNS,
+    unread_columns,
+)
+from crrg.data.archives.folder_tables import FolderTables, Said
 from crrg.data.archives.givers import Givers, read_beside
 from crrg.data.archives.region_boxes import boxes_of_mask
 from crrg.data.archives.sources import SourceItem
@@ -47,6 +54,9 @@ class FolderSource:
     """Films as they lie in a tree of folders."""
 
     kind = SourceKind.FOLDER
+    looked_for = (
+        "films (.dcm, .dicom, .png, .jpg, .jpeg, or names without suffix) and tables at the top (.csv, .parquet)"
+    )
 
     def __init__(self, storage: Storage) -> None:
         """Open the folder; identifiers of its table are valid under the folder's own name."""
@@ -67,7 +77,7 @@ class FolderSource:
         """Yield every film in key order, then what tables say of no film and what of them does not count."""
         objects, num_others = self._sorted_out()
         if num_others:
-            logger.info("%d files are ignored, since their names are neither those of films nor of tables", num_others)
+            logger.info("files ignored, since their names are neither those of films nor of tables: %d", num_others)
         masks = {_stem(stored.key): stored for stored in objects if stored.key.startswith(MASKS_PREFIX)}
         films = [stored for stored in objects if not _is_table(stored.key) and not stored.key.startswith(MASKS_PREFIX)]
         keys = [stored.key for stored in objects if _is_table(stored.key)]
@@ -81,15 +91,22 @@ class FolderSource:
             yield _with_boxes(_item(film.key, film, said), drawn, tables.boxes_of(film.key))
         for said in tables.left():
             yield _item(said.name, None, said)
+        if tables.num_missing:
+            logger.warning(
+                "names in tables of files that are not here: %d; reports among them have no film", tables.num_missing
+            )
 
     def _read_tables(self, keys: list[str]) -> Iterator[tuple[str, list[Row]]]:
         """Yield key and rows of each table; one that cannot be read is told by its place, never by its name."""
         for number, key in enumerate(keys, start=1):
+            place = f"table {number} of {len(keys)} in order of names"
             try:
-                yield key, read_rows(self.storage, key)
+                rows = read_rows(self.storage, key)
             except DataError as error:
-                place = f"table {number} of {len(keys)} in order of names"
                 raise DataError(error.reason, place, code=error.code) from error
+            if unread := unread_columns(rows[0] if rows else ()):
+                logger.warning("%s: %s", place, unread)
+            yield key, rows
 
     def _sorted_out(self) -> tuple[list[StoredObject], int]:
         """Return films and tables, and the number of files that are neither; hidden ones do not count."""
@@ -156,10 +173,8 @@ def _item(name: str, film: StoredObject | None, said: Said) -> SourceItem:
         notes=text_of(row, "clinical_notes"),
         labels=labels,
         label_source="table" if labels else "",
-        view_position=view_of_words(text_of(row, "view_position", "view")),
-        acquisition=acquisition_of_words(
-            sex=text_of(row, "sex", "patient_sex"), age=text_of(row, "age", "patient_age")
-        ),
+        view_position=view_of_words(text_of(row, *VIEW_COLUMNS)),
+        acquisition=acquisition_of_words(sex=text_of(row, *SEX_COLUMNS), age=text_of(row, *AGE_COLUMNS)),
         problem=problem,
     )
 

@@ -11,6 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from crrg.data.archives.film_names import ByFilm, plain_name
+from crrg.data.archives.folder_columns import (
+    FILE_COLUMNS,
+    PATIENT_COLUMNS,
+    STUDY_COLUMNS,
+    plain_column,
+    says_something,
+)
 from crrg.data.archives.region_boxes import boxes_of_rows, is_box_table
 from crrg.data.archives.report_versions import settle_report
 from crrg.data.archives.tables import Row, text_of
@@ -18,14 +25,6 @@ from crrg.data.dicom.study_words import StudyWords
 from crrg.data.reports.sections import Mode
 from crrg.domain.study import RegionAnnotation
 from crrg.errors import DataError, IdentityError, ReportError
-
-FILE_COLUMNS = ("file", "image", "path", "filename", "dicom_id")
-PATIENT_COLUMNS = ("patient_id", "patientid", "subject_id")
-_STUDY_COLUMNS = {
-    "study_instance_uid": "study", "studyinstanceuid": "study", "study_uid": "study", "study_id": "study",
-    "accession_number": "accession", "accessionnumber": "accession", "accession": "accession",
-}  # fmt: skip
-"""Columns that name a study, and what kind of name it is; a ``study_id`` may be that of a table or a DICOM UID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,11 @@ class Said:
 
 
 class FolderTables:
-    """All tables of a folder."""
+    """All tables of a folder.
+
+    Attributes:
+        num_missing: Names of films that are not here, as far as ``left`` has yielded what is said of them.
+    """
 
     def __init__(self, tables: Iterable[tuple[str, list[Row]]], films: Iterable[str], mode: Mode) -> None:
         """Sort the rows of all tables by what they are about.
@@ -68,14 +71,15 @@ class FolderTables:
         Raises:
             DataError: PARSE.TABLE where a table of boxes makes no sense.
         """
+        self.num_missing = 0
         self._mode = mode
         self._superseded: dict[str, _TableRow] = {}
-        self._unknown: list[str] = []
+        self._unknown: list[tuple[str, str]] = []
         self._studies: dict[tuple[str, str], list[_TableRow]] = {}
         self._used: set[str] = set()
         by_file: dict[str, list[_TableRow]] = {}
         boxes: dict[str, tuple[RegionAnnotation, ...]] = {}
-        for number, (key, written) in enumerate(tables):
+        for number, (key, written) in enumerate(tables, start=1):
             rows = [_with_plain_columns(row) for row in written]
             first = rows[0] if rows else {}
             names_files = any(column in first for column in FILE_COLUMNS)
@@ -83,13 +87,15 @@ class FolderTables:
                 found = boxes_of_rows(rows, FILE_COLUMNS)
                 boxes = {plain_name(name): drawn for name, drawn in found.items()} | boxes
             elif names_files:
-                for place, row in enumerate(rows):
+                for place, row in enumerate(rows, start=1):
                     name = plain_name(text_of(row, *FILE_COLUMNS)) or f"table {number} row {place}"
                     by_file.setdefault(name, []).append(_TableRow(number, place, row))
-            elif first.keys() & _STUDY_COLUMNS.keys():
-                self._add_studies(_TableRow(number, place, row) for place, row in enumerate(rows))
+                self._check_says(key, first, FILE_COLUMNS)
+            elif first.keys() & STUDY_COLUMNS.keys():
+                self._add_studies(_TableRow(number, place, row) for place, row in enumerate(rows, start=1))
+                self._check_says(key, first, STUDY_COLUMNS)
             elif rows:
-                self._unknown.append(key)
+                self._unknown.append((key, "names neither files nor studies with reports"))
         keys = list(films)
         self._by_film, self._boxes = ByFilm(by_file, keys), ByFilm(boxes, keys)
 
@@ -129,17 +135,25 @@ class FolderTables:
             if is_ambiguous:
                 problem = IdentityError("a row names several files; give the path", code="IDENTITY.CONFLICT")
                 said = Said(said.name, said.row, problem)
+            elif name != rows[0].name:
+                self.num_missing += 1
+                said = Said(said.name, said.row, said.problem or _film_is_missing(said.row))
             yield said
         for rows in self._studies_left():
             said = self._settle(rows, rows[0].name)
-            study_id = text_of(said.row, *_STUDY_COLUMNS) or rows[0].name
+            study_id = text_of(said.row, *STUDY_COLUMNS) or rows[0].name
             yield Said(said.name, said.row | {"study_id": study_id}, said.problem)
         for each in sorted(self._superseded.values(), key=lambda each: (each.table, each.number)):
             replaced = ReportError("another row counts for the same film or study", code="DUPLICATE.REPORT")
             yield Said(each.name, {}, replaced)
-        for key in self._unknown:
-            reason = "the table names neither files nor studies with reports; name its columns as docs/sources.md says"
+        for key, fault in self._unknown:
+            reason = f"the table {fault}; name its columns as docs/sources.md says"
             yield Said(key, {}, DataError(reason, code="PARSE.TABLE"))
+
+    def _check_says(self, key: str, row: Row, names: Iterable[str]) -> None:
+        """Note a table that says nothing of the films or studies that it names."""
+        if not says_something(row, names):
+            self._unknown.append((key, "has no column with text, labels or identifiers beside those that name films"))
 
     def _add_studies(self, rows: Iterable[_TableRow]) -> None:
         for each in rows:
@@ -187,12 +201,22 @@ def _with_plain_columns(row: Row) -> Row:
     """Return a row whose columns are in lower case with underscores; of equal ones the first with text counts."""
     plain: Row = {}
     for name, value in row.items():
-        column = name.strip().lower().replace(" ", "_")
+        column = plain_column(name)
         if column and not text_of(plain, column):
             plain[column] = value
     return plain
 
 
+def _film_is_missing(row: Row) -> DataError | None:
+    """Return why a row about a film that is not here cannot be used as a report by itself; ``None`` where it can."""
+    where = "the table names a file that is not here"
+    if not text_of(row, "findings", "impression"):
+        return ReportError(f"{where}, and its row has no report", code="REPORT.NO_FILM")
+    if not text_of(row, *PATIENT_COLUMNS):
+        return IdentityError(f"{where}, and no patient whose report it could be", code="IDENTITY.MISSING")
+    return None
+
+
 def _study_names(row: Row) -> list[tuple[str, str]]:
-    names = [(kind, text_of(row, column)) for column, kind in _STUDY_COLUMNS.items()]
+    names = [(kind, text_of(row, column)) for column, kind in STUDY_COLUMNS.items()]
     return [name for name in names if name[1]]

@@ -60,6 +60,7 @@ class MimicCxrSource:
     """Films, reports and labels of the collection."""
 
     kind = SourceKind.MIMIC_CXR
+    looked_for = "films like p10/p10000032/s50414267/<dicom_id>.jpg and reports like p10/p10000032/s50414267.txt"
     site = SITE
 
     def __init__(self, storage: Storage) -> None:

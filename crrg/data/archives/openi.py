@@ -65,6 +65,7 @@ class OpeniSource:
     """Reports and films of the collection, one study per patient."""
 
     kind = SourceKind.OPENI
+    looked_for = "reports (ecgen-radiology or a table) and pictures that are named like CXR1_1_IM-0001-3001.png"
     site = "openi"
 
     def __init__(self, storage: Storage) -> None:
@@ -77,7 +78,10 @@ class OpeniSource:
         if any(name in XML_FOLDERS for name in names):
             return True
         tables = [name for name in TABLE_KEYS if name in names]
-        return bool(tables) and _has_columns(next(iterate_rows(storage, tables[0]), {}))
+        try:
+            return bool(tables) and _has_columns(next(iterate_rows(storage, tables[0]), {}))
+        except DataError:
+            return False  # a folder of films says which table it is
 
     def inventory(self) -> list[StoredObject]:
         """Return reports, tables and films; of tables with the same content the first in ``TABLE_KEYS``."""

@@ -22,8 +22,8 @@ WHOLE_TEXT_COLUMNS = ("report", "report_text", "text")
 """Columns that hold a report that is not cut into sections yet."""
 SECTION_COLUMNS = ("findings", "impression", "indication")
 TEXT_COLUMNS = (*WHOLE_TEXT_COLUMNS, "findings", "impression")
-_STATUS_COLUMNS = ("report_status", "result_status", "status")
-_ORDER_COLUMNS = ("version", "report_version", "report_datetime", "report_time", "report_date", "datetime", "timestamp")
+STATUS_COLUMNS = ("report_status", "result_status", "status")
+ORDER_COLUMNS = ("version", "report_version", "report_datetime", "report_time", "report_date", "datetime", "timestamp")
 _ADDENDUM = frozenset({"addendum", "addended", "appended"})
 _PRELIMINARY = frozenset({"p", "preliminary", "prelim", "draft", "partial", "registered", "unverified", "r", "s", "i"})
 _WITHDRAWN = frozenset(
@@ -59,7 +59,7 @@ def settle_report(rows: Sequence[Row], mode: Mode = "general") -> SettledReport:
         mode: How whole reports are cut.
     """
     order = _in_time(rows)
-    statuses = [text_of(rows[number], *_STATUS_COLUMNS).lower() for number in order]
+    statuses = [text_of(rows[number], *STATUS_COLUMNS).lower() for number in order]
     since = max((place + 1 for place, status in enumerate(statuses) if status in _WITHDRAWN), default=0)
     valid = list(zip(order[since:], statuses[since:], strict=True))
     reports = [number for number, status in valid if status not in _ADDENDUM]
@@ -95,7 +95,7 @@ def _cut(row: Row, mode: Mode) -> Report:
 def _in_time(rows: Sequence[Row]) -> list[int]:
     """Return the numbers of the rows, the oldest first."""
     if len(rows) > 1:
-        for name in _ORDER_COLUMNS:
+        for name in ORDER_COLUMNS:
             times = [_time(text_of(row, name)) for row in rows]
             known = [time for time in times if time is not None]
             if len(known) == len(rows):

@@ -63,6 +63,7 @@ class RsnaSource:
     """Films of the challenge's training stage with their labels."""
 
     kind = SourceKind.RSNA
+    looked_for = "stage_2_train_labels.csv and stage_2_train_images/"
     site = "rsna"
 
     def __init__(self, storage: Storage) -> None:

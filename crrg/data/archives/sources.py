@@ -104,6 +104,10 @@ class SourceOpener(Protocol):
     def kind(self) -> SourceKind:
         """What kind of archive it reads."""
 
+    @property
+    def looked_for(self) -> str:
+        """Which files such an archive has, for people."""
+
     def __call__(self, storage: Storage) -> Source:
         """Open the archive at a root."""
 

@@ -32,9 +32,9 @@ _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 Row: TypeAlias = "dict[str, Any]"
 
-_LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
+LABEL_NAMES = {name: label for label in LABELS for name in (label, label.lower(), label_column(label))}
 # the name of the same observation in labels by people (test sets of CheXpert and MIMIC-CXR)
-_LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
+LABEL_NAMES["Airspace Opacity"] = "Lung Opacity"
 _LABEL_VALUES = {
     word: value
     for value, words in (
@@ -77,7 +77,8 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         else:
             yield from _csv_rows(data)
     except UnicodeDecodeError as error:
-        raise DataError(_NOT_UTF_8, code="PARSE.TABLE") from error
+        line = _first_undecodable_line(data)
+        raise DataError(f"line {line}: {_NOT_UTF_8}", code="PARSE.TABLE") from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
 
@@ -140,6 +141,15 @@ def _encoding_of(data: bytes) -> str:
     return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
+def _first_undecodable_line(data: bytes) -> int:
+    encoding = "utf-16" if _encoding_of(data) == "utf-16" else "utf-8"
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode(encoding, "replace").count("\n") + 1
+    raise AssertionError("unreachable: asked for a table that cannot be decoded")
+
+
 def _find_header(text: io.TextIOWrapper) -> tuple[str, int]:
     """Go to the header line; return what sets its names apart (a comma where nothing does) and the lines before it."""
     place, num_before, line = 0, 0, text.readline()
@@ -171,7 +181,7 @@ def labels_of(row: Mapping[str, Any]) -> LabelValues:
     """
     labels: dict[str, int | None] = {}
     for name in row:
-        label, value = _LABEL_NAMES.get(name), text_of(row, name).lower()
+        label, value = LABEL_NAMES.get(name), text_of(row, name).lower()
         if label is None or value in _NO_VALUE:
             continue
         if value not in _LABEL_VALUES:

@@ -135,5 +135,14 @@ def count_reasons(refusals: list[Refusal]) -> dict[str, int]:
     return dict(sorted(Counter(refusal.reason for refusal in refusals).items()))
 
 
+def usual_details(refusals: list[Refusal]) -> dict[str, str]:
+    """Return for each reason what it most often says in words, sorted by reason."""
+    words: dict[str, Counter[str]] = {}
+    for refusal in refusals:
+        words.setdefault(refusal.reason, Counter())[refusal.detail] += 1
+    usual = {reason: min(said, key=lambda detail: (-said[detail], detail)) for reason, said in words.items()}
+    return {reason: usual[reason] + (", and others" if len(words[reason]) > 1 else "") for reason in sorted(usual)}
+
+
 def _order(row: dict[str, object]) -> tuple[str, str]:
     return str(row["key_hmac"]), str(row["reason"])

@@ -30,6 +30,7 @@ class PhantomSource:
     """Drawn films with their reports, boxes and labels."""
 
     kind = SourceKind.PHANTOM
+    looked_for = "reports.csv and truth.parquet, as `crrg phantom` writes them"
     site = "phantom"
 
     def __init__(self, storage: Storage) -> None:
@@ -51,7 +52,9 @@ class PhantomSource:
 
     def items(self) -> Iterator[SourceItem]:
         """Yield every film in the order of the truth, then films that the truth does not know."""
-        films = {stored.key: stored for stored in self.inventory() if stored.key.startswith(FILMS_PREFIX)}
+        films = {stored.key: stored for stored in self.inventory()}
+        if films.pop(REPORTS_KEY, None) is None or films.pop(TRUTH_KEY, None) is None:
+            return  # no drawn cohort
         reports = {text_of(row, "instance_id"): row for row in read_rows(self.storage, REPORTS_KEY)}
         for row in self._truth():
             film = films.pop(row["file"], None)

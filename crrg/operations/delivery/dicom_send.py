@@ -50,6 +50,7 @@ _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, ParseError)
 """What the client raises where an answer is not of the standard's form."""
 _OVER_TLS = "dicoms://"
 _WAY_OUT = "see the archive's log, then deliver again"
+_REACH = "check the address (--send-to) and whether the archive listens there, then deliver again"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
             _check_accepted(objects, association.accepted_contexts, archive)
         if not association.is_established:
             is_rejected = association.is_rejected
-            what = "rejects the association; check both AE titles" if is_rejected else "cannot be reached"
+            what = "rejects the association; check both AE titles" if is_rejected else f"cannot be reached; {_REACH}"
             raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
         _store_each(objects, association, archive)
     finally:
@@ -237,7 +238,7 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
         raise unreadable from None
     except RequestException as error:
         if error.response is None:
-            reason = f"the archive cannot be reached ({type(error).__name__})"
+            reason = f"the archive cannot be reached ({type(error).__name__}); {_REACH}"
             raise StorageError(reason, host, retryable=True) from None
         if _holds_all(objects, error.response):
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from crrg.config.base import Settings, StorageSettings
 from crrg.config.data import IngestConfig
 from crrg.config.references import DatasetRef, IngestSummary
 from crrg.data.archives.givers import denial
-from crrg.data.archives.source_kinds import open_sources
+from crrg.data.archives.source_kinds import open_sources, source_class
 from crrg.data.archives.sources import Source
 from crrg.data.dataset.pairs import check_dataset_name, point_to, resolve_dataset, write_dataset
 from crrg.data.privacy.deidentify import Pseudonyms, pseudonyms_of
@@ -45,6 +45,7 @@ from crrg.operations.privacy.secret import check_dataset_secret
 from crrg.operations.root import check_outside
 from crrg.operations.stop import check_not_stopped
 from crrg.storage import Storage
+from crrg.termination import EXIT_TOO_MANY_QUARANTINED
 
 logger = logging.getLogger(__name__)
 
@@ -150,13 +151,13 @@ def _ingest(
             run.write_quarantine()
             if run.counts()["num_accepted"]:
                 raise
-            raise _nothing_accepted(config, run.counts()) from None
+            raise _nothing_accepted(config, sources, run.counts()) from None
         finally:
             run.close()
             staged.close()
         # another archive may hold the same rows, so that the version was there; what was refused is of this one
         run.write_quarantine()
-    counts = {**run.counts(), "version": dataset.version}
+    counts = {**run.counts(), "details": run.details(), "version": dataset.version}
     write_inputs(storage, config.dataset, plan.row_key, plan.inputs_digest, run.records(), counts)
     clear_staged(storage, config.dataset, plan.row_key)
     summary = _summary(config, dataset, counts, reused=False)
@@ -172,8 +173,10 @@ def _ingest(
         run.num_taken_over - staged.num_found,
     )
     if summary.is_over_limit:
-        percent = 100 * summary.failure_rate
-        logger.warning("%.1f %% of the inputs in scope were refused, more than the form allows", percent)
+        logger.warning(
+            "%.1f %% of the inputs in scope were refused, more than max_failure_rate (%.1f %%): exit code %d",
+            100 * summary.failure_rate, 100 * config.max_failure_rate, EXIT_TOO_MANY_QUARANTINED,
+        )  # fmt: skip
     return summary
 
 
@@ -184,11 +187,13 @@ def _check_room(config: IngestConfig, storage: Storage, num_inputs: int) -> None
         check_disk(place, f"dataset {config.dataset}", needed)
 
 
-def _nothing_accepted(config: IngestConfig, counts: Mapping[str, Any]) -> CrrgError:
+def _nothing_accepted(config: IngestConfig, sources: Sequence[Source], counts: Mapping[str, Any]) -> CrrgError:
     subject = f"dataset {config.dataset}"
     if not counts["num_inputs"]:
-        reason = "this kind of archive finds neither films nor reports here; check the address and --source"
-        return ConfigError(f"{reason} (links are not followed)", subject)
+        kinds = dict.fromkeys(source.kind for source in sources)
+        wanted = "; ".join(f"{kind}: {source_class(kind).looked_for}" for kind in kinds)
+        reason = f"this kind of archive finds neither films nor reports here ({wanted}; links are not followed)"
+        return ConfigError(f"{reason}; check the address and --source", subject)
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts["reasons"].items())
     return CrrgError(f"none of {counts['num_inputs']} inputs was accepted: {reasons}", subject)
 
@@ -259,6 +264,7 @@ def _summary(config: IngestConfig, dataset: DatasetRef, counts: Mapping[str, Any
         num_accepted=counts["num_accepted"],
         num_quarantined=counts["num_quarantined"],
         reasons=counts["reasons"],
+        details=counts["details"],
         reused=reused,
         failure_rate=failure_rate,
         is_over_limit=failure_rate > config.max_failure_rate,

@@ -12,7 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -35,6 +35,31 @@ MAX_WITNESSES = 1024
 
 _MEMORY_OPTIONS = ((-3, 32 * 2**20), (-1, 256 * 2**20), (-8, 1))
 """Numbers of malloc.h: largest block that is kept, most that is kept, number of pools that threads keep it in."""
+
+
+@contextmanager
+def archive_named(number: int, num_archives: int) -> Iterator[None]:
+    """Say of which archive something is that ends an ingest of several: by its place, since its name may be a person's.
+
+    Args:
+        number: Its place, from 0.
+        num_archives: How many there are.
+
+    Raises:
+        DataError: As within the block.
+    """
+    try:
+        yield
+    except DataError as error:
+        if num_archives == 1:
+            raise
+        place = ": ".join(filter(None, (archive_place(number, num_archives), error.subject)))
+        raise DataError(error.reason, place, code=error.code) from error
+
+
+def archive_place(number: int, num_archives: int) -> str:
+    """Return what an archive is called in messages, counted from 1."""
+    return f"archive {number + 1} of {num_archives}"
 
 
 @dataclass(frozen=True)

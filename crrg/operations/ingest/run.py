@@ -21,7 +21,7 @@ from crrg.data.archives.sources import Source, SourceItem
 from crrg.data.dataset.data_card import DataCard, write_card
 from crrg.data.dataset.near_duplicates import FilmIndex
 from crrg.data.dataset.pairs import version_prefix
-from crrg.data.dataset.quarantine import Refusal, count_reasons, write_quarantine
+from crrg.data.dataset.quarantine import Refusal, count_reasons, usual_details, write_quarantine
 from crrg.data.dataset.split import LeakReport, SplitShares, SplitWish, settle_splits
 from crrg.data.decoding.pool import decode_many
 from crrg.data.decoding.shared_films import FilmPlaces
@@ -37,7 +37,15 @@ from crrg.errors import CrrgError, DataError, StorageError
 from crrg.evaluation.labeler import label_report
 from crrg.operations.ingest.earlier_secret import carry_over_met
 from crrg.operations.ingest.inputs import EarlierInputs, InputRecord, stale, what_is_said
-from crrg.operations.ingest.reading import READ_AHEAD, FilmFeed, ReadItem, film_givers, keep_freed_memory
+from crrg.operations.ingest.reading import (
+    READ_AHEAD,
+    FilmFeed,
+    ReadItem,
+    archive_named,
+    archive_place,
+    film_givers,
+    keep_freed_memory,
+)
 from crrg.operations.stop import StopWatch
 from crrg.progress import count_progress
 from crrg.storage import Storage
@@ -126,6 +134,7 @@ class IngestRun:
                 look_up = partial(self._look_up, source)
                 feed = FilmFeed(source, self._config.limit, look_up, film_givers(source), places)
                 with (
+                    archive_named(number, len(self._sources)),
                     closing(feed.films()) as films,
                     closing(decode_many(films, self._config.image_size, num_workers, places=places)) as outcomes,
                 ):
@@ -134,6 +143,8 @@ class IngestRun:
                         self._say(len(self._inputs), max(len(self._inputs), self._num_expected))
                         stop.check("nothing of this pass is kept")
                 self.num_inputs += feed.num_handed_over
+                if not feed.num_handed_over and len(self._sources) > 1:
+                    logger.warning("%s has no input of its kind", archive_place(number, len(self._sources)))
         self._forgotten = carry_over_met(self._storage, self._forgotten)
 
     def splits(self) -> Sequence[Split | None]:
@@ -188,6 +199,10 @@ class IngestRun:
             "reasons": count_reasons(refusals),
             "quarantine_key": self._quarantine["key"],
         }
+
+    def details(self) -> dict[str, str]:
+        """Return in words why inputs were refused, by reason."""
+        return usual_details(self._refusals())
 
     def records(self) -> Iterator[InputRecord]:
         """Yield what the next ingest may take over."""

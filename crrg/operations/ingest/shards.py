@@ -32,7 +32,7 @@ from crrg.errors import ConfigError, Conflict, DataError
 from crrg.operations.ingest.earlier_secret import carry_over_met, check_all_told
 from crrg.operations.ingest.inputs import InputRecord, KnownInputs, read_known_inputs, read_summary, what_is_said
 from crrg.operations.ingest.plan import row_key, shaping_settings, survey
-from crrg.operations.ingest.reading import FilmFeed, ReadItem, film_givers, keep_freed_memory
+from crrg.operations.ingest.reading import FilmFeed, ReadItem, archive_named, film_givers, keep_freed_memory
 from crrg.operations.ingest.run import pair_builder, refused, stage_of
 from crrg.operations.ingest.staged import StagedShardWriter, staging_prefix
 from crrg.operations.stop import check_not_stopped
@@ -174,10 +174,11 @@ def _pending(
 ) -> Iterator[tuple[int, StoredObject, SourceItem]]:
     """Yield every film that must be read, with the number of its source, in the order of the archives."""
     for number, source in enumerate(sources):
-        for item in islice(source.items(), config.limit or None):
-            film = item.film
-            if film is not None and item.problem is None and not _is_known(item, film, source, known, pseudonyms):
-                yield number, film, item
+        with archive_named(number, len(sources)):
+            for item in islice(source.items(), config.limit or None):
+                film = item.film
+                if film is not None and item.problem is None and not _is_known(item, film, source, known, pseudonyms):
+                    yield number, film, item
 
 
 def _is_known(item: SourceItem, film: StoredObject, source: Source, known: KnownInputs, pseudonyms: Pseudonyms) -> bool:

@@ -32,7 +32,7 @@ from crrg.operations.night.signals import sigterm_noticed
 from crrg.operations.night.supersede import mark_superseded
 from crrg.operations.privacy.secret import check_secret
 from crrg.operations.stop import STOP_KEY, WAY_OUT, is_stopped
-from crrg.operations.summaries import reasons_table
+from crrg.operations.summaries import reasons_table, too_many_refused
 from crrg.progress import StageClock
 from crrg.storage import Storage
 from crrg.termination import EXIT_NOT_DONE, EXIT_SIGTERM, EXIT_TOO_MANY_QUARANTINED
@@ -261,13 +261,12 @@ def check_ended_well(summary: NightSummary) -> None:
         raise NightStopped(f"not begun: {summary.held_by}", f"night {summary.date}", summary=summary)
     if summary.exceeds_failure_rate and summary.num_failed_studies < FEWEST_FAILED_STUDIES:
         logger.warning(
-            "night %s: %.0f %% of its inputs in scope were refused, more than max_failure_rate allows, but of %d "
-            "studies, too few to fail a night", summary.date, 100 * summary.failure_share, summary.num_failed_studies,
+            "night %s: %s These are of fewer than %d studies, too few to fail a flow run.",
+            summary.date, too_many_refused(summary), FEWEST_FAILED_STUDIES,
         )  # fmt: skip
     elif summary.exceeds_failure_rate:
         raise TooManyRefused(
-            f"{summary.failure_share:.0%} of its inputs in scope were refused, more than max_failure_rate allows; what "
-            f"could be drafted is published. Look at the source of the films:\n\n{reasons_table(summary.reasons)}",
+            f"{too_many_refused(summary)} Look at the source of the films:\n\n{reasons_table(summary.reasons)}",
             f"night {summary.date}",
             summary=summary,
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.errors import ConfigError
 from crrg.exports.csv_text import csv_text
 from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.ledger.ledger import Ledger, Outcome, Wanted, read_ledger
+from crrg.local_files import write_file
 from crrg.operations.privacy.secret import check_secret
 from crrg.storage import Storage
 
@@ -51,6 +54,37 @@ def inbox_outcomes(inbox_url: str, storage: Storage, pseudonyms: Pseudonyms) -> 
 def outcomes_csv(outcomes: Iterable[FileOutcome]) -> str:
     """Return outcomes as CSV with the columns file, outcome, reason; no cell can be taken for a formula."""
     return csv_text(("file", "outcome", "reason"), ((entry.file, entry.outcome, entry.reason) for entry in outcomes))
+
+
+def check_csv(path: Path) -> None:
+    """Refuse a file that cannot be written where it is named.
+
+    Raises:
+        ConfigError: Its folder does not exist, or it is a folder itself.
+    """
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError("cannot be written; name a file in an existing folder", str(path))
+
+
+def write_csv(path: Path, text: str) -> None:
+    """Write outcomes into a file; an earlier one of that name is replaced as a whole and lets the same people read.
+
+    Args:
+        path: The file; what is no regular file, such as a pipe, is written to.
+        text: The outcomes; a file system may hold names that are no text.
+
+    Raises:
+        StorageError: There is no room, or the file may not be written; an earlier one is left as it was.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    target = path.resolve()  # of a link what it points to
+    mode = target.stat().st_mode if target.exists() else None
+    write_file(target, data, str(path), replace=True)
+    if mode is not None:
+        target.chmod(mode)
 
 
 def _outcome(found: InboxObject, ledger: Ledger, inbox_id: str) -> FileOutcome:

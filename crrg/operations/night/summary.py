@@ -100,6 +100,7 @@ def _summary(
         digest=digest,
         failure_share=share,
         exceeds_failure_rate=share > max_failure_rate,
+        max_failure_rate=max_failure_rate,
         num_failed_studies=num_failures if manifest.num_failed_studies is None else manifest.num_failed_studies,
         watch=watch,
         usual_prevalence=dict(usual),

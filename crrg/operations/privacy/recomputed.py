@@ -35,7 +35,7 @@ class Match:
 
     Attributes:
         pseudonym: What was asked for.
-        kind: ``patient``, ``study`` or ``instance``.
+        kind: ``patient``, ``study`` or ``instance``; ``row`` for what an archive says without a film, by its own name.
         item: What the archive says of it.
     """
 
@@ -70,6 +70,8 @@ def matches(
     named = map_ahead(lambda item: (item, _ids(item, source.site, inbox, pseudonyms, givers)), _items(source, objects))
     for number, (item, ids) in enumerate(named, start=1):
         say(number, max(number, len(objects)))
+        if item.film is None and (name := pseudonyms.object_key(item.name, source.site)) in wanted:
+            yield Match(name, "row", item)
         if ids is None:
             num_passed_over += 1
             continue

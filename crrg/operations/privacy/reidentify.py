@@ -37,8 +37,9 @@ class Source:
 
     Attributes:
         pseudonym: What was asked for.
-        kind: ``patient``, ``study``, ``instance`` or ``object``.
-        file: The object's key in the inbox.
+        kind: ``patient``, ``study``, ``instance``, ``object``, or ``row`` for a row that an ingest refused.
+        file: The object's key in the inbox; of a report without a film the name by which its row goes: the file that
+            it names, or its place.
         patient_id: PatientID of the source, or of the archive's tables; empty for PNG and JPEG films by themselves.
         study_uid: StudyInstanceUID of the source, or what the archive's tables call the study.
         accession_number: Accession number of the source.
@@ -61,7 +62,7 @@ def reidentify(
 
     Args:
         inbox_url: The inbox that the nights read, or the archive of an ingest.
-        pseudonyms_asked: Ids of patients, studies, images or refused objects, as tables and pages show them.
+        pseudonyms_asked: Ids of patients, studies, images or refused objects and rows, as tables and pages show them.
         storage: The root with the ledger.
         pseudonyms: The key the nights ran with.
 

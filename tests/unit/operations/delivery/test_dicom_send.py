@@ -220,7 +220,7 @@ def test_what_a_web_service_holds_already_counts_as_stored(status: int, refused:
 
 
 def test_a_service_that_is_away_may_come_back() -> None:
-    with pytest.raises(StorageError, match="cannot be reached") as away:
+    with pytest.raises(StorageError, match=r"cannot be reached .*; check the address .--send-to.") as away:
         send_objects(films(), archive_of("http://127.0.0.1:9/dicom-web"))
     assert away.value.retryable
 

@@ -146,4 +146,4 @@ def test_files_that_are_no_films_by_their_names_are_counted(archive, root, refus
     with caplog.at_level("INFO", "crrg.data.archives.folder"):
         assert ingest(form(archive), root, PSEUDONYMS).num_inputs == 4
     (said,) = [record.getMessage() for record in caplog.records if record.name == "crrg.data.archives.folder"]
-    assert said.startswith("3 files are ignored, since their names are neither")
+    assert said == "files ignored, since their names are neither those of films nor of tables: 3"

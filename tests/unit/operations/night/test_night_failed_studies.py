@@ -17,6 +17,7 @@ from crrg.operations.night import reading
 from crrg.operations.night.nightly import check_ended_well, exit_code, run_night
 from crrg.operations.night.summary import summarize
 from crrg.operations.privacy.forget import forget
+from crrg.operations.summaries import night_markdown
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config
 from tests.support.forgetting import SETTINGS
@@ -49,6 +50,10 @@ def test_four_cut_films_of_one_study_fail_no_night(inbox, root):
     assert (summary.num_quarantined, summary.num_failed_studies, summary.exceeds_failure_rate) == (4, 1, True)
     check_ended_well(summary)
     assert exit_code(summary) == 3
+    page = night_markdown(summary)
+    assert f"inputs in scope were refused, more than max_failure_rate ({100 * SHARE:.1f} %): exit code 3" in page
+    assert "`crrg outcomes --inbox INBOX` names the others" in page
+    assert "exit code" not in night_markdown(night(inbox, root))
 
 
 def test_cut_films_of_three_studies_do_and_what_has_no_study_counts_each(inbox, root):

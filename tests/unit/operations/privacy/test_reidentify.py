@@ -18,6 +18,7 @@ from crrg.ledger.audit import read_audit
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.privacy import recomputed
 from crrg.operations.privacy.reidentify import reidentify
+from crrg.operations.summaries import ingest_markdown
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 from tests.support.delivered_night import ACCESSION, NUMBER, DeliverableNight
@@ -142,3 +143,20 @@ def test_of_an_archive_that_names_all_ids_no_film_is_read_to_find_one(tmp_path, 
     asked = PSEUDONYMS.patient(item.patient_id, ChexpertSource.site)
     (found,) = reidentify(archive.root, [asked], root, PSEUDONYMS)
     assert (found.kind, found.file, asked_for) == ("patient", film, ["train.csv"])
+
+
+def test_a_row_that_an_ingest_refused_leads_to_what_it_names(tmp_path):
+    archive, root = Storage(str(tmp_path / "archive")), Storage(str(tmp_path / "root"))
+    archive.put("a.png", png_bytes(1))
+    archive.put("reports.csv", b"file,patient_id,findings\na.png,p-1,Clear lungs.\nb.png,,Clear.\n,,Clear heart.\n")
+    form = IngestConfig(source=archive.root, dataset="d", image_size=64, num_workers=1, max_failure_rate=1)
+    summary = ingest(form, root, PSEUDONYMS)
+    rows = pq.read_table(io.BytesIO(root.get(summary.quarantine_key))).to_pylist()
+    asked = {row["detail"]: row["key_hmac"] for row in rows}
+    assert {row["reason"] for row in rows} == {"IDENTITY.MISSING"}
+    found = reidentify(archive.root, list(asked.values()), root, PSEUDONYMS)
+    assert {(each.kind, each.pseudonym) for each in found} == {("row", name) for name in asked.values()}
+    assert {each.file for each in found} == {"b.png", "table 1 row 3"}
+    page = ingest_markdown(ingest(form, root, PSEUDONYMS))
+    assert "| IDENTITY.MISSING | 2 | a report without film names no patient, and others |" in page
+    assert "reidentify --inbox SOURCE KEY_HMAC` names the file, or the row" in page

@@ -93,8 +93,9 @@ class StepGraphs:
             cache.make_room(cache.max_nodes, num_slots)
             self._shapes[key] = _Shape(cache)
         cache = self._shapes[key].cache
-        for tensor in (*cache.keys, *cache.values, cache.num_nodes):
+        for tensor in (*cache.keys, *cache.values):
             tensor.zero_()
+        cache.clear()
         cache.visible.fill_(False)
         return cache
 

@@ -66,6 +66,12 @@ def autocast(device: torch.device, precision: Precision = "fast") -> AbstractCon
     return contextlib.nullcontext()
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU; memory that torch keeps for later counts as free."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def numbers_on(device: torch.device, numbers: Sequence[int]) -> torch.Tensor:
     """Return numbers as int64 ``[n]`` on a device, without waiting for what it has yet to compute."""
     return torch.tensor(numbers, dtype=torch.long).to(device, non_blocking=True)

@@ -19,6 +19,7 @@ Knows no films and no regions' names: see ``assembly`` for what becomes of the p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from crrg.device import numbers_on
 from crrg.domain.labels import FINDINGS, POSITIVE
 from crrg.evaluation.labeler import label_report
 from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
+from crrg.inference.slots import slots_at_once
 from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
 from crrg.models.step_graphs import StepGraphs
@@ -154,32 +156,30 @@ def decode_hypotheses(
         whose features or scores are no numbers one without words, not finished; the other rows are as without it.
     """
     device = generator.feature_mean.device
-    graphs = generator.step_graphs_for(settings.precision)
-    if graphs is not None and graphs.is_refused:
-        graphs = None
-    # recorded steps are of all slots
-    num_slots = min(settings.num_slots, max(len(features), 1)) if graphs is None else settings.num_slots
-    decoder = generator.decoder_for(settings.precision)
-    grid = _SlotGrid(decoder, graphs, tokenizer, settings, num_slots, num_words, is_refilled=len(features) > num_slots)
-    rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
-    conditions = _condition_tiles(
-        generator,
+    read = (
         torch.as_tensor(features, dtype=torch.float32, device=device),
         torch.as_tensor(region_index, dtype=torch.long, device=device),
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
         None if report_flags is None else torch.as_tensor(report_flags, dtype=torch.float32, device=device),
-        max(num_slots, LEAST_ROWS),
     )
+    recorded = generator.step_graphs_for(settings.precision)
+    rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
+    unsaid = [DecodedPhrase("", 0.0, False)]
 
     def spell(ids: tuple[int, ...]) -> str:
         text = tokenizer.decode(ids)
         return without_token_spaces(text) if settings.compat == "rgrg" else text
 
-    unsaid = [DecodedPhrase("", 0.0, False)]
-    for row, found in grid.run(conditions):
-        rows[row] = [
-            DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished, item.score) for item in found
-        ] or unsaid
+    turn: AbstractContextManager[StepGraphs | None] = nullcontext() if recorded is None else recorded.turn()
+    with turn as graphs:
+        decoder = generator.decoder_for(settings.precision) if graphs is None else graphs.decoder
+        num_slots = slots_at_once(decoder, len(features), settings, graphs)
+        is_refilled = len(features) > num_slots
+        grid = _SlotGrid(decoder, graphs, tokenizer, settings, num_slots, num_words, is_refilled=is_refilled)
+        for row, found in grid.run(_condition_tiles(generator, *read, max(num_slots, LEAST_ROWS))):
+            rows[row] = [
+                DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished, item.score) for item in found
+            ] or unsaid
     return rows
 
 

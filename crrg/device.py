@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -64,6 +64,17 @@ def autocast(device: torch.device, precision: Precision = "fast") -> AbstractCon
     if device.type == "cuda" and precision == "fast":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU; memory that torch keeps for later counts as free."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def numbers_on(device: torch.device, numbers: Sequence[int]) -> torch.Tensor:
+    """Return numbers as int64 ``[n]`` on a device, without waiting for what it has yet to compute."""
+    return torch.tensor(numbers, dtype=torch.long).to(device, non_blocking=True)
 
 
 def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) -> list[Result]:

@@ -194,7 +194,8 @@ class DecodingSettings(FrozenConfig):
         no_repeat_ngram: Length of a run of tokens that may not come twice in a phrase; 0 = off.
         follow_flags: Whether, of a phrase's hypotheses, the one is taken whose words state the finding flags best that
             it was conditioned on; otherwise the likeliest.
-        num_slots: Phrases computed at once at most; more is faster where there are many, and takes more memory.
+        num_slots: Phrases computed at once at most; more is faster where there are many, and takes more memory. A GPU
+            computes as many as wait and fit into its memory, whatever is set here.
         precision: ``exact`` computes in float32; ``fast`` rounds weights to 8 bits on a CPU and to bfloat16 on a GPU,
             which changes some phrases.
         rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+
+from crrg.device import numbers_on
 
 IMPOSSIBLE = -1e9
 """Score of a beam that does not exist yet (the first step has one beam only)."""
@@ -51,6 +52,7 @@ class BeamSearch:
         lengths: Tokens of the living hypotheses, int64 ``[N]``.
         scores: Their summed log-probabilities ``[N, K]``.
         is_done: Whether a slot's search is over, bool ``[N]``; true for empty slots.
+        num_tokens: ``lengths`` as far as they are known without asking the device: of a slot that is done it is more.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class BeamSearch:
         self.end_id, self.length_penalty = end_id, length_penalty
         self.tokens = torch.full(shape, NO_TOKEN, dtype=torch.long, device=device)
         self.lengths = torch.ones(num_slots, dtype=torch.long, device=device)
+        self.num_tokens = [1] * num_slots
         self.scores = torch.zeros(shape[:2], device=device)
         self.is_done = torch.ones(num_slots, dtype=torch.bool, device=device)
         self._found_tokens = self.tokens.clone()
@@ -85,17 +88,19 @@ class BeamSearch:
         self._found_scores = torch.full(shape[:2], -torch.inf, device=device)
         self._found_ended = torch.zeros(shape[:2], dtype=torch.bool, device=device)
 
-    def start(self, slots: Tensor) -> None:
-        """Begin new phrases in ``slots`` (int64 ``[n]``)."""
-        self.tokens[slots] = NO_TOKEN
-        self.tokens[slots, :, 0] = self.end_id
-        self.lengths[slots] = 1
-        self.scores[slots] = IMPOSSIBLE
-        self.scores[slots, 0] = 0.0
-        self.is_done[slots] = False
-        self._found_lengths[slots] = 0
-        self._found_scores[slots] = -torch.inf
-        self._found_ended[slots] = False
+    def start(self, slots: range) -> None:
+        """Begin new phrases in neighbouring ``slots``."""
+        begun = slice(slots.start, slots.stop)
+        self.tokens[begun] = NO_TOKEN
+        self.tokens[begun, :, 0] = self.end_id
+        self.lengths[begun] = 1
+        self.num_tokens[begun] = [1] * len(slots)
+        self.scores[begun] = IMPOSSIBLE
+        self.scores[begun, 0] = 0.0
+        self.is_done[begun] = False
+        self._found_lengths[begun] = 0
+        self._found_scores[begun] = -torch.inf
+        self._found_ended[begun] = False
 
     def choose(self, candidate_scores: Tensor, parents: Tensor, next_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Choose the next token of every beam of the first slots; the slots behind them must be done.
@@ -111,76 +116,108 @@ class BeamSearch:
             are done keep their beams and get end tokens.
         """
         num_given, num_beams = len(candidate_scores), self.num_beams
-        behind = (0, 0, 0, len(self.is_done) - num_given)
-        candidate_scores, parents, next_tokens = (pad(t, behind) for t in (candidate_scores, parents, next_tokens))
+        # no slot is asked whether anything is to be done in it: on a GPU all would wait for the answer
+        given, longest = slice(num_given), self.longest(num_given)
+        living = ~self.is_done[given, None]
         is_end = next_tokens == self.end_id
-        for rank in range(num_beams):
-            is_new = is_end[:, rank] & ~self.is_done & (candidate_scores[:, rank] > IMPOSSIBLE / 2)
-            self._keep(is_new, parents[:, rank], candidate_scores[:, rank], is_ended=True)
+        ends, scores = is_end[:, :num_beams], candidate_scores[:, :num_beams]
+        self._keep(ends & living & (scores > IMPOSSIBLE / 2), parents[:, :num_beams], scores, longest, is_ended=True)
         # the best K candidates that go on, in order of score
         order = is_end.to(torch.int8).argsort(dim=1, stable=True)[:, :num_beams]
-        living = ~self.is_done[:, None]
-        parents = torch.where(living, parents.gather(1, order), torch.arange(num_beams, device=order.device))
+        beams = torch.arange(num_beams, device=order.device)
+        parents = torch.where(living, parents.gather(1, order), beams)
         next_tokens = next_tokens.gather(1, order).masked_fill(~living, self.end_id)
-        self._extend(parents, next_tokens, torch.where(living, candidate_scores.gather(1, order), self.scores))
-        is_full = torch.isfinite(self._found_scores).all(dim=1)
-        is_at_limit = ~self.is_done & ~is_full & (self.lengths >= self.max_length)
-        for beam in range(num_beams):
-            index = torch.full_like(self.lengths, beam)
-            self._keep(
-                is_at_limit & (self.scores[:, beam] > IMPOSSIBLE / 2), index, self.scores[:, beam], is_ended=False
-            )
-        self.is_done |= is_full | is_at_limit
-        return parents[:num_given], next_tokens[:num_given]
+        self._extend(parents, next_tokens, longest)
+        self.scores[given] = torch.where(living, candidate_scores.gather(1, order), self.scores[given])
+        is_full = torch.isfinite(self._found_scores[given]).all(dim=1)
+        if longest + 1 >= self.max_length:
+            scores, is_long = self.scores[given], self.lengths[given] >= self.max_length
+            is_at_limit = ~self.is_done[given] & ~is_full & is_long
+            is_new = is_at_limit[:, None] & (scores > IMPOSSIBLE / 2)
+            self._keep(is_new, beams.expand(num_given, -1), scores, self.max_length, is_ended=False)
+            is_full |= is_at_limit
+        self.is_done[given] |= is_full
+        return parents, next_tokens
 
-    def move(self, source: int, target: int) -> None:
-        """Move the phrase of one slot into another, replacing what was there; the slot it leaves is done."""
+    def longest(self, num_slots: int) -> int:
+        """Return a length that no living hypothesis of the first slots exceeds."""
+        return min(max(self.num_tokens[:num_slots]), self.max_length)
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Move the phrases of slots into others, replacing what was there; the slots they leave are done."""
+        taken, into = (numbers_on(self.is_done.device, each) for each in (sources, targets))
         for state in (
             self.tokens, self.lengths, self.scores, self.is_done,
             self._found_tokens, self._found_lengths, self._found_scores, self._found_ended,
         ):  # fmt: skip
-            state[target] = state[source]
-        self.is_done[source] = True
+            state[into] = state[taken]
+        self.is_done[taken] = True
+        for source, target in zip(sources, targets, strict=True):
+            self.num_tokens[target] = self.num_tokens[source]
 
-    def found(self, slot: int) -> list[FoundPhrase]:
-        """Return the kept hypotheses of a slot that is done, the best first; none where its scores were no numbers."""
-        order = self._found_scores[slot].argsort(descending=True, stable=True).tolist()
-        lengths, scores = self._found_lengths[slot].tolist(), self._found_scores[slot].tolist()
-        tokens, ended = self._found_tokens[slot].tolist(), self._found_ended[slot].tolist()
-        to_mean = self.length_penalty - 1
-        return [
-            FoundPhrase(
-                tuple(tokens[rank][1 : lengths[rank]]),
-                score=scores[rank],
-                logprob=scores[rank] * lengths[rank] ** to_mean,
-                is_finished=ended[rank],
-            )
-            for rank in order
-            if scores[rank] > -math.inf
-        ]
+    def found(self, slots: Sequence[int]) -> list[list[FoundPhrase]]:
+        """Return the kept hypotheses of slots that are done, the best first; none where scores were no numbers."""
+        done, longest = numbers_on(self.is_done.device, slots), max(self.num_tokens[slot] for slot in slots)
+        # in two transfers: scores, and whatever is whole numbers
+        scores = self._found_scores[done].cpu()
+        numbers = (self._found_lengths[..., None], self._found_ended[..., None].long(), self._found_tokens)
+        kept = torch.cat([each[done, :, :longest] for each in numbers], dim=2).tolist()
+        orders = scores.argsort(dim=1, descending=True, stable=True).tolist()
+        return [self._ranked(*found) for found in zip(orders, scores.tolist(), kept, strict=True)]
 
-    def _keep(self, is_new: Tensor, beams: Tensor, sums: Tensor, *, is_ended: bool) -> None:
-        """Let a hypothesis take the place of the slot's worst kept one where it is better."""
-        scores = sums / self.lengths.to(sums.dtype) ** self.length_penalty
-        worst_scores, worst = self._found_scores.min(dim=1)
-        (slots,) = torch.nonzero(is_new & (scores > worst_scores), as_tuple=True)
-        places = worst[slots]
-        self._found_tokens[slots, places] = self.tokens[slots, beams[slots]]
-        self._found_lengths[slots, places] = self.lengths[slots]
-        self._found_scores[slots, places] = scores[slots]
-        self._found_ended[slots, places] = is_ended
+    def _ranked(self, order: list[int], scores: list[float], kept: list[list[int]]) -> list[FoundPhrase]:
+        """Return the hypotheses of one slot in an order; of each are given length, whether it ended, and tokens."""
+        phrases = []
+        for score, (length, is_ended, *tokens) in ((scores[rank], kept[rank]) for rank in order):
+            if score > -math.inf:
+                logprob = score * length ** (self.length_penalty - 1)
+                phrases.append(FoundPhrase(tuple(tokens[1:length]), score, logprob, is_finished=bool(is_ended)))
+        return phrases
 
-    def _extend(self, parents: Tensor, next_tokens: Tensor, scores: Tensor) -> None:
-        (living,) = torch.nonzero(~self.is_done, as_tuple=True)
-        slots = torch.arange(len(parents), device=parents.device)[:, None]
-        self.tokens = self.tokens[slots, parents]
-        self.tokens[living, :, self.lengths[living]] = next_tokens[living]
-        self.lengths[living] += 1
-        self.scores = scores
+    def _keep(self, is_new: Tensor, beams: Tensor, sums: Tensor, longest: int, *, is_ended: bool) -> None:
+        """Let new hypotheses, one after the other, take the place of the slot's worst kept one where they are better.
+
+        Args:
+            is_new: Which there are, bool ``[n, K]``.
+            beams: Beam that each is, int64 ``[n, K]``.
+            sums: Its summed log-probabilities ``[n, K]``.
+            longest: Tokens that none exceeds.
+            is_ended: Whether they ended by themselves.
+        """
+        given, places = slice(len(is_new)), torch.arange(self.num_beams, device=is_new.device)
+        lengths = self.lengths[given, None]
+        # of all slots: on a CPU the last digit of a power depends on its place in the tensor and on the tensor's size
+        divisors = (self.lengths.to(sums.dtype) ** self.length_penalty)[given, None]
+        scores = (sums / divisors).masked_fill(~is_new, -torch.inf)
+        kept, taker = self._found_scores[given], torch.full_like(beams, -1)
+        for rank in range(self.num_beams):
+            worst_scores, worst = kept.min(dim=1, keepdim=True)
+            score = scores[:, rank, None]
+            is_taken = (places == worst) & (score > worst_scores)
+            kept = torch.where(is_taken, score, kept)
+            taker.masked_fill_(is_taken, rank)
+        is_taken = taker >= 0
+        tokens = self.tokens[given, :, :longest]
+        taken = beams.gather(1, taker.clamp_min(0))[:, :, None].expand_as(tokens)
+        found = self._found_tokens[given, :, :longest]
+        found.copy_(torch.where(is_taken[:, :, None], tokens.gather(1, taken), found))
+        self._found_lengths[given] = torch.where(is_taken, lengths, self._found_lengths[given])
+        self._found_scores[given] = kept
+        self._found_ended[given] = self._found_ended[given].masked_fill(is_taken, is_ended)
+
+    def _extend(self, parents: Tensor, next_tokens: Tensor, longest: int) -> None:
+        """Add a token to each beam of the first slots; those that are done grow no longer."""
+        num_given = len(parents)
+        tokens, lengths = self.tokens[:num_given, :, :longest], self.lengths[:num_given]
+        tokens.copy_(tokens.gather(1, parents[:, :, None].expand_as(tokens)))
+        places = lengths.clamp(max=self.max_length - 1)[:, None, None].expand(-1, self.num_beams, 1)
+        self.tokens[:num_given].scatter_(2, places, next_tokens[:, :, None])
+        lengths += ~self.is_done[:num_given]
+        self.num_tokens[:num_given] = [number + 1 for number in self.num_tokens[:num_given]]
 
 
 def best_continuations(
-    logits: Tensor, scores: Tensor, banned: Sequence[tuple[Tensor | slice, ...]] = ()
+    logits: Tensor, scores: Tensor, banned: Sequence[tuple[Tensor | slice | int, ...]] = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best 2 ``K`` continuations of each slot, without sorting or normalising the whole vocabulary.
 

@@ -4,7 +4,8 @@ A phrase that ends leaves its slot to the next one waiting, so no phrase waits f
 token are read once per phrase, not once per beam, and only the last position's logits are computed.
 
 The slots in use are always the first ones: only they are computed, so neither a phrase that has ended nor an empty slot
-costs anything. With ``precision="fast"`` weights are rounded (``crrg.models.rounded``), which may change phrases.
+costs anything, unless steps are recorded (``crrg.models.step_graphs``). With ``precision="fast"`` weights are rounded
+(``crrg.models.rounded``), which may change phrases.
 
 **Why a phrase does not depend on its neighbours.** A row of a matrix product depends neither on the other rows nor, on
 one type of device and one number of threads, on how many there are (from eight rows on; fewer are padded), attention
@@ -17,8 +18,8 @@ Knows no films and no regions' names: see ``assembly`` for what becomes of the p
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,9 +30,11 @@ from torch import Tensor
 
 from crrg.config.running import DecodingSettings
 from crrg.data.tokenizer import without_token_spaces
+from crrg.device import numbers_on
 from crrg.domain.labels import FINDINGS, POSITIVE
 from crrg.evaluation.labeler import label_report
 from crrg.inference.beam import BeamSearch, FoundPhrase, best_continuations, repeated_ngrams
+from crrg.inference.slots import slots_at_once
 from crrg.models.decoder import NodeCache, PseudoSelfAttentionDecoder
 from crrg.models.report_generator import ReportGenerator
 from crrg.models.step_graphs import StepGraphs
@@ -153,32 +156,30 @@ def decode_hypotheses(
         whose features or scores are no numbers one without words, not finished; the other rows are as without it.
     """
     device = generator.feature_mean.device
-    graphs = generator.step_graphs_for(settings.precision)
-    if graphs is not None and graphs.is_refused:
-        graphs = None
-    # recorded steps are of all slots
-    num_slots = min(settings.num_slots, max(len(features), 1)) if graphs is None else settings.num_slots
-    decoder = generator.decoder_for(settings.precision)
-    grid = _SlotGrid(decoder, graphs, tokenizer, settings, num_slots, num_words, is_refilled=len(features) > num_slots)
-    rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
-    conditions = _condition_tiles(
-        generator,
+    read = (
         torch.as_tensor(features, dtype=torch.float32, device=device),
         torch.as_tensor(region_index, dtype=torch.long, device=device),
         torch.as_tensor(finding_flags, dtype=torch.float32, device=device),
         None if report_flags is None else torch.as_tensor(report_flags, dtype=torch.float32, device=device),
-        max(num_slots, LEAST_ROWS),
     )
+    recorded = generator.step_graphs_for(settings.precision)
+    rows: list[list[DecodedPhrase]] = [[DecodedPhrase("", 0.0, True)] for _ in range(len(features))]
+    unsaid = [DecodedPhrase("", 0.0, False)]
 
     def spell(ids: tuple[int, ...]) -> str:
         text = tokenizer.decode(ids)
         return without_token_spaces(text) if settings.compat == "rgrg" else text
 
-    unsaid = [DecodedPhrase("", 0.0, False)]
-    for row, found in grid.run(conditions):
-        rows[row] = [
-            DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished, item.score) for item in found
-        ] or unsaid
+    turn: AbstractContextManager[StepGraphs | None] = nullcontext() if recorded is None else recorded.turn()
+    with turn as graphs:
+        decoder = generator.decoder_for(settings.precision) if graphs is None else graphs.decoder
+        num_slots = slots_at_once(decoder, len(features), settings, graphs)
+        is_refilled = len(features) > num_slots
+        grid = _SlotGrid(decoder, graphs, tokenizer, settings, num_slots, num_words, is_refilled=is_refilled)
+        for row, found in grid.run(_condition_tiles(generator, *read, max(num_slots, LEAST_ROWS))):
+            rows[row] = [
+                DecodedPhrase(spell(item.token_ids), item.logprob, item.is_finished, item.score) for item in found
+            ] or unsaid
     return rows
 
 
@@ -268,6 +269,7 @@ class _SlotGrid:
         vocab_size = tile.logits.shape[-1]
         logits = torch.zeros(self.num_slots, self.settings.num_beams, vocab_size, device=self.device)
         while True:
+            num_going = len(self.rows)
             while tile is not None:
                 self._place(tile, cache, logits)
                 tile = waiting.take(self.num_slots - len(self.rows))
@@ -275,11 +277,11 @@ class _SlotGrid:
                 return
             # the slots used to fill up hold phrases that are done, so whatever is chosen there is not kept
             num_used = max(len(self.rows), self.least_slots)
-            parents, tokens = self._choose(logits[:num_used])
+            parents, tokens = self._choose(logits[:num_used], num_going)
             cache.follow(parents)
             yield from self._leave(cache, tokens)
             num_used = max(len(self.rows), self.least_slots)
-            cache.num_nodes[len(self.rows) :] = 0
+            cache.clear(len(self.rows))
             if self.rows:
                 positions = (self.search.lengths[:num_used] - 1).clamp(max=self.max_length - 1)
                 steps = self.graphs or self.decoder
@@ -297,50 +299,59 @@ class _SlotGrid:
 
     def _place(self, tile: _Tile, cache: NodeCache, logits: Tensor) -> None:
         """Put phrases that were read into the slots behind those in use."""
-        slots = torch.arange(len(self.rows), len(self.rows) + len(tile.rows), device=self.device)
-        cache.place(slots, tile.cache, tile.places)
+        slots, places = range(len(self.rows), len(self.rows) + len(tile.rows)), tile.places
+        cache.place(slots, tile.cache, places)
         self.search.start(slots)
-        logits[slots] = tile.logits[tile.places][:, None].float()
+        logits[slots.start : slots.stop] = tile.logits[places.start : places.stop, None].float()
         self.rows += tile.rows
 
     def _leave(self, cache: NodeCache, tokens: Tensor) -> Iterator[tuple[int, list[FoundPhrase]]]:
         """Yield the phrases that are done; the last ones in use take their slots, their last ``tokens`` with them."""
-        for slot in reversed(torch.nonzero(self.search.is_done[: len(self.rows)]).flatten().tolist()):
-            yield self.rows[slot], self.search.found(slot)
-            last = len(self.rows) - 1
-            if slot != last:
-                cache.move(last, slot)
-                self.search.move(last, slot)
-                tokens[slot] = tokens[last]
-                self.rows[slot] = self.rows[last]
-            self.rows.pop()
+        is_done = self.search.is_done[: len(self.rows)].tolist()
+        done = [slot for slot in range(len(self.rows)) if is_done[slot]]
+        if not done:
+            return
+        yield from zip([self.rows[slot] for slot in done], self.search.found(done), strict=True)
+        staying = list(range(len(self.rows)))
+        for slot in reversed(done):
+            staying[slot] = staying[-1]
+            staying.pop()
+        self.rows = [self.rows[slot] for slot in staying]
+        targets = [target for target, source in enumerate(staying) if target != source]
+        if targets:
+            sources = [staying[target] for target in targets]
+            cache.move(sources, targets)
+            self.search.move(sources, targets)
+            tokens[numbers_on(self.device, targets)] = tokens[numbers_on(self.device, sources)]
 
-    def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose the next token of every beam among those that may come next."""
-        search, end = self.search, torch.tensor([self.end_id], device=self.device)
-        banned: list[tuple[Tensor | slice, ...]] = []
-        lengths = search.lengths[: len(logits)]
+    def _choose(self, logits: Tensor, num_going: int) -> tuple[Tensor, Tensor]:
+        """Choose the next token of every beam among those that may come next; ``num_going`` phrases have words yet."""
+        search, longest = self.search, self.search.longest(len(logits))
+        banned: list[tuple[Tensor | slice | int, ...]] = []
         if self.banned_id >= 0:
-            banned.append((slice(None), slice(None), torch.tensor([self.banned_id], device=self.device)))
+            banned.append((slice(None), slice(None), self.banned_id))
         if self.settings.compat == "none":
             # a phrase has at least one word
-            (first,) = torch.nonzero(lengths == 1, as_tuple=True)
-            banned.append((first[:, None], slice(None), end))
-        if self.settings.no_repeat_ngram > 0:
-            banned.append(repeated_ngrams(search.tokens[: len(logits)], lengths, self.settings.no_repeat_ngram))
+            banned.append((slice(num_going, None), slice(None), self.end_id))
+        if 0 < self.settings.no_repeat_ngram < longest:
+            tokens, lengths = search.tokens[: len(logits), :, :longest], search.lengths[: len(logits)]
+            banned.append(repeated_ngrams(tokens, lengths, self.settings.no_repeat_ngram))
         if self.num_words is not None:
-            wanted = torch.tensor([self.num_words[row] for row in self.rows], device=self.device)
-            num_left = wanted - lengths[: len(self.rows)] + 1
-            words = torch.arange(logits.shape[-1], device=self.device)
-            banned.append((torch.nonzero(num_left > 0), slice(None), end))
-            banned.append((torch.nonzero(num_left <= 0), slice(None), words[words != self.end_id]))
+            num_left = [self.num_words[row] - search.num_tokens[slot] + 1 for slot, row in enumerate(self.rows)]
+            going, ending = (
+                [i for i, left in enumerate(num_left) if (left > 0) == is_more] for is_more in (True, False)
+            )
+            words = torch.arange(logits.shape[-1] - 1, device=self.device)
+            words += words >= self.end_id
+            banned.append((numbers_on(self.device, going), slice(None), self.end_id))
+            banned.append((numbers_on(self.device, ending)[:, None], slice(None), words))
         return search.choose(*best_continuations(logits, search.scores[: len(logits)], banned))
 
 
 @dataclass
 class _Tile:
-    rows: list[int]
-    places: Tensor
+    rows: range
+    places: range
     logits: Tensor
     cache: NodeCache
 
@@ -354,9 +365,8 @@ class _Waiting:
         self.decoder = decoder
         self.conditions = conditions
         self.end_id = end_id
-        self.num_read = 0
-        self.queue: deque[int] = deque()
-        self.first_row = 0
+        self.num_read = self.first_row = 0
+        self.left = range(0)
         self.logits: Tensor | None = None
         self.cache: NodeCache | None = None
 
@@ -364,7 +374,7 @@ class _Waiting:
         """Return up to ``most`` phrases for free slots, or ``None`` where none is left."""
         if most == 0:
             return None
-        if not self.queue:
+        if not self.left:
             condition, num_real = next(self.conditions, (None, 0))
             if condition is None:
                 return None
@@ -372,9 +382,9 @@ class _Waiting:
             self.logits, self.cache = self.decoder.prefill(condition, self.end_id)
             self.first_row = self.num_read
             self.num_read += num_real
-            self.queue.extend(range(self.first_row, self.num_read))
+            self.left = range(self.first_row, self.num_read)
         if self.logits is None or self.cache is None:
-            raise AssertionError("unreachable: the queue is filled together with logits and cache")
-        rows = [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
-        places = torch.tensor([row - self.first_row for row in rows], device=self.logits.device)
+            raise AssertionError("unreachable: rows are left together with logits and cache")
+        rows, self.left = self.left[:most], self.left[most:]
+        places = range(rows.start - self.first_row, rows.stop - self.first_row)
         return _Tile(rows, places, self.logits, self.cache)

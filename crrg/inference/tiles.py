@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import torch
 
+from crrg.device import free_memory
+
 TILE_SIZE = 16
 LARGE_INPUT = 384
 """Side of a film, pixels, from which a CPU reads films one by one."""
@@ -23,12 +25,9 @@ what its libraries set aside."""
 def films_per_tile(side: int, device: torch.device) -> int:
     """Return how many films of ``side`` pixels a network reads at once on a device; on a GPU a power of two.
 
-    Memory that torch keeps for later counts as free. Whoever reads the tiles halves them where it falls short all the
-    same (``crrg.device.in_tiles``).
+    Whoever reads the tiles halves them where memory falls short all the same (``crrg.device.in_tiles``).
     """
     if device.type != "cuda":
         return 1 if side >= LARGE_INPUT else TILE_SIZE
-    free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    most = min((free + kept) // (PIXEL_BYTES * side**2), MOST_FILMS)
+    most = min(free_memory(device) // (PIXEL_BYTES * side**2), MOST_FILMS)
     return 1 << max(most.bit_length() - 1, 0)

@@ -23,6 +23,7 @@ from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from crrg.config.models import GeneratorArchitecture
+from crrg.device import numbers_on
 from crrg.models.products import affine, is_onednn_used, project
 
 NODE_MULTIPLE = 32
@@ -80,34 +81,35 @@ class NodeCache:
         keys: Per block ``[N, heads, T, D / heads]``.
         values: Per block, as ``keys``.
         visible: Which nodes a beam sees, bool ``[N, K, T]``.
-        num_nodes: Nodes in use per slot, int64 ``[N]``.
+        num_nodes: Nodes in use per slot, ``N`` of them; known without asking the device.
         max_nodes: Nodes that the longest phrase needs; the cache grows up to there.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     visible: Tensor
-    num_nodes: Tensor
+    num_nodes: list[int]
     max_nodes: int
 
-    def place(self, slots: Tensor, source: NodeCache, rows: Tensor) -> None:
+    def place(self, slots: range, source: NodeCache, rows: range) -> None:
         """Put prefilled phrases (``rows`` of ``source``) into ``slots``, replacing what was there."""
+        into, taken = (slice(each.start, each.stop) for each in (slots, rows))
         width = source.visible.shape[2]
         self.make_room(width, len(self.visible))
-        missing = int(slots.max()) + 1 - len(self.visible)
+        missing = slots.stop - len(self.visible)
         if missing > 0:
             for tensors in (self.keys, self.values):
                 for index, tensor in enumerate(tensors):
                     tensors[index] = pad(tensor, (0, 0, 0, 0, 0, 0, 0, missing))
             self.visible = pad(self.visible, (0, 0, 0, 0, 0, missing))
-            self.num_nodes = pad(self.num_nodes, (0, missing))
+            self.num_nodes += [0] * missing
         for own, other in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
             # no beam sees what an earlier phrase left there, but what is no number would count all the same
-            own[slots, :, width:] = 0
-            own[slots, :, :width] = other[rows]
-        self.visible[slots] = False
-        self.visible[slots, :, :width] = source.visible[rows].expand(-1, self.visible.shape[1], -1)
-        self.num_nodes[slots] = source.num_nodes[rows]
+            own[into, :, width:] = 0
+            own[into, :, :width] = other[taken]
+        self.visible[into] = False
+        self.visible[into, :, :width] = source.visible[taken].expand(-1, self.visible.shape[1], -1)
+        self.num_nodes[into] = source.num_nodes[taken]
 
     def follow(self, parents: Tensor) -> None:
         """Let each beam of the first slots see what its parent beam saw.
@@ -118,42 +120,46 @@ class NodeCache:
         seen = self.visible[: len(parents)]
         self.visible[: len(parents)] = seen.gather(1, parents[:, :, None].expand_as(seen))
 
-    def move(self, source: int, target: int) -> None:
-        """Move the phrase of one slot into another, replacing what was there."""
-        for tensor in (*self.keys, *self.values, self.visible, self.num_nodes):
-            tensor[target] = tensor[source]
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Move the phrases of slots into others, replacing what was there; no slot is both."""
+        device = self.visible.device
+        taken, into = numbers_on(device, sources), numbers_on(device, targets)
+        for tensor in (*self.keys, *self.values, self.visible):
+            tensor[into] = tensor[taken]
+        for source, target in zip(sources, targets, strict=True):
+            self.num_nodes[target] = self.num_nodes[source]
 
-    def tidy(self, num_nodes: Sequence[int]) -> list[int]:
+    def clear(self, num_used: int = 0) -> None:
+        """Count the slots behind the first ``num_used`` as empty."""
+        self.num_nodes[num_used:] = [0] * (len(self.num_nodes) - num_used)
+
+    def tidy(self, num_slots: int) -> None:
         """Drop the nodes that no beam sees, in slots that another step takes over a multiple of ``NODE_MULTIPLE``.
 
         When that is depends on the slot's own phrase alone, and so does where its nodes lie.
 
         Args:
-            num_nodes: Those in use in the first slots.
-
-        Returns:
-            Those in use afterwards.
+            num_slots: Looked at are the first ones.
         """
         num_beams = self.visible.shape[1]
         full = [
             slot
-            for slot, number in enumerate(num_nodes)
+            for slot, number in enumerate(self.num_nodes[:num_slots])
             if number > 0 and -(-number // NODE_MULTIPLE) * NODE_MULTIPLE < number + num_beams
         ]
         if num_beams == 1 or not full:
-            return list(num_nodes)
-        slots = torch.tensor(full, device=self.visible.device)
+            return
+        slots = numbers_on(self.visible.device, full)
         seen = self.visible[slots].any(dim=1)
         counts = seen.sum(dim=1)
         kept = counts.tolist()
         order = (~seen).to(torch.int8).argsort(dim=1, stable=True)
         self.visible[slots] = self.visible[slots].gather(2, order[:, None].expand(-1, num_beams, -1))
-        self.num_nodes[slots] = counts
         sources, targets = order[:, : max(kept)], torch.arange(max(kept), device=slots.device)
         for tensor in (*self.keys, *self.values):
             tensor[slots[:, None], :, targets] = tensor[slots[:, None], :, sources]
-        found = dict(zip(full, kept, strict=True))
-        return [found.get(slot, number) for slot, number in enumerate(num_nodes)]
+        for slot, number in zip(full, kept, strict=True):
+            self.num_nodes[slot] = number
 
     def make_room(self, num_nodes: int, num_slots: int) -> None:
         """Grow so that each of the first ``num_slots`` slots can hold ``num_nodes`` nodes.
@@ -273,7 +279,7 @@ class PseudoSelfAttentionDecoder(nn.Module):
             keys=[weight.new_zeros(shape) for _ in range(config.n_layer)],
             values=[weight.new_zeros(shape) for _ in range(config.n_layer)],
             visible=torch.zeros(num_slots, num_beams, num_nodes, dtype=torch.bool, device=weight.device),
-            num_nodes=torch.zeros(num_slots, dtype=torch.long, device=weight.device),
+            num_nodes=[0] * num_slots,
             max_nodes=max_nodes,
         )
 
@@ -300,8 +306,8 @@ class PseudoSelfAttentionDecoder(nn.Module):
             hidden = hidden + _feed_forward(block, hidden)
             all_keys.append(keys)
             all_values.append(values)
-        num_nodes = torch.full((num_phrases,), num_conditions + 1, device=condition.device)
-        cache = NodeCache(all_keys, all_values, visible, num_nodes, max_nodes=num_conditions + 1)
+        num_nodes = num_conditions + 1
+        cache = NodeCache(all_keys, all_values, visible, [num_nodes] * num_phrases, max_nodes=num_nodes)
         return self._logits(hidden)[:, 0], cache
 
     def step(self, token_ids: Tensor, positions: Tensor, cache: NodeCache) -> Tensor:
@@ -322,9 +328,11 @@ class PseudoSelfAttentionDecoder(nn.Module):
         num_slots, num_beams = token_ids.shape
         beams = torch.arange(num_beams, device=token_ids.device)
         slots = torch.arange(num_slots, device=token_ids.device)[:, None]
-        most = max(cache.tidy(cache.num_nodes[:num_slots].tolist())) + num_beams
-        nodes = cache.num_nodes[:num_slots, None] + beams
-        cache.num_nodes[:num_slots] += num_beams
+        cache.tidy(num_slots)
+        used = cache.num_nodes[:num_slots]
+        most = max(used) + num_beams
+        nodes = numbers_on(token_ids.device, used)[:, None] + beams
+        cache.num_nodes[:num_slots] = [number + num_beams for number in used]
         cache.make_room(most, num_slots)
         cache.visible[slots, beams, nodes] = True
         width = min(-(-most // NODE_MULTIPLE) * NODE_MULTIPLE, cache.visible.shape[2])

@@ -49,6 +49,24 @@ class RoundedLinear(nn.Module):
         return found.view(*inputs.shape[:-1], -1)
 
 
+class WideScores(nn.Module):
+    """Scores words by a bfloat16 table, on a GPU: factors are rounded, and the scores themselves are float32.
+
+    In bfloat16 scores around 10 lie 1/16 apart, so that likely words would tie.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        """Take the word table ``[V, D]``, which is not copied."""
+        super().__init__()
+        self._table = table
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return scores ``[..., V]`` in float32 of ``[..., D]`` in bfloat16."""
+        rows = hidden.flatten(0, -2)
+        scores = torch.mm(rows, self._table.t(), out_dtype=torch.float32)
+        return scores.view(*hidden.shape[:-1], -1)
+
+
 @functools.lru_cache(maxsize=1)
 def largest_weight() -> int:
     """Return the largest rounded weight that this CPU multiplies rightly.
@@ -72,13 +90,15 @@ def _product(rounded: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> 
 def fast_decoder(decoder: PseudoSelfAttentionDecoder) -> PseudoSelfAttentionDecoder:
     """Return a copy for inference whose products are rounded: 8 bits on a CPU, bfloat16 on a GPU.
 
-    The word table stays as it is where it spells words; where it scores them it is rounded as well. Updates that are
-    still learnt are added first.
+    The word table stays as it is where it spells words; where it scores them it is rounded as well, and the scores are
+    float32. Updates that are still learnt are added first.
     """
     if decoder.transformer.wte.weight.device.type != "cpu":
         fast = copy.deepcopy(decoder).eval()
         merge_updates(fast)
-        return fast.to(torch.bfloat16)
+        fast = fast.to(torch.bfloat16)
+        fast.word_scores = WideScores(fast.transformer.wte.weight.detach())
+        return fast
     table = decoder.transformer.wte.weight
     # the large tensors are not copied on the way: what is replaced is shared with the original until then
     fast = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()}).eval()

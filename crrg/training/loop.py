@@ -174,7 +174,7 @@ class _Run:
         """What to say where the memory does not suffice for a score."""
         return (
             f"its memory does not suffice to score stage {self.folder.stage} on validation films; halve its "
-            "loop.batch_size (of a generator decoding.num_slots, too), or take a device with more memory"
+            "loop.batch_size (of a generator on a CPU decoding.num_slots, too), or take a device with more memory"
         )
 
     def restore(self, *, is_scored: bool) -> int:

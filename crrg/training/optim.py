@@ -33,6 +33,7 @@ def build_optimizer(
         for share in (1.0, *sorted({*shares.values()} - {1.0}))
         for is_decayed in (True, False)
     ]
+    # not fused: that kind leaves the weights' `_version` as it was, by which crrg/models/prepared.py sees them change
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
 
 

@@ -33,14 +33,14 @@ def search(tables: list[Table], num_beams: int, max_length: int, penalty: float 
     beams = BeamSearch(len(tables), num_beams, max_length, END, length_penalty=penalty)
     beams.scores = beams.scores.double()
     beams._found_scores = beams._found_scores.double()
-    beams.start(torch.arange(len(tables)))
+    beams.start(range(len(tables)))
     while not bool(beams.is_done.all()):
         rows = [
             [table(tuple(int(t) for t in beams.tokens[slot, beam] if t >= 0)) for beam in range(num_beams)]
             for slot, table in enumerate(tables)
         ]
         advance(beams, torch.stack([torch.stack(row) for row in rows]))
-    return [beams.found(slot)[0] for slot in range(len(tables))]
+    return [found[0] for found in beams.found(range(len(tables)))]
 
 
 def slow_beam_search(table: Table, num_beams: int, max_length: int) -> tuple[tuple[int, ...], float]:
@@ -113,15 +113,15 @@ def test_one_beam_takes_the_likeliest_token_each_time() -> None:
 
 def test_a_slot_can_be_used_again() -> None:
     beams = BeamSearch(2, 1, 4, END)
-    beams.start(torch.tensor([0]))
+    beams.start(range(1))
     assert beams.is_done.tolist() == [False, True]
     advance(beams, torch.log_softmax(torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
     advance(beams, torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
-    assert beams.found(0)[0].token_ids == (1,)
-    beams.start(torch.tensor([0]))
+    assert beams.found([0])[0][0].token_ids == (1,)
+    beams.start(range(1))
     advance(beams, torch.log_softmax(torch.tensor([[[0.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]]), -1))
     advance(beams, torch.log_softmax(torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 9.0, 0.0]]]), -1))
-    assert beams.found(0)[0].token_ids == (2,)
+    assert beams.found([0])[0][0].token_ids == (2,)
 
 
 def test_only_the_token_that_would_complete_a_repeat_is_banned() -> None:
@@ -158,13 +158,37 @@ def test_best_continuations_are_those_of_the_whole_sorted_vocabulary(vocab_size:
 
 def test_a_phrase_goes_on_in_the_slot_it_is_moved_to() -> None:
     beams = BeamSearch(3, 2, 6, END)
-    beams.start(torch.tensor([0, 1, 2]))
+    beams.start(range(3))
     table = language(5, 6)
     first = table((END,)).float().expand(3, 2, 6)
     advance(beams, first)
-    beams.move(2, 0)
+    beams.move([2], [0])
     assert beams.is_done.tolist() == [False, False, True]
     assert beams.tokens[0].tolist() == beams.tokens[1].tolist()
     parents, _ = advance(beams, first[:2])
     assert parents.shape == (2, 2)
     assert beams.lengths.tolist() == [3, 3, 2]
+
+
+def test_how_long_hypotheses_are_is_known_without_asking_the_device() -> None:
+    beams, table = BeamSearch(3, 2, 9, END), language(5, 6)
+    beams.start(range(3))
+    for number in (2, 3):
+        advance(beams, table((END,)).float().index_fill(0, torch.tensor([END]), -50.0).expand(3, 2, 6))
+        assert beams.num_tokens == beams.lengths.tolist() == [number] * 3
+    beams.start(range(1, 3))
+    assert (beams.num_tokens, beams.longest(3), beams.longest(1)) == ([3, 1, 1], 3, 3)
+    beams.move([2], [0])
+    assert (beams.num_tokens, beams.longest(2)) == ([1, 1, 1], 1)
+
+
+def test_a_step_of_the_search_asks_the_device_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    beams, tables = BeamSearch(4, 3, 6, END), [language(seed, 7) for seed in range(4)]
+    beams.start(range(4))
+    for name in ("nonzero", "item", "tolist", "cpu", "__bool__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name, **__: pytest.fail(f"{name} waits for the device"))
+    monkeypatch.setattr(torch, "nonzero", lambda *_, **__: pytest.fail("nonzero waits for the device"))
+    for _ in range(6):
+        advance(beams, torch.stack([table((END,)).float().expand(3, 7) for table in tables]))
+    monkeypatch.undo()
+    assert bool(beams.is_done.all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -64,7 +65,8 @@ def test_cached_beams_give_the_logits_of_a_full_pass(position_table: str, num_co
     condition = torch.randn(2, num_conditions, 16)
     first_logits, prefilled = decoder.prefill(condition, bos_id=0)
     cache = decoder.new_cache(num_slots=2, num_beams=2, num_conditions=num_conditions, max_length=12)
-    cache.place(torch.tensor([1, 0]), prefilled, torch.tensor([0, 1]))
+    for slot in range(2):
+        cache.place(range(slot, slot + 1), prefilled, range(1 - slot, 2 - slot))
     beams = {(slot, beam): [0] for slot in range(2) for beam in range(2)}
     parents_of_steps = [[[0, 1], [0, 1]], [[1, 0], [0, 0]], [[1, 1], [1, 0]], [[0, 1], [0, 1]]]
     for step, parents in enumerate(parents_of_steps):
@@ -88,7 +90,7 @@ def test_nodes_that_no_beam_descends_from_are_dropped_and_change_nothing() -> No
     condition = torch.randn(2, 2, 16)
     _, prefilled = decoder.prefill(condition, bos_id=0)
     cache = decoder.new_cache(num_slots=2, num_beams=num_beams, num_conditions=2, max_length=48)
-    cache.place(torch.tensor([0, 1]), prefilled, torch.tensor([0, 1]))
+    cache.place(range(2), prefilled, range(2))
     drawn = torch.Generator().manual_seed(4)
     beams = torch.zeros(2, num_beams, 1, dtype=torch.long)
     for step in range(num_steps):
@@ -109,17 +111,37 @@ def test_one_phrase_lies_in_its_slot_as_it_would_alone() -> None:
     condition = torch.randn(3, 1, 16)
     _, prefilled = decoder.prefill(condition, bos_id=0)
     alone, among = (decoder.new_cache(number, 4, 1, 48) for number in (1, 3))
-    alone.place(torch.tensor([0]), prefilled, torch.tensor([1]))
-    among.place(torch.tensor([0, 1, 2]), prefilled, torch.tensor([0, 1, 2]))
+    alone.place(range(1), prefilled, range(1, 2))
+    among.place(range(3), prefilled, range(3))
     for step in range(30):
         parents, tokens = (torch.randint(low, high, (3, 4), generator=drawn) for low, high in ((0, 4), (1, 300)))
         alone.follow(parents[1:2])
         among.follow(parents)
         decoder.step(tokens[1:2], torch.full((1,), step + 1), alone)
         decoder.step(tokens, torch.full((3,), step + 1), among)
-        number = int(alone.num_nodes[0])
-        assert number == int(among.num_nodes[1])
+        number = alone.num_nodes[0]
+        assert number == among.num_nodes[1]
         assert torch.equal(alone.visible[0, :, :number], among.visible[1, :, :number])
+
+
+@torch.no_grad()
+def test_moved_phrases_go_on_in_their_new_slots_and_a_slot_taken_over_holds_nothing_of_before() -> None:
+    decoder = tiny_decoder(max_length=48)
+    _, prefilled = decoder.prefill(torch.randn(4, 1, 16), bos_id=0)
+    cache = decoder.new_cache(4, 2, 1, 48)
+    cache.place(range(4), prefilled, range(4))
+    for tensor in (*cache.keys, *cache.values):
+        tensor[1:] = torch.nan
+    cache.place(range(1, 4), prefilled, range(1, 4))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (*cache.keys, *cache.values))
+    tokens = torch.tensor([[5, 9], [6, 8], [7, 7], [20, 33]])
+    decoder.step(tokens, torch.ones(4, dtype=torch.long), cache)
+    staying = decoder.step(tokens, torch.full((4,), 2), deepcopy(cache))
+    cache.move([2, 3], [1, 0])
+    cache.clear(2)
+    assert cache.num_nodes == [4, 4, 0, 0]
+    moved = decoder.step(tokens[[3, 2]], torch.full((2,), 2), cache)
+    torch.testing.assert_close(moved, staying[[3, 2]])
 
 
 def test_a_cache_has_little_more_room_than_its_longest_phrase_needs() -> None:

@@ -7,7 +7,8 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from crrg.models import rounded
-from crrg.models.rounded import LARGEST, LARGEST_PAIR, RoundedLinear, largest_weight
+from crrg.models.rounded import LARGEST, LARGEST_PAIR, RoundedLinear, fast_decoder, largest_weight
+from tests.support.random_stages import random_generator
 
 
 def test_rows_are_nearly_those_of_the_exact_layer() -> None:
@@ -55,3 +56,20 @@ def test_extreme_values_are_not_cut_off(monkeypatch: pytest.MonkeyPatch, largest
         wanted = layer(inputs)
         found = RoundedLinear(layer.weight, layer.bias)(inputs)
     assert torch.allclose(found, wanted, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_on_a_gpu_weights_are_bfloat16_and_logits_are_not_rounded() -> None:
+    # tensors without values have what shapes and types they would have on a GPU
+    decoder = fast_decoder(random_generator().decoder.to("meta"))
+    assert decoder.transformer.wte.weight.dtype == torch.bfloat16
+    condition = torch.empty(5, 3, decoder.transformer.config.n_embd, dtype=torch.bfloat16, device="meta")
+    logits, cache = decoder.prefill(condition, 0)
+    vocab_size = len(decoder.transformer.wte.weight)
+    assert (logits.dtype, tuple(logits.shape)) == (torch.float32, (5, vocab_size))
+    assert cache.keys[0].dtype == torch.bfloat16
+    scores = decoder.word_scores
+    assert scores is not None
+    assert tuple(
+        scores(torch.empty(5, 4, decoder.transformer.config.n_embd, dtype=torch.bfloat16, device="meta")).shape
+    ) == (5, 4, vocab_size)

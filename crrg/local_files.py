@@ -70,6 +70,44 @@ def check_folder(root: str, subject: str) -> None:
         raise ConfigError("this is a file; name the folder that contains it", subject)
 
 
+def check_access(root: str, subject: str, *, write: bool = False) -> None:
+    """Check that this account may use a folder: what would fail at the first object is said before anything begins.
+
+    Args:
+        root: Path of the folder, which may be missing: then the nearest one above it is looked at.
+        subject: What it was given as, for the message.
+        write: Whether it is to be written, or made, and not only read.
+
+    Raises:
+        ConfigError: A file stands in its way, or its permissions do not allow it.
+    """
+    there = root
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise ConfigError(f"{there} is no folder; give another place, or move it away", subject)
+    needed = os.X_OK | (os.R_OK if there == root else 0) | (os.W_OK if write else 0)
+    if not os.access(there, needed):
+        what = "write to" if os.access(there, needed & ~os.W_OK) else "read"
+        raise ConfigError(
+            f"this account may not {what} the folder {there}; give it the permission (chown, chmod), or give another "
+            "place",
+            subject,
+        )
+
+
+def system_error(error: OSError) -> StorageError:
+    """Return what a person reads of an error of the system that nothing further inside has put into words."""
+    if error.errno in _FULL:
+        return disk_full(os.path.dirname(str(error.filename or "")) or tempfile.gettempdir(), "")
+    # without the path, which may be a source's name
+    said = ": ".join(filter(None, (type(error).__name__, error.strerror)))
+    return StorageError(
+        f"{said}; check the permissions of the folders in use (--root, --out, TMPDIR) and the addresses in the "
+        "settings, then run again: finished work is kept"
+    )
+
+
 def read_file(path: str) -> tuple[bytes, os.stat_result]:
     """Return a file's bytes and what the file system says of them; a link is as good as no file."""
     with open(path, "rb", opener=_open_no_link) as file:

@@ -59,7 +59,7 @@ def gc(
         expired, garbage = found
         return "\n".join([*_expired_shown(expired), _shown(garbage), *(expired.old_versions if expired else ())])
 
-    execute(root, collect, shown)
+    execute(root, collect, shown, needs_root=True)
 
 
 def reidentify(
@@ -79,6 +79,7 @@ def reidentify(
         lambda storage, settings: find_sources(absolute(inbox), ids, storage, Pseudonyms(settings.pseudonym_key())),
         _sources_shown,
         lambda found: int({each.pseudonym for each in found} != set(ids) or any(each.reason for each in found)),
+        needs_root=True,
     )
 
 
@@ -92,7 +93,12 @@ def forget(
     from crrg.operations.privacy.forget import forget as forget_patients
 
     remove = _is_meant(f"Remove everything of the patients of these {len(ids)} ids for good?", dry_run=dry_run, yes=yes)
-    execute(root, lambda storage, settings: forget_patients(ids, storage, settings, remove=remove), _forgetting_shown)
+    execute(
+        root,
+        lambda storage, settings: forget_patients(ids, storage, settings, remove=remove),
+        _forgetting_shown,
+        needs_root=True,
+    )
 
 
 def rekey(
@@ -114,7 +120,7 @@ def rekey(
         old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
         return change_secret(absolute(inbox), storage, old, new, drop_missing=drop_missing, do=do)
 
-    execute(root, change, _rekeyed_shown)
+    execute(root, change, _rekeyed_shown, needs_root=True)
 
 
 def _is_meant(question: str, *, dry_run: bool, yes: bool) -> bool:
@@ -146,7 +152,7 @@ def backup(
     """Copy the root elsewhere: what manifests name, ledger, audit, aliases, models; a second time only what is new."""
     from crrg.operations.upkeep.backup import back_up
 
-    execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown)
+    execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown, needs_root=True)
 
 
 def restore(

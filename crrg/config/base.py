@@ -303,6 +303,14 @@ class Settings(BaseSettings):
             )
         return address
 
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        scheme, _, place = address.partition("://")
+        if address and (scheme not in ("http", "https") or not place.strip("/")):
+            raise ConfigError("it is no address; write it like http://host:port", "CRRG_S3_ENDPOINT")
+        return address
+
     @field_validator("memory_mib")
     @classmethod
     def _holds_the_libraries(cls, value: int) -> int:

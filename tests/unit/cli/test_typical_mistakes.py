@@ -67,6 +67,7 @@ def test_an_ingest_that_refuses_everything_says_why() -> None:
 
 def test_a_root_that_is_a_file() -> None:
     assert "phantom: this is a file" in refused("phantom", "films/a.png", "--studies", "1")
+    Path("crrg-data").mkdir()
     for command in ("backup", "restore"):
         assert "backup: this is a file" in refused(command, "films/a.png")
     assert "root: this is a file" in refused("digest", "--root", "films/a.png")

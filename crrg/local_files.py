@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from crrg.errors import ConfigError, StorageError
 
 DISK_FULL = "DISK.FULL"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_PACKAGE = f"{Path(__file__).parent}/"
 _TEMPORARY = re.compile(r".+\.tmp-[0-9a-f]{32}", re.DOTALL)
 
 
@@ -100,10 +102,12 @@ def system_error(error: OSError) -> StorageError:
     """Return what a person reads of an error of the system that nothing further inside has put into words."""
     if error.errno in _FULL:
         return disk_full(os.path.dirname(str(error.filename or "")) or tempfile.gettempdir(), "")
-    # without the path, which may be a source's name
+    # without the path, which may be a source's name, but with our own line, by which a defect can be found
     said = ": ".join(filter(None, (type(error).__name__, error.strerror)))
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_PACKAGE)]
+    place = f" ({ours[-1].filename.removeprefix(_PACKAGE)}:{ours[-1].lineno})" if ours else ""
     return StorageError(
-        f"{said}; check the permissions of the folders in use (--root, --out, TMPDIR) and the addresses in the "
+        f"{said}{place}; check the permissions of the folders in use (--root, --out, TMPDIR) and the addresses in the "
         "settings, then run again: finished work is kept"
     )
 

@@ -119,7 +119,6 @@ def exits() -> Iterator[None]:
         raise  # whoever reads what is printed has seen enough
     except (CrrgError, OSError) as error:
         known = system_error(error) if isinstance(error, OSError) else error
-        logger.debug("ended by", exc_info=error)
         typer.echo(f"crrg: {type(known).__name__}: {known}", err=True)
         raise SystemExit(EXIT_USAGE if isinstance(known, ConfigError) else EXIT_NOT_DONE) from None
 

@@ -112,6 +112,7 @@ def test_an_error_of_the_system_is_a_line_without_a_source_s_name(
     assert ended.value.code == 1
     assert line.startswith(f"crrg: StorageError: {said}")
     assert "Doe" not in line
+    assert "DISK.FULL" in line or "(cli/running.py:" in line
 
 
 def test_a_reader_that_has_gone_is_no_error_of_ours() -> None:

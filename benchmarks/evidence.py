@@ -9,7 +9,6 @@ are changed by it. Beside it: a random cell, and the cell in the middle of the s
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -27,6 +25,7 @@ from benchmarks.roots import find_bundle
 from crrg.config.evidence import EvidenceSettings
 from crrg.data.dataset.pairs import resolve_dataset
 from crrg.data.dataset.spaced import sampled_films
+from crrg.data.parquet import read_parquet
 from crrg.data.phantom.cohort import TRUTH_KEY
 from crrg.data.phantom.painter import finding_covers
 from crrg.data.phantom.sampler import sample_scene
@@ -91,10 +90,7 @@ def measure(pipeline: ReportPipeline, storage: Storage, options: argparse.Namesp
     draw_cohort(storage, name, False, options.studies, options.seed)
     source = Storage(f"{storage.root}-source/{name}-{options.seed}-{options.studies}")
     pseudonyms = Pseudonyms(open_root()[1].pseudonym_key())
-    truth = {
-        pseudonyms.instance(row["instance_id"]): row
-        for row in pq.read_table(io.BytesIO(source.get(TRUTH_KEY))).to_pylist()
-    }
+    truth = {pseudonyms.instance(row["instance_id"]): row for row in read_parquet(source.get(TRUTH_KEY)).to_pylist()}
     pairs, films = zip(*sampled_films(storage, resolve_dataset(storage, name, ""), Split.TEST), strict=True)
     drafts = pipeline.draft(films)
     settings = EvidenceSettings(max_sentences=NUM_REGIONS, cells=options.cells, patch=options.patch)

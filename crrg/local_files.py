@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from crrg.errors import ConfigError, StorageError
 
 DISK_FULL = "DISK.FULL"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_PACKAGE = f"{Path(__file__).parent}/"
 _TEMPORARY = re.compile(r".+\.tmp-[0-9a-f]{32}", re.DOTALL)
 
 
@@ -68,6 +70,46 @@ def check_folder(root: str, subject: str) -> None:
     """
     if os.path.isfile(root.removeprefix("file://")):
         raise ConfigError("this is a file; name the folder that contains it", subject)
+
+
+def check_access(root: str, subject: str, *, write: bool = False) -> None:
+    """Check that this account may use a folder: what would fail at the first object is said before anything begins.
+
+    Args:
+        root: Path of the folder, which may be missing: then the nearest one above it is looked at.
+        subject: What it was given as, for the message.
+        write: Whether it is to be written, or made, and not only read.
+
+    Raises:
+        ConfigError: A file stands in its way, or its permissions do not allow it.
+    """
+    there = root
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise ConfigError(f"{there} is no folder; give another place, or move it away", subject)
+    needed = os.X_OK | (os.R_OK if there == root else 0) | (os.W_OK if write else 0)
+    if not os.access(there, needed):
+        what = "write to" if os.access(there, needed & ~os.W_OK) else "read"
+        raise ConfigError(
+            f"this account may not {what} the folder {there}; give it the permission (chown, chmod), or give another "
+            "place",
+            subject,
+        )
+
+
+def system_error(error: OSError) -> StorageError:
+    """Return what a person reads of an error of the system that nothing further inside has put into words."""
+    if error.errno in _FULL:
+        return disk_full(os.path.dirname(str(error.filename or "")) or tempfile.gettempdir(), "")
+    # without the path, which may be a source's name, but with our own line, by which a defect can be found
+    said = ": ".join(filter(None, (type(error).__name__, error.strerror)))
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_PACKAGE)]
+    place = f" ({ours[-1].filename.removeprefix(_PACKAGE)}:{ours[-1].lineno})" if ours else ""
+    return StorageError(
+        f"{said}{place}; check the permissions of the folders in use (--root, --out, TMPDIR) and the addresses in the "
+        "settings, then run again: finished work is kept"
+    )
 
 
 def read_file(path: str) -> tuple[bytes, os.stat_result]:

@@ -168,16 +168,33 @@ def lasting_error(error: Exception, root: str, key: str, *, is_local: bool) -> E
     if is_expired(error):
         reason = f"{root} says that the credentials have expired; renew them and run again: finished work is kept"
         return StorageError(reason, key)
-    is_denied = isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError"
-    if is_denied or _code(error) in _SEALED:
-        reason = f"{_action(error)} {root} is denied; check the credentials and the policy of this prefix"
+    if type(error).__name__ == "NoCredentialsError":
+        reason = f"no credentials for {root}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         return StorageError(reason, key, code=ACCESS_DENIED)
+    if isinstance(error, PermissionError) or _code(error) in _SEALED:
+        what = "owner and permissions of its folders" if is_local else "credentials and the policy of this prefix"
+        return StorageError(f"{_action(error)} {root} is denied; check the {what}", key, code=ACCESS_DENIED)
     if not is_transient(error):
         return _unusable(error, root) or error
     if is_local:
         said = getattr(error, "strerror", None) or type(error).__name__
         return StorageError(f"{root} cannot be used: {said}; check the disk, then run again", key, retryable=True)
     return None
+
+
+def out_of_reach(error: Exception, root: str, key: str, num_tries: int, *, is_s3: bool) -> StorageError:
+    """Return what to raise where a store did not answer, or not as it should, in any of several tries.
+
+    Args:
+        error: What the client raised at last.
+        root: Root of the store, for the message.
+        key: The object, for the message.
+        num_tries: How often it was asked.
+        is_s3: Whether a setting of ours says where the store is.
+    """
+    way_out = "check CRRG_S3_ENDPOINT and the network, or run again later" if is_s3 else "run again later"
+    reason = f"{root} is out of reach after {num_tries} tries ({type(error).__name__}); {way_out}"
+    return StorageError(reason, key, retryable=True)
 
 
 def _unusable(error: Exception, root: str) -> ConfigError | None:

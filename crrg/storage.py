@@ -26,7 +26,7 @@ from crrg.errors import Conflict, DigestMismatch, StorageError
 from crrg.local_files import DISK_FULL, disk_full, find_files, is_temporary, read_file, read_file_into, write_file
 from crrg.object_file import open_object
 from crrg.other_stores import check_can_create, create, read_version
-from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object
+from crrg.retries import NO_OBJECT, guard_of, is_expired, lasting_error, object_limit_s, one_object, out_of_reach
 from crrg.s3_requests import content_type, forget_clients, lies_there, list_below, open_s3, read_in_one
 from crrg.stored_object import StoredObject, local_etag, stored_object
 
@@ -333,7 +333,8 @@ class Storage:
                 raise
             if error.code == DISK_FULL:
                 raise disk_full(self.root, FOREIGN_OBJECT) from None
-            raise type(error)(error.reason, FOREIGN_OBJECT, retryable=error.retryable, code=error.code) from None
+            subject = FOREIGN_OBJECT if error.subject else ""  # of the store as a whole no name would be said
+            raise type(error)(error.reason, subject, retryable=error.retryable, code=error.code) from None
 
     def call(self, key: str, action: Callable[[Any], T], *, missing_is_error: bool = True) -> T:
         """Run one store action; what goes wrong names the object only where its name is ours."""
@@ -364,11 +365,7 @@ class Storage:
                 guard.note(is_answer=False)
                 wait_s = guard.next_wait_s(attempt, started_s)
                 if wait_s is None:
-                    raise StorageError(
-                        f"{self.root} is out of reach after {attempt} tries ({type(error).__name__}); run again later",
-                        key,
-                        retryable=True,
-                    ) from error
+                    raise out_of_reach(error, self.root, key, attempt, is_s3=self.is_s3) from error
                 logger.warning("store action failed (%s), try %d in %.1f s", type(error).__name__, attempt + 1, wait_s)
                 time.sleep(wait_s)
             else:

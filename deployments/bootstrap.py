@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
+from crrg.cli.running import exits
 from crrg.config.base import Settings
+from crrg.errors import StorageError
 from deployments.automations import ensure_automations
 from tasks.policy import GPU_LIMIT
 
@@ -59,6 +62,21 @@ def ensure_gpu_limit() -> bool:
     return False
 
 
+def main() -> None:
+    """Run ``bootstrap`` as a command; a server that does not answer as one is said in a line.
+
+    Raises:
+        SystemExit: With 1 where it does not, else as the errors of the project have it.
+    """
+    with exits():
+        try:
+            created = bootstrap()
+        except (httpx.HTTPError, httpx.InvalidURL, ObjectNotFound) as error:
+            reason = f"{type(error).__name__} at {Settings().prefect_api_url}; start the Prefect server or correct it"
+            raise StorageError(f"{reason}, then run again", "PREFECT_API_URL", retryable=True) from error
+    logger.info("created: %s", ", ".join(created) or "nothing; everything exists already")
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    logger.info("created: %s", ", ".join(bootstrap()) or "nothing; everything exists already")
+    main()

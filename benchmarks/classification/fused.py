@@ -8,12 +8,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.classification.readings import SplitReadings
 from benchmarks.classification.scores import fused, head, summary
+from crrg.data.parquet import read_parquet
 from crrg.domain.labels import FINDINGS, LABELS
 from crrg.evaluation.classification import retrieval_recall, roc_auc
 from crrg.inference.pipeline import ReportPipeline
@@ -69,7 +69,7 @@ def _zero_shot(features: NDArray[np.float64], pipeline: ReportPipeline) -> NDArr
 def _severities(source: str, test: SplitReadings) -> list[dict[str, str]]:
     """Return label to grade per film; a film is found by its report, one whose report is not its alone has none."""
     folder = Storage(source)
-    truth = {row["study_id"]: row for row in pq.read_table(io.BytesIO(folder.get("truth.parquet"))).to_pylist()}
+    truth = {row["study_id"]: row for row in read_parquet(folder.get("truth.parquet")).to_pylist()}
     rows = list(csv.DictReader(io.StringIO(folder.get("reports.csv").decode())))
     counts = Counter(_key(row["findings"] + row["impression"]) for row in rows)
     grades = {}

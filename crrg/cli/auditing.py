@@ -29,6 +29,7 @@ def verify(
         lambda storage, _settings: verify_audit(storage, head),
         check_markdown,
         lambda check: 1 if check.problems else 0,
+        needs_root=True,
     )
 
 
@@ -40,4 +41,4 @@ def show(
     from crrg.ledger.audit import read_audit
     from crrg.operations.upkeep.audit import entries_markdown
 
-    execute(root, lambda storage, _settings: read_audit(storage, date), entries_markdown)
+    execute(root, lambda storage, _settings: read_audit(storage, date), entries_markdown, needs_root=True)

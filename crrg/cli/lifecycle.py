@@ -63,7 +63,7 @@ def gc(
         expired, garbage = found
         return "\n".join([*_expired_shown(expired), _shown(garbage), *(expired.old_versions if expired else ())])
 
-    execute(root, collect, shown)
+    execute(root, collect, shown, needs_root=True)
 
 
 def reidentify(
@@ -83,6 +83,7 @@ def reidentify(
         lambda storage, settings: find_sources(absolute(inbox), ids, storage, Pseudonyms(settings.pseudonym_key())),
         _sources_shown,
         lambda found: int({each.pseudonym for each in found} != set(ids) or any(each.reason for each in found)),
+        needs_root=True,
     )
 
 
@@ -103,7 +104,7 @@ def forget(
         clear_left_folders(remove=remove)
         return found
 
-    execute(root, remove_patients, _forgetting_shown)
+    execute(root, remove_patients, _forgetting_shown, needs_root=True)
 
 
 def rekey(
@@ -127,7 +128,7 @@ def rekey(
         old, new = Pseudonyms(settings.old_pseudonym_key()), Pseudonyms(settings.pseudonym_key())
         return change_secret([absolute(each) for each in inbox], storage, old, new, drop_missing=drop_missing, do=do)
 
-    execute(root, change, _rekeyed_shown)
+    execute(root, change, _rekeyed_shown, needs_root=True)
 
 
 def _is_meant(question: str, *, dry_run: bool, yes: bool) -> bool:
@@ -161,7 +162,7 @@ def backup(
     """Copy the root elsewhere: what manifests name, ledger, audit, aliases, models; a second time only what is new."""
     from crrg.operations.upkeep.backup import back_up
 
-    execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown)
+    execute(root, lambda storage, _settings: back_up(storage, absolute(destination)), _copied_shown, needs_root=True)
 
 
 def restore(

@@ -51,7 +51,7 @@ def status(root: RootOption = "") -> None:
     """Show the last nights, which version is champion, and what the orchestrator has not finished."""
     from crrg.operations.upkeep import status as operation
 
-    execute(root, operation.status, lambda nights: f"{nights}\n\n{_queue()}")
+    execute(root, operation.status, lambda nights: f"{nights}\n\n{_queue()}", needs_root=True)
 
 
 def check(
@@ -67,7 +67,7 @@ def check(
         pseudonyms = Pseudonyms(settings.pseudonym_key()) if inbox else None
         return check_nights(storage, date or "", absolute(inbox) if inbox else "", pseudonyms)
 
-    execute(root, recount, recount_markdown, lambda found: 0 if found.is_good else 1)
+    execute(root, recount, recount_markdown, lambda found: 0 if found.is_good else 1, needs_root=True)
 
 
 def bootstrap(root: RootOption = "") -> None:
@@ -83,7 +83,7 @@ def bootstrap(root: RootOption = "") -> None:
     command, env = program_of_checkout(
         "deployments.bootstrap", "crrg bootstrap runs only from a checkout of the project, and this is not one"
     )
-    os.execve(command[0], command, env)
+    os.execve(command[0], command, {"PREFECT_CLIENT_MAX_RETRIES": "2", **env})
 
 
 def _queue() -> str:

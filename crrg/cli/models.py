@@ -180,7 +180,7 @@ def retrain(
         recipe=recipe,
     )  # fmt: skip
     if not no_orchestrator:
-        through_prefect("retrain", filled, root)
+        through_prefect("retrain", filled, root, needs_root=True, needs_secret=False)
     from crrg.operations.summaries import retrain_markdown
     from crrg.operations.training import retrain as operation
 

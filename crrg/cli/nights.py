@@ -105,13 +105,21 @@ def nightly(
     )  # fmt: skip
     if evidence:
         filled = filled.model_copy(update={"evidence": filled.evidence.switched_on()})
+    # a registered model's bytes lie in the root
+    needs_root = filled.model.startswith("models:") or filled.model.isdecimal()
     if not no_orchestrator:
-        through_prefect("nightly", filled, root)
+        through_prefect("nightly", filled, root, needs_root=needs_root)
     from crrg.cli.endings import ENDINGS
     from crrg.operations.night.steps import run_night
 
     ending = ENDINGS["nightly"]
-    execute(root, lambda storage, settings: run_night(filled, storage, settings), ending.render, ending.code)
+    execute(
+        root,
+        lambda storage, settings: run_night(filled, storage, settings),
+        ending.render,
+        ending.code,
+        needs_root=needs_root,
+    )
 
 
 def predict(
@@ -200,7 +208,13 @@ def deliver(
         forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
         again=again or None, withheld=withheld or None,
     )  # fmt: skip
-    execute(root, lambda storage, settings: deliver_drafts(filled, storage, settings), delivery_markdown, exit_code)
+    execute(
+        root,
+        lambda storage, settings: deliver_drafts(filled, storage, settings),
+        delivery_markdown,
+        exit_code,
+        needs_root=True,
+    )
 
 
 def outcomes(
@@ -228,7 +242,7 @@ def digest(date: DateOption = None, root: RootOption = "") -> None:
     """Print one sha256 over the committed results, sorted, without times and run ids."""
     from crrg.operations.night.digest import committed_digest
 
-    execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str)
+    execute(root, lambda storage, _settings: committed_digest(storage, date or ""), str, needs_root=True)
 
 
 def _answers_shown(first: str, reasons: Mapping[str, str]) -> str:

@@ -69,6 +69,8 @@ def execute(
     action: Callable[[Storage, Settings], T],
     render: Callable[[T], str],
     exit_code: Callable[[T], int] = lambda _result: 0,
+    *,
+    needs_root: bool = False,
 ) -> NoReturn:
     """Run one library call on the root, print what it made, and exit with the code of the contract.
 
@@ -77,6 +79,7 @@ def execute(
         action: Gets the storage of the root and the settings of this process.
         render: Result to the text that is printed.
         exit_code: Result to 0, 1 or 3.
+        needs_root: Whether the command is about what was written before: without a root it ends with 2.
     """
     use_root(root)
     with exits():
@@ -84,7 +87,7 @@ def execute(
             from crrg.operations.root import open_root
 
             started_s = time.monotonic()
-            result = action(*open_root())
+            result = action(*open_root(must_exist=needs_root))
             if (took_s := time.monotonic() - started_s) > LONG_S:
                 from crrg.progress import span
 
@@ -99,6 +102,7 @@ def exits() -> Iterator[None]:
     from pydantic import ValidationError
 
     from crrg.errors import ConfigError, CrrgError
+    from crrg.local_files import system_error
 
     if threading.current_thread() is threading.main_thread():
         end_on_sigterm()
@@ -113,9 +117,12 @@ def exits() -> Iterator[None]:
             where = ".".join(str(part) for part in problem["loc"]) or error.title
             typer.echo(f"crrg: {where}: {problem['msg'].removeprefix('Value error, ')}", err=True)
         raise SystemExit(EXIT_USAGE) from None
-    except CrrgError as error:
-        typer.echo(f"crrg: {type(error).__name__}: {error}", err=True)
-        raise SystemExit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_DONE) from None
+    except BrokenPipeError:
+        raise  # whoever reads what is printed has seen enough
+    except (CrrgError, OSError) as error:
+        known = system_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"crrg: {type(known).__name__}: {known}", err=True)
+        raise SystemExit(EXIT_USAGE if isinstance(known, ConfigError) else EXIT_NOT_DONE) from None
 
 
 def _told(problems: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -156,9 +163,25 @@ def ingest_code(summary: IngestSummary) -> int:
     return EXIT_TOO_MANY_QUARANTINED if summary.is_over_limit else 0
 
 
-def through_prefect(flow: str, config: FrozenConfig, root: str) -> NoReturn:
-    """Become the process that runs a flow of this checkout: signals and the exit code are the flow's own."""
+def through_prefect(
+    flow: str, config: FrozenConfig, root: str, *, needs_root: bool = False, needs_secret: bool = True
+) -> NoReturn:
+    """Become the process that runs a flow of this checkout: signals and the exit code are the flow's own.
+
+    What is wrong with the root or the secret is said before the orchestrator is started, which takes long.
+
+    Args:
+        flow: Its name.
+        config: Its form.
+        root: Root of the ``--root`` flag; empty takes the environment's.
+        needs_root: Whether it can do nothing in a root where nothing lies.
+        needs_secret: Whether it makes pseudonyms.
+    """
+    from crrg.operations.root import check_ready
+
     use_root(root)
+    with exits():
+        check_ready(needs_root=needs_root, needs_secret=needs_secret)
     command, env = program_of_checkout(
         "flows", "flows run only from a checkout of the project, and this is not one; use --no-orchestrator"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -35,7 +34,7 @@ from pydantic_settings import (
 
 from crrg.config.redaction import keep_out_of_logs
 from crrg.config.secret_key import check_secret_key, read_secret_key
-from crrg.config.setting_faults import setting_fault
+from crrg.config.setting_faults import check_names, setting_fault
 from crrg.errors import ConfigError
 
 FLAG_ROOT = "CRRG_FLAG_ROOT"
@@ -300,7 +299,7 @@ class Settings(BaseSettings):
             file = TomlConfigSettingsSource(settings_cls)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot be read as TOML ({error}); correct it or move it away", name) from error
-        _check_names(file.toml_data, settings_cls, name)
+        check_names(file.toml_data, settings_cls.model_fields, name)
         flags = {"root": os.environ[FLAG_ROOT]} if os.environ.get(FLAG_ROOT) else {}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=flags), file, env_settings
 
@@ -319,6 +318,14 @@ class Settings(BaseSettings):
             raise ConfigError(
                 f"the address contains a password, which people would see; set {' and '.join(instead)}", variable
             )
+        return address
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        scheme, _, place = address.partition("://")
+        if address and (scheme not in ("http", "https") or not place.strip("/")):
+            raise ConfigError("it is no address; write it like http://host:port", "CRRG_S3_ENDPOINT")
         return address
 
     @field_validator("memory_mib")
@@ -373,18 +380,6 @@ class Settings(BaseSettings):
             ConfigError: There is none, or it is shorter than 32 bytes.
         """
         return read_secret_key(self.old_hmac_key, self.old_hmac_key_file, "CRRG_OLD_HMAC_KEY")
-
-
-def _check_names(values: dict[str, Any], settings_cls: type[BaseSettings], file: str) -> None:
-    """Check that a file names known settings only: one that is misspelt would be left at its default in silence."""
-    fields = settings_cls.model_fields
-    known = {*fields, *(str(field.validation_alias) for field in fields.values() if field.validation_alias)}
-    unknown = []
-    for name in sorted(values.keys() - known):
-        near = get_close_matches(name.lower().removeprefix("crrg_"), fields, n=1)
-        unknown.append(f"`{name}` (`{near[0]}`?)" if near else f"`{name}`")
-    if unknown:
-        raise ConfigError(f"unknown setting: {', '.join(unknown)}; correct it; known: {', '.join(fields)}", file)
 
 
 def default_num_workers() -> int:

@@ -182,6 +182,7 @@ class NightPlan(FrozenConfig):
         planning_s: How long it took to list what is new, seconds.
         held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
         is_run_elsewhere: Whether it is this very night that somebody holds, and not another one or an upkeep.
+        not_found: What the form asks to read again and no night has read, as sentences.
     """
 
     date: str
@@ -201,6 +202,7 @@ class NightPlan(FrozenConfig):
     planning_s: float = 0.0
     held_by: str = ""
     is_run_elsewhere: bool = False
+    not_found: tuple[str, ...] = ()
 
 
 class ShardResult(FrozenConfig):
@@ -255,6 +257,7 @@ class NightSummary(FrozenConfig):
         num_shards_on_cpu: Shards that the CPU had to draft, since the device's memory did not suffice for one film.
         held_by: Which night is held by whom and until when, as a sentence, where the status is ``held``.
         is_run_elsewhere: Whether it is this very night that somebody holds, and not another one or an upkeep.
+        not_found: What the form asked to read again and no night has read, as sentences.
     """
 
     date: str
@@ -280,6 +283,7 @@ class NightSummary(FrozenConfig):
     num_shards_on_cpu: int = 0
     held_by: str = ""
     is_run_elsewhere: bool = False
+    not_found: tuple[str, ...] = ()
 
     @property
     def is_flagged(self) -> bool:
@@ -296,6 +300,7 @@ class DeliverySummary(FrozenConfig):
         num_unchanged: Delivered before.
         num_objects_sent: DICOM objects that the archive took.
         reasons: Count per reason of studies that could not be delivered.
+        not_found: What the form asked to deliver and no night drafted, as sentences.
     """
 
     num_studies: int
@@ -303,6 +308,7 @@ class DeliverySummary(FrozenConfig):
     num_unchanged: int
     num_objects_sent: int
     reasons: dict[str, int] = Field(default_factory=dict)
+    not_found: tuple[str, ...] = ()
 
 
 class EvaluationResult(FrozenConfig):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,3 +33,23 @@ def setting_fault(error: ValidationError, fields: Mapping[str, FieldInfo], prefi
     is_of_variable = os.environ.get(variable) == value
     shown = "" if is_secret else f"; it is {value[:_MOST_SHOWN]!r}"
     return ConfigError(f"{problem['msg']}{shown}", variable if is_of_variable else f"{name} in {file}")
+
+
+def check_names(names: Collection[str], fields: Mapping[str, FieldInfo], file: str) -> None:
+    """Check that a file names known settings only: one that is misspelt would be left at its default in silence.
+
+    Args:
+        names: Those in the file.
+        fields: The settings.
+        file: Its name.
+
+    Raises:
+        ConfigError: There is no such setting.
+    """
+    known = {*fields, *(str(field.validation_alias) for field in fields.values() if field.validation_alias)}
+    unknown = []
+    for name in sorted(set(names) - known):
+        near = get_close_matches(name.lower().removeprefix("crrg_"), fields, n=1)
+        unknown.append(f"`{name}` (`{near[0]}`?)" if near else f"`{name}`")
+    if unknown:
+        raise ConfigError(f"unknown setting: {', '.join(unknown)}; correct it; known: {', '.join(fields)}", file)

@@ -12,6 +12,7 @@ is digested in the same memory.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ from crrg.ledger.ledger import LEDGER_SCHEMA, LedgerRow
 from crrg.ledger.manifest import read_manifests
 from crrg.ledger.tables import TableFile, read_each
 from crrg.storage import Storage, canonical_json
+
+logger = logging.getLogger(__name__)
 
 DECIMALS = 3
 SAID_LATER = "superseded_by"
@@ -97,6 +100,8 @@ def results_digest(storage: Storage, reports: pa.Schema, regions: pa.Schema, dat
         date: The night; empty takes all.
     """
     manifests = read_manifests(storage, date)
+    if not manifests:
+        logger.warning("no night%s was committed: this is the digest of nothing", f" of {date}" if date else "")
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
     digest, schemas = NightDigest(), {"reports": reports, "regions": regions}
     for manifest in manifests:

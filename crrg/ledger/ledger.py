@@ -11,7 +11,7 @@ import functools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -169,6 +169,10 @@ class Ledger:
     def find_duplicate(self, instance_id: str) -> LedgerRow | None:
         """Return the first row of this image that was refused for the sake of one with equal pixels, or ``None``."""
         return self._duplicates.get(instance_id)
+
+    def studies(self) -> Set[str]:
+        """Return the studies of all rows, refused ones too."""
+        return {row.study_id for row in self._by_version.values() if row.study_id}
 
     def find_drafts_of(self, study_id: str) -> list[LedgerRow]:
         """Return the rows that drafted images of a study, in the order in which they were committed."""

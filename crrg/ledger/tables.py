@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from crrg.config.base import FrozenConfig
 from crrg.data.map_ahead import map_ahead
+from crrg.data.parquet import read_parquet
 from crrg.errors import DigestMismatch
 from crrg.ledger.beside import put_beside
 from crrg.storage import Storage
@@ -65,7 +66,7 @@ def read_table(storage: Storage, file: TableFile) -> pa.Table:
     Raises:
         DigestMismatch: The bytes or the number of rows are not the recorded ones.
     """
-    table = pq.read_table(io.BytesIO(storage.get_verified(file.key, file.sha256)))
+    table = read_parquet(storage.get_verified(file.key, file.sha256))
     if table.num_rows != file.num_rows:
         raise DigestMismatch(f"{table.num_rows} rows, but {file.num_rows} are recorded; restore the object", file.key)
     return table

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from crrg.config.base import Settings
 from crrg.config.redaction import keep_out_of_logs
 from crrg.data.decoding.limits import DecoderLimits, InputLimits, in_force
-from crrg.errors import ConfigError
-from crrg.local_files import check_folder
+from crrg.errors import ConfigError, Conflict
+from crrg.local_files import check_access, check_disk, check_folder
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -26,27 +26,70 @@ logger = logging.getLogger(__name__)
 DEMO_KEY = "demo.key"
 PREFECT_HOME = ".prefect"
 """Where the private orchestrator of commands on a root in a folder keeps its records."""
+ROOM_FOR_ORCHESTRATOR = 16 * 2**20
+"""Bytes that its records take at first, with room to spare: on a full disk it would not start, nor say why."""
 
 
-def open_root() -> tuple[Storage, Settings]:
+def open_root(*, must_exist: bool = False) -> tuple[Storage, Settings]:
     """Return the root's storage and the settings of this process; on a demo root they carry the demo's secret.
 
     What this process writes from now on is its account's alone, temporary files included: films are patients' data.
     What it reads keeps to the limits of its settings.
 
+    Args:
+        must_exist: Whether a root that is not there is refused, as one that is mistyped; else it is made when it is
+            written to.
+
     Raises:
-        ConfigError: The root is a file.
+        ConfigError: The root is a file, may not be read, or is not there though it must be.
+        StorageError: It must be there, and its store is out of reach.
     """
     keep_to_owner()
     settings = Settings()
     put_in_force(settings)
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")
+    if storage.is_local:
+        check_access(storage.root, "root")
+    if must_exist and not _is_there(storage):
+        raise _no_root(storage)
     if has_secret(settings) or not storage.is_local or not Path(storage.url(DEMO_KEY)).exists():
         return storage, settings
     key = Path(storage.url(DEMO_KEY)).read_text().strip()
     keep_out_of_logs((key,))
     return storage, settings.model_copy(update={"hmac_key": SecretStr(key)})
+
+
+def check_ready(*, needs_root: bool, needs_secret: bool) -> None:
+    """Check what a run needs of its root before an orchestrator is started for it, and leave nothing behind.
+
+    Args:
+        needs_root: Whether it can do nothing in a root where nothing lies.
+        needs_secret: Whether it makes pseudonyms.
+
+    Raises:
+        ConfigError: A setting is wrong, the root may not be written, holds nothing, or there is no secret.
+        StorageError: The root's store is out of reach, or its disk is full (code ``DISK.FULL``).
+    """
+    storage, settings = open_root(must_exist=needs_root)
+    if storage.is_local:
+        check_access(storage.root, "root", write=True)
+        if needs_root and set(storage.list_folder()) <= {PREFECT_HOME}:
+            raise _no_root(storage)
+        if not settings.prefect_api_url:
+            check_disk(storage.root, "", ROOM_FOR_ORCHESTRATOR)
+    if needs_secret:
+        settings.pseudonym_key()
+
+
+def _is_there(storage: Storage) -> bool:
+    """Return whether a root is there: a folder, or in a bucket anything below its prefix."""
+    return os.path.isdir(storage.root) if storage.is_local else bool(storage.list_folder())
+
+
+def _no_root(storage: Storage) -> ConfigError:
+    reason = f"there is no root at {storage.root}; check --root and CRRG_ROOT (crrg demo and crrg ingest make one)"
+    return ConfigError(reason, "root")
 
 
 def keep_to_owner() -> None:
@@ -84,27 +127,27 @@ def make_demo_root() -> None:
     """Give the root a demo secret, readable by its owner only, unless it or the environment has one.
 
     Raises:
-        ConfigError: The root is a file, or lies in a bucket, and what a demo there needs is not set.
+        ConfigError: The root is a file, may not be written, or lies in a bucket, and what a demo there needs is not
+            set.
+        StorageError: Its disk is full (code ``DISK.FULL``).
     """
     keep_to_owner()
     settings = Settings()
     storage = Storage(settings.root, settings.storage)
     check_folder(storage.root, "root")
-    if not storage.is_local:
+    if storage.is_local:
+        check_access(storage.root, "root", write=True)
+    else:
         needed = {"CRRG_HMAC_KEY": has_secret(settings), "MLFLOW_TRACKING_URI": bool(settings.mlflow_tracking_uri)}
         if missing := " and ".join(name for name, is_set in needed.items() if not is_set):
             raise ConfigError(f"a demo on a bucket needs {missing}; set that, or give a folder (--root)", "root")
-    if has_secret(settings) or not storage.is_local:
+    if has_secret(settings) or not storage.is_local or storage.exists(DEMO_KEY):
         return
-    path = Path(storage.url(DEMO_KEY))
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        storage.put_if_absent(DEMO_KEY, secrets.token_hex(32).encode())
+    except Conflict:
         return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-    logger.info("demo root: its pseudonyms use a secret of their own in %s", path)
+    logger.info("demo root: its pseudonyms use a secret of their own in %s", storage.url(DEMO_KEY))
 
 
 def overlap(one: Storage, other: Storage) -> bool:

@@ -144,7 +144,7 @@ def night_markdown(summary: NightSummary, root: str = "") -> str:
         rest = [f"Nothing is published: {WAY_OUT}."]
     else:
         rest = [WHY_PENDING] if summary.num_pending and summary.status == "nothing_new" else [summary.held_by]
-    parts = (head, table(("night", "number"), rows), *rest)
+    parts = (head, table(("night", "number"), rows), *rest, *(f"Not read again: {said}." for said in summary.not_found))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -165,7 +165,8 @@ def plan_markdown(plan: NightPlan) -> str:
     model = f"Bundle `{plan.bundle.bundle_id}`, version {plan.bundle.model_version or 'unregistered'}."
     head = f"# Night of {plan.date}: {plan.status.replace('_', ' ')}"
     is_empty = plan.status == "nothing_new" and not plan.num_new + plan.num_done + plan.num_pending
-    parts = (head, model, table(("inputs", "number"), rows), plan.held_by, EMPTY_INBOX if is_empty else "")
+    not_found = [f"Not read again: {said}." for said in plan.not_found]
+    parts = (head, model, table(("inputs", "number"), rows), plan.held_by, EMPTY_INBOX if is_empty else "", *not_found)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -228,7 +229,8 @@ def delivery_markdown(summary: DeliverySummary) -> str:
         ("not deliverable", sum(summary.reasons.values())),
     ]
     reasons = f"\n\n{reasons_table(summary.reasons)}" if summary.reasons else ""
-    return f"# Delivery of drafts\n\n{table(('delivery', 'number'), rows)}{reasons}"
+    missing = "".join(f"\n\nNot delivered: {said}." for said in summary.not_found)
+    return f"# Delivery of drafts\n\n{table(('delivery', 'number'), rows)}{reasons}{missing}"
 
 
 def _shard_counts(shard: StagedShard | ShardResult) -> tuple[int, int]:

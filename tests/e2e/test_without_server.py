@@ -37,6 +37,7 @@ def test_an_ingest_is_committed_once_and_found_again(env: dict[str, str], tmp_pa
 
 
 def test_a_retraining_says_what_is_wrong_with_it_and_not_with_its_server(env: dict[str, str]) -> None:
+    Path(env["CRRG_ROOT"], "datasets").mkdir(parents=True)
     done = crrg(env, "retrain", "--dataset", "unheard-of")
     assert done.returncode == 2
     assert "the Prefect server does not answer; retrain continues without it" in done.stderr

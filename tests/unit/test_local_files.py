@@ -118,6 +118,14 @@ def test_a_file_in_place_of_a_folder_is_said_and_stays(tmp_path: Path, name: str
     assert (tmp_path / "taken").read_text() == "a file"
 
 
+def test_a_folder_that_may_not_be_read_is_about_its_permissions_and_about_no_object(tmp_path, monkeypatch):
+    root = Storage(str(tmp_path)).without_names()
+    monkeypatch.setattr("crrg.storage.find_files", failing(errno.EACCES))
+    with pytest.raises(StorageError) as caught:
+        root.list_objects()
+    assert str(caught.value) == f"access to {tmp_path} is denied; check the owner and permissions of its folders"
+
+
 @pytest.mark.parametrize("put", [Storage.put, Storage.put_if_absent])
 @pytest.mark.parametrize("fault", ["full", "denied", "a file"])
 def test_a_folder_without_names_tells_no_name_of_what_it_cannot_write(tmp_path, monkeypatch, put, fault):

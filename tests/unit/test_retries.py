@@ -99,7 +99,11 @@ class ReadTimeoutError(Exception):
     """Stands in for the library's error, which is no OSError."""
 
 
-ReadTimeoutError.__module__ = "botocore.exceptions"
+class NoCredentialsError(Exception):
+    """What the client raises where nobody gave it any, by its name and module."""
+
+
+ReadTimeoutError.__module__ = NoCredentialsError.__module__ = "botocore.exceptions"
 
 
 def refused(code: str, kind: type[Exception] = PermissionError) -> Exception:
@@ -140,7 +144,8 @@ def test_what_may_pass_is_tried_again(s3):
 
 
 def test_a_store_out_of_reach_says_so_after_eight_tries(s3):
-    with pytest.raises(StorageError, match="out of reach after 8 tries") as caught:
+    said = r"out of reach after 8 tries \(ConnectionResetError\); check CRRG_S3_ENDPOINT and the network, or run again"
+    with pytest.raises(StorageError, match=said) as caught:
         s3(*[ConnectionResetError()] * 8, b"too late").get("key")
     assert caught.value.retryable
 
@@ -148,7 +153,8 @@ def test_a_store_out_of_reach_says_so_after_eight_tries(s3):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (refused("AccessDenied"), "PutObject on s3://bucket/root is denied"),
+        (refused("AccessDenied"), "PutObject on s3://bucket/root is denied; check the credentials and the policy"),
+        (NoCredentialsError(), "no credentials for s3://bucket/root; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         (refused("RequestTimeTooSkewed", OSError), "clock"),
         (refused("PreconditionFailed", OSError), "another writer"),
     ],

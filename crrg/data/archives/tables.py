@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from crrg.data.parquet import open_parquet
 from crrg.domain.labels import LABELS, LabelValues, label_column
 from crrg.errors import AnnotationError, DataError
 from crrg.storage import Storage
@@ -70,9 +70,9 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         raise DataError(f"the table has {len(data)} bytes, at most {MAX_TABLE_BYTES} are read", code="LIMIT.TABLE")
     try:
         if key.lower().endswith(".parquet"):
-            file = pq.ParquetFile(io.BytesIO(data))
+            file = open_parquet(data)
             _check_rows(file.metadata.num_rows)
-            for batch in file.iter_batches(batch_size=4096):
+            for batch in file.iter_batches(batch_size=4096, use_threads=False):
                 yield from batch.to_pylist()
         else:
             yield from _csv_rows(data)

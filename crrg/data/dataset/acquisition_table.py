@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.checked_json import check_schema_version
+from crrg.data.parquet import read_parquet
 from crrg.domain.acquisition import UNKNOWN, WORDS, Acquisition
 from crrg.storage import Storage, hash_json
 
@@ -102,7 +103,7 @@ def read_acquisitions(storage: Storage, manifest: Mapping[str, Any]) -> Acquisit
     if entry is None:
         return Acquisitions({})
     check_schema_version(entry["schema_version"], [SCHEMA_VERSION], entry["key"])
-    table = pq.read_table(io.BytesIO(storage.get_verified(entry["key"], entry["sha256"])))
+    table = read_parquet(storage.get_verified(entry["key"], entry["sha256"]))
     rows = table.select(_SCHEMA.names).to_pylist()
     return Acquisitions({row["instance_id"]: _acquisition_of(row) for row in rows})
 

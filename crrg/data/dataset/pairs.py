@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crrg.checked_json import check_schema_version, checked_json, parse_checked
 from crrg.config.data import DEFAULT_IMAGE_SIZE
@@ -23,6 +22,7 @@ from crrg.data.dataset.acquisition_table import MANIFEST_FIELD, AcquisitionRows,
 from crrg.data.dataset.pair_schema import PAIR_SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, row_to_pair
 from crrg.data.dataset.parts import LAYOUT_VERSION, ROW_GROUP_ROWS, PartWriter, open_writers
 from crrg.data.dataset.staging import StagedRows
+from crrg.data.parquet import open_parquet
 from crrg.domain.acquisition import Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import ConfigError, StorageError
@@ -247,9 +247,9 @@ def read_tables(
         if entry["split"] != split.value:
             continue
         data = storage.get_verified(entry["key"], entry["sha256"])
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = open_parquet(data)
         for index in range(file.num_row_groups):
-            yield file.read_row_group(index, columns=wanted)
+            yield file.read_row_group(index, columns=wanted, use_threads=False)
 
 
 def read_pairs(storage: Storage, dataset: DatasetRef, split: Split, limit: int = 0) -> Iterator[Pair]:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.data.dataset.pair_schema import PAIR_SCHEMA, TEXT_COLUMNS
+from crrg.data.parquet import open_parquet
 from crrg.domain.study import Split
 from crrg.storage import Storage
 
@@ -158,7 +159,7 @@ def describe_part(data: bytes) -> dict[str, Any]:
     Args:
         data: The whole file.
     """
-    metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
+    metadata = open_parquet(data).metadata
     groups = []
     end = 0
     for index in range(metadata.num_row_groups):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.pair_schema import row_to_pair
 from crrg.data.dataset.pairs import read_manifest
+from crrg.data.parquet import read_parquet
 from crrg.domain.study import Pair, Split
 from crrg.errors import DigestMismatch
 from crrg.storage import Storage
@@ -153,7 +154,7 @@ class PairReader:
         group = self._groups[index]
         part = self._parts[group.part]
         if group.number is None:
-            return pq.read_table(pa.BufferReader(self._fetch(part, group.place)), use_threads=False)
+            return read_parquet(self._fetch(part, group.place))
         if group.part not in self._footers:
             # a file's end alone is enough to read what its footer says
             self._footers[group.part] = pq.read_metadata(pa.BufferReader(self._fetch(part, part.footer)))

@@ -6,14 +6,12 @@ scene graph per film; both hold the same.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from crrg.data.archives.sources import SourceItem
 from crrg.data.archives.tables import labels_of, read_rows, text_of
+from crrg.data.parquet import open_parquet
 from crrg.domain.report import Report
 from crrg.domain.source_kind import SourceKind
 from crrg.domain.study import RegionAnnotation, RegionSource
@@ -68,10 +66,10 @@ class PhantomSource:
 
     def _truth(self) -> Iterator[dict[str, Any]]:
         try:
-            file = pq.ParquetFile(io.BytesIO(self.storage.get(TRUTH_KEY)))
+            file = open_parquet(self.storage.get(TRUTH_KEY))
         except (ValueError, OSError) as error:
             raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, use_threads=False):
             yield from batch.to_pylist()
 
 

@@ -130,6 +130,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
     located = {found.key_hmac: found for found in list_inbox(inbox, pseudonyms.object_key)}
     givers = Givers(inbox, located.values())
     work = _Work(config, storage, zone, archive, inbox, located, givers, CommittedDrafts(storage), pseudonyms)
+    for said in (not_found := work.drafts.not_found(config)):
+        logger.warning("asked to deliver: %s", said)
     say = count_progress("delivery", "studies")
     drafts = work.drafts.current(config, work.refuse)
     while chunk := list(islice(drafts, STUDIES_AT_ONCE)):
@@ -142,6 +144,7 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         num_unchanged=work.num_unchanged,
         num_objects_sent=work.num_sent,
         reasons=work.reasons,
+        not_found=not_found,
     )
 
 

@@ -24,6 +24,7 @@ from crrg.data.archives.sources import SourceItem
 from crrg.data.dataset.acquisition_table import Acquisitions, read_acquisitions
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset
 from crrg.data.dataset.reader import PairReader
+from crrg.data.parquet import read_parquet
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.refusals import depends_on_limits, may_pass
 from crrg.domain.study import Pair, Split
@@ -243,7 +244,7 @@ def stale(record: InputRecord) -> StorageError:
 def _read(storage: Storage, key: str) -> tuple[pa.Table, dict[str, Any]]:
     """Return a record's rows and counts; both empty where it is damaged, since it can be made again."""
     try:
-        table = pq.ParquetFile(io.BytesIO(storage.get(key))).read()
+        table = read_parquet(storage.get(key))
         return table, json.loads((table.schema.metadata or {})[_SUMMARY])
     except (ValueError, KeyError, OSError):
         return _SCHEMA.empty_table(), {}

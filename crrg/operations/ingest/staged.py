@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crrg.data.dataset.pair_schema import PAIR_SCHEMA, pair_to_row, row_to_pair
+from crrg.data.parquet import open_parquet
 from crrg.domain.acquisition import UNKNOWN, WORDS, Acquisition
 from crrg.domain.study import Pair, Split
 from crrg.errors import StorageError
@@ -165,10 +166,10 @@ class StagedInputs:
     def _look_at(self, key: str) -> None:
         try:
             with self._storage.open_binary(key) as opened:
-                file = pq.ParquetFile(opened)
+                file = open_parquet(opened)
                 if not file.schema_arrow.equals(_SCHEMA):
                     raise ValueError("another schema")
-                table = file.read(columns=["object_id", "said", "etag", "num_bytes"])
+                table = file.read(columns=["object_id", "said", "etag", "num_bytes"], use_threads=False)
         except (StorageError, ValueError, OSError):
             logger.warning("a staged shard cannot be used and is read again: %s", key)
             return
@@ -180,7 +181,7 @@ class StagedInputs:
         group, index = divmod(place.row, ROWS_READ_AT_ONCE)
         if self._group[:2] != (place.key, group):
             try:
-                rows = self._open(place.key).read_row_group(group).to_pylist()
+                rows = self._open(place.key).read_row_group(group, use_threads=False).to_pylist()
             except (StorageError, ValueError, OSError):
                 return None
             self._group = (place.key, group, rows)
@@ -189,7 +190,7 @@ class StagedInputs:
     def _open(self, key: str) -> pq.ParquetFile:
         name, file = self._file
         if name != key or file is None:
-            file = pq.ParquetFile(self._storage.open_binary(key))
+            file = open_parquet(self._storage.open_binary(key))
             self._file = (key, file)
         return file
 

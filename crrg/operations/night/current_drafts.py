@@ -20,6 +20,7 @@ from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.ledger import DUPLICATE_RESENT, LedgerRow, in_commit_order, read_ledger
 from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.ledger.tables import read_tables
+from crrg.operations.night.rereads import not_found
 from crrg.storage import Storage
 
 NUM_INDEXES = 4
@@ -101,6 +102,11 @@ class CommittedDrafts:
                     rows = {name: row for name in names if (row := self._source_row(name))}
                     given = groupby(row.patient_id for row in self._ledger.find_drafts_of(study_id))
                     yield StudyDraft(manifest, document, rows, tuple(patient_id for patient_id, _ in given))
+
+    def not_found(self, config: DeliverConfig) -> tuple[str, ...]:
+        """Return which night and how many studies are asked for that no night drafted, as sentences."""
+        drafted = {study_id for study_id in config.studies if self._ledger.find_drafts_of(study_id)}
+        return not_found(config.date, config.studies, drafted, self._manifests.values(), "draft")
 
     def older(self, draft: StudyDraft) -> Iterator[StudyDraft]:
         """Yield the drafts of a study that one replaces, directly or through others, newest first.

@@ -165,7 +165,7 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
     # also without anything new: an earlier night may have been cut off between its commit and this
     if summary.status in ("committed", "nothing_new"):
         mark_superseded(storage)
-    return summary.model_copy(update={"times_s": _times_s(plan, results, clock)})
+    return summary.model_copy(update={"times_s": _times_s(plan, results, clock), "not_found": plan.not_found})
 
 
 def release_night(plan: NightPlan, storage: Storage) -> None:

@@ -14,11 +14,12 @@ from crrg.config.references import NightPlan
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.ledger.inventory import InboxObject, Inventory, list_inbox, take_inventory
 from crrg.ledger.lease import store_time_s
-from crrg.ledger.ledger import Wanted, read_ledger
+from crrg.ledger.ledger import Ledger, Wanted, read_ledger
+from crrg.ledger.manifest import read_manifests
 from crrg.operations.night.checks import check_rights, check_room, check_room_aside
 from crrg.operations.night.plans import find_open_plan, listed_inputs, shard_refs, write_plan
 from crrg.operations.night.records import OpenPlan, finished_shards, plan_identity
-from crrg.operations.night.rereads import asked_rereads, find_rereads
+from crrg.operations.night.rereads import asked_rereads, find_rereads, not_found
 from crrg.operations.night.settling import take_settled
 from crrg.operations.root import check_outside
 from crrg.storage import Storage
@@ -56,6 +57,7 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
         clock = pool.submit(store_time_s, storage)
         ledger = read_ledger(storage, asked)
         open_plan = find_open_plan(idle.date, identity, storage)
+    idle = idle.model_copy(update={"not_found": _told_not_found(idle, ledger, storage)})
     now_s, settle_s = clock.result(), config.settle_s
     inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=settle_s, inbox_id=inbox_id)
     unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
@@ -76,6 +78,17 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
         open_plan = write_plan(idle, identity, inventory, rereads, ledger, storage)
     planned = _as_planned(idle, open_plan, inventory, unknown, storage)
     return planned.model_copy(update={"fencing": fencing, "inbox_id": inbox_id})
+
+
+def _told_not_found(night: NightPlan, ledger: Ledger, storage: Storage) -> tuple[str, ...]:
+    """Return what the form asks to read again and no night has read, after it was logged."""
+    date, studies, _ = asked_rereads(night.config)
+    if not (date or studies):
+        return ()
+    said = not_found(date, studies, ledger.studies(), read_manifests(storage), "study that a night has read")
+    for each in said:
+        logger.warning("night %s: asked to read again: %s", night.date, each)
+    return said
 
 
 def _left_to_read(date: str, plan: OpenPlan, objects: Iterable[InboxObject], storage: Storage) -> Sequence[InboxObject]:

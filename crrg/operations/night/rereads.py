@@ -7,7 +7,7 @@ older draft is marked is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from crrg.config.references import NightPlan
@@ -15,7 +15,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.refusals import is_failure
 from crrg.ledger.inventory import InboxObject
 from crrg.ledger.ledger import Ledger, LedgerRow, Outcome
-from crrg.ledger.manifest import read_manifests
+from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.storage import Storage
 
 
@@ -68,6 +68,27 @@ def find_rereads(
         if is_wanted and _may_end_otherwise(row, night):
             rereads.append(Reread(found, row.run_id))
     return rereads
+
+
+def not_found(
+    date: str, studies: Iterable[str], known: Container[str], manifests: Iterable[Manifest], kind: str
+) -> tuple[str, ...]:
+    """Return what was asked for by name and is not there, as sentences; such a request would end like a done one.
+
+    Args:
+        date: The night that was asked for; empty for none.
+        studies: Pseudonyms of studies that were asked for.
+        known: Those that there are.
+        manifests: All nights that were committed.
+        kind: What a known study has, for the sentence.
+    """
+    said = []
+    if date and not any(manifest.date == date for manifest in manifests):
+        said.append(f"no night of {date} was committed; crrg status shows the last ones")
+    asked = set(studies)
+    if unknown := sum(study_id not in known for study_id in asked):
+        said.append(f"{unknown} of {len(asked)} ids belong to no {kind}; give pseudonyms of studies")
+    return tuple(said)
 
 
 def asked_rereads(config: NightlyConfig) -> tuple[str, list[str], int]:

@@ -7,12 +7,10 @@ of a forgotten film only that it is refused; staged shards that hold a patient a
 from __future__ import annotations
 
 import bisect
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crrg.data.dataset.pairs import list_versions, resolve_dataset
 from crrg.data.dataset.rewrite import (
@@ -22,6 +20,7 @@ from crrg.data.dataset.rewrite import (
     retire_version,
     rewrite_version,
 )
+from crrg.data.parquet import read_parquet
 from crrg.data.privacy.forgotten import REASON, SENTENCE
 from crrg.ledger.tables import table_bytes
 from crrg.operations.ingest.inputs import InputRecord, put_inputs, read_inputs
@@ -144,7 +143,7 @@ def _rewrite_drafts(storage: Storage, rewritten: RewrittenVersion, traces: Trace
         prefix = f"{parent}/{name}-{old.version}-{kind}"
         keys = [stored.key for stored in storage.list_objects(prefix)]
         # the manifest speaks of the old parts; the next drafting writes that of the new version
-        tables = [pq.read_table(io.BytesIO(storage.get(key))) for key in keys if key.endswith(".parquet")]
+        tables = [read_parquet(storage.get(key)) for key in keys if key.endswith(".parquet")]
         if tables and rewritten.new_version and NBEST not in kind:
             new_prefix = f"{parent}/{name}-{rewritten.new_version}-{kind}"
             for index, part in enumerate(_whole_parts(pa.concat_tables(tables), traces)):

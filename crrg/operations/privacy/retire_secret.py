@@ -11,11 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-import pyarrow.parquet as pq
-
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset, successor_of
 from crrg.data.dataset.rewrite import note_successor, remove_retired, replaced_versions, seen_key
+from crrg.data.parquet import read_columns
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.domain.study import Split
 from crrg.ledger.audit import write_audit
@@ -115,6 +114,6 @@ def _digests(storage: Storage, name: str, version: str, splits: Iterable[Split])
     for entry in read_manifest(storage, resolve_dataset(storage, name, version))["files"]:
         if entry["split"] in wanted:
             with storage.open_binary(entry["key"]) as file:
-                rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
+                rows = read_columns(file, _COLUMNS).to_pylist()
             found.update(row["pixel_digest"] or row["source_digest"] for row in rows)
     return frozenset(found)

@@ -7,16 +7,14 @@ patient's: its header named it for both. Reads tables' id columns only; removes 
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from crrg.checked_json import parse_checked
 from crrg.config.base import FrozenConfig
 from crrg.data.dataset.pairs import list_versions, read_manifest, resolve_dataset
+from crrg.data.parquet import read_columns, read_parquet
 from crrg.data.privacy.forgotten import REASON
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import night_dates, night_prefix, read_manifests, run_prefix
@@ -127,7 +125,7 @@ def mentions(storage: Storage, key: str, ids: Iterable[str]) -> bool:
         return True
     wanted = {each.encode() for each in ids}
     if key.endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(data)).flatten()
+        table = read_parquet(data).flatten()
         names = [name for name in table.column_names if name.rpartition(".")[2] in ID_COLUMNS]
         held = {value.encode() for name in names for value in table[name].to_pylist() if value}
         return not wanted.isdisjoint(held)
@@ -186,6 +184,6 @@ def dataset_triples(storage: Storage, name: str, version: str) -> Iterator[Tripl
 
 def _table_triples(storage: Storage, key: str) -> Iterator[Triple]:
     with storage.open_binary(key) as file:
-        rows = pq.read_table(file, columns=list(ID_COLUMNS)).to_pylist()
+        rows = read_columns(file, ID_COLUMNS).to_pylist()
     for row in rows:
         yield row["patient_id"], row["study_id"], row["instance_id"], ""

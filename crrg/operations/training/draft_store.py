@@ -10,7 +10,6 @@ very film at its place, by instance id and digest of the pixels. Only rows of th
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crrg.config.models import DecodingSettings
 from crrg.config.references import DatasetRef
+from crrg.data.parquet import read_parquet
 from crrg.data.privacy.forgotten import check_still_whole
 from crrg.domain.nbest import DraftsOrigin
 from crrg.domain.study import Film, Pair, Split
@@ -162,7 +161,7 @@ def _part(schema: pa.Schema, films: Sequence[tuple[Pair, Film]], drafts: Sequenc
 
 def _rows(data: bytes, films: Sequence[tuple[Pair, Film]], key: str) -> list[dict[str, Any]]:
     """Return a part's rows after comparing them with the films they are to be of."""
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows: list[dict[str, Any]] = read_parquet(data).to_pylist()
     found = [(row["instance_id"], row["pixel_digest"]) for row in rows]
     if found != [(pair.instance_id, film.pixel_digest) for pair, film in films]:
         raise DigestMismatch("drafts of other films than the dataset's; remove the folder to draft again", key)

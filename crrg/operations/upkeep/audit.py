@@ -121,6 +121,8 @@ def verify_audit(storage: Storage, head: str = "") -> AuditCheck:
 def check_markdown(check: AuditCheck) -> str:
     """Return the outcome of a check."""
     head = f"{check.num_entries} entries, {check.num_anchors} nights refer to theirs. Last entry: `{check.head.sha256}`"
+    if not check.problems and not check.num_entries:
+        return "The audit log has no entry yet: nothing was verified. If nights ran here, this is not their root."
     if not check.problems:
         return f"The audit log is complete and unaltered: {head}"
     return f"**The audit was tampered with**: {head}\n\n" + "\n".join(f"- {problem}" for problem in check.problems)

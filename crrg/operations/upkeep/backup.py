@@ -126,7 +126,9 @@ def restore(storage: Storage, source: str) -> Copied:
         raise ConfigError("there is no finished backup here; run crrg backup to its end, or give another place", source)
     check_nights_whole(entries, lambda key, sha256: backup.get_verified(entries[key].name, sha256))
     there = {stored.key for stored in storage.list_objects()}
-    if foreign := sorted(key for key in there - entries.keys() if not _is_since(key, entries)):
+    foreign = sorted(key for key in there - entries.keys() if not _is_since(key, entries))
+    # no backup holds an orchestrator's records: a command that failed here before may have left some
+    if foreign := [key for key in foreign if not key.startswith(f"{PREFECT_HOME}/")]:
         reason = f"the root is not empty ({len(foreign)} objects are not from this backup)"
         raise ConfigError(f"{reason}; restore into an empty root (--root NEW)", foreign[0])
 

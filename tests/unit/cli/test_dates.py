@@ -35,7 +35,7 @@ TAKEN = (
 
 @pytest.mark.parametrize("command", TAKEN, ids=lambda command: " ".join((command[0], command[-1])))
 def test_a_command_refuses_what_is_no_day(command: tuple[str, ...], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path))
     for text in NONE:
         done = CliRunner().invoke(app, [*command, text])
         assert done.exit_code == 2, f"{text}: {done.output}"

@@ -34,7 +34,7 @@ def filled(command: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> di
     """Return the form that a command hands on, as JSON would hold it."""
     handed: list[dict[str, Any]] = []
 
-    def keep(*given: object) -> None:
+    def keep(*given: object, **_: object) -> None:
         (config,) = (each for each in given if isinstance(each, FrozenConfig))
         handed.append(config.model_dump(mode="json"))
         raise SystemExit(0)

@@ -120,6 +120,7 @@ def test_nothing_to_promote_and_newest_drafts_of_no_nights() -> None:
 
 def test_a_root_that_is_a_file() -> None:
     assert "phantom: this is a file" in refused("phantom", "films/a.png", "--studies", "1")
+    Path("crrg-data").mkdir()
     for command in ("backup", "restore"):
         assert "backup: this is a file" in refused(command, "films/a.png")
     assert "root: this is a file" in refused("digest", "--root", "films/a.png")

@@ -79,7 +79,7 @@ def test_a_name_like_no_other_is_refused_too(tmp_path: Path) -> None:
 def test_every_setting_may_stand_in_the_file_by_its_name(tmp_path: Path) -> None:
     numbers = {name: field for name, field in Settings.model_fields.items() if field.annotation in (int, float)}
     values = {name: str(field.default) for name, field in numbers.items()}
-    values |= {"s3_read_timeout_s": "5.0", "max_pixels": "2000000", "s3_sse": '"AES256"'}
+    values |= {"s3_read_timeout_s": "5.0", "max_pixels": "2000000", "s3_sse": '"AES256"', "s3_endpoint": '"http://x"'}
     lines = [f"{name} = {values.get(name, repr('x'))}" for name in Settings.model_fields]
     (tmp_path / "crrg.toml").write_text("\n".join(lines))
     settings = Settings()
@@ -87,3 +87,16 @@ def test_every_setting_may_stand_in_the_file_by_its_name(tmp_path: Path) -> None
     assert settings.max_pixels == 2_000_000
     (tmp_path / "crrg.toml").write_text('AWS_REGION = "eu-central-1"\n')
     assert Settings().aws_region == "eu-central-1"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9000", "key:secret@store:9000", "seaweed", "s3://store", "http://"])
+def test_an_endpoint_that_is_no_address_is_refused_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRRG_S3_ENDPOINT", address)
+    with pytest.raises(ConfigError, match=r"^CRRG_S3_ENDPOINT: it is no address; write it like http://host:port$"):
+        Settings()
+
+
+def test_an_endpoint_is_an_address_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("", "http://127.0.0.1:9000", "https://s3.example.org"):
+        monkeypatch.setenv("CRRG_S3_ENDPOINT", address)
+        assert Settings().s3_endpoint == address

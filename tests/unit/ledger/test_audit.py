@@ -47,7 +47,9 @@ def test_entries_say_who_what_and_when_in_order(root, monkeypatch):
 
 
 def test_an_empty_audit_is_whole(tmp_path):
-    assert verify_audit(Storage(str(tmp_path / "none"))).problems == ()
+    none = verify_audit(Storage(str(tmp_path / "none")))
+    assert none.problems == ()
+    assert check_markdown(none).startswith("The audit log has no entry yet: nothing was verified.")
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])

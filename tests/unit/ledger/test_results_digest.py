@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from crrg.errors import DigestMismatch
-from crrg.ledger.digest import NightDigest
+from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA
+from crrg.ledger.digest import NightDigest, results_digest
 from crrg.ledger.tables import TABLES_AHEAD, read_each, read_table, read_tables, table_bytes, write_table
 from crrg.storage import Storage, canonical_json
 
@@ -102,3 +103,8 @@ def test_tables_come_in_order_and_no_more_of_them_are_held_than_are_read_ahead(t
     storage.put(files[5].key, b"other bytes")
     with pytest.raises(DigestMismatch):
         list(read_each(storage, files))
+
+
+def test_a_digest_of_no_night_says_so(tmp_path, caplog):
+    results_digest(Storage(str(tmp_path)), REPORTS_SCHEMA, REGIONS_SCHEMA, "2026-11-20")
+    assert "no night of 2026-11-20 was committed: this is the digest of nothing" in caplog.text

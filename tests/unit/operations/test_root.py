@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crrg.errors import ConfigError
+from crrg.errors import ConfigError, StorageError
 from crrg.operations.root import make_demo_root, open_root
 from tests.support.keys import KEY
 
@@ -62,3 +63,17 @@ def test_a_crash_leaves_no_memory_behind(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
     open_root()
     assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+
+
+def test_a_demo_on_a_full_disk_says_so_and_leaves_no_half_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("CRRG_HMAC_KEY", raising=False)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match=r"DISK\.FULL"):
+        make_demo_root()
+    assert list((tmp_path / "root").iterdir()) == []

@@ -22,6 +22,7 @@ from crrg.operations.delivery.deliver import deliver
 from crrg.operations.delivery.dicom_send import REFUSED
 from crrg.operations.privacy.forget import forget
 from crrg.operations.privacy.rekey import rekey
+from crrg.operations.summaries import delivery_markdown
 from crrg.storage import Storage
 from tests.support.canaries import find_markers
 from tests.support.delivered_night import ACCESSION, NAME, NUMBER, STUDY_UIDS, DeliverableNight, film_bytes
@@ -43,6 +44,18 @@ def datasets(night):
 def test_delivery_is_off_without_an_identified_zone(night):
     with pytest.raises(ConfigError, match="delivery is off"):
         deliver(night.form(), night.root, night.settings.model_copy(update={"identified_root": ""}))
+
+
+def test_what_no_night_drafted_is_said(night, caplog):
+    summary = deliver(night.form(date="2020-01-01", studies=("nonsense", "x")), night.root, night.settings)
+    assert summary.num_studies == 0
+    first, second = summary.not_found
+    assert first.startswith("no night of 2020-01-01 was committed")
+    assert second.startswith("2 of 2 ids belong to no draft; ")
+    for said in summary.not_found:
+        assert said in caplog.text
+        assert f"Not delivered: {said}." in delivery_markdown(summary)
+    assert deliver(night.form(), night.root, night.settings).not_found == ()
 
 
 @pytest.mark.parametrize("place", ["inside", "around"])

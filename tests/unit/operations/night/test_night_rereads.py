@@ -9,6 +9,7 @@ from crrg.ledger.manifest import read_manifests
 from crrg.operations.demo_run import night_form
 from crrg.operations.night.digest import committed_digest
 from crrg.operations.night.nightly import plan_night, release_night, run_night
+from crrg.operations.summaries import night_markdown
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, dicom_bytes, night_config, png_bytes
 
@@ -170,3 +171,24 @@ def test_digest_counts_the_newest_draft_only(inbox, root, tmp_path):
     night(inbox, root, SECOND, NEWER, reread_date=FIRST)
     assert committed_digest(root) != before
     assert committed_digest(root, FIRST) == before
+
+
+def test_what_no_night_has_read_is_said_and_the_rest_is_read_again(inbox, root, caplog):
+    night(inbox, root, FIRST)
+    summary, num_drafted = night(inbox, root, SECOND, NEWER, reread_studies=(STUDY, "nonsense"))
+    assert (summary.status, num_drafted) == ("committed", 2)
+    (said,) = summary.not_found
+    assert said.startswith("1 of 2 ids belong to no study that a night has read; ")
+    assert said in caplog.text
+    summary, _ = night(inbox, root, THIRD, NEWER, reread_date="2020-01-01")
+    assert summary.status == "nothing_new"
+    (said,) = summary.not_found
+    assert said.startswith("no night of 2020-01-01 was committed; ")
+    assert f"Not read again: {said}." in night_markdown(summary)
+    assert night(inbox, root, THIRD, NEWER, reread_date=FIRST)[0].not_found == ()
+
+
+def test_a_study_that_was_only_refused_is_no_unknown_one(inbox, root):
+    inbox.put("six/lateral.dcm", dicom_bytes(103, study="6", instance="63", view="LATERAL"))
+    night(inbox, root, FIRST)
+    assert night(inbox, root, SECOND, NEWER, reread_studies=(PSEUDONYMS.study("2.25.8.6"),))[0].not_found == ()

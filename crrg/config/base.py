@@ -11,7 +11,7 @@ import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -210,6 +211,8 @@ class Settings(BaseSettings):
         old_hmac_key: Secret that `crrg rekey` changes from, and by which ingests and nights tell who was
             forgotten under it.
         old_hmac_key_file: File that holds that one instead.
+        archives: Addresses that a delivery may send to, as ``send_to`` gives them; separated by commas in the variable,
+            a list in the TOML file. None: to this machine alone, or wherever `crrg deliver` itself is told.
         archive_authorization: Value of the header ``Authorization`` for an archive's DICOMweb service, with its scheme.
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
@@ -244,6 +247,7 @@ class Settings(BaseSettings):
     hmac_key_file: Path | None = None
     old_hmac_key: SecretStr = SecretStr("")
     old_hmac_key_file: Path | None = None
+    archives: Annotated[tuple[str, ...], NoDecode] = ()
     archive_authorization: SecretStr = SecretStr("")
     archive_ca_file: Path | None = None
     archive_cert_file: Path | None = None
@@ -296,6 +300,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_no_file_if_empty(cls, path: object) -> object:
         return path or None  # an empty path would mean the current folder
+
+    @field_validator("archives", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("s3_endpoint", "mlflow_tracking_uri", "mlflow_public_url")
     @classmethod

@@ -17,8 +17,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "policies"
 IDENTITIES = (
-    "ingest", "ground", "train", "nightly", "deliver", "gc", "retention", "forget", "rekey", "backup", "restore",
-    "reviewer",
+    "ingest", "ground", "train", "nightly", "deliver", "gc", "retention", "forget", "rekey", "reidentify", "backup",
+    "restore", "reviewer", "auditor",
 )  # fmt: skip
 BUCKET = "bucket"
 """The policy of a bucket itself: no connection without TLS, nothing unencrypted, an audit that stays."""

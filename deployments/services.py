@@ -55,8 +55,8 @@ Leases lie on disk: in memory, a restart of the server would crash every long tr
 
 
 IDENTIFIED_ENV = (
-    "CRRG_IDENTIFIED_ROOT", "CRRG_IDENTIFIED_KMS_KEY_ID", "CRRG_ARCHIVE_AUTHORIZATION", "CRRG_ARCHIVE_CA_FILE",
-    "CRRG_ARCHIVE_CERT_FILE",
+    "CRRG_IDENTIFIED_ROOT", "CRRG_IDENTIFIED_KMS_KEY_ID", "CRRG_ARCHIVES", "CRRG_ARCHIVE_AUTHORIZATION",
+    "CRRG_ARCHIVE_CA_FILE", "CRRG_ARCHIVE_CERT_FILE",
 )  # fmt: skip
 """What leads to the identified zone and to archives: no service takes it from our environment, the worker that delivers
 is given it."""

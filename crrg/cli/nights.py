@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -208,13 +209,7 @@ def deliver(
         forms=tuple(form_name) if form_name else None, send_to=send_to, called_title=called, calling_title=calling,
         again=again or None, withheld=withheld or None,
     )  # fmt: skip
-    execute(
-        root,
-        lambda storage, settings: deliver_drafts(filled, storage, settings),
-        delivery_markdown,
-        exit_code,
-        needs_root=True,
-    )
+    execute(root, partial(deliver_drafts, filled, is_typed=True), delivery_markdown, exit_code, needs_root=True)
 
 
 def outcomes(

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -211,6 +212,8 @@ class Settings(BaseSettings):
         old_hmac_key: Secret that `crrg rekey` changes from, and by which ingests and nights tell who was
             forgotten under it.
         old_hmac_key_file: File that holds that one instead.
+        archives: Addresses that a delivery may send to, as ``send_to`` gives them; separated by commas in the variable,
+            a list in the TOML file. None: to this machine alone, or wherever `crrg deliver` itself is told.
         archive_authorization: Value of the header ``Authorization`` for an archive's DICOMweb service, with its scheme.
         archive_ca_file: Certificates, as PEM, by which an archive is known; empty takes those of the machine.
         archive_cert_file: Our own certificate and its key, as PEM, for archives that ask for one.
@@ -245,6 +248,7 @@ class Settings(BaseSettings):
     hmac_key_file: Path | None = None
     old_hmac_key: SecretStr = SecretStr("")
     old_hmac_key_file: Path | None = None
+    archives: Annotated[tuple[str, ...], NoDecode] = ()
     archive_authorization: SecretStr = SecretStr("")
     archive_ca_file: Path | None = None
     archive_cert_file: Path | None = None
@@ -309,6 +313,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_no_file_if_empty(cls, path: object) -> object:
         return path or None  # an empty path would mean the current folder
+
+    @field_validator("archives", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("s3_endpoint", "mlflow_tracking_uri", "mlflow_public_url")
     @classmethod

@@ -97,8 +97,9 @@ class DeliverConfig(FrozenConfig):
         date: Only drafts of this night, ``YYYY-MM-DD``; empty takes all nights.
         studies: Only these studies, by pseudonym; empty takes all.
         forms: Which documents are written.
-        send_to: Archive that is sent the DICOM objects: ``host:port`` for C-STORE, ``dicoms://host:port`` for C-STORE
-            over TLS, ``https://…`` for STOW-RS to that DICOMweb root; empty sends nothing.
+        send_to: Archive that is sent the DICOM objects, one that the deliverer's ``CRRG_ARCHIVES`` names: ``host:port``
+            for C-STORE, ``dicoms://host:port`` for C-STORE over TLS, ``https://…`` for STOW-RS to that DICOMweb root;
+            empty sends nothing.
         called_title: The archive's application entity title.
         calling_title: Our application entity title, as the archive knows it.
         again: Whether what was delivered before is delivered again; it replaces what it equals.

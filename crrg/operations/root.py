@@ -17,8 +17,9 @@ from pydantic import SecretStr
 from crrg.config.base import Settings
 from crrg.config.redaction import keep_out_of_logs
 from crrg.data.decoding.limits import DecoderLimits, InputLimits, in_force
-from crrg.errors import ConfigError, Conflict
+from crrg.errors import ConfigError, Conflict, StorageError
 from crrg.local_files import check_access, check_disk, check_folder
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,14 @@ def check_ready(*, needs_root: bool, needs_secret: bool) -> None:
 
 def _is_there(storage: Storage) -> bool:
     """Return whether a root is there: a folder, or in a bucket anything below its prefix."""
-    return os.path.isdir(storage.root) if storage.is_local else bool(storage.list_folder())
+    if storage.is_local:
+        return os.path.isdir(storage.root)
+    try:
+        return bool(storage.list_folder())
+    except StorageError as error:
+        if error.code != ACCESS_DENIED:
+            raise
+        return True  # the identity of a job may list folders of the root only
 
 
 def _no_root(storage: Storage) -> ConfigError:

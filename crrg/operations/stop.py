@@ -1,6 +1,8 @@
 """An operator's stop: while any object lies at ``control/STOP``, nothing more is begun.
 
-That holds for shards of nights and their publication, deliveries, ingests and stages of trainings.
+That holds for shards of nights and their publication, deliveries, ingests, groundings, stages of trainings, and what
+follows them: bundles, scorecards, and what the gate decides. A person may still promote a version or go back to the one
+before, and patients can be forgotten.
 
 What is being done is finished, so that nothing is half-done; everything goes on where it was once the object is gone.
 """

@@ -1,4 +1,4 @@
-"""The run of a delivery that could deliver nothing has failed, after its page was made."""
+"""The run of a delivery: it has failed where nothing could be delivered, and sends to no archive that was not named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import pytest
 
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
-from crrg.errors import CrrgError
+from crrg.errors import ConfigError, CrrgError
 from flows import deliver as flow
 from flows import pages
+from tasks.delivery import deliver_drafts
+from tests.support.keys import KEY
 
 
 @pytest.mark.parametrize(("num_delivered", "has_failed"), [(0, True), (1, False)])
@@ -26,3 +28,13 @@ def test_a_run_that_delivered_nothing_it_should_have_has_failed(monkeypatch, num
     else:
         assert flow.deliver.fn(DeliverConfig(inbox="inbox")) == summary
     assert "ARCHIVE.REFUSED" in shown[0]
+
+
+def test_a_run_sends_to_no_archive_that_was_not_named_where_it_delivers(monkeypatch, tmp_path):
+    monkeypatch.setenv("CRRG_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("CRRG_IDENTIFIED_ROOT", str(tmp_path / "identified"))
+    monkeypatch.setenv("CRRG_HMAC_KEY", KEY)
+    form = DeliverConfig(inbox=str(tmp_path), forms=("fhir",), send_to="https://collector.example.net/dicom-web")
+    with pytest.raises(ConfigError, match="a flow run sends only to archives that CRRG_ARCHIVES names"):
+        deliver_drafts.fn(form)
+    assert not (tmp_path / "identified").exists()

@@ -87,6 +87,41 @@ def test_only_deliver_and_forget_use_the_key_of_the_identified_zone_and_forget_w
     assert main(["deliver", *(f"--{place}={url}" for place, url in PLACES.items()), f"--identified-kms-key={own}"]) == 0
 
 
+def test_forget_reads_models_and_writes_none_but_what_it_drafts_anew() -> None:
+    folders = {
+        "models/bundles/b/bundle.json",
+        "models/aliases/champion.json",
+        "models/references/r",
+        "checkpoints/clip/c",
+    }
+    for action in ("s3:DeleteObject", "s3:PutObject"):
+        assert not [key for key in folders if allowed("forget", action, f"arn:aws:s3:::r/data/{key}")]
+        assert allowed("forget", action, "arn:aws:s3:::r/data/models/drafts/b/d-1-x/part-00000.parquet")
+    assert all(allowed("forget", "s3:GetObject", f"arn:aws:s3:::r/data/{key}") for key in folders)
+    for key in ("staging/ingest/d/1.parquet", "spool/runs/1.json"):
+        assert allowed("forget", "s3:DeleteObject", f"arn:aws:s3:::r/data/{key}")
+        assert not allowed("forget", "s3:PutObject", f"arn:aws:s3:::r/data/{key}")
+
+
+def test_gc_writes_its_entry_and_asks_for_the_time_and_holds_no_night() -> None:
+    assert allowed("gc", "s3:PutObject", "arn:aws:s3:::r/data/leases/clock/1")
+    assert not allowed("gc", "s3:PutObject", "arn:aws:s3:::r/data/leases/date=2026-11-20/1.json")
+
+
+def test_who_verifies_the_audit_writes_nothing_and_who_asks_for_a_source_its_entry_alone() -> None:
+    written = {
+        name: {
+            resource for each in statements(name) if "s3:PutObject" in each["Action"] for resource in each["Resource"]
+        }
+        for name in ("auditor", "reidentify")
+    }
+    assert written == {"auditor": set(), "reidentify": {"arn:aws:s3:::r/data/audit", "arn:aws:s3:::r/data/audit/*"}}
+    assert allowed("auditor", "s3:GetObject", "arn:aws:s3:::r/data/audit/00000001.json")
+    for place in ("i/in/film.dcm", "s/film.dcm"):
+        assert allowed("reidentify", "s3:GetObject", f"arn:aws:s3:::{place}")
+        assert not allowed("auditor", "s3:GetObject", f"arn:aws:s3:::{place}")
+
+
 def test_forget_needs_no_inbox() -> None:
     assert policy("forget", {place: url for place, url in PLACES.items() if place != "inbox"})
 

@@ -11,25 +11,36 @@ import time
 from collections.abc import Iterator
 from datetime import date as Date
 from datetime import timedelta
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from crrg.config.base import Settings
 from crrg.config.data import IngestConfig
+from crrg.config.references import IngestSummary
 from crrg.config.running import DeliverConfig, GroundConfig
 from crrg.config.training import TrainStageConfig
-from crrg.data.dataset.pairs import resolve_dataset
+from crrg.data.dataset.pairs import read_pairs, resolve_dataset
 from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.domain.study import Pair, Split
 from crrg.errors import StorageError
+from crrg.ledger.audit import read_audit
 from crrg.ledger.lease import find_holder
 from crrg.ledger.manifest import read_manifests
+from crrg.ledger.tables import table_bytes
 from crrg.operations.delivery.deliver import deliver
 from crrg.operations.ingest.ground import ground
 from crrg.operations.ingest.ingest import ingest
+from crrg.operations.night.check_nights import check_nights
 from crrg.operations.night.digest import committed_digest
 from crrg.operations.privacy.forget import forget
+from crrg.operations.privacy.reidentify import reidentify
 from crrg.operations.privacy.rekey import rekey
 from crrg.operations.privacy.retention import expire_results
+from crrg.operations.root import open_root
+from crrg.operations.training.draft_store import DRAFTS, FILMS_PER_PART
+from crrg.operations.upkeep.audit import verify_audit
 from crrg.operations.upkeep.backup import back_up, restore
 from crrg.operations.upkeep.gc import collect_garbage
 from crrg.registry.aliases import CHAMPION, record_alias
@@ -51,28 +62,55 @@ NUM_FILMS = 12
 NEW_PSEUDONYMS = Pseudonyms(NEW_KEY.encode())
 ACTIONS = ("get", "list", "put", "delete")
 RIGHTS = """
-                    ingest ground train nightly deliver gc   retention forget rekey backup restore reviewer
-archive             gl     -      -     -       -       -    -         -      -     -      -       -
-inbox               -      -      -     gl      gl      -    -         -      gl    -      -       -
-identified          -      -      -     -       glp     -    -         gld    -     -      -       -
-backup              -      -      -     -       -       -    -         -      -     glpd   gl      -
-restored            -      -      -     -       -       -    -         -      -     -      glp     -
-data/datasets       glp    glp    gl    -       -       gld  gld       glpd   -     gl     -       -
-data/staging        glp    -      -     -       -       gld  gld       glpd   -     gl     -       -
-data/checkpoints    -      -      glp   -       -       gld  gld       glpd   -     gl     -       -
-data/models         -      gl     glp   gl      -       gl   gl        glpd   -     gl     -       -
-data/models/aliases -      glp    glp   glp     -       gl   gl        glpd   -     gl     -       -
-data/results        -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -       gl
-data/quarantine     glp    -      -     glp     -       gld  glpd      glpd   glp   gl     -       -
-data/ledger         -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -       -
-data/leases         -      -      -     glp     -       glpd glpd      glpd   glp   gl     -       -
-data/leases/clock   -      -      -     glp     -       glpd glpd      glpd   glp   glp    -       -
-data/spool          p      -      p     glp     -       gld  gld       glpd   -     gl     -       -
-data/audit          glp    glp    glp   glp     glp     glp  glp       glp    glp   glp    -       -
-data/control        gl     gl     gl    gl      gl      gl   gl        gl     gl    gl     -       -
-data/control/forgotten gl  gl     gl    gl      gl      gl   gl        glp    glp   gl     -       -
-data/control/forgetting gl gl     gl    gl      gl      gl   gl        glpd   gl    gl     -       -
-data                -      -      -     -       -       -    -         -      -     gl     -       -
+                        ingest ground train nightly deliver gc   retention forget rekey backup restore
+archive                 gl     -      -     -       -       -    -         -      -     -      -
+inbox                   -      -      -     gl      gl      -    -         -      gl    -      -
+identified              -      -      -     -       glp     -    -         gld    -     -      -
+backup                  -      -      -     -       -       -    -         -      -     glpd   gl
+restored                -      -      -     -       -       -    -         -      -     -      glp
+data/datasets           glp    glp    gl    -       -       gld  gld       glpd   -     gl     -
+data/staging            glp    -      -     -       -       gld  gld       gld    -     gl     -
+data/checkpoints        -      -      glp   -       -       gld  gld       gl     -     gl     -
+data/models             -      gl     glp   gl      -       gl   gl        gl     -     gl     -
+data/models/aliases     -      glp    glp   glp     -       gl   gl        gl     -     gl     -
+data/models/drafts      -      gl     glp   gl      -       gl   gl        glpd   -     gl     -
+data/results            -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -
+data/quarantine         glp    -      -     glp     -       gld  glpd      glpd   glp   gl     -
+data/ledger             -      -      -     glp     gl      gld  glpd      glpd   glp   gl     -
+data/leases             -      -      -     glp     -       gld  glpd      glpd   glp   gl     -
+data/leases/clock       -      -      -     glp     -       glpd glpd      glpd   glp   glp    -
+data/spool              p      -      p     glp     -       gld  gld       gld    -     gl     -
+data/audit              glp    glp    glp   glp     glp     glp  glp       glp    glp   glp    -
+data/control            gl     gl     gl    gl      gl      gl   gl        gl     gl    gl     -
+data/control/forgotten  gl     gl     gl    gl      gl      gl   gl        glp    glp   gl     -
+data/control/forgetting gl     gl     gl    gl      gl      gl   gl        glpd   gl    gl     -
+data                    -      -      -     -       -       -    -         -      -     gl     -
+"""
+"""What jobs may do in which folder."""
+RIGHTS_OF_PEOPLE = """
+                        reidentify reviewer auditor
+archive                 gl         -        -
+inbox                   gl         -        -
+identified              -          -        -
+backup                  -          -        -
+restored                -          -        -
+data/datasets           -          -        -
+data/staging            -          -        -
+data/checkpoints        -          -        -
+data/models             -          -        -
+data/models/aliases     -          -        -
+data/models/drafts      -          -        -
+data/results            gl         gl       gl
+data/quarantine         -          -        gl
+data/ledger             gl         -        gl
+data/leases             -          -        gl
+data/leases/clock       -          -        gl
+data/spool              -          -        -
+data/audit              glp        -        gl
+data/control            -          -        -
+data/control/forgotten  -          -        -
+data/control/forgetting -          -        -
+data                    -          -        -
 """
 
 
@@ -92,19 +130,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedStore]:
 
 
 def rights() -> list[tuple[str, str, str]]:
-    """Return (identity, folder, letters of what is allowed) from the table."""
-    head, *lines = [line.split() for line in RIGHTS.strip().splitlines()]
-    return [
-        (identity, folder, "" if letters == "-" else letters)
-        for folder, *cells in lines
-        for identity, letters in zip(head, cells, strict=True)
-    ]
+    """Return (identity, folder, letters of what is allowed) from the tables."""
+    found = []
+    for text in (RIGHTS, RIGHTS_OF_PEOPLE):
+        head, *lines = [line.split() for line in text.strip().splitlines()]
+        found += [
+            (identity, folder, "" if letters == "-" else letters)
+            for folder, *cells in lines
+            for identity, letters in zip(head, cells, strict=True)
+        ]
+    return found
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)
-def test_nobody_may_do_more_or_less_than_the_table_says(store: GuardedStore, identity: str) -> None:
+def test_nobody_may_do_more_or_less_than_the_tables_say(store: GuardedStore, identity: str) -> None:
     expected = {folder: letters for who, folder, letters in rights() if who == identity}
-    assert len(expected) == 21
+    assert len(expected) == 22
     found = {
         folder: "".join(action[0] for action in ACTIONS if may(store, identity, action, folder)) for folder in expected
     }
@@ -118,11 +159,14 @@ def test_only_gc_and_forget_may_delete() -> None:
     assert {who for who, folder in deleted if folder == "backup"} == {"backup"}
 
 
-def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
+def ingest_films(store: GuardedStore) -> IngestSummary:
     shares = {"train_share": 0.5, "validation_share": 0.3, "image_size": 64, "num_workers": 1}
     form = IngestConfig.model_validate({"source": [PLACES["source"]], "dataset": "drawn", **shares})
-    summary = ingest(form, store.storage("ingest"), PSEUDONYMS, store.settings("ingest"))
-    assert summary.num_accepted == NUM_FILMS
+    return ingest(form, store.storage("ingest"), PSEUDONYMS, store.settings("ingest"))
+
+
+def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
+    assert ingest_films(store).num_accepted == NUM_FILMS
 
     training = store.storage("train")
     stage = TrainStageConfig(dataset="drawn", preset="tiny", num_steps=2, device="cpu")
@@ -159,11 +203,40 @@ def test_every_job_works_under_its_own_identity(store: GuardedStore) -> None:
     assert run_test_night(inbox, root, StandInDrafter()).status == "nothing_new"
 
 
+def training_pair(store: GuardedStore) -> Pair:
+    training = store.storage("train")
+    return next(read_pairs(training, resolve_dataset(training, "drawn"), Split.TRAIN))
+
+
+def test_pseudonyms_of_nights_and_of_training_films_lead_back_under_the_identity_for_it(store: GuardedStore) -> None:
+    root = store.storage("reidentify")
+    of_night = PSEUDONYMS.study("2.25.8.5")
+    (found,) = reidentify(PLACES["inbox"], [of_night], root, PSEUDONYMS)
+    assert (found.file, found.study_uid) == ("b/pa.dcm", "2.25.8.5")
+    of_training = training_pair(store).patient_id
+    (film,) = reidentify(PLACES["source"], [of_training], root, PSEUDONYMS)
+    assert (film.kind, film.file) == ("patient", f"a/{film.patient_id.removeprefix('p')}.png")
+    asked = [entry for entry in read_audit(store.storage("admin")) if entry.action == "reidentify"]
+    assert [entry.inputs for entry in asked] == [(of_night,), (of_training,)]
+
+
+def test_the_audit_and_nights_are_verified_by_somebody_who_can_write_neither(store: GuardedStore) -> None:
+    root = store.storage("auditor")
+    check = verify_audit(root)
+    assert (check.problems, check.num_anchors) == ((), len(read_manifests(store.storage("admin"))))
+    assert len(read_audit(root)) == check.num_entries > 0
+    assert check_nights(root).is_good
+    for key in (check.head.key, "audit/99999999.json"):
+        with pytest.raises(StorageError, match="denied"):
+            root.put(key, b"{}")
+    assert verify_audit(root, check.head.sha256) == check
+
+
 def test_a_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore) -> None:
     root, inbox = store.storage("nightly"), store.storage("nightly", "inbox")
     admin = store.storage("admin")
     for probe in ("control/forgotten/probe", "control/forgetting/probe"):
-        admin.delete(probe)  # left by the table above
+        admin.delete(probe)  # left by the tables above
     store.storage("admin", "inbox").put("d/pa.dcm", film_bytes(3, "7", "71", PatientID="MRN-0001"))
     assert run_test_night(inbox, root, StandInDrafter()).status == "committed"
     zone = Settings.model_validate({"identified_root": PLACES["identified"], "hmac_key": KEY})
@@ -182,6 +255,34 @@ def test_a_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore) -
     assert run_test_night(inbox, root, StandInDrafter()).reasons == {"IDENTITY.FORGOTTEN": 1}
 
 
+def test_a_training_patient_is_forgotten_under_the_identity_for_it(store: GuardedStore, tmp_path: Path) -> None:
+    admin, training = store.storage("admin"), store.storage("train")
+    film, dataset = training_pair(store), resolve_dataset(training, "drawn")
+    ids = {name: getattr(film, name) for name in ("patient_id", "study_id", "instance_id")}
+    others = [dict.fromkeys(ids, f"{number}") for number in range(FILMS_PER_PART)]
+    drafts = f"{DRAFTS}/{'b' * 32}"
+    admin.put(
+        f"{drafts}/drawn-{dataset.version}-x/part-00000.parquet", table_bytes(pa.Table.from_pylist([*others, ids]))
+    )
+    for left in ("staging/a.json", "spool/a.json"):
+        admin.put(left, film.patient_id.encode())
+    champion = {each.key: admin.sha256(each.key) for each in admin.list_objects("models/bundles")}
+    zone = {
+        "identified_root": PLACES["identified"],
+        "hmac_key": KEY,
+        "mlflow_tracking_uri": f"sqlite:///{tmp_path}/m.db",
+    }
+    found = forget([film.patient_id], store.storage("forget"), Settings.model_validate(zone), remove=True)
+    assert (found.is_removed, found.num_patients, len(found.dataset_rows)) == (True, 1, 2)
+    assert found.models
+    renewed = resolve_dataset(training, "drawn")
+    assert film.patient_id not in {each.patient_id for each in read_pairs(training, renewed, Split.TRAIN)}
+    left = [each.key for each in admin.list_objects(drafts)]
+    assert left == [f"{drafts}/drawn-{renewed.version}-x/part-00000.parquet"]
+    assert not [key for key in ("staging/a.json", "spool/a.json") if admin.exists(key)]
+    assert {each.key: admin.sha256(each.key) for each in admin.list_objects("models/bundles")} == champion
+
+
 def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedStore) -> None:
     root, inbox = store.storage("nightly"), store.storage("nightly", "inbox")
     inbox_url = PLACES["inbox"]
@@ -192,7 +293,7 @@ def test_a_root_lives_on_under_the_identities_of_its_life_cycle(store: GuardedSt
     again = back_up(store.storage("backup"), PLACES["backup"])
     assert (again.num_copied, again.num_objects) == (1, copied.num_objects + 1)
     restored = store.storage("restore")
-    # the probe of the table above; a root that is not empty is not restored into
+    # the probe of the tables above; a root that is not empty is not restored into
     Storage(RESTORED["root"], store.settings("admin")).delete("probe")
     assert restore(restored, PLACES["backup"]).num_objects == again.num_objects
     assert committed_digest(restored) == committed_digest(root)
@@ -221,6 +322,23 @@ def test_what_is_refused_is_said_and_names_no_secret(store: GuardedStore) -> Non
     with pytest.raises(StorageError, match="denied"):
         resolve_dataset(store.storage("reviewer"), "drawn")
     assert all(secret not in str(read.value) for secret in store.keys["train"])
+
+
+@pytest.mark.parametrize("identity", sorted(set(IDENTITIES) - {"restore"}))
+def test_commands_find_the_root_that_an_identity_may_not_list(
+    store: GuardedStore, monkeypatch: pytest.MonkeyPatch, identity: str
+) -> None:
+    store.storage("admin").put("control/note", b"a root lies here")
+    key, secret = store.keys[identity]
+    for name, value in {
+        "CRRG_ROOT": PLACES["root"],
+        "CRRG_S3_ENDPOINT": store.service.url,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+    }.items():
+        monkeypatch.setenv(name, value)
+    storage, _ = open_root(must_exist=True)
+    assert storage.root == PLACES["root"]
 
 
 @pytest.mark.parametrize(("root", "source"), [("train", "train"), ("train", "ingest")])

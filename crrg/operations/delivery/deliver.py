@@ -38,6 +38,7 @@ from crrg.exports.originals import OriginalFilm, read_original
 from crrg.exports.secondary_capture import secondary_capture
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
+from crrg.operations.delivery.allowed import check_allowed
 from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from crrg.operations.delivery.notes import note_key, rename_notes
 from crrg.operations.extras import check_installed
@@ -99,20 +100,21 @@ class _Work:
             self.refuse(study_id, error)
 
 
-def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> DeliverySummary:
+def deliver(config: DeliverConfig, storage: Storage, settings: Settings, *, is_typed: bool = False) -> DeliverySummary:
     """Write, and send where asked, every current draft that was not delivered yet.
 
     Args:
         config: The form.
         storage: The pseudonymous root.
         settings: With the identified root and the secret of the pseudonyms.
+        is_typed: Whether the form was given to this very process, and not to an orchestrator (``check_allowed``).
 
     Returns:
         What happened, as counts; studies that could not be delivered are counted by reason and tried again next time.
 
     Raises:
-        ConfigError: Delivery is off, the identified root lies within the root or the inbox, or a library of the extra
-            is missing.
+        ConfigError: Delivery is off, the identified root lies within the root or the inbox, the archive is not one that
+            may be sent to, or a library of the extra is missing.
         CrrgError: An operator wants it to stop; what was delivered so far stays delivered.
         StorageError: A store or the archive is out of reach; what was delivered so far stays delivered.
     """
@@ -121,6 +123,8 @@ def deliver(config: DeliverConfig, storage: Storage, settings: Settings) -> Deli
         check_installed("highdicom", "dicom", "forms")
     titles = (config.called_title, config.calling_title)
     archive = find_archive(config.send_to, *titles, settings) if config.send_to else None
+    if archive:
+        check_allowed(config.send_to, settings, is_typed=is_typed)
     inbox = storage.at(config.inbox).without_names()
     if overlap(zone, inbox):
         raise ConfigError(f"the identified root and the inbox {_NESTED}", "CRRG_IDENTIFIED_ROOT")

@@ -9,7 +9,6 @@ Source: DICOM PS3.4 annex B, PS3.5 section 10.1, PS3.7 section 9.1.1 and annex C
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from pydantic import SecretStr
 
 from crrg.config.base import Settings
 from crrg.errors import ConfigError, StorageError
+from crrg.operations.delivery.allowed import is_loopback
 from crrg.operations.extras import check_installed
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
     if parts.username or parts.password or not parts.hostname:
         raise ConfigError("an address must not contain a password; set CRRG_ARCHIVE_AUTHORIZATION", "send_to")
     has_secret = bool(settings.archive_authorization.get_secret_value())
-    if has_secret and parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if has_secret and parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError("an authorization is sent over https only; write https://", "send_to")
     return WebArchive(
         address.rstrip("/"), settings.archive_authorization, settings.archive_ca_file, settings.archive_cert_file
@@ -228,6 +228,7 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
         session.headers["Authorization"] = secret
     session.verify = str(archive.ca_file) if archive.ca_file else True
     session.cert = str(archive.cert_file) if archive.cert_file else None
+    session.max_redirects = 0  # what is sent names patients, and goes to the address that was allowed
     client = DICOMwebClient(archive.url, session=session, timeout=TIMEOUT_S)
     client.set_http_retry_params(retry=False)  # a delivery is tried again as a whole
     host = urlsplit(archive.url).hostname or ""
@@ -310,10 +311,3 @@ def _certificate_of(variable: str) -> Iterator[None]:
     except OSError as error:  # ssl's own errors are of this kind
         reason = f"the certificate file cannot be read ({type(error).__name__}); correct the path, or its owner"
         raise ConfigError(reason, variable) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -25,6 +25,7 @@ from crrg.domain.regions import REGIONS
 from crrg.domain.study import Film, Pair, Split
 from crrg.evaluation.labeler import label_report
 from crrg.ledger.audit import write_audit
+from crrg.operations.stop import check_not_stopped
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import read_bundle
@@ -57,8 +58,10 @@ def ground(config: GroundConfig, storage: Storage, settings: Settings) -> Datase
     Raises:
         ModelError: There is no such model.
         ConfigError: There is no such dataset.
+        CrrgError: An operator wants work to stop.
         StorageError: A patient was removed from it while this ran.
     """
+    check_not_stopped(storage, "nothing was grounded")
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     ref = resolve_bundle(config.model, storage, settings).ref
     bundle = read_bundle(storage, ref)

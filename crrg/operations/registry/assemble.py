@@ -15,6 +15,7 @@ from crrg.domain.bundle import BundleFiles
 from crrg.ledger.audit import write_audit
 from crrg.operations.registry.given_parts import GivenEncoder
 from crrg.operations.scoring.evaluate import log_scorecard
+from crrg.operations.stop import check_not_stopped
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.training.fast_gate import check_fast
 from crrg.operations.training.fuse import fit_fusion
@@ -82,9 +83,11 @@ def assemble_fused(
 
     Raises:
         ConfigError: The form's search of drafts is out of limits, or an encoder is given and would not be asked.
+        CrrgError: An operator wants work to stop.
         GateNotMet: Rounded weights are asked for, and their drafts differ too much from the exact ones.
         ModelError: A stage is missing or incomplete, or was trained on other parts than those beside it.
     """
+    check_not_stopped(storage, "finished stages are kept")
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     image_size = dataset_image_size(storage, dataset)
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version, image_size=image_size)

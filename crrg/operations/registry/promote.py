@@ -12,6 +12,7 @@ from crrg.domain.study import Split
 from crrg.errors import ModelError, NothingHeldOut
 from crrg.ledger.audit import write_audit
 from crrg.operations.scoring.evaluate import evaluate_bundle
+from crrg.operations.stop import check_not_stopped
 from crrg.registry.aliases import (
     CHAMPION,
     GATE_FAILED,
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 def promote(config: PromoteConfig, storage: Storage, settings: Settings) -> PromotionResult:
     """Make a registered version champion, or go back to the previous one.
+
+    An operator's stop does not keep a person from it: going back may be what has to be done before work goes on.
 
     Raises:
         ModelError: There is no such version, it has not passed its gate, or its bundle is damaged.
@@ -70,9 +73,13 @@ def gate_and_promote(
 
     Returns:
         What was decided; a gate that is not met is an answer, not an error.
+
+    Raises:
+        CrrgError: An operator wants work to stop; nothing was decided.
     """
     registry, version = ModelRegistry(settings, storage), evaluation.bundle.model_version
     outcome, champion = check_against_champion(evaluation, config, registry, storage)
+    check_not_stopped(storage, f"version {version} of crrg-pipeline is a candidate")
     registry.set_tags(
         version,
         {

@@ -27,6 +27,7 @@ from crrg.evaluation.scorecard import FIGURES_VERSION, Scorecard
 from crrg.operations.scoring.cases import Case, fit_baselines, is_scorable
 from crrg.operations.scoring.example_pictures import EXAMPLES, example_files
 from crrg.operations.scoring.learnt_from import choose_films, learnt_from
+from crrg.operations.stop import check_not_stopped
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import bundle_folder, read_bundle, read_spec
 from crrg.registry.imported import import_digest
@@ -97,7 +98,11 @@ def evaluate_bundle(
         config: Form of the evaluation.
         storage: Root.
         beside: Another bundle that is scored on the same films: what it has seen is left out, too.
+
+    Raises:
+        CrrgError: An operator wants work to stop.
     """
+    check_not_stopped(storage, "nothing was scored")
     dataset = resolve_dataset(storage, config.dataset, config.dataset_version)
     key = scorecard_key(bundle, dataset, config)
     if beside is not None:

@@ -179,7 +179,7 @@ def test_what_a_delivery_may_have_written_or_sent_before_it_was_cut_off_is_known
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, cut)
         with pytest.raises(StorageError):
-            deliver(night.form(send_to="archive:104"), night.root, night.settings)
+            deliver(night.form(send_to="archive:104"), night.root, night.settings, is_typed=True)
     (entry,) = [entry for entry in read_audit(night.root) if entry.action == "deliver"]
     assert entry.counts["sent"] == entry.counts["files"] - 1
     with pytest.raises(ConfigError, match="documents of 1 studies were delivered"):
@@ -293,17 +293,18 @@ def test_a_refusal_is_about_its_study_and_an_archive_that_is_away_about_all(nigh
         raise StorageError("the archive cannot be reached", retryable=True)
 
     form = night.form(send_to="archive:104")
+    settings = night.settings.model_copy(update={"archives": ("archive:104",)})
     with monkeypatch.context() as patch:
         patch.setattr(delivery, "send_objects", refuses)
-        summary = deliver(form, night.root, night.settings)
+        summary = deliver(form, night.root, settings)
         assert (summary.num_delivered, summary.num_objects_sent, summary.reasons) == (1, 2, {REFUSED: 1})
         # what of it the archive may have taken is known to a later removal
         assert {entry.counts["sent"] for entry in read_audit(night.root) if entry.action == "deliver"} == {2, 3}
         patch.setattr(delivery, "send_objects", is_away)
         with pytest.raises(StorageError, match="cannot be reached"):
-            deliver(form, night.root, night.settings)
+            deliver(form, night.root, settings)
         patch.setattr(delivery, "send_objects", lambda *_: None)
-        assert deliver(form, night.root, night.settings).num_delivered == 1
+        assert deliver(form, night.root, settings).num_delivered == 1
 
 
 def test_a_night_of_an_earlier_date_that_was_run_later_is_delivered(night):

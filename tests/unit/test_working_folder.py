@@ -133,7 +133,7 @@ def test_forget_removes_what_killed_processes_left_on_this_machine(tmp_path, tem
     def forget(*_: object, remove: bool) -> forgetting.Forgetting:
         return forgetting.Forgetting(num_patients=1, is_removed=remove)
 
-    def execute(_root: str, run: Callable[..., object], _shown: object) -> None:
+    def execute(_root: str, run: Callable[..., object], _shown: object, **_: object) -> None:
         run(Storage(str(tmp_path / "root")), None)
 
     monkeypatch.setattr(forgetting, "forget", forget)

@@ -66,6 +66,12 @@ def autocast(device: torch.device, precision: Precision = "fast") -> AbstractCon
     return contextlib.nullcontext()
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU; what torch keeps for later counts as free."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def in_batches(count: int, batch_size: int, work: Callable[[int, int], Result]) -> list[Result]:
     """Work through rows batch by batch; where memory does not suffice, in halved batches from there on.
 

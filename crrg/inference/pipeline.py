@@ -1,7 +1,8 @@
 """From films to drafts: the four stages of one bundle, run together.
 
 A draft depends on its film and its bundle alone: every network sees tiles of fixed shape, so neither the other films of
-a night nor the size of a shard change it. Knows no files and no store; see ``crrg.operations.night.nightly`` for those.
+a night nor the size of a shard change it, but for the last digits where a GPU reads few films (``tiles``). Knows no
+files and no store; see ``crrg.operations.night.nightly`` for those.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from crrg.inference.regions import RegionReadings, RegionThresholds, read_region
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
-from crrg.inference.tiles import films_per_tile
+from crrg.inference.tiles import tile_size
 from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
@@ -217,7 +218,8 @@ class ReportPipeline:
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
             return reading.image_features[:num_real].float().cpu(), reading.label_logits[:num_real].float().cpu()
 
-        features, logits = zip(*in_tiles(len(images), films_per_tile(side, device), read), strict=True)
+        size = tile_size(len(images), side, device, self.decoding.precision)
+        features, logits = zip(*in_tiles(len(images), size, read), strict=True)
         scores = torch.cat(logits).numpy().astype(np.float64)
         return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 

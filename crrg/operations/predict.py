@@ -30,7 +30,7 @@ from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night.reading import check_view, identify
 from crrg.operations.night.records import InputOutcome, primary_images
-from crrg.operations.night.shard import NightDrafter, even_window
+from crrg.operations.night.shard import NightDrafter, window_size
 from crrg.progress import count_progress
 from crrg.registry.aliases import resolve_bundle
 from crrg.storage import Storage
@@ -216,7 +216,7 @@ def _file(
 
 def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter, settings: EvidenceSettings) -> None:
     rows: dict[str, DraftedFilm] = {}
-    say, window = count_progress("drafts", "films"), even_window(len(files))
+    say, window = count_progress("drafts", "films"), window_size(len(files), drafter)
     for first in range(0, len(files), window):
         part = files[first : first + window]
         films = [file.film for file in part]

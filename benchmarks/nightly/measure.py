@@ -2,7 +2,8 @@
 
 Run: ``python -m benchmarks.nightly.measure model|plain|night|flow INBOX --bundle FOLDER --warm FOLDER``; root and
 secret stand in the environment. A few other films go the same way before the clock starts: what a process does once
-(models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON.
+(models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON. Films
+may also be PNG: ``model`` then needs none of the libraries that a borrowed GPU machine lacks (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from crrg.registry.aliases import resolve_bundle
 
 DATE = "2026-03-01"
 WARM_DATE = "2026-02-28"
+FILMS = (".dcm", ".png")
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def tree_cpu_s() -> float:
 
 def films_of(config: NightlyConfig) -> list[Path]:
     """Return the films of an inbox that is a folder."""
-    return sorted(Path(config.inbox).rglob("*.dcm"))
+    return sorted(path for path in Path(config.inbox).rglob("*") if path.suffix in FILMS)
 
 
 def model_alone(paths: list[Path], pipeline: ReportPipeline) -> Callable[[], int]:

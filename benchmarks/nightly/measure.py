@@ -2,7 +2,8 @@
 
 Run: ``python -m benchmarks.nightly.measure model|plain|night|flow INBOX --bundle FOLDER --warm FOLDER``; root and
 secret stand in the environment. A few other films go the same way before the clock starts: what a process does once
-(models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON.
+(models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON. Films
+may also be PNG: ``model`` then needs none of the libraries that a borrowed GPU machine lacks (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from crrg.data.film import DecodedFilm
 from crrg.domain.study import Film
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.drafter import bundle_pipeline
-from crrg.operations.night.shard import DRAFT_WINDOW
+from crrg.operations.night.shard import window_size
 from crrg.operations.night.steps import run_night
 from crrg.operations.root import open_root
 from crrg.registry.aliases import resolve_bundle
 
 DATE = "2026-03-01"
 WARM_DATE = "2026-02-28"
+FILMS = (".dcm", ".png")
 
 
 def main() -> None:
@@ -74,21 +76,22 @@ def tree_cpu_s() -> float:
 
 def films_of(config: NightlyConfig) -> list[Path]:
     """Return the films of an inbox that is a folder."""
-    return sorted(Path(config.inbox).rglob("*.dcm"))
+    return sorted(path for path in Path(config.inbox).rglob("*") if path.suffix in FILMS)
 
 
 def model_alone(paths: list[Path], pipeline: ReportPipeline) -> Callable[[], int]:
     """Decode all films now; return what drafts them window after window and says how many there were."""
     films = decoded(paths, pipeline.image_size)
-    windows = [films[start : start + DRAFT_WINDOW] for start in range(0, len(films), DRAFT_WINDOW)]
+    size = window_size(len(films), pipeline)
+    windows = [films[start : start + size] for start in range(0, len(films), size)]
     return lambda: sum(len(pipeline.draft(window)) for window in windows)
 
 
 def plain(paths: list[Path], pipeline: ReportPipeline) -> int:
     """Decode and draft window after window, in one process; nothing is kept. Return how many were drafted."""
-    num_drafted = 0
-    for start in range(0, len(paths), DRAFT_WINDOW):
-        num_drafted += len(pipeline.draft(decoded(paths[start : start + DRAFT_WINDOW], pipeline.image_size)))
+    num_drafted, size = 0, window_size(len(paths), pipeline)
+    for start in range(0, len(paths), size):
+        num_drafted += len(pipeline.draft(decoded(paths[start : start + size], pipeline.image_size)))
     return num_drafted
 
 

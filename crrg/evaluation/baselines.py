@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz.distance import LCSseq
 
 from crrg.domain.labels import FINDINGS, LABELS, NEGATIVE, NO_FINDING, POSITIVE
 from crrg.evaluation.clinical import precision_recall_f1
@@ -65,6 +64,8 @@ def best_constant_report(
 
 def constant_scores(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> NDArray[np.float64]:
     """Return for each candidate ``[C]`` its mean of BLEU-4 and ROUGE-L as the draft of every reference."""
+    from rapidfuzz.distance import LCSseq
+
     counts = np.zeros((len(candidates), 10))
     for order in range(1, 5):
         matches = _shared_ngrams(candidates, references, order)

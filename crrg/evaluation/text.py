@@ -18,7 +18,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz.distance import LCSseq
 
 from crrg.evaluation.bootstrap import Statistic, mean_statistic
 from crrg.evaluation.meteor import FIRST_METEOR, METEOR_1_5, meteor_counts, meteor_from_counts
@@ -183,6 +182,8 @@ def rouge_l_per_report(
         references: Tokens of reports in the same order.
         beta: Weight of recall; the COCO caption evaluation has 1.2, the ROUGE of NLTK's users 1.
     """
+    from rapidfuzz.distance import LCSseq  # here, as trainings, which import this file, need it for no step
+
     pairs = list(zip(candidates, references, strict=True))
     common = np.array([LCSseq.similarity(candidate, reference) for candidate, reference in pairs], dtype=float)
     lengths = np.array([len(candidate) for candidate, _ in pairs], dtype=float)

@@ -1,7 +1,8 @@
 """From films to drafts: the four stages of one bundle, run together.
 
 A draft depends on its film and its bundle alone: every network sees tiles of fixed shape, so neither the other films of
-a night nor the size of a shard change it. Knows no files and no store; see ``crrg.operations.night.nightly`` for those.
+a night nor the size of a shard change it, but for the last digits where a GPU reads few films (``tiles``). Knows no
+files and no store; see ``crrg.operations.night.nightly`` for those.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from crrg.inference.regions import RegionReadings, RegionThresholds, read_region
 from crrg.inference.reranking import likest_to_film, reconcile_flags
 from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
-from crrg.inference.tiles import films_per_tile
+from crrg.inference.tiles import tile_size
 from crrg.inference.visibility import Visibility
 from crrg.inference.zero_shot import LabelAnswer, ask_labels, encode_texts, read_text_tokenizer, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
@@ -76,6 +77,7 @@ class ReportPipeline:
         repeats: Pairwise similarity by which near repeats of a sentence are found; shared words where not given.
         order: In which order reports go through the regions, as the generator stage learnt it.
         image_size: Longer side of the films that the stages were trained on, pixels; films are decoded to it.
+        small_tiles: Whether few films may go in small tiles (``tile_size``), for somebody who waits for them.
     """
 
     bundle_id: str
@@ -94,6 +96,7 @@ class ReportPipeline:
     repeats: Similarity | None = None
     order: Sequence[str] = REGIONS
     image_size: int = UNRECORDED_IMAGE_SIZE
+    small_tiles: bool = False
 
     @classmethod
     def from_bundle(cls, bundle: BundleFiles, device: torch.device) -> ReportPipeline:
@@ -201,8 +204,8 @@ class ReportPipeline:
         size, selector_size = (stage.architecture.input_size for stage in (self.detector, self.selector))
         images = _inputs(films, size)
         selector_images = images if selector_size == size else _inputs(films, selector_size)
-        precision = self.decoding.precision
-        readings = read_regions(self.detector, self.selector, images, selector_images, precision=precision)
+        how: dict[str, Any] = {"precision": self.decoding.precision, "may_be_small": self.small_tiles}
+        readings = read_regions(self.detector, self.selector, images, selector_images, **how)
         return readings if self.visibility is None else self.visibility.applied(readings)
 
     @torch.inference_mode()
@@ -217,7 +220,8 @@ class ReportPipeline:
                 reading = self.clip.read_films(torch.from_numpy(images[rows]).to(device)[:, None])
             return reading.image_features[:num_real].float().cpu(), reading.label_logits[:num_real].float().cpu()
 
-        features, logits = zip(*in_tiles(len(images), films_per_tile(side, device), read), strict=True)
+        size = tile_size(len(images), side, device, self.decoding.precision, may_be_small=self.small_tiles)
+        features, logits = zip(*in_tiles(len(images), size, read), strict=True)
         scores = torch.cat(logits).numpy().astype(np.float64)
         return LabelReading(torch.cat(features), scores, self.calibration.probabilities(scores))
 

@@ -25,7 +25,7 @@ from crrg.device import in_tiles
 from crrg.domain.study import Film
 from crrg.errors import ModelError
 from crrg.inference.prompts import PromptPair
-from crrg.inference.tiles import films_per_tile
+from crrg.inference.tiles import tile_size
 from crrg.inference.zero_shot import encode_texts, zero_shot_labels
 from crrg.models.clip import ClipModel, load_clip
 
@@ -116,7 +116,8 @@ class PublishedClip:
             reading = self.model.read_films(torch.from_numpy(squares)[:, None].to(device))
             return reading.image_features[:num_real].cpu(), reading.label_logits[:num_real].cpu()
 
-        parts = in_tiles(len(films), films_per_tile(architecture.input_size, device), read)
+        size = tile_size(len(films), architecture.input_size, device, "exact", may_be_small=True)
+        parts = in_tiles(len(films), size, read)
         features, logits = zip(none, *parts, strict=True)
         return PublishedReading(torch.cat(features), torch.cat(logits))
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 
 from crrg.config.models import DetectorArchitecture
+from crrg.device import free_memory
 from crrg.models.prepared import Prepared
-from crrg.models.products import project
+from crrg.models.products import affine, as_multiplied, project
 from crrg.models.pyramid import anchor_groups, level_borders, levels_of
-from crrg.models.roi_cut import cut_out
+from crrg.models.roi_cut import cut_out, numbered
 from crrg.models.roi_map import bin_weights, first_layer, first_layer_by_output, pooled_means
 from crrg.models.roi_training import first_layer_with_gradient, is_map_cheaper_to_train
 
@@ -30,6 +31,10 @@ COPY_BYTES = 1 << 27
 """Largest first layer of which a copy by bins is kept in use."""
 CUT_BYTES = 1 << 27
 """Most memory that cut-outs take at one time in use: 256 of them at the paper's size."""
+CUT_SHARE = 1 / 8
+"""Share of a GPU's free memory that cut-outs take at one time, where that is more: small parts leave it idle."""
+MOST_CUT_BYTES = 1 << 31
+"""Most on a GPU: 4,096 at the paper's size. torchvision counts values, which may have two bytes, in 32 bits."""
 
 
 class BoxHead(nn.Module):
@@ -81,7 +86,7 @@ class BoxHead(nn.Module):
             counts = torch.tensor([len(boxes) for boxes in proposals], device=coarsest.device)
             film = project(self.film, nn.functional.adaptive_avg_pool2d(coarsest, 4).flatten(start_dim=1))
             hidden = hidden + project(self.geometry, _geometry(torch.cat(proposals), self._size))
-            hidden = hidden + film.repeat_interleave(counts, dim=0)
+            hidden = hidden + film.repeat_interleave(counts, dim=0, output_size=len(hidden))
         hidden = project(self.fc7, torch.relu(hidden), "relu")
         return project(self.cls_score, hidden).float(), project(self.bbox_pred, hidden).float()
 
@@ -149,22 +154,24 @@ class BoxHead(nn.Module):
     def _cut_out(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
         """Return the first layer's output by cutting out; in use so many at a time that memory is never the limit."""
         num_bytes = sum(map(len, proposals)) * self.fc6.in_features * features.element_size()
-        num_parts = max(1, -(-num_bytes // CUT_BYTES))
-        if num_parts == 1 or torch.is_grad_enabled():
-            return self._cut_out_at_once(features, proposals, scale)
-        counts = torch.tensor([len(boxes) for boxes in proposals], device=features.device)
-        films = torch.repeat_interleave(counts)
+        if num_bytes <= CUT_BYTES or torch.is_grad_enabled():
+            pooled = cut_out(features, proposals, self._num_bins, scale, self._num_samples)
+            return project(self.fc6, pooled.flatten(start_dim=1))
+        weight, bias = as_multiplied(self.fc6.weight), as_multiplied(self.fc6.bias)
+        num_parts, hidden = -(-num_bytes // _cut_bytes(features.device)), []
         # parts of about one size, as products of few rows are computed another way
-        parts = zip(torch.cat(proposals).tensor_split(num_parts), films.tensor_split(num_parts), strict=True)
-        hidden = [
-            self._cut_out_at_once(features, [boxes[owners == number] for number in range(len(proposals))], scale)
-            for boxes, owners in parts
-        ]
+        for part in numbered(proposals).tensor_split(num_parts):
+            pooled = cut_out(features, part, self._num_bins, scale, self._num_samples)
+            hidden.append(affine(pooled.flatten(start_dim=1), weight, bias))
         return torch.cat(hidden)
 
-    def _cut_out_at_once(self, features: Tensor, proposals: list[Tensor], scale: float) -> Tensor:
-        pooled = cut_out(features, proposals, self._num_bins, scale, self._num_samples)
-        return project(self.fc6, pooled.flatten(start_dim=1))
+
+def _cut_bytes(device: torch.device) -> int:
+    """Return the most memory that cut-outs take at one time in use, bytes, a power of two."""
+    if device.type != "cuda":
+        return CUT_BYTES
+    share = max(int(free_memory(device) * CUT_SHARE), CUT_BYTES)
+    return min(1 << (share.bit_length() - 1), MOST_CUT_BYTES)
 
 
 def _geometry(boxes: Tensor, size: int) -> Tensor:

@@ -121,6 +121,12 @@ def project(layer: nn.Module, inputs: Tensor, activation: Activation = "none") -
     return _activated(layer(inputs), activation)
 
 
+def as_multiplied(weight: Tensor) -> Tensor:
+    """Return a weight as mixed precision multiplies it: in use torch would cast it anew in every product."""
+    kind = weight.device.type
+    return weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight
+
+
 class _Linear(nn.Linear):
     """A linear layer that multiplies by ``affine``."""
 

@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, nms
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models.backbone import channels_last
@@ -129,16 +129,16 @@ class ProposalNetwork(RegionProposalNetwork):
 
     def _choose(self, objectness: Tensor, deltas: Tensor, anchors: Tensor, size: int) -> list[Tensor]:
         """Return the likeliest boxes of each film that do not cover one another; only those tried are decoded."""
-        _, likely = objectness.topk(min(self.pre_nms_top_n(), objectness.shape[1]), dim=1)
-        proposals = []
-        for film, chosen in enumerate(likely):
-            boxes = self.box_coder.decode(deltas[film, chosen], [anchors[chosen]])[:, 0]
-            boxes = clip_boxes_to_image(boxes, (size, size))
-            is_large = remove_small_boxes(boxes, self.min_size)
-            boxes, scores = boxes[is_large], objectness[film, chosen[is_large]].sigmoid()
-            kept = nms(boxes, scores, self.nms_thresh)[: self.post_nms_top_n()]
-            proposals.append(boxes[kept])
-        return proposals
+        likely = objectness.topk(min(self.pre_nms_top_n(), objectness.shape[1]), dim=1).indices
+        codes = deltas.gather(1, likely[..., None].expand(-1, -1, 4))
+        # all films at once, and their numbers in one answer: a GPU halts for each that it is asked for
+        boxes = self.box_coder.decode(codes.flatten(0, 1), [anchors[likely].flatten(0, 1)])[:, 0]
+        boxes = clip_boxes_to_image(boxes, (size, size)).view_as(codes)
+        is_large = (boxes[..., 2:] - boxes[..., :2] >= self.min_size).all(dim=-1)
+        counts = is_large.sum(dim=1).tolist()
+        scores = objectness.gather(1, likely)[is_large].sigmoid()
+        films = zip(boxes[is_large].split(counts), scores.split(counts), strict=True)
+        return [own[nms(own, how_likely, self.nms_thresh)[: self.post_nms_top_n()]] for own, how_likely in films]
 
 
 def _distances(objectness: Tensor, deltas: Tensor, sample: AnchorSample) -> dict[str, Tensor]:

@@ -15,26 +15,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from crrg.models.roi_map import axis_weights
 
 
-def cut_out(features: Tensor, boxes: Sequence[Tensor], num_bins: int, scale: float, num_samples: int) -> Tensor:
+def cut_out(
+    features: Tensor, boxes: Sequence[Tensor] | Tensor, num_bins: int, scale: float, num_samples: int
+) -> Tensor:
     """Return the cut-outs ``[N, C, S, S]`` of all boxes, film by film.
 
     Args:
         features: Maps ``[B, C, H, W]``, float32.
-        boxes: One ``[N_i, 4]`` per film, input pixels, without gradient; N = sum of N_i.
+        boxes: One ``[N_i, 4]`` per film, input pixels, without gradient; N = sum of N_i. Or those of all films in one
+            ``[N, 5]``, each after its film's number (``numbered``), where no gradient is wanted.
         num_bins: Bins per side.
         scale: Cells per input pixel.
         num_samples: Points per bin and axis.
     """
+    if isinstance(boxes, Tensor):
+        return roi_align(features, boxes, num_bins, scale, num_samples)
     if features.requires_grad and features.device.type == "cpu":
         cut: Tensor = _CutOut.apply(features, num_bins, scale, num_samples, *boxes)
         return cut
     return roi_align(features, list(boxes), num_bins, scale, num_samples)
+
+
+def numbered(boxes: Sequence[Tensor]) -> Tensor:
+    """Return the boxes ``[N_i, 4]`` of films in one ``[N, 5]``, each after its film's number."""
+    return torch.cat([nn.functional.pad(own, (1, 0), value=number) for number, own in enumerate(boxes)])
 
 
 class _CutOut(torch.autograd.Function):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from crrg.ledger.tables import table_bytes
 from crrg.operations.drafter import bundle_pipeline
 from crrg.operations.night.reading import check_view, identify
 from crrg.operations.night.records import InputOutcome, primary_images
-from crrg.operations.night.shard import NightDrafter, even_window
+from crrg.operations.night.shard import NightDrafter, window_size
 from crrg.operations.privacy.secret import check_secret
 from crrg.operations.root import check_not_in_root
 from crrg.progress import count_progress
@@ -103,7 +103,7 @@ def predict_with(
     """
     place, pseudonyms = check_request(files, out, storage, settings)  # before models are loaded
     pipeline = bundle_pipeline(storage, resolve_bundle(model, storage, settings).ref, device)
-    return predict_files(files, place, pseudonyms, pipeline, evidence=evidence)
+    return predict_files(files, place, pseudonyms, replace(pipeline, small_tiles=True), evidence=evidence)
 
 
 def check_request(files: Sequence[Path], out: str, storage: Storage, settings: Settings) -> tuple[Storage, Pseudonyms]:
@@ -239,7 +239,7 @@ def _file(
 
 def _write_drafts(files: Sequence[ReadFile], out: Storage, drafter: NightDrafter, settings: EvidenceSettings) -> None:
     rows: dict[str, DraftedFilm] = {}
-    say, window = count_progress("drafts", "films"), even_window(len(files))
+    say, window = count_progress("drafts", "films"), window_size(len(files), drafter)
     for first in range(0, len(files), window):
         part = files[first : first + window]
         films = [file.film for file in part]

@@ -43,7 +43,7 @@ def films(tmp_path: Path) -> list[Path]:
 
 
 def test_predict(films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(night_shard, "DRAFT_WINDOW", 2)
+    monkeypatch.setattr(night_shard, "GPU_WINDOW", 2)
     out = Storage(str(tmp_path / "out"))
     steps = shown(lambda: predict_files(films, out, PSEUDONYMS, StandInDrafter(), num_workers=0))
     assert steps == ["drafts 2/5 films", "drafts 4/5 films", "drafts 5/5 films"]

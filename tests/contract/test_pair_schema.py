@@ -99,6 +99,18 @@ def test_readers_of_pairs_and_decoders_stay_light():
     assert found.stdout.strip() == "[]"
 
 
+def test_trainings_and_drafts_need_none_of_what_a_borrowed_machine_lacks():
+    """As docs/operations.md says of a machine with a GPU and no package index."""
+    lacking = ("prefect", "mlflow", "polars", "pydicom", "s3fs", "imagecodecs", "rapidfuzz")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({lacking}));"
+        "import benchmarks.gpu_speed, benchmarks.nightly.measure, crrg.inference.pipeline;"
+        "import crrg.training.clip, crrg.training.detector, crrg.training.generator, crrg.training.joint;"
+        "import crrg.training.paper_stages, crrg.training.selector"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_decoding_children_load_neither_torch_nor_tables():
     code = (
         "import sys, crrg.data.decoding.child, crrg.data.dicom.film, crrg.data.pictures;"

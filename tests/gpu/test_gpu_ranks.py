@@ -6,6 +6,7 @@ Normalisation over ranks exists on GPUs alone; where the tests run on a CPU it m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, multiprocessing, nn
 
 from crrg.config.training import LoopConfig, TrainStageConfig
-from crrg.device import resolve_device
+from crrg.device import autocast, resolve_device
 from crrg.errors import DeviceError
 from crrg.storage import Storage
 from crrg.training import counted_loss
@@ -47,8 +48,12 @@ def network() -> nn.Sequential:
     )
 
 
+def all_digits(*_: object) -> AbstractContextManager[None]:
+    """Stand in for mixed precision, so that weights can be compared."""
+    return nullcontext()
+
+
 def train(device: torch.device, folder: str) -> dict[str, Tensor]:
-    counted_loss.autocast = lambda *_: torch.autocast("cpu", enabled=False)  # all digits, to compare them
     module = sync_normalisation(network().to(device), FORM, device)
 
     def loss(rows: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -64,6 +69,7 @@ def train(device: torch.device, folder: str) -> dict[str, Tensor]:
 
 def run_rank(number: int, num: int, backend: str, kind: str, folder: str) -> None:
     device = resolve_device(kind)  # type: ignore[arg-type]
+    counted_loss.autocast = all_digits  # in a process of this test's own
     distributed.init_process_group(
         backend, init_method=f"file://{folder}/meeting", rank=number, world_size=num, timeout=timedelta(minutes=5)
     )
@@ -104,6 +110,11 @@ def test_one_rank_talks_to_itself(device: torch.device, tmp_path: Path) -> None:
     assert found["shared"].tolist() == [5, 5]
 
 
+def test_tests_that_follow_train_in_mixed_precision(device: torch.device, tmp_path: Path) -> None:
+    train(device, str(tmp_path))
+    assert counted_loss.autocast is autocast
+
+
 def test_two_ranks_normalise_together(device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if device.type == "cpu":
         monkeypatch.setattr("crrg.training.ranks.num_ranks", lambda: 2)
@@ -111,6 +122,7 @@ def test_two_ranks_normalise_together(device: torch.device, tmp_path: Path, monk
             sync_normalisation(network(), FORM, device)
         return
     found = started(2, "gloo", "cuda", tmp_path)
+    monkeypatch.setattr(counted_loss, "autocast", all_digits)
     alone = train(device, str(tmp_path / "alone"))
     assert found.keys() == alone.keys()
     for name, value in alone.items():

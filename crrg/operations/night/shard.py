@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 DRAFT_WINDOW = 72
 """Films drafted in one go at most; bounds memory, does not change a draft."""
+GPU_WINDOW = 64
+"""The same on a GPU: whole tiles (``crrg.inference.tiles``), as what is left of one is filled up with copies."""
 WRITERS = 24
 """Objects written at a time: a store in another building is mostly waited for."""
 
@@ -149,6 +151,11 @@ def even_window(num_inputs: int) -> int:
     return max(1, math.ceil(num_inputs / num_windows))
 
 
+def window_size(num_inputs: int, drafter: NightDrafter) -> int:
+    """Return how many films a drafter is given in one go: evenly many, or, on a GPU, whole tiles of them."""
+    return even_window(num_inputs) if drafter.takes_all_cores else GPU_WINDOW
+
+
 def _finished(plan: NightPlan, shard: ShardRef, storage: Storage, pseudonyms: Pseudonyms) -> ShardRecord | None:
     """Return the record of a finished shard.
 
@@ -204,7 +211,7 @@ class _ShardWriter:
         self.outcomes: list[InputOutcome] = []
         self.films: list[DraftedFilm] = []
         self.window: list[tuple[InputOutcome, Film]] = []
-        self.window_size = even_window(shard.num_inputs)
+        self.window_size = window_size(shard.num_inputs, drafter)
         self.objects: dict[str, str] = {}
         self.pictures: list[Future[tuple[str, str]]] = []
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")

@@ -14,7 +14,7 @@ from crrg.config.models import DetectorArchitecture, SelectorArchitecture
 from crrg.config.paper import narrow_detector, narrow_selector
 from crrg.inference import regions
 from crrg.inference.regions import RegionReadings, read_regions
-from crrg.inference.tiles import LARGE_INPUT, MOST_FILMS, PIXEL_BYTES, TILE_SIZE, films_per_tile
+from crrg.inference.tiles import LARGE_INPUT, MOST_FILMS, PIXEL_BYTES, TILE_SIZE, films_per_tile, tile_size
 from crrg.models.detector import RegionDetector
 from crrg.models.region_heads import AnySelector, FeatureSelector, RegionSelector
 from tests.support.random_stages import DETECTOR, films, random_detector
@@ -101,7 +101,7 @@ def test_halved_tiles_change_the_last_digits_alone(make: Callable[[], Stages], m
             raise torch.OutOfMemoryError
         return detect(tile)
 
-    monkeypatch.setattr(regions, "films_per_tile", lambda *_: 8)
+    monkeypatch.setattr(regions, "tile_size", lambda *_, **__: 8)
     monkeypatch.setattr(stages[0], "detect", cramped)
     assert_same(read(stages, images), wanted, atol=SAME)
     assert sizes == [8, 4, 2, 2]
@@ -133,3 +133,37 @@ def test_a_gpu_reads_as_many_films_at_once_as_its_free_memory_takes(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: kept + GIB)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: GIB)
     assert films_per_tile(side, GPU) == wanted
+
+
+@pytest.mark.parametrize(
+    ("num_films", "most", "wanted"),
+    [(1, 32, 1), (2, 32, 8), (15, 32, 8), (16, 32, 32), (300, 32, 32), (3, 8, 8), (1, 4, 1), (1, 2, 2), (1, 1, 1)],
+)
+def test_a_gpu_does_not_fill_up_few_films_to_many(
+    num_films: int, most: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crrg.inference.tiles.free_memory", lambda _device: most * PIXEL_BYTES * 512**2)
+    assert tile_size(num_films, 512, GPU, "exact", may_be_small=True) == wanted
+    assert tile_size(num_films, 512, GPU, "exact", may_be_small=False) == most, "a night's digest"
+    assert tile_size(num_films, 512, GPU, "fast", may_be_small=True) == most, "where small tiles would show"
+    assert tile_size(num_films, 512, CPU, "exact", may_be_small=True) == films_per_tile(512, CPU)
+
+
+def test_few_films_are_read_in_small_tiles_and_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages, images = smallest_stages(), films(40, 32)
+    many, sizes, detect = read(stages, images), list[int](), stages[0].detect
+
+    def counted(tile: Tensor) -> Any:
+        sizes.append(len(tile))
+        return detect(tile)
+
+    def as_on_a_gpu(num_films: int, side: int, _device: torch.device, precision: Any, *, may_be_small: bool) -> int:
+        assert not may_be_small
+        return tile_size(num_films, side, GPU, precision, may_be_small=True)
+
+    monkeypatch.setattr("crrg.inference.tiles.free_memory", lambda _device: 100 * GIB)
+    monkeypatch.setattr(regions, "tile_size", as_on_a_gpu)
+    monkeypatch.setattr(stages[0], "detect", counted)
+    for num_films in (1, 9, 40):
+        assert_same(read(stages, images[:num_films]), rows(many, list(range(num_films))), atol=SAME)
+    assert sizes == [1, 8, 8, 32, 32]

@@ -7,8 +7,12 @@ import torch
 
 from crrg.config.models import DetectorArchitecture
 from crrg.models import box_head
-from crrg.models.box_head import BoxHead
+from crrg.models.box_head import CUT_BYTES, MOST_CUT_BYTES, BoxHead
+from crrg.models.products import project
+from crrg.models.roi_cut import cut_out
+from tests.support.gpu_waits import GpuWaits
 
+GIB = 1 << 30
 ARCHITECTURE = DetectorArchitecture(input_size=64, roi_size=4, roi_samples=2, roi_channels=0, representation_size=16)
 
 
@@ -25,7 +29,6 @@ def test_proposals_are_cut_out_part_by_part_with_the_same_answers(monkeypatch: p
     features = torch.randn(3, 6, 8, 8)
     proposals = [boxes(23, 1), boxes(0, 2), boxes(30, 3)]
     sizes: list[int] = []
-    cut_out = box_head.cut_out
 
     def counted(*arguments: object) -> torch.Tensor:
         pooled = cut_out(*arguments)  # type: ignore[arg-type]
@@ -44,3 +47,54 @@ def test_proposals_are_cut_out_part_by_part_with_the_same_answers(monkeypatch: p
     for own, whole in zip(found, wanted, strict=True):
         torch.testing.assert_close(own, whole.detach(), rtol=0, atol=1e-6)
     assert [len(part) for part in nothing] == [0, 0]
+
+
+def by_film(head: BoxHead, features: torch.Tensor, proposals: list[torch.Tensor], num_parts: int) -> torch.Tensor:
+    """Return the first layer's output part by part, each part of one list of boxes per film."""
+    films = torch.repeat_interleave(torch.tensor([len(own) for own in proposals]))
+    parts = zip(torch.cat(proposals).tensor_split(num_parts), films.tensor_split(num_parts), strict=True)
+    lists = [[own[film == number] for number in range(len(proposals))] for own, film in parts]
+    return torch.cat([project(head.fc6, cut_out(features, each, 4, 1 / 8, 2).flatten(1)) for each in lists])
+
+
+def test_parts_wait_for_no_answer_and_keep_every_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head, features = BoxHead(ARCHITECTURE, 6, (8,)).eval(), torch.randn(3, 6, 8, 8)
+    head.exact_roi = True
+    proposals = [boxes(23, 1), boxes(0, 2), boxes(30, 3)]
+    monkeypatch.setattr(box_head, "CUT_BYTES", 16 * 6 * 4**2 * 4)
+    with torch.inference_mode(), GpuWaits() as waits:
+        found = head._cut_out(features, proposals, 1 / 8)
+    assert waits.counts == {}
+    with torch.inference_mode():
+        assert torch.equal(found, by_film(head, features, proposals, 4))
+
+
+def test_mixed_precision_casts_the_first_layer_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head, features, proposals = BoxHead(ARCHITECTURE, 6, (8,)).eval(), torch.randn(2, 6, 8, 8), [boxes(30, 1)] * 2
+    monkeypatch.setattr(box_head, "CUT_BYTES", 16 * 6 * 4**2 * 4)
+    kinds: list[torch.dtype] = []
+    affine = box_head.affine
+
+    def noted(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        kinds.extend((weight.dtype, bias.dtype))
+        return affine(inputs, weight, bias)
+
+    monkeypatch.setattr(box_head, "affine", noted)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head._cut_out(features, proposals, 1 / 8)
+        assert torch.equal(found, by_film(head, features, proposals, 4))
+    assert kinds == [torch.bfloat16] * 8
+
+
+@pytest.mark.parametrize(
+    ("free", "wanted"), [(0, CUT_BYTES), (12 * GIB, GIB), (16 * GIB, 2 * GIB), (130 * GIB, MOST_CUT_BYTES)]
+)
+def test_a_gpu_cuts_out_as_many_at_once_as_its_free_memory_takes(
+    free: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(box_head, "free_memory", lambda _device: free)
+    assert box_head._cut_bytes(torch.device("cuda", 0)) == wanted
+    assert box_head._cut_bytes(torch.device("cpu")) == CUT_BYTES
+    assert MOST_CUT_BYTES // 2 < 2**31, "values of two bytes are counted in 32 bits"

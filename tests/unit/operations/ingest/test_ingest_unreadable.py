@@ -91,7 +91,7 @@ def test_an_ingest_without_room_for_its_rows_reads_nothing(archive, root, refuse
 
 def test_archive_that_gives_out_nothing_stops_the_ingest_at_its_first_film(archive, root, refuse):
     refuse(errno.EACCES, FILMS)
-    with pytest.raises(StorageError, match="is denied; check the credentials") as caught:
+    with pytest.raises(StorageError, match="is denied; check the owner") as caught:
         ingest(form(archive), root, PSEUDONYMS)
     assert caught.value.code == ACCESS_DENIED
     assert "name-of" not in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 from crrg.checked_json import checked_json
 from crrg.config.references import NightPlan
 from crrg.errors import ConfigError, Conflict, CrrgError, ModelError, StorageError
+from crrg.inference.tiles import MOST_FILMS
 from crrg.ledger.audit import read_audit
 from crrg.ledger.lease import acquire_lease
 from crrg.ledger.ledger import Outcome, read_ledger
@@ -22,7 +23,7 @@ from crrg.operations.night.check_nights import check_nights
 from crrg.operations.night.digest import committed_digest
 from crrg.operations.night.nightly import commit_night, exit_code, plan_night, run_night, run_shard
 from crrg.operations.night.outcomes import FileOutcome, inbox_outcomes, outcomes_csv
-from crrg.operations.night.shard import DRAFT_WINDOW, even_window
+from crrg.operations.night.shard import DRAFT_WINDOW, even_window, window_size
 from crrg.storage import Storage
 from tests.support.drawn_night import (
     BUNDLE,
@@ -386,3 +387,12 @@ def test_windows_of_a_shard_are_even_and_bounded(num_inputs):
     size = even_window(num_inputs)
     assert 1 <= size <= DRAFT_WINDOW
     assert (-num_inputs) % size < math.ceil(num_inputs / size) or num_inputs == 0
+
+
+@pytest.mark.parametrize("num_inputs", [1, 72, 300])
+def test_a_gpu_is_given_whole_tiles(num_inputs):
+    drafter = StandInDrafter()
+    drafter.takes_all_cores = False
+    assert window_size(num_inputs, drafter) % MOST_FILMS == 0
+    drafter.takes_all_cores = True
+    assert window_size(num_inputs, drafter) == even_window(num_inputs)

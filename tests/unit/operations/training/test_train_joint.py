@@ -289,7 +289,7 @@ def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_bes
         result = evaluate_bundle(bundle, form, storage)
     card = read_scorecard(result, storage)
     graphs = [figure for figure in card if figure.name.startswith("radgraph/")]
-    assert [figure.baseline_name for figure in graphs] == ["best constant report", "nearest neighbour"] * 3
+    assert [figure.baseline_name for figure in graphs] == ["best constant report", "nearest neighbour", "always normal"] * 3
     # the films are those that the nearest film is looked for among
     assert [figure.baseline for figure in graphs[1::2]] == [1.0] * 3
     assert all(0 <= figure.low <= figure.value <= figure.high <= 1 for figure in graphs)

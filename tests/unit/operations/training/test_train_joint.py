@@ -289,9 +289,10 @@ def test_a_scorecard_shows_every_classifier_beside_the_majority_and_radgraph_bes
         result = evaluate_bundle(bundle, form, storage)
     card = read_scorecard(result, storage)
     graphs = [figure for figure in card if figure.name.startswith("radgraph/")]
-    assert [figure.baseline_name for figure in graphs] == ["best constant report", "nearest neighbour", "always normal"] * 3
+    baselines = ["best constant report", "nearest neighbour", "always normal"]
+    assert [figure.baseline_name for figure in graphs] == baselines * 3
     # the films are those that the nearest film is looked for among
-    assert [figure.baseline for figure in graphs[1::2]] == [1.0] * 3
+    assert [figure.baseline for figure in graphs[1::3]] == [1.0] * 3
     assert all(0 <= figure.low <= figure.value <= figure.high <= 1 for figure in graphs)
     by_name = {figure.name: figure for figure in card if figure.baseline_name in ("majority", "chance")}
     for source in ("", "head_", "probe_", "zero_shot_"):

@@ -149,8 +149,9 @@ def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive, *, m
     num_held = _post(objects, archive) if isinstance(archive, WebArchive) else _store(objects, archive)
     if num_held and not may_be_held:
         name = archive.called if isinstance(archive, Archive) else urlsplit(archive.url).hostname or ""
-        reason = f"the archive holds an earlier version of {num_held} objects and keeps it; delete it there, then "
-        raise StorageError(f"{reason}deliver again", name, code=REFUSED)
+        how_many = f"{num_held} of {len(objects)} objects"
+        reason = f"the archive holds an earlier version of {how_many} and keeps it; delete it there, then deliver again"
+        raise StorageError(reason, name, code=REFUSED)
     return len(objects) - num_held
 
 

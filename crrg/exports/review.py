@@ -241,15 +241,17 @@ def _pieces(film: Mapping[str, Any]) -> list[str | list[Any]]:
     findings: str = film["findings"]
     phrases = {region["region"]: region["phrase"] for region in film["regions"] if region["phrase"]}
     pieces: list[str | list[Any]] = []
-    end = 0
+    end = num_shown = 0
     for sentence, regions in sentence_sources(findings, phrases):
         start = findings.find(sentence, end)
-        if not regions or start < 0:  # a sentence of which the white space was tidied stays text
+        if start < 0:  # a sentence of which the white space was tidied stays text
             continue
-        pieces += [findings[end:start]] if start > end else []
-        pieces.append([sentence, [REGION_INDEX[region] for region in regions], _stated(sentence)])
         end = start + len(sentence)
-    return [*pieces, findings[end:]] if end < len(findings) else pieces
+        if regions:
+            pieces += [findings[num_shown:start]] if start > num_shown else []
+            pieces.append([sentence, [REGION_INDEX[region] for region in regions], _stated(sentence)])
+            num_shown = end
+    return [*pieces, findings[num_shown:]] if num_shown < len(findings) else pieces
 
 
 def _stated(sentence: str) -> int:

@@ -8,14 +8,14 @@ encoder found are not known here: they count where they share their words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 from crrg.domain.sentences import split_sentences
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import what_holds, whole_sentences
 from crrg.inference.dedup import SIMILARITY_THRESHOLD, lexical_similarity
-from crrg.inference.statements import SIDES, Labeler, read_statement
+from crrg.inference.statements import SIDES, Labeler, Statement, read_statement
 
 
 def sentence_sources(
@@ -35,8 +35,12 @@ def sentence_sources(
     told = split_sentences(findings)
 
     @cache
+    def read(sentence: str) -> Statement:
+        return read_statement(sentence, labeler)
+
+    @cache
     def became(sentence: str) -> frozenset[str]:
-        return _became(sentence, told, labeler)
+        return _became(sentence, told, read, labeler)
 
     said: dict[str, set[str]] = {region: set() for region in phrases}
     for region, sentence in (*_ours(phrases), *_published(phrases)):
@@ -44,26 +48,25 @@ def sentence_sources(
     sources = []
     for sentence in told:
         regions = [region for region in phrases if any(sentence in became(other) for other in said[region])]
-        apt = [region for region in regions if sentence in said[region] or not _is_beside(region, sentence, labeler)]
+        apt = [region for region in regions if sentence in said[region] or not _is_beside(region, read(sentence))]
         sources.append((sentence, apt or regions))
     return sources
 
 
-def _became(sentence: str, told: Sequence[str], labeler: Labeler) -> frozenset[str]:
+def _became(sentence: str, told: Sequence[str], read: Callable[[str], Statement], labeler: Labeler) -> frozenset[str]:
     """Return which sentences of a draft tell what a region said: itself, a near repeat, or what is left of a denial."""
     if sentence in told:
         return frozenset({sentence})
     scores = lexical_similarity([sentence, *told])[0, 1:]
     near = {other for other, score in zip(told, scores.tolist(), strict=True) if score > SIMILARITY_THRESHOLD}
-    stated = [read_statement(other, labeler) for other in told]
-    left = what_holds(read_statement(sentence, labeler), stated, labeler)
+    left = what_holds(read(sentence), [read(other) for other in told], labeler)
     return frozenset(near.union(each for each in left if each in told))
 
 
-def _is_beside(region: str, sentence: str, labeler: Labeler) -> bool:
+def _is_beside(region: str, statement: Statement) -> bool:
     """Return whether a region lies on the other side than the one that a sentence speaks of."""
     side = region.partition(" ")[0]
-    return side in SIDES and side not in read_statement(sentence, labeler).sides
+    return side in SIDES and side not in statement.sides
 
 
 def _ours(phrases: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,7 @@ def test_the_reasons_of_a_delivery_are_all_told() -> None:
         "deliver",
         "current_drafts",
         "dicom_send",
+        "source_films",
         "originals",
         "fhir",
         "dicom_sr",

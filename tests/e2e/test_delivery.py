@@ -196,10 +196,18 @@ def test_objects_of_one_study_do_not_contradict_each_other(tmp_path):
         for each in stored_objects(made):
             files.append(tmp_path / f"{len(files)}.dcm")
             each.save_as(files[-1])
+    assert contradictions(files) == []
+    renamed = pydicom.dcmread(files[-1])
+    renamed.PatientName = "Other^Person"
+    renamed.save_as(files[-1])
+    assert any("PatientName" in line for line in contradictions(files))
+
+
+def contradictions(files: list[Path]) -> list[str]:
     told = subprocess.run(["dcentvfy", *map(str, files)], capture_output=True, text=True, check=False)
     lines = (told.stdout + told.stderr).splitlines()
     # it takes the accession number of a report for one of the study, and that of a capture for one of the series
-    assert [line for line in lines if line.strip() and "<AccessionNumber> IE <Study> versus <Series>" not in line] == []
+    return [line for line in lines if line.strip() and "<AccessionNumber> IE <Study> versus <Series>" not in line]
 
 
 def errors_of(command: list[str]) -> set[str]:

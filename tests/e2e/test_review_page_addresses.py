@@ -88,6 +88,26 @@ def test_a_film_is_found_by_its_own_id_too(page):
     wait_until(page, "document.querySelector('.draft-pane h2 code').textContent === 'study-05'")
 
 
+def test_a_link_to_a_film_stays_one(page):
+    address = page.url.split("#")[0]
+    page.goto("about:blank")
+    page.goto(f"{address}#other-39")
+    # beyond the moment at which the page writes its address
+    page.wait_for_timeout(600)
+    assert page.evaluate("location.hash") == "#other-39"
+    page.keyboard.press("k")
+    wait_until(page, "location.hash === '#study-38'")
+
+
+def test_no_entry_has_the_address_of_none(page):
+    wait_until(page, "location.hash === '#study-00'")
+    page.keyboard.press("j")
+    page.locator("#find").fill("nothing is named so")
+    page.wait_for_timeout(600)
+    assert page.locator(".draft-pane").inner_text() == "No entry under this filter."
+    assert page.evaluate("location.hash") == "#study-00"
+
+
 def test_no_id_is_not_that_of_an_object_whose_film_is_unknown(page):
     assert page.evaluate("worklist.items.filter((item) => item.refused).map((item) => item.refused.instanceId)") == [
         "", "lateral-1"

@@ -1,7 +1,7 @@
 """The columns that tables of a folder may have, and what is told of those that nobody reads.
 
 A misspelt column would lose every report of its table, so each table with such columns is told of. A column's own name
-is shown only where it resembles a known one: others may be a person's.
+is never shown: in a table without a header line it may be a person's, also where it resembles a known one.
 """
 
 from __future__ import annotations
@@ -52,14 +52,13 @@ def says_something(columns: Collection[str], of: Iterable[str]) -> bool:
 
 def unread_columns(columns: Iterable[str]) -> str:
     """Return which columns of a table are not read, and what they may have been meant to be; empty where all are."""
-    plain = {plain_column(name) for name in columns} - {""}
-    read = _READ_OF_BOXES if is_box_table(dict.fromkeys(plain)) else _READ
-    left = sorted(plain - read)
+    places = {plain_column(name): place for place, name in enumerate(columns, start=1)}
+    read = _READ_OF_BOXES if is_box_table(dict.fromkeys(places)) else _READ
+    left = [name for name in places if name and name not in read]
     if not left:
         return ""
-    missing = sorted(read - plain)
-    near = {name: get_close_matches(name, missing, n=1, cutoff=_RESEMBLES) for name in left}
-    told = [f"{name} ({close[0]}?)" for name, close in near.items() if close]
-    if num_others := len(left) - len(told):
-        told.append(f"{num_others} {'that resembles' if num_others == 1 else 'that resemble'} none that is")
-    return f"columns that are not read: {', '.join(told)}; docs/sources.md lists those that are read"
+    missing = sorted(read - places.keys())
+    near = ((places[name], get_close_matches(name, missing, n=1, cutoff=_RESEMBLES)) for name in left)
+    told = ", ".join(f"column {place} resembles `{close[0]}`" for place, close in near if close)
+    number = f"{len(left)} {'column is' if len(left) == 1 else 'columns are'} not read"
+    return f"{number}{told and f': {told}'}; docs/sources.md lists those that are read"

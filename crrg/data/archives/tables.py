@@ -68,8 +68,9 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
     data = storage.get(key)
     if len(data) > MAX_TABLE_BYTES:
         raise DataError(f"the table has {len(data)} bytes, at most {MAX_TABLE_BYTES} are read", code="LIMIT.TABLE")
+    is_parquet = key.lower().endswith(".parquet")
     try:
-        if key.lower().endswith(".parquet"):
+        if is_parquet:
             file = open_parquet(data)
             _check_rows(file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=4096, use_threads=False):
@@ -77,8 +78,8 @@ def iterate_rows(storage: Storage, key: str) -> Iterator[Row]:
         else:
             yield from _csv_rows(data)
     except UnicodeDecodeError as error:
-        line = _first_undecodable_line(data)
-        raise DataError(f"line {line}: {_NOT_UTF_8}", code="PARSE.TABLE") from error
+        line = "" if is_parquet else f"line {_first_undecodable_line(data)}: "
+        raise DataError(f"{line}{_NOT_UTF_8}", code="PARSE.TABLE") from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(f"the table cannot be read ({type(error).__name__})", code="PARSE.TABLE") from error
 

@@ -292,6 +292,7 @@ function drawStudy(item) {
   const study = document.getElementById("study");
   study.classList.toggle("is-quarantined", !item || item.isQuarantined);
   if (!item) {
+    clearTimeout(state.addressTimer);
     document.getElementById("draft-pane").replaceChildren(element("p", { class: "empty" }, "No entry under this filter."));
     return;
   }
@@ -364,6 +365,7 @@ function openId(id) {
   if (!worklist.chooseId(id) || !state.item.study) return;
   const place = state.item.study.films.findIndex((film) => film.id === id);
   if (place > 0) showFilm(place);
+  setAddress(id);  // of the film, where that was asked for
 }
 
 const asked = askedId(location.href);

@@ -25,12 +25,11 @@ from zoneinfo import ZoneInfo
 from crrg.config.base import Settings
 from crrg.config.references import DeliverySummary
 from crrg.config.running import DeliverConfig
-from crrg.data.archives.givers import Givers, read_given
+from crrg.data.archives.givers import Givers
 from crrg.data.decoding.pool import DecodeOutcome, decode_many
-from crrg.data.dicom.structure import looks_like_dicom
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import read_forgotten
-from crrg.errors import ConfigError, Conflict, CrrgError, DataError, DigestMismatch, IdentityError, StorageError
+from crrg.errors import ConfigError, CrrgError, DataError, IdentityError, StorageError
 from crrg.exports.delivered import Delivery
 from crrg.exports.dicom_sr import structured_report
 from crrg.exports.fhir import fhir_bundle
@@ -41,6 +40,7 @@ from crrg.ledger.inventory import InboxObject, list_inbox
 from crrg.operations.delivery.allowed import check_allowed
 from crrg.operations.delivery.dicom_send import REFUSED, Archive, WebArchive, find_archive, send_objects
 from crrg.operations.delivery.notes import note_key, rename_notes
+from crrg.operations.delivery.source_films import read_source
 from crrg.operations.extras import check_installed
 from crrg.operations.night.current_drafts import CommittedDrafts, StudyDraft
 from crrg.operations.privacy.secret import check_secret
@@ -181,7 +181,9 @@ def _deliver_chunk(drafts: Sequence[StudyDraft], work: _Work) -> None:
                 work.num_unchanged += 1
                 continue
             _check_patient(draft)
-            sources = {film["instance_id"]: _source(film["instance_id"], draft, work) for film in draft.films}
+            read = partial(read_source, inbox=work.inbox, located=work.located, givers=work.givers)
+            names = [film["instance_id"] for film in draft.films]
+            sources = {name: read(name, draft.rows.get(name)) for name in names}
             ready.append((draft, sources))
     wanted = [data for _, sources in ready for data in sources.values()] if "sc" in work.config.forms else []
     decoded = decode_many(wanted, CAPTURE_SIZE, 1)
@@ -212,8 +214,9 @@ def _deliver_study(
         delivery = _delivery(draft, originals, work)
         delivery = replace(delivery, replaced=_replaced(draft, delivery, work))
         objects, files, failure = _documents(delivery, pictures, work.config.forms)
-        if failure and not files:
-            raise failure
+    # a header that never suits fails at every delivery: what lies there already is not worth another entry
+    if failure and not (work.config.again and files) and all(_lies_in(work.zone, *file) for file in files.items()):
+        raise failure
     noted = _note_key(draft, work)
     with _unless_forgotten(draft, (*files, noted), work):
         # before anything leaves: wherever it is cut off, a later removal knows what may lie in the zone or an archive
@@ -227,11 +230,15 @@ def _deliver_study(
         )
         for key, data in files.items():
             work.zone.put(key, data)
-        if (refusal := failure or _send(objects, work)) is not None:
+        if (refusal := failure or _send(objects, draft, work)) is not None:
             raise refusal
         note = {"forms": sorted(work.config.forms), "num_files": len(files), "study": delivery.primary.study_uid}
         work.zone.put(noted, canonical_json(note))
     work.num_delivered += 1
+
+
+def _lies_in(zone: Storage, key: str, data: bytes) -> bool:
+    return zone.exists(key) and zone.get(key) == data
 
 
 @contextmanager
@@ -341,7 +348,7 @@ def _fhir_key(delivery: Delivery) -> str:
     return f"{delivery.primary.study_uid}/{delivery.uid('fhir')}.json"
 
 
-def _send(objects: Sequence[Dataset], work: _Work) -> StorageError | None:
+def _send(objects: Sequence[Dataset], draft: StudyDraft, work: _Work) -> StorageError | None:
     """Send where asked; return the refusal of an object, since others of the study may be stored then.
 
     Raises:
@@ -349,13 +356,17 @@ def _send(objects: Sequence[Dataset], work: _Work) -> StorageError | None:
     """
     if work.archive is None or not objects:
         return None
+    # UIDs stay where a header was corrected, so that an archive may hold the same draft of the wrong one
+    may_be_held = len(draft.patients) < 2 and not work.config.again
     try:
-        send_objects(objects, work.archive)
+        num_stored = send_objects(objects, work.archive, may_be_held=may_be_held)
     except StorageError as error:
         if error.code != REFUSED:
             raise
         return error
-    work.num_sent += len(objects)
+    work.num_sent += num_stored
+    if num_held := len(objects) - num_stored:
+        logger.info("study %s: the archive held %d of %d objects already", draft.study_id, num_held, len(objects))
     return None
 
 
@@ -364,32 +375,6 @@ def _note_key(draft: StudyDraft, work: _Work) -> str:
     config, patients = work.config, [list(draft.patients)] if len(draft.patients) > 1 else []
     identity = hash_json([draft.document, sorted(config.forms), config.send_to, config.called_title, *patients])
     return note_key(work.pseudonyms, draft.study_id, identity)
-
-
-def _source(instance_id: str, draft: StudyDraft, work: _Work) -> bytes:
-    """Return the bytes of a film's source as the night read them.
-
-    Raises:
-        DataError: It is gone, was replaced, is not given out though others are, or is no DICOM file.
-        StorageError: The inbox is out of reach, or gives nothing out.
-    """
-    row = draft.rows.get(instance_id)
-    found = work.located.get(row.key_hmac) if row else None
-    if row is None or found is None:
-        raise DataError(
-            "the source is no longer in the inbox; put it back to deliver", instance_id, code="CHANGED.GONE"
-        )
-    try:
-        read = partial(work.inbox.get_verified, found.key, row.source_digest.hex())
-        data = read_given(read, found.key, work.inbox, work.givers, row.key_hmac)
-    except DigestMismatch:
-        raise DataError("the source was replaced since it was drafted", instance_id, code="CHANGED.REPLACED") from None
-    except Conflict:
-        raise DataError("the source is being replaced", instance_id, code="CHANGED.REPLACED") from None
-    work.givers.note(found)
-    if not looks_like_dicom(data):
-        raise DataError("PNG and JPEG films belong to no study of an archive", instance_id, code="IDENTITY.NO_DICOM")
-    return data
 
 
 def _file_bytes(dataset: Dataset) -> bytes:

@@ -37,7 +37,7 @@ _SUCCESS = 0x0000
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 """The archive kept the object and changed or did not use an element."""
 _HELD_BEFORE = 0x0111
-"""The archive holds an object of that UID and keeps it: the same draft, since a UID is made from what a draft says."""
+"""The archive holds an object of that UID and keeps it: the same draft, maybe of a header corrected since."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _NOT_FOR_US = (0x0122, 0x0124)
 """The archive takes no such objects, or none from us: the next study would fare no better."""
@@ -131,25 +131,32 @@ def find_archive(address: str, called: str, calling: str, settings: Settings) ->
     )
 
 
-def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive) -> None:
-    """Store objects in an archive; all of them, or an error. What it holds already counts as stored.
+def send_objects(objects: Sequence[Dataset], archive: Archive | WebArchive, *, may_be_held: bool = False) -> int:
+    """Store objects in an archive; all of them, or an error.
 
     Args:
         objects: DICOM objects with their file meta information.
         archive: Where to.
+        may_be_held: Whether what the archive holds under a UID already is the same, hence counts as stored.
+
+    Returns:
+        How many it stored; the rest it held.
 
     Raises:
         StorageError: The archive cannot be reached (retryable), rejects the connection, or, with the code
             ``ARCHIVE.REFUSED``, an object, or its answer cannot be read; other objects may be stored.
     """
-    if isinstance(archive, WebArchive):
-        _post(objects, archive)
-    else:
-        _store(objects, archive)
+    num_held = _post(objects, archive) if isinstance(archive, WebArchive) else _store(objects, archive)
+    if num_held and not may_be_held:
+        name = archive.called if isinstance(archive, Archive) else urlsplit(archive.url).hostname or ""
+        how_many = f"{num_held} of {len(objects)} objects"
+        reason = f"the archive holds an earlier version of {how_many} and keeps it; delete it there, then deliver again"
+        raise StorageError(reason, name, code=REFUSED)
+    return len(objects) - num_held
 
 
-def _store(objects: Sequence[Dataset], archive: Archive) -> None:
-    """Send by C-STORE."""
+def _store(objects: Sequence[Dataset], archive: Archive) -> int:
+    """Send by C-STORE; return how many objects the archive held before."""
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
     from pynetdicom import AE
 
@@ -168,18 +175,19 @@ def _store(objects: Sequence[Dataset], archive: Archive) -> None:
             is_rejected = association.is_rejected
             what = "rejects the association; check both AE titles" if is_rejected else f"cannot be reached; {_REACH}"
             raise StorageError(f"the archive {what}", archive.called, retryable=not is_rejected)
-        _store_each(objects, association, archive)
+        return _store_each(objects, association, archive)
     finally:
         association.release()
 
 
-def _store_each(objects: Sequence[Dataset], association: Association, archive: Archive) -> None:
-    """Send every object, also where one before it is refused.
+def _store_each(objects: Sequence[Dataset], association: Association, archive: Archive) -> int:
+    """Send every object, also where one before it is refused; return how many the archive held before.
 
     Raises:
         StorageError: The first refusal, once all were sent; at once where the next object would fare no better.
     """
     refusal: StorageError | None = None
+    num_held = 0
     for each in objects:
         status = association.send_c_store(each).get("Status") if association.is_established else None
         if status is None:
@@ -189,10 +197,12 @@ def _store_each(objects: Sequence[Dataset], association: Association, archive: A
         reason = f"the archive refused an object with status 0x{status:04X}; {_WAY_OUT}"
         if status in _NOT_FOR_US:
             raise StorageError(reason, archive.called)
+        num_held += status == _HELD_BEFORE
         if status not in (_SUCCESS, _HELD_BEFORE, *_WARNINGS):
             refusal = refusal or StorageError(reason, archive.called, code=REFUSED)
     if refusal:
         raise refusal
+    return num_held
 
 
 def _check_accepted(objects: Iterable[Dataset], accepted: Iterable[PresentationContext], archive: Archive) -> None:
@@ -213,8 +223,8 @@ def _classes(objects: Iterable[Dataset]) -> list[str]:
     return sorted({str(each.SOPClassUID) for each in objects})
 
 
-def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
-    """Send by STOW-RS in one request."""
+def _post(objects: Sequence[Dataset], archive: WebArchive) -> int:
+    """Send by STOW-RS in one request; return how many objects the archive held before."""
     from dicomweb_client.web import DICOMwebClient
     from requests import JSONDecodeError, RequestException, Session
 
@@ -234,7 +244,7 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
     host = urlsplit(archive.url).hostname or ""
     unreadable = StorageError(f"the archive's answer cannot be read; {_WAY_OUT}", host, code=REFUSED)
     try:
-        num_missing = _num_missing(objects, client.store_instances(objects))
+        num_missing, num_held = _missing_and_held(objects, client.store_instances(objects))
     except JSONDecodeError:
         raise unreadable from None
     except RequestException as error:
@@ -242,7 +252,7 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
             reason = f"the archive cannot be reached ({type(error).__name__}); {_REACH}"
             raise StorageError(reason, host, retryable=True) from None
         if _holds_all(objects, error.response):
-            return
+            return len(objects)
         status = error.response.status_code
         code = REFUSED if status in _REFUSING_ANSWERS else ""
         is_passing = status >= 500 or status == 429
@@ -256,6 +266,7 @@ def _post(objects: Sequence[Dataset], archive: WebArchive) -> None:
         raise StorageError(
             f"the archive did not confirm {num_missing} of {len(objects)} objects; see its log", host, code=REFUSED
         )
+    return num_held
 
 
 def _name_media_type_plainly(response: Response, **_: object) -> None:
@@ -263,8 +274,8 @@ def _name_media_type_plainly(response: Response, **_: object) -> None:
     response.headers["Content-Type"] = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _num_missing(objects: Sequence[Dataset], answer: Dataset) -> int:
-    """Return how many objects an answer does not say to be in the archive, now or before.
+def _missing_and_held(objects: Sequence[Dataset], answer: Dataset) -> tuple[int, int]:
+    """Return how many objects an answer does not say to be in the archive, and how many it says were there before.
 
     Source: DICOM PS3.18 annex I.2 (Store Instances Response Module).
     """
@@ -272,7 +283,8 @@ def _num_missing(objects: Sequence[Dataset], answer: Dataset) -> int:
     held = {str(each.ReferencedSOPInstanceUID) for each in failed if each.get("FailureReason") == _HELD_BEFORE}
     stored = {str(each.ReferencedSOPInstanceUID) for each in answer.get("ReferencedSOPSequence") or ()}
     wanted = {str(each.SOPInstanceUID) for each in objects}
-    return sum(each.get("FailureReason") != _HELD_BEFORE for each in failed) or len(wanted - stored - held)
+    num_refused = sum(each.get("FailureReason") != _HELD_BEFORE for each in failed)
+    return num_refused or len(wanted - stored - held), len(wanted & held)
 
 
 def _holds_all(objects: Sequence[Dataset], refusal: Response) -> bool:
@@ -280,7 +292,8 @@ def _holds_all(objects: Sequence[Dataset], refusal: Response) -> bool:
     from pydicom import Dataset
 
     try:
-        return refusal.status_code == _CONFLICT and not _num_missing(objects, Dataset.from_json(refusal.json()))
+        answer = Dataset.from_json(refusal.json()) if refusal.status_code == _CONFLICT else Dataset()
+        return _missing_and_held(objects, answer) == (0, len(objects))
     except _UNREADABLE:
         return False
 

@@ -12,8 +12,9 @@ NO_FAILURES = frozenset({"IDENTITY.NO_DICOM", "WITHHELD.NIGHT", FORGOTTEN})
 
 
 def has_failed(summary: DeliverySummary) -> bool:
-    """Return whether a delivery delivered nothing, and could not where it should have."""
-    return not summary.num_delivered and not NO_FAILURES.issuperset(summary.reasons)
+    """Return whether nothing is delivered, now or before, and could not be where it should."""
+    num_done = summary.num_delivered + summary.num_unchanged
+    return not num_done and not NO_FAILURES.issuperset(summary.reasons)
 
 
 def exit_code(summary: DeliverySummary) -> int:

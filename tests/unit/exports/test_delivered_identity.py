@@ -121,7 +121,7 @@ def test_every_object_of_a_study_says_the_same_of_patient_and_study():
 def test_sentences_are_of_the_repertoire_that_every_character_set_has():
     report, *_ = objects_of(odd_film(), document=drawn_document("i", phrase="Opacity of 3 – 4 cm, café."))
     texts = [item.get("TextValue") for item in walked(report)]
-    assert "right lung: Opacity of 3 ? 4 cm, caf?." in texts
+    assert "right lung: Opacity of 3 - 4 cm, cafe." in texts
 
 
 def walked(dataset):

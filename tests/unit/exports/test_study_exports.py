@@ -30,7 +30,7 @@ from crrg.exports.parquet import (
     without_films,
 )
 from crrg.exports.pictures import evidence_png, film_png
-from crrg.exports.review import NightFacts, review_files
+from crrg.exports.review import NightFacts, _pieces, review_files
 from crrg.exports.superseded import Replacement, read_superseded, superseded_script
 from crrg.exports.work_list import RefusedObject
 from tests.support.drawn_night import draft_of, evidence_of
@@ -176,6 +176,14 @@ def test_the_page_asks_only_for_maps_that_there_are():
     assert [film["picture"] for film in study["films"]] == [
         "../review/films/a.png", f"../review/films/b.{'0' * 16}.png"
     ]  # fmt: skip
+
+
+def test_a_sentence_is_found_behind_those_before_it_whoever_said_them():
+    findings = "The lungs are clear. Dr. Smith: The lungs are clear."
+    (film,) = documents(drafted("a", 51, findings=findings), primary="a")[0]["films"]
+    assert _pieces(film) == [["The lungs are clear.", [0], -1], " Dr. Smith: The lungs are clear."]
+    film["findings"] = "Dr. Smith: The lungs are clear. The lungs are clear."
+    assert _pieces(film) == ["Dr. Smith: The lungs are clear. ", ["The lungs are clear.", [0], -1]]
 
 
 def test_every_region_stands_in_the_table_of_a_draft():

@@ -6,6 +6,7 @@ import pytest
 
 from crrg.inference.assembly import RegionPhrase, assemble, assemble_published
 from crrg.inference.sentence_sources import sentence_sources
+from crrg.inference.statements import Labeler, Statement, read_statement
 
 HEART, MEDIASTINUM = "cardiac silhouette", "mediastinum"
 EFFUSION = "There is a small left pleural effusion."
@@ -75,6 +76,25 @@ def test_a_phrase_that_runs_into_the_next_is_said_by_both() -> None:
         "Large heart": [HEART],
     }
     assert sources(phrases)["Large heart."] == [HEART], "our way ends the sentence"
+
+
+def test_each_sentence_is_read_once(monkeypatch) -> None:
+    phrases = {
+        "right lung": "No focal consolidation, effusion or pneumothorax. There is mild edema.",
+        "left lung": f"{EFFUSION} No pneumothorax is seen.",
+        HEART: "The heart is mildly enlarged. The heart is normal in size.",
+    }
+    findings = assemble([RegionPhrase(region, phrase, False) for region, phrase in phrases.items()]).findings
+    texts: list[str] = []
+
+    def read(sentence: str, labeler: Labeler) -> Statement:
+        texts.append(sentence)
+        return read_statement(sentence, labeler)
+
+    monkeypatch.setattr("crrg.inference.sentence_sources.read_statement", read)
+    sentence_sources(findings, phrases)
+    assert texts
+    assert len(texts) == len(set(texts))
 
 
 def test_a_text_that_no_region_said_has_no_regions() -> None:

@@ -6,8 +6,10 @@ import io
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pydicom
 import pytest
+from pyarrow import parquet
 
 from crrg.data.archives import tables
 from crrg.data.archives.folder import FolderSource
@@ -213,6 +215,14 @@ def test_a_table_that_cannot_be_read_is_told_by_its_place_and_line(tmp_path):
     (tmp_path / "films.csv").write_text("file,patient_id\na.png,1\n")
     (tmp_path / "reports.csv").write_text("sep=,\n\nfile,findings\na.png,No effusion, but a mass.\n")
     with pytest.raises(DataError, match=r"table 2 of 2.*line 4 of the table has more cells"):
+        read(tmp_path)
+
+
+def test_text_in_parquet_that_is_no_text_is_told_without_a_line(tmp_path):
+    ends = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0")
+    texts = pa.StringArray.from_buffers(2, ends, pa.py_buffer(b"a\xfc"))
+    parquet.write_table(pa.table({"file": ["a.png", "b.png"], "findings": texts}), tmp_path / "reports.parquet")
+    with pytest.raises(DataError, match=r"table 1 of 1 in order of names: the table is not UTF-8"):
         read(tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_delivery_is_audited_by_pseudonym(night):
 def test_what_a_delivery_may_have_written_or_sent_before_it_was_cut_off_is_known_to_a_removal(
     night, monkeypatch, owner, step
 ):
-    def cut(*_):
+    def cut(*_, **__):
         raise StorageError("it broke off", retryable=True)
 
     with monkeypatch.context() as patch:
@@ -285,11 +285,12 @@ def test_a_document_that_was_damaged_keeps_no_other_back(night):
 
 
 def test_a_refusal_is_about_its_study_and_an_archive_that_is_away_about_all(night, monkeypatch):
-    def refuses(objects, _archive):
+    def refuses(objects, _archive, **_):
         if objects[0].StudyInstanceUID == "2.25.8.5":
             raise StorageError("the archive refused an object", code=REFUSED)
+        return len(objects)
 
-    def is_away(*_):
+    def is_away(*_, **__):
         raise StorageError("the archive cannot be reached", retryable=True)
 
     form = night.form(send_to="archive:104")
@@ -303,7 +304,7 @@ def test_a_refusal_is_about_its_study_and_an_archive_that_is_away_about_all(nigh
         patch.setattr(delivery, "send_objects", is_away)
         with pytest.raises(StorageError, match="cannot be reached"):
             deliver(form, night.root, settings)
-        patch.setattr(delivery, "send_objects", lambda *_: None)
+        patch.setattr(delivery, "send_objects", lambda objects, *_, **__: len(objects))
         assert deliver(form, night.root, settings).num_delivered == 1
 
 

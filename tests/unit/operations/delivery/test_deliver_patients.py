@@ -8,9 +8,12 @@ import pydicom
 import pytest
 from pydicom.filebase import DicomBytesIO
 
+from crrg.errors import StorageError
 from crrg.ledger.ledger import ledger_rows
 from crrg.ledger.manifest import read_manifests
+from crrg.operations.delivery import deliver as delivery
 from crrg.operations.delivery.deliver import deliver
+from crrg.operations.delivery.dicom_send import REFUSED
 from crrg.operations.night.check_nights import check_nights
 from crrg.operations.night.patients import StudyPatients
 from crrg.operations.privacy.forget import forget
@@ -86,6 +89,52 @@ def test_corrected_patient_is_delivered_in_the_place_of_the_wrong_one(night):
     reports = [each for each in objects_delivered(night) if each.Modality == "SR"]
     assert not any("PredecessorDocumentsSequence" in each for each in reports)
     assert check_nights(night.root).is_good
+
+
+class NeverOverwrites:
+    """An archive that keeps the first object of every UID, in the place of ``send_objects``."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, pydicom.Dataset] = {}
+
+    def take(self, objects: list[pydicom.Dataset], _archive: object, *, may_be_held: bool) -> int:
+        new = [each for each in objects if each.SOPInstanceUID not in self.held]
+        self.held |= {each.SOPInstanceUID: each for each in new}
+        if len(new) < len(objects) and not may_be_held:
+            raise StorageError("the archive holds an earlier version", code=REFUSED)
+        return len(new)
+
+
+@pytest.mark.parametrize("changed", [{"PatientID": "MRN-1234"}, {"PatientName": "Corrected^Name"}])
+def test_what_an_archive_keeps_of_the_wrong_patient_is_not_delivered(night, monkeypatch, changed):
+    archive = NeverOverwrites()
+    monkeypatch.setattr(delivery, "send_objects", archive.take)
+    settings = night.settings.model_copy(update={"archives": ("archive:104",)})
+    form = {"send_to": "archive:104", "forms": ("sr",)}
+    assert deliver(night.form(**form), night.root, settings).num_objects_sent == 2
+    for key, instance, view, seed in (("b/ap.dcm", "51", "AP", 1), ("b/pa.dcm", "52", "PA", 2)):
+        night.inbox.put(key, film_bytes(seed, "5", instance, view, **changed))
+    is_renamed = "PatientName" in changed
+    run_later(night, **({} if is_renamed else {"resend_policy": "supersede"}))
+    studies = (PSEUDONYMS.study(STUDY_UIDS[0]),)
+    again = night.form(**form, studies=studies, again=is_renamed)
+    assert deliver(again, night.root, settings).reasons == {REFUSED: 1}
+    archive.held.clear()
+    assert deliver(again, night.root, settings).num_objects_sent == 1
+    ((name, value),) = changed.items()
+    assert all(value in str(each[name].value) for each in archive.held.values())
+
+
+def test_what_an_archive_holds_of_the_same_draft_is_delivered_but_not_sent(night, monkeypatch):
+    archive = NeverOverwrites()
+    monkeypatch.setattr(delivery, "send_objects", archive.take)
+    settings = night.settings.model_copy(update={"archives": ("archive:104",)})
+    form = night.form(send_to="archive:104", forms=("sr",))
+    deliver(form, night.root, settings)
+    for note in night.zone.list_objects("delivered"):
+        night.zone.delete(note.key)
+    summary = deliver(form, night.root, settings)
+    assert (summary.num_delivered, summary.num_objects_sent, summary.reasons) == (2, 0, {})
 
 
 def test_forgetting_the_patient_of_a_refused_film_leaves_the_others_draft(night):

@@ -149,10 +149,12 @@ def test_where_dicom_objects_cannot_be_made_fhir_is_written_and_the_rest_tried_a
 
     with monkeypatch.context() as patch:
         patch.setattr(delivery, "structured_report", fails)
-        summary = deliver(night.form(forms=forms), night.root, night.settings)
-    assert (summary.num_delivered, summary.reasons) == (0, {"DOCUMENT.FAILED": 2})
-    written = night.delivered()
-    assert [key.rpartition(".")[2] for key in written] == ["json"] * (2 if "fhir" in forms else 0)
-    assert sum(entry.action == "deliver" for entry in read_audit(night.root)) == len(written)
+        for again, num_times in ((False, 1), (False, 1), (True, 2)):
+            summary = deliver(night.form(forms=forms, again=again), night.root, night.settings)
+            assert (summary.num_delivered, summary.reasons) == (0, {"DOCUMENT.FAILED": 2})
+            written = night.delivered()
+            assert [key.rpartition(".")[2] for key in written] == ["json"] * (2 if "fhir" in forms else 0)
+            entries = [entry for entry in read_audit(night.root) if entry.action == "deliver"]
+            assert len(entries) == len(written) * num_times, "what lies there already is not written again"
     assert deliver(night.form(forms=forms), night.root, night.settings).num_delivered == 2
     assert written.items() <= night.delivered().items()

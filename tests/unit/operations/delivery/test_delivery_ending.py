@@ -16,19 +16,20 @@ pytest.importorskip("highdicom", reason="delivery needs the extra dicom")
 
 
 @pytest.mark.parametrize(
-    ("num_delivered", "reasons", "code"),
+    ("num_delivered", "num_unchanged", "reasons", "code"),
     [
-        (0, {}, 0),
-        (2, {}, 0),
-        (1, {"ARCHIVE.REFUSED": 5}, 0),
-        (0, {"ARCHIVE.REFUSED": 1}, 1),
-        (0, {"IDENTITY.NO_DICOM": 3, "CHANGED.GONE": 1}, 1),
-        (0, {"IDENTITY.NO_DICOM": 3, "WITHHELD.NIGHT": 2, "IDENTITY.FORGOTTEN": 1}, 0),
+        (0, 0, {}, 0),
+        (2, 0, {}, 0),
+        (1, 0, {"ARCHIVE.REFUSED": 5}, 0),
+        (0, 8, {"CHANGED.GONE": 1}, 0),
+        (0, 0, {"ARCHIVE.REFUSED": 1}, 1),
+        (0, 0, {"IDENTITY.NO_DICOM": 3, "CHANGED.GONE": 1}, 1),
+        (0, 0, {"IDENTITY.NO_DICOM": 3, "WITHHELD.NIGHT": 2, "IDENTITY.FORGOTTEN": 1}, 0),
     ],
 )
-def test_a_delivery_has_failed_where_it_could_deliver_nothing(num_delivered, reasons, code):
+def test_a_delivery_has_failed_where_nothing_could_be_delivered(num_delivered, num_unchanged, reasons, code):
     summary = DeliverySummary(
-        num_studies=9, num_delivered=num_delivered, num_unchanged=0, num_objects_sent=0, reasons=reasons
+        num_studies=9, num_delivered=num_delivered, num_unchanged=num_unchanged, num_objects_sent=0, reasons=reasons
     )
     assert exit_code(summary) == code
     if code:

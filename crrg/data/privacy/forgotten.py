@@ -11,6 +11,7 @@ film tells the patient by both (``Pseudonyms.earlier``); then the old tombstone 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -160,7 +161,7 @@ def write_forgotten_ids(storage: Storage, pseudonyms: Pseudonyms, names: Iterabl
 
 
 def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, follows: Collection[str] = ()) -> None:
-    """Make a patient a forgotten one; a second call changes nothing.
+    """Make a patient a forgotten one; a second call changes nothing, and what was noted of other secrets stays.
 
     Args:
         storage: The root.
@@ -168,8 +169,12 @@ def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, f
         patient_id: Pseudonym of the patient.
         follows: ``key_id`` of each earlier secret under which the patient has a tombstone, too.
     """
-    value = {"key_id": pseudonyms.key_id, "schema_version": 1, **({"follows": sorted(follows)} if follows else {})}
-    storage.put_json(_key_of(pseudonyms.tombstone(patient_id)), value)
+    key = _key_of(pseudonyms.tombstone(patient_id))
+    before = json.loads(storage.get_if_there(key) or b"{}")
+    value = {**before, "key_id": pseudonyms.key_id, "schema_version": 1}
+    if earlier := {*before.get("follows", ()), *follows}:
+        value["follows"] = sorted(earlier)
+    storage.put_json(key, value)
 
 
 def _tombstones(storage: Storage) -> list[str]:

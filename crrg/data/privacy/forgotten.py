@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.pairs import successor_of
+from crrg.data.map_ahead import map_ahead
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import IdentityError, StorageError
 from crrg.storage import Storage, canonical_json, hash_json
@@ -88,10 +89,11 @@ def read_left_behind(storage: Storage, pseudonyms: Pseudonyms) -> dict[str, str]
         storage: The root.
         pseudonyms: The present secret, under which nothing tells these patients.
     """
-    said = {tombstone: storage.get_json(_key_of(tombstone)) for tombstone in _tombstones(storage)}
+    names = _tombstones(storage)
+    said = map_ahead(lambda name: storage.get_json(_key_of(name)), names)
     return {
         name: each["key_id"]
-        for name, each in said.items()
+        for name, each in zip(names, said, strict=True)
         # one that was carried over from the present secret tells of a patient whom this secret knows as well
         if not each.get("followed_by") and pseudonyms.key_id not in (each["key_id"], *each.get("follows", ()))
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from crrg.data.privacy.deidentify import Pseudonyms
@@ -36,3 +38,14 @@ def test_a_patient_who_is_carried_over_again_is_left_behind_under_no_secret(root
         "follows": sorted((OLD.key_id, NEW.key_id)),
         "schema_version": 1,
     }
+
+
+def test_tombstones_are_read_side_by_side(root, monkeypatch):
+    both, read = threading.Barrier(2), Storage.get_json
+
+    def waits(self, key):
+        both.wait(timeout=10)
+        return read(self, key)
+
+    monkeypatch.setattr(Storage, "get_json", waits)
+    assert len(read_left_behind(root, THIRD)) == 1

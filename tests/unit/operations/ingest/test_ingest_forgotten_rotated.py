@@ -96,6 +96,24 @@ def test_shards_tell_and_carry_over_too(archive):
     assert (archive.patients(made), made.reasons) == ({2, 3, 4}, {"IDENTITY.FORGOTTEN": 2})
 
 
+def test_a_shard_reads_no_tombstone_but_those_of_whom_it_meets(archive, monkeypatch):
+    form, read, get = archive.form(new_secret=True), [], Storage.get
+    shards = plan_shards(form, archive.root, BOTH)
+
+    def noted(self, key):
+        read.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Storage, "get", noted)
+    met = []
+    for shard in shards:
+        decode_shard(form, shard, archive.root, BOTH)
+        met.append(len({key for key in read if key.startswith("control/forgotten/")}))
+        read.clear()
+    # the tombstone of before, and the one that follows it
+    assert met == [2, 0]
+
+
 def test_an_identity_that_may_note_nobody_refuses_them_and_says_so(archive, monkeypatch, caplog):
     put = Storage.put
 

@@ -16,6 +16,7 @@ from crrg.data.dataset.pairs import list_versions
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import ForgottenPatients, carry_over, read_left_behind
 from crrg.errors import ConfigError, StorageError
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -81,12 +82,12 @@ def carry_over_met(storage: Storage, forgotten: ForgottenPatients) -> ForgottenP
         The same with the tombstones that were written; none where this process may write none, which is logged.
 
     Raises:
-        StorageError: The root is out of reach.
+        StorageError: The root is out of reach, or takes nothing for another reason.
     """
     try:
         carry_over(storage, forgotten.pseudonyms, forgotten.met)
     except StorageError as error:
-        if error.retryable:
+        if error.code != ACCESS_DENIED:
             raise
         logger.warning(
             "%d patients who were forgotten under the secret before were refused, but this identity may not note that "

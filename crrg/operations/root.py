@@ -159,9 +159,8 @@ def make_demo_root() -> None:
 
 
 def overlap(one: Storage, other: Storage) -> bool:
-    """Return whether one of two places is the other or lies within it."""
-    first, second = (f"{place.root.rstrip('/')}/" for place in (one, other))
-    return first.startswith(second) or second.startswith(first)
+    """Return whether one of two places is the other or lies within it, links followed."""
+    return _lies_within(one, other) or _lies_within(other, one)
 
 
 def check_outside(root: Storage, place: Storage, subject: str) -> None:

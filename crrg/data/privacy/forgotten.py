@@ -11,11 +11,13 @@ film tells the patient by both (``Pseudonyms.earlier``); then the old tombstone 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crrg.config.references import DatasetRef
 from crrg.data.dataset.pairs import successor_of
+from crrg.data.map_ahead import map_ahead
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import IdentityError, StorageError
 from crrg.storage import Storage, canonical_json, hash_json
@@ -87,10 +89,11 @@ def read_left_behind(storage: Storage, pseudonyms: Pseudonyms) -> dict[str, str]
         storage: The root.
         pseudonyms: The present secret, under which nothing tells these patients.
     """
-    said = {tombstone: storage.get_json(_key_of(tombstone)) for tombstone in _tombstones(storage)}
+    names = _tombstones(storage)
+    said = map_ahead(lambda name: storage.get_json(_key_of(name)), names)
     return {
         name: each["key_id"]
-        for name, each in said.items()
+        for name, each in zip(names, said, strict=True)
         # one that was carried over from the present secret tells of a patient whom this secret knows as well
         if not each.get("followed_by") and pseudonyms.key_id not in (each["key_id"], *each.get("follows", ()))
     }
@@ -160,7 +163,7 @@ def write_forgotten_ids(storage: Storage, pseudonyms: Pseudonyms, names: Iterabl
 
 
 def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, follows: Collection[str] = ()) -> None:
-    """Make a patient a forgotten one; a second call changes nothing.
+    """Make a patient a forgotten one; a second call changes nothing, and what was noted of other secrets stays.
 
     Args:
         storage: The root.
@@ -168,8 +171,12 @@ def write_tombstone(storage: Storage, pseudonyms: Pseudonyms, patient_id: str, f
         patient_id: Pseudonym of the patient.
         follows: ``key_id`` of each earlier secret under which the patient has a tombstone, too.
     """
-    value = {"key_id": pseudonyms.key_id, "schema_version": 1, **({"follows": sorted(follows)} if follows else {})}
-    storage.put_json(_key_of(pseudonyms.tombstone(patient_id)), value)
+    key = _key_of(pseudonyms.tombstone(patient_id))
+    before = json.loads(storage.get_if_there(key) or b"{}")
+    value = {**before, "key_id": pseudonyms.key_id, "schema_version": 1}
+    if earlier := {*before.get("follows", ()), *follows}:
+        value["follows"] = sorted(earlier)
+    storage.put_json(key, value)
 
 
 def _tombstones(storage: Storage) -> list[str]:

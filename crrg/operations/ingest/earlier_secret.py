@@ -16,12 +16,13 @@ from crrg.data.dataset.pairs import list_versions
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import ForgottenPatients, carry_over, read_left_behind
 from crrg.errors import ConfigError, StorageError
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 
-def check_all_told(config: IngestConfig, storage: Storage, pseudonyms: Pseudonyms) -> None:
+def check_all_told(config: IngestConfig, storage: Storage, pseudonyms: Pseudonyms) -> str:
     """Check that a dataset that is begun under a secret gets no patient who was forgotten under an earlier one.
 
     Args:
@@ -29,16 +30,19 @@ def check_all_told(config: IngestConfig, storage: Storage, pseudonyms: Pseudonym
         storage: The root.
         pseudonyms: The present secret, with the one before where that is given.
 
+    Returns:
+        ``key_id`` of the secret before if patients are told by that alone, so that who reads films must have it.
+
     Raises:
         ConfigError: Patients were forgotten under a secret that is not given, and the form does not say that they may
             come in.
     """
     if not config.new_secret and list_versions(storage, config.dataset):
-        return
-    given = pseudonyms.earlier.key_id if pseudonyms.earlier is not None else ""
-    untold = Counter(key_id for key_id in read_left_behind(storage, pseudonyms).values() if key_id != given)
+        return ""
+    untold, given = Counter(read_left_behind(storage, pseudonyms).values()), _earlier_of(pseudonyms)
+    needed = given if untold.pop(given, 0) else ""
     if not untold:
-        return
+        return needed
     secrets = ", ".join(sorted(untold))
     reason = f"{untold.total()} patients were forgotten under secret {secrets}, without which their films come in"
     if not config.forgotten_may_return:
@@ -48,6 +52,23 @@ def check_all_told(config: IngestConfig, storage: Storage, pseudonyms: Pseudonym
             f"dataset {config.dataset}",
         )
     logger.warning("dataset %s: %s", config.dataset, reason)
+    return needed
+
+
+def check_has_earlier(key_id: str, pseudonyms: Pseudonyms, subject: str) -> None:
+    """Check that a process that reads films has the secret before on which ``check_all_told`` counted.
+
+    Args:
+        key_id: What that returned.
+        pseudonyms: The present secret, with the one before where that is given.
+        subject: What is read, for the message.
+
+    Raises:
+        ConfigError: It does not have it.
+    """
+    if key_id not in ("", _earlier_of(pseudonyms)):
+        reason = f"patients were forgotten under secret {key_id}, without which their films come in"
+        raise ConfigError(f"{reason}; give this machine, too, that secret as CRRG_OLD_HMAC_KEY", subject)
 
 
 def carry_over_met(storage: Storage, forgotten: ForgottenPatients) -> ForgottenPatients:
@@ -61,12 +82,12 @@ def carry_over_met(storage: Storage, forgotten: ForgottenPatients) -> ForgottenP
         The same with the tombstones that were written; none where this process may write none, which is logged.
 
     Raises:
-        StorageError: The root is out of reach.
+        StorageError: The root is out of reach, or takes nothing for another reason.
     """
     try:
         carry_over(storage, forgotten.pseudonyms, forgotten.met)
     except StorageError as error:
-        if error.retryable:
+        if error.code != ACCESS_DENIED:
             raise
         logger.warning(
             "%d patients who were forgotten under the secret before were refused, but this identity may not note that "
@@ -76,3 +97,7 @@ def carry_over_met(storage: Storage, forgotten: ForgottenPatients) -> ForgottenP
         return forgotten
     written = {forgotten.pseudonyms.tombstone(patient_id) for patient_id in forgotten.met.values()}
     return replace(forgotten, tombstones=forgotten.tombstones | written)
+
+
+def _earlier_of(pseudonyms: Pseudonyms) -> str:
+    return pseudonyms.earlier.key_id if pseudonyms.earlier is not None else ""

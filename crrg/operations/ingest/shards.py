@@ -9,6 +9,7 @@ orchestrator.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -29,7 +30,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.data.privacy.forgotten import read_forgotten
 from crrg.domain.source_kind import SourceKind
 from crrg.errors import ConfigError, Conflict, DataError
-from crrg.operations.ingest.earlier_secret import carry_over_met, check_all_told
+from crrg.operations.ingest.earlier_secret import carry_over_met, check_all_told, check_has_earlier
 from crrg.operations.ingest.inputs import InputRecord, KnownInputs, read_known_inputs, read_summary, what_is_said
 from crrg.operations.ingest.plan import row_key, shaping_settings, survey
 from crrg.operations.ingest.reading import FilmFeed, ReadItem, archive_named, film_givers, keep_freed_memory
@@ -63,7 +64,7 @@ def plan_shards(
         StorageError: A store cannot be reached.
     """
     check_dataset_name(config.dataset)
-    check_all_told(config, storage, pseudonyms)
+    earlier_key_id = check_all_told(config, storage, pseudonyms)
     sources = open_sources(config, settings)
     plan = survey(config, sources, pseudonyms)
     if read_summary(storage, config.dataset, plan.row_key, plan.inputs_digest) is not None:
@@ -87,7 +88,8 @@ def plan_shards(
         for index, first in enumerate(range(0, num_pending, config.shard_size))
     )
     if shards:
-        storage.put_json(shards[0].plan_key, {"num_inputs": num_pending, "num_shards": len(shards)})
+        told = {"num_inputs": num_pending, "num_shards": len(shards), "earlier_key_id": earlier_key_id}
+        storage.put_json(shards[0].plan_key, told)
     logger.info("dataset %s: %d films to decode in %d shards", config.dataset, num_pending, len(shards))
     return shards
 
@@ -110,14 +112,13 @@ def decode_shard(
 
     Raises:
         ConfigError: This process would make other rows than the one that planned, or has another root, or patients were
-            forgotten under a secret that it does not have.
+            forgotten under the secret before, which that one had.
         CrrgError: An operator wants work to stop.
         StorageError: A store cannot be reached.
     """
     if storage.exists(shard.key):
         return StagedShard(index=shard.index, num_inputs=shard.num_inputs, reused=True)
     check_not_stopped(storage, "finished shards are kept")
-    check_all_told(config, storage, pseudonyms)
     sources = open_sources(config, settings)
     _check_place(config, shard, storage, sources, pseudonyms)
     known = read_known_inputs(storage, config.dataset, shard.row_key)
@@ -221,7 +222,7 @@ def _check_place(
     """Refuse to work where the rows would be others, or would be staged where nobody looks for them.
 
     Raises:
-        ConfigError: Code, secret or root are not those of the process that planned.
+        ConfigError: Code, secrets or root are not those of the process that planned.
     """
     if row_key(shaping_settings(config, sources, pseudonyms), pseudonyms) != shard.row_key:
         raise ConfigError(
@@ -229,9 +230,10 @@ def _check_place(
             "use the same on every machine",
             f"shard {shard.index}",
         )
-    if not storage.exists(shard.plan_key):
+    if (plan := storage.get_if_there(shard.plan_key)) is None:
         raise ConfigError(
             "the plan of the shards is not under this machine's root; give every machine the same CRRG_ROOT, in a "
             "store that all of them can reach",
             f"shard {shard.index}",
         )
+    check_has_earlier(json.loads(plan)["earlier_key_id"], pseudonyms, f"shard {shard.index}")

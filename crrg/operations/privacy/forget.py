@@ -29,7 +29,7 @@ from crrg.errors import ConfigError
 from crrg.exports.parquet import REPORTS_SCHEMA
 from crrg.ledger.audit import write_audit
 from crrg.ledger.lease import Lease
-from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
+from crrg.ledger.ledger import LedgerRow, Outcome, in_commit_order, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.ledger.tables import read_tables
 from crrg.operations.delivery.deliver import identified_zone
@@ -201,8 +201,9 @@ def _remove(removal: Removal, found: Forgetting, storage: Storage, settings: Set
         storage.put(note, canonical_json(removal.model_dump(mode="json")))
     forget_in_datasets(storage, traces)
     freed = _freed(storage, traces)
-    # the newest first: what repeats a refusal is found by the run that made it
-    for manifest, _ in reversed(_runs_holding(storage, traces, freed)):
+    holding = [manifest for manifest, _ in _runs_holding(storage, traces, freed)]
+    # the last commit first: what repeats a refusal is found by the run that made it
+    for manifest in reversed(in_commit_order(holding)):
         rewrite_night(storage, manifest.date, manifest.run_id, _change(traces, freed))
         logger.info("night %s was rewritten without the patients", manifest.date)
     with no_night(storage) as lease:

@@ -29,7 +29,7 @@ from crrg.data.privacy.forgotten import (
 from crrg.errors import ConfigError, Conflict, DataError
 from crrg.ledger.audit import write_audit
 from crrg.ledger.inventory import InboxObject, list_inbox
-from crrg.ledger.ledger import LedgerRow, Outcome, ledger_rows
+from crrg.ledger.ledger import LedgerRow, Outcome, in_commit_order, ledger_rows
 from crrg.ledger.manifest import Manifest, read_manifests, run_prefix
 from crrg.operations.night.duplicates import freed_duplicates
 from crrg.operations.night.rewrite import RunChange, no_night, remove_held, remove_unnamed, rewrite_night
@@ -261,7 +261,8 @@ def _rewrite(
         renamed=ids.known,
         key_id=ids.new.key_id,
     )
-    for manifest in manifests:
+    # the last commit first: what repeats a refusal is found by the run that made it
+    for manifest in reversed(in_commit_order(manifests)):
         rewrite_night(storage, manifest.date, manifest.run_id, change)
         logger.info("night %s was rewritten under the new secret", manifest.date)
     with no_night(storage) as lease:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from crrg.errors import ConfigError, StorageError
-from crrg.operations.root import make_demo_root, open_root
+from crrg.operations.root import make_demo_root, open_root, overlap
+from crrg.storage import Storage
 from tests.support.keys import KEY
 
 
@@ -77,3 +78,20 @@ def test_a_demo_on_a_full_disk_says_so_and_leaves_no_half_secret(
     with pytest.raises(StorageError, match=r"DISK\.FULL"):
         make_demo_root()
     assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize(("inner", "is_nested"), [("", True), ("backup", True), ("../beside", False)])
+def test_places_overlap_also_by_a_link(inner: str, is_nested: bool, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to("root")
+    root, place = Storage(str(tmp_path / "root")), Storage(f"{tmp_path / 'link'}/{inner}")
+    assert overlap(root, place) is overlap(place, root) is is_nested
+
+
+@pytest.mark.parametrize(
+    ("place", "is_nested"), [("b/root", True), ("b/root/in/", True), ("b", True), ("b/root2", False)]
+)
+def test_places_in_a_bucket_overlap_by_their_prefix(place: str, is_nested: bool, tmp_path: Path) -> None:
+    root, other = Storage("s3://b/root"), Storage(f"s3://{place}")
+    assert overlap(root, other) is overlap(other, root) is is_nested
+    assert not overlap(other, Storage(str(tmp_path)))

@@ -14,6 +14,7 @@ from crrg.operations.ingest import shards as ingest_shards
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.ingest.shards import decode_shard, plan_shards
 from crrg.operations.privacy.forget import forget
+from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage
 from tests.support.drawn_night import PSEUDONYMS, dicom_bytes
 from tests.support.forgetting import SETTINGS, decode_here
@@ -96,15 +97,49 @@ def test_shards_tell_and_carry_over_too(archive):
     assert (archive.patients(made), made.reasons) == ({2, 3, 4}, {"IDENTITY.FORGOTTEN": 2})
 
 
-def test_an_identity_that_may_note_nobody_refuses_them_and_says_so(archive, monkeypatch, caplog):
+def test_a_shard_reads_no_tombstone_but_those_of_whom_it_meets(archive, monkeypatch):
+    form, read, get = archive.form(new_secret=True), [], Storage.get
+    shards = plan_shards(form, archive.root, BOTH)
+
+    def noted(self, key):
+        read.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Storage, "get", noted)
+    met = []
+    for shard in shards:
+        decode_shard(form, shard, archive.root, BOTH)
+        met.append(len({key for key in read if key.startswith("control/forgotten/")}))
+        read.clear()
+    # the tombstone of before, and the one that follows it
+    assert met == [2, 0]
+
+
+@pytest.fixture
+def refuse_notes(monkeypatch):
+    """Let no tombstone be written, with an error."""
     put = Storage.put
 
-    def denied(self, key, data):
-        if key.startswith("control/"):
-            raise StorageError("access denied", key)
-        put(self, key, data)
+    def refuse(error):
+        def refused(self, key, data):
+            if key.startswith("control/"):
+                raise error
+            put(self, key, data)
 
-    monkeypatch.setattr(Storage, "put", denied)
+        monkeypatch.setattr(Storage, "put", refused)
+
+    return refuse
+
+
+@pytest.mark.parametrize("changes", [{"code": "DISK.FULL"}, {"retryable": True}, {}])
+def test_another_failure_to_note_somebody_is_none_of_a_missing_right(archive, refuse_notes, changes):
+    refuse_notes(StorageError("it takes nothing", "control/forgotten", **changes))
+    with pytest.raises(StorageError, match="it takes nothing"):
+        archive.ingest(BOTH, new_secret=True)
+
+
+def test_an_identity_that_may_note_nobody_refuses_them_and_says_so(archive, refuse_notes, caplog):
+    refuse_notes(StorageError("access denied", "control/forgotten", code=ACCESS_DENIED))
     made = archive.ingest(BOTH, new_secret=True)
     assert archive.patients(made) == {2, 3, 4}
     assert "go on giving CRRG_OLD_HMAC_KEY" in caplog.text

@@ -33,7 +33,7 @@ from crrg.inference.statements import (
     says_abnormal,
 )
 
-ASSEMBLY_VERSION = "2"
+ASSEMBLY_VERSION = "3"
 """Raised when the same phrases would make another draft, so that what was learnt of earlier drafts is not reused."""
 MANY_DENIALS = 10
 """A sentence that denies so much at once ("No acute disease.") is dropped as a whole when any of it is wrong."""

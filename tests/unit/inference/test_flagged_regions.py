@@ -122,7 +122,32 @@ def test_no_chest_with_free_air_is_called_normal_flag_or_not(sentence: str) -> N
     assert report((CLEAR, False), (sentence, True)).impression == sentence
 
 
-@pytest.mark.parametrize("sentence", ["No free air under the diaphragm.", "The pneumomediastinum has resolved."])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Free air under the right hemidiaphragm, no pneumothorax.",
+        "There is free air under the diaphragm without pneumothorax.",
+        "Subcutaneous emphysema is seen but no pneumothorax.",
+        "Pneumomediastinum and no pneumothorax.",
+        "No pneumothorax, but free air under the diaphragm.",
+        "No pneumothorax; free air under the diaphragm.",
+    ],
+)
+def test_a_denial_of_something_else_leaves_free_air_named(sentence: str) -> None:
+    assert report((CLEAR, False), (sentence, False)) == AssembledReport(f"{CLEAR} {sentence}", "")
+    assert report((CLEAR, False), (sentence, True)).impression != NORMAL_IMPRESSION
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "No free air under the diaphragm.",
+        "The pneumomediastinum has resolved.",
+        "No pneumothorax, pneumomediastinum, or subcutaneous emphysema.",
+        "Free air and pneumothorax are not seen.",
+        "Bowel gas with no free air.",
+    ],
+)
 def test_denied_free_air_leaves_a_chest_normal(sentence: str) -> None:
     assert report((CLEAR, False), (sentence, False)).impression == NORMAL_IMPRESSION
 

@@ -157,6 +157,35 @@ def test_a_flagged_sentence_is_parted_from_a_wrong_denial() -> None:
     assert drafted.findings == "The aorta is tortuous. No right pleural effusion. Small left effusion."
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("The aorta is tortuous without effusion.", "The aorta is tortuous. No right pleural effusion."),
+        ("Large hiatal hernia, no pleural effusion.", "Large hiatal hernia. No right pleural effusion."),
+        (
+            "Tortuous aorta without pleural effusion, mild cardiomegaly.",
+            "Tortuous aorta without pleural effusion, mild cardiomegaly.",
+        ),
+        (
+            "Large hiatal hernia, no pleural effusion, and mild cardiomegaly.",
+            "Large hiatal hernia, no pleural effusion, and mild cardiomegaly.",
+        ),
+        ("No pleural effusion, mild cardiomegaly.", "Mild cardiomegaly. No right pleural effusion."),
+    ],
+)
+@pytest.mark.parametrize("is_abnormal", [True, False])
+def test_what_has_no_label_stays_beside_what_a_wrong_denial_is_parted_from(
+    sentence: str, expected: str, is_abnormal: bool
+) -> None:
+    drafted = report((sentence, is_abnormal), ("Small left pleural effusion.", True))
+    assert drafted.findings == f"{expected} Small left pleural effusion."
+
+
+def test_what_all_normal_denied_besides_is_not_told_one_by_one() -> None:
+    drafted = report(("Emphysema, but no acute disease.", True), ("Small left pleural effusion.", True))
+    assert drafted.findings == "Emphysema. Small left pleural effusion."
+
+
 def test_a_pipeline_hands_its_flags_on() -> None:
     parts = {field.name: None for field in fields(ReportPipeline)} | {"order": REGIONS}
     pipeline = ReportPipeline(**{**parts, "decoding": DecodingSettings()})

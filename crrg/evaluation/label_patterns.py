@@ -49,13 +49,19 @@ NEUTRAL: tuple[str, ...] = (
 )
 """Wordings that look like a cue or a mention and are neither."""
 
+_WITH = (
+    "(?<!consistent )(?<!compatible )(?<!keeping )(?<!associated )(?<!compared )(?<!correlate )(?<!correlated )"
+    "(?<!correspond )with"
+)
+"""Begins something new, where it does not belong to the word before it."""
+
 BREAKS: tuple[str, ...] = (
     r"(?:but|however|although|though|except|whereas|while|yet|despite|aside from|apart from|other than|otherwise)\b",
     r"and (?=(?:favou?rs?|suggests?|a|an|the|there|stable|unchanged|mild|mildly|moderate|minimal|persistent|again|"
     r"probable|possibly|possible)\b)",
     r"(?:decreased|increased|improved|worsened|unchanged|stable|larger|smaller|persists?|progressed) "
     r"and (?=(?:\w+ ){1,4}(?:has|have|is|are|was|were)\b)",
-    r"with (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
+    rf"{_WITH} (?=(?:a|an|the|stable|unchanged|mild|moderate|minimal|small|persistent|associated|adjacent|some)\b)",
 )
 _WORD = r"(?:(?!(?:or|nor|no|not|without|that|which|is|are)\b)[\w/'-]+ )"
 _STATED = (
@@ -69,8 +75,8 @@ _DEVICE_STATED = (
 )
 _PLACED = r"(?:left|right|bilateral|bibasilar|basilar|tiny|trace|new)\b"
 OTHER_CLAUSE: tuple[str, ...] = (
-    rf"(?:and|with) (?=(?:{_STATED}|{_DEVICE_STATED}))",
-    rf"with (?={_PLACED})",
+    rf"(?:and|{_WITH}) (?=(?:{_STATED}|{_DEVICE_STATED}))",
+    rf"{_WITH} (?={_PLACED})",
 )
 """Begins a clause of its own, to which a denial or a doubt before it does not reach; without one it is no break."""
 COMMA_OTHER_CLAUSE = (
@@ -112,7 +118,7 @@ POST_UNCERTAIN: tuple[str, ...] = (
     r"(?:possible|questioned|suspected|considered|a consideration|not excluded|a possibility|in question|"
     r"less likely)\b",
     r"(?<=cardiomegaly )(?:is|appears?|remains?) borderline\b",
-    _NOT_EXCLUDED,
+    rf"{_NOT_EXCLUDED}(?! to be)",
     rf"(?:(?:is|are) )?(?:difficult|hard) to {_QUITE}exclude(?=\s*(?:[.,;]|$|given|because|due|on|in|at|with))",
     r"(?:may|might|could|can) (?:partly |partially )?account for\b",
     r"(?:should|might|may|could) be (?:considered|present)\b",
@@ -120,7 +126,7 @@ POST_UNCERTAIN: tuple[str, ...] = (
 )
 STILL_POSSIBLE = (
     r"(?:,\s*|\b)(?:but|although|though|however|yet),? (?:(?:it|this|they|these|(?:an? )?(?:(?:very )?"
-    rf"(?:small|tiny|trace|subtle|occult) )?ones?) )?(?:(?:is|are) )?{_NOT_EXCLUDED}(?! that)"
+    rf"(?:small|tiny|trace|subtle|occult) )?ones?) )?(?:(?:is|are) )?{_NOT_EXCLUDED}(?! that| to be)"
 )
 """Takes back a denial: "is not seen but cannot be excluded"."""
 POST_NEGATED: tuple[str, ...] = (
@@ -145,9 +151,9 @@ REMOVED: tuple[str, ...] = (r"removal\b(?! of)",)
 """Words after a device that say that it is gone."""
 
 UNCERTAIN_CUES: tuple[str, ...] = (
+    rf"{_NOT_EXCLUDED} to be\b",
     rf"(?:can ?not|can't|could not|unable to|(?:is |are )?(?:difficult|hard) to) {_QUITE}(?:exclude|rule out)\b",
     r"(?:to )?(?:exclude|rule out|evaluate for|assess for)\b|\?(?=\s*\w)",
-    r"over (?=(?:\w+ )?(?:pneumoni|infecti|consolidat|atelec|o?edema|infiltrat|aspirat|scar))",
     r"(?:may|might|could|can)\b(?! not)",
     r"(?:possib|questionabl|equivocal|suspici|suspect|suggest|conceivabl|potentially)\w*",
     r"(?:concern(?:ing)?|worrisome) (?:for|of)\b",
@@ -156,6 +162,9 @@ UNCERTAIN_CUES: tuple[str, ...] = (
     r"(?:evaluation|assessment|sensitivity|detection) for\b",
     r"(?:differential|question|r/o|considerations (?:would )?include)\b",
 )
+OVER = r"over (?=(?:\w+ )?(?:pneumoni|infecti|consolidat|atelec|o?edema|infiltrat|aspirat|scar))"
+"""Makes what follows uncertain where something else is preferred to it ("atelectasis is favored over pneumonia")."""
+PREFERRED = r"\b(?:favou?r\w*|likely|rather)\b"
 UNCERTAIN_LINKS: tuple[str, ...] = (
     r"(?:versus|vs)\b",
     r"and/or\b",

@@ -46,6 +46,7 @@ def _build_pattern() -> re.Pattern[str]:
         ("removed", words.REMOVED),
         ("history", (words.HISTORY,)),
         ("uncertain", words.UNCERTAIN_CUES),
+        ("over", (words.OVER,)),
         ("link", words.UNCERTAIN_LINKS),
         ("alternative", (words.ALTERNATIVE,)),
         ("resumes", (words.RESUMES,)),
@@ -82,6 +83,7 @@ _LOOKING_BACK = frozenset(
     {"post_negated", "short_post_negated", "gone", "removed", "post_uncertain", "still_possible", "asked"}
     | {"answer_no", "answer_perhaps"}
 )
+_PREFERRED = re.compile(words.PREFERRED)
 _SPACES = re.compile(r"\s+")
 
 
@@ -134,6 +136,9 @@ class _SentenceReader:
                 self._alternative(match)
             elif kind in _LOOKING_BACK:
                 self._look_back(kind)
+            elif kind == "over":
+                if _PREFERRED.search(sentence, 0, match.start()):
+                    self._cue("uncertain")
             else:
                 self._cue(kind)
         self._close_clause()

@@ -33,7 +33,7 @@ from crrg.inference.statements import (
     says_abnormal,
 )
 
-ASSEMBLY_VERSION = "2"
+ASSEMBLY_VERSION = "3"
 """Raised when the same phrases would make another draft, so that what was learnt of earlier drafts is not reused."""
 MANY_DENIALS = 10
 """A sentence that denies so much at once ("No acute disease.") is dropped as a whole when any of it is wrong."""
@@ -242,24 +242,35 @@ def _left_of(statement: Statement, text: str, labeler: Labeler) -> Statement:
 def what_holds(statement: Statement, others: Sequence[Statement], labeler: Labeler) -> list[str]:
     """Return a statement's sentence or, where it denies what others state, what it says besides.
 
-    Of a finding's sentence that is its longest part that says as much without the wrong denial; one that cannot be
-    parted stays as it is, since a finding is never dropped. What else was denied follows in plain sentences.
+    Of a finding's sentence that is its longest part that says as much without the wrong denial, where what goes is
+    normal by words, too ("tortuous aorta" has no label); one that cannot be parted stays as it is, since a finding is
+    never dropped. What else was denied follows in plain sentences.
     """
     others = [other for other in others if other is not statement]
     wrong = statement.wrong_denials(others)
     if not wrong:
         return [statement.text]
-    if statement.is_normal:
-        is_left = not statement.is_local and len(statement.denied) < MANY_DENIALS
-        return _denials(statement.denied - wrong) if is_left else []
-    whole = statement.text.rstrip(".")
-    parts = [part for seam in _SEAM.finditer(whole) for part in (whole[: seam.start()], whole[seam.end() :])]
-    for part in sorted(filter(None, parts), key=len, reverse=True):
+    is_vague = not statement.present and (statement.is_local or len(statement.denied) >= MANY_DENIALS)
+    still_denied = frozenset[SidedLabel]() if is_vague else statement.denied - wrong
+    if not _is_abnormal(statement, labeler):
+        return _denials(still_denied)
+    for part, rest in _parts(statement.text.rstrip(".")):
         text = f"{part[0].upper()}{part[1:]}."
         left = read_statement(text, labeler)
-        if _says_as_much(left, statement, labeler) and not left.wrong_denials(others):
-            return [text, *_denials(statement.denied - wrong - left.denied)]
+        is_rest_normal = is_phrase_abnormal(rest, labeler) is False
+        if is_rest_normal and _says_as_much(left, statement, labeler) and not left.wrong_denials(others):
+            return [text, *_denials(still_denied - left.denied)]
     return [statement.text]
+
+
+def _parts(whole: str) -> list[tuple[str, str]]:
+    """Return in which parts a sentence may be left, the longest first, and what then goes, with the word between."""
+    pairs = [
+        pair
+        for seam in _SEAM.finditer(whole)
+        for pair in ((whole[: seam.start()], whole[seam.start() :]), (whole[seam.end() :], whole[: seam.start()]))
+    ]
+    return sorted((pair for pair in pairs if pair[0]), key=lambda pair: len(pair[0]), reverse=True)
 
 
 def _says_as_much(part: Statement, whole: Statement, labeler: Labeler) -> bool:

@@ -77,6 +77,8 @@ _FREE_AIR = re.compile(
     r"\b(?:free (?:\w+ )?air|pneumoperitoneum|pneumomediastinum|subcutaneous (?:emphysema|air|gas))\b"
 )
 _DENIAL = re.compile(r"\b(?:no|not|without|negative for|free of|absence of|nor|rather than|resolved)\b")
+_TURN = re.compile(r";|\b(?:but|although|though|however|with)\b")
+_PIECE_END = re.compile(r"[,;]|\b(?:but|although|though|however|with|without|and(?= no\b))\b")
 _NOWHERE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
@@ -116,9 +118,16 @@ class Statement:
 
     @property
     def names_free_air(self) -> bool:
-        """Whether it speaks of air outside lung and bowel, which no label stands for, without a denial beside it."""
+        """Whether it speaks of air outside lung and bowel, which no label stands for, and does not deny it there.
+
+        A denial before it reaches through a list, one behind it only to what stands next to it.
+        """
         lowered = self.text.lower()
-        return _FREE_AIR.search(lowered) is not None and not _DENIAL.search(lowered)
+        return any(
+            not _DENIAL.search(_TURN.split(lowered[: air.start()])[-1])
+            and not _DENIAL.search(_PIECE_END.split(lowered[air.end() :])[0])
+            for air in _FREE_AIR.finditer(lowered)
+        )
 
     @property
     def topic(self) -> Topic:

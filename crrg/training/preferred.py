@@ -82,7 +82,8 @@ def train_preferred(
     finished = folder.result()
     if finished is not None:
         return finished
-    folder.begin_run(tracker, {})
+    params = {"stage": STAGE, "dataset_version": dataset.version, "round": phrases.number}
+    folder.begin_run(tracker, {**settings.model_dump(mode="json"), **params})
     device = resolve_device(config.device)
     seed_everything(config.seed)
     generator_config, tensors = read_stage(storage, stages["generator"])

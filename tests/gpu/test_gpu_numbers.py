@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from crrg.config.running import DecodingSettings
+from crrg.inference import slots
 from crrg.inference.decoding import DecodedPhrase, decode_hypotheses
 from crrg.inference.regions import RegionReadings, read_regions
 from crrg.models.detector import RegionDetector
@@ -44,6 +45,7 @@ MOSTLY = 0.8
 """Share of sentences that stay the same where logits are rounded otherwise; of random weights some nine in ten."""
 NEARLY_EQUAL = 1e-4
 """Two hypotheses of one phrase whose scores lie nearer than this may change places."""
+FEW_SLOTS = 16
 
 
 @contextmanager
@@ -51,6 +53,12 @@ def summed_otherwise(device: torch.device) -> Iterator[None]:
     """Make the CPU sum in another order where it stands for a GPU, so that last digits differ as they do there."""
     with torch_products() if device.type == "cpu" else nullcontext():
         yield
+
+
+@pytest.fixture(params=[FEW_SLOTS, slots.MOST_SLOTS], ids=["refilled", "at-once"])
+def most_slots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a GPU, too, compute so few phrases at once that slots are refilled; and as many as wait."""
+    monkeypatch.setattr(slots, "MOST_SLOTS", request.param)
 
 
 class Numbers:
@@ -67,7 +75,7 @@ def given(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def hypotheses(model: ReportGenerator, number: int, **changes: object) -> list[list[DecodedPhrase]]:
-    settings = DecodingSettings.model_validate({"num_beams": 4, "num_slots": 16, **changes})
+    settings = DecodingSettings.model_validate({"num_beams": 4, "num_slots": FEW_SLOTS, **changes})
     return decode_hypotheses(model, Numbers(), *given(number), settings)
 
 
@@ -149,6 +157,7 @@ def test_next_word_logits(device: torch.device) -> None:
     assert float((found - wanted).abs().max()) <= LOGITS
 
 
+@pytest.mark.usefixtures("most_slots")
 @pytest.mark.parametrize("changes", [{}, {"num_beams": 1}, {"compat": "rgrg", "no_repeat_ngram": 0}])
 def test_sentences(device: torch.device, changes: dict[str, object]) -> None:
     model = random_generator()
@@ -170,12 +179,13 @@ def margin(found: list[DecodedPhrase]) -> float:
     return found[0].logprob - found[1].logprob
 
 
+@pytest.mark.usefixtures("most_slots")
 def test_a_sentence_is_the_same_alone_and_among_many(device: torch.device) -> None:
     model = copy_on(random_generator(), device)
     many = hypotheses(model, 96)
     for row in (0, 17, 40):
         rows = tuple(part[row : row + 1] for part in given(96))
-        (alone,) = decode_hypotheses(model, Numbers(), *rows, DecodingSettings(num_beams=4, num_slots=16))
+        (alone,) = decode_hypotheses(model, Numbers(), *rows, DecodingSettings(num_beams=4, num_slots=FEW_SLOTS))
         assert alone[0].text == many[row][0].text
         assert abs(alone[0].logprob - many[row][0].logprob) <= ALONE
 

@@ -25,6 +25,8 @@ SENTENCES = (
     "Patchy opacity in the right lower lobe, right greater than right.",
     "Patchy opacity in the right lower lobe",
     "The heart is mildly enlarged.",
+    "The aorta is tortuous without effusion.",
+    "Bullae without effusion.",
     "There is free air below the diaphragm.",
     "Healed fracture of the left fifth rib.",
     "There is bibasilar",

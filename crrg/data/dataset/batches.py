@@ -149,7 +149,15 @@ def load_films(
     return _film_table(pairs, values, images.array(), size)
 
 
-def sample_films(storage: Storage, dataset: DatasetRef, split: Split, size: int, most: int) -> FilmTable:
+def sample_films(
+    storage: Storage,
+    dataset: DatasetRef,
+    split: Split,
+    size: int,
+    most: int,
+    *,
+    keep: Callable[[Pair], bool] = lambda _pair: True,
+) -> FilmTable:
     """Read frontal films that stand for a split (``sampled_films``), ready for a model of one input size.
 
     Args:
@@ -158,6 +166,7 @@ def sample_films(storage: Storage, dataset: DatasetRef, split: Split, size: int,
         split: Part of it.
         size: Side of the model's square input, pixels.
         most: Most films; 0 takes all.
+        keep: Which rows to take, beside the view.
 
     Returns:
         The films in dataset order; empty arrays where there is none.
@@ -167,10 +176,10 @@ def sample_films(storage: Storage, dataset: DatasetRef, split: Split, size: int,
         StorageError: There is no such version.
     """
     if not most:
-        return load_films(storage, dataset, split, size)
+        return load_films(storage, dataset, split, size, keep=keep)
     pairs: list[Pair] = []
     images = _Pictures(size)
-    for pair, film in sampled_films(storage, dataset, split, most):
+    for pair, film in sampled_films(storage, dataset, split, most, keep=keep):
         images.add(model_input(film.pixels, size))
         pairs.append(_without_pixels(pair))
     return _film_table(pairs, [pair.labels for pair in pairs], images.array(), size)

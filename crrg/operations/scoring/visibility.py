@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crrg.config.references import DatasetRef
-from crrg.data.dataset.batches import has_boxes, load_films
+from crrg.data.dataset.batches import has_boxes, sample_films
 from crrg.domain.study import Pair, Split
 from crrg.evaluation.bootstrap import bootstrap_interval, error_interval
 from crrg.evaluation.classification import expected_calibration_error, roc_auc
@@ -53,7 +53,9 @@ def with_visibility(
         return scorecard
     device = next(detector.parameters()).device
     size = detector.architecture.input_size
-    films = load_films(storage, dataset, split, size, MAX_FILMS, keep=lambda pair: has_boxes(pair) and is_scored(pair))
+    films = sample_films(
+        storage, dataset, split, size, MAX_FILMS, keep=lambda pair: has_boxes(pair) and is_scored(pair)
+    )
     if not len(films):
         return scorecard
     cases = visibility_cases(films, lambda images: detect_films(detector, images, device).scores.numpy(), SEED)

@@ -122,7 +122,32 @@ def test_no_chest_with_free_air_is_called_normal_flag_or_not(sentence: str) -> N
     assert report((CLEAR, False), (sentence, True)).impression == sentence
 
 
-@pytest.mark.parametrize("sentence", ["No free air under the diaphragm.", "The pneumomediastinum has resolved."])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Free air under the right hemidiaphragm, no pneumothorax.",
+        "There is free air under the diaphragm without pneumothorax.",
+        "Subcutaneous emphysema is seen but no pneumothorax.",
+        "Pneumomediastinum and no pneumothorax.",
+        "No pneumothorax, but free air under the diaphragm.",
+        "No pneumothorax; free air under the diaphragm.",
+    ],
+)
+def test_a_denial_of_something_else_leaves_free_air_named(sentence: str) -> None:
+    assert report((CLEAR, False), (sentence, False)) == AssembledReport(f"{CLEAR} {sentence}", "")
+    assert report((CLEAR, False), (sentence, True)).impression != NORMAL_IMPRESSION
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "No free air under the diaphragm.",
+        "The pneumomediastinum has resolved.",
+        "No pneumothorax, pneumomediastinum, or subcutaneous emphysema.",
+        "Free air and pneumothorax are not seen.",
+        "Bowel gas with no free air.",
+    ],
+)
 def test_denied_free_air_leaves_a_chest_normal(sentence: str) -> None:
     assert report((CLEAR, False), (sentence, False)).impression == NORMAL_IMPRESSION
 
@@ -130,6 +155,35 @@ def test_denied_free_air_leaves_a_chest_normal(sentence: str) -> None:
 def test_a_flagged_sentence_is_parted_from_a_wrong_denial() -> None:
     drafted = report(("The aorta is tortuous without effusion.", True), ("Small left effusion.", True))
     assert drafted.findings == "The aorta is tortuous. No right pleural effusion. Small left effusion."
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("The aorta is tortuous without effusion.", "The aorta is tortuous. No right pleural effusion."),
+        ("Large hiatal hernia, no pleural effusion.", "Large hiatal hernia. No right pleural effusion."),
+        (
+            "Tortuous aorta without pleural effusion, mild cardiomegaly.",
+            "Tortuous aorta without pleural effusion, mild cardiomegaly.",
+        ),
+        (
+            "Large hiatal hernia, no pleural effusion, and mild cardiomegaly.",
+            "Large hiatal hernia, no pleural effusion, and mild cardiomegaly.",
+        ),
+        ("No pleural effusion, mild cardiomegaly.", "Mild cardiomegaly. No right pleural effusion."),
+    ],
+)
+@pytest.mark.parametrize("is_abnormal", [True, False])
+def test_what_has_no_label_stays_beside_what_a_wrong_denial_is_parted_from(
+    sentence: str, expected: str, is_abnormal: bool
+) -> None:
+    drafted = report((sentence, is_abnormal), ("Small left pleural effusion.", True))
+    assert drafted.findings == f"{expected} Small left pleural effusion."
+
+
+def test_what_all_normal_denied_besides_is_not_told_one_by_one() -> None:
+    drafted = report(("Emphysema, but no acute disease.", True), ("Small left pleural effusion.", True))
+    assert drafted.findings == "Emphysema. Small left pleural effusion."
 
 
 def test_a_pipeline_hands_its_flags_on() -> None:

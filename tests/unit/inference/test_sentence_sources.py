@@ -101,3 +101,16 @@ def test_a_text_that_no_region_said_has_no_regions() -> None:
     assert sentence_sources("Free air.", {"right lung": "The lungs are clear."}) == [("Free air.", [])]
     assert sentence_sources("", {"right lung": "The lungs are clear."}) == []
     assert sentence_sources("Free air.", {}) == [("Free air.", [])]
+
+
+def test_what_is_left_of_a_sentence_that_was_parted_has_its_region_flagged_or_not() -> None:
+    phrases = {"aortic arch": "The aorta is tortuous without effusion.", "left costophrenic angle": "Left effusion."}
+    findings = "The aorta is tortuous. No right pleural effusion. Left effusion."
+    for is_abnormal in (True, False):
+        told = [RegionPhrase(region, phrase, is_abnormal) for region, phrase in phrases.items()]
+        assert assemble(told, order=list(phrases)).findings == findings
+    assert sentence_sources(findings, phrases) == [
+        ("The aorta is tortuous.", ["aortic arch"]),
+        ("No right pleural effusion.", ["aortic arch"]),
+        ("Left effusion.", ["left costophrenic angle"]),
+    ]

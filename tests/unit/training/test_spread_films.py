@@ -21,6 +21,8 @@ from crrg.domain.labels import LABELS, NUM_LABELS
 from crrg.domain.regions import NUM_REGIONS, REGIONS
 from crrg.domain.report import Report
 from crrg.domain.study import Film, Pair, RegionAnnotation, RegionSource, Split, ViewPosition
+from crrg.evaluation.scorecard import Scorecard
+from crrg.operations.scoring import visibility as scored_visibility
 from crrg.storage import Storage
 from crrg.training import detector, generator, paper_stages, visibility
 from crrg.training.loop import FitOutcome
@@ -166,3 +168,28 @@ def test_the_papers_stages_are_scored_on_films_all_over_the_split(drawn: Any) ->
     wanted = [pair.instance_id for pair, _ in sampled_films(*drawn, Split.VALIDATION, MOST_SCORED)]
     assert validation.instance_ids == wanted
     assert paper_stages._films(*drawn, finder)[1].instance_ids == load_films(*drawn, Split.VALIDATION, 8).instance_ids
+
+
+def test_visibility_is_scored_on_annotated_films_all_over_the_split(
+    drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def cases(films: FilmTable, *_: Any) -> Any:
+        seen.append(films.instance_ids)
+
+    monkeypatch.setattr(scored_visibility, "MAX_FILMS", MOST_SCORED)
+    monkeypatch.setattr(scored_visibility, "visibility_cases", cases)
+    monkeypatch.setattr(scored_visibility, "visibility_figures", lambda *_: [])
+    detector = SimpleNamespace(
+        architecture=SimpleNamespace(input_size=8, score_threshold=0.5), parameters=lambda: iter([torch.zeros(1)])
+    )
+    pipeline: Any = SimpleNamespace(visibility=object(), detector=detector)
+    scorecard = Scorecard("test", 0, (), ())
+    scored_visibility.with_visibility(
+        scorecard, pipeline, drawn[1], drawn[0], Split.VALIDATION, is_scored=lambda pair: int(pair.instance_id) % 3 == 0
+    )
+    (numbers,) = ([int(each) for each in films] for films in seen)
+    assert len(numbers) == MOST_SCORED
+    assert all(number % 3 == 0 for number in numbers)
+    assert max(numbers) >= NUM_FILMS * 3 // 4, "not the first ones"

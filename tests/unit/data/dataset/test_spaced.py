@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +20,23 @@ from crrg.storage import Storage
 NUM_ROWS = 120
 
 
-def make_pair(number: int) -> Pair:
+def make_pair(number: int, *, has_film: bool = True) -> Pair:
     """Return a row; every second film is lateral, the first half of the archive is another clinic's."""
+    digest = number.to_bytes(32, "big")
     film = Film(
-        pixels=np.full((8, 8), number, dtype=np.uint8),
+        pixels=np.full((8, 8), number % 256, dtype=np.uint8),
         original_width=8,
         original_height=8,
         view_position=ViewPosition.LATERAL if number % 2 else ViewPosition.PA,
         pixel_spacing_mm=None,
         polarity_inverted=False,
-        pixel_digest=bytes([number] * 32),
+        pixel_digest=digest,
     )
     return Pair(
-        patient_id=f"patient{number}", study_id=f"study{number}", instance_id=f"{number:03d}", film=film,
+        patient_id=f"patient{number}", study_id=f"study{number}",
+        instance_id=f"{number:04d}" if has_film else "", film=film if has_film else None,
         report=Report(), regions=(), labels=dict.fromkeys(LABELS, 0), label_source="drawn", source="phantom",
-        source_digest=bytes([number] * 32), split=Split.TRAIN,
+        source_digest=digest, split=Split.TRAIN,
     )  # fmt: skip
 
 
@@ -65,7 +68,32 @@ def test_all_are_all_of_them(drawn) -> None:
     assert [int(pair.instance_id) for pair in spaced_rows(*drawn, Split.TRAIN, 10_000)] == list(range(NUM_ROWS))
 
 
-def test_one_row_group_is_held_at_a_time(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "films", [range(0, 2000, 10), range(0, 2000, 30), range(1920, 2000), range(0, 80), [*range(64, 96), 1000, 1998]]
+)
+def test_as_many_come_as_there_are_however_few_rows_have_a_film(tmp_path: Path, films: Sequence[int]) -> None:
+    storage = Storage(str(tmp_path))
+    pairs = [make_pair(number, has_film=number in films) for number in range(2000)]
+    dataset = write_dataset(storage, "rows", pairs, {})
+    frontal = [number for number in films if number % 2 == 0]
+    for most in (5, 16, 64):
+        chosen = numbers(sampled_films(storage, dataset, Split.TRAIN, most))
+        assert len(set(chosen)) == min(most, len(frontal))
+        assert chosen == sorted(chosen)
+        assert set(chosen) <= set(frontal)
+
+
+def test_only_rows_that_are_to_be_kept_count(drawn) -> None:
+    chosen = numbers(sampled_films(*drawn, Split.TRAIN, 9, keep=lambda pair: int(pair.instance_id) % 10 == 0))
+    assert len(chosen) == 9
+    assert all(number % 10 == 0 for number in chosen)
+
+
+def test_what_is_drawn_where_films_are_many_stays_the_same(drawn) -> None:
+    assert numbers(sampled_films(*drawn, Split.TRAIN, 12)) == [0, 4, 6, 8, 20, 22, 64, 66, 68, 74, 80, 92]
+
+
+def test_no_more_row_groups_are_read_than_hold_enough_films(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     from crrg.data.dataset.reader import PairReader
 
     read: list[int] = []
@@ -73,10 +101,12 @@ def test_one_row_group_is_held_at_a_time(drawn, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PairReader, "group", lambda self, index: read.append(index) or plain(self, index))
     films = sampled_films(*drawn, Split.TRAIN, 12)
     assert read == []
-    next(films)
-    assert len(read) == 1
     list(films)
-    assert len(read) <= -(-NUM_ROWS // parts.ROW_GROUP_ROWS)
+    assert len(set(read)) == 2 < -(-NUM_ROWS // parts.ROW_GROUP_ROWS)
+    assert len(read) == 4, "once to choose, once to yield"
+    read.clear()
+    next(sampled_films(*drawn, Split.TRAIN))
+    assert len(read) == 1, "one is held at a time"
 
 
 def test_films_of_a_sample_are_those_drawn_at_the_size_of_a_model(drawn) -> None:

@@ -108,7 +108,8 @@ def test_trainings_and_drafts_need_none_of_what_a_borrowed_machine_lacks():
         "import crrg.training.clip, crrg.training.detector, crrg.training.generator, crrg.training.joint;"
         "import crrg.training.paper_stages, crrg.training.selector"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_decoding_children_load_neither_torch_nor_tables():

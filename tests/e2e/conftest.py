@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,10 @@ from deployments.services import (
 )
 from tests.support.keys import KEY
 from tests.support.platform import Platform, S3Store
+from tests.support.review_browser import run_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +41,12 @@ def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
             else:
                 os.environ[name] = value
         service.stop(0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Run Chromium for the tests of one file."""
+    yield from run_browser()
 
 
 @pytest.fixture(scope="session")

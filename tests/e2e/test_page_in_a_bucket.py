@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,17 +11,12 @@ import pytest
 
 from crrg.storage import Storage
 from tests.support.platform import S3Store
-from tests.support.review_browser import drafted, run_browser, wait_until, write_page
+from tests.support.review_browser import drafted, wait_until, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from run_browser()
 
 
 @pytest.fixture

@@ -11,17 +11,12 @@ import pytest
 
 from crrg.domain.study import ViewPosition
 from crrg.exports.superseded import SUPERSEDED_FILE, Replacement, superseded_script
-from tests.support.review_browser import drafted, run_browser, wait_until, write_page
+from tests.support.review_browser import drafted, wait_until, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from run_browser()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.review_browser import drafted, run_browser, wait_until, write_page
+from tests.support.review_browser import drafted, wait_until, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -24,11 +24,6 @@ REFUSE_ADDRESSES = """() => {
     window.numAddresses = 0;
     history.replaceState = () => { window.numAddresses += 1; throw new DOMException("too often", "SecurityError"); };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from run_browser()
 
 
 @pytest.fixture

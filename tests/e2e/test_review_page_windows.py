@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.printed_sheets import read_sheets
-from tests.support.review_browser import drafted, run_browser, write_page
+from tests.support.review_browser import drafted, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.e2e
 BANNER_GROUND, BANNER_TEXT = (0.2902, 0.1961, 0.0627), (1, 0.9137, 0.7804)
 REMARKS = ("The films of this night are brighter than those of the training; look at more of them than usual.",) * 2
 LONG_WORD = "W" * 300
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from run_browser()
 
 
 def with_text(film: DraftedFilm, text: str) -> DraftedFilm:

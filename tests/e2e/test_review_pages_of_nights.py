@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 from crrg.exports.documents import NO_IMPRESSION
-from tests.support.review_browser import drafted, run_browser, wait_until, write_page
+from tests.support.review_browser import drafted, wait_until, write_page
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from run_browser()
 
 
 def test_remarks_on_the_night_stand_above_everything(browser, tmp_path):

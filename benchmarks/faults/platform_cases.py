@@ -16,7 +16,7 @@ from crrg.config.base import Settings
 from crrg.operations.spool import PREFIX, send_waiting
 from crrg.registry.aliases import ResolvedBundle
 from crrg.storage import Storage
-from crrg.tracking import mlflow_client
+from crrg.tracking.client import mlflow_client
 from deployments.services import Service, free_port, start_mlflow, start_prefect_server
 from tests.support.drawn_night import BUNDLE, DATE, night_config
 from tests.support.keys import KEY

@@ -10,7 +10,7 @@ from crrg.errors import ModelError
 from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import BUNDLE_FILE
 from crrg.storage import Storage
-from crrg.tracking import PIPELINE_MODEL
+from crrg.tracking.models import PIPELINE_MODEL
 
 logger = logging.getLogger(__name__)
 

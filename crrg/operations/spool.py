@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from crrg.config.base import FrozenConfig, Settings
 from crrg.errors import ConfigError, CrrgError, ModelError
 from crrg.storage import Storage, canonical_json, hash_json
-from crrg.tracking import MlflowTracker, open_tracker
+from crrg.tracking.runs import MlflowTracker, open_tracker
 from crrg.training.tracker import Entry
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from crrg.config.references import BundleRef
 from crrg.errors import ConfigError, ModelError, StorageError
 from crrg.registry.bundle import BUNDLE_FILE, bundle_folder, read_spec
 from crrg.storage import Storage
-from crrg.tracking import PIPELINE_MODEL, ModelRegistry
+from crrg.tracking.models import PIPELINE_MODEL, ModelRegistry
 
 logger = logging.getLogger(__name__)
 

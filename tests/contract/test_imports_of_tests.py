@@ -104,7 +104,7 @@ def test_unit_tests_import_neither_prefect_nor_mlflow(checkout: Path) -> None:
         ("from prefect.context import FlowRunContext", True),
         ("def f():\n    import mlflow.pyfunc", True),
         ("from flows import __main__ as entry", True),
-        ("from crrg.tracking import open_tracker", True),
+        ("from crrg.tracking.runs import open_tracker", True),
         ("from crrg import tracking", True),
         ("from tests.support.shards import run", True),
         ("from tests.support import shards", True),

@@ -20,7 +20,9 @@ from crrg.operations.ingest import tracking as ingest_tracking
 from crrg.operations.ingest.ingest import ingest
 from crrg.operations.ingest.tracking import EXPERIMENT
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, mlflow_client, open_tracker
+from crrg.tracking.client import mlflow_client
+from crrg.tracking.models import ModelRegistry
+from crrg.tracking.runs import open_tracker
 from tests.support.canaries import find_markers, marked_archive, marked_table
 from tests.support.drawn_night import PSEUDONYMS
 from tests.support.keys import KEY

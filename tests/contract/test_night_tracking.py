@@ -13,7 +13,7 @@ from crrg.operations.night import report
 from crrg.operations.night.report import report_night
 from crrg.operations.spool import send_waiting
 from crrg.storage import Storage
-from crrg.tracking import mlflow_client
+from crrg.tracking.client import mlflow_client
 from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, png_bytes, run_test_night
 
 LATER = "2026-11-21"

@@ -19,7 +19,8 @@ from crrg.operations.privacy.trained_on import PICTURES, delete_pictures, models
 from crrg.operations.training import train
 from crrg.operations.training.draft_store import DraftFolder, draft_films
 from crrg.storage import Storage
-from crrg.tracking import EVERY_STATE, mlflow_client, open_tracker
+from crrg.tracking.client import EVERY_STATE, mlflow_client
+from crrg.tracking.runs import open_tracker
 
 VERSION = "0123456789abcdef"
 KEY = f"datasets/d/version={VERSION}/_manifest.json"

@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr
 
 from crrg.config.base import OTHER_SECRETS, Settings
 from crrg.storage import Storage
-from crrg.tracking import open_tracker
+from crrg.tracking.runs import open_tracker
 from tests.support.canaries import find_markers
 from tests.support.commands import every_command
 from tests.support.drawn_night import fill_inbox

@@ -22,8 +22,10 @@ from crrg.operations.registry.assemble import register_bundle
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage
-from crrg.tracking import MlflowTracker, ModelRegistry, _reach, mlflow_client, open_tracker
-from crrg.tracking_server import tracking_uri
+from crrg.tracking.client import mlflow_client, reach
+from crrg.tracking.models import ModelRegistry
+from crrg.tracking.runs import MlflowTracker, open_tracker
+from crrg.tracking.server import tracking_uri
 from tests.support.stand_in_bundle import stand_in_bundle, stand_in_stage
 
 DATASET = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"test": 3})
@@ -115,7 +117,7 @@ def test_a_store_of_artifacts_that_fails_is_out_of_reach_as_its_server_is(error:
         raise error
 
     with pytest.raises(StorageError, match="artifact store") as refused:
-        _reach(upload)
+        reach(upload)
     assert refused.value.retryable
 
 
@@ -199,6 +201,33 @@ def test_ids_of_the_orchestrator_are_tags_and_no_settings(storage: Storage, sett
     run = client.get_run(version.run_id)
     assert run.data.tags["prefect.flow_run_id"] == version.tags["prefect.flow_run_id"] == "f"
     assert run.data.params == {"bundle_id": bundle.bundle_id, "dataset": "d", "dataset_version": "d1"}
+
+
+def test_a_bundles_run_is_the_parent_of_the_runs_that_made_its_parts(storage: Storage, settings: Settings) -> None:
+    registry, client = ModelRegistry(settings, storage), mlflow_client(settings, storage)
+    runs: dict[str, str] = {}
+    for part, seed in (("detector", 41), ("selector", 42), ("clip", 43)):
+        with open_tracker(settings, storage, f"train-{part}", f"{part}-d-tiny-0") as tracker:
+            runs[part] = tracker.run_id
+        registry.register_stage(stand_in_stage(storage, part, seed=seed, run_id=runs[part]))
+    client.delete_run(runs["clip"])
+
+    first = evaluated(storage, settings, GOOD, detector=41, selector=42, clip=43)
+    parent = client.get_run(registry.version_tags(first.bundle.model_version)["run_id"])
+    tags = {part: client.get_run(run_id).data.tags for part, run_id in runs.items()}
+    assert {part: each.get("mlflow.parentRunId") for part, each in tags.items()} == {
+        "detector": parent.info.run_id, "selector": parent.info.run_id, "clip": None,
+    }  # fmt: skip
+    note = parent.data.tags["mlflow.note.content"]
+    detector = client.get_run(runs["detector"])
+    assert f"[detector-d-tiny-0](#/experiments/{detector.info.experiment_id}/runs/{runs['detector']})" in note
+    assert "clip" not in note, "its run was deleted"
+
+    second = evaluated(storage, settings, GOOD, detector=41, selector=44)
+    assert client.get_run(runs["detector"]).data.tags["mlflow.parentRunId"] == parent.info.run_id
+    again = client.get_run(registry.version_tags(second.bundle.model_version)["run_id"])
+    assert runs["detector"] in again.data.tags["mlflow.note.content"], "trained once, part of both"
+    assert runs["selector"] not in again.data.tags["mlflow.note.content"]
 
 
 def test_a_root_in_a_bucket_needs_a_server() -> None:

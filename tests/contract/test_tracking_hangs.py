@@ -11,7 +11,7 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.storage import Storage
-from crrg.tracking import open_tracker
+from crrg.tracking.runs import open_tracker
 
 EXIT_SIGTERM = 143
 MOST_S = 30.0

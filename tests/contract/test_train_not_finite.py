@@ -19,7 +19,7 @@ from crrg.errors import NonFiniteLoss
 from crrg.models.detector import RegionDetector
 from crrg.operations.training.train import train_stage
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry
+from crrg.tracking.models import ModelRegistry
 from crrg.training import detector
 from tests.support.few_pairs import noise_pair
 

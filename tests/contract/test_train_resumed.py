@@ -13,7 +13,7 @@ from crrg.config.base import Settings
 from crrg.config.training import PresetTraining, TrainStageConfig
 from crrg.operations.training import train
 from crrg.storage import Storage
-from crrg.tracking import mlflow_client
+from crrg.tracking.client import mlflow_client
 from crrg.training import clip, state_timer
 from crrg.training.checkpoint import StageFolder
 from crrg.training.tracker import NullTracker

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from crrg import tracking
 from crrg.config.base import Settings
 from crrg.config.references import DatasetRef, StageResult
 from crrg.config.training import TrainStageConfig
@@ -18,6 +17,8 @@ from crrg.ledger.audit import read_audit
 from crrg.operations import spool
 from crrg.operations.training import train
 from crrg.storage import Storage
+from crrg.tracking import models, runs
+from crrg.tracking.client import mlflow_client
 from crrg.training.tracker import NullTracker, Tracker
 from tests.support.stand_in_bundle import stand_in_stage
 
@@ -89,8 +90,9 @@ def test_figures_that_a_real_server_did_not_take_go_into_its_run_the_next_time(
         tracker.log_text("samples.md", "a sample")
         return stand_in_stage(root, "detector").model_copy(update={"run_id": tracker.run_id})
 
-    reached = tracking._reach
-    monkeypatch.setattr(tracking, "_reach", reach)
+    reached = runs.reach
+    for module in (runs, models):
+        monkeypatch.setattr(module, "reach", reach)
     monkeypatch.setattr(train, "fit_stage", fit)
     dataset = DatasetRef(name="d", version="d1", manifest_key="m", num_rows={"train": 3})
     form = TrainStageConfig(dataset="d", device="cpu", seed=7)
@@ -103,7 +105,7 @@ def test_figures_that_a_real_server_did_not_take_go_into_its_run_the_next_time(
 
     away.clear()
     assert spool.send_waiting(storage, settings) == 1
-    client = tracking.mlflow_client(settings, storage)
+    client = mlflow_client(settings, storage)
     run = client.get_run(run_id)
     assert [(each.step, each.value) for each in client.get_metric_history(run_id, "train/loss")] == [(1, 2.0), (2, 1.0)]
     assert run.data.params["form.seed"] == "7"
@@ -139,9 +141,9 @@ def test_figures_of_a_training_that_ends_while_the_server_is_away_wait(
 
 def test_figures_of_a_run_that_was_deleted_on_its_server_go_into_one_of_their_own(tmp_path: Path) -> None:
     storage, settings = Storage(str(tmp_path)), Settings(root=str(tmp_path))
-    with tracking.open_tracker(settings, storage, "train-detector", "detector") as tracker:
+    with runs.open_tracker(settings, storage, "train-detector", "detector") as tracker:
         tracker.log_metrics({"train/loss": 2.0}, step=1)
-    client = tracking.mlflow_client(settings, storage)
+    client = mlflow_client(settings, storage)
     client.delete_run(tracker.run_id)
     begun = spool.TrackedRun(experiment="train-detector", run_name="detector", run_id=tracker.run_id)
     spool.keep_figures(begun, [("log_metrics", {"metrics": {"train/loss": 1.0}, "step": 2})], storage)

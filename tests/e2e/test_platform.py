@@ -15,7 +15,7 @@ from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.registry.aliases import recorded_alias, resolve_bundle
 from crrg.registry.bundle import read_bundle
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry
+from crrg.tracking.models import ModelRegistry
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -11,7 +11,7 @@ from crrg.data.dataset.data_card import CARD_FIGURES, SAMPLES
 from crrg.data.privacy.forgotten import is_removed_from
 from crrg.errors import CrrgError
 from crrg.storage import Storage
-from crrg.tracking import open_tracker
+from crrg.tracking.runs import open_tracker
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from crrg.operations.night.summary import note_told, untold_nights
 from crrg.operations.spool import TrackedRun, reason_of, track
 from crrg.operations.summaries import night_report
 from crrg.storage import Storage
-from crrg.tracking import PIPELINE_MODEL
+from crrg.tracking.models import PIPELINE_MODEL
 
 logger = logging.getLogger(__name__)
 

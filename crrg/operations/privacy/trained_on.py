@@ -14,7 +14,8 @@ from crrg.config.references import StageResult
 from crrg.registry.bundle import dataset_versions
 from crrg.registry.stage_files import CONFIG_FILE, RESULT_FILE
 from crrg.storage import Storage
-from crrg.tracking import EVERY_STATE, MODELS, ModelRegistry, delete_artifact, mlflow_client
+from crrg.tracking.client import EVERY_STATE, delete_artifact, mlflow_client
+from crrg.tracking.models import MODELS, ModelRegistry
 
 PICTURES = ("card/samples.png", "detector_boxes.png")
 """Artifacts that show films of a dataset."""

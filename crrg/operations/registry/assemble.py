@@ -24,6 +24,7 @@ from crrg.registry.aliases import CANDIDATE
 from crrg.registry.bundle import (
     BUNDLE_FILE,
     CARD_FILE,
+    WEIGHT_FILES,
     commit_bundle,
     compose_bundle,
     with_decoding,
@@ -35,7 +36,8 @@ from crrg.registry.bundle import (
     write_bundle,
 )
 from crrg.storage import Storage
-from crrg.tracking import PIPELINE_MODEL, ModelRegistry, open_tracker
+from crrg.tracking.models import PIPELINE_MODEL, ModelRegistry
+from crrg.tracking.runs import open_tracker
 from crrg.working_folder import working_folder
 
 logger = logging.getLogger(__name__)
@@ -156,8 +158,10 @@ def _register(
         tracker.log_metrics(evaluation.metrics)
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         log_scorecard(evaluation, storage, tracker)
+        files: dict[str, str] = folder.get_json(BUNDLE_FILE)["files"]
+        tracker.adopt({part: registry.training_run(part, files[file]) for part, file in WEIGHT_FILES.items()})
         with working_folder() as temporary:
-            folder.download([BUNDLE_FILE, *folder.get_json(BUNDLE_FILE)["files"]], temporary)
+            folder.download([BUNDLE_FILE, *files], temporary)
             page = evaluation_markdown(evaluation)
             version = registry.register_bundle(bundle, temporary, MODEL_FILE, tracker.run_id, about, page)
     spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"

@@ -26,7 +26,7 @@ from crrg.registry.aliases import (
 from crrg.registry.bundle import read_bundle
 from crrg.registry.gate import GateOutcome, check_gate
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry
+from crrg.tracking.models import ModelRegistry
 
 logger = logging.getLogger(__name__)
 

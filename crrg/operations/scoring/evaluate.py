@@ -32,7 +32,7 @@ from crrg.registry.aliases import resolve_bundle
 from crrg.registry.bundle import bundle_folder, read_bundle, read_spec
 from crrg.registry.imported import import_digest
 from crrg.storage import Storage
-from crrg.tracking import open_tracker
+from crrg.tracking.runs import open_tracker
 from crrg.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from crrg.operations.training.training_drafts import TrainingDrafts, draft_train
 from crrg.progress import span
 from crrg.registry.bundle import bundle_folder, read_bundle, read_spec
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry, open_tracker
+from crrg.tracking.models import ModelRegistry
+from crrg.tracking.runs import open_tracker
 from crrg.training.tracker import Entry, PatientTracker, Tracker
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from crrg.local_files import free_bytes
 from crrg.operations.night.checks import ROOM_PER_FILM
 from crrg.registry.aliases import CHAMPION, recorded_alias, version_ref
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry
+from crrg.tracking.models import ModelRegistry
 
 NUM_RACERS = 8
 _RENEWED = b"renewed"

@@ -8,7 +8,7 @@ from crrg.ledger.manifest import read_manifests
 from crrg.operations.summaries import table
 from crrg.registry.aliases import CHAMPION, recorded_alias
 from crrg.storage import Storage
-from crrg.tracking import ModelRegistry
+from crrg.tracking.models import ModelRegistry
 
 NUM_NIGHTS = 7
 

@@ -1,6 +1,6 @@
 """The tracking server as a place: its address, what its client reads from the environment, how long it is waited for.
 
-Knows no mlflow; whoever talks to the server is ``crrg/tracking.py``.
+Knows no mlflow; whoever talks to the server is ``client.py`` beside it.
 """
 
 from __future__ import annotations

@@ -132,7 +132,6 @@ class Bench:
             base_channels=options.paper_channels,
             dataset=resolve_dataset(self.storage, TRAINING_DATASET, ""),
             root=self.storage,
-            with_ablations=options.ablations,
             variants=tuple(options.variants),
             with_paper=not options.without_paper,
         )
@@ -206,7 +205,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--architecture-preset", choices=get_args(Preset), default="tiny", help="sizes of `crrg`")
     parser.add_argument("--architecture-seeds", type=int, default=3, help="runs of each architecture")
     parser.add_argument("--architecture-films", type=int, default=300, help="of the drawn cohort, to score both on")
-    parser.add_argument("--ablations", action="store_true", help="also train `crrg` without each of its differences")
     parser.add_argument(
         "--variants",
         nargs="*",

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.generation_quality.ablations import CHANGES, ablated
 from benchmarks.generation_quality.budget import CPU, Limit
 from benchmarks.generation_quality.contenders import Contender, Films, Order, Ours, Papers, Parts, drafting
 from benchmarks.generation_quality.matching import PARTS, compare_sizes, narrow_to, networks_of
@@ -61,7 +60,6 @@ class Contest:
         dataset: Trained on.
         root: Where it lies.
         rates: Learning rates that are tried.
-        with_ablations: Whether ``crrg`` is also trained without each of its differences.
         variants: What is changed in ``crrg`` for a comparison with it, by the names of ``VARIANTS``.
         with_paper: Whether ``paper`` is trained as well.
     """
@@ -73,7 +71,6 @@ class Contest:
     dataset: DatasetRef
     root: Storage
     rates: tuple[float, ...] = RATES
-    with_ablations: bool = False
     variants: tuple[str, ...] = ()
     with_paper: bool = True
 
@@ -103,7 +100,6 @@ class Arena:
             self.contenders["paper"] = Papers(narrowed, settings)
         changes = {f"crrg with {name}": VARIANTS[name] for name in contest.variants}
         self.variants = {name: Ours(change(settings), name) for name, change in changes.items()}
-        self.ablations = {name: ablated(settings, name) for name in CHANGES} if contest.with_ablations else {}
         forms = {part: getattr(narrowed, part).model_dump(mode="json") for part in PARTS}
         identity = config_hash(
             settings=settings.model_dump(mode="json"), narrowed=forms, data=contest.dataset.version,
@@ -134,11 +130,11 @@ class Arena:
             for name in rates:
                 if not self._train_run(name, f"run/{name}/{seed}", rates[name], seed, self._limits()):
                     return False
-        return self._equal_steps() and self._ablate()
+        return self._equal_steps()
 
     def contender(self, name: str) -> Contender:
-        """Return an architecture, a variant or an ablation by its name."""
-        return {**self.contenders, **self.variants, **self.ablations}[name]
+        """Return an architecture or a variant by its name."""
+        return {**self.contenders, **self.variants}[name]
 
     def tune(self, name: str) -> dict[str, float] | None:
         """Return the best learning rate of each stage, tried on the best trial of the stage before."""
@@ -161,8 +157,7 @@ class Arena:
         """Return the last stage's key of each architecture's runs within the budget, and at equal steps."""
         seeds, names = range(self.contest.num_seeds), (*self.contenders, *self.variants)
         keys = {name: [f"{self.prefix}/run/{name}/{seed}/generator" for seed in seeds] for name in names}
-        keys |= {f"{name}, equal steps": [f"{self.prefix}/steps/{name}/generator"] for name in self._paced_by()}
-        return keys | {name: [f"{self.prefix}/without/{name}/generator"] for name in self.ablations}
+        return keys | {f"{name}, equal steps": [f"{self.prefix}/steps/{name}/generator"] for name in self._paced_by()}
 
     def load(self, record: dict[str, Any]) -> Parts:
         """Read the parts of a finished training."""
@@ -215,33 +210,13 @@ class Arena:
                 return False
         return True
 
-    def _ablate(self) -> bool:
-        """Train each ablation from the stage it concerns on."""
-        for name in self.ablations:
-            rates = self.tune("crrg")
-            assert rates is not None
-            first = PARTS.index(CHANGES[name][0])
-            before = self.table.rows[f"{self.prefix}/run/crrg/0/{PARTS[first - 1]}"]["parts"]
-            if not self._train_run(name, f"without/{name}", rates, 0, self._limits(), first, before):
-                return False
-        return True
-
     def _limits(self) -> dict[str, Limit]:
         return {part: Limit(cpu_s=self.contest.budget_s * SHARES[part]) for part in PARTS}
 
-    def _train_run(
-        self,
-        name: str,
-        run: str,
-        rates: dict[str, float],
-        seed: int,
-        limits: dict[str, Limit],
-        first: int = 0,
-        before: dict[str, Any] | None = None,
-    ) -> bool:
-        """Train the stages of a run, from the ``first`` on; return whether all are trained."""
-        before = before or {}
-        for part in PARTS[first:]:
+    def _train_run(self, name: str, run: str, rates: dict[str, float], seed: int, limits: dict[str, Limit]) -> bool:
+        """Train the stages of a run; return whether all are trained."""
+        before: dict[str, Any] = {}
+        for part in PARTS:
             owner = self._trained_as(name, part)
             key = f"{self.prefix}/{run if owner == name else f'run/{owner}/{seed}'}/{part}"
             if not self._fill(key, owner, part, before, Order(rates[part], seed, limits[part])):

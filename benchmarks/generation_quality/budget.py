@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from crrg.config.training import LoopConfig
 from crrg.storage import Storage
+from crrg.training.averaging import WeightAverage
 from crrg.training.checkpoint import StageFolder
 from crrg.training.loop import fit
 from crrg.training.tracker import NullTracker
@@ -101,16 +102,24 @@ def fit_within(
         pace = _pace(module, make_batch, loss, loop)
         num_planned = max(1, int((limit.cpu_s - clock.used()) * MARGIN / pace))
     done = 0
+    average = WeightAverage(module, loop.ema_decay) if loop.ema_decay else None
 
     def bounded(batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         nonlocal done
+        if average is not None and done:
+            average.update()
         if limit.cpu_s and done and clock.used() >= limit.cpu_s:
             raise _UsedUp
         done += 1
         return loss(batch)
 
+    # averaged here and not by the loop, which hands over the average only where it comes to its end
     with contextlib.suppress(_UsedUp):
-        _fit(module, make_batch, bounded, loop.model_copy(update={"num_steps": num_planned}))
+        _fit(module, make_batch, bounded, loop.model_copy(update={"num_steps": num_planned, "ema_decay": 0.0}))
+    if average is not None:
+        if done == num_planned:
+            average.update()
+        average.apply()
     module.eval()
     return Effort(clock.used(), done, num_planned)
 

@@ -83,7 +83,7 @@ def _trials(own: Rows) -> str:
 def _efforts(own: Rows) -> str:
     lines = []
     for name, row in own.items():
-        if name.startswith(("run/", "steps/", "without/")) and name.split("/")[-1] in PARTS:
+        if name.startswith(("run/", "steps/")) and name.split("/")[-1] in PARTS:
             run, stage = name.rsplit("/", 1)
             planned = f"{row['num_steps']} of {row['num_planned']}"
             lines.append((run, stage, f"{row['rate']:g}", planned, f"{row['cpu_s']:.0f}"))
@@ -100,12 +100,6 @@ def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
         for kind, title in titles.items():
             pair = _pair(found[kind], (name, "crrg"), row["baselines"])
             tables.append(f"`{name}` beside `crrg`, the difference is what it gains. {title}\n\n{pair}")
-    for name, figures in row["without"].items():
-        lines = [
-            (_shown(figure), _interval(found["crrg"]), _interval(found[name]), _interval(found["difference"]))
-            for figure, found in figures.items()
-        ]
-        tables.append(f"Without one thing, one run each:\n\n{table(('figure', 'crrg', name, 'difference'), lines)}")
     texts = list(row["baselines"])
     lines = [
         (_shown(figure), *(f"{row['baselines'][text][figure]['']['mean']:.3f}" for text in texts))

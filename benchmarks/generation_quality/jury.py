@@ -57,8 +57,8 @@ class Jury:
 
     def _title(self) -> str:
         """Return the name of a summary of what is compared."""
-        parts = ("-with-ablations" if self.arena.ablations else "", *(f" {name}" for name in self.arena.variants))
-        return f"summary{''.join(parts)}{'' if self.arena.contest.with_paper else ' without paper'}"
+        parts = "".join(f" {name}" for name in self.arena.variants)
+        return f"summary{parts}{'' if self.arena.contest.with_paper else ' without paper'}"
 
     @property
     def _cohort(self) -> str:
@@ -112,9 +112,6 @@ class Jury:
                     "steps": summarise({name: sums[f"{name}, equal steps"], "crrg": sums["crrg"][:1]}, patients),
                 }
                 for name in self.arena.variants
-            },
-            "without": {
-                name: summarise({"crrg": sums["crrg"][:1], name: sums[name]}, patients) for name in self.arena.ablations
             },
             "baselines": {name: summarise({"": [given["sums"]]}, patients) for name, given in baselines.items()},
             "further": self._further(runs, baselines),

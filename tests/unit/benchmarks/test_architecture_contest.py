@@ -91,13 +91,34 @@ def test_knowing_the_report_changes_the_generator_alone_and_by_less_than_a_tenth
         assert sizes["generator"]["crrg"] < sizes["generator"]["crrg with context"]
 
 
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("no-region-identity", ("selector",)),
+        ("no-flags", ("generator",)),
+        ("token-table-positions", ("generator",)),
+        ("balanced-films", ("selector",)),
+        ("averaged-weights", ("detector", "selector", "generator")),
+    ],
+)
+def test_a_variant_changes_its_stages_alone_and_hardly_their_size(
+    preset: Preset, name: str, stages: tuple[str, ...]
+) -> None:
+    ours = preset_training(preset)
+    variant = VARIANTS[name](ours)
+    assert all(getattr(variant, part) != getattr(ours, part) for part in stages)
+    assert variant.model_copy(update={part: getattr(ours, part) for part in stages}) == ours
+    compare_sizes(ours, networks_of(variant, 900), 900, name)
+
+
 class Line(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
 
-def fit_line(limit: Limit) -> tuple[Line, budget.Effort, list[int]]:
+def fit_line(limit: Limit, **changes: Any) -> tuple[Line, budget.Effort, list[int]]:
     line, steps = Line(), []
 
     def make_batch(step: int) -> torch.Tensor:
@@ -107,7 +128,7 @@ def fit_line(limit: Limit) -> tuple[Line, budget.Effort, list[int]]:
         steps.append(int(batch[0, 0]))
         return (line.weight - (batch @ batch).mean()).abs(), {}
 
-    loop = LoopConfig(learning_rate=0.1, warmup_share=0.0, schedule="constant")
+    loop = LoopConfig(learning_rate=0.1, warmup_share=0.0, schedule="constant", **changes)
     effort = fit_within(line, make_batch, loss, loop, limit, CpuClock())
     return line, effort, steps
 
@@ -121,6 +142,27 @@ def test_a_training_ends_with_its_steps_or_with_its_cpu_seconds() -> None:
     assert effort.num_steps <= effort.num_planned
     assert len(steps) == budget.NUM_PROBED + effort.num_steps, "the steps of the estimate are undone and not counted"
     assert float(line.weight.detach()) == pytest.approx(0.1 * (effort.num_steps - 1), abs=0.11)
+
+
+def test_averaged_weights_are_those_of_the_loop_where_a_training_ends_with_its_steps() -> None:
+    here, _, _ = fit_line(Limit(num_steps=4), ema_decay=0.99)
+    last, _, _ = fit_line(Limit(num_steps=4))
+    plain = Line()
+
+    def loss(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return (plain.weight - (batch @ batch).mean()).abs(), {}
+
+    loop = LoopConfig(learning_rate=0.1, warmup_share=0.0, schedule="constant", ema_decay=0.99, num_steps=4)
+    budget._fit(plain, lambda step: torch.full((300, 300), float(step)), loss, loop)
+    assert float(here.weight.detach()) == float(plain.weight.detach()) < float(last.weight.detach())
+
+
+def test_averaged_weights_are_left_where_a_training_ends_with_its_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_pace", lambda *_: 1e-6)
+    line, effort, _ = fit_line(Limit(cpu_s=0.1), ema_decay=0.99, weight_decay=0.0)
+    assert 1 <= effort.num_steps < effort.num_planned
+    last = 0.1 * (effort.num_steps - 1)
+    assert float(line.weight.detach()) < 0.95 * last, "the last weights alone would be there"
 
 
 def test_a_budget_that_is_used_up_ends_the_training_before_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +251,7 @@ def open_arena(folder: Path, is_over: Any, **about: Any) -> Arena:
     pairs = [make_pair(n, Split.TRAIN) for n in range(6)] + [make_pair(n, Split.VALIDATION) for n in range(10, 12)]
     pairs += [make_pair(n, Split.TEST) for n in range(20, 22)]
     dataset = write_dataset(root, "few", pairs, {})
-    contest = Contest(settings(), 0.01, 1, 1, dataset, root, rates=(1e-3,), with_ablations=True)
+    contest = Contest(settings(), 0.01, 1, 1, dataset, root, rates=(1e-3,))
     return Arena(replace(contest, **about), Table(folder / "pieces.json"), Storage(str(folder / "work")), is_over)
 
 
@@ -269,7 +311,7 @@ def open_arena_of_variants(
     sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0), "pyramid_channels": 8, "roi_channels": 0}
     levelled = stages.detector.architecture.model_copy(update=sizes)
     stages = stages.model_copy(update={"detector": stages.detector.model_copy(update={"architecture": levelled})})
-    about = {"settings": stages, "variants": variants, "with_ablations": False, "with_paper": with_paper}
+    about = {"settings": stages, "variants": variants, "with_paper": with_paper}
     return open_arena(folder, lambda: False, **about)
 
 
@@ -388,6 +430,5 @@ def test_a_comparison_that_was_stopped_goes_on_and_ends_in_tables(tmp_path: Path
     (text,) = contest_tables(arena.table.rows)
     assert "| mean region IoU |" in text
     assert "At equal steps" in text
-    assert "token-table-positions" in text
     again = open_arena(tmp_path, lambda: True)
     assert again.train_all(), "nothing is left to begin"

@@ -197,8 +197,8 @@ def test_other_programs_load_the_champion_from_mlflow(
     import mlflow
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    mlflow.set_tracking_uri(platform.mlflow_url)
-    mlflow.set_registry_uri(platform.mlflow_url)
+    # not by mlflow's own functions, which would lead the clients of later tests to this server, too
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.mlflow_url)
     model = mlflow.pyfunc.load_model("models:/crrg-pipeline@champion")
     inbox = Storage(platform.inbox)
     film = base64.b64encode(inbox.get(inbox.list_objects()[0].key)).decode()

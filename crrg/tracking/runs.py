@@ -63,7 +63,7 @@ class MlflowTracker:
         if self._run_id:
             return
         self._tags |= tags
-        run = self._earlier_run(run_id)
+        run = self._active_run(run_id)
         if run is None:
             return
         self._run_id, self._known_params = run_id, frozenset(run.data.params)
@@ -119,7 +119,7 @@ class MlflowTracker:
         """
         lines = []
         for name, run_id in children.items():
-            child = self._earlier_run(run_id)
+            child = self._active_run(run_id)
             if child is None:
                 continue
             if PARENT_TAG not in child.data.tags:
@@ -135,8 +135,8 @@ class MlflowTracker:
         if self._run_id:
             reach(lambda: self._client.set_terminated(self._run_id, status))
 
-    def _earlier_run(self, run_id: str) -> Any:
-        """Return a run of an earlier process; ``None`` where there was none, or the server has lost it."""
+    def _active_run(self, run_id: str) -> Any:
+        """Return a run that was begun elsewhere; ``None`` for an empty id, or where the server has it no more."""
         if not run_id:
             return None
         try:

@@ -203,19 +203,34 @@ def test_ids_of_the_orchestrator_are_tags_and_no_settings(storage: Storage, sett
     assert run.data.params == {"bundle_id": bundle.bundle_id, "dataset": "d", "dataset_version": "d1"}
 
 
-def test_a_bundles_run_is_the_parent_of_the_runs_that_made_its_parts(storage: Storage, settings: Settings) -> None:
+def raise_away(*_: object) -> None:
+    raise StorageError("the tracking server does not answer", "MLFLOW_TRACKING_URI", retryable=True)
+
+
+def test_a_bundles_run_is_the_parent_of_the_runs_that_made_its_parts(
+    storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry, client = ModelRegistry(settings, storage), mlflow_client(settings, storage)
+
+    def parent_of(run_id: str) -> str | None:
+        found: str | None = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        return found
+
     runs: dict[str, str] = {}
     for part, seed in (("detector", 41), ("selector", 42), ("clip", 43)):
         with open_tracker(settings, storage, f"train-{part}", f"{part}-d-tiny-0") as tracker:
             runs[part] = tracker.run_id
         registry.register_stage(stand_in_stage(storage, part, seed=seed, run_id=runs[part]))
     client.delete_run(runs["clip"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRegistry, "register_bundle", raise_away)
+        with pytest.raises(StorageError):
+            evaluated(storage, settings, GOOD, detector=41, selector=42, clip=43)
+    assert parent_of(runs["detector"]) is None, "no version came of it"
 
     first = evaluated(storage, settings, GOOD, detector=41, selector=42, clip=43)
     parent = client.get_run(registry.version_tags(first.bundle.model_version)["run_id"])
-    tags = {part: client.get_run(run_id).data.tags for part, run_id in runs.items()}
-    assert {part: each.get("mlflow.parentRunId") for part, each in tags.items()} == {
+    assert {part: parent_of(run_id) for part, run_id in runs.items()} == {
         "detector": parent.info.run_id, "selector": parent.info.run_id, "clip": None,
     }  # fmt: skip
     note = parent.data.tags["mlflow.note.content"]
@@ -224,7 +239,7 @@ def test_a_bundles_run_is_the_parent_of_the_runs_that_made_its_parts(storage: St
     assert "clip" not in note, "its run was deleted"
 
     second = evaluated(storage, settings, GOOD, detector=41, selector=44)
-    assert client.get_run(runs["detector"]).data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert parent_of(runs["detector"]) == parent.info.run_id
     again = client.get_run(registry.version_tags(second.bundle.model_version)["run_id"])
     assert runs["detector"] in again.data.tags["mlflow.note.content"], "trained once, part of both"
     assert runs["selector"] not in again.data.tags["mlflow.note.content"]

@@ -159,18 +159,19 @@ def _register(
         tracker.log_text(CARD_FILE, folder.get(CARD_FILE).decode())
         log_scorecard(evaluation, storage, tracker)
         files: dict[str, str] = folder.get_json(BUNDLE_FILE)["files"]
-        tracker.adopt({part: registry.training_run(part, files[file]) for part, file in WEIGHT_FILES.items()})
         with working_folder() as temporary:
             folder.download([BUNDLE_FILE, *files], temporary)
             page = evaluation_markdown(evaluation)
             version = registry.register_bundle(bundle, temporary, MODEL_FILE, tracker.run_id, about, page)
-    spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"
-    write_audit(
-        storage,
-        "register",
-        subject=version,
-        bundle_id=bundle.bundle_id,
-        inputs=(evaluation.dataset.version,),
-        writes={key: storage.sha256(key) for key in (spec_key, evaluation.scorecard_key) if storage.exists(key)},
-    )
+        spec_key = f"{bundle.prefix}/{BUNDLE_FILE}"
+        write_audit(
+            storage,
+            "register",
+            subject=version,
+            bundle_id=bundle.bundle_id,
+            inputs=(evaluation.dataset.version,),
+            writes={key: storage.sha256(key) for key in (spec_key, evaluation.scorecard_key) if storage.exists(key)},
+        )
+        # last: a run of which no version came is nobody's parent
+        tracker.adopt({part: registry.training_run(part, files[file]) for part, file in WEIGHT_FILES.items()})
     return version

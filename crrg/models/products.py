@@ -2,8 +2,9 @@
 
 torch multiplies with MKL, one thread also in convolutions of one pixel. On AMD's processors MKL seems to leave AVX-512
 unused, and oneDNN is 2.2 to 2.8 times as fast where it doubles the rate (95 against 230 GFLOP/s on one thread of an
-EPYC of family 26), and 1.1 to 1.3 times where it does not (family 25: 100 against 110) or there is AVX2 alone. Sums are taken in another order, so the last digits differ. Where gradients
-are wanted, on a GPU, in other precisions, and within ``torch_products`` torch's own are used.
+EPYC of family 26), and 1.1 to 1.3 times where it does not (family 25: 100 against 110) or there is AVX2 alone. Sums are
+taken in another order, so the last digits differ. Where gradients are wanted, on a GPU, in other precisions, and within
+``torch_products`` torch's own are used.
 
 oneDNN keeps what it prepares for each shape, and so does torch above it, each for its last 1,024 shapes: phrases of all
 lengths fill that within some thousand films, and a night grows by a quarter. Fewer are kept here, at the same pace; the

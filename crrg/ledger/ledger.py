@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.compaction import CompactedTable, compact_ledger, read_compaction
-from crrg.ledger.manifest import Manifest, read_manifests, read_named
+from crrg.ledger.manifest import Manifest, current_manifests, read_manifests, read_named
 from crrg.ledger.tables import ROW_GROUP_SIZE, TableFile, read_table, write_table
 from crrg.storage import Storage
 
@@ -200,7 +200,7 @@ class Wanted:
         return table.filter(functools.reduce(pc.or_, masks))
 
 
-def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
+def read_ledger(storage: Storage, wanted: Wanted | None = None, manifests: Sequence[Manifest] | None = None) -> Ledger:
     """Read the ledger as of now; without any night it is empty.
 
     Every night so far is looked through, several at a time; only rows that are asked for stay in memory.
@@ -208,8 +208,9 @@ def read_ledger(storage: Storage, wanted: Wanted | None = None) -> Ledger:
     Args:
         storage: The root.
         wanted: Rows to keep; all where not given.
+        manifests: The committed runs of all nights, where the caller holds these and knows them; read otherwise.
     """
-    return read_named(storage, lambda manifests: _read_ledger(storage, in_commit_order(manifests), wanted))
+    return read_named(storage, lambda named: _read_ledger(storage, in_commit_order(named), wanted), manifests)
 
 
 def _read_ledger(storage: Storage, manifests: Sequence[Manifest], wanted: Wanted | None) -> Ledger:
@@ -233,14 +234,16 @@ def in_commit_order(manifests: Iterable[Manifest]) -> list[Manifest]:
     return sorted(manifests, key=lambda manifest: (manifest.sequence, manifest.committed_utc))
 
 
-def compact_if_many(storage: Storage) -> None:
+def compact_if_many(storage: Storage, committed: Sequence[Manifest] | None = None) -> None:
     """Put small tables together where there are many; only who holds the nights may, and a failure is no failure.
 
     Args:
         storage: The root.
+        committed: All committed manifests of all nights, where they are known; read otherwise.
     """
     try:
-        compact_ledger(storage, in_commit_order(read_manifests(storage)))
+        manifests = read_manifests(storage) if committed is None else current_manifests(committed)
+        compact_ledger(storage, in_commit_order(manifests))
     except StorageError as error:
         logger.warning("the ledger was not compacted; a later night does it: %s", error.reason)
 

@@ -13,7 +13,7 @@ highest counts, and the older ones are then sealed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -208,17 +208,18 @@ def current_manifests(manifests: Iterable[Manifest]) -> list[Manifest]:
     return sorted(current.values(), key=lambda each: (each.date, each.sequence, each.fencing))
 
 
-def read_named(storage: Storage, read: Callable[[list[Manifest]], T]) -> T:
+def read_named(storage: Storage, read: Callable[[list[Manifest]], T], known: Sequence[Manifest] | None = None) -> T:
     """Return what a function reads of all nights; where one was written again meanwhile, it is asked again.
 
     Args:
         storage: The root.
         read: Gets the manifests that ``read_manifests`` returns, and reads what they name.
+        known: What that returned to a caller who holds the nights; asked here where not given.
 
     Raises:
         StorageError: Something that manifests name is gone or damaged, or the store is out of reach.
     """
-    manifests = read_manifests(storage)
+    manifests = read_manifests(storage) if known is None else list(known)
     while True:
         try:
             return read(manifests)
@@ -238,9 +239,9 @@ def committed_manifests(storage: Storage, date: str = "") -> list[Manifest]:
     return [manifest for manifest in manifests if manifest.status == "committed"]
 
 
-def next_sequence(storage: Storage) -> int:
-    """Return the place that the next commit takes; only who holds the night may ask."""
-    return 1 + max((manifest.sequence for manifest in read_manifests(storage)), default=0)
+def next_sequence(manifests: Iterable[Manifest]) -> int:
+    """Return the place that the next commit takes after those of all nights; only who holds them may take it."""
+    return 1 + max((manifest.sequence for manifest in manifests), default=0)
 
 
 def commit_manifest(storage: Storage, manifest: Manifest) -> str:

@@ -23,7 +23,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError, NightStopped, StorageError, TooManyRefused
 from crrg.ledger.lease import Lease, LeaseState, acquire_lease, find_holder
 from crrg.ledger.ledger import compact_if_many
-from crrg.operations.night.commit import publish_night
+from crrg.operations.night.commit import PublishedNight, publish_night
 from crrg.operations.night.feed import ShardFeed
 from crrg.operations.night.planning import plan_held_night
 from crrg.operations.night.reading import idle_decoders
@@ -150,10 +150,13 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
 
     try:
         with clock.stage("publishing"):
-            summary = _idle_summary(plan, results, storage) or publish_night(plan, results, storage, lambda: note(True))
+            # a commit whose answer was lost may have landed: nobody stops that any more
+            is_begun = lease is not None and lease.is_committing
+            idle = None if is_begun else _idle_summary(plan, results, storage)
+            night = PublishedNight(idle) if idle else publish_night(plan, results, storage, lambda: note(True))
             note(False)
-            if summary.status == "committed":
-                compact_if_many(storage)
+            if idle is None:
+                compact_if_many(storage, night.committed)
     except StorageError as error:
         if not error.retryable:
             release_night(plan, storage)
@@ -163,9 +166,9 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
         raise
     release_night(plan, storage)
     # also without anything new: an earlier night may have been cut off between its commit and this
-    if summary.status in ("committed", "nothing_new"):
-        mark_superseded(storage)
-    return summary.model_copy(update={"times_s": _times_s(plan, results, clock), "not_found": plan.not_found})
+    if night.summary.status in ("committed", "nothing_new"):
+        mark_superseded(storage, night.committed)
+    return night.summary.model_copy(update={"times_s": _times_s(plan, results, clock), "not_found": plan.not_found})
 
 
 def release_night(plan: NightPlan, storage: Storage) -> None:

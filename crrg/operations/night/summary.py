@@ -8,10 +8,10 @@ never not at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from crrg.config.base import FrozenConfig
-from crrg.config.references import NightSummary
+from crrg.config.references import NightPlan, NightSummary
 from crrg.config.watch import NightWatch
 from crrg.data.refusals import failure_share, is_failure
 from crrg.errors import StorageError
@@ -41,7 +41,11 @@ class UntoldNight(FrozenConfig):
 
 
 def summarize(
-    manifest: Manifest, max_failure_rate: float, storage: Storage, watch: NightWatch | None = None
+    manifest: Manifest,
+    max_failure_rate: float,
+    storage: Storage,
+    watch: NightWatch | None = None,
+    nights: Sequence[Manifest] | None = None,
 ) -> NightSummary:
     """Return what happened in a committed run.
 
@@ -50,24 +54,30 @@ def summarize(
         max_failure_rate: Share of refused inputs from which it counts as failed.
         storage: The root.
         watch: What was found of it, where it is known already.
+        nights: The committed runs of all nights, itself included, where they are known; read otherwise.
 
     Raises:
         StorageError: The root is out of reach.
     """
     found = watch or find_watch(storage, manifest)
-    digest = _digest_of_date(manifest, storage)
-    return _summary(manifest, max_failure_rate, found, digest, usual_prevalence(storage, manifest))
+    known = read_manifests(storage) if nights is None else nights
+    digest = _digest_of_date(manifest, known, storage)
+    return _summary(manifest, max_failure_rate, found, digest, usual_prevalence(storage, manifest.date, known))
 
 
 def summarize_published(
-    manifest: Manifest, max_failure_rate: float, storage: Storage, watch: NightWatch | None = None
+    manifest: Manifest,
+    max_failure_rate: float,
+    storage: Storage,
+    watch: NightWatch | None = None,
+    nights: Sequence[Manifest] | None = None,
 ) -> NightSummary:
     """Return what happened in a run that was committed just now; see ``summarize``.
 
     It is published, so nothing that is read for its summary may fail it any more: what cannot be read is left out.
     """
     try:
-        return summarize(manifest, max_failure_rate, storage, watch)
+        return summarize(manifest, max_failure_rate, storage, watch, nights)
     except StorageError as error:
         logger.warning(
             "night %s is published; digest of the date and figures of earlier nights are left out of its summary: %s",
@@ -109,10 +119,10 @@ def _summary(
     )
 
 
-def note_untold(manifest: Manifest, max_failure_rate: float, storage: Storage) -> None:
+def note_untold(plan: NightPlan, storage: Storage) -> None:
     """Note a night that is about to be committed."""
-    note = UntoldNight(date=manifest.date, run_id=manifest.run_id, max_failure_rate=max_failure_rate)
-    put_value(storage, _key(manifest_key(manifest.date, manifest.fencing)), note)
+    note = UntoldNight(date=plan.date, run_id=plan.run_id, max_failure_rate=plan.config.max_failure_rate)
+    put_value(storage, _key(manifest_key(plan.date, plan.fencing)), note)
 
 
 def note_told(commit_key: str, storage: Storage) -> None:
@@ -145,15 +155,16 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
                 "%s is damaged: whether its night was committed is not known, and it is not announced", stored.key
             )
             continue
-        found = next((each for each in read_manifests(storage, note.date) if each.run_id == note.run_id), None)
+        nights = read_manifests(storage)
+        found = next((each for each in nights if (each.date, each.run_id) == (note.date, note.run_id)), None)
         if found is not None:
-            yield summarize(found, note.max_failure_rate, storage)
+            yield summarize(found, note.max_failure_rate, storage, nights=nights)
         _forget(stored.key, storage)
 
 
-def _digest_of_date(manifest: Manifest, storage: Storage) -> str:
+def _digest_of_date(manifest: Manifest, nights: Sequence[Manifest], storage: Storage) -> str:
     """Return the digest over all runs of a run's date; empty where another of them is damaged or gone."""
-    if len(read_manifests(storage, manifest.date)) == 1:
+    if sum(each.date == manifest.date for each in nights) == 1:
         return manifest.digest
     try:
         return committed_digest(storage, manifest.date)

@@ -38,17 +38,18 @@ from crrg.storage import Storage
 logger = logging.getLogger(__name__)
 
 
-def mark_superseded(storage: Storage) -> int:
+def mark_superseded(storage: Storage, known: Sequence[Manifest] | None = None) -> int:
     """Mark what later runs replaced and no table says yet; return how many runs were committed again.
 
     That it cannot be done now is no failure: the manifests say the same, and the next night tries again.
 
     Args:
         storage: The root; this process may hold no night.
+        known: All committed manifests of all nights, where the caller held these until just now; read otherwise.
     """
     num_done = 0
     try:
-        committed = committed_manifests(storage)
+        committed = committed_manifests(storage) if known is None else known
         current = {(each.date, each.run_id): each for each in committed}
         for manifest, marks in _unmarked(storage, in_commit_order(current.values())):
             try:

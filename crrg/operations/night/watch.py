@@ -20,7 +20,7 @@ from crrg.data.map_ahead import map_ahead
 from crrg.domain.labels import LABEL_COLUMNS, LABELS
 from crrg.errors import DegenerateNight, StorageError
 from crrg.ledger.beside import put_beside
-from crrg.ledger.manifest import Manifest, night_dates, read_manifests, run_prefix
+from crrg.ledger.manifest import Manifest, run_prefix
 from crrg.ledger.tables import TableFile, read_each
 from crrg.monitoring.degenerate import find_faults, read_habits
 from crrg.monitoring.drift import compare
@@ -146,10 +146,17 @@ def remarks(watch: NightWatch | None) -> tuple[str, ...]:
     return tuple(told)
 
 
-def usual_prevalence(storage: Storage, manifest: Manifest) -> dict[str, float]:
-    """Return each label's share of positive drafts over the last committed nights before a night, empty without one."""
-    dates = [date for date in night_dates(storage) if date < manifest.date][-NUM_NIGHTS:]
-    earlier = [each for manifests in map_ahead(partial(read_manifests, storage), dates) for each in manifests]
+def usual_prevalence(storage: Storage, date: str, nights: Iterable[Manifest]) -> dict[str, float]:
+    """Return each label's share of positive drafts over the last committed nights before a date, empty without one.
+
+    Args:
+        storage: The root.
+        date: The date.
+        nights: The committed runs of all nights.
+    """
+    earlier = [each for each in nights if each.date < date]
+    dates = sorted({each.date for each in earlier})[-NUM_NIGHTS:]
+    earlier = [each for each in earlier if each.date in dates]
     found = [watch for watch in map_ahead(partial(find_watch, storage), earlier) if watch is not None]
     num_drafts = sum(each.num_drafts for each in found)
     return {

@@ -36,7 +36,6 @@ from crrg.ledger.manifest import (
     audited_writes,
     manifest_key,
     parse_manifest_key,
-    read_manifests,
 )
 from crrg.operations.summaries import table
 from crrg.operations.upkeep.backup_nights import night_pointers, pointed_manifests
@@ -63,19 +62,26 @@ class AuditCheck:
     problems: tuple[str, ...]
 
 
-def audit_night(plan: NightPlan, manifest: Manifest, inputs: Sequence[tuple[str, str]], storage: Storage) -> EntryRef:
+def audit_night(
+    plan: NightPlan,
+    manifest: Manifest,
+    inputs: Sequence[tuple[str, str]],
+    earlier: Sequence[Manifest],
+    storage: Storage,
+) -> EntryRef:
     """Write the entry of a night that is about to be committed.
 
     Args:
         plan: The night.
         manifest: Its commit, as far as it is known.
         inputs: Pseudonym and version mark of every object it read.
+        earlier: The committed runs of all nights before it.
         storage: The root.
 
     Raises:
         StorageError: The entry could not be written; the night must not be committed.
     """
-    _take_up_earlier(storage)
+    _take_up(earlier, storage)
     return write_audit(
         storage,
         NIGHT,
@@ -138,10 +144,9 @@ def entries_markdown(entries: Sequence[AuditEntry]) -> str:
     return table(("entry", "when (UTC)", "what", "who", "to what", "bundle", "counts"), rows) if rows else "No entry."
 
 
-def _take_up_earlier(storage: Storage) -> None:
+def _take_up(earlier: Sequence[Manifest], storage: Storage) -> None:
     """Write entries of the nights from before nights were audited, once the first one is about to be; once only."""
-    manifests = read_manifests(storage)
-    if not manifests or any(each.audit for each in manifests) or has_action(storage, NIGHT):
+    if not earlier or any(each.audit for each in earlier) or has_action(storage, NIGHT):
         return
     nights = night_pointers(storage)
     for manifest in pointed_manifests(nights):

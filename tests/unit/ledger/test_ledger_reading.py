@@ -8,7 +8,7 @@ import pytest
 
 from crrg.config.references import BundleRef
 from crrg.ledger.ledger import LedgerRow, Outcome, Wanted, read_ledger, write_ledger
-from crrg.ledger.manifest import Manifest, commit_manifest, next_sequence
+from crrg.ledger.manifest import Manifest, commit_manifest, next_sequence, read_manifests
 from crrg.storage import Storage
 
 
@@ -45,7 +45,7 @@ def commit(root: Storage, date: str, run_id: str, rows: list[LedgerRow], committ
         bundle=BundleRef(bundle_id="b", prefix="p"),
         files=(file,),
         committed_utc=committed_utc,
-        sequence=next_sequence(root),
+        sequence=next_sequence(read_manifests(root)),
     )
     commit_manifest(root, manifest)
 
@@ -68,7 +68,7 @@ def test_only_rows_that_are_asked_for_are_kept(root):
 def test_order_of_commits_is_their_number_whatever_the_clocks_say(root):
     commit(root, "2026-11-21", "first", [row("a", "first", "2026-11-21")], "2026-11-22T09:00:00")
     commit(root, "2026-11-20", "second", [row("a", "second", "2026-11-20")], "2026-11-21T01:00:00")
-    assert next_sequence(root) == 3
+    assert next_sequence(read_manifests(root)) == 3
     last = read_ledger(root).find("a", "v1")
     assert last is not None
     assert last.run_id == "second"

@@ -12,10 +12,11 @@ from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, rea
 from crrg.operations.night import commit as night_commit
 from crrg.operations.night.nightly import exit_code
 from crrg.storage import Storage
-from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, run_test_night
+from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, png_bytes, run_test_night
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
+EARLIER = "2026-11-19"
 EVERY_CALL = ("get", "get_range", "list_objects", "list_folder", "exists", "put", "put_if_absent", "delete")
 
 
@@ -28,8 +29,10 @@ def night(inbox: Storage, root: Storage, date: str = DATE) -> NightSummary:
 
 
 def test_a_store_that_is_away_right_after_the_commit_fails_no_night(inbox, root, monkeypatch, caplog):
+    inbox.put("earlier/film.png", png_bytes(500))
+    night(inbox, root, EARLIER)
     fill_inbox(inbox, 6)
-    committed = []
+    committed = read_manifests(root)
 
     def commit_and_go_away(storage: Storage, manifest: Manifest) -> None:
         commit_manifest(storage, manifest)
@@ -42,7 +45,7 @@ def test_a_store_that_is_away_right_after_the_commit_fails_no_night(inbox, root,
         summary = night(inbox, root)
     assert (summary.status, exit_code(summary)) == ("committed", 0)
     assert (summary.num_inputs, summary.num_accepted, summary.num_quarantined) == (12, 8, 4)
-    assert summary.reasons == committed[0].reasons
+    assert summary.reasons == committed[-1].reasons
     assert summary.watch is not None
     assert summary.watch.num_drafts == 8
     assert (summary.digest, summary.usual_prevalence) == ("", {})

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from crrg.errors import StorageError
+from crrg.ledger.manifest import Manifest, commit_manifest
+from crrg.operations.night import commit as night_commit
 from crrg.operations.night.digest import committed_digest
-from crrg.operations.night.nightly import exit_code, run_night
+from crrg.operations.night.nightly import commit_night, exit_code, plan_night, run_night, run_shard
 from crrg.operations.stop import STOP_KEY
 from crrg.storage import Storage
 from tests.support.drawn_night import BUNDLE, PSEUDONYMS, StandInDrafter, fill_inbox, night_config, run_test_night
@@ -35,3 +38,23 @@ def test_a_stop_after_the_last_shard_publishes_nothing(tmp_path, caplog, shard_s
     assert again.num_drafted == 0
     run_test_night(inbox, other, StandInDrafter(), shard_size=shard_size)
     assert committed_digest(root, "") == committed_digest(other, "")
+
+
+def test_a_stop_while_the_answer_of_a_commit_is_awaited_stops_it_no_more(tmp_path, monkeypatch):
+    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
+    fill_inbox(inbox, 1)
+    plan = plan_night(night_config(inbox, shard_size=100), root, BUNDLE, PSEUDONYMS)
+    results = [run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())]
+
+    def land_without_answer(storage: Storage, manifest: Manifest) -> None:
+        commit_manifest(storage, manifest)
+        raise StorageError("no answer", retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(night_commit, "commit_manifest", land_without_answer)
+        with pytest.raises(StorageError, match="no answer"):
+            commit_night(plan, results, root)
+    root.put(STOP_KEY, b"")
+    summary = commit_night(plan, results, root)
+    assert (summary.status, summary.digest) == ("committed", committed_digest(root, ""))
+    assert root.list_objects("leases") == []

@@ -187,7 +187,7 @@ def test_marks_that_were_cut_off_are_made_by_the_next_night(place, monkeypatch, 
 
 def test_a_damaged_night_keeps_no_other_from_being_marked(place, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        patch.setattr(nightly, "mark_superseded", lambda _: 0)
+        patch.setattr(nightly, "mark_superseded", lambda *_: 0)
         place.night(SECOND)
         place.night(THIRD)
     (key,) = place.list_keys(FIRST)

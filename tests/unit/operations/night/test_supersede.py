@@ -166,7 +166,7 @@ def test_a_page_that_is_written_again_still_says_it_but_of_nobody_who_was_forgot
 
 def test_a_patient_who_is_forgotten_while_marks_are_made_is_not_named_again(place, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(nightly, "mark_superseded", lambda _: 0)
+        patch.setattr(nightly, "mark_superseded", lambda *_: 0)
         place.night(SECOND, "AP")
     held = supersede.no_night
 
@@ -236,7 +236,7 @@ def test_marks_that_were_cut_off_are_made_by_the_next_night(place, monkeypatch, 
 
 
 def test_marks_that_were_cut_off_are_made_by_a_night_without_anything_new(place, monkeypatch):
-    def cut(_: Storage) -> int:
+    def cut(*_: object) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -263,7 +263,7 @@ def test_a_night_is_published_although_marks_cannot_be_made(place, monkeypatch, 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_damage_to_one_night_keeps_no_other_from_being_marked(place, monkeypatch, is_gone):
     with monkeypatch.context() as patch:
-        patch.setattr(nightly, "mark_superseded", lambda _: 0)
+        patch.setattr(nightly, "mark_superseded", lambda *_: 0)
         place.night(SECOND, "AP")
         place.night(THIRD, "PA")
     (first,) = read_manifests(place.root, FIRST)

@@ -46,7 +46,7 @@ from crrg.operations.night.records import (
     InputOutcome,
     num_failed_studies,
 )
-from crrg.operations.night.settled_night import SettledNight, check_counts, settle_night
+from crrg.operations.night.settled_night import SettledNight, check_counts, finished_records, settle_night
 from crrg.operations.night.summary import note_untold, summarize_published
 from crrg.operations.night.watch import put_watch, remarks, watch_night
 from crrg.operations.upkeep.audit import audit_night
@@ -93,10 +93,12 @@ def publish_night(
     if own is not None:
         logger.info("night %s had been committed already; the store's answer was lost", plan.date)
         return PublishedNight(summarize_published(own, plan.config.max_failure_rate, storage))
-    committed = committed_manifests(storage)
-    earlier = current_manifests(committed)
-    night = settle_night(plan, results, earlier, storage)
     with ThreadPoolExecutor(thread_name_prefix="publish") as pool:
+        listed = pool.submit(committed_manifests, storage)
+        records = finished_records(plan, results, storage)
+        committed = listed.result()
+        earlier = current_manifests(committed)
+        night = settle_night(plan, records, earlier, storage)
         watched = pool.submit(watch_night, plan, night.outcomes, night.tables, storage)
         check_counts(night, storage)
         watch = watched.result()

@@ -114,8 +114,8 @@ def plan_night(
     started_s = time.monotonic()
     try:
         # again: ids may have been changed while this waited
-        check_secret(storage, pseudonyms)
-        plan = _prepared(plan_held_night(held, lease.fencing, storage, pseudonyms))
+        nights = check_secret(storage, pseudonyms)
+        plan = _prepared(plan_held_night(held, lease.fencing, nights, storage, pseudonyms))
     except BaseException:
         # the error that ended planning is told, also where the store takes nothing any more
         _give_back(lease)

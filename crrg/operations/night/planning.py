@@ -15,7 +15,7 @@ from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.ledger.inventory import InboxObject, Inventory, list_inbox, take_inventory
 from crrg.ledger.lease import store_time_s
 from crrg.ledger.ledger import Ledger, Wanted, read_ledger
-from crrg.ledger.manifest import read_manifests
+from crrg.ledger.manifest import Manifest
 from crrg.operations.night.checks import check_rights, check_room, check_room_aside
 from crrg.operations.night.plans import find_open_plan, listed_inputs, shard_refs, write_plan
 from crrg.operations.night.records import OpenPlan, finished_shards, plan_identity
@@ -27,12 +27,15 @@ from crrg.storage import Storage
 logger = logging.getLogger(__name__)
 
 
-def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms: Pseudonyms) -> NightPlan:
+def plan_held_night(
+    idle: NightPlan, fencing: int, nights: Sequence[Manifest], storage: Storage, pseudonyms: Pseudonyms
+) -> NightPlan:
     """Take up the plan that an earlier run of a held night left open, or plan what is new.
 
     Args:
         idle: The night, without anything to do.
         fencing: Number of its lease.
+        nights: The committed runs of all nights, read while it was held.
         storage: The root.
         pseudonyms: Makes the ids.
 
@@ -55,9 +58,10 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
     identity = plan_identity(config, idle.bundle.bundle_id, inbox_id)
     with ThreadPoolExecutor(thread_name_prefix="plan") as pool:
         clock = pool.submit(store_time_s, storage)
-        ledger = read_ledger(storage, asked)
-        open_plan = find_open_plan(idle.date, identity, storage)
-    idle = idle.model_copy(update={"not_found": _told_not_found(idle, ledger, storage)})
+        found_plan = pool.submit(find_open_plan, idle.date, identity, nights, storage)
+        ledger = read_ledger(storage, asked, nights)
+    open_plan = found_plan.result()
+    idle = idle.model_copy(update={"not_found": _told_not_found(idle, ledger, nights)})
     now_s, settle_s = clock.result(), config.settle_s
     inventory = take_inventory(objects, ledger, date=idle.date, now_s=now_s, settle_s=settle_s, inbox_id=inbox_id)
     unknown = frozenset(each.key_hmac for each in (*inventory.new, *inventory.pending))
@@ -75,17 +79,18 @@ def plan_held_night(idle: NightPlan, fencing: int, storage: Storage, pseudonyms:
             return idle.model_copy(update={**update, "status": "nothing_new"})
         to_read = [*inventory.new, *(each.found for each in rereads)]
         _check_before_work(idle, to_read, objects, storage, inbox, num_films=len(to_read))
-        open_plan = write_plan(idle, identity, inventory, rereads, ledger, storage)
+        num_committed = sum(each.date == idle.date for each in nights)
+        open_plan = write_plan(idle, identity, inventory, rereads, ledger, num_committed, storage)
     planned = _as_planned(idle, open_plan, inventory, unknown, storage)
     return planned.model_copy(update={"fencing": fencing, "inbox_id": inbox_id})
 
 
-def _told_not_found(night: NightPlan, ledger: Ledger, storage: Storage) -> tuple[str, ...]:
+def _told_not_found(night: NightPlan, ledger: Ledger, nights: Sequence[Manifest]) -> tuple[str, ...]:
     """Return what the form asks to read again and no night has read, after it was logged."""
     date, studies, _ = asked_rereads(night.config)
     if not (date or studies):
         return ()
-    said = not_found(date, studies, ledger.studies(), read_manifests(storage), "study that a night has read")
+    said = not_found(date, studies, ledger.studies(), nights, "study that a night has read")
     for each in said:
         logger.warning("night %s: asked to read again: %s", night.date, each)
     return said

@@ -15,7 +15,7 @@ from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.inventory import InboxObject, Inventory, cut_shards
 from crrg.ledger.ledger import Ledger, LedgerRow, Wanted, read_ledger
-from crrg.ledger.manifest import night_prefix, read_manifests
+from crrg.ledger.manifest import Manifest, night_prefix, read_manifests
 from crrg.operations.night.records import (
     OpenPlan,
     PreviousOutcome,
@@ -32,17 +32,31 @@ from crrg.storage import Storage, hash_json
 logger = logging.getLogger(__name__)
 
 
-def find_open_plan(date: str, identity: str, storage: Storage) -> OpenPlan | None:
-    """Return the plan of an equal run of this night that did not come to its commit, or ``None``."""
-    plan = next((plan for plan in open_plans(date, storage) if plan.identity == identity), None)
+def find_open_plan(date: str, identity: str, nights: Sequence[Manifest], storage: Storage) -> OpenPlan | None:
+    """Return the plan of an equal run of this night that did not come to its commit, or ``None``.
+
+    Args:
+        date: The night.
+        identity: Digest over what its results depend on besides its inputs.
+        nights: The committed runs of all nights.
+        storage: The root.
+    """
+    plan = next((plan for plan in open_plans(date, storage, nights) if plan.identity == identity), None)
     if plan is not None:
         logger.info("night %s is resumed where an earlier run left off", date)
     return plan
 
 
-def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
-    """Yield the plans of a night that can be gone on with: not committed, and all their inputs are still to do."""
-    committed = {manifest.run_id for manifest in read_manifests(storage, date)}
+def open_plans(date: str, storage: Storage, nights: Sequence[Manifest] | None = None) -> Iterator[OpenPlan]:
+    """Yield the plans of a night that can be gone on with: not committed, and all their inputs are still to do.
+
+    Args:
+        date: The night.
+        storage: The root.
+        nights: The committed runs of all nights, where the caller holds these and knows them; read otherwise.
+    """
+    known = read_manifests(storage, date) if nights is None else nights
+    committed = {manifest.run_id for manifest in known if manifest.date == date}
     folders = [name for name in storage.list_folder(night_prefix(date)) if name.startswith("run=")]
     for run_id in sorted(name.removeprefix("run=") for name in folders):
         key = plan_key(date, run_id)
@@ -58,7 +72,8 @@ def open_plans(date: str, storage: Storage) -> Iterator[OpenPlan]:
             continue
         # what is read again may have been drafted from another object: then every row counts
         keys = frozenset(each.key_hmac for each in listed)
-        ledger = read_ledger(storage, None if any(each.replaces_run for each in listed) else Wanted(keys=keys))
+        wanted = None if any(each.replaces_run for each in listed) else Wanted(keys=keys)
+        ledger = read_ledger(storage, wanted, nights)
         if all(_is_to_do(each, ledger) for each in listed):
             yield plan
 
@@ -91,6 +106,7 @@ def write_plan(
     inventory: Inventory,
     rereads: Sequence[Reread],
     ledger: Ledger,
+    num_committed: int,
     storage: Storage,
 ) -> OpenPlan:
     """Write the listings of all shards, then the plan that makes them count.
@@ -101,6 +117,7 @@ def write_plan(
         inventory: What is new, and what an earlier night could not judge for good.
         rereads: What is read again because somebody asked.
         ledger: What earlier nights did.
+        num_committed: Runs of this date that are committed.
         storage: The root.
     """
     known = [row for each in inventory.new if (row := ledger.find(each.key_hmac, each.etag)) is not None]
@@ -109,7 +126,7 @@ def write_plan(
     content: list[object] = [idle.date, inventory.digest, identity]
     if runs:
         # The same objects may be read again by the same bundle later: what is committed keeps its own prefix.
-        content += [runs, len(read_manifests(storage, idle.date))]
+        content += [runs, num_committed]
     run_id = hash_json(content)
     members_of_night = sorted([*inventory.new, *(each.found for each in rereads)], key=lambda each: each.key)
     by_age = sorted(members_of_night, key=lambda each: (each.modified_s, each.key))

@@ -64,21 +64,39 @@ class SettledNight:
     num_shards_on_cpu: int
 
 
+def finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> list[ShardRecord]:
+    """Read the records of all shards and check that they account for exactly the inputs that were planned.
+
+    Raises:
+        CrrgError: They do not; nothing may be published.
+    """
+    expected = [shard.index for shard in plan.shards]
+    if sorted(result.index for result in results) != expected:
+        raise conservation_error(plan.run_id, f"{len(expected)} shards", f"{len(results)}")
+    records = list(map_ahead(partial(read_record, storage, plan), expected))
+    num_found = 0
+    for listed, record in zip(listed_inputs(storage, plan.shards), records, strict=True):
+        planned = Counter(each.key_hmac for each in listed)
+        found = Counter(each.key_hmac for each in record.outcomes)
+        num_found += found.total()
+        if planned != found:
+            raise conservation_error(plan.run_id, f"{planned.total()} inputs", f"{found.total()} outcomes")
+    if num_found != plan.num_new:
+        raise conservation_error(plan.run_id, f"{plan.num_new} inputs", f"{num_found} outcomes")
+    return records
+
+
 def settle_night(
-    plan: NightPlan, results: Sequence[ShardResult], committed: Sequence[Manifest], storage: Storage
+    plan: NightPlan, records: Sequence[ShardRecord], committed: Sequence[Manifest], storage: Storage
 ) -> SettledNight:
     """Decide between equal images of different shards and nights, and choose each study's primary image.
 
     Args:
         plan: The night.
-        results: What became of its shards, in any order.
+        records: What became of its shards (``finished_records``).
         committed: The committed runs of all nights before it.
         storage: The root.
-
-    Raises:
-        CrrgError: Shards are missing, or do not account for exactly the inputs that were planned.
     """
-    records = _finished_records(plan, results, storage)
     ledger = _earlier_rows(records, committed, storage)
     settled, superseded, earlier, copied = _judge(plan, records, ledger, storage)
     outcomes = tuple(settled.values())
@@ -128,24 +146,6 @@ def check_counts(night: SettledNight, storage: Storage) -> None:
         missing.difference_update(table["instance_id"].to_pylist())
     if missing or len({each.instance_id for each in drafted}) != num_drafted:
         raise conservation_error("tables", "the drafted images", "others")
-
-
-def _finished_records(plan: NightPlan, results: Sequence[ShardResult], storage: Storage) -> list[ShardRecord]:
-    """Read the records of all shards and check that they account for exactly the inputs that were planned."""
-    expected = [shard.index for shard in plan.shards]
-    if sorted(result.index for result in results) != expected:
-        raise conservation_error(plan.run_id, f"{len(expected)} shards", f"{len(results)}")
-    records = list(map_ahead(partial(read_record, storage, plan), expected))
-    num_found = 0
-    for listed, record in zip(listed_inputs(storage, plan.shards), records, strict=True):
-        planned = Counter(each.key_hmac for each in listed)
-        found = Counter(each.key_hmac for each in record.outcomes)
-        num_found += found.total()
-        if planned != found:
-            raise conservation_error(plan.run_id, f"{planned.total()} inputs", f"{found.total()} outcomes")
-    if num_found != plan.num_new:
-        raise conservation_error(plan.run_id, f"{plan.num_new} inputs", f"{num_found} outcomes")
-    return records
 
 
 def _earlier_rows(records: Sequence[ShardRecord], committed: Sequence[Manifest], storage: Storage) -> Ledger:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from crrg.data.dataset.pairs import list_versions, newest_version, read_manifest, resolve_dataset
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError
-from crrg.ledger.manifest import read_manifests
+from crrg.ledger.manifest import Manifest, read_manifests
 from crrg.storage import Storage
 
 
-def check_secret(storage: Storage, pseudonyms: Pseudonyms) -> None:
-    """Refuse to add to nights that another secret made, or to ask them.
+def check_secret(storage: Storage, pseudonyms: Pseudonyms) -> list[Manifest]:
+    """Refuse to add to nights that another secret made, or to ask them; return the committed runs of all nights.
 
     Args:
         storage: The root.
@@ -22,13 +22,15 @@ def check_secret(storage: Storage, pseudonyms: Pseudonyms) -> None:
     Raises:
         ConfigError: Nights were made with another secret; those from before it was noted are believed.
     """
-    others = {manifest.key_id for manifest in read_manifests(storage)} - {"", pseudonyms.key_id}
+    nights = read_manifests(storage)
+    others = {manifest.key_id for manifest in nights} - {"", pseudonyms.key_id}
     if others:
         raise ConfigError(
             f"the nights of this root were made with secret {', '.join(sorted(others))}, this process has "
             f"{pseudonyms.key_id}; give that secret, or change over with crrg rekey",
             "CRRG_HMAC_KEY",
         )
+    return nights
 
 
 def versions_of_others(storage: Storage, name: str, pseudonyms: Pseudonyms) -> dict[str, str]:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from crrg.data.refusals import may_pass
 from crrg.errors import StorageError
 from crrg.ledger.compaction import CompactedTable, compact_ledger, read_compaction
-from crrg.ledger.manifest import Manifest, current_manifests, read_manifests, read_named
+from crrg.ledger.manifest import Manifest, read_named
 from crrg.ledger.tables import ROW_GROUP_SIZE, TableFile, read_table, write_table
 from crrg.storage import Storage
 
@@ -234,15 +234,14 @@ def in_commit_order(manifests: Iterable[Manifest]) -> list[Manifest]:
     return sorted(manifests, key=lambda manifest: (manifest.sequence, manifest.committed_utc))
 
 
-def compact_if_many(storage: Storage, committed: Sequence[Manifest] | None = None) -> None:
+def compact_if_many(storage: Storage, manifests: Iterable[Manifest]) -> None:
     """Put small tables together where there are many; only who holds the nights may, and a failure is no failure.
 
     Args:
         storage: The root.
-        committed: All committed manifests of all nights, where they are known; read otherwise.
+        manifests: The committed runs of all nights.
     """
     try:
-        manifests = read_manifests(storage) if committed is None else current_manifests(committed)
         compact_ledger(storage, in_commit_order(manifests))
     except StorageError as error:
         logger.warning("the ledger was not compacted; a later night does it: %s", error.reason)

@@ -29,7 +29,7 @@ from crrg.exports.review import NightFacts, review_files
 from crrg.exports.superseded import SUPERSEDED_FILE
 from crrg.exports.work_list import RefusedObject
 from crrg.ledger.digest import files_digest
-from crrg.ledger.ledger import LedgerRow, Outcome, write_ledger
+from crrg.ledger.ledger import LedgerRow, Outcome, compact_if_many, write_ledger
 from crrg.ledger.manifest import (
     Manifest,
     commit_manifest,
@@ -61,8 +61,7 @@ class PublishedNight:
 
     Attributes:
         summary: What happened.
-        committed: All committed manifests of all nights, its own included, as read while it was held; ``None`` where
-            they were not.
+        committed: All committed manifests of all nights right after its own; ``None`` where they were not read.
     """
 
     summary: NightSummary
@@ -77,7 +76,8 @@ def publish_night(
 ) -> PublishedNight:
     """Settle, count and publish a night whose shards are all finished, unless an earlier try of this run did.
 
-    Nobody else commits while a night is held, so what is committed is read once, for all that depend on it.
+    Nobody else commits while a night is held, so what is committed is read once, for all that depend on it. With the
+    night's own commit that ends.
 
     Args:
         plan: The night.
@@ -125,18 +125,20 @@ def _written(
     """Write what a night publishes, several things at a time; return the manifest that names it, but for its entry."""
     refused = [each for each in night.outcomes if each.outcome is Outcome.QUARANTINED]
     by_key = sorted(night.outcomes, key=lambda each: each.key_hmac)
-    noted = pool.submit(note_untold, plan, storage)
     quarantine = pool.submit(_write_quarantine, plan, refused, storage)
     ledger = pool.submit(write_ledger, storage, plan.date, plan.run_id, _ledger_rows(plan, by_key))
     put = pool.submit(put_watch, plan, watch, storage)
     digest = pool.submit(
         files_digest, storage, night.tables, _ledger_rows(plan, night.outcomes), REPORTS_SCHEMA, REGIONS_SCHEMA
     )
+    compacted = pool.submit(compact_if_many, storage, earlier)
     objects, page = _write_objects(plan, night, refused, remarks(watch), storage)
+    noted = pool.submit(note_untold, plan, storage)
     watch_key, watch_sha256 = put.result()
     objects.add({watch_key: watch_sha256})
     index_key, index_sha256 = objects.put(storage, f"{run_prefix(plan.date, plan.run_id)}/index.json")
     noted.result()
+    compacted.result()
     return _manifest_of(plan, night, refused).model_copy(
         update={
             "files": (*night.tables, quarantine.result(), ledger.result()),

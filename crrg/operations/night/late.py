@@ -24,7 +24,7 @@ from crrg.exports.page_pictures import evidence_name, find_pictures, picture_nam
 from crrg.exports.parquet import REGIONS_SCHEMA, REPORTS_SCHEMA, with_primary
 from crrg.ledger.beside import put_beside
 from crrg.ledger.ledger import Ledger, LedgerRow, in_commit_order
-from crrg.ledger.manifest import Manifest, Superseded, read_manifests, run_prefix
+from crrg.ledger.manifest import Manifest, Superseded, run_prefix
 from crrg.ledger.tables import TableFile, read_tables, write_table
 from crrg.operations.night.records import InputOutcome
 from crrg.storage import Storage
@@ -58,12 +58,15 @@ class EarlierFilms:
     damaged: frozenset[str] = frozenset()
 
 
-def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage: Storage) -> EarlierFilms:
+def find_earlier_films(
+    drafted: Iterable[InputOutcome], ledger: Ledger, manifests: Sequence[Manifest], storage: Storage
+) -> EarlierFilms:
     """Return the current earlier films of the studies that newly drafted images belong to.
 
     Args:
         drafted: Images that this night drafts.
         ledger: What earlier nights did.
+        manifests: Their committed runs.
         storage: The root.
 
     Raises:
@@ -76,7 +79,6 @@ def find_earlier_films(drafted: Iterable[InputOutcome], ledger: Ledger, storage:
     rows = [row for study in left.union(images.values()) for row in ledger.find_drafts_of(study)]
     if not rows:
         return EarlierFilms()
-    manifests = read_manifests(storage)
     replaced = {(each.instance_id, each.run_id) for manifest in manifests for each in manifest.superseded}
     patients = {each.study_id: each.patient_id for each in newly}
     newest = {name: row for name in {each.instance_id for each in rows} if (row := ledger.find_draft(name))}

@@ -22,7 +22,7 @@ from crrg.config.running import NightlyConfig
 from crrg.data.privacy.deidentify import Pseudonyms
 from crrg.errors import ConfigError, NightStopped, StorageError, TooManyRefused
 from crrg.ledger.lease import Lease, LeaseState, acquire_lease, find_holder
-from crrg.ledger.ledger import compact_if_many
+from crrg.ledger.manifest import is_committed
 from crrg.operations.night.commit import PublishedNight, publish_night
 from crrg.operations.night.feed import ShardFeed
 from crrg.operations.night.planning import plan_held_night
@@ -150,13 +150,14 @@ def commit_night(plan: NightPlan, results: list[ShardResult], storage: Storage) 
 
     try:
         with clock.stage("publishing"):
-            # a commit whose answer was lost may have landed: nobody stops that any more
-            is_begun = lease is not None and lease.is_committing
-            idle = None if is_begun else _idle_summary(plan, results, storage)
-            night = PublishedNight(idle) if idle else publish_night(plan, results, storage, lambda: note(True))
-            note(False)
-            if idle is None:
-                compact_if_many(storage, night.committed)
+            # what has landed, though its answer was lost, cannot be stopped any more
+            has_landed = lease is not None and lease.is_committing and is_committed(storage, plan.date, plan.fencing)
+            if idle := None if has_landed else _idle_summary(plan, results, storage):
+                # of a night that is stopped a commit may land yet: where one was sent, its number is sealed
+                night = PublishedNight(idle)
+            else:
+                night = publish_night(plan, results, storage, lambda: note(True))
+                note(False)
     except StorageError as error:
         if not error.retryable:
             release_night(plan, storage)

@@ -52,7 +52,7 @@ def report_night(
 def tell_untold(
     storage: Storage, settings: Settings, *, tags: Mapping[str, str] | None = None
 ) -> list[tuple[NightSummary, str]]:
-    """Record the committed nights whose process was ended before it could; whoever calls holds the nights.
+    """Record the committed nights whose process was ended before it could, or is about to.
 
     Args:
         storage: The root.

@@ -98,7 +98,7 @@ def settle_night(
         storage: The root.
     """
     ledger = _earlier_rows(records, committed, storage)
-    settled, superseded, earlier, copied = _judge(plan, records, ledger, storage)
+    settled, superseded, earlier, copied = _judge(plan, records, ledger, committed, storage)
     outcomes = tuple(settled.values())
     shown = (*outcomes, *earlier.outcomes)
     primary = primary_images(shown)
@@ -158,7 +158,11 @@ def _earlier_rows(records: Sequence[ShardRecord], committed: Sequence[Manifest],
 
 
 def _judge(
-    plan: NightPlan, records: Sequence[ShardRecord], ledger: Ledger, storage: Storage
+    plan: NightPlan,
+    records: Sequence[ShardRecord],
+    ledger: Ledger,
+    committed: Sequence[Manifest],
+    storage: Storage,
 ) -> tuple[dict[str, InputOutcome], Sequence[Superseded], EarlierFilms, dict[str, str]]:
     """Return what becomes of every input, the drafts of images that came again, and what moves on with its pictures.
 
@@ -173,7 +177,8 @@ def _judge(
         for outcome in ordered:
             refusal = first_images.refusal(outcome) if is_open(outcome) else None
             settled[outcome.key_hmac] = outcome.refused(*refusal) if refusal else outcome
-        earlier = find_earlier_films((each for each in settled.values() if each.is_drafted), ledger, storage)
+        drafted = (each for each in settled.values() if each.is_drafted)
+        earlier = find_earlier_films(drafted, ledger, committed, storage)
         copied, without_pictures = copy_pictures(plan, earlier, storage)
         if not earlier.damaged | without_pictures:
             return settled, first_images.superseded, earlier, copied

@@ -1,8 +1,8 @@
 """A committed night as a summary, from its manifest alone, and which nights nobody was told of yet.
 
-Right before its commit a night leaves a note under ``spool/untold``, which goes once the night was told: tracked, or
-waiting in the spool to be. Of a process that is ended between the two the next night tells. A night may be told twice,
-never not at all.
+Right before its commit, while its index is written, a night leaves a note under ``spool/untold``, which goes once that
+was told: tracked, or waiting in the spool to be. Of a process that is ended between the two the next night tells. A
+night may be told twice, never not at all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from crrg.config.references import NightPlan, NightSummary
 from crrg.config.watch import NightWatch
 from crrg.data.refusals import failure_share, is_failure
 from crrg.errors import StorageError
+from crrg.ledger.lease import unsealed_leases
 from crrg.ledger.manifest import Manifest, manifest_key, read_manifests
 from crrg.operations.night.digest import committed_digest
 from crrg.operations.night.records import get_value, put_value
@@ -136,9 +137,9 @@ def note_told(commit_key: str, storage: Storage) -> None:
 
 
 def untold_nights(storage: Storage) -> Iterator[NightSummary]:
-    """Yield the committed nights that nobody was told of; whoever asks holds the nights, so none is being told now.
+    """Yield the committed nights of which a note is left, be it that their process is telling of them just now.
 
-    Notes of nights that came to no commit are forgotten.
+    Notes of nights that came to no commit, and can no more, are forgotten.
 
     Raises:
         StorageError: The root is out of reach.
@@ -155,11 +156,14 @@ def untold_nights(storage: Storage) -> Iterator[NightSummary]:
                 "%s is damaged: whether its night was committed is not known, and it is not announced", stored.key
             )
             continue
+        # in this order: what may commit no more has committed by then, or never will
+        held = {lease.removeprefix("leases/date=").replace("/", "-") for lease in unsealed_leases(storage)}
         nights = read_manifests(storage)
         found = next((each for each in nights if (each.date, each.run_id) == (note.date, note.run_id)), None)
         if found is not None:
             yield summarize(found, note.max_failure_rate, storage, nights=nights)
-        _forget(stored.key, storage)
+        if found is not None or stored.key.removeprefix(f"{UNTOLD}/") not in held:
+            _forget(stored.key, storage)
 
 
 def _digest_of_date(manifest: Manifest, nights: Sequence[Manifest], storage: Storage) -> str:

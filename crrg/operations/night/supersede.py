@@ -45,13 +45,16 @@ def mark_superseded(storage: Storage, known: Sequence[Manifest] | None = None) -
 
     Args:
         storage: The root; this process may hold no night.
-        known: All committed manifests of all nights, where the caller held these until just now; read otherwise.
+        known: All committed manifests of all nights right after the caller's own commit: where they show nothing to
+            do, nothing else is read.
     """
     num_done = 0
     try:
-        committed = committed_manifests(storage) if known is None else known
-        current = {(each.date, each.run_id): each for each in committed}
-        for manifest, marks in _unmarked(storage, in_commit_order(current.values())):
+        unmarked, rewritten = _left_to_do(storage, committed_manifests(storage) if known is None else known)
+        if known is not None and (unmarked or rewritten):
+            # a commit ends its lease, so others may have committed, marked and forgotten since
+            unmarked, rewritten = _left_to_do(storage, committed_manifests(storage))
+        for manifest, marks in unmarked:
             try:
                 _mark(storage, manifest, marks)
                 num_done += 1
@@ -61,13 +64,19 @@ def mark_superseded(storage: Storage, known: Sequence[Manifest] | None = None) -
                 # damage to it keeps no other night from being marked
                 logger.warning("night %s: superseded drafts are not marked: %s", manifest.date, error)
         # last, since until then pages may be behind
-        for date in sorted({each.date for each in committed if current[each.date, each.run_id] is not each}):
-            # cut off between the new commit and the end of the old one
+        for date in rewritten:
             with no_night(storage, date):
                 seal_rewritten(storage, date)
     except StorageError as error:
         logger.warning("not all superseded drafts are marked; a later night does it: %s", error)
     return num_done
+
+
+def _left_to_do(storage: Storage, committed: Sequence[Manifest]) -> tuple[list[tuple[Manifest, Marks]], list[str]]:
+    """Return the runs to mark (``_unmarked``), and the dates of runs cut off before the end of their old commit."""
+    current = {(each.date, each.run_id): each for each in committed}
+    rewritten = sorted({each.date for each in committed if current[each.date, each.run_id] is not each})
+    return _unmarked(storage, in_commit_order(current.values())), rewritten
 
 
 def _unmarked(storage: Storage, manifests: Sequence[Manifest]) -> list[tuple[Manifest, Marks]]:

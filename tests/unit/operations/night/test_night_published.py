@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import pytest
 
 from crrg.config.references import NightSummary
 from crrg.errors import StorageError
-from crrg.ledger.manifest import Manifest, commit_manifest, fencing_numbers, read_manifests
+from crrg.ledger.manifest import (
+    Manifest,
+    commit_manifest,
+    committed_manifests,
+    fencing_numbers,
+    manifest_key,
+    read_manifests,
+)
 from crrg.operations.night import commit as night_commit
+from crrg.operations.night import nightly
 from crrg.operations.night.nightly import exit_code
 from crrg.storage import Storage
-from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, png_bytes, run_test_night
+from tests.support.drawn_night import DATE, StandInDrafter, dicom_bytes, fill_inbox, png_bytes, run_test_night
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -82,3 +91,16 @@ def test_a_commit_that_is_not_there_has_failed(root, monkeypatch):
     losing_answers(monkeypatch, lands=False)
     with pytest.raises(StorageError, match="out of reach"):
         commit_manifest(root, Manifest(date=DATE, run_id="r", fencing=1))
+
+
+def test_what_is_committed_is_read_twice_to_plan_and_once_to_publish(inbox, root, monkeypatch):
+    for day, view in enumerate(("PA", "AP", "PA")):
+        inbox.put(f"five/{day}.dcm", dicom_bytes(day, study="5", instance=f"5{day}", view=view))
+        if day < 2:
+            night(inbox, root, f"2026-11-0{day + 1}")
+    before = {manifest_key(each.date, each.fencing) for each in committed_manifests(root)}
+    read, get = Counter[str](), Storage.get
+    monkeypatch.setattr(nightly, "mark_superseded", lambda *_: 0)
+    monkeypatch.setattr(Storage, "get", lambda self, key: read.update([key]) or get(self, key))
+    assert night(inbox, root).num_accepted == 1
+    assert {read[key] for key in before} == {3}

@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 
 from crrg.config.base import Settings
+from crrg.operations.night import commit
 from crrg.operations.night import feed as night_feed
 from crrg.operations.night import report as night_report
+from crrg.operations.night.nightly import plan_night, release_night
 from crrg.operations.night.report import report_night, tell_untold
-from crrg.operations.night.summary import UNTOLD
+from crrg.operations.night.summary import UNTOLD, note_untold
 from crrg.operations.spool import TrackedRun
+from crrg.operations.upkeep.audit import audit_night
 from crrg.storage import Storage
-from tests.support.drawn_night import DATE, StandInDrafter, fill_inbox, run_test_night
+from tests.support.drawn_night import (
+    BUNDLE,
+    DATE,
+    PSEUDONYMS,
+    StandInDrafter,
+    fill_inbox,
+    night_config,
+    run_test_night,
+)
 
 
 @pytest.fixture
@@ -62,3 +73,30 @@ def test_night_that_came_to_no_commit_is_not_told(told, root):
     root.put(f"{UNTOLD}/x", b"{")
     tell_untold(root, Settings())
     assert told == [], "a broken note ends no night"
+
+
+def test_the_note_of_a_night_that_may_still_commit_is_left_alone(told, root, tmp_path, monkeypatch):
+    inbox, seen = Storage(str(tmp_path / "inbox")), []
+    fill_inbox(inbox, 1)
+
+    def others_ask(*given: object) -> object:
+        seen.append((tell_untold(root, Settings()), len(root.list_objects(UNTOLD))))
+        return audit_night(*given)
+
+    monkeypatch.setattr(commit, "audit_night", others_ask)
+    summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0)
+    assert seen == [([], 1)]
+    ((late, _),) = tell_untold(root, Settings())
+    assert late.digest == summary.digest
+
+
+def test_the_note_of_a_night_whose_holder_is_gone_goes_once_its_number_is_sealed(told, root, tmp_path, monkeypatch):
+    inbox = Storage(str(tmp_path / "inbox"))
+    fill_inbox(inbox, 1)
+    plan = plan_night(night_config(inbox, shard_size=100), root, BUNDLE, PSEUDONYMS)
+    note_untold(plan, root)
+    tell_untold(root, Settings())
+    assert len(root.list_objects(UNTOLD)) == 1
+    release_night(plan, root)
+    tell_untold(root, Settings())
+    assert root.list_objects(UNTOLD) == []

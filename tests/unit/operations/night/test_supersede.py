@@ -200,8 +200,9 @@ def test_a_compacted_ledger_is_still_believed(place, monkeypatch):
     monkeypatch.setattr(compaction, "MIN_TABLES", 1)
     assert compact_ledger(place.root, read_manifests(place.root)) == 1
     place.night(SECOND, "AP")
-    first, second = read_manifests(place.root)
-    compacted = {run.run_id for table in read_compaction(place.root, [first, second]) for run in table.runs}
+    place.night(THIRD, "PA")  # compacts those before it
+    first, second, third = read_manifests(place.root)
+    compacted = {run.run_id for table in read_compaction(place.root, [first, second, third]) for run in table.runs}
     assert compacted == {first.run_id, second.run_id}
     assert first.fencing == 2
 

@@ -9,7 +9,8 @@ import pytest
 
 from crrg.exports.superseded import read_superseded, superseded_script
 from crrg.ledger.manifest import read_manifests
-from crrg.operations.night import supersede
+from crrg.ledger.tables import read_table
+from crrg.operations.night import nightly, supersede
 from crrg.operations.night.check_nights import check_nights
 from crrg.operations.night.supersede import mark_superseded
 from crrg.operations.upkeep.audit import verify_audit
@@ -70,6 +71,27 @@ def test_marks_of_a_later_night_stay_or_are_made_again(places, monkeypatch, step
     assert page_says(root) == BOTH
     assert check_nights(root).is_good
     assert verify_audit(root).problems == ()
+    assert mark_superseded(root) == 0
+
+
+def test_a_night_that_is_frozen_right_after_its_commit_takes_back_nothing(places, monkeypatch):
+    inbox, root = places
+    real, pending = nightly.mark_superseded, [1]
+
+    def freeze(*given: object) -> int:
+        if pending:
+            pending.clear()
+            put_film(inbox, 2, 2)
+            night(inbox, root, THIRD)
+            assert page_says(root) == BOTH
+        return real(*given)
+
+    monkeypatch.setattr(nightly, "mark_superseded", freeze)
+    night(inbox, root, SECOND)
+    assert page_says(root) == BOTH
+    (first,) = read_manifests(root, FIRST)
+    (reports,) = (file for file in first.files if file.kind == "reports")
+    assert None not in read_table(root, reports)["superseded_by"].to_pylist()
     assert mark_superseded(root) == 0
 
 

@@ -42,10 +42,7 @@ from crrg.ledger.manifest import (
 from crrg.ledger.object_index import ObjectIndex
 from crrg.ledger.tables import TableFile, write_table
 from crrg.operations.night.documents import night_documents, put_page, writing
-from crrg.operations.night.records import (
-    InputOutcome,
-    num_failed_studies,
-)
+from crrg.operations.night.records import InputOutcome, num_failed_studies
 from crrg.operations.night.settled_night import SettledNight, check_counts, finished_records, settle_night
 from crrg.operations.night.summary import note_untold, summarize_published
 from crrg.operations.night.watch import put_watch, remarks, watch_night

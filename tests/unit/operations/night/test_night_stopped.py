@@ -44,9 +44,8 @@ def test_a_stop_after_the_last_shard_publishes_nothing(tmp_path, caplog, shard_s
 
 
 @pytest.fixture
-def finished(tmp_path):
+def finished(inbox, root):
     """A night whose only shard is done, with its root."""
-    inbox, root = Storage(str(tmp_path / "inbox")), Storage(str(tmp_path / "root"))
     fill_inbox(inbox, 1)
     plan = plan_night(night_config(inbox, shard_size=100), root, BUNDLE, PSEUDONYMS)
     return plan, [run_shard(plan, plan.shards[0], root, PSEUDONYMS, StandInDrafter())], root

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from crrg.config.base import Settings
 from crrg.operations.night import commit
-from crrg.operations.night import feed as night_feed
 from crrg.operations.night import report as night_report
 from crrg.operations.night.nightly import plan_night, release_night
 from crrg.operations.night.report import report_night, tell_untold
 from crrg.operations.night.summary import UNTOLD, note_untold
 from crrg.operations.spool import TrackedRun
 from crrg.operations.upkeep.audit import audit_night
-from crrg.storage import Storage
 from tests.support.drawn_night import (
     BUNDLE,
     DATE,
@@ -26,22 +22,17 @@ from tests.support.drawn_night import (
     run_test_night,
 )
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[TrackedRun]:
     runs: list[TrackedRun] = []
-    monkeypatch.setattr(night_feed, "default_num_workers", lambda: 0)
     monkeypatch.setattr(night_report, "track", lambda run, *_: runs.append(run) or "")
     return runs
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "root"))
-
-
-def test_night_that_nobody_was_told_of_is_told_once(told, root, tmp_path, caplog):
-    inbox = Storage(str(tmp_path / "inbox"))
+def test_night_that_nobody_was_told_of_is_told_once(told, inbox, root, caplog):
     fill_inbox(inbox, 2)
     summary = run_test_night(inbox, root, StandInDrafter(), num_workers=0, max_failure_rate=0.1)
     (late,) = tell_untold(root, Settings(), tags={"prefect.flow_run_id": "f"})
@@ -58,8 +49,7 @@ def test_night_that_nobody_was_told_of_is_told_once(told, root, tmp_path, caplog
     assert root.list_objects(UNTOLD) == []
 
 
-def test_night_that_was_told_is_not_told_again(told, root, tmp_path):
-    inbox = Storage(str(tmp_path / "inbox"))
+def test_night_that_was_told_is_not_told_again(told, inbox, root):
     fill_inbox(inbox, 1)
     report_night(run_test_night(inbox, root, StandInDrafter(), num_workers=0), root, Settings())
     tell_untold(root, Settings())
@@ -75,8 +65,8 @@ def test_night_that_came_to_no_commit_is_not_told(told, root):
     assert told == [], "a broken note ends no night"
 
 
-def test_the_note_of_a_night_that_may_still_commit_is_left_alone(told, root, tmp_path, monkeypatch):
-    inbox, seen = Storage(str(tmp_path / "inbox")), []
+def test_the_note_of_a_night_that_may_still_commit_is_left_alone(told, inbox, root, monkeypatch):
+    seen: list[tuple[object, int]] = []
     fill_inbox(inbox, 1)
 
     def others_ask(*given: object) -> object:
@@ -90,8 +80,7 @@ def test_the_note_of_a_night_that_may_still_commit_is_left_alone(told, root, tmp
     assert late.digest == summary.digest
 
 
-def test_the_note_of_a_night_whose_holder_is_gone_goes_once_its_number_is_sealed(told, root, tmp_path, monkeypatch):
-    inbox = Storage(str(tmp_path / "inbox"))
+def test_the_note_of_a_night_that_was_given_back_goes(told, inbox, root):
     fill_inbox(inbox, 1)
     plan = plan_night(night_config(inbox, shard_size=100), root, BUNDLE, PSEUDONYMS)
     note_untold(plan, root)

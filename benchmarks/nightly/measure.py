@@ -3,7 +3,8 @@
 Run: ``python -m benchmarks.nightly.measure model|plain|night|flow INBOX --bundle FOLDER --warm FOLDER``; root and
 secret stand in the environment. A few other films go the same way before the clock starts: what a process does once
 (models, libraries, the tracking database of a new root) is told apart, as ``start_s``. Prints one line of JSON. Films
-may also be PNG: ``model`` then needs none of the libraries that a borrowed GPU machine lacks (docs/operations.md).
+may also be PNG: ``model`` then needs none of the libraries that a borrowed GPU machine lacks
+(docs/operations/platform.md).
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 A batch is a pure function of its number, so a resumed run sees the same batches as an undisturbed one. The loop knows
 nothing of films, texts or metrics; a stage may give it a score by which the best weights are kept. Guards
-(``docs/operations.md``): a step with a non-finite loss or gradient is skipped and leaves no trace; after three in a row
-the last good state (the start at first) comes back with half the learning rate; after two such roll-backs training
-fails, and nothing is registered. No state is written that is not finite. SIGTERM writes a state and exits with 143.
+(``docs/operations/training.md``): a step with a non-finite loss or gradient is skipped and leaves no trace; after three
+in a row the last good state (the start at first) comes back with half the learning rate; after two such roll-backs
+training fails, and nothing is registered. No state is written that is not finite. SIGTERM writes a state and exits with
+143.
 
 Where several ranks train together (``ranks``), each gives its own part of the batch, gradients are averaged before they
 are clipped, decisions are taken together, and the first rank alone writes states.

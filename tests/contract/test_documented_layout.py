@@ -26,7 +26,10 @@ from crrg.exports.codes import (
 from tests.support.zones import KEYS, TRACKING
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+DOCS = ROOT / "docs"
+OPERATIONS = (DOCS / "operations.md").read_text()
+GUIDES = [*DOCS.glob("*.md"), *(DOCS / "operations").glob("*.md")]
+"""What people read to use the program; `docs/results` tells only what was measured."""
 NO_VARIABLES = {"CRRG_FLAG_ROOT", "CRRG_LIST", "CRRG_NIGHT", "CRRG_SUPERSEDED"}
 """Of a process to its children, and names in the review page."""
 TOPS = "audit|checkpoints|control|datasets|leases|ledger|models|quarantine|results|spool|staging"
@@ -53,7 +56,7 @@ def test_every_variable_that_the_code_reads_is_in_a_document() -> None:
     sources = [path for room in ("crrg", "tasks", "flows", "deployments") for path in (ROOT / room).rglob("*")]
     files = [path for path in (*sources, ROOT / "prefect.yaml") if path.suffix in (".py", ".yaml", ".json")]
     read = {name for path in files for name in re.findall(r"\bCRRG_[A-Z0-9_]+\b", path.read_text())}
-    told = " ".join(path.read_text() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
+    told = " ".join(path.read_text() for path in (*ROOT.glob("*.md"), *GUIDES))
     assert sorted(name for name in read - NO_VARIABLES if not re.search(rf"\b{name}\b", told)) == []
 
 
@@ -120,7 +123,10 @@ def test_the_map_of_the_readme_shows_every_room_and_document() -> None:
     }
     assert set(re.findall(r"\w+", rest.partition("\ntests/")[2].splitlines()[0])) == tests
     told = (ROOT / "README.md").read_text()
-    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"docs/{path.name}" not in told] == []
+    assert [path.name for path in GUIDES if f"({path.relative_to(ROOT)})" not in told] == []
+    deeper = [(path, path.parent.with_suffix(".md").read_text()) for path in DOCS.rglob("*.md") if path.parent != DOCS]
+    assert len(deeper) > 5
+    assert [path.name for path, head in deeper if f"]({path.relative_to(DOCS)}" not in head] == []
 
 
 def test_the_codes_of_a_delivery_are_all_told() -> None:

@@ -100,7 +100,7 @@ def test_readers_of_pairs_and_decoders_stay_light():
 
 
 def test_trainings_and_drafts_need_none_of_what_a_borrowed_machine_lacks():
-    """As docs/operations.md says of a machine with a GPU and no package index."""
+    """As docs/operations/platform.md says of a machine with a GPU and no package index."""
     lacking = ("prefect", "mlflow", "polars", "pydicom", "s3fs", "imagecodecs", "rapidfuzz")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({lacking}));"

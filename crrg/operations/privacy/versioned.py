@@ -1,7 +1,7 @@
 """Whether a bucket keeps old versions: then what is removed there can still be read by whoever may read versions.
 
-Only the bucket itself can end them, by a rule (``docs/operations.md``); this program deletes no versions, since its
-identities may not. Folders keep none.
+Only the bucket itself can end them, by a rule (``docs/operations/patients.md``); this program deletes no versions,
+since its identities may not. Folders keep none.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from crrg.retries import is_transient
 from crrg.storage import Storage
 
 WAY_OUT = (
-    "give it a lifecycle rule NoncurrentVersionExpiration that ends them (docs/operations.md, versioned buckets), or "
-    "delete the old versions by hand"
+    "give it a lifecycle rule NoncurrentVersionExpiration that ends them (docs/operations/patients.md, versioned "
+    "buckets), or delete the old versions by hand"
 )
 
 

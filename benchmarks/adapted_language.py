@@ -39,7 +39,7 @@ from crrg.domain.sentences import split_sentences
 from crrg.domain.study import Film, Pair, Split
 from crrg.inference.pipeline import ReportPipeline
 from crrg.operations.registry.importing import import_checkpoint
-from crrg.registry.bundle import compose_bundle
+from crrg.registry.composing import compose_bundle
 from crrg.storage import Storage
 from crrg.training.generator import train_generator
 from crrg.training.tracker import NullTracker

@@ -15,8 +15,9 @@ from crrg.domain.sentences import split_sentences
 from crrg.evaluation.bootstrap import bootstrap_interval
 from crrg.evaluation.classification import roc_auc, sensitivity_at_specificity
 from crrg.evaluation.labeler import label_report
-from crrg.inference.consistency import consistency, side_probabilities
+from crrg.inference.consistency import consistency, region_contradictions, side_probabilities
 from crrg.inference.pipeline import ReportPipeline
+from crrg.inference.reconciling import shown_findings
 from crrg.inference.statements import read_statement
 from crrg.inference.zero_shot import encode_texts
 
@@ -85,15 +86,19 @@ def _score(
     """Return scores and flags of drafts, asked as ``ReportPipeline`` asks: labels of both sections, else findings."""
     features = encode_texts(pipeline.clip, pipeline.clip_tokenizer, [draft.findings for draft in drafts]).numpy()
     scores, flags = [], []
+    shown = shown_findings(read.arrays["region_flags"])
     for draft, row, text_features in zip(drafts, rows, features, strict=True):
+        said = label_report(draft.text)
         score, raised = consistency(
             dict(zip(LABELS, probabilities[row].tolist(), strict=True)),
-            label_report(draft.text),
+            said,
             pipeline.similarity.agreement(float(text_features @ read.arrays["image_features"][row])),
             pipeline.film_thresholds,
             statements=[read_statement(sentence, label_report) for sentence in split_sentences(draft.findings)],
             sides=side_probabilities(read.arrays["finding_probabilities"][row]),
         )
+        if pipeline.decoding.reconcile:
+            raised += region_contradictions(said, [LABELS[i] for i in np.flatnonzero(shown[row])])
         scores.append(score)
         flags.append(raised)
     return scores, flags
@@ -122,9 +127,11 @@ def _told_apart(rows: list[tuple[float, float, str, bool]]) -> dict[str, float]:
 def _real_errors(
     read: SplitReadings, plain: tuple[list[float], list[tuple[str, ...]]], wrong: NDArray[np.bool_]
 ) -> dict[str, float]:
-    return _told_apart(
+    figures = _told_apart(
         [
             (score, float(is_wrong), row["patient_id"], bool(flags))
             for score, flags, is_wrong, row in zip(plain[0], plain[1], wrong, read.rows, strict=True)
         ]
     )
+    is_flagged = np.array([bool(flags) for flags in plain[1]])
+    return {**figures, "num_films": float(len(wrong)), "wrong_unflagged": float((wrong & ~is_flagged).sum())}

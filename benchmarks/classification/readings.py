@@ -19,7 +19,7 @@ from crrg.inference.pipeline import ReportPipeline
 from crrg.storage import Storage
 
 CHUNK_SIZE = 64
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raised when the same bundle would be read otherwise, so that what was read before is not taken for it."""
 FloatArray = NDArray[np.float64]
 
@@ -30,8 +30,8 @@ class SplitReadings:
 
     Attributes:
         arrays: ``logits [N, 14]``, ``image_features [N, D]``, ``features [N, 29, F]``, ``finding_probabilities
-            [N, 29, 14]``, ``abnormal_probabilities [N, 29]``, ``flags [N, 29, 15]``, ``selected [N, 29]``,
-            ``references [N, 14]`` (1, 0, NaN).
+            [N, 29, 14]``, ``abnormal_probabilities [N, 29]``, ``flags [N, 29, 15]``, ``region_flags [N, 29, 15]``,
+            ``selected [N, 29]``, ``references [N, 14]`` (1, 0, NaN).
         rows: Per film ``patient_id``, ``instance_id``, ``report``, ``findings``, ``impression`` and ``hypotheses``:
             region index to texts, the likeliest first, the drafted one under ``drafted``.
     """
@@ -136,6 +136,7 @@ def _read(pipeline: ReportPipeline, pairs: list[Pair]) -> SplitReadings:
             "finding_probabilities": made.readings.finding_probabilities,
             "abnormal_probabilities": made.readings.abnormal_probabilities,
             "flags": np.asarray(made.flags, dtype=np.float32),
+            "region_flags": np.asarray(made.region_flags, dtype=np.float32),
             "selected": made.selected,
             "references": label_matrix([pair.labels for pair in pairs]),
         },

@@ -125,9 +125,15 @@ def _areas(labels: FilmLabels, references: np.ndarray, patients: Sequence[str]) 
 
 
 def decoding_variants(pipeline: ReportPipeline, pairs: Sequence[tuple[Pair, Film]]) -> dict[str, Any]:
-    """Return the drafts' figures as they are, re-ranked by image-text agreement, and with the film's flags."""
-    changes = {"as they are": {}, "re-ranked": {"rerank": True}, "film's flags": {"reconcile": True}}
-    return {
-        name: score_drafts_and_labels(replace(pipeline, decoding=pipeline.decoding.model_copy(update=change)), pairs)
-        for name, change in changes.items()
+    """Return the drafts' figures as they are, re-ranked by image-text agreement, and with other findings."""
+
+    def decoded(**changes: bool) -> ReportPipeline:
+        return replace(pipeline, decoding=pipeline.decoding.model_copy(update=changes))
+
+    variants = {
+        "as they are": pipeline,
+        "re-ranked": decoded(rerank=True),
+        "findings by the regions": decoded(reconcile=False),
+        "findings by the film's labels": replace(decoded(reconcile=True), findings=None),
     }
+    return {name: score_drafts_and_labels(variant, pairs) for name, variant in variants.items()}

@@ -200,7 +200,9 @@ class DecodingSettings(FrozenConfig):
             which changes some phrases.
         rerank: Whether, of the hypotheses that state the flags equally well, the one is taken whose words the CLIP
             stage finds most like the film; otherwise the likeliest.
-        reconcile: Whether the regions' finding flags are first reconciled with the labels of the whole film.
+        reconcile: Whether drafts state the findings of the whole film: what the regions show is first reconciled with
+            what film and regions say together, or with the film's labels alone where the bundle has no classifier over
+            both. A bundle that is assembled does so where validation films gain by it, unless its form says.
         compat: ``rgrg`` allows what the paper's search allows, an empty phrase and placeholders, and makes reports as
             the paper does: repeats dropped, nothing reworded, no impression.
     """

@@ -12,7 +12,7 @@ Uncertain statements contradict nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,27 @@ def consistency(
     mean = float(np.exp(np.mean(np.log(chances)))) if chances else 0.5
     support = (0.5 * mean + 0.5 * min(chances, default=0.5)) * min(claims.values(), default=1.0) ** SIDE_WEIGHT
     return SIMILARITY_WEIGHT * agreement + (1 - SIMILARITY_WEIGHT) * support, tuple(flags)
+
+
+def region_contradictions(draft_labels: Mapping[str, int | None], shown: Collection[str]) -> tuple[str, ...]:
+    """Compare a draft whose findings were decided over the whole film with what the regions alone show.
+
+    Args:
+        draft_labels: What the draft says: 1, 0, -1 or ``None`` for unmentioned.
+        shown: Findings that at least one region shows by itself.
+
+    Returns:
+        Flags in label order: ``regions_without_text:<name>`` where a region shows what the draft does not say,
+        ``text_without_regions:<name>`` where the draft states what no region shows.
+    """
+    flags = []
+    for label in FINDINGS:
+        said = draft_labels.get(label)
+        if said == POSITIVE and label not in shown:
+            flags.append(f"text_without_regions:{label}")
+        elif said not in (POSITIVE, UNCERTAIN) and label in shown:
+            flags.append(f"regions_without_text:{label}")
+    return tuple(flags)
 
 
 def _label_chances(probabilities: Mapping[str, float], draft_labels: Mapping[str, int | None]) -> list[float]:

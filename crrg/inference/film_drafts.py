@@ -48,6 +48,7 @@ class FilmDrafts:
         readings: Of their regions.
         labels: Of the films as a whole.
         flags: What each phrase was to say, ``[N, 29, 15]``.
+        region_flags: The same as the regions alone have it, before anything was reconciled.
         selected: Which regions were to get a sentence, bool ``[N, 29]``.
         phrases: Per film, region index to phrase.
         hypotheses: Per film, region index to every finished wording, the best score first.
@@ -58,6 +59,7 @@ class FilmDrafts:
     readings: RegionReadings
     labels: LabelReading
     flags: FloatValues
+    region_flags: FloatValues
     selected: NDArray[np.bool_]
     phrases: list[dict[int, DecodedPhrase]]
     hypotheses: list[dict[int, tuple[Wording, ...]]]

@@ -33,14 +33,15 @@ from crrg.errors import ModelError
 from crrg.evaluation.labeler import label_report
 from crrg.inference.assembly import RegionPhrase, assemble_as
 from crrg.inference.calibration import Calibration
-from crrg.inference.consistency import SimilarityCurve, consistency, side_probabilities
+from crrg.inference.consistency import SimilarityCurve, consistency, region_contradictions, side_probabilities
 from crrg.inference.decoding import DecodedPhrase, choose_phrases, decode_hypotheses
 from crrg.inference.dedup import Similarity
 from crrg.inference.evidence import Explainer
 from crrg.inference.film_drafts import FilmDrafts, FloatValues, LabelReading
 from crrg.inference.fusion import FusedClassifier
+from crrg.inference.reconciling import film_signals, reconcile_flags, shown_findings
 from crrg.inference.regions import RegionReadings, RegionThresholds, read_regions, told_flags
-from crrg.inference.reranking import likest_to_film, reconcile_flags
+from crrg.inference.reranking import likest_to_film
 from crrg.inference.sentence_encoder import bundled_similarity
 from crrg.inference.statements import read_statement
 from crrg.inference.tiles import tile_size
@@ -73,6 +74,7 @@ class ReportPipeline:
         similarity: Cosine to agreement.
         decoding: How phrases are searched.
         fusion: The fused classifier, whose probabilities are given out; without it they are the label head's.
+        findings: Says which findings a film has, by film and regions; reconciled flags follow it, else the label head.
         visibility: Which regions a film shows; without it the detector's own threshold says whether one was found.
         repeats: Pairwise similarity by which near repeats of a sentence are found; shared words where not given.
         order: In which order reports go through the regions, as the generator stage learnt it.
@@ -92,6 +94,7 @@ class ReportPipeline:
     similarity: SimilarityCurve
     decoding: DecodingSettings
     fusion: FusedClassifier | None = None
+    findings: FusedClassifier | None = None
     visibility: Visibility | None = None
     repeats: Similarity | None = None
     order: Sequence[str] = REGIONS
@@ -126,7 +129,8 @@ class ReportPipeline:
                 calibration=Calibration.from_config(stages["clip"]),
                 similarity=SimilarityCurve(**stages["clip"]["similarity"]),
                 decoding=decoding_on(device.type, bundle.spec),
-                fusion=FusedClassifier.from_config(fusion["labels"]) if (fusion := bundle.spec.get("fusion")) else None,
+                fusion=_classifier(bundle.spec, "fusion"),
+                findings=_classifier(bundle.spec, "findings"),
                 visibility=Visibility.from_config(stages["detector"]),
                 repeats=bundled_similarity(bundle, device),
                 order=stages["generator"].get("order", REGIONS),
@@ -182,11 +186,12 @@ class ReportPipeline:
         """Read at least one film, word its regions and read the labels of what was worded."""
         readings = self.read_regions(films)
         labels = self.read_labels(films)
-        flags, selected = self._conditions(readings, labels)
+        region_flags = readings.flags(self.thresholds)
+        flags, selected = self._conditions(readings, labels, region_flags)
         phrases, hypotheses = self._word(readings, flags, selected, labels.image_features)
         reports = [self._assemble(phrases[i], flags[i]) for i in range(len(films))]
         said: list[LabelValues] = [label_report(f"{findings} {impression}") for findings, impression in reports]
-        return FilmDrafts(readings, labels, flags, selected, phrases, hypotheses, reports, said)
+        return FilmDrafts(readings, labels, flags, region_flags, selected, phrases, hypotheses, reports, said)
 
     def draft_nbest(self, films: Sequence[Film]) -> list[NBestDraft]:
         """Draft at least one film and keep every finished wording of each region with its score, the best first."""
@@ -270,21 +275,29 @@ class ReportPipeline:
         if not settings.is_on or not films:
             return [[] for _ in films]
         readings = self.read_regions(films)
-        flags, selected = self._conditions(readings, self.read_labels(films))
+        flags, selected = self._conditions(readings, self.read_labels(films), readings.flags(self.thresholds))
         explainer = Explainer(self.detector, self.selector, self.generator, self.tokenizer)
         seen = zip(films, drafts, readings.input_boxes_xyxy, flags, told_flags(flags, selected), strict=True)
         return [explainer.explain(*each, settings) for each in seen]
 
-    def _conditions(self, readings: RegionReadings, labels: LabelReading) -> tuple[FloatValues, NDArray[np.bool_]]:
+    def _conditions(
+        self, readings: RegionReadings, labels: LabelReading, region_flags: FloatValues
+    ) -> tuple[FloatValues, NDArray[np.bool_]]:
         """Return the generator's flags ``[N, 29, 15]`` and which regions ``[N, 29]`` get a sentence."""
-        flags, selected = readings.flags(self.thresholds), readings.selected(self.thresholds)
+        flags, selected = region_flags, readings.selected(self.thresholds)
         if self.decoding.reconcile:
-            thresholds = self.calibration.thresholds
-            flags = reconcile_flags(flags, readings.finding_probabilities, labels.probabilities, thresholds)
+            flags = reconcile_flags(flags, readings.finding_probabilities, *self._film_findings(readings, labels))
             selected = selected | flags[..., :-1].any(axis=2)
         if self.visibility is not None:  # nothing is said of what a film does not show
             selected = selected & self.visibility.is_shown(readings.scores)
         return flags, selected
+
+    def _film_findings(self, readings: RegionReadings, labels: LabelReading) -> tuple[FloatArray, FloatArray]:
+        """Return probabilities ``[N, 14]`` and thresholds ``[14]`` of the findings of whole films."""
+        if self.findings is None:
+            return labels.probabilities, self.calibration.thresholds
+        signals = film_signals(labels.logits, readings.finding_probabilities, readings.abnormal_probabilities)
+        return self.findings.probabilities(signals), self.findings.thresholds
 
     def _word(
         self,
@@ -335,6 +348,9 @@ class ReportPipeline:
             statements=[read_statement(sentence, label_report) for sentence in split_sentences(findings)],
             sides=side_probabilities(made.readings.finding_probabilities[row]),
         )
+        if self.decoding.reconcile:
+            shown = [LABELS[i] for i in np.flatnonzero(shown_findings(made.region_flags[row]))]
+            flags += region_contradictions(made.said[row], shown)
         return DraftReport(
             findings=findings,
             impression=impression,
@@ -356,6 +372,11 @@ def decoding_on(kind: str, spec: Mapping[str, Any]) -> DecodingSettings:
     decoding = DecodingSettings.model_validate(spec.get("decoding", {}))
     is_passed = kind in spec.get(FAST_DEVICES, ())
     return decoding if is_passed else decoding.model_copy(update={"precision": "exact"})
+
+
+def _classifier(spec: Mapping[str, Any], name: str) -> FusedClassifier | None:
+    fitted = spec.get(name)
+    return FusedClassifier.from_config(fitted["labels"]) if fitted else None
 
 
 def _warn_of_exact_drafts(device: torch.device, bundle: BundleFiles) -> None:

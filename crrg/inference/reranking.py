@@ -1,7 +1,7 @@
-"""Choices between what the stages offer, by asking another stage: which wording fits the film, which flags hold.
+"""Choices between wordings, by asking another stage which of them fits the film.
 
-Arrays, tensors and texts only. Hypotheses come from ``decoding``, similarities from ``zero_shot``, probabilities from
-``calibration``.
+Tensors and texts only. Hypotheses come from ``decoding``, similarities from ``zero_shot``. Which findings are worded in
+the first place is decided in ``reconciling``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crrg.domain.labels import FINDINGS, LABEL_INDEX, NEGATIVE, POSITIVE, LabelValues
+from crrg.domain.labels import FINDINGS, NEGATIVE, POSITIVE, LabelValues
 from crrg.domain.sentences import split_sentences
-from crrg.inference.consistency import CLAIM_SHARE, SIDES
+from crrg.inference.consistency import SIDES
 from crrg.inference.decoding import DecodedPhrase, num_disagreements
 from crrg.inference.statements import Labeler, read_statement
 
@@ -108,40 +108,6 @@ def likest_to_film(
         cosines = (features[[place[phrase.text] for phrase in best]] @ film).tolist()
         chosen.append(best[int(np.argmax(cosines))])
     return chosen
-
-
-def reconcile_flags(
-    flags: NDArray[np.floating[Any]],
-    finding_probabilities: NDArray[np.floating[Any]],
-    label_probabilities: NDArray[np.floating[Any]],
-    thresholds: NDArray[np.floating[Any]],
-) -> NDArray[np.float32]:
-    """Return the regions' finding flags as far as the labels of the whole film bear them out.
-
-    A finding that the film has and no region shows is given to the region that shows it most, unless it has probability
-    0 in all; one whose probability is far below its threshold is taken from every region. A region that is left without
-    a finding is no longer abnormal.
-
-    Args:
-        flags: ``[N, 29, 15]``: 14 findings and abnormality.
-        finding_probabilities: ``[N, 29, 14]`` in 0..1.
-        label_probabilities: ``[N, 14]`` of the films.
-        thresholds: ``[14]`` in 0..1.
-    """
-    changed = np.array(flags, dtype=np.float32)
-    films = np.arange(len(changed))
-    for label in FINDINGS:
-        column = LABEL_INDEX[label]
-        is_denied = label_probabilities[:, column] < CLAIM_SHARE * thresholds[column]
-        had_any = changed[..., :-1].any(axis=2)
-        changed[is_denied, :, column] = 0
-        changed[..., -1] = np.where(had_any & ~changed[..., :-1].any(axis=2), 0, changed[..., -1])
-        is_missed = (label_probabilities[:, column] >= thresholds[column]) & ~changed[..., column].any(axis=1)
-        strongest = finding_probabilities[..., column].argmax(axis=1)
-        is_missed &= finding_probabilities[films, strongest, column] > 0  # 0: no region was found to show it
-        changed[films[is_missed], strongest[is_missed], column] = 1
-        changed[films[is_missed], strongest[is_missed], -1] = 1
-    return changed
 
 
 def _said(text: str, labeler: Labeler) -> frozenset[tuple[str, int]]:

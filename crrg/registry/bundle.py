@@ -4,48 +4,39 @@
 ``clip_tokenizer.json``, ``model_card.md`` and ``reference.json``, which says what the training population looks like;
 where it finds repeated sentences by an encoder, also ``sentence_encoder.safetensors`` and
 ``sentence_encoder_tokenizer.json``.
-The bundle id is a digest over all of it but the registered versions, so equal training makes an equal bundle. Nothing
-here makes a tensor; ``crrg.inference.pipeline`` does.
+The bundle id is a digest over all of it but the registered versions, so equal training makes an equal bundle. How one
+is put together is in ``composing``. Nothing here makes a tensor; ``crrg.inference.pipeline`` does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from crrg.checked_json import check_schema_version
 from crrg.config.base import STAGES
-from crrg.config.overrides import DecodingOverrides, changed
-from crrg.config.references import BundleRef, StageResult
-from crrg.config.running import DecodingSettings
+from crrg.config.references import BundleRef
 from crrg.data.images import PREPROCESSING_VERSION, golden_digest
 from crrg.domain.bundle import (
     ENCODER_VOCABULARY,
     ENCODER_WEIGHTS,
-    FAST_DEVICES,
     SENTENCE_ENCODER,
     BundleFiles,
     recorded_image_size,
 )
-from crrg.domain.labels import LABELS
-from crrg.domain.regions import REGIONS
-from crrg.errors import ConfigError, Conflict, DigestMismatch, ModelError, StorageError
-from crrg.registry.matching_parts import check_matching
-from crrg.registry.model_card import model_card
-from crrg.registry.stage_files import WEIGHTS_FILE, read_stage_config, read_stage_file
+from crrg.errors import Conflict, DigestMismatch, ModelError, StorageError
 from crrg.retries import ACCESS_DENIED
 from crrg.storage import Storage, canonical_json, hash_json
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
-"""3 has ``image_size`` in its preprocessing; 2 has ``fusion``, the fused classifier or ``null``; 1 has none and gives
-out the label head's probabilities."""
-READABLE_VERSIONS = (1, 2, 3)
+SCHEMA_VERSION = 4
+"""4 may have ``findings``, the classifier by which drafts state findings; 3 has ``image_size`` in its preprocessing; 2
+has ``fusion``, the fused classifier or ``null``; 1 has none and gives out the label head's probabilities."""
+READABLE_VERSIONS = (1, 2, 3, 4)
 ID_LENGTH = 32
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "model_card.md"
@@ -57,138 +48,6 @@ REQUIRED_FILES: tuple[str, ...] = (*WEIGHT_FILES.values(), *TOKENIZER_FILES.valu
 ENCODER_FILES = (ENCODER_WEIGHTS, ENCODER_VOCABULARY)
 NOT_IN_DIGEST = ("bundle_id", "versions")
 MAX_SAFETENSORS_HEADER = 100_000_000
-
-
-def write_bundle(
-    storage: Storage,
-    results: Mapping[str, StageResult],
-    *,
-    dataset_version: str,
-    image_size: int,
-) -> BundleRef:
-    """Put the four finished stages into one folder, without a fused classifier (``compose_bundle`` has the details)."""
-    composed = compose_bundle(storage, results, dataset_version=dataset_version, image_size=image_size)
-    return commit_bundle(storage, composed)
-
-
-def compose_bundle(
-    storage: Storage,
-    results: Mapping[str, StageResult],
-    *,
-    dataset_version: str,
-    image_size: int,
-) -> BundleFiles:
-    """Put the four finished stages together in memory.
-
-    Args:
-        storage: Root with the stages' checkpoints.
-        results: Stage name to its finished result; all four.
-        dataset_version: What they were trained on, for the model card.
-        image_size: Longer side of those films, pixels; whoever asks the bundle decodes films to it.
-
-    Returns:
-        A bundle that is written nowhere yet.
-
-    Raises:
-        ModelError: A stage is missing or incomplete, or was trained on other parts than those beside it.
-        DigestMismatch: A stage's weights, settings or vocabulary are not the recorded ones.
-    """
-    missing = [stage for stage in STAGES if stage not in results]
-    if missing:
-        raise ModelError(f"a bundle needs all four stages, missing: {', '.join(missing)}; train them first", "bundle")
-    configs: dict[str, dict[str, Any]] = {stage: read_stage_config(storage, results[stage]) for stage in STAGES}
-    check_matching(results, configs)
-    files = {name: read_stage_file(storage, results[stage], WEIGHTS_FILE) for stage, name in WEIGHT_FILES.items()}
-    files |= {
-        name: read_stage_file(storage, results[stage], "tokenizer.json") for stage, name in TOKENIZER_FILES.items()
-    }
-    decoding = DecodingSettings.model_validate(configs["generator"].get("decoding", {}))
-    spec: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "stages": configs,
-        "checkpoints": {stage: results[stage].config_hash for stage in STAGES},
-        "metrics": {stage: results[stage].metrics for stage in STAGES},
-        "dataset_version": dataset_version,
-        "labels": list(LABELS),
-        "regions": list(REGIONS),
-        "thresholds": configs["clip"].get("thresholds", {}),
-        "calibration": configs["clip"].get("calibration", {}),
-        "fusion": None,
-        "decoding": decoding.model_dump(mode="json"),
-        "preprocessing": {**_preprocessing_here(), "image_size": image_size},
-        "versions": {stage: results[stage].model_version for stage in STAGES},
-    }
-    return _sealed(spec, files)
-
-
-def with_decoding(bundle: BundleFiles, changes: DecodingOverrides) -> BundleFiles:
-    """Return the bundle with another search of drafts.
-
-    Args:
-        bundle: Composed, not written yet.
-        changes: What is not as the generator says.
-
-    Raises:
-        ConfigError: A value is out of its limits.
-    """
-    if not changes.given():
-        return bundle
-    decoding = changed(DecodingSettings.model_validate(bundle.spec["decoding"]), changes, "decoding")
-    return _sealed({**bundle.spec, "decoding": decoding.model_dump(mode="json")}, dict(bundle.files))
-
-
-def with_metrics(bundle: BundleFiles, stage: str, metrics: Mapping[str, float]) -> BundleFiles:
-    """Return the bundle with more validation figures of a stage."""
-    all_metrics = {**bundle.spec["metrics"], stage: {**bundle.spec["metrics"][stage], **metrics}}
-    return _sealed({**bundle.spec, "metrics": all_metrics}, dict(bundle.files))
-
-
-def with_fast_devices(bundle: BundleFiles, kinds: Sequence[str]) -> BundleFiles:
-    """Return the bundle with the kinds of devices on which its rounded weights have passed their gate."""
-    return _sealed({**bundle.spec, FAST_DEVICES: list(kinds)}, dict(bundle.files))
-
-
-def with_fusion(bundle: BundleFiles, fusion: Mapping[str, Any]) -> BundleFiles:
-    """Return the bundle with a fused classifier; its thresholds become the bundle's.
-
-    Args:
-        bundle: Composed, not written yet.
-        fusion: ``labels`` (``FusedClassifier.as_config``) and how it was fitted.
-    """
-    labels = fusion["labels"]
-    thresholds = {label: labels[label]["threshold"] for label in LABELS if label in labels}
-    return _sealed({**bundle.spec, "fusion": dict(fusion), "thresholds": thresholds}, dict(bundle.files))
-
-
-def with_sentence_encoder(bundle: BundleFiles, config: Mapping[str, Any], files: Mapping[str, bytes]) -> BundleFiles:
-    """Return the bundle with an encoder by which repeated sentences of a draft are found.
-
-    Args:
-        bundle: Composed, not written yet, its search of drafts decided.
-        config: Of the encoder, as it was imported.
-        files: Its ``model.safetensors`` and ``tokenizer.json``.
-
-    Raises:
-        ConfigError: The bundle does not assemble its drafts as published.
-    """
-    if bundle.spec["decoding"]["compat"] != "rgrg":
-        raise ConfigError(
-            "a sentence encoder is used only if drafts are assembled as published; set decoding.compat to rgrg in "
-            "the form, or omit the encoder: repeats are then found by shared words",
-            "parts of the bundle",
-        )
-    brought = {ENCODER_WEIGHTS: files["model.safetensors"], ENCODER_VOCABULARY: files["tokenizer.json"]}
-    return _sealed({**bundle.spec, SENTENCE_ENCODER: dict(config)}, {**bundle.files, **brought})
-
-
-def with_reference(bundle: BundleFiles, reference: bytes) -> BundleFiles:
-    """Return the bundle with what its training population looks like, as JSON.
-
-    Args:
-        bundle: Composed, not written yet.
-        reference: ``crrg.monitoring.reference.Reference``.
-    """
-    return _sealed(bundle.spec, {**bundle.files, REFERENCE_FILE: reference})
 
 
 def commit_bundle(storage: Storage, bundle: BundleFiles) -> BundleRef:
@@ -334,14 +193,6 @@ def read_reference(storage: Storage, ref: BundleRef) -> bytes | None:
     return folder.get_verified(REFERENCE_FILE, sha256) if sha256 else None
 
 
-def _sealed(spec: Mapping[str, Any], files: dict[str, bytes]) -> BundleFiles:
-    """Return the bundle with its model card, the digests of its parts, and its id."""
-    files[CARD_FILE] = model_card(spec).encode()
-    sealed = {**spec, "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}}
-    sealed["bundle_id"] = bundle_digest(sealed)
-    return BundleFiles(bundle_id=sealed["bundle_id"], spec=sealed, files=files)
-
-
 def _check_version(spec: Mapping[str, Any], subject: str) -> None:
     check_schema_version(spec.get("schema_version"), READABLE_VERSIONS, subject, or_else="retrain", error=ModelError)
     version = int(spec["schema_version"])
@@ -372,7 +223,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _check_preprocessing(spec: Mapping[str, Any]) -> None:
-    trained, here = spec["preprocessing"], _preprocessing_here()
+    trained, here = spec["preprocessing"], preprocessing_here()
     if {name: value for name, value in trained.items() if name != "image_size"} != here:
         raise ModelError(
             f"films are prepared differently here (version {here['version']}, bundle {trained.get('version')}, "
@@ -381,6 +232,6 @@ def _check_preprocessing(spec: Mapping[str, Any]) -> None:
         )
 
 
-def _preprocessing_here() -> dict[str, str]:
+def preprocessing_here() -> dict[str, str]:
     """Return how this program prepares films, whatever their size."""
     return {"version": PREPROCESSING_VERSION, "golden_digest": golden_digest()}

@@ -28,7 +28,7 @@ def model_card(spec: Mapping[str, Any]) -> str:
 
     Args:
         spec: ``bundle.json`` as far as it is known: ``stages``, ``checkpoints``, ``metrics``, ``dataset_version``,
-            ``thresholds``, ``preprocessing``, and ``fusion`` and ``sentence_encoder`` where there are such.
+            ``thresholds``, ``preprocessing``; ``fusion``, ``findings``, ``sentence_encoder`` where there are such.
     """
     prepared = spec["preprocessing"]
     lines = [
@@ -46,6 +46,7 @@ def model_card(spec: Mapping[str, Any]) -> str:
     lines += _first_weights(spec)
     lines += _drafts(spec["stages"].get("clip", {}).get("drafts"))
     lines += ["", "## Operating points", "", _given(spec.get("fusion")), ""]
+    lines += [_stated(spec.get("findings"), spec.get("decoding", {})), ""]
     lines += ["| observation | threshold | calibrated by |", "|---|---|---|"]
     for label, threshold in spec["thresholds"].items():
         lines.append(f"| {label} | {threshold:.3f} | {_calibration(spec.get('fusion'), label)} |")
@@ -98,6 +99,17 @@ def _given(fusion: Mapping[str, Any] | None) -> str:
         "Probabilities are fused from the film, its draft and its regions, by a classifier fitted on "
         f"{fusion['num_films']} validation films; thresholds for {point}. No Finding is never likelier than the "
         "absence of the likeliest abnormality."
+    )
+
+
+def _stated(findings: Mapping[str, Any] | None, decoding: Mapping[str, Any]) -> str:
+    if not decoding.get("reconcile"):
+        return "Drafts state the findings that the regions show."
+    if not findings:
+        return "Drafts state the findings that the regions show, as far as the label head bears them out."
+    return (
+        "Drafts state the findings that film and regions show together, by a classifier fitted on "
+        f"{findings['num_films']} validation films; where a draft departs from the regions it is flagged."
     )
 
 

@@ -101,6 +101,16 @@ def test_every_place_under_the_root_has_its_row() -> None:
     assert not fits("spool/runs/", "spool/untold")
 
 
+def test_every_flag_of_a_draft_has_its_row() -> None:
+    told = first_cells(section((ROOT / "docs" / "operations" / "nights.md").read_text(), "Flags of a draft"))
+    modules = [path for room in ("data", "inference", "exports") for path in (ROOT / "crrg" / room).rglob("*.py")]
+    texts = {text for path in modules for text in literals(path)}
+    of_labels = r"(?:text|label|regions)_(?:without|on_other)_\w+:\*"
+    of_films = r"\w+_unknown|paediatric|polarity_(?:by|d)\w+|\w+_(?:dropped|ignored|exceeded)|mixed_bundles"
+    raised = {text.replace("*", "<name>") for text in texts if re.fullmatch(f"{of_labels}|{of_films}", text)}
+    assert sorted(raised) == sorted(told)
+
+
 def test_the_import_layers_are_those_that_are_checked() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (rooms,) = (contract["layers"] for contract in contracts if contract["name"] == "rooms of crrg")

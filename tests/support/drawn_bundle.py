@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,9 @@ def draw_dataset(
     ingest(form, storage, Pseudonyms(key * 32))
 
 
-def train_bundle(storage: Storage, dataset: str) -> BundleRef:
-    """Train the four stages on a dataset and put them together."""
-    form = RetrainConfig(dataset=dataset, device="cpu")
+def train_bundle(storage: Storage, dataset: str, **fields: Any) -> BundleRef:
+    """Train the four stages on a dataset, unless they are there, and put them together; ``fields`` of the form."""
+    form = RetrainConfig(dataset=dataset, device="cpu", **fields)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets._PRESETS, "tiny", smallest)
         patch.setattr(train, "open_tracker", remembered)

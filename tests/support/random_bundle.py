@@ -13,7 +13,8 @@ from crrg.config.references import BundleRef, DatasetRef
 from crrg.data.dataset.pairs import dataset_image_size
 from crrg.domain.labels import FINDINGS
 from crrg.operations.training.watch_reference import reference_bytes
-from crrg.registry.bundle import commit_bundle, compose_bundle, with_reference
+from crrg.registry.bundle import commit_bundle
+from crrg.registry.composing import compose_bundle, with_reference
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder
 from tests.support.random_stages import CLIP, DETECTOR, GENERATOR, SELECTOR, random_pipeline

@@ -9,7 +9,8 @@ from typing import Any
 
 from crrg.config.base import STAGES
 from crrg.config.references import BundleRef, StageResult
-from crrg.registry.bundle import bundle_digest, write_bundle
+from crrg.registry.bundle import bundle_digest
+from crrg.registry.composing import write_bundle
 from crrg.storage import Storage
 
 

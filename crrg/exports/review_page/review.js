@@ -3,7 +3,10 @@
 
 const night = window.CRRG_NIGHT;
 const SVG = "http://www.w3.org/2000/svg";
-const FILM_AGAINST_TEXT = /^(text_without_label|label_without_text):/;
+const FLAG_NOTES = [
+  [/^(text_without_label|label_without_text):/, "Flags of text and label ask the film alone; the labels below may have read the text as well."],
+  [/^(text_without_regions|regions_without_text):/, "Flags of text and regions: the draft states what film and regions show together, and here the regions alone say otherwise."],
+];
 const BOX_MODES = ["reported", "all", "none"];
 const ADDRESS_AFTER_MS = 300;
 const state = { item: null, film: 0, boxes: "reported", isInverted: false, showsHeat: true, pinned: null, addressTimer: 0 };
@@ -254,8 +257,8 @@ function drawDraft() {
     element("h3", {}, "Impression"), element("p", { class: "impression" }, film.impression || night.noImpression),
     element("h3", {}, "Findings"), findingsNode(film),
     element("h3", {}, "Flags"), flagsNode(study),
-    ...(flagsOf(study).some(([flag]) => FILM_AGAINST_TEXT.test(flag))
-      ? [element("p", { class: "quiet" }, "Flags of text and label ask the film alone; the labels below may have read the text as well.")] : []),
+    ...FLAG_NOTES.filter(([kind]) => flagsOf(study).some(([flag]) => kind.test(flag)))
+      .map(([, note]) => element("p", { class: "quiet" }, note)),
     element("h3", {}, `Labels${many}`), barsNode(study),
     element("h3", {}, "Regions"), regionsNode(film),
     element("h3", {}, "Where this comes from"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crrg.config.base import Settings
 from crrg.config.bundling import BundleConfig
-from crrg.config.references import BundleRef, EvaluationResult, StageResult
+from crrg.config.references import BundleRef, DatasetRef, EvaluationResult, StageResult
 from crrg.config.running import RetrainConfig
 from crrg.data.dataset.pairs import dataset_image_size, resolve_dataset
 from crrg.domain.bundle import BundleFiles
@@ -18,7 +18,7 @@ from crrg.operations.scoring.evaluate import log_scorecard
 from crrg.operations.stop import check_not_stopped
 from crrg.operations.summaries import evaluation_markdown
 from crrg.operations.training.fast_gate import check_fast
-from crrg.operations.training.fuse import fit_fusion
+from crrg.operations.training.fuse import fit_findings, fit_fusion
 from crrg.operations.training.watch_reference import reference_bytes
 from crrg.registry.aliases import CANDIDATE
 from crrg.registry.bundle import (
@@ -26,9 +26,12 @@ from crrg.registry.bundle import (
     CARD_FILE,
     WEIGHT_FILES,
     commit_bundle,
+)
+from crrg.registry.composing import (
     compose_bundle,
     with_decoding,
     with_fast_devices,
+    with_findings,
     with_fusion,
     with_metrics,
     with_reference,
@@ -95,6 +98,7 @@ def assemble_fused(
     bundle = compose_bundle(storage, parts_of(results), dataset_version=dataset.version, image_size=image_size)
     _warn_of_enlarged_films(bundle)
     bundle = with_decoding(bundle, config.decoding)
+    bundle = _with_findings(bundle, dataset, config, storage)
     bundle = with_sentence_encoder(bundle, encoder.config, encoder.files) if encoder else bundle
     if bundle.spec["decoding"]["precision"] == "fast":
         passed = check_fast(bundle, dataset, config.device, storage)
@@ -102,6 +106,26 @@ def assemble_fused(
     fusion = fit_fusion(bundle, dataset, config.fusion, config.device, storage)
     bundle = with_fusion(bundle, fusion) if fusion else bundle
     return commit_bundle(storage, with_reference(bundle, reference_bytes(bundle, dataset, storage, config.device)))
+
+
+def _with_findings(
+    bundle: BundleFiles, dataset: DatasetRef, config: RetrainConfig | BundleConfig, storage: Storage
+) -> BundleFiles:
+    """Let drafts state the findings of the whole film, where that is asked for or gains on validation films."""
+    decoding = bundle.spec["decoding"]
+    if config.decoding.reconcile is False or (decoding["compat"] == "rgrg" and not decoding["reconcile"]):
+        return bundle
+    findings = fit_findings(bundle, dataset, config.fusion, config.device, storage)
+    if findings is None:
+        return bundle
+    metrics = findings["metrics"]
+    is_used = decoding["reconcile"] or metrics.get("findings/gain_low", 0.0) > 0
+    logger.info(
+        "findings of validation films: F1 %.3f by the regions, %.3f by film and regions together; drafts follow %s",
+        metrics["findings/regions_micro_f1"], metrics["findings/reconciled_micro_f1"],
+        "both" if is_used else "the regions",
+    )  # fmt: skip
+    return with_findings(bundle, findings, is_used=is_used)
 
 
 def _warn_of_enlarged_films(bundle: BundleFiles) -> None:

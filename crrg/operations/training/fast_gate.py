@@ -22,7 +22,7 @@ from crrg.evaluation.clinical import known_labels, score_clinical
 from crrg.evaluation.protocols import Protocol
 from crrg.evaluation.text import score_text
 from crrg.progress import count_progress
-from crrg.registry.bundle import with_fast_devices
+from crrg.registry.composing import with_fast_devices
 from crrg.storage import Storage
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from crrg.domain.study import Split
 from crrg.evaluation import clinical
 from crrg.evaluation.bootstrap import Statistic
 from crrg.operations.training.nbest_drafts import NBestDataset, draft_nbest
-from crrg.registry.bundle import compose_bundle
+from crrg.registry.composing import compose_bundle
 from crrg.registry.gate import LABEL_AUC
 from crrg.storage import Storage, hash_json
 from crrg.training.joint import train_joint

@@ -6,7 +6,7 @@ import torch
 from crrg.domain.labels import LABEL_INDEX
 from crrg.evaluation.labeler import label_report
 from crrg.inference.decoding import DecodedPhrase
-from crrg.inference.reranking import likest_to_film, num_wrong, prefer_text, reconcile_flags
+from crrg.inference.reranking import likest_to_film, num_wrong, prefer_text
 from crrg.inference.statements import known_sides, read_statement
 
 NORMAL, EFFUSION, BOTH = (
@@ -56,26 +56,6 @@ def test_a_wording_wins_only_over_one_that_it_agrees_with_or_completes() -> None
     assert prefer_text([EFFUSION, worded, BOTH], [0.1, 0.5, 0.9], label_report, {"Pleural Effusion": 1}) == 1
     more_denied = "There is a pleural effusion and no pneumothorax."
     assert prefer_text([EFFUSION, more_denied], [0.1, 0.9], label_report, wanted | {"Pneumothorax": 0}) == 0
-
-
-def test_flags_follow_the_film() -> None:
-    edema, mass = LABEL_INDEX["Edema"], LABEL_INDEX["Lung Lesion"]
-    flags = np.zeros((1, 29, 15))
-    flags[0, 4, [edema, 14]] = 1
-    regions = np.zeros((1, 29, 14))
-    regions[0, 7, mass] = 0.4
-    labels = np.full((1, 14), 0.3)
-    labels[0, edema], labels[0, mass] = 0.1, 0.8
-    changed = reconcile_flags(flags, regions, labels, np.full(14, 0.5))
-    assert changed[0, 4].sum() == 0
-    assert changed[0, 7].nonzero()[0].tolist() == [mass, 14]
-    assert changed.sum() == 2
-
-
-def test_a_finding_that_no_region_can_show_is_given_to_none() -> None:
-    labels = np.zeros((1, 14))
-    labels[0, LABEL_INDEX["Lung Lesion"]] = 0.8
-    assert not reconcile_flags(np.zeros((1, 29, 15)), np.zeros((1, 29, 14)), labels, np.full(14, 0.5)).any()
 
 
 def test_reranking_takes_the_likest_of_the_wordings_that_state_the_flags() -> None:

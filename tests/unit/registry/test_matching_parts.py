@@ -13,7 +13,7 @@ from torch import nn
 from crrg.config.base import STAGES
 from crrg.config.references import StageResult
 from crrg.errors import ModelError
-from crrg.registry.bundle import write_bundle
+from crrg.registry.composing import write_bundle
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, read_stage
 from tests.support.stand_in_bundle import stand_in_stage

@@ -13,7 +13,7 @@ from torch import nn
 from crrg.config.base import STAGES
 from crrg.config.references import StageResult
 from crrg.errors import CrrgError, DigestMismatch, ModelError
-from crrg.registry.bundle import write_bundle
+from crrg.registry.composing import write_bundle
 from crrg.registry.stage_files import read_stage_file
 from crrg.storage import Storage
 from crrg.training.checkpoint import StageFolder, read_stage

@@ -27,12 +27,10 @@ from crrg.operations.training.watch_reference import measure_population
 from crrg.registry.bundle import (
     REFERENCE_FILE,
     commit_bundle,
-    compose_bundle,
     read_bundle,
     read_reference,
-    with_reference,
-    write_bundle,
 )
+from crrg.registry.composing import compose_bundle, with_reference, write_bundle
 from crrg.storage import Storage, canonical_json
 from tests.support.drawn_night import PSEUDONYMS, StandInDrafter, draft_of, night_config
 from tests.support.planted_changes import changed, negative

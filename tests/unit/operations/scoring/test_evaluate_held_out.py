@@ -22,7 +22,8 @@ from crrg.operations.scoring.cases import FITTED
 from crrg.operations.scoring.evaluate import evaluate_bundle, read_scorecard
 from crrg.operations.scoring.learnt_from import learnt_from
 from crrg.operations.summaries import evaluation_markdown
-from crrg.registry.bundle import read_spec, write_bundle
+from crrg.registry.bundle import read_spec
+from crrg.registry.composing import write_bundle
 from crrg.registry.gate import CLINICAL_F1, LABEL_AUC, REGION_IOU, ZERO_SHOT_AUC
 from crrg.storage import Storage
 from tests.support.drawn_bundle import draw_dataset, train_bundle

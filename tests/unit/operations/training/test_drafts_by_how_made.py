@@ -19,7 +19,8 @@ from crrg.domain.study import DraftReport, Film, Split, ViewPosition
 from crrg.operations.training import draft_store, fuse, watch_reference
 from crrg.operations.training.joint_loop import JointLoop
 from crrg.operations.training.training_drafts import TrainingDrafts, draft_training_films
-from crrg.registry.bundle import read_bundle, with_fast_devices
+from crrg.registry.bundle import read_bundle
+from crrg.registry.composing import with_fast_devices
 from crrg.storage import Storage
 from crrg.training.tracker import NullTracker
 from tests.support.labelled_pair import labelled

@@ -15,7 +15,8 @@ from crrg.domain.study import DraftReport, Pair, RegionPrediction
 from crrg.errors import ConfigError, GateNotMet
 from crrg.operations.training import fast_gate
 from crrg.operations.training.fast_gate import IDENTICAL, FastComparison, FastPass, check_fast, compare_drafts
-from crrg.registry.bundle import read_bundle, with_decoding, with_metrics
+from crrg.registry.bundle import read_bundle
+from crrg.registry.composing import with_decoding, with_metrics
 from crrg.storage import Storage
 from tests.support.labelled_pair import labelled
 from tests.support.stand_in_bundle import stand_in_bundle

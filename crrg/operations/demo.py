@@ -126,14 +126,25 @@ def score_night(
 
 
 def committed_drafts(storage: Storage, date: str) -> dict[str, DraftReport]:
-    """Read the drafts of a night back from the tables that its manifests name, by ``instance_id``."""
-    files = [file for manifest in read_manifests(storage, date) for file in manifest.files]
-    regions: dict[str, list[RegionPrediction]] = {}
-    for row in read_tables(storage, files, "regions", REGIONS_SCHEMA).to_pylist():
-        x1, y1, x2, y2 = row.pop("box_xyxy")
-        regions.setdefault(row.pop("instance_id"), []).append(RegionPrediction(box_xyxy=(x1, y1, x2, y2), **row))
-    reports = read_tables(storage, files, "reports", REPORTS_SCHEMA).to_pylist()
-    return {row["instance_id"]: _draft(row, regions[row["instance_id"]]) for row in reports}
+    """Read the current drafts of a night back from the tables that its manifests name, by ``instance_id``.
+
+    Args:
+        storage: Root with the night.
+        date: The night; empty takes all nights. Of a film that was drafted again, the newer draft alone is current.
+    """
+    drafts: dict[str, DraftReport] = {}
+    for manifest in read_manifests(storage, date):
+        reports = read_tables(storage, manifest.files, "reports", REPORTS_SCHEMA).to_pylist()
+        regions: dict[str, list[RegionPrediction]] = {}
+        for row in read_tables(storage, manifest.files, "regions", REGIONS_SCHEMA).to_pylist():
+            x1, y1, x2, y2 = row.pop("box_xyxy")
+            regions.setdefault(row.pop("instance_id"), []).append(RegionPrediction(box_xyxy=(x1, y1, x2, y2), **row))
+        drafts |= {
+            row["instance_id"]: _draft(row, regions[row["instance_id"]])
+            for row in reports
+            if row["superseded_by"] is None
+        }
+    return drafts
 
 
 def _draft(row: dict[str, Any], regions: list[RegionPrediction]) -> DraftReport:

@@ -8,6 +8,7 @@ import pytest
 
 from crrg.config.base import Settings
 from crrg.data.privacy.deidentify import Pseudonyms
+from crrg.domain.regions import NUM_REGIONS
 from crrg.errors import StorageError
 from crrg.exports.superseded import Replacement, read_superseded, superseded_script
 from crrg.ledger import compaction
@@ -15,6 +16,7 @@ from crrg.ledger.audit import read_audit
 from crrg.ledger.compaction import compact_ledger, read_compaction
 from crrg.ledger.manifest import committed_manifests, manifest_key, read_manifests
 from crrg.ledger.tables import read_table
+from crrg.operations.demo import committed_drafts
 from crrg.operations.night import feed as night_feed
 from crrg.operations.night import nightly, supersede
 from crrg.operations.night.check_nights import check_nights
@@ -96,6 +98,17 @@ def test_an_older_draft_says_which_run_replaced_it_and_every_film_has_one_curren
     assert set(marked[0].writes) < {manifest_key(first.date, first.fencing), *named}
     assert marked[0].writes[first.replaced_key] == place.root.sha256(first.replaced_key)
     assert mark_superseded(place.root) == 0
+
+
+def test_what_is_scored_of_nights_are_their_current_drafts(place):
+    place.night(SECOND, "AP")
+    place.night(SECOND, "PA")  # the same date again, as where a champion came on the day of its night
+    drafts = committed_drafts(place.root, "")
+    rows = {name for (_, name), said in place.rows().items() if said is None}
+    assert set(drafts) == rows
+    assert FILM not in committed_drafts(place.root, FIRST)
+    assert {len(draft.regions) for draft in drafts.values()} == {NUM_REGIONS}
+    assert set(committed_drafts(place.root, SECOND)) == rows - set(committed_drafts(place.root, FIRST))
 
 
 def test_the_page_of_an_older_night_says_by_which_run_its_drafts_were_replaced(place):

@@ -73,10 +73,10 @@ def written(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_newer_schema_is_refused_and_the_way_out_is_named(written, kind):
     assert written.read(kind) > 0
-    for version in (4, 99, "1.1"):
+    for version in (5, 99, "1.1"):
         written.change(kind, schema_version=version)
         with pytest.raises(
-            CrrgError, match=f"schema version (is )?{version}, this program reads 1( and 2 and 3)?; use the"
+            CrrgError, match=f"schema version (is )?{version}, this program reads 1( and 2 and 3 and 4)?; use the"
         ):
             written.read(kind)
 

@@ -65,7 +65,7 @@ def test_a_found_box_goes_back_to_where_it_was_found() -> None:
         found = np.tile(np.array(shown(model_input(film.pixels, 256)), np.float32), (1, NUM_REGIONS, 1))
         zeros = np.zeros((1, NUM_REGIONS))
         readings = SimpleNamespace(input_boxes_xyxy=found, detected=zeros, scores=zeros, abnormal_probabilities=zeros)
-        drafts = FilmDrafts(readings, None, zeros, zeros, [{}], [{}], [("", "")], [{}])  # type: ignore[arg-type]
+        drafts = FilmDrafts(readings, None, zeros, zeros, zeros, [{}], [{}], [("", "")], [{}])  # type: ignore[arg-type]
         assert drafts.regions(0, film, 256)[0].box_xyxy == pytest.approx((0, 0, width, HEIGHT), abs=0.01)
 
 

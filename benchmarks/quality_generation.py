@@ -127,13 +127,13 @@ class Bench:
         options = self.options
         contest = Contest(
             settings=preset_training(options.architecture_preset),
-            budget_s=options.budget,
+            budget_s=0.0 if options.own_steps else options.budget,
             num_seeds=options.architecture_seeds,
             base_channels=options.paper_channels,
             dataset=resolve_dataset(self.storage, TRAINING_DATASET, ""),
             root=self.storage,
             variants=tuple(options.variants),
-            with_paper=not options.without_paper,
+            with_paper=not (options.without_paper or options.own_steps),
         )
         arena = Arena(contest, self.table, Storage(str(self.folder / "training")), self.is_over)
         if not arena.train_all() or self.is_over():
@@ -202,6 +202,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--lung-steps", type=int, default=NUM_STEPS, help="training steps per fold")
     parser.add_argument("--lung-seed", type=int, default=0, help="of folds and weights")
     parser.add_argument("--budget", type=float, default=225.0, help="CPU seconds of one training of an architecture")
+    parser.add_argument(
+        "--own-steps", action="store_true", help="train `crrg` and its variants as the preset says, without `paper`"
+    )
     parser.add_argument("--architecture-preset", choices=get_args(Preset), default="tiny", help="sizes of `crrg`")
     parser.add_argument("--architecture-seeds", type=int, default=3, help="runs of each architecture")
     parser.add_argument("--architecture-films", type=int, default=300, help="of the drawn cohort, to score both on")

@@ -3,7 +3,8 @@
 Each training of a stage is one measurement of the table, its weights lie beside it, so that a call that was stopped
 loses one stage at most. Trials get a share of the budget and are compared on validation films; runs of three seeds get
 the whole, and one run of each gets as many steps as the slower one could do. Variants of ``crrg`` are tuned, trained
-and scored as it is itself. All are scored on films of the drawn cohort, which nothing was chosen on.
+and scored as it is itself; all of them can also be trained as the preset says, without budget and trials. All are
+scored on films of the drawn cohort, which nothing was chosen on.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Contest:
 
     Attributes:
         settings: Our networks and their training.
-        budget_s: CPU seconds of one whole training.
+        budget_s: CPU seconds of one whole training; 0 = steps and learning rates are the preset's, without trials.
         num_seeds: Runs of each.
         base_channels: Of the narrowed backbone; 0 = the closest.
         dataset: Trained on.
@@ -82,7 +83,7 @@ class Arena:
         """Match the sizes; nothing is trained yet.
 
         Args:
-            contest: What is compared.
+            contest: What is compared; without a budget, ``crrg`` and its variants alone.
             table: Finished measurements.
             work: Where weights are kept.
             is_over: Whether no more is to be begun in this call.
@@ -137,7 +138,9 @@ class Arena:
         return {**self.contenders, **self.variants}[name]
 
     def tune(self, name: str) -> dict[str, float] | None:
-        """Return the best learning rate of each stage, tried on the best trial of the stage before."""
+        """Return the best learning rate of each stage, tried on the best trial of the stage before, or the preset's."""
+        if not self.contest.budget_s:
+            return {part: getattr(self.contest.settings, part).loop.learning_rate for part in PARTS}
         best: dict[str, float] = {}
         before: dict[str, Any] = {}
         for part in PARTS:
@@ -193,6 +196,8 @@ class Arena:
 
     def _paced_by(self) -> dict[str, tuple[str, ...]]:
         """Return by architecture whose first runs say how many steps are equal ones: the slowest of them does."""
+        if not self.contest.budget_s:
+            return {}
         both = dict.fromkeys(self.contenders, tuple(self.contenders)) if self.contest.with_paper else {}
         return {**both, **dict.fromkeys(self.variants, ("crrg",))}
 
@@ -211,6 +216,9 @@ class Arena:
         return True
 
     def _limits(self) -> dict[str, Limit]:
+        """Return where each stage of a run ends."""
+        if not self.contest.budget_s:
+            return {part: Limit(num_steps=getattr(self.contest.settings, part).loop.num_steps) for part in PARTS}
         return {part: Limit(cpu_s=self.contest.budget_s * SHARES[part]) for part in PARTS}
 
     def _train_run(self, name: str, run: str, rates: dict[str, float], seed: int, limits: dict[str, Limit]) -> bool:

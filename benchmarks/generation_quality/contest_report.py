@@ -36,7 +36,7 @@ def _contest(prefix: str, rows: Rows) -> str:
     own = {name.removeprefix(f"{prefix}/"): row for name, row in rows.items() if name.startswith(f"{prefix}/")}
     variants = {name.split("/")[1]: row for name, row in own.items() if name.startswith("variant/")}
     parts = [
-        f"## `crrg` and `paper`, narrowed, within {sizes['budget_s']:g} CPU seconds each ({prefix})",
+        f"## {_title(sizes['budget_s'])} ({prefix})",
         f"`crrg` of preset: {sizes['preset']}. All trained and scored on: {sizes['device']}.",
         _sizes(sizes["sizes"]),
         *(_sizes(row["sizes"], ("crrg", name)) for name, row in variants.items()),
@@ -45,10 +45,16 @@ def _contest(prefix: str, rows: Rows) -> str:
     ]
     summaries = _summaries(own)
     for cohort, row in summaries.items():
-        parts += _summary(cohort, row)
+        parts += _summary(cohort, row, sizes["budget_s"])
     if not summaries:
         parts.append("Not finished: the drafts are not scored yet; call again to go on.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _title(budget_s: float) -> str:
+    if not budget_s:
+        return "`crrg` and variants of it, each trained as the preset says"
+    return f"`crrg` and `paper`, narrowed, within {budget_s:g} CPU seconds each"
 
 
 def _summaries(own: Rows) -> Rows:
@@ -90,14 +96,15 @@ def _efforts(own: Rows) -> str:
     return table(("training", "stage", "rate", "steps", "CPU s"), lines) if lines else ""
 
 
-def _summary(cohort: str, row: dict[str, Any]) -> list[str]:
+def _summary(cohort: str, row: dict[str, Any], budget_s: float) -> list[str]:
     tables = [f"### Drafts of {row['num_films']} films ({cohort}), 95 % intervals over patients"]
-    titles = {"budget": "At equal CPU time, mean over seeds:", "steps": "At equal steps, one run each:"}
+    runs = "At equal CPU time" if budget_s else "At the preset's steps and learning rates"
+    titles = {"budget": f"{runs}, mean over seeds:", "steps": "At equal steps, one run each:"}
     for kind, title in titles.items():
         if row[kind]:
             tables.append(f"{title}\n\n{_pair(row[kind], CONTENDERS, row['baselines'])}")
     for name, found in row.get("variants", {}).items():
-        for kind, title in titles.items():
+        for kind, title in ((kind, title) for kind, title in titles.items() if found[kind]):
             pair = _pair(found[kind], (name, "crrg"), row["baselines"])
             tables.append(f"`{name}` beside `crrg`, the difference is what it gains. {title}\n\n{pair}")
     texts = list(row["baselines"])

@@ -109,7 +109,7 @@ class Jury:
             "variants": {
                 name: {
                     "budget": summarise({name: sums[name], "crrg": sums["crrg"]}, patients),
-                    "steps": summarise({name: sums[f"{name}, equal steps"], "crrg": sums["crrg"][:1]}, patients),
+                    "steps": self._at_equal_steps(name, sums, patients),
                 }
                 for name in self.arena.variants
             },
@@ -119,6 +119,12 @@ class Jury:
                 name: [rows[self._scored(key)]["never_right"] for key in keys] for name, keys in runs.items()
             },
         }
+
+    def _at_equal_steps(self, name: str, sums: dict[str, list[Any]], patients: list[str]) -> dict[str, dict[str, Any]]:
+        """Return a variant's figures beside ours for one run each; empty where all runs have equal steps."""
+        if not self.arena.contest.budget_s:
+            return {}
+        return summarise({name: sums[f"{name}, equal steps"], "crrg": sums["crrg"][:1]}, patients)
 
     def _further(self, runs: dict[str, list[str]], baselines: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
         """Return by who says it what has no interval: each figure of each of its runs."""

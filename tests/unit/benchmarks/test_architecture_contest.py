@@ -243,15 +243,14 @@ def test_trials_that_were_stopped_go_on_with_the_next(tmp_path: Path) -> None:
 
 
 def open_arena_of_variants(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, with_paper: bool, variants: tuple[str, ...] = ("other-maps",)
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, variants: tuple[str, ...] = ("other-maps",), **about: object
 ) -> Arena:
     monkeypatch.setattr(architectures, "narrow_to", lambda ours, vocab_size, _: networks_of(ours, vocab_size))
     stages = settings()
     sizes = {"anchor_sizes": (8, 16, 24), "anchor_ratios": (0.5, 1.0), "pyramid_channels": 8, "roi_channels": 0}
     levelled = stages.detector.architecture.model_copy(update=sizes)
     stages = stages.model_copy(update={"detector": stages.detector.model_copy(update={"architecture": levelled})})
-    about = {"settings": stages, "variants": variants, "with_paper": with_paper}
-    return open_arena(folder, lambda: False, **about)
+    return open_arena(folder, lambda: False, settings=stages, variants=variants, **about)
 
 
 def test_a_variant_is_trained_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,11 +306,8 @@ def test_stages_before_the_first_that_differs_are_those_of_ours(
         assert parts["detector"] == f"{arena.prefix}/run/crrg/0/detector"
 
 
-@pytest.mark.parametrize("with_paper", [False, True])
-def test_a_variant_is_tuned_repeated_and_scored_as_ours(
-    with_paper: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With trainings and scores that are given, since only what is compared with what is looked at."""
+def with_given_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and scores are given, so that only what is compared with what is looked at."""
 
     def trained(_: Arena, key: str, name: str, part: str, before: dict[str, Any], order: Order) -> dict[str, Any]:
         num_steps = order.limit.num_steps or {"crrg": 7, "paper": 9, "crrg with other-maps": 5}[name]
@@ -328,6 +324,40 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
     )
     few = functools.partial(contest_scores.bootstrap_sums, num_samples=9)
     monkeypatch.setattr(contest_scores, "bootstrap_sums", few)
+
+
+ROW = "| selection F1 | 1.000 (1.000 to 1.000) | 0.500 (0.500 to 0.500) | 0.500 (0.500 to 0.500) | 1.000 | 0.500 |"
+
+
+def tables_of(arena: Arena) -> str:
+    pairs = [make_pair(number, Split.TEST) for number in range(12)]
+    assert Jury(arena, pairs, lambda: pytest.fail("nothing is drafted")).score_all()
+    (text,) = contest_tables(arena.table.rows)
+    return text
+
+
+def test_without_a_budget_all_are_trained_as_the_preset_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_given_runs(monkeypatch)
+    arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=False, budget_s=0.0)
+    assert arena.train_all()
+    loops = {part: getattr(arena.contest.settings, part).loop for part in PARTS}
+    runs = {key: row for key, row in arena.table.rows.items() if "/run/" in key}
+    assert len(runs) == 2 * 3 * arena.contest.num_seeds
+    for key, row in runs.items():
+        loop = loops[key.rsplit("/", 1)[1]]
+        assert (row["num_steps"], row["rate"]) == (loop.num_steps, loop.learning_rate), key
+    text = tables_of(arena)
+    assert "each trained as the preset says" in text
+    assert "`crrg with other-maps` beside `crrg`, the difference is what it gains. At the preset's steps" in text
+    assert "equal steps" not in text
+    assert text.count(ROW) == 1
+
+
+@pytest.mark.parametrize("with_paper", [False, True])
+def test_a_variant_is_tuned_repeated_and_scored_as_ours(
+    with_paper: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_given_runs(monkeypatch)
     arena = open_arena_of_variants(tmp_path, monkeypatch, with_paper=with_paper)
     assert arena.train_all()
     own = [name.removeprefix(f"{arena.prefix}/") for name in arena.table.rows]
@@ -339,13 +369,10 @@ def test_a_variant_is_tuned_repeated_and_scored_as_ours(
     assert bool(by_name["paper"]) == with_paper
     steps = {name: arena.table.rows[f"{arena.prefix}/steps/{name}/selector"]["num_steps"] for name in arena._paced_by()}
     assert steps == {"crrg with other-maps": 7, **({"crrg": 7, "paper": 7} if with_paper else {})}
-    pairs = [make_pair(number, Split.TEST) for number in range(12)]
-    assert Jury(arena, pairs, lambda: pytest.fail("nothing is drafted")).score_all()
-    (text,) = contest_tables(arena.table.rows)
+    text = tables_of(arena)
     for title in ("At equal CPU time", "At equal steps"):
         assert f"`crrg with other-maps` beside `crrg`, the difference is what it gains. {title}" in text
-    row = "| selection F1 | 1.000 (1.000 to 1.000) | 0.500 (0.500 to 0.500) | 0.500 (0.500 to 0.500) | 1.000 | 0.500 |"
-    assert text.count(row) == 2
+    assert text.count(ROW) == 2
     assert ("| figure | crrg | paper | difference |" in text) == with_paper
     assert "| parameters | crrg | crrg with other-maps | ratio |" in text
 

@@ -20,7 +20,7 @@ endif
 export DO_NOT_TRACK := 1
 
 # of benchmarks/: those with targets of their own, and those that need a root, a folder or a person
-NOT_IN_BENCH := adapted_language classification_speed coco_speed detector_maps evidence gpu_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample real_wording watch visibility
+NOT_IN_BENCH := adapted_language classification_speed coco_speed detector_maps evidence gpu_speed real_night soak_ingest ingest_speed nightly_speed quality_classification quality_generation scale_out grounded_training grounding_sample real_wording shared_machine watch visibility
 TEST_FOLDERS := $(wildcard tests/unit tests/property tests/contract tests/golden tests/gpu)
 # of tests/contract, all of which `make test` runs: what a change breaks most easily, in seconds
 PROMISES := $(patsubst %,tests/contract/test_%.py,ceilings forms form_help deployments no_pickle no_secrets)
